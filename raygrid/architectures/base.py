@@ -1,0 +1,86 @@
+"""What an architecture is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.registry import Cell, Method, Registry
+from raygrid.seeds import forked
+
+
+class Normalize(nn.Module):
+    """First layer of every network, so that budgets stay in pixel units. (N, C, H, W) in [0, 1]."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std  # type: ignore[operator]
+
+
+class Network(nn.Module):
+    """Normalization, a body that ends in features (N, width), a linear head (N, classes)."""
+
+    def __init__(self, body: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.normalize: nn.Module = nn.Identity()
+        self.body = body
+        self.width = width
+        self.head = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate features (N, width) of images (N, C, H, W) in [0, 1]."""
+        out: Tensor = self.body(self.normalize(x))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Method):
+    """Builds a network for a number of classes and an image size.
+
+    sizes: smallest and largest image side that it takes; multiple: the side must divide by it.
+    convolutional: trained in bf16 and channels_last; others stay in float32.
+    gflop: forward cost of one 32x32 image, for estimates.
+    """
+
+    sizes: ClassVar[tuple[int, int]] = (16, 224)
+    multiple: ClassVar[int] = 1
+    convolutional: ClassVar[bool] = True
+    gflop: ClassVar[float] = 1.0
+
+    @abstractmethod
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        """The network without normalization and head, and the width of its features."""
+
+    def build(self, classes: int, image_size: int, seed: int) -> Network:
+        """A fresh network whose weights are a function of `seed` alone."""
+        with forked(seed):
+            body, width = self.body(image_size)
+            return Network(body, width, classes)
+
+    def skip(self, cell: Cell) -> str | None:
+        low, high = self.sizes
+        if not low <= cell.image_size <= high:
+            return f"{self.id} takes images of {low} to {high} pixels, not {cell.image_size}"
+        if cell.image_size % self.multiple:
+            return (
+                f"{self.id} takes image sides divisible by {self.multiple}, not {cell.image_size}"
+            )
+        return None
+
+
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    Architecture,  # type: ignore[type-abstract]
+)

@@ -1,0 +1,61 @@
+"""ResNets with the CIFAR stem: 3x3 convolution, no max-pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torchvision.models as tv
+from torch import nn
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.registry import Card
+
+_CARD = Card(
+    paper="He et al. 2016",
+    code="torchvision.models.resnet with the stem of kuangliu/pytorch-cifar",
+    notes="weights start as PyTorch's layers do (Kaiming uniform), as in kuangliu's networks; "
+    "224-pixel images keep torchvision's own stem",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ResNet(Architecture):
+    model: ClassVar[str]
+    card = _CARD
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        net: tv.ResNet = getattr(tv, self.model)(weights=None)
+        if image_size < 112:
+            net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+            net.maxpool = nn.Identity()
+        width = net.fc.in_features
+        net.fc = nn.Identity()
+        plain_init(net)
+        return net, width
+
+
+def plain_init(net: nn.Module) -> None:
+    """Draw all weights again by each layer's own default rule."""
+    for module in net.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+
+
+@ARCHITECTURES.register("resnet18")
+@dataclass(frozen=True, kw_only=True)
+class ResNet18(_ResNet):
+    """ResNet-18: 11,173,962 parameters for 10 classes."""
+
+    model: ClassVar[str] = "resnet18"
+    gflop: ClassVar[float] = 1.11
+
+
+@ARCHITECTURES.register("resnet50")
+@dataclass(frozen=True, kw_only=True)
+class ResNet50(_ResNet):
+    """ResNet-50: 23,520,842 parameters for 10 classes."""
+
+    model: ClassVar[str] = "resnet50"
+    gflop: ClassVar[float] = 2.60

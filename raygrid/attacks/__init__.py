@@ -1,0 +1,5 @@
+"""Attacks: one file each. Importing this package registers all of them."""
+
+from raygrid.attacks import clean as clean
+from raygrid.attacks import lsp as lsp
+from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -1,0 +1,36 @@
+"""No attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.data import Images, Poison
+from raygrid.registry import Card
+
+
+@ATTACKS.register("clean")
+@dataclass(frozen=True, kw_only=True)
+class Clean(Attack):
+    """The control: an empty poison."""
+
+    card = Card(
+        paper="control",
+        published={
+            "cifar10/clean/standard/resnet18/supervised/apbench/0": 0.9432,
+            "cifar10/clean/standard/resnet18/supervised/dvae/0": 0.9457,
+            "cifar10/clean/standard/resnet18/supervised/tp/0": 0.9459,
+        },
+    )
+    seeded: ClassVar[bool] = False
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        return images.pixels[craft.index(images)]
+
+    def poison(self, images: Images, craft: Craft) -> Poison:
+        none = torch.empty(0, dtype=torch.int64)
+        return Poison(none, images.pixels[:0], images.labels[:0])

@@ -1,0 +1,58 @@
+"""Batched augmentation on the device: every image of a batch has its own parameters.
+
+Drawing and applying are apart. `sample` draws parameters from a generator, `apply` is pure and
+differentiable, so parameters can be replayed and gradients reach what was added to the images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Zero-pad, crop back to the size at a random place, flip left to right with probability 1/2.
+
+    padding: pixels on each side (0: no crop). flip: whether to flip at all.
+    """
+
+    padding: int = 4
+    flip: bool = True
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Offsets int64 (N, 2) in [0, 2 * padding] and flips bool (N,) for a batch (N, C, H, W)."""
+        n, device = len(x), generator.device
+        offsets = torch.randint(2 * self.padding + 1, (n, 2), generator=generator, device=device)
+        flips = torch.rand(n, generator=generator, device=device) < (0.5 if self.flip else 0.0)
+        return offsets, flips
+
+    def apply(self, x: Tensor, params: tuple[Tensor, Tensor]) -> Tensor:
+        """Crop and flip (N, C, H, W); the value range stays, padding is 0."""
+        offsets, flips = params
+        n, channels, height, width = x.shape
+        p = self.padding
+        padded = torch.nn.functional.pad(x, (p, p, p, p)) if p else x
+        rows = torch.arange(height, device=x.device) + offsets[:, :1]
+        cols = torch.arange(width, device=x.device)
+        cols = torch.where(flips[:, None], cols.flip(0), cols) + offsets[:, 1:]
+        wide = padded.shape[-1]
+        flat = (rows[:, :, None] * wide + cols[:, None, :]).view(n, 1, -1)
+        out = padded.flatten(2).gather(2, flat.expand(n, channels, -1))
+        return out.view(n, channels, height, width)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.apply(x, self.sample(x, generator))
+
+
+def standard(kind: str, image_size: int) -> CropFlip | None:
+    """The standard augmentation of a dataset by its name; padding is an eighth of the side."""
+    padding = image_size // 8
+    known = {
+        "none": None,
+        "crop": CropFlip(padding, flip=False),
+        "crop_flip": CropFlip(padding),
+    }
+    return known[kind]

@@ -1,0 +1,37 @@
+"""Grayscale: the luminance in all three channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from raygrid.data import Images
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.registry import Card, Cell
+
+
+@DEFENSES.register("grayscale")
+@dataclass(frozen=True, kw_only=True)
+class Grayscale(Defense):
+    """L = (19595 R + 38470 G + 7471 B + 32768) >> 16, Pillow's integer luminance."""
+
+    card = Card(
+        paper="Liu et al. 2023 (ISS); Qin et al. 2024 (APBench)",
+        code="liuzrcc/ImageShortcutSqueezing",
+        published={
+            "cifar10/em/grayscale/resnet18/supervised/apbench/0": 0.9203,
+            "cifar10/lsp/grayscale/resnet18/supervised/apbench/0": 0.6470,
+        },
+        cost="seconds for 50,000 images",
+        notes="torchvision's tensor version is one level darker and not idempotent",
+    )
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        red, green, blue = images.pixels.to(torch.int32).unbind(1)
+        luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+        gray = luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1)
+        return images.with_pixels(gray.contiguous())
+
+    def skip(self, cell: Cell) -> str | None:
+        return None

@@ -1,0 +1,27 @@
+"""No defense, no augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.registry import Card, Cell
+
+
+@DEFENSES.register("none")
+@dataclass(frozen=True, kw_only=True)
+class NoDefense(Defense):
+    """Training on the stored images as they are (APBench's ND)."""
+
+    card = Card(
+        paper="Qin et al. 2024 (APBench), tables 3 to 5",
+        notes="the APBench code cannot produce this column: crop and flip stay on there. What "
+        "other papers call 'no defense' is `standard` here",
+    )
+    plain: ClassVar[bool] = True
+
+    def skip(self, cell: Cell) -> str | None:
+        if not getattr(cell.learner, "labels", True) or cell.learner.id == "supcl":
+            return f"the learner {cell.learner.id} is made of augmentation; use 'standard'"
+        return None

@@ -1,0 +1,19 @@
+"""Standard augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.registry import Card
+
+
+@DEFENSES.register("standard")
+@dataclass(frozen=True, kw_only=True)
+class Standard(Defense):
+    """The dataset's own crop and flip (APBench's ST), a learner's own views otherwise.
+
+    All hooks are the identity: every defense but `none` trains with standard augmentation.
+    """
+
+    card = Card(paper="Qin et al. 2024 (APBench), tables 3 to 5")

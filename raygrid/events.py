@@ -1,0 +1,76 @@
+"""What happens in a run, told to whoever listens: the result log, MLflow, the display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from raygrid.artifacts import Artifact
+from raygrid.grid import Plan
+from raygrid.resolve import Trial
+from raygrid.result import Result
+
+ArtifactState = Literal["making", "made", "reused", "failed"]
+
+
+class Listener:
+    """Base of listeners; every method may be called from the driver's thread only, in order.
+
+    A listener that fails must not end the run: its errors are its own to report.
+    """
+
+    def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
+        """The run begins; `todo` are the trials that are not done yet."""
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        """An artifact changed its state; `facts` may hold seconds, bytes, an error."""
+
+    def trial_started(self, trial: Trial) -> None:
+        """A trial begins to train (again, after a lost worker)."""
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        """A trial finished an epoch."""
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        """A trial has its row, whatever its status."""
+
+    def tables(self, files: Sequence[Any]) -> None:
+        """The tables and figures of the grid were written (paths)."""
+
+    def close(self, interrupted: bool) -> None:
+        """The run is over; wait for what is still to be written."""
+
+
+class Listeners(Listener):
+    """Several listeners as one, in order."""
+
+    def __init__(self, *members: Listener) -> None:
+        self.members = members
+
+    def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
+        for member in self.members:
+            member.started(plan, todo)
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        for member in self.members:
+            member.artifact(artifact, state, facts)
+
+    def trial_started(self, trial: Trial) -> None:
+        for member in self.members:
+            member.trial_started(trial)
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        for member in self.members:
+            member.epoch(trial, metrics)
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        for member in self.members:
+            member.trial_finished(trial, result)
+
+    def tables(self, files: Sequence[Any]) -> None:
+        for member in self.members:
+            member.tables(files)
+
+    def close(self, interrupted: bool) -> None:
+        for member in self.members:
+            member.close(interrupted)

@@ -1,0 +1,4 @@
+"""Learners: one file each. Importing this package registers all of them."""
+
+from raygrid.learners import supervised as supervised
+from raygrid.learners.base import LEARNERS as LEARNERS

@@ -1,0 +1,68 @@
+"""Supervised learning: cross-entropy on labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.registry import Card
+from raygrid.training import Batch, Metrics, Step, Trainer, autocast, precision_of
+
+
+@LEARNERS.register("supervised")
+@dataclass(frozen=True, kw_only=True)
+class Supervised(Learner):
+    """Trains the whole network on labels; the defense's hooks act on every batch."""
+
+    card = Card(paper="all five papers", notes="recipes are the protocol's")
+
+    def start(self, task: Task) -> Session:
+        return SupervisedSession(task)
+
+
+class SupervisedSession:
+    """One network and one trainer."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.network = task.network()
+        self.precision = precision_of(task.recipe, task.architecture.convolutional)
+        stream = task.streams["data"]
+        self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)
+
+    def step(self, batch: Batch) -> Step:
+        x, y = batch.x, batch.y
+        if self.task.augmentation is not None:
+            x = self.task.augmentation(x, batch.rng)
+        x, y = self.task.defense.augment(x, y, batch.rng)
+        with autocast(self.precision, x.device):
+            loss, logits = self.task.defense.loss(self.network, x, y, batch.rng)
+        return Step(loss, hits(logits, y), len(y))
+
+    def epoch(self, epoch: int) -> Metrics:
+        return self.trainer.epoch(epoch)
+
+    def classifier(self) -> nn.Module:
+        return self.network
+
+    def finish(self) -> nn.Module:
+        return self.network
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.trainer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.trainer.load_state_dict(state)
+
+
+def hits(logits: Tensor, y: Tensor) -> Tensor:
+    """Correct predictions; with class weights (n, classes) the weight of the predicted class."""
+    predicted = logits.detach().argmax(1)
+    if y.dim() == 1:
+        return (predicted == y).sum()
+    return torch.gather(y, 1, predicted[:, None]).sum()

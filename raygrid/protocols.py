@@ -1,0 +1,174 @@
+"""Protocols: how a source trains and tests its victims. Part of every key, never mixed in a table.
+
+A protocol is data: recipes by learner, and switches. Numbers: `specs` of the papers named in each
+card. A field set in a spec (`quick(epochs=3)`) overrides the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from raygrid.errors import SpecError
+from raygrid.registry import Card, Method, Registry, require
+from raygrid.training import Recipe
+
+SUPERVISED = "supervised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Method):
+    """Recipes by learner id; a learner that is not listed cannot be trained in this protocol.
+
+    recipes_64: for images of 64 pixels and more, where the source has other ones.
+    by_dataset: epochs of the supervised learner by dataset.
+    by_defense: changes of the supervised recipe by defense id.
+    patience: epochs after the peak until a trial may stop early; None runs every epoch.
+    min_epochs: never stop before. probe_data: what the linear probe of a learner is fitted on.
+    validation: share of the training set held out, clean, before poisoning.
+    """
+
+    recipes: ClassVar[Mapping[str, Recipe]]
+    recipes_64: ClassVar[Mapping[str, Recipe]] = {}
+    by_dataset: ClassVar[Mapping[str, int]] = {}
+    by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    tier: ClassVar[str] = "paper"
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    patience: int | None = None
+    min_epochs: int = 1
+    probe_data: Literal["poisoned", "clean"] = "poisoned"
+    validation: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(
+            self.patience is None or self.patience >= 1,
+            f"patience is {self.patience}, allowed are none and whole numbers from 1",
+        )
+        require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}, allowed from 1")
+        require(0 <= self.validation < 1, f"validation is {self.validation}, allowed: 0 to below 1")
+
+    def recipe(
+        self, learner: str, dataset: str, image_size: int, defenses: tuple[str, ...]
+    ) -> Recipe:
+        """The recipe of one trial; raises SpecError if the protocol has none for the learner."""
+        known = {**self.recipes, **(self.recipes_64 if image_size >= 64 else {})}
+        if learner not in known:
+            raise SpecError(f"protocol {self.id} has no recipe for the learner {learner}")
+        recipe = known[learner]
+        if learner == SUPERVISED:
+            recipe = recipe.with_(epochs=self.by_dataset.get(dataset))
+            for defense in defenses:
+                recipe = recipe.with_(**self.by_defense.get(defense, {}))
+        return recipe.with_(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+
+    def has(self, learner: str) -> bool:
+        return learner in self.recipes
+
+
+PROTOCOLS: Registry[Protocol] = Registry("protocol", Protocol)
+
+
+def _contrastive(epochs: int, lr: float) -> Recipe:
+    """The pre-training that all contrastive protocols share; only epochs and rate differ."""
+    return Recipe(
+        epochs=epochs,
+        batch_size=512,
+        lr=lr,
+        weight_decay=1e-4,
+        lr_end=1e-3,
+        warmup_epochs=10 if epochs > 20 else 0,
+        warmup_lr=0.01,
+        drop_last=True,
+    )
+
+
+@PROTOCOLS.register("quick")
+@dataclass(frozen=True, kw_only=True)
+class Quick(Protocol):
+    """Minutes on a CPU: shows the phenomenon, not the papers' numbers."""
+
+    card = Card(paper="none; raygrid's own", notes="one-cycle rate as in small-scale checks")
+    tier: ClassVar[str] = "quick"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(epochs=15, batch_size=64, nesterov=True, schedule="one_cycle"),
+        "supcl": Recipe(epochs=15, batch_size=256, lr=0.3, weight_decay=1e-4, drop_last=True),
+        "simclr": Recipe(epochs=15, batch_size=256, lr=0.3, weight_decay=1e-4, drop_last=True),
+    }
+
+
+@PROTOCOLS.register("apbench")
+@dataclass(frozen=True, kw_only=True)
+class ApBench(Protocol):
+    """Qin et al. 2024: 200 epochs, rate halved at 100."""
+
+    card = Card(
+        paper="Qin et al. 2024 (APBench), sections 4.1 and B, tables 12, 14, 15",
+        code="lafeat/apbench@9a6fb91",
+        notes="batch 128 as printed (the code's default is 256); shuffled (the code is not)",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(
+            epochs=200, schedule="step", gamma=0.5, milestones=(100, 200, 300), drop_last=True
+        ),
+        "simclr": _contrastive(500, 0.5).with_(warmup_epochs=0),
+        "moco": _contrastive(500, 0.3).with_(warmup_epochs=0),
+    }
+    by_dataset: ClassVar[Mapping[str, int]] = {"svhn": 100}
+    by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {"ueraser_max": {"epochs": 300}}
+    probe_data: Literal["poisoned", "clean"] = "clean"
+
+
+@PROTOCOLS.register("learned_faster")
+@dataclass(frozen=True, kw_only=True)
+class LearnedFaster(Protocol):
+    """Sandoval-Segura et al. 2022: 100 epochs, rate divided by 10 at 50; peak and final."""
+
+    card = Card(paper="Sandoval-Segura et al. 2022, section 3")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(epochs=100, schedule="step", milestones=(50,))
+    }
+
+
+@PROTOCOLS.register("dvae")
+@dataclass(frozen=True, kw_only=True)
+class DVae(Protocol):
+    """D-VAE: 60 epochs (CIFAR-10) or 100, cosine to zero, gradients clipped at 5."""
+
+    card = Card(paper="Yu et al. 2024 (D-VAE), section 5 and appendix", code="yuyi-sd/D-VAE")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(epochs=60, grad_clip=5.0, drop_last=True)
+    }
+    by_dataset: ClassVar[Mapping[str, int]] = {"cifar100": 100, "imagenet100": 100}
+    by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "at": {"epochs": 100, "schedule": "step", "milestones": (75, 90)},
+        "ueraser_max": {"epochs": 200, "lr": 0.01, "schedule": "constant"},
+    }
+
+
+@PROTOCOLS.register("tp")
+@dataclass(frozen=True, kw_only=True)
+class Tp(Protocol):
+    """Liu et al.: 100 supervised epochs, 1,000 contrastive ones, linear probe on poisoned data."""
+
+    card = Card(
+        paper="Liu et al. (Transferable Availability Poisoning), section 4.1 and appendix A.3",
+        code="TrustMLRG/TransPoison@2d08a9c",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(epochs=100, schedule="step", milestones=(60, 75, 90)),
+        "supcl": _contrastive(1000, 0.5).with_(normalize=True),
+        "simclr": _contrastive(1000, 0.5).with_(normalize=True),
+        "byol": _contrastive(1000, 1.0).with_(normalize=True),
+        "moco": _contrastive(1000, 0.3).with_(normalize=True),
+        "simsiam": _contrastive(1000, 0.5).with_(normalize=True),
+    }
+    recipes_64: ClassVar[Mapping[str, Recipe]] = {
+        "supcl": _contrastive(1000, 0.15).with_(normalize=True),
+        "simclr": _contrastive(1000, 0.15).with_(normalize=True),
+        "byol": _contrastive(1000, 0.3).with_(normalize=True),
+        "simsiam": _contrastive(1000, 0.1).with_(normalize=True),
+    }

@@ -1,0 +1,227 @@
+"""From a spec to methods, recipe, key and artifacts: everything decided, nothing run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Architecture
+from raygrid.artifacts import Artifact, DatasetArtifact, PoisonArtifact, PurifiedArtifact
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack
+from raygrid.datasets import DATASETS
+from raygrid.datasets.base import Dataset
+from raygrid.defenses.base import Chain
+from raygrid.errors import DataError, SpecError
+from raygrid.learners import LEARNERS
+from raygrid.learners.base import Learner
+from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.registry import Cell
+from raygrid.seeds import Stream
+from raygrid.spec import TrialSpec
+from raygrid.store import Bundle, Store, key_of
+from raygrid.training import Recipe
+
+VERSION = 1
+"""Of the training loop and the streams: raise it when results of unchanged methods change."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fully decided trial. `spec` is in canonical form: only non-defaults are printed."""
+
+    spec: TrialSpec
+    dataset: Dataset
+    attack: Attack
+    defense: Chain
+    architecture: Architecture
+    learner: Learner
+    protocol: Protocol
+    recipe: Recipe
+    data: DatasetArtifact
+    content: str
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @cached_property
+    def key(self) -> str:
+        """The content key of the result."""
+        return key_of(self.resolved())
+
+    def resolved(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values."""
+        return {
+            "version": VERSION,
+            "content": self.content,
+            "dataset": self.dataset.resolved(),
+            "attack": self.attack.resolved(),
+            "surrogates": [s.resolved() for s in self.attack.needs()],
+            "poison_ratio": self.spec.poison_ratio,
+            "defense": self.defense.resolved(),
+            "architecture": self.architecture.resolved(),
+            "learner": self.learner.resolved(),
+            "protocol": self.protocol.resolved(),
+            "recipe": dataclasses.asdict(self.recipe),
+            "seed": self.seed,
+        }
+
+    def cell(self) -> Cell:
+        """The methods side by side, for their `skip`."""
+        return Cell(
+            dataset=self.dataset,
+            attack=self.attack,
+            defense=self.defense.links,
+            architecture=self.architecture,
+            learner=self.learner,
+            protocol=self.protocol,
+            image_size=self.dataset.image_size,
+            classes=self.dataset.classes,
+            poison_ratio=self.spec.poison_ratio,
+        )
+
+    def skip(self) -> str | None:
+        """Why this combination cannot be run, or None."""
+        if not self.protocol.has(self.learner.id):
+            return f"protocol {self.protocol.id} has no recipe for the learner {self.learner.id}"
+        cell = self.cell()
+        methods = (
+            self.dataset,
+            self.attack,
+            *self.defense.links,
+            self.architecture,
+            self.learner,
+            self.protocol,
+        )
+        return next(filter(None, (method.skip(cell) for method in methods)), None)
+
+    @property
+    def base(self) -> TrialSpec | None:
+        """The spec of the trial that this one is derived from; None if it is trained itself."""
+        trained = self.defense.trained
+        if trained.links == self.defense.links:
+            return None
+        return self.spec.replace(defense=tuple(d.part() for d in trained.links))
+
+    @property
+    def poison(self) -> PoisonArtifact:
+        return PoisonArtifact(self.data, self.content, self.attack, self.seed)
+
+    @property
+    def purified(self) -> PurifiedArtifact | None:
+        """The training set after all purifying links, None if the chain has none."""
+        links = self.defense.purifiers
+        if not links:
+            return None
+        return PurifiedArtifact(self.poison, self.spec.poison_ratio, links, self.seed)
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What the trial reads: data, poison and, with a purifier, the purified set."""
+        return tuple(filter(None, (self.data, self.poison, self.purified)))
+
+    def streams(self) -> dict[str, Stream]:
+        """The victim's randomness: shared by the clean control, independent of the defense."""
+        where = (self.dataset.id, self.seed)
+        return {
+            "init": Stream("init", (self.architecture.id, *where)),
+            "data": Stream("data", where),
+            "views": Stream("views", where),
+            "probe": Stream("probe", where),
+        }
+
+
+class Catalog:
+    """The data at hand: knows each dataset's content, decoding it once."""
+
+    def __init__(self, store: Store, data_root: Path) -> None:
+        self.store = store
+        self.data_root = data_root.absolute()
+        self._content: dict[DatasetArtifact, str] = {}
+
+    def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
+        """The dataset's artifact; raises DataError if its files are not there."""
+        return DatasetArtifact(dataset, dataset.source(self.data_root), validation)
+
+    def content(self, artifact: DatasetArtifact) -> str:
+        """The fingerprint of the decoded data; decodes and stores them if nobody did yet."""
+        if artifact not in self._content:
+            meta = self.store.meta(artifact.kind, artifact.key)
+            facts = meta["facts"] if meta else self._decode(artifact).facts
+            self._content[artifact] = str(facts["fingerprint"])
+        return self._content[artifact]
+
+    def _decode(self, artifact: DatasetArtifact) -> Bundle:
+        import torch
+
+        from raygrid.artifacts import Bench
+
+        bundle = artifact.make([], Bench(torch.device("cpu"), self.data_root))
+        self.store.put(artifact.kind, artifact.key, bundle)
+        return bundle
+
+
+def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
+    """Decide everything about a trial; raises SpecError or DataError that says what is wrong.
+
+    Without a catalog no data are looked at: names, parameters and skips can be checked, but the
+    keys are not those of a run.
+    """
+    spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    dataset = DATASETS.make(spec.dataset)
+    attack = ATTACKS.make("clean" if spec.poison_ratio == 0 else spec.attack)
+    defense = Chain.make(spec.defense)
+    architecture = ARCHITECTURES.make(spec.architecture)
+    learner = LEARNERS.make(spec.learner)
+    protocol = PROTOCOLS.make(spec.protocol)
+    recipe = _recipe(protocol, learner, dataset, defense)
+    data = DatasetArtifact(dataset, "unknown", protocol.validation)
+    content = "unknown"
+    if catalog is not None:
+        data = catalog.artifact(dataset, protocol.validation)
+        content = catalog.content(data)
+    canonical = TrialSpec(
+        dataset=dataset.part(),
+        attack=attack.part(),
+        defense=tuple(d.part() for d in defense.links),
+        architecture=architecture.part(),
+        learner=learner.part(),
+        protocol=protocol.part(),
+        seed=spec.seed,
+        poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
+    )
+    return Trial(
+        canonical,
+        dataset,
+        attack,
+        defense,
+        architecture,
+        learner,
+        protocol,
+        recipe,
+        data,
+        content,
+    )
+
+
+def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:
+    if not protocol.has(learner.id):
+        return Recipe(epochs=1)  # never run: the trial is skipped with its reason
+    names = tuple(d.id for d in defense.links)
+    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names)
+
+
+def check(specs: list[TrialSpec], catalog: Catalog | None) -> tuple[list[Trial], list[str]]:
+    """Resolve all specs and collect every fault once, instead of stopping at the first."""
+    trials, faults = [], dict[str, None]()
+    for spec in specs:
+        try:
+            trials.append(resolve(spec, catalog))
+        except (SpecError, DataError) as error:
+            faults[str(error)] = None
+    return trials, list(faults)

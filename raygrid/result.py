@@ -1,0 +1,70 @@
+"""What a trial leaves: one row."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+Status = Literal["done", "failed", "diverged", "skipped"]
+History = list[dict[str, float]]
+
+
+@dataclass
+class Result:
+    """The row of one trial. Accuracies are fractions; None means not measured.
+
+    peak_acc, peak_epoch: highest test accuracy over the epochs that ran, first epoch with it
+        (counted from 1). For contrastive learners the epochs are scored by kNN.
+    final_acc: after the last planned epoch (linear probe for contrastive learners); None if the
+        trial stopped early. last_acc: the same after whatever epoch was the last to run.
+    epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
+    probes: by name, how many of n images got the wanted label, and their mean loss.
+    """
+
+    spec: str
+    key: str
+    status: Status = "done"
+    history: History = field(default_factory=list)
+    probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    peak_acc: float | None = None
+    peak_epoch: int | None = None
+    final_acc: float | None = None
+    last_acc: float | None = None
+    epochs_run: int = 0
+    epochs_planned: int = 0
+    epochs_to_half: int | None = None
+    stopped_early: bool = False
+    seconds: float = 0.0
+    memory_mb: float = 0.0
+    device: str = ""
+    commit: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
+    derived_from: str | None = None
+    error: str | None = None
+    reason: str | None = None
+    finished: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in row.items() if k in known})
+
+    def summarize(self) -> None:
+        """Fill peak, last and the epoch counts from the history and the probes."""
+        accuracies = [epoch["test_acc"] for epoch in self.history if "test_acc" in epoch]
+        self.epochs_run = len(self.history)
+        if accuracies:
+            self.peak_acc = max(accuracies)
+            self.peak_epoch = accuracies.index(self.peak_acc) + 1
+        low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < 0.5)
+        self.epochs_to_half = next(low, None)
+        if "clean_test" in self.probes:
+            self.last_acc = self.probes["clean_test"]["acc"]
+            self.final_acc = None if self.stopped_early else self.last_acc

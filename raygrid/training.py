@@ -1,0 +1,244 @@
+"""The one training loop. Victims, surrogates, purifiers and probes bring a step function to it.
+
+The data stay on the device as uint8; there are no loader workers. All draws of an epoch come from
+generators derived from the epoch's number, so a restored run needs no generator state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.data import Images
+from raygrid.errors import DivergedError
+from raygrid.registry import require
+from raygrid.seeds import Stream, forked
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: everything about the optimizer and its schedule.
+
+    milestones: epochs (counted from 0) before which the rate is multiplied by `gamma` (`step`).
+    lr_end: last rate as a share of `lr` (`cosine`); warmup_epochs: linear from `warmup_lr`.
+    grad_clip: largest gradient norm, or None. precision: of the autocast region.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "cosine", "step", "one_cycle"] = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    lr_end: float = 0.0
+    warmup_epochs: int = 0
+    warmup_lr: float = 0.0
+    grad_clip: float | None = None
+    shuffle: bool = True
+    drop_last: bool = False
+    normalize: bool = False
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
+        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch (counted from 0)."""
+        if epoch < self.warmup_epochs:
+            top = self._after_warmup(self.warmup_epochs)
+            return self.warmup_lr + (top - self.warmup_lr) * (epoch + 1) / self.warmup_epochs
+        return self._after_warmup(epoch)
+
+    def _after_warmup(self, epoch: int) -> float:
+        if self.schedule == "step":
+            return self.lr * float(self.gamma ** sum(epoch >= m for m in self.milestones))
+        if self.schedule == "cosine":
+            low = self.lr * self.lr_end
+            return low + (self.lr - low) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        if self.schedule == "one_cycle":
+            rise = max(1, round(0.2 * self.epochs))
+            up = (epoch + 1) / rise
+            down = (self.epochs - epoch) / (self.epochs - rise + 1)
+            return self.lr * min(up, down)
+        return self.lr
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy; changes that are None are left out."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+@dataclass
+class Batch:
+    """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
+
+    rng: draws for this batch, on the device. index: rows of the training set.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    rng: torch.Generator
+    epoch: int
+
+
+@dataclass
+class Step:
+    """What a step function returns: a scalar loss to descend, and what to count.
+
+    hits: how many of `count` samples count as correct (a scalar tensor, may be fractional).
+    """
+
+    loss: Tensor
+    hits: Tensor
+    count: int
+
+
+StepFunction = Callable[[Batch], Step]
+
+
+def precision_of(recipe: Recipe, convolutional: bool) -> Literal["bf16", "fp32"]:
+    """bf16 for convolutional networks if the recipe allows it, float32 for all others."""
+    return recipe.precision if convolutional else "fp32"
+
+
+def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[Any]:
+    """The autocast region of a precision; float32 opens none."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+class Trainer:
+    """Runs a step function over a training set, epoch by epoch.
+
+    module holds every trained parameter and buffer. `epoch` may be called in any order of numbers
+    as long as the state is that of the epoch before.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        step: StepFunction,
+        train: Images,
+        recipe: Recipe,
+        stream: Stream,
+    ) -> None:
+        self.device = train.pixels.device
+        self.module = module
+        self.step = step
+        self.train = train
+        self.recipe = recipe
+        self.stream = stream
+        self.optimizer = make_optimizer(module, recipe, self.device)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0)."""
+        n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
+        order = torch.arange(n)
+        if self.recipe.shuffle:
+            order = torch.randperm(n, generator=self.stream.generator("order", epoch))
+        rng = self.stream.generator("augment", epoch, device=self.device)
+        end = n - n % size if self.recipe.drop_last else n
+        for start in range(0, end, size):
+            index = order[start : min(start + size, end)].to(self.device)
+            if len(index) == 1 and n > 1:
+                continue  # batch norm has no variance over a single image
+            yield Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+
+    def epoch(self, epoch: int) -> Metrics:
+        """Train one epoch (counted from 0); raises DivergedError if the loss is not finite.
+
+        Returns train_loss and train_acc (running means over the epoch's batches) and lr.
+        """
+        rate = self.recipe.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.module.train()
+        totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        totals = totals.to(self.device)
+        with forked(self.stream.seed("dropout", epoch), self.device):
+            for batch in self.batches(epoch):
+                totals += self._update(batch)
+        loss, hits, count = totals.tolist()
+        if not math.isfinite(loss):
+            raise DivergedError(epoch + 1, loss)
+        return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
+
+    def _update(self, batch: Batch) -> Tensor:
+        out = self.step(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        out.loss.backward()
+        if self.recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
+        self.optimizer.step()
+        count = torch.full((), float(out.count), device=self.device)
+        return torch.stack([out.loss.detach().float() * out.count, out.hits.detach(), count])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer state, to be saved after any epoch."""
+        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def make_optimizer(
+    module: nn.Module, recipe: Recipe, device: torch.device
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all trainable parameters, fused."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            params,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            fused=True,
+        )
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[recipe.optimizer](
+        params, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def place(model: nn.Module, device: torch.device | str, convolutional: bool) -> nn.Module:
+    """Move a network to the device, in channels_last if it is convolutional."""
+    if convolutional:
+        return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
+
+
+def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:
+    """Plain cross-entropy on a batch: what surrogates and the undefended victim train with."""
+    with autocast(precision, batch.x.device):
+        logits = model(batch.x)
+    loss = nn.functional.cross_entropy(logits.float(), batch.y)
+    return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))
+
+
+def should_stop(accuracies: list[float], patience: int | None, min_epochs: int) -> bool:
+    """The early-stop rule, a pure function of test accuracy by epoch.
+
+    True once `patience` epochs have passed without a new peak, never before `min_epochs`.
+    `patience` None never stops: tables of final accuracy need every epoch.
+    """
+    if patience is None or len(accuracies) < max(1, min_epochs):
+        return False
+    peak = max(range(len(accuracies)), key=lambda i: (accuracies[i], -i))
+    return len(accuracies) - 1 - peak >= patience

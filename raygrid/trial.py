@@ -1,0 +1,204 @@
+"""One trial from data to result. It reads like the way of the data and knows no method by name."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from raygrid import augment, evaluate
+from raygrid.artifacts import Artifact, World, mix, poison_of
+from raygrid.data import Images
+from raygrid.errors import DivergedError
+from raygrid.learners.base import Session, Task
+from raygrid.resolve import Trial
+from raygrid.result import History, Result
+from raygrid.store import Bundle
+from raygrid.training import precision_of, should_stop
+
+Fetch = Callable[[Artifact], Bundle]
+Report = Callable[[dict[str, float]], None]
+
+
+class Checkpoint:
+    """Where a trial keeps its state between epochs. This one keeps nothing."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the state after an epoch, in place of the one before."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the last epoch that was kept, or None."""
+        return None
+
+
+@dataclass
+class Env:
+    """What surrounds a trial: where it computes, where it reports, how it is told to resume.
+
+    raise_memory: let out-of-memory errors through, so that the caller can give more memory.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Report = lambda metrics: None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    raise_memory: bool = False
+
+
+def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
+    """Run a trial to its end. Its own errors become a row with status `failed` or `diverged`."""
+    started = time.perf_counter()
+    result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
+    result.commit, result.versions = env.commit, dict(env.versions)
+    result.device = device_name(env.device)
+    result.epochs_planned = trial.recipe.epochs
+    result.artifacts = {a.kind: a.key for a in trial.artifacts}
+    try:
+        _run(trial, fetch, env, result)
+    except DivergedError as error:
+        result.status, result.error = "diverged", str(error)
+    except torch.OutOfMemoryError as error:
+        if env.raise_memory:
+            raise
+        _fail(result, error)
+    except Exception as error:
+        _fail(result, error)
+    finally:
+        result.summarize()
+        result.seconds = time.perf_counter() - started
+        result.memory_mb = peak_memory(env.device)
+        result.finished = time.time()
+        release(env.device)
+    return result
+
+
+def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
+    if env.device.type == "cpu":
+        torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
+    world = World.of(fetch(trial.data))
+    poison = poison_of(fetch(trial.poison))
+    mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
+    train = _purified(trial, fetch) or mixed
+    probes = evaluate.probes_for(world.train, world.test, world.val, poison, mask)
+    probes = [evaluate.Probe(p.name, p.images.to(env.device)) for p in probes]
+    session = trial.learner.start(task_of(trial, train, world.train, env.device))
+    precision = precision_of(trial.recipe, trial.architecture.convolutional)
+
+    def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
+        return evaluate.ask(model, probes, trial.defense.view, precision)
+
+    first = _restore(session, result.history, env.checkpoint)
+    for epoch in range(first, trial.recipe.epochs):
+        if _stops(trial, result.history):
+            break
+        metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
+        metrics |= flatten(ask(session.classifier()))
+        result.history.append(metrics)
+        env.checkpoint.save({"session": session.state_dict(), "history": result.history})
+        env.report({**metrics, **_peak(result.history)})
+    result.stopped_early = len(result.history) < trial.recipe.epochs
+    result.probes = {name: s.row() for name, s in ask(session.finish()).items()}
+
+
+def _purified(trial: Trial, fetch: Fetch) -> Images | None:
+    if trial.purified is None:
+        return None
+    bundle = fetch(trial.purified)
+    return Images(bundle.tensors["pixels"], bundle.tensors["labels"], bundle.facts["classes"])
+
+
+def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) -> Task:
+    """What the learner is given. Clean data only where the protocol's probe is fitted on them."""
+    on_device = train.to(device)
+    labeled = clean.to(device) if trial.protocol.probe_data == "clean" else on_device
+    standard = augment.standard(trial.dataset.augmentation, trial.dataset.image_size)
+    return Task(
+        train=on_device,
+        labeled=labeled,
+        architecture=trial.architecture,
+        recipe=trial.recipe,
+        defense=trial.defense,
+        streams=trial.streams(),
+        augmentation=None if trial.defense.plain else standard,
+        normalization=(trial.dataset.mean, trial.dataset.std) if trial.recipe.normalize else None,
+    )
+
+
+def flatten(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
+    """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
+    flat = {}
+    for name, score in scores.items():
+        short = "test" if name == "clean_test" else name
+        flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
+    return flat
+
+
+def _peak(history: History) -> dict[str, float]:
+    accuracies = [epoch["test_acc"] for epoch in history]
+    peak = max(accuracies)
+    return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
+
+
+def _stops(trial: Trial, history: History) -> bool:
+    accuracies = [epoch["test_acc"] for epoch in history]
+    return should_stop(accuracies, trial.protocol.patience, trial.protocol.min_epochs)
+
+
+def _restore(session: Session, history: History, checkpoint: Checkpoint) -> int:
+    state = checkpoint.load()
+    if state is None:
+        return 0
+    session.load_state_dict(state["session"])
+    history.extend(state["history"])
+    return len(history)
+
+
+def _fail(result: Result, error: Exception) -> None:
+    result.status = "failed"
+    trace = traceback.format_exception(error)[-4:]
+    result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
+
+
+def derive(trial: Trial, base: Result) -> Result:
+    """The row of a derived trial (early stopping) from the row of the trained one."""
+    row = Result(
+        **{**base.__dict__, "spec": str(trial.spec), "key": trial.key, "derived_from": base.key}
+    )
+    row.resolved, row.seconds = trial.resolved(), 0.0
+    selector = trial.defense.selector
+    if base.status != "done" or selector is None:
+        return row
+    chosen = selector.select(base.history)
+    if chosen is not None:
+        row.final_acc = row.last_acc = base.history[chosen]["test_acc"]
+    return row
+
+
+def device_name(device: torch.device) -> str:
+    """What a person would call the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)"
+
+
+def peak_memory(device: torch.device) -> float:
+    """Highest memory so far in MB: of the GPU if there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def release(device: torch.device) -> None:
+    """Leave nothing of a trial behind in a process that runs the next one."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

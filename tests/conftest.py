@@ -1,0 +1,79 @@
+"""Shared set-up: one thread, the toy world, stores in temporary folders."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from raygrid.artifacts import Artifact, Bench
+from raygrid.data import Images
+from raygrid.resolve import Catalog
+from raygrid.seeds import Stream
+from raygrid.store import Bundle, Store
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def catalog(store: Store, tmp_path: Path) -> Catalog:
+    return Catalog(store, tmp_path / "data")
+
+
+@pytest.fixture
+def fetch(store: Store, tmp_path: Path) -> Callable[[Artifact], Bundle]:
+    """Make or load an artifact with its needs, in this process."""
+    bench = Bench(torch.device("cpu"), tmp_path / "data")
+
+    def get(artifact: Artifact) -> Bundle:
+        found = store.get(artifact.kind, artifact.key)
+        if found is None:
+            found = artifact.make([get(need) for need in artifact.needs()], bench)
+            store.put(artifact.kind, artifact.key, found)
+        return found
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published numbers and real data beside the checkout."""
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
+
+
+def toy(
+    n: int = 64, side: int = 16, classes: int = 4, signal: float = 24.0, seed: int = 0
+) -> Images:
+    """Images with a known answer: class patterns of `signal` levels in noise of sd 24 levels."""
+    stream = Stream("toy", (side, classes))
+    patterns = torch.randn(classes, 3, side, side, generator=stream.generator("patterns"))
+    generator = stream.generator("noise", seed, n)
+    labels = torch.arange(n) % classes
+    noise = torch.randn(n, 3, side, side, generator=generator)
+    values = 128 + signal * patterns[labels].sign() / 3 + 24 * noise
+    return Images(values.round().clamp(0, 255).to(torch.uint8), labels, classes)
+
+
+@pytest.fixture
+def images() -> Images:
+    return toy()

@@ -1,0 +1,143 @@
+"""What every attack must hold, by being registered (Appendix C of the attack specification)."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack, Craft, enforce, measure
+from raygrid.attacks.surrogates import freeze, train_surrogate
+from raygrid.budget import Budget
+from raygrid.data import Images
+from raygrid.errors import SpecError
+from raygrid.seeds import Stream
+from tests.conftest import toy
+
+# Settings small enough for the toy world; a method without a row is tested at its defaults.
+SMALL: dict[str, dict[str, object]] = {}
+
+
+def small(name: str) -> Attack:
+    return ATTACKS[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
+
+
+def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> Craft:
+    """A working place with surrogates trained for the toy world."""
+    networks = {}
+    for recipe in attack.needs():
+        stream = Stream("surrogate", ("toy", 0))
+        networks[recipe.name] = freeze(train_surrogate(recipe, images, stream, torch.device("cpu")))
+    return Craft(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
+
+
+AVAILABILITY = [name for name in ATTACKS if name != "clean"]
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_the_contract(name: str, images: Images) -> None:
+    attack = small(name)
+    before = images.pixels.clone()
+    craft = craft_for(attack, images)
+    states = {
+        k: {n: t.clone() for n, t in m.state_dict().items()} for k, m in craft.surrogates.items()
+    }
+    poison = attack.poison(images, craft)
+    assert poison.pixels.dtype == torch.uint8
+    assert poison.pixels.shape == images.pixels.shape
+    assert torch.equal(poison.labels, images.labels)
+    assert torch.equal(images.pixels, before), "the input was written to"
+    assert not torch.equal(poison.pixels, images.pixels), "nothing was perturbed"
+    assert attack.limit is not None
+    limit = attack.limit_at(images.shape[-1])
+    size = measure(images.pixels, poison.pixels, limit.norm).max()
+    slack = 0.5 * (images.pixels[0].numel() ** 0.5) / 255 if limit.norm == "l2" else 1e-6
+    assert size <= limit.value + slack
+    for key, state in states.items():
+        module = craft.surrogates[key]
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+        for tensor_name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, state[tensor_name]), f"{key}.{tensor_name} was changed"
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_the_seed_decides_the_bytes(name: str, images: Images) -> None:
+    attack = small(name)
+    one, same, other = (
+        attack.poison(images, craft_for(attack, images, seed)).pixels for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert torch.equal(one, other) != attack.seeded
+
+
+@pytest.mark.parametrize("name", [n for n in AVAILABILITY if ATTACKS[n].sharded])
+def test_any_range_of_rows_can_be_made_alone(name: str, images: Images) -> None:
+    attack = small(name)
+    whole = attack.poison(images, craft_for(attack, images)).pixels
+    for rows in (range(0, 13), range(13, 40), range(40, len(images))):
+        part = attack.poison(images, craft_for(attack, images, rows=rows))
+        assert torch.equal(part.indices, torch.arange(rows.start, rows.stop))
+        assert torch.equal(part.pixels, whole[rows.start : rows.stop])
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_no_budget_no_change(name: str, images: Images) -> None:
+    settings = {**SMALL.get(name, {}), "budget": Budget(ATTACKS[name].norms[0], 0.0)}
+    attack = ATTACKS[name](**settings)  # type: ignore[arg-type]
+    poison = attack.poison(images, craft_for(attack, images))
+    assert torch.equal(poison.pixels, images.pixels)
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_a_budget_of_another_norm_is_refused(name: str) -> None:
+    for norm in {"linf", "l2", "l0"} - set(ATTACKS[name].norms):
+        with pytest.raises(SpecError, match=name):
+            ATTACKS.make(f"{name}(budget={norm}:1)")
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+@pytest.mark.parametrize(("side", "classes", "n"), [(24, 2, 12), (17, 10, 20)])
+def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int) -> None:
+    images = toy(n, side, classes)
+    attack = small(name)
+    try:
+        poison = attack.poison(images, craft_for(attack, images))
+    except SpecError as refusal:
+        assert str(refusal)
+        return
+    assert poison.pixels.shape == images.pixels.shape
+
+
+def test_clean_is_an_empty_poison(images: Images) -> None:
+    poison = ATTACKS.make("clean").poison(images, Craft(Stream("poison")))
+    assert len(poison.indices) == 0
+    mixed, mask = poison.overlay(images, 1.0, Stream("ratio"))
+    assert torch.equal(mixed.pixels, images.pixels)
+    assert not mask.any()
+
+
+def test_enforce_holds_every_norm() -> None:
+    clean = torch.full((2, 3, 4, 4), 250, dtype=torch.uint8)
+    wild = torch.full((2, 3, 4, 4), 0.9)
+    linf = enforce(clean, -wild, Budget("linf", 8 / 255))
+    assert (clean.short() - linf.short()).unique().tolist() == [8]
+    l2 = enforce(clean, -wild, Budget("l2", 1.0))
+    assert (measure(clean, l2, "l2") - 1.0).abs().max() < 0.02
+    with pytest.raises(SpecError, match="16 pixels"):
+        enforce(clean, -wild, Budget("l0", 1))
+    with pytest.raises(SpecError, match="not finite"):
+        enforce(clean, wild * float("nan"), Budget("linf", 8 / 255))
+
+
+def test_ratios_are_nested(images: Images) -> None:
+    poison = ATTACKS.make("lsp").poison(images, Craft(Stream("poison")))
+    masks = [poison.overlay(images, r, Stream("ratio"))[1] for r in (0.2, 0.4, 0.8, 1.0)]
+    assert [int(m.sum()) for m in masks] == [12, 25, 51, 64]
+    for small_mask, large_mask in itertools.pairwise(masks):
+        assert not (small_mask & ~large_mask).any()
+    mixed, mask = poison.overlay(images, 0.4, Stream("ratio"))
+    assert torch.equal(mixed.pixels[~mask], images.pixels[~mask])
+    assert torch.equal(mixed.pixels[mask], poison.pixels[mask])

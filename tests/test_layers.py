@@ -1,0 +1,105 @@
+"""Imports point downward only; Ray and MLflow each stay in their room."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "raygrid"
+ORDER = [
+    "errors",
+    "spec",
+    "budget",
+    "registry",
+    "seeds",
+    "data",
+    "store",
+    "remote",
+    "augment",
+    "datasets",
+    "architectures",
+    "training",
+    "protocols",
+    "attacks",
+    "defenses",
+    "learners",
+    "result",
+    "artifacts",
+    "evaluate",
+    "resolve",
+    "trial",
+    "grid",
+    "published",
+    "tables",
+    "figures",
+    "poisons",
+    "events",
+    "tracking",
+    "progress",
+    "inline",
+    "runner",
+    "run",
+    "launch",
+    "doctor",
+    "cli",
+    "__init__",
+    "__main__",
+]
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, at any depth of the code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downward(path: Path) -> None:
+    here = ORDER.index(room(path))
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "raygrid" and len(parts) > 1 and parts[1] in ORDER:
+            assert ORDER.index(parts[1]) <= here, f"{path.name} imports {name}"
+            if parts[1] in ("attacks", "defenses"):
+                other = {"attacks": "defenses", "defenses": "attacks"}[parts[1]]
+                assert room(path) != other, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_ray_and_mlflow_stay_in_their_rooms(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    assert "ray" not in tops or room(path) in ("runner", "launch", "doctor")
+    assert "mlflow" not in tops or room(path) == "tracking"
+
+
+def test_importing_raygrid_is_light() -> None:
+    code = (
+        "import sys, time; t = time.perf_counter(); import raygrid; raygrid.TrialSpec;"
+        "assert not {'ray', 'mlflow', 'torch'} & set(sys.modules);"
+        "assert time.perf_counter() - t < 3"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400, f"{path} is too long"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{path.name}:{node.name} has {length} lines"
