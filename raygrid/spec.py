@@ -48,9 +48,10 @@ def format_scalar(value: Scalar) -> str:
 def format_float(value: float) -> str:
     """Shortest text of a float; a multiple of 1/255 that has no short decimal is a fraction."""
     text = repr(value)
-    levels = round(value * 255)
-    if len(text) > 8 and levels and abs(value * 255 - levels) < 1e-9:
-        return f"{levels}/255"
+    if len(text) > 8 and 0 < abs(value) <= 1:
+        levels = round(value * 255)
+        if levels and levels / 255 == value:
+            return f"{levels}/255"
     return text
 
 
