@@ -136,6 +136,10 @@ class Trial:
         }
 
 
+Contents = dict[tuple[str, float], tuple[str, str]]
+"""(dataset part, validation) -> (source, content): what a driver tells its workers."""
+
+
 class Catalog:
     """The data at hand: knows each dataset's content, decoding it once."""
 
@@ -156,6 +160,14 @@ class Catalog:
             self._content[artifact] = str(facts["fingerprint"])
         return self._content[artifact]
 
+    @property
+    def contents(self) -> Contents:
+        """Everything looked up so far."""
+        return {
+            (str(a.dataset.part()), a.validation): (a.source, content)
+            for a, content in self._content.items()
+        }
+
     def _decode(self, artifact: DatasetArtifact) -> Bundle:
         import torch
 
@@ -164,6 +176,20 @@ class Catalog:
         bundle = artifact.make([], Bench(torch.device("cpu"), self.data_root))
         self.store.put(artifact.kind, artifact.key, bundle)
         return bundle
+
+
+class ToldCatalog(Catalog):
+    """What a driver found, on a worker that need not have the data themselves."""
+
+    def __init__(self, told: Contents) -> None:
+        self._told = told
+
+    def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
+        source, _ = self._told[str(dataset.part()), validation]
+        return DatasetArtifact(dataset, source, validation)
+
+    def content(self, artifact: DatasetArtifact) -> str:
+        return self._told[str(artifact.dataset.part()), artifact.validation][1]
 
 
 def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:

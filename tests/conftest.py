@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygrid.artifacts import Artifact, Bench
+from raygrid.artifacts import Artifact, Bench, realize
 from raygrid.data import Images
 from raygrid.resolve import Catalog
 from raygrid.seeds import Stream
@@ -44,11 +44,7 @@ def fetch(store: Store, tmp_path: Path) -> Callable[[Artifact], Bundle]:
     bench = Bench(torch.device("cpu"), tmp_path / "data")
 
     def get(artifact: Artifact) -> Bundle:
-        found = store.get(artifact.kind, artifact.key)
-        if found is None:
-            found = artifact.make([get(need) for need in artifact.needs()], bench)
-            store.put(artifact.kind, artifact.key, found)
-        return found
+        return realize(artifact, store, bench, get)[0]
 
     return get
 

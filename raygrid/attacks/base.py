@@ -70,13 +70,15 @@ class Attack(Method):
     norms: budgets it can hold. sharded: rows are independent given images and surrogates, so any
     range of rows can be made alone. seeded: whether the seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is.
+    the user sets is taken as it is. passes: forward passes per training image, for estimates
+    (a backward pass to the pixels counts as one, a full one as two).
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     sharded: ClassVar[bool] = False
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
+    passes: ClassVar[float] = 0.0
 
     @property
     def limit(self) -> Budget | None:

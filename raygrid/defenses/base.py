@@ -35,11 +35,13 @@ class Defense(Method):
     plain: the learner trains without standard augmentation (`none` alone).
     derived: computed from the history of the trial without this defense, never trained.
     learners: `all`, or `supervised` where the hook has no meaning for contrastive learning.
+    cost: training time in units of a plain epoch, for estimates.
     """
 
     plain: ClassVar[bool] = False
     derived: ClassVar[bool] = False
     learners: ClassVar[str] = "all"
+    cost: ClassVar[float] = 1.0
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         """Change the stored training set once, before training. Made once, kept as an artifact."""

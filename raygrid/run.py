@@ -1,0 +1,190 @@
+"""Running a grid: plan, do what is not done, keep every row, write the tables."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from raygrid import grid as grids
+from raygrid.errors import StoreError
+from raygrid.estimate import CPU, GPU
+from raygrid.events import Listener, Listeners
+from raygrid.grid import Grid, Plan
+from raygrid.inline import run_inline
+from raygrid.registry import load_plugins
+from raygrid.remote import open_store
+from raygrid.resolve import Catalog, Trial
+from raygrid.result import Result
+from raygrid.schedule import Agenda
+from raygrid.spec import TrialSpec
+from raygrid.store import ResultLog, Store
+from raygrid.trial import derive
+from raygrid.work import Worker, best_device
+
+Specs = Grid | Iterable[TrialSpec | str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a grid is run; everything that a run writes goes under `out`.
+
+    out: results, artifacts, MLflow database, tables. data: the folder with the datasets' files.
+    store: folder or object-store URL for artifacts; `<out>/store` by default.
+    executor: `ray`, `inline`, or `auto` (Ray where it is installed). address: a live Ray cluster.
+    tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
+    imports: modules with third-party methods. quiet: no display.
+    """
+
+    out: Path = Path("runs")
+    data: Path = Path("data")
+    store: str | None = None
+    executor: Literal["auto", "ray", "inline"] = "auto"
+    address: str | None = None
+    cpus: int | None = None
+    tracking: str | None = None
+    imports: tuple[str, ...] = ()
+    quiet: bool = False
+    name: str = "grid"
+    strict: bool = False
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.out.absolute() / "store")
+
+
+@dataclass
+class Outcome:
+    """What a run came to. `results`: all rows of the grid, those of earlier runs too."""
+
+    plan: Plan
+    results: list[Result]
+    submitted: int
+    seconds: float
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Result]:
+        return [r for r in self.results if r.status == "failed"]
+
+
+class Writer(Listener):
+    """Appends every row to the log as soon as it is known."""
+
+    def __init__(self, log: ResultLog) -> None:
+        self.log = log
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        self.log.append(result.row())
+
+
+class Timer:
+    """Seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
+    """Check everything before anything runs; raises SpecError, DataError or StoreError."""
+    load_plugins(options.imports)
+    store = open_store(options.store_url)
+    catalog = Catalog(store, options.data)
+    listed = specs.specs() if isinstance(specs, Grid) else specs
+    return grids.plan(listed, catalog, strict=options.strict), store, catalog
+
+
+def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
+    """Run what is not done yet and write all tables. Running it again fills gaps only."""
+    timer = Timer()
+    plan, store, catalog = make_plan(specs, options)
+    log = ResultLog(options.out.absolute() / "results.jsonl")
+    done = log.done()
+    todo = [trial for trial in plan.trials if trial.key not in done]
+    listener = Listeners(Writer(log), *listeners)
+    listener.started(plan, todo)
+    interrupted = True
+    try:
+        _execute(todo, store, catalog, listener, options)
+        _derive(plan, log, listener)
+        interrupted = False
+        files = _tables(options.out, log, listener) if todo or plan.derived else []
+    finally:
+        listener.close(interrupted)
+    keys = {t.key for t in (*plan.trials, *plan.derived)}
+    rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
+    return Outcome(plan, rows, len(todo), timer.seconds, files)
+
+
+def _execute(
+    todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
+) -> None:
+    if not todo:
+        return
+    device = best_device()
+    speed = GPU if device.type == "cuda" else CPU
+    agenda = Agenda(todo, lambda a: store.has(a.kind, a.key), speed)
+    for artifact in agenda.reused.values():
+        listener.artifact(artifact, "reused", {})
+    if pick_executor(options) == "inline":
+        run_inline(agenda, Worker(store, options.data.absolute(), device), listener)
+        return
+    from raygrid.runner.executor import RayOptions, run_on_ray
+
+    ray_options = RayOptions(options.address, options.cpus, plugins=options.imports)
+    data = options.data.absolute()
+    run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)
+
+
+def pick_executor(options: Options) -> Literal["ray", "inline"]:
+    """The executor that `auto` stands for here."""
+    if options.executor != "auto":
+        return options.executor
+    import importlib.util
+
+    return "ray" if importlib.util.find_spec("ray") else "inline"
+
+
+def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
+    """Rows that follow from others: computed anew each time, written when they changed."""
+    rows = {row["key"]: row for row in log.rows()}
+    bases = {str(t.spec): t.key for t in plan.trials}
+    for trial in plan.derived:
+        base = rows.get(bases[str(trial.base)])
+        if base is None:
+            continue
+        result = derive(trial, Result.from_row(base))
+        if rows.get(trial.key) != result.row():
+            listener.trial_finished(trial, result)
+
+
+def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
+    from raygrid.tables import write_all
+
+    files = write_all(out, list(log.rows()))
+    listener.tables(files)
+    return files
+
+
+@contextlib.contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Hold `out` for one driver of this machine; a second one gets a StoreError at once."""
+    from filelock import FileLock, Timeout
+
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".driver.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreError(f"another raygrid run is using {out}; wait for it or use --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

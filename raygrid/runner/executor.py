@@ -1,0 +1,130 @@
+"""Runs an agenda on a Ray cluster through one Tuner."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_DEDUP_LOGS": "1",
+}
+for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is imported
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+
+from raygrid.errors import ClusterError  # noqa: E402
+from raygrid.events import Listener  # noqa: E402
+from raygrid.resolve import Contents  # noqa: E402
+from raygrid.runner.broker import start_broker  # noqa: E402
+from raygrid.runner.resources import request  # noqa: E402
+from raygrid.runner.tuning import Book, ReadyFirst  # noqa: E402
+from raygrid.runner.worker import Setup, run_job  # noqa: E402
+from raygrid.schedule import Agenda  # noqa: E402
+from raygrid.work import versions  # noqa: E402
+
+MAX_FAILURES = 8
+"""Lost workers and nodes a job survives; its own errors are rows and never retried."""
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where Ray runs: `address` of a live cluster, or a local one with `cpus` and `gpus`."""
+
+    address: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    plugins: tuple[str, ...] = ()
+    checkpoint_every: float = 30.0
+
+
+@contextlib.contextmanager
+def connected(options: RayOptions) -> Iterator[None]:
+    """A connection to Ray; a cluster that was started here ends with it."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if options.address:
+            ray.init(address=options.address, **quiet)
+        else:
+            local = {"num_cpus": options.cpus, "num_gpus": options.gpus}
+            ray.init(address="local", include_dashboard=False, **local, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = options.address or "this machine"
+        raise ClusterError(f"Ray on {where} does not answer: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_on_ray(
+    agenda: Agenda,
+    store: str,
+    data_root: Path,
+    contents: Contents,
+    listener: Listener,
+    options: RayOptions,
+) -> None:
+    """Do every job of the agenda on the cluster; returns when all have an outcome."""
+    setup = Setup(
+        store,
+        str(data_root),
+        contents,
+        options.plugins,
+        versions()["raygrid"],
+        options.checkpoint_every,
+    )
+    with connected(options):
+        broker = start_broker(store, setup.version)
+        try:
+            book = Book(agenda, listener, lambda keys: broker.release.remote(keys))
+            _tuner(agenda, book, setup).fit()
+        finally:
+            with contextlib.suppress(Exception):
+                ray.kill(broker)
+
+
+def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
+    total = ray.cluster_resources()
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending(total)))
+    local = Path(setup.store if "://" not in setup.store else ".").absolute()
+    return tune.Tuner(
+        tune.with_resources(functools.partial(run_job, setup=setup), request),
+        tune_config=tune.TuneConfig(
+            search_alg=ReadyFirst(agenda, gpus=total.get("GPU", 0) > 0),
+            num_samples=len(agenda),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["key"])[:12],
+            trial_dirname_creator=lambda trial: str(trial.config["key"])[:24],
+        ),
+        run_config=tune.RunConfig(
+            name=f"run-{uuid.uuid4().hex[:8]}",
+            storage_path=str(local.parent / "ray"),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[book],
+            verbose=0,
+        ),
+    )
+
+
+def pending(total: dict[str, float]) -> int:
+    """How many trials Tune may hold ready to start: enough for the autoscaler to see the queue."""
+    slots = int(total.get("CPU", 1)) + 8 * int(total.get("GPU", 0))
+    return max(2, slots)

@@ -1,0 +1,127 @@
+"""What runs inside a Tune trial: one job, an artifact or a trial, in a reused process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from raygrid import work
+from raygrid.artifacts import Artifact
+from raygrid.errors import ClusterError
+from raygrid.registry import load_plugins
+from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
+from raygrid.runner.broker import BrokerClient
+from raygrid.store import Bundle
+
+REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker must know, the same for every job of a run."""
+
+    store: str
+    data_root: str
+    contents: Contents
+    plugins: tuple[str, ...]
+    version: str
+    checkpoint_every: float = 30.0
+
+
+@functools.cache
+def _prepare(plugins: tuple[str, ...]) -> None:
+    load_plugins(plugins)
+
+
+def job_of(config: dict[str, Any], setup: Setup) -> tuple[Trial, Artifact | None]:
+    """The job that a config names; raises ClusterError if this worker sees another one."""
+    _prepare(setup.plugins)
+    if work.versions()["raygrid"] != setup.version:
+        here = work.versions()["raygrid"]
+        raise ClusterError(f"this worker has raygrid {here}, the driver {setup.version}")
+    trial = resolve(config["spec"], ToldCatalog(setup.contents))
+    if config["key"] == trial.key:
+        return trial, None
+    found = find_artifact(trial, config["key"])
+    if found is None:
+        raise ClusterError(f"this worker computes other keys for {config['spec']}; same code?")
+    return trial, found
+
+
+def find_artifact(trial: Trial, key: str) -> Artifact | None:
+    """The artifact of that key among all that a trial needs, at any distance."""
+    stack = list(trial.artifacts)
+    while stack:
+        artifact = stack.pop()
+        if artifact.key == key:
+            return artifact
+        stack.extend(artifact.needs())
+    return None
+
+
+def shared_bundle(client: BrokerClient, artifact: Artifact) -> Bundle | None:
+    """An artifact from the object store without copying it."""
+    loaded = client.fetch(artifact.kind, artifact.key)
+    if loaded is None:
+        return None
+    arrays, facts = loaded
+    with warnings.catch_warnings():  # shared pages are read-only; nobody writes to images
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return Bundle({name: torch.from_numpy(a) for name, a in arrays.items()}, facts)
+
+
+class Reporter:
+    """Passes metrics on to Tune, at most one report a second."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, metrics: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - self._last >= REPORT_EVERY:
+            self._last = now
+            tune.report({"metrics": json.dumps(metrics)})
+
+    def making(self, done: int, total: int) -> None:
+        self({"done": float(done), "total": float(total)})
+
+
+def run_job(config: dict[str, Any], setup: Setup) -> None:
+    """Do one job; the last report carries the outcome as JSON text."""
+    from raygrid.remote import open_store
+
+    trial, artifact = job_of(config, setup)
+    client = BrokerClient(setup.store, setup.version)
+    worker = work.Worker(
+        open_store(setup.store),
+        Path(setup.data_root),
+        load=functools.partial(shared_bundle, client),
+        checkpoint_every=setup.checkpoint_every,
+    )
+    report = Reporter()
+    if artifact is None:
+        result = worker.run(trial, report, raise_memory=True)
+        tune.report({"row": json.dumps(result.row())})
+    else:
+        tune.report({"artifact": json.dumps(_make(worker, artifact, report))})
+
+
+def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        bundle, made = worker.make(artifact, report.making)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+    seconds = time.perf_counter() - started
+    state = "made" if made else "reused"
+    return {"state": state, "seconds": seconds, "bytes": bundle.nbytes}
