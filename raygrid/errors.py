@@ -14,6 +14,14 @@ class SpecError(RaygridError, ValueError):
     """A name, parameter or combination that cannot be run."""
 
 
+class SpecErrors(SpecError):
+    """Several faults of one spec."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
 class DataError(RaygridError):
     """A dataset that is missing, damaged or of the wrong shape."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +17,13 @@ from raygrid.attacks.base import Attack
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Chain
-from raygrid.errors import DataError, SpecError
+from raygrid.errors import DataError, SpecError, SpecErrors
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.registry import Cell
 from raygrid.seeds import Stream
-from raygrid.spec import TrialSpec
+from raygrid.spec import Part, TrialSpec
 from raygrid.store import Bundle, Store, key_of
 from raygrid.training import Recipe
 
@@ -199,12 +200,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     keys are not those of a run.
     """
     spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
-    dataset = DATASETS.make(spec.dataset)
-    attack = ATTACKS.make("clean" if spec.poison_ratio == 0 else spec.attack)
-    defense = Chain.make(spec.defense)
-    architecture = ARCHITECTURES.make(spec.architecture)
-    learner = LEARNERS.make(spec.learner)
-    protocol = PROTOCOLS.make(spec.protocol)
+    dataset, attack, defense, architecture, learner, protocol = _methods(spec)
     recipe = _recipe(protocol, learner, dataset, defense)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
@@ -235,6 +231,28 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     )
 
 
+def _methods(spec: TrialSpec) -> tuple[Dataset, Attack, Chain, Architecture, Learner, Protocol]:
+    """All methods of a spec; raises SpecErrors with the faults of all parts."""
+    attack = Part("clean") if spec.poison_ratio == 0 else spec.attack
+    makers: tuple[Callable[[], Any], ...] = (
+        lambda: DATASETS.make(spec.dataset),
+        lambda: ATTACKS.make(attack),
+        lambda: Chain.make(spec.defense),
+        lambda: ARCHITECTURES.make(spec.architecture),
+        lambda: LEARNERS.make(spec.learner),
+        lambda: PROTOCOLS.make(spec.protocol),
+    )
+    made, faults = [], []
+    for make in makers:
+        try:
+            made.append(make())
+        except SpecError as error:
+            faults.append(str(error))
+    if faults:
+        raise SpecErrors(faults)
+    return tuple(made)  # type: ignore[return-value]
+
+
 def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:
     if not protocol.has(learner.id):
         return Recipe(epochs=1)  # never run: the trial is skipped with its reason
@@ -248,6 +266,8 @@ def check(specs: list[TrialSpec], catalog: Catalog | None) -> tuple[list[Trial],
     for spec in specs:
         try:
             trials.append(resolve(spec, catalog))
+        except SpecErrors as error:
+            faults |= dict.fromkeys(error.faults)
         except (SpecError, DataError) as error:
             faults[str(error)] = None
     return trials, list(faults)

@@ -36,7 +36,8 @@ class Options:
     store: folder or object-store URL for artifacts; `<out>/store` by default.
     executor: `ray`, `inline`, or `auto` (Ray where it is installed). address: a live Ray cluster.
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
-    imports: modules with third-party methods. quiet: no display.
+    imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
+    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
     """
 
     out: Path = Path("runs")
@@ -50,6 +51,7 @@ class Options:
     quiet: bool = False
     name: str = "grid"
     strict: bool = False
+    checkpoint_every: float = 30.0
 
     @property
     def store_url(self) -> str:
@@ -134,11 +136,18 @@ def _execute(
     for artifact in agenda.reused.values():
         listener.artifact(artifact, "reused", {})
     if pick_executor(options) == "inline":
-        run_inline(agenda, Worker(store, options.data.absolute(), device), listener)
+        every = options.checkpoint_every
+        worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        run_inline(agenda, worker, listener)
         return
     from raygrid.runner.executor import RayOptions, run_on_ray
 
-    ray_options = RayOptions(options.address, options.cpus, plugins=options.imports)
+    ray_options = RayOptions(
+        options.address,
+        options.cpus,
+        plugins=options.imports,
+        checkpoint_every=options.checkpoint_every,
+    )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)
 

@@ -195,6 +195,19 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        restore_layout(self.optimizer)
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay optimizer state out as its parameters are.
+
+    Stored tensors come back contiguous; the fused optimizers walk parameter and state in memory
+    order and would pair the wrong entries of a channels_last parameter.
+    """
+    for param, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                state[name] = torch.empty_like(param).copy_(value)
 
 
 def make_optimizer(

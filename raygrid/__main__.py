@@ -1,0 +1,7 @@
+"""`python -m raygrid`."""
+
+import sys
+
+from raygrid.cli import main
+
+sys.exit(main())

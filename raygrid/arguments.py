@@ -1,0 +1,97 @@
+"""Command-line options that several commands share, and how they become axes and options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from raygrid.errors import SpecError
+from raygrid.grid import Grid
+from raygrid.run import Options
+from raygrid.spec import parse_ratio
+
+AXES = {
+    "datasets": "datasets, e.g. cifar10",
+    "attacks": "attacks, e.g. clean lsp 'em(mode=class)'",
+    "budgets": "budgets: default 16/255 l2:1.3 2x",
+    "poison_ratios": "shares of the training set that are poisoned, 0 to 1",
+    "defenses": "defense chains, e.g. standard grayscale+jpeg",
+    "architectures": "architectures, e.g. resnet18 vit_small",
+    "learners": "learners, e.g. supervised simclr",
+    "protocols": "protocols, e.g. quick dvae apbench",
+    "seeds": "whole numbers",
+}
+
+
+def add_axes(parser: argparse.ArgumentParser) -> None:
+    """One option per axis, singular and plural."""
+    group = parser.add_argument_group("axes (each takes one or more values)")
+    for axis, text in AXES.items():
+        flags = dict.fromkeys([f"--{axis}", f"--{singular(axis)}"])
+        dashed = [flag.replace("_", "-") for flag in flags]
+        group.add_argument(*dashed, nargs="+", metavar="X", dest=axis, help=text)
+
+
+def singular(axis: str) -> str:
+    return {"defenses": "defense"}.get(axis, axis.removesuffix("s"))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Where things are and how a grid runs."""
+    default = Options()
+    group = parser.add_argument_group("places")
+    group.add_argument(
+        "--out", type=Path, default=default.out, help="folder for all output (%(default)s)"
+    )
+    group.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("RAYGRID_DATA", default.data)),
+        help="folder with the datasets' files (%(default)s)",
+    )
+    group.add_argument("--store", help="folder or URL (s3://...) for artifacts (OUT/store)")
+    group.add_argument("--tracking", help="MLflow URI, or off (a database under OUT)")
+    group.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers methods of your own",
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How a grid runs."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--executor", choices=("auto", "ray", "inline"), default="auto")
+    group.add_argument("--address", help="address of a live Ray cluster")
+    group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
+    group.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def options_of(args: argparse.Namespace, **changes: object) -> Options:
+    """The run options that were given."""
+    known = {f.name for f in fields(Options)}
+    given = {k: v for k, v in vars(args).items() if k in known and v is not None}
+    given["imports"] = tuple(given.get("imports", ()))
+    return replace(Options(**given), **changes)  # type: ignore[arg-type]
+
+
+def with_axes(grids: Sequence[Grid], args: argparse.Namespace) -> list[Grid]:
+    """The grids with the axes that were given in place of their own."""
+    changes = {axis: getattr(args, axis) for axis in AXES if getattr(args, axis) is not None}
+    if "seeds" in changes:
+        changes["seeds"] = [_seed(text) for text in changes["seeds"]]
+    if "poison_ratios" in changes:
+        changes["poison_ratios"] = [parse_ratio(text) for text in changes["poison_ratios"]]
+    return [replace(grid, **changes) for grid in grids]
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise SpecError(f"seed {text!r} is not a whole number from 0")
+    return int(text)

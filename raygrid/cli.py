@@ -1,0 +1,166 @@
+"""The command `raygrid`: list, plan, run, table, poison, sync, doctor. Each takes --json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
+from raygrid.errors import SpecError, unknown
+from raygrid.experiment import guarded, run_and_show, show_plan
+from raygrid.grid import Grid, read_specs
+from raygrid.registry import Method, Registry, load_plugins
+from raygrid.run import Options
+from raygrid.spec import TrialSpec
+
+TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: args.command(args))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="raygrid", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=run)
+        made.add_argument("--json", action="store_true", help="print JSON")
+        add_options(made)
+        return made
+
+    listing = command("list", list_methods, "Methods of a kind with their cards.")
+    listing.add_argument("kind", nargs="?", help="attacks, defenses, ...")
+    for name, run, text in (
+        ("plan", plan, "What a grid comes to, before anything runs."),
+        ("run", run_specs, "Run specs or a grid; what is done is not run again."),
+    ):
+        grid = command(name, run, text)
+        grid.add_argument("specs", nargs="*", help="spec strings, or files of them (@FILE)")
+        add_axes(grid)
+        add_running(grid)
+    table = command("table", show_table, "A table of the results under --out.")
+    table.add_argument("kind", choices=TABLES)
+    table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    command("sync", sync, "Write all results under --out to MLflow again.")
+    command("doctor", doctor, "Is this machine ready?")
+    return top
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """All registries by the plural of their kind."""
+    from raygrid.architectures import ARCHITECTURES
+    from raygrid.attacks import ATTACKS
+    from raygrid.datasets import DATASETS
+    from raygrid.defenses import DEFENSES
+    from raygrid.learners import LEARNERS
+    from raygrid.protocols import PROTOCOLS
+
+    return {
+        "datasets": DATASETS,
+        "attacks": ATTACKS,
+        "defenses": DEFENSES,
+        "architectures": ARCHITECTURES,
+        "learners": LEARNERS,
+        "protocols": PROTOCOLS,
+    }
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """A method's id, summary, defaults and card."""
+    card = method.card
+    return {
+        "id": method.id,
+        "summary": (type(method).__doc__ or "").strip().splitlines()[0],
+        "defaults": {k: v for k, v in method.resolved().items() if k not in ("id", "version")},
+        "version": method.version,
+        "card": {
+            "paper": card.paper,
+            "code": card.code,
+            "published": dict(card.published),
+            "needs": card.needs,
+            "cost": card.cost,
+            "notes": card.notes,
+        },
+    }
+
+
+def list_methods(args: argparse.Namespace) -> int:
+    load_plugins(tuple(args.imports))
+    kinds = registries()
+    if args.kind is not None and args.kind not in kinds:
+        raise SpecError(unknown("kind", args.kind, kinds))
+    chosen = {args.kind: kinds[args.kind]} if args.kind else kinds
+    found = {k: [describe(r.make(name)) for name in r] for k, r in chosen.items()}
+    if args.json:
+        print(json.dumps(found[args.kind] if args.kind else found, indent=1))
+        return 0
+    for kind, methods in found.items():
+        print(f"{kind}:")
+        for method in methods:
+            print(f"  {method['id']:<22} {method['summary']}")
+    return 0
+
+
+def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
+    """Specs given one by one and in files; without any, the grid of the axes."""
+    specs: list[TrialSpec | str] = []
+    for text in args.specs:
+        specs += read_specs(Path(text[1:])) if text.startswith("@") else [text]
+    return specs or [spec for grid in with_axes([Grid()], args) for spec in grid.specs()]
+
+
+def plan(args: argparse.Namespace) -> int:
+    return show_plan(specs_of(args), _strict(args), args.json)
+
+
+def run_specs(args: argparse.Namespace) -> int:
+    return run_and_show(specs_of(args), _strict(args), args.json)
+
+
+def _strict(args: argparse.Namespace) -> Options:
+    """A spec that a person typed and that cannot run is a fault, not a skip."""
+    return options_of(args, strict=bool(args.specs), name="run")
+
+
+def show_table(args: argparse.Namespace) -> int:
+    from raygrid.store import ResultLog
+    from raygrid.tables import render, table_cells
+
+    rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
+    if not rows:
+        raise SpecError(f"there are no results under {args.out}")
+    if args.json:
+        print(json.dumps(table_cells(args.kind, rows), indent=1))
+    else:
+        sys.stdout.write(render(args.kind, rows, args.format))
+    return 0
+
+
+def sync(args: argparse.Namespace) -> int:
+    from raygrid.tracking import sync as rebuild
+
+    count = rebuild(args.out.absolute(), args.tracking)
+    print(json.dumps({"runs": count}) if args.json else f"{count} runs are in MLflow")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from raygrid.doctor import examine
+
+    findings = examine(options_of(args))
+    if args.json:
+        print(json.dumps([f.row() for f in findings], indent=1))
+    else:
+        for finding in findings:
+            print(f"{finding.state:<6} {finding.name:<22} {finding.text}")
+    return 1 if any(f.state == "fault" for f in findings) else 0

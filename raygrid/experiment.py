@@ -1,0 +1,132 @@
+"""The front of every script under `experiments/`: scales, axes, dry run, run, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
+from raygrid.errors import DataError, RaygridError
+from raygrid.events import Listener
+from raygrid.grid import Grid, Plan
+from raygrid.grid import plan as plan_specs
+from raygrid.report import plan_json, plan_text
+from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
+from raygrid.spec import TrialSpec
+
+Scales = Mapping[str, Sequence[Grid]]
+
+
+def main(name: str, scales: Scales, description: str, argv: Sequence[str] | None = None) -> int:
+    """Parse the command line of an experiment and run it; returns the exit status."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_axes(parser)
+    add_running(parser)
+    add_options(parser)
+    args = parser.parse_args(argv)
+    return guarded(lambda: _experiment(name, scales, args))
+
+
+def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+    scale = args.scale or default_scale(scales, args)
+    grids = with_axes(scales[scale], args)
+    specs = [spec for grid in grids for spec in grid.specs()]
+    options = options_of(args, name=f"{name}-{scale}")
+    if args.dry_run:
+        return show_plan(specs, options, args.json)
+    return run_and_show(specs, options, args.json)
+
+
+def default_scale(scales: Scales, args: argparse.Namespace) -> str:
+    """`quick` where there is neither a GPU nor a cluster, and say so; else `small`."""
+    import torch
+
+    if torch.cuda.is_available() or args.address:
+        return "small" if "small" in scales else next(iter(scales))
+    print("no GPU and no cluster here: taking --scale quick", file=sys.stderr)
+    return "quick"
+
+
+def show_plan(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
+    """Print what a grid comes to; works without the data too."""
+    known, plan = True, Plan()
+    try:
+        plan, _, _ = make_plan(specs, options)
+    except DataError as error:
+        print(f"note: {error}", file=sys.stderr)
+        known, plan = False, plan_specs(specs, None)
+    print(json.dumps(plan_json(plan, known), indent=1) if as_json else plan_text(plan, known))
+    return 0
+
+
+def listeners_for(options: Options) -> list[Listener]:
+    """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
+    from raygrid.progress import Display
+
+    listeners: list[Listener] = [] if options.quiet else [Display()]
+    if options.tracking != "off":
+        from raygrid.tracking import open_tracker
+
+        listeners.append(open_tracker(options))
+    return listeners
+
+
+def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
+    """Run specs and print their tables; 1 if a trial failed."""
+    make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    with exclusive(options.out.absolute()):
+        outcome = run_grid(specs, options, *listeners_for(options))
+    if as_json:
+        print(json.dumps(outcome_json(outcome), indent=1))
+    else:
+        print_outcome(outcome, options)
+    return 1 if outcome.failed else 0
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "submitted": outcome.submitted,
+        "seconds": round(outcome.seconds, 2),
+        "results": [r.row() for r in outcome.results],
+        "skips": [{"spec": s.spec, "reason": s.reason} for s in outcome.plan.skips],
+        "files": [str(path) for path in outcome.files],
+    }
+
+
+def print_outcome(outcome: Outcome, options: Options) -> None:
+    """The attack x defense table, what failed, where everything is."""
+    from raygrid.tables import print_table
+
+    print_table("defense", [r.row() for r in outcome.results])
+    for result in outcome.failed:
+        print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
+    print(
+        f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
+        f"{options.out / 'tables'}"
+    )
+    if options.tracking is None:
+        print(f"compare runs: mlflow ui --backend-store-uri sqlite:///{options.out}/mlflow.db")
+
+
+def guarded(action: Any) -> int:
+    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(action())
+    except RaygridError as error:
+        print(f"raygrid: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,132 @@
+"""Third-party methods as a user would write them: a toy dataset and learners that misbehave.
+
+Loaded with `--import tests.plugin`, here and on Ray's workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.budget import Budget
+from raygrid.data import Images
+from raygrid.datasets.base import DATASETS, Dataset, Split
+from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.registry import Card
+from raygrid.training import Metrics, Recipe
+from tests.conftest import toy
+
+CARD = Card(paper="none; for tests")
+
+
+@DATASETS.register("dots")
+@dataclass(frozen=True, kw_only=True)
+class Dots(Dataset):
+    """Four classes of faint patterns in noise, 16 pixels."""
+
+    card = CARD
+    classes: ClassVar[int] = 4
+    image_size: ClassVar[int] = 16
+    train_size: ClassVar[int] = 128
+    test_size: ClassVar[int] = 64
+    augmentation: ClassVar[str] = "none"
+
+    def source(self, root: Path) -> str:
+        return "toy"
+
+    def load(self, root: Path) -> Split:
+        return Split(toy(128, seed=1), toy(64, seed=2))
+
+
+class Idle:
+    """A session that learns nothing."""
+
+    def __init__(self, task: Task, seconds: float) -> None:
+        self.model = nn.Sequential(nn.Flatten(), nn.LazyLinear(task.train.classes))
+        self.model(task.train.floats(slice(0, 2)))
+        self.seconds = seconds
+
+    def epoch(self, epoch: int) -> Metrics:
+        time.sleep(self.seconds)
+        return {"train_loss": 1.0, "train_acc": 0.0, "lr": 0.0}
+
+    def classifier(self) -> nn.Module:
+        return self.model
+
+    finish = classifier
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@LEARNERS.register("sleeper")
+@dataclass(frozen=True, kw_only=True)
+class Sleeper(Learner):
+    """Sleeps instead of training."""
+
+    card = CARD
+    seconds: float = 0.0  # per epoch
+    flag: str = ""  # a file; if it is missing it is written and the process dies
+    fails: bool = False
+
+    def start(self, task: Task) -> Session:
+        if self.fails:
+            raise RuntimeError("told to fail")
+        if self.flag and not Path(self.flag).exists():
+            Path(self.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Idle(task, self.seconds)
+
+
+@ATTACKS.register("broken")
+@dataclass(frozen=True, kw_only=True)
+class Broken(Attack):
+    """Fails while it is made."""
+
+    card = CARD
+    budget: Budget = Budget("linf", 8 / 255)
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        raise RuntimeError("the attack is broken")
+
+
+@ATTACKS.register("slow_shift")
+@dataclass(frozen=True, kw_only=True)
+class SlowShift(Attack):
+    """Adds a seeded constant after a pause; `tag` makes different poisons."""
+
+    card = CARD
+    budget: Budget = Budget("linf", 8 / 255)
+    pause: float = 0.0  # seconds
+    tag: int = 0
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        time.sleep(self.pause)
+        generator = craft.stream.generator("sign", self.tag)
+        sign = torch.rand(images.shape, generator=generator).round() * 2 - 1
+        return (sign * self.budget.value).expand(len(craft.index(images)), *images.shape)
+
+
+@PROTOCOLS.register("brief")
+@dataclass(frozen=True, kw_only=True)
+class Brief(Protocol):
+    """Two short epochs."""
+
+    card = CARD
+    tier: ClassVar[str] = "quick"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "supervised": Recipe(epochs=2, batch_size=32, schedule="constant"),
+        "sleeper": Recipe(epochs=1),
+    }

@@ -1,0 +1,49 @@
+"""The Ray executor on one machine: the same results as in process, and no deadlock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raygrid.run import Options, run_grid
+from tests.test_run import GRID, SLEEP, Recorder, essence
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[None]:
+    """A cluster with one logical GPU and two CPUs: every job here asks for GPU shares."""
+    from raygrid.runner.executor import RayOptions, connected
+
+    with connected(RayOptions(cpus=2, gpus=1)):
+        yield
+
+
+def ray_options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "ray", data=tmp_path, executor="ray", imports=("tests.plugin",))
+
+
+def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Path) -> None:
+    """Artifacts that need the only GPU and trials that wait for them both finish."""
+    recorder = Recorder()
+    outcome = run_grid(GRID, ray_options(tmp_path), recorder)
+    inline = run_grid(GRID, Options(out=tmp_path / "in", data=tmp_path, executor="inline"))
+    there = {r.key: essence(r) for r in outcome.results}
+    here = {r.key: essence(r) for r in inline.results}
+    assert there == here
+    assert recorder.artifacts.count(("poison", "made")) == 3
+    assert recorder.artifacts.count(("purified", "made")) == 3
+    assert run_grid(GRID, ray_options(tmp_path)).submitted == 0
+
+
+def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:
+    flag = tmp_path / "died"
+    specs = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", "")]
+    outcome = run_grid(specs, ray_options(tmp_path))
+    assert flag.exists()
+    assert sorted(r.status for r in outcome.results) == ["done", "failed"]
+    assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2

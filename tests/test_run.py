@@ -1,0 +1,200 @@
+"""Running grids in this process: rows, resuming, gaps, failures, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.artifacts import Artifact
+from raygrid.errors import SpecError, StoreError
+from raygrid.events import Listener
+from raygrid.grid import Grid
+from raygrid.resolve import Trial
+from raygrid.result import Result
+from raygrid.run import Options, exclusive, run_grid
+from raygrid.store import DATA
+from tests import plugin
+
+assert plugin.CARD
+GRID = Grid(
+    datasets=["dots"],
+    attacks=["clean", "slow_shift", "lsp"],
+    defenses=["none", "grayscale"],
+    protocols=["brief"],
+)
+SLEEP = "dots/{}/none/small_cnn/sleeper{}/brief/0"
+
+
+class Recorder(Listener):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.artifacts: list[tuple[str, str]] = []
+        self.rows: list[Result] = []
+        self.epochs = 0
+
+    def artifact(self, artifact: Artifact, state: str, facts: dict[str, Any]) -> None:
+        self.artifacts.append((artifact.kind, state))
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        self.epochs += 1
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        self.rows.append(result)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
+
+
+def essence(result: Result) -> dict[str, Any]:
+    """What must not depend on who ran a trial or when."""
+    timing = ("seconds", "memory_mb", "finished", "device", "versions")
+    return {k: v for k, v in result.row().items() if k not in timing}
+
+
+def test_every_cell_has_a_row_and_a_second_run_submits_nothing(options: Options) -> None:
+    first, again = Recorder(), Recorder()
+    outcome = run_grid(GRID, options, first)
+    assert outcome.submitted == 6
+    assert [r.status for r in outcome.results] == ["done"] * 6
+    assert first.artifacts.count(("poison", "made")) == 3
+    assert first.artifacts.count(("purified", "made")) == 3
+    assert first.epochs == 12
+    second = run_grid(GRID, options, again)
+    assert second.submitted == 0
+    assert again.artifacts == []
+    assert list(map(essence, second.results)) == list(map(essence, outcome.results))
+
+
+def test_gaps_are_filled_with_the_same_numbers(options: Options, tmp_path: Path) -> None:
+    whole = run_grid(GRID, options)
+    log = options.out / "results.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:2] + lines[4:]))
+    filled = run_grid(GRID, options)
+    assert filled.submitted == 2
+    by_key = {r.key: essence(r) for r in whole.results}
+    assert {r.key: essence(r) for r in filled.results} == by_key
+
+
+def test_another_seed_shares_nothing_but_the_data(options: Options) -> None:
+    one = run_grid(replace(GRID, attacks=["slow_shift"], defenses=["none"]), options)
+    seeds = replace(GRID, attacks=["slow_shift"], defenses=["none"], seeds=[1])
+    other = run_grid(seeds, options)
+    assert one.results[0].artifacts["dataset"] == other.results[0].artifacts["dataset"]
+    assert one.results[0].artifacts["poison"] != other.results[0].artifacts["poison"]
+    assert one.results[0].history != other.results[0].history
+
+
+def test_a_failing_trial_is_a_row_and_runs_again(options: Options) -> None:
+    specs = [SLEEP.format("clean", "(fails=true)"), SLEEP.format("clean", "")]
+    outcome = run_grid(specs, options)
+    failed, done = outcome.results
+    assert failed.status == "failed"
+    assert "told to fail" in str(failed.error)
+    assert done.status == "done"
+    assert run_grid(specs, options).submitted == 1
+
+
+def test_a_failing_artifact_fails_just_the_trials_that_need_it(options: Options) -> None:
+    specs = [SLEEP.format("broken", ""), SLEEP.format("clean", "")]
+    recorder = Recorder()
+    outcome = run_grid(specs, options, recorder)
+    states = {r.spec.split("/")[1]: r.status for r in outcome.results}
+    assert states == {"broken": "failed", "clean": "done"}
+    assert ("poison", "failed") in recorder.artifacts
+    assert any("the attack is broken" in str(r.error) for r in outcome.results)
+
+
+def test_a_damaged_artifact_is_made_again_with_the_same_result(options: Options) -> None:
+    spec = ["dots/lsp/none/small_cnn/supervised/brief/0"]
+    before = run_grid(spec, options).results[0]
+    store = options.out / "store" / "artifacts" / "poison" / before.artifacts["poison"]
+    (store / DATA).write_bytes(b"garbage")
+    (options.out / "results.jsonl").unlink()
+    after = run_grid(spec, options).results[0]
+    assert essence(after) == essence(before)
+    assert list(store.parent.glob("*.damaged-*"))
+
+
+def test_a_cut_off_trial_goes_on_from_its_checkpoint(options: Options) -> None:
+    spec = ["dots/lsp/none/small_cnn/supervised/brief(epochs=4)/0"]
+    whole = run_grid(spec, replace(options, out=options.out.with_name("whole"))).results[0]
+
+    class Cut(Listener):
+        def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+            if metrics["epoch"] == 3:
+                raise KeyboardInterrupt
+
+    often = replace(options, checkpoint_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(spec, often, Cut())
+    recorder = Recorder()
+    resumed = run_grid(spec, often, recorder).results[0]
+    assert recorder.epochs == 1
+    assert essence(resumed) == essence(whole)
+    assert not list((options.out / "store" / "artifacts" / "partial").glob("*"))
+
+
+def test_all_faults_come_at_once_and_nothing_is_written(options: Options) -> None:
+    grid = replace(GRID, attacks=["lps", "lsp(pathc=4)"], architectures=["small_cnn", "resnet81"])
+    with pytest.raises(SpecError) as caught:
+        run_grid(grid, options)
+    for piece in ("did you mean 'lsp'", "did you mean 'patch'", "did you mean 'resnet18'"):
+        assert piece in str(caught.value)
+    assert not (options.out / "results.jsonl").exists()
+
+
+def test_impossible_cells_are_skipped_with_the_reason_or_refused(options: Options) -> None:
+    grid = replace(GRID, learners=["supervised", "sleeper"], attacks=["clean"], protocols=["quick"])
+    grid = replace(grid, defenses=["none"], protocols=["quick(epochs=1)"])
+    outcome = run_grid(grid, options)
+    reason = "protocol quick has no recipe for the learner sleeper"
+    assert [s.reason for s in outcome.plan.skips] == [reason]
+    assert outcome.submitted == 1
+    with pytest.raises(SpecError, match=reason):
+        run_grid([outcome.plan.skips[0].spec], replace(options, strict=True))
+
+
+def test_the_stopper_ends_a_trial_and_says_so(options: Options) -> None:
+    spec = "dots/lsp(budget=l2:6.0)/none/small_cnn/supervised/brief(epochs=12, patience=2)/0"
+    result = run_grid([spec], options).results[0]
+    accuracies = [epoch["test_acc"] for epoch in result.history]
+    assert result.stopped_early
+    assert result.epochs_run == len(accuracies) < result.epochs_planned == 12
+    assert result.final_acc is None
+    assert accuracies.index(max(accuracies)) == result.epochs_run - 3
+    assert result.last_acc == accuracies[-1]
+
+
+def test_partial_poisoning_answers_four_views(options: Options) -> None:
+    spec = "dots/lsp@0.5/none/small_cnn/supervised/brief/0"
+    result = run_grid([spec], options).results[0]
+    assert set(result.probes) == {"clean_test", "unlearnable", "original", "clean_train"}
+    assert {p["n"] for p in result.probes.values()} == {64}
+    assert {"unlearnable_acc", "original_loss", "clean_train_acc"} <= set(result.history[0])
+    full = run_grid(["dots/lsp/none/small_cnn/supervised/brief/0"], options).results[0]
+    assert full.artifacts["poison"] == result.artifacts["poison"], "the ratio costs no generation"
+
+
+def test_two_drivers_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        exclusive(tmp_path),
+        pytest.raises(StoreError, match="another raygrid run"),
+        exclusive(tmp_path),
+    ):
+        pass
+
+
+def test_rows_are_plain_json(options: Options) -> None:
+    run_grid([SLEEP.format("clean", "")], options)
+    (line,) = (options.out / "results.jsonl").read_text().splitlines()
+    row = json.loads(line)
+    assert Result.from_row(row).row() == row
+    assert row["resolved"]["attack"]["id"] == "clean"
