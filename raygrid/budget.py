@@ -39,8 +39,9 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float, default: Budget) -> Self:
-        """Read `16/255`, `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
+        """Read `16/255` (linf), `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
 
+        A number without a norm is linf whatever the default, so that text means one thing.
         A budget of zero is refused here: a trial without a perturbation is the attack `clean`.
         """
         match = _TEXT.match(str(text))
@@ -51,9 +52,11 @@ class Budget:
             if int(match["den"]) == 0:
                 raise SpecError(f"budget {text!r} divides by zero")
             value /= int(match["den"])
-        norm = match["norm"] or default.norm
+        norm = match["norm"] or "linf"
+        if match["times"] and match["norm"] not in (None, default.norm):
+            raise SpecError(f"budget {text!r}: the default that it multiplies is {default.norm}")
         if match["times"]:
-            value *= default.value
+            norm, value = default.norm, value * default.value
         if value == 0:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
         return cls(norm, value)

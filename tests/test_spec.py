@@ -94,6 +94,7 @@ def test_budgets_parse_and_print(text: str, budget: Budget) -> None:
         ("l7:1", "allowed are linf, l2, l0"),
         ("l0:1.5", "whole numbers"),
         ("8/0", "divides by zero"),
+        ("l2:2x", "the default that it multiplies is linf"),
         ("lots", "not of the form"),
     ],
 )
@@ -101,6 +102,14 @@ def test_bad_budgets_are_refused(text: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         Budget.parse(text, DEFAULT)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_budget_text_means_the_same_whatever_the_default(norm: str) -> None:
+    default = Budget(norm, 1.0)
+    for budget in (Budget("linf", 8 / 255), Budget("linf", 0.3), Budget("l2", 0.3)):
+        assert Budget.parse(str(budget), default) == budget
+    assert Budget.parse("0.5x", default) == Budget(norm, 0.5)
 
 
 def test_levels_are_whole_steps() -> None:

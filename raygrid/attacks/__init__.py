@@ -1,5 +1,8 @@
 """Attacks: one file each. Importing this package registers all of them."""
 
+from raygrid.attacks import ar as ar
 from raygrid.attacks import clean as clean
 from raygrid.attacks import lsp as lsp
+from raygrid.attacks import ops as ops
+from raygrid.attacks import regions as regions
 from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+
+_CHUNK = 2**22
+"""Values that are held to a budget at once: temporaries stay small and in cache."""
 
 
 class Progress(Protocol):
@@ -138,6 +142,12 @@ def enforce(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255; l0 exact
     (a proposal that changes more pixels raises SpecError, there is no nearest legal one).
     """
+    step = max(1, _CHUNK // max(1, math.prod(clean.shape[1:])))
+    pieces = zip(clean.split(step), proposed.split(step), strict=True)
+    return torch.cat([_hold(c, p, budget) for c, p in pieces])
+
+
+def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     out = proposed if proposed.dtype == torch.uint8 else _add(clean, proposed, budget)
     if budget.norm == "linf":
         change = out.short() - clean.short()
