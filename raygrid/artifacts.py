@@ -215,8 +215,10 @@ class PoisonArtifact(Artifact):
         """The poison of a range of rows; `join` puts ranges together."""
         train = World.of(inputs[0]).train
         started = time.perf_counter()
-        poison = self.attack.poison(train, self.craft(inputs, bench, rows))
-        facts = {"seconds": time.perf_counter() - started, **_size(train, poison)}
+        craft = self.craft(inputs, bench, rows)
+        poison = self.attack.poison(train, craft)
+        seconds = time.perf_counter() - started
+        facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
         return poison_bundle(poison, facts)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """Attacks: one file each. Importing this package registers all of them."""
 
 from raygrid.attacks import clean as clean
+from raygrid.attacks import em as em
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks.base import ATTACKS as ATTACKS
