@@ -3,4 +3,5 @@
 from raygrid.attacks import clean as clean
 from raygrid.attacks import em as em
 from raygrid.attacks import lsp as lsp
+from raygrid.attacks import tap as tap
 from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -60,22 +60,26 @@ class Descent:
     """Steps of fixed size against the sign of the input gradient.
 
     radius: largest change; step: change of one step; both in units of the pixel range [0, 1].
+    box: clip to the pixel range after every step.
     """
 
     radius: float
     step: float
     steps: int
+    box: bool = True
 
     def __call__(
         self, x: Tensor, start: Tensor, objective: Objective, direction: Direction = plain
     ) -> tuple[Tensor, Tensor]:
         """Descend from `start`; x and start are float32 (n, C, H, W), x in [0, 1].
 
-        After every step the images are within `radius` of x and in [0, 1]; `start` itself is used
-        as it is. Returns the perturbation within `radius`, not yet clipped to the pixel range
+        After every step the images are within `radius` of x and in [0, 1]; `start` is used as it
+        is. Returns the perturbation within `radius`, not yet clipped to the pixel range
         (error-minimizing noise is stored that way), and the losses (n,) before the last step.
         """
-        low, high = (x - self.radius).clamp_(min=0), (x + self.radius).clamp_(max=1)
+        low, high = x - self.radius, x + self.radius
+        if self.box:
+            low, high = low.clamp_(min=0), high.clamp_(max=1)
         z = moved = start
         losses = torch.zeros(len(x), device=x.device)
         for step in range(self.steps):
