@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import Attack, Craft, Progress, Silent, measure
-from raygrid.attacks.surrogates import SurrogateRecipe, freeze, train_surrogate
+from raygrid.attacks.surrogates import SurrogateRecipe, accuracy, freeze, train_surrogate
 from raygrid.data import Images, Poison, Target, Trigger, fingerprint
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
@@ -157,14 +156,16 @@ class SurrogateArtifact(Artifact):
         return (self.data,)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        train = World.of(inputs[0]).train
+        world = World.of(inputs[0])
         stream = Stream("surrogate", (self.data.dataset.id, self.seed))
-        network = train_surrogate(self.recipe, train, stream, bench.device)
-        return Bundle({k: v.cpu() for k, v in network.state_dict().items()})
+        network = train_surrogate(self.recipe, world.train, stream, bench.device)
+        last = network[-1] if isinstance(network, nn.ModuleList) else network
+        facts = {"test_acc": accuracy(last, world.test.to(bench.device))}
+        return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
 
-    def network(self, bundle: Bundle, train: Images, device: torch.device) -> Network:
+    def network(self, bundle: Bundle, train: Images, device: torch.device) -> nn.Module:
         """The trained surrogate on the device, frozen."""
-        network = self.recipe.build(train, 0, device)
+        network = self.recipe.shell(train, device)
         network.load_state_dict(as_state(bundle.tensors))
         return freeze(network)
 
@@ -217,8 +218,10 @@ class PoisonArtifact(Artifact):
         """The poison of a range of rows; `join` puts ranges together."""
         train = World.of(inputs[0]).train
         started = time.perf_counter()
-        poison = self.attack.poison(train, self.craft(inputs, bench, rows))
-        facts = {"seconds": time.perf_counter() - started, **_size(train, poison)}
+        craft = self.craft(inputs, bench, rows)
+        poison = self.attack.poison(train, craft)
+        seconds = time.perf_counter() - started
+        facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
         return poison_bundle(poison, facts)
 
     @staticmethod

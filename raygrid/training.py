@@ -6,6 +6,7 @@ generators derived from the epoch's number, so a restored run needs no generator
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -145,19 +146,29 @@ class Trainer:
         self.stream = stream
         self.optimizer = make_optimizer(module, recipe, self.device)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 0)."""
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0), from batch number `first` on."""
+        rng = self.stream.generator("augment", epoch, device=self.device)
+        for rows in self._split(epoch)[first:]:
+            index = rows.to(self.device)
+            yield Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+
+    def endless(self, first: int) -> Iterator[Batch]:
+        """Batches from number `first` of the whole training on, epoch after epoch, without end."""
+        size = len(self._split(0))
+        for epoch in itertools.count(first // size):
+            yield from self.batches(epoch, first % size if epoch == first // size else 0)
+
+    def _split(self, epoch: int) -> list[Tensor]:
+        """Rows of each batch of an epoch; the number of batches is that of every epoch."""
         n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
         order = torch.arange(n)
         if self.recipe.shuffle:
             order = torch.randperm(n, generator=self.stream.generator("order", epoch))
-        rng = self.stream.generator("augment", epoch, device=self.device)
         end = n - n % size if self.recipe.drop_last else n
-        for start in range(0, end, size):
-            index = order[start : min(start + size, end)].to(self.device)
-            if len(index) == 1 and n > 1:
-                continue  # batch norm has no variance over a single image
-            yield Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+        rows = [order[start : min(start + size, end)] for start in range(0, end, size)]
+        # Batch norm has no variance over a single image.
+        return [r for r in rows if len(r) > 1 or n == 1]
 
     def epoch(self, epoch: int) -> Metrics:
         """Train one epoch (counted from 0); raises DivergedError if the loss is not finite.
@@ -172,13 +183,14 @@ class Trainer:
         totals = totals.to(self.device)
         with forked(self.stream.seed("dropout", epoch), self.device):
             for batch in self.batches(epoch):
-                totals += self._update(batch)
+                totals += self.update(batch)
         loss, hits, count = totals.tolist()
         if not math.isfinite(loss):
             raise DivergedError(epoch + 1, loss)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
 
-    def _update(self, batch: Batch) -> Tensor:
+    def update(self, batch: Batch) -> Tensor:
+        """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""
         out = self.step(batch)
         self.optimizer.zero_grad(set_to_none=True)
         out.loss.backward()

@@ -2,7 +2,9 @@
 
 from raygrid.attacks import ar as ar
 from raygrid.attacks import clean as clean
+from raygrid.attacks import em as em
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import ops as ops
 from raygrid.attacks import regions as regions
+from raygrid.attacks import tap as tap
 from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -29,7 +29,7 @@ class Progress(Protocol):
         """Say that `done` of `total` units are made, with any numbers worth seeing."""
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Keep a checkpoint; the one before is replaced."""
+        """Keep a checkpoint; the one before is replaced. The tensors may change after the call."""
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
         """The checkpoint of a generation that was cut off, or None."""
@@ -52,6 +52,7 @@ class Craft:
 
     stream: all randomness. surrogates: networks in eval mode without gradients, by recipe name.
     rows: the part of the training set to perturb (all of it unless the attack is sharded).
+    facts: what the attack writes down about its work, as JSON values; kept beside the poison.
     """
 
     stream: Stream
@@ -59,6 +60,7 @@ class Craft:
     surrogates: Mapping[str, nn.Module] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
     rows: range | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def index(self, images: Images) -> Tensor:
         """int64 rows to perturb, on the CPU."""

@@ -1,0 +1,151 @@
+"""Signed-gradient descent on pixels under linf: what gradient attacks share.
+
+Networks are frozen here (eval mode, no parameter gradients), so images are independent and any
+batch of them can be made alone. Losses are summed, never averaged: only signs are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks.base import Attack, Craft
+from raygrid.budget import Budget
+from raygrid.data import Images, to_uint8
+from raygrid.errors import unknown
+from raygrid.registry import Cell, require
+
+Objective = Callable[[Tensor, int], Tensor]
+"""(images float32 (n, C, H, W), number of the step) -> loss of each image (n,), to be lowered."""
+
+Direction = Callable[[Tensor], Tensor]
+"""Input gradient -> the direction whose sign is descended, of the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(Attack):
+    """Base of attacks that differentiate a network with respect to its input."""
+
+    budget: Budget = Budget("linf", 8 / 255)
+    surrogate: str = "resnet18"  # architecture of the network that is differentiated
+    batch_size: int = 512  # images of one gradient step
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = self.surrogate in ARCHITECTURES
+        require(known, unknown("architecture", self.surrogate, ARCHITECTURES))
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
+
+    @property
+    def radius(self) -> float:
+        """The largest change of a value, in units of the pixel range [0, 1]."""
+        return self.budget.value
+
+    def skip(self, cell: Cell) -> str | None:
+        reason = ARCHITECTURES.make(self.surrogate).skip(cell)
+        return f"no surrogate for {self.id}: {reason}" if reason else None
+
+
+def plain(gradient: Tensor) -> Tensor:
+    return gradient
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Steps of fixed size against the sign of the input gradient.
+
+    radius: largest change; step: change of one step; both in units of the pixel range [0, 1].
+    box: clip to the pixel range after every step.
+    """
+
+    radius: float
+    step: float
+    steps: int
+    box: bool = True
+
+    def __call__(
+        self, x: Tensor, start: Tensor, objective: Objective, direction: Direction = plain
+    ) -> tuple[Tensor, Tensor]:
+        """Descend from `start`; x and start are float32 (n, C, H, W), x in [0, 1].
+
+        After every step the images are within `radius` of x and in [0, 1]; `start` is used as it
+        is. Returns the perturbation within `radius`, not yet clipped to the pixel range
+        (error-minimizing noise is stored that way), and the losses (n,) before the last step.
+        """
+        low, high = x - self.radius, x + self.radius
+        if self.box:
+            low, high = low.clamp_(min=0), high.clamp_(max=1)
+        z = moved = start
+        losses = torch.zeros(len(x), device=x.device)
+        for step in range(self.steps):
+            losses, gradient = input_gradient(objective, z, step)
+            moved = torch.sub(z, direction(gradient).sign_(), alpha=self.step)
+            z = torch.clamp(moved, low, high)
+        return moved.sub(x).clamp_(-self.radius, self.radius), losses
+
+
+def input_gradient(objective: Objective, z: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
+    """Losses (n,) at images z and the gradient of each with respect to its own image."""
+    z = z.detach().requires_grad_()
+    losses = objective(z, step)
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    return losses.detach(), gradient
+
+
+def cross_entropy(network: nn.Module, labels: Tensor) -> Objective:
+    """The cross-entropy of each image with its label; labels int64 (n,) on the device."""
+
+    def losses(z: Tensor, step: int) -> Tensor:
+        return nn.functional.cross_entropy(network(z), labels, reduction="none")
+
+    return losses
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode without parameter gradients, which halves a backward pass; then as it was."""
+    training = network.training
+    gradients = [(p, p.requires_grad) for p in network.parameters()]
+    network.eval()
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.train(training)
+        for parameter, wanted in gradients:
+            parameter.requires_grad_(wanted)
+
+
+def in_batches(
+    images: Images, craft: Craft, size: int, make: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Poisoned pixels uint8 (n, C, H, W) for the rows of `craft`, batch by batch.
+
+    make: (x float32 (size, C, H, W) on the device, rows int64 (size,)) -> perturbation of that
+    shape. Every batch has `size` rows (the last is filled up by repeating one), so that on a CPU
+    the bytes do not depend on how the rows were split. Finished batches are kept in
+    `craft.progress`, about twenty times in all.
+    """
+    index = craft.index(images)
+    pixels = images.pixels[index].clone()
+    done = 0
+    saved = craft.progress.load()
+    if saved is not None:
+        done = int(saved[1]["done"])
+        pixels[:done] = saved[0]["pixels"]
+    seldom = max(1, len(index) // size // 20)
+    for start in range(done, len(index), size):
+        rows = index[start : start + size]
+        full = torch.cat([rows, rows[-1:].expand(size - len(rows))])
+        x = images.floats(full).to(craft.device)
+        stop = start + len(rows)
+        pixels[start:stop] = to_uint8(make(x, full).add_(x)[: len(rows)]).cpu()
+        craft.progress.report(stop, len(index))
+        if start // size % seldom == 0:
+            craft.progress.save({"pixels": pixels[:stop]}, {"done": stop})
+    return pixels

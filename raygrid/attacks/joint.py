@@ -1,0 +1,67 @@
+"""A surrogate that an attack trains itself while it makes its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks.base import Craft
+from raygrid.data import Images
+from raygrid.seeds import forked
+from raygrid.store import as_state
+from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
+
+Perturb = Callable[[Batch], Tensor]
+"""A batch of clean images -> the images that the surrogate trains on."""
+
+
+class Joint:
+    """A network from scratch and its optimizer; updates are counted over epochs without a break.
+
+    images: the clean training set, on the device from here on. perturb: see `Perturb`.
+    """
+
+    def __init__(
+        self, architecture: str, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
+    ) -> None:
+        kind = ARCHITECTURES.make(architecture)
+        self.network = kind.build(images.classes, images.shape[-1], craft.stream.seed("init"))
+        place(self.network, craft.device, kind.convolutional)
+        self.images = images.to(craft.device)
+
+        def step(batch: Batch) -> Step:
+            batch.x = perturb(batch)
+            return classify_step(self.network, batch, recipe.precision)
+
+        self.trainer = Trainer(self.network, step, self.images, recipe, craft.stream.child("fit"))
+
+    def learn(self, first: int, count: int) -> None:
+        """`count` updates, the first of which is number `first` of the whole training."""
+        batches = self.trainer.endless(first)
+        self.network.train()
+        with forked(self.trainer.stream.seed("dropout", first), self.images.pixels.device):
+            for _ in range(count):
+                self.trainer.update(next(batches))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and optimizer state under flat names, for a checkpoint."""
+        flat = {f"module.{k}": v for k, v in self.network.state_dict().items()}
+        for number, state in self.trainer.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    flat[f"optimizer.{number}.{name}"] = value
+        return flat
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `tensors`; other names in the mapping are left alone."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".", 2)
+                state.setdefault(int(number), {})[name] = value.clone()
+        optimizer = self.trainer.optimizer
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        weights = {k.removeprefix("module."): v for k, v in tensors.items() if "module." in k[:7]}
+        self.network.load_state_dict(as_state(weights))

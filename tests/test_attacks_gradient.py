@@ -1,0 +1,439 @@
+"""Gradient attacks: each method's own rules against oracles computed by hand, and its bite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.descent import Descent, cross_entropy, frozen, in_batches
+from raygrid.attacks.em import class_means, rectified, stratified
+from raygrid.attacks.joint import Joint
+from raygrid.attacks.surrogates import (
+    SurrogateRecipe,
+    accuracy,
+    freeze,
+    moments,
+    shift_by,
+    tap40,
+    train_surrogate,
+)
+from raygrid.attacks.tap import Tap, TapFull
+from raygrid.attacks.transfer import crop_flip_by
+from raygrid.augment import CropFlip
+from raygrid.budget import Budget
+from raygrid.data import Images
+from raygrid.datasets import DATASETS
+from raygrid.errors import SpecError
+from raygrid.resolve import Catalog, resolve
+from raygrid.seeds import Stream
+from raygrid.store import Bundle
+from raygrid.training import Recipe, Trainer, classify_step, place
+from raygrid.trial import Env, run_trial
+from tests.conftest import toy
+from tests.test_attacks import craft_for
+
+CPU = torch.device("cpu")
+WORLD, TEST = toy(256), toy(256, seed=1)
+RECIPE = Recipe(epochs=3, batch_size=16, precision="fp32")
+
+
+def make(name: str, **settings: object) -> Attack:
+    return ATTACKS[name](**{"surrogate": "small_cnn", **settings})  # type: ignore[arg-type]
+
+
+def linear(weights: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """A loss whose gradient is known: the scalar product of each image with `weights`."""
+    return lambda z, step: (z * weights).flatten(1).sum(1)
+
+
+def test_descent_steps_against_the_sign_and_stays_in_ball_and_box() -> None:
+    x = torch.tensor([0.02, 0.5, 0.5, 0.99]).view(1, 1, 2, 2)
+    weights = torch.tensor([1.0, -3.0, 0.0, -1e-20]).view(1, 1, 2, 2)
+    seen: list[Tensor] = []
+
+    def objective(z: Tensor, step: int) -> Tensor:
+        seen.append(z.detach().clone())
+        return linear(weights)(z, step)
+
+    delta, losses = Descent(0.1, 0.04, 4)(x, x, objective)
+    # After three steps: 0.02 has met 0, 0.5 + 0.12 has met the ball, a gradient of 0 moves nothing.
+    expected = torch.tensor([0.0, 0.6, 0.5, 1.0]).view_as(x)
+    torch.testing.assert_close(seen[3], expected)
+    torch.testing.assert_close(delta.flatten(), torch.tensor([-0.06, 0.1, 0.0, 0.05]))
+    torch.testing.assert_close(losses, (expected * weights).flatten(1).sum(1))
+    free, _ = Descent(0.1, 0.04, 4, box=False)(x, x, linear(weights))
+    torch.testing.assert_close(free.flatten(), torch.tensor([-0.1, 0.1, 0.0, 0.1]))
+
+
+def test_noise_is_derived_from_the_clipped_image() -> None:
+    x = torch.full((1, 1, 1, 1), 0.98)
+    signs = [-1.0, -1.0, 1.0]
+
+    def objective(z: Tensor, step: int) -> Tensor:
+        return signs[step] * z.flatten(1).sum(1)
+
+    # 0.98 -> 1.02, clipped to 1 -> 1.04, clipped to 1 -> 0.96. Noise carried along: +0.04.
+    delta, _ = Descent(0.1, 0.04, 3)(x, x, objective)
+    torch.testing.assert_close(delta.flatten(), torch.tensor([-0.02]))
+
+
+def test_a_frozen_network_treats_images_alone_and_comes_back_as_it_was(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    network.train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network.head.weight.requires_grad_(False)
+    descent = Descent(0.05, 0.01, 4)
+    x = images.floats()
+    with frozen(network):
+        assert not network.training
+        whole, _ = descent(x, x, cross_entropy(network, images.labels))
+        parts = [
+            descent(x[rows], x[rows], cross_entropy(network, images.labels[rows]))[0]
+            for rows in torch.arange(64).split(16)
+        ]
+    assert (torch.cat(parts) != whole).float().mean() < 0.005
+    assert network.training
+    assert not network.head.weight.requires_grad
+    assert network.head.bias.requires_grad
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_in_batches_fills_up_the_last_batch(images: Images) -> None:
+    shapes, rows_seen = set(), []
+
+    def change(x: Tensor, rows: Tensor) -> Tensor:
+        shapes.add(tuple(x.shape))
+        rows_seen.append(rows)
+        return (rows / 255).view(-1, 1, 1, 1).expand_as(x).clone()
+
+    craft = craft_for(make("tap", surrogate_epochs=1), images, rows=range(3, 29))
+    pixels = in_batches(images, craft, 10, change)
+    assert shapes == {(10, 3, 16, 16)}
+    assert rows_seen[2].tolist() == [23, 24, 25, 26, 27, 28, 28, 28, 28, 28]
+    added = torch.arange(3, 29).view(-1, 1, 1, 1)
+    assert torch.equal(pixels, (images.pixels[3:29].long() + added).clamp(max=255).byte())
+
+
+def test_endless_batches_go_on_where_they_were_cut(images: Images) -> None:
+    def trainer() -> Trainer:
+        module = nn.Linear(1, 1)
+        recipe = Recipe(epochs=1, batch_size=24, drop_last=True)
+        return Trainer(
+            module, lambda b: classify_step(module, b, "fp32"), images, recipe, Stream("t")
+        )
+
+    def rows(first: int, count: int) -> list[list[int]]:
+        batches = trainer().endless(first)
+        return [next(batches).index.tolist() for _ in range(count)]
+
+    whole = rows(0, 7)
+    assert rows(3, 4) == whole[3:]
+    assert len(set(map(tuple, whole))) == 7
+    assert all(len(r) == 24 for r in whole)
+
+
+# EM
+
+
+def test_class_means_are_means_by_class() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0, 5.0]).view(4, 1, 1, 1)
+    means, present = class_means(values, torch.tensor([2, 0, 2, 0]), 4)
+    assert present.tolist() == [True, False, True, False]
+    torch.testing.assert_close(means.flatten()[[0, 2]], torch.tensor([3.5, 3.5]))
+
+
+def test_class_wise_noise_is_updated_by_the_mean_over_the_batch(images: Images) -> None:
+    """One round, one batch: the noise is what a step by hand gives on the trained network."""
+    attack = make("em", mode="class", batch_size=64, noise_share=1.0, max_rounds=1, model_steps=3)
+    craft = craft_for(attack, images)
+    kept: list[dict[str, Tensor]] = []
+    craft.progress.save = lambda tensors, facts: kept.append(  # type: ignore[method-assign]
+        {k: v.clone() for k, v in tensors.items()}
+    )
+    delta = attack.propose(images, craft)
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    network.load_state_dict({k[7:]: v for k, v in kept[0].items() if k.startswith("module.")})
+    network.eval()
+    x = images.floats().requires_grad_()
+    nn.functional.cross_entropy(network(x), images.labels, reduction="sum").backward()
+    assert x.grad is not None
+    step = 0.1 * 8 / 255
+    for label in range(4):
+        expected = -step * x.grad[images.labels == label].sign().mean(0)
+        assert ((kept[0]["noise"][label] - expected).abs() > 1e-6).float().mean() < 0.005
+    assert len(delta.unique(dim=0)) == 4
+    assert torch.equal(delta[0], delta[4])
+
+
+def test_stratified_takes_the_same_share_of_every_class() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 2)
+    rows = stratified(labels, 0.2, Stream("poison"))
+    assert labels[rows].bincount().tolist() == [10, 4, 1]
+    assert not torch.equal(rows, stratified(labels, 0.2, Stream("other")))
+
+
+def test_em_stops_at_its_error_and_says_so(images: Images) -> None:
+    settings = {"batch_size": 32, "steps": 4, "step": 0.25, "budget": Budget("linf", 16 / 255)}
+    attack = make("em", stop_error=0.05, max_rounds=40, **settings)
+    craft = craft_for(attack, images)
+    delta = attack.propose(images, craft)
+    assert craft.facts["converged"]
+    assert craft.facts["error"] <= 0.05
+    assert 1 <= craft.facts["rounds"] < 40
+    assert delta.abs().max() <= attack.radius  # type: ignore[attr-defined]
+    short = make("em", stop_error=0.0, max_rounds=1, **settings)
+    craft = craft_for(short, images)
+    short.propose(images, craft)
+    assert craft.facts["rounds"] == 1
+    assert craft.facts["converged"] == (craft.facts["error"] == 0)
+
+
+def test_em_depends_on_labels(images: Images) -> None:
+    attack = make("em", batch_size=32, steps=2, max_rounds=2)
+    craft = craft_for(attack, images)
+    other = dataclasses.replace(images, labels=images.labels.roll(1))
+    assert not torch.equal(attack.propose(images, craft), attack.propose(other, craft))
+
+
+def test_rectified_noise_keeps_whole_levels_upwards() -> None:
+    levels = torch.tensor([-8.0, -0.5, 0.9, 1.0, 7.99, 8.0])
+    kept = rectified(levels / 255) * 255
+    assert kept.round().tolist() == [0, 0, 0, 1, 7, 8]
+    images = toy(32)
+    attack = make("em", rectify=True, batch_size=16, steps=2, max_rounds=1)
+    pixels = attack.pixels(images, craft_for(attack, images))
+    assert (pixels >= images.pixels).all()
+
+
+def test_a_joint_network_trains_on_the_unclipped_sum(images: Images) -> None:
+    seen: list[Tensor] = []
+    attack = make("em", batch_size=16)
+    joint = Joint("small_cnn", images, RECIPE, craft_for(attack, images), lambda b: b.x + 0.7)
+    joint.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    joint.learn(0, 2)
+    assert len(seen) == 2
+    assert max(float(x.max()) for x in seen) > 1.0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "em(steps=0)",
+        "em(stop_error=2)",
+        "em(noise_share=0)",
+        "em(surrogate=resnet81)",
+        "em(mode=both)",
+        "tap(steps=0)",
+        "tap(step=0)",
+        "tap(batch_size=1)",
+        "tap(surrogate_epochs=0)",
+        "tap_full(restarts=0)",
+    ],
+)
+def test_bad_parameters_are_refused(part: str) -> None:
+    with pytest.raises(SpecError, match=r"allowed|unknown"):
+        ATTACKS.make(part)
+
+
+# Surrogates and their augmentation
+
+
+def test_shift_by_moves_by_whole_pixels_at_the_ends() -> None:
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    draws = torch.tensor([[1.0, 0.5, 0.9], [0.5, 0.0, 0.9], [0.5, 0.5, 0.1]])
+    out = shift_by(x, draws)
+    right, up = torch.zeros(3, 32, 32), torch.zeros(3, 32, 32)
+    right[..., :-4] = x[0, ..., 4:]  # sampled four pixels to the right
+    up[:, 4:] = x[1, :, :-4]
+    torch.testing.assert_close(out, torch.stack([right, up, x[2].flip(-1)]), atol=2e-5, rtol=0)
+
+
+def test_crop_flip_by_reaches_every_offset() -> None:
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for row, low in ((0, 0.0), (4, 0.9999999)):
+        draws = torch.tensor([[low, low, 0.2]])
+        offsets = torch.tensor([[row, row]])
+        expected = CropFlip(2).apply(x, (offsets, torch.tensor([True])))
+        assert torch.equal(crop_flip_by(x, draws), expected)
+
+
+def test_moments_are_those_of_the_pixels() -> None:
+    images = toy(40)
+    means, sds = moments(images.pixels)
+    values = images.floats().double()
+    assert means == pytest.approx(values.mean((0, 2, 3)).tolist(), abs=1e-7)
+    assert sds == pytest.approx(values.std((0, 2, 3), unbiased=False).tolist(), abs=1e-7)
+
+
+def test_tap40_falls_where_the_code_falls() -> None:
+    assert tap40("resnet18").recipe.milestones == (14, 24, 35)
+
+
+def test_kept_epochs_are_those_of_the_same_training(images: Images) -> None:
+    plain = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data")
+    keeping = dataclasses.replace(plain, kept=(0, 2))
+    one = train_surrogate(plain, images, Stream("surrogate"), CPU).state_dict()
+    many = train_surrogate(keeping, images, Stream("surrogate"), CPU)
+    assert isinstance(many, nn.ModuleList)
+    assert not many.training
+    assert not any(p.requires_grad for p in many.parameters())
+    last = many[1].state_dict()
+    assert all(torch.equal(one[k], last[k]) for k in one)
+    assert not torch.equal(one["head.weight"], many[0].head.weight)
+    assert plain.resolved() != keeping.resolved()
+
+
+def test_held_out_images_choose_the_epoch(images: Images) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE.with_(epochs=6), held_out=16)
+    stream = Stream("surrogate")
+    chosen = train_surrogate(recipe, images, stream, CPU)
+    order = torch.randperm(64, generator=stream.generator("held_out"))
+    held = images.rows(order[:16])
+    every = dataclasses.replace(recipe, kept=tuple(range(6)))
+    networks = train_surrogate(every, images, stream, CPU)
+    assert isinstance(networks, nn.ModuleList)
+    assert accuracy(chosen, held) == max(accuracy(n, held) for n in networks)
+
+
+@pytest.mark.parametrize("kept", [(), (0, 1)])
+def test_a_stored_surrogate_comes_back(
+    kept: tuple[int, ...], images: Images, tmp_path: Path
+) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE.with_(epochs=2), "none", "data", kept)
+    artifact = SurrogateArtifact(
+        DatasetArtifact(DATASETS.make("photo_digits"), "here"), "here", recipe, 0
+    )
+    tensors = {"train_pixels": images.pixels, "train_labels": images.labels}
+    tensors |= {"test_pixels": images.pixels, "test_labels": images.labels}
+    world = Bundle(tensors, {"classes": 4, "fingerprint": "toy"})
+    bundle = artifact.make([world], Bench(CPU, tmp_path))
+    network = artifact.network(bundle, images, CPU)
+    again = train_surrogate(recipe, images, Stream("surrogate", ("photo_digits", 0)), CPU)
+    for name, value in again.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+    last = network[-1] if isinstance(network, nn.ModuleList) else network
+    assert bundle.facts["test_acc"] == accuracy(last, World.of(world).test)
+
+
+# TAP
+
+
+def test_tap_descends_the_next_class() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [2.0, 0.0, -1.0]])
+    attack = ATTACKS.make("tap")
+    assert isinstance(attack, Tap)
+    log = logits.log_softmax(1)
+    expected = torch.stack([-log[0, 1], -log[1, 0]])
+    torch.testing.assert_close(attack.losses(logits, torch.tensor([0, 2])), expected)
+    away = dataclasses.replace(attack, targeted=False)
+    torch.testing.assert_close(
+        away.losses(logits, torch.tensor([0, 2])), torch.stack([log[0, 0], log[1, 2]])
+    )
+
+
+def test_tap_starts_on_a_third_of_the_faces(images: Images) -> None:
+    attack = make("tap")
+    assert isinstance(attack, Tap)
+    noise = attack.first(images.floats(), torch.arange(64), craft_for(attack, images))
+    at_face = (noise.abs() - 8 / 255).abs() < 1e-7
+    assert float(at_face.float().mean()) == pytest.approx(0.3173, abs=0.01)  # P(|N(0, 1)| > 1)
+    assert noise.abs().max() <= 8 / 255 + 1e-7
+
+
+def test_tap_leads_the_surrogate_to_the_next_class() -> None:
+    # The toy patterns do not survive shifts, so this surrogate has seen none.
+    images = WORLD
+    attack = make("tap", steps=15, step=0.15, augmentation="none")
+    craft = Craft(Stream("poison"), surrogates={"tap40": victim(images)})
+    poisoned = images.with_pixels(attack.pixels(images, craft))
+    moved = dataclasses.replace(poisoned, labels=(images.labels + 1) % 4)
+    network = craft.surrogates["tap40"]
+    assert accuracy(network, images) > 0.8
+    assert accuracy(network, moved) > 0.8
+    assert accuracy(network, poisoned) < 0.2
+
+
+def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
+    settings = {"surrogate_epochs": 2, "steps": 2, "step": 0.2, "batch_size": 32}
+    attack = make("tap_full", restarts=3, **settings)
+    assert isinstance(attack, TapFull)
+    craft = craft_for(attack, images)
+    chosen = attack.propose(images, craft)
+    losses, runs = [], []
+    for number in range(3):
+        part = dataclasses.replace(craft, stream=craft.stream.child("restart", number))
+        runs.append(make("tap", **settings).propose(images, part))
+        logits = craft.surrogates["tap40"](images.with_pixels(runs[-1]).floats())
+        losses.append(float(nn.functional.cross_entropy(logits, (images.labels + 1) % 4)))
+    assert len(set(losses)) == 3
+    assert torch.equal(chosen, runs[losses.index(min(losses))])
+    assert craft.facts["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+# The bite: a victim on poisoned data fails on clean data
+
+
+def victim(train: Images, epochs: int = 8) -> nn.Module:
+    network = ARCHITECTURES.make("small_cnn").build(train.classes, train.shape[-1], 7)
+    place(network, CPU, True)
+    recipe = Recipe(
+        epochs=epochs, batch_size=32, nesterov=True, schedule="one_cycle", precision="fp32"
+    )
+    trainer = Trainer(
+        network, lambda b: classify_step(network, b, "fp32"), train, recipe, Stream("victim")
+    )
+    for epoch in range(epochs):
+        trainer.epoch(epoch)
+    return freeze(network)
+
+
+@pytest.fixture(scope="module")
+def clean_accuracy() -> float:
+    return accuracy(victim(WORLD), TEST)
+
+
+BITES = {
+    "em": ({"batch_size": 64, "steps": 4, "step": 0.25, "max_rounds": 12}, 0.3),
+    "em_apb": ({"batch_size": 64, "max_rounds": 12}, 0.3),
+    "tap": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+    "tap_remrepo": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+}
+
+
+@pytest.mark.parametrize("name", BITES)
+def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> None:
+    settings, drop = BITES[name]
+    attack = make(name, budget=Budget("linf", 24 / 255), **settings)
+    pixels = attack.pixels(WORLD, craft_for(attack, WORLD))
+    network = victim(WORLD.with_pixels(pixels))
+    assert clean_accuracy > 0.85
+    assert accuracy(network, TEST) < clean_accuracy - drop
+
+
+QUICK = {
+    "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)": 0.45,
+    "tap(batch_size=128, budget=16/255, step=0.2, steps=12, surrogate=small_cnn, "
+    "surrogate_epochs=6)": 0.45,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", QUICK)
+def test_the_quick_settings_bite(
+    part: str, catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    spec = f"photo_digits/{part}/standard/small_cnn/supervised/quick/0"
+    result = run_trial(resolve(spec, catalog), fetch, Env())
+    assert result.status == "done"
+    assert result.peak_acc is not None
+    assert result.peak_acc < QUICK[part]
