@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from raygrid.architectures.base import Architecture, Network
-from raygrid.augment import CropFlip
+from raygrid.augment import Augmentation
 from raygrid.data import Images
 from raygrid.defenses.base import Chain
 from raygrid.registry import Method, Registry
@@ -35,7 +35,7 @@ class Task:
     recipe: Recipe
     defense: Chain
     streams: Mapping[str, Stream]
-    augmentation: CropFlip | None
+    augmentation: Augmentation | None
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
 
     @property

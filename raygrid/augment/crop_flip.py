@@ -1,8 +1,4 @@
-"""Batched augmentation on the device: every image of a batch has its own parameters.
-
-Drawing and applying are apart. `sample` draws parameters from a generator, `apply` is pure and
-differentiable, so parameters can be replayed and gradients reach what was added to the images.
-"""
+"""Zero-padded random crop and flip: the standard augmentation of small images."""
 
 from __future__ import annotations
 
@@ -45,14 +41,3 @@ class CropFlip:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.apply(x, self.sample(x, generator))
-
-
-def standard(kind: str, image_size: int) -> CropFlip | None:
-    """The standard augmentation of a dataset by its name; padding is an eighth of the side."""
-    padding = image_size // 8
-    known = {
-        "none": None,
-        "crop": CropFlip(padding, flip=False),
-        "crop_flip": CropFlip(padding),
-    }
-    return known[kind]

@@ -1,0 +1,37 @@
+"""Batched augmentation on the device: every image of a batch has its own parameters.
+
+Drawing and applying are apart. `sample` draws parameters from a generator, `apply` is pure and
+differentiable, so parameters can be replayed and gradients reach what was added to the images.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from raygrid.augment.crop_flip import CropFlip as CropFlip
+from raygrid.augment.views import ViewParams as ViewParams
+from raygrid.augment.views import Views as Views
+
+
+class Augmentation(Protocol):
+    """What an augmentation is to its users; `flip` says whether images may be mirrored."""
+
+    @property
+    def flip(self) -> bool: ...
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor: ...
+
+
+def standard(kind: str, image_size: int) -> Augmentation | None:
+    """The standard augmentation of a dataset by its name; padding is an eighth of the side."""
+    padding = image_size // 8
+    known: dict[str, Augmentation | None] = {
+        "none": None,
+        "crop": CropFlip(padding, flip=False),
+        "crop_flip": CropFlip(padding),
+        "rrc_flip": Views(scale=(0.08, 1.0), jitter=0.0, gray=0.0),
+    }
+    return known[kind]

@@ -1,0 +1,84 @@
+"""Color operations on a batch, each image with its own strength; all differentiable.
+
+Images are float (N, 3, H, W) in [0, 1] and stay there. They agree with torchvision's functional
+operations on float tensors. `factor`, `shift` and `sigma` are float (N,).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LUMA = (0.2989, 0.587, 0.114)
+
+
+def luma(x: Tensor) -> Tensor:
+    """Luminance (N, 1, H, W)."""
+    red, green, blue = x.split(1, 1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def grayscale(x: Tensor) -> Tensor:
+    """The luminance in all channels."""
+    return luma(x).expand_as(x)
+
+
+def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    weight = factor.view(-1, 1, 1, 1)
+    return (weight * x + (1 - weight) * other).clamp(0, 1)
+
+
+def brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with black."""
+    return (factor.view(-1, 1, 1, 1) * x).clamp(0, 1)
+
+
+def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean luminance of the image."""
+    return _blend(x, luma(x).mean((2, 3), keepdim=True), factor)
+
+
+def saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grayscale image."""
+    return _blend(x, luma(x), factor)
+
+
+def hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of HSV by `shift` of a full circle, in [-0.5, 0.5].
+
+    Value v and chroma c stay, so the channel that starts at sector n is v - c * t(k) with
+    k = (n + 6 h) mod 6 and t(k) = 2 - |k - 2| clipped to [0, 1]; n is 5, 3, 1 for R, G, B.
+    Gray pixels have no hue: their chroma 0 is replaced before dividing, which changes nothing
+    in the image and keeps gradients finite.
+    """
+    red, green, blue = x.unbind(1)
+    value, lowest = x.amax(1), x.amin(1)
+    chroma = value - lowest
+    is_red, is_green = value == red, value == green
+    start = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)) + 6 * shift.view(-1, 1, 1)
+    ahead = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    sector = ahead / torch.where(chroma == 0, 1.0, chroma) + start
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        k = torch.remainder(sector + offset, 6.0)
+        channels.append(value - chroma * (2 - (k - 2).abs()).clamp(0, 1))
+    return torch.stack(channels, 1)
+
+
+def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur with an odd `kernel` in pixels, edges reflected."""
+    n, channels, height, width = x.shape
+    reach = kernel // 2
+    at = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    weight = torch.softmax(-0.5 * (at / sigma.to(x.dtype)[:, None]) ** 2, 1)
+    weight = weight.repeat_interleave(channels, 0)
+    flat = functional.pad(x, (reach,) * 4, mode="reflect").view(1, n * channels, *_padded(x, reach))
+    with torch.autocast(x.device.type, enabled=False):
+        flat = functional.conv2d(flat, weight.view(-1, 1, kernel, 1), groups=n * channels)
+        flat = functional.conv2d(flat, weight.view(-1, 1, 1, kernel), groups=n * channels)
+    return flat.view(n, channels, height, width)
+
+
+def _padded(x: Tensor, reach: int) -> tuple[int, int]:
+    return x.shape[2] + 2 * reach, x.shape[3] + 2 * reach
