@@ -58,7 +58,12 @@ class Images:
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    """The one way out of float: clip [0, 1] to [0, 255] and round half up. float -> uint8."""
+    """The one way out of float: clip [0, 1] to [0, 255] and round half up. float -> uint8.
+
+    Raises DataError for values that are no numbers: a network that diverged, never a picture.
+    """
+    if bool(values.isnan().any()):
+        raise DataError("pixels are not numbers (NaN)")
     return values.mul(255).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
 
 
