@@ -321,14 +321,25 @@ class PurifiedArtifact(Artifact):
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
-        purified = self.links[-1].purify(images, Workshop(stream, bench.device))
-        check_purified(images, purified, self.links[-1])
+        purified = purify(self.links[-1], images, Workshop(stream, bench.device))
         facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
 
 
+def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
+    """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
+    try:
+        purified = link.purify(images, workshop)
+    except DataError as error:
+        raise DataError(f"{link.id}: {error}") from error
+    check_purified(images, purified, link)
+    return purified
+
+
 def check_purified(before: Images, after: Images, link: Defense) -> None:
     """A purifier keeps shape, order and labels; raises DataError otherwise."""
+    if not isinstance(after, Images):
+        raise DataError(f"{link.id} returned {type(after).__name__}, expected Images")
     if after.pixels.shape != before.pixels.shape:
         shape = tuple(after.pixels.shape)
         raise DataError(f"{link.id} returned images {shape}, expected {tuple(before.pixels.shape)}")

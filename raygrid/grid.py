@@ -10,7 +10,7 @@ from pathlib import Path
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
 from raygrid.errors import SpecError
-from raygrid.resolve import Catalog, Trial, check
+from raygrid.resolve import Catalog, Trial, check, resolve
 from raygrid.spec import Part, TrialSpec, parse_chain
 
 Axis = Sequence[str]
@@ -133,11 +133,16 @@ def _file(trial: Trial, out: Plan, seen: set[str], catalog: Catalog | None) -> N
     if reason is not None:
         out.skips.append(Skip(identity, reason))
         return
-    if trial.base is None:
+    if not trial.bases:
         out.trials.append(trial)
         return
+    bases = [resolve(base, catalog) for base in trial.bases]
+    reason = next(filter(None, (base.skip() for base in bases)), None)
+    if reason is not None:
+        out.skips.append(Skip(identity, reason))
+        return
     out.derived.append(trial)
-    for base in check([trial.base], catalog)[0]:
+    for base in bases:
         _file(base, out, seen, catalog)
 
 

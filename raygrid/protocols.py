@@ -27,6 +27,8 @@ class Protocol(Method):
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     min_epochs: never stop before. probe_data: what the linear probe of a learner is fitted on.
     validation: share of the training set held out, clean, before poisoning.
+    holdout: share of the set that reaches the learner held out after poisoning and purifying, for
+        a victim without clean images.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]]
@@ -42,6 +44,7 @@ class Protocol(Method):
     min_epochs: int = 1
     probe_data: Literal["poisoned", "clean"] = "poisoned"
     validation: float = 0.0
+    holdout: float = 0.0
 
     def __post_init__(self) -> None:
         require(
@@ -50,6 +53,7 @@ class Protocol(Method):
         )
         require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}, allowed from 1")
         require(0 <= self.validation < 1, f"validation is {self.validation}, allowed: 0 to below 1")
+        require(0 <= self.holdout < 1, f"holdout is {self.holdout}, allowed: 0 to below 1")
 
     def recipe(
         self, learner: str, dataset: str, image_size: int, defenses: tuple[str, ...]

@@ -17,7 +17,7 @@ def plan_json(plan: Plan, known: bool = True) -> dict[str, Any]:
     """
     return {
         "trials": [{"spec": str(t.spec), "key": t.key if known else None} for t in plan.trials],
-        "derived": [{"spec": str(t.spec), "from": str(t.base)} for t in plan.derived],
+        "derived": [{"spec": str(t.spec), "from": [str(b) for b in t.bases]} for t in plan.derived],
         "skips": [{"spec": s.spec, "reason": s.reason} for s in plan.skips],
         "artifacts": [
             {"kind": a.kind, "label": a.label, "key": a.key if known else None}

@@ -102,12 +102,10 @@ class Trial:
         return next(filter(None, (method.skip(cell) for method in methods)), None)
 
     @property
-    def base(self) -> TrialSpec | None:
-        """The spec of the trial that this one is derived from; None if it is trained itself."""
-        trained = self.defense.trained
-        if trained.links == self.defense.links:
-            return None
-        return self.spec.replace(defense=tuple(d.part() for d in trained.links))
+    def bases(self) -> tuple[TrialSpec, ...]:
+        """The specs of the trials that this one is derived from; none if it is trained itself."""
+        chains = self.defense.sources
+        return tuple(self.spec.replace(defense=tuple(d.part() for d in c.links)) for c in chains)
 
     @property
     def poison(self) -> PoisonArtifact:

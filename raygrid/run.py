@@ -164,12 +164,12 @@ def pick_executor(options: Options) -> Literal["ray", "inline"]:
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
     """Rows that follow from others: computed anew each time, written when they changed."""
     rows = {row["key"]: row for row in log.rows()}
-    bases = {str(t.spec): t.key for t in plan.trials}
+    keys = {str(t.spec): t.key for t in plan.trials}
     for trial in plan.derived:
-        base = rows.get(bases[str(trial.base)])
-        if base is None:
+        bases = [rows[keys[str(spec)]] for spec in trial.bases if keys.get(str(spec)) in rows]
+        if len(bases) < len(trial.bases):
             continue
-        result = derive(trial, Result.from_row(base))
+        result = derive(trial, [Result.from_row(base) for base in bases])
         if rows.get(trial.key) != result.row():
             listener.trial_finished(trial, result)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import platform
 import resource
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from raygrid import augment, evaluate
-from raygrid.artifacts import Artifact, World, mix, poison_of
+from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.learners.base import Session, Task
@@ -86,8 +87,10 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
     world = World.of(fetch(trial.data))
     poison = poison_of(fetch(trial.poison))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
-    train = _purified(trial, fetch) or mixed
+    train, held = hold_out(_purified(trial, fetch) or mixed, trial.protocol.holdout)
     probes = evaluate.probes_for(world.train, world.test, world.val, poison, mask)
+    if held is not None:
+        probes.append(evaluate.Probe("poison_val", held))
     probes = [evaluate.Probe(p.name, p.images.to(env.device)) for p in probes]
     session = trial.learner.start(task_of(trial, train, world.train, env.device))
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
@@ -167,19 +170,32 @@ def _fail(result: Result, error: Exception) -> None:
     result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
 
 
-def derive(trial: Trial, base: Result) -> Result:
-    """The row of a derived trial (early stopping) from the row of the trained one."""
-    row = Result(
-        **{**base.__dict__, "spec": str(trial.spec), "key": trial.key, "derived_from": base.key}
+def derive(trial: Trial, bases: Sequence[Result]) -> Result:
+    """The row of a derived trial from the rows of its `bases`, in their order.
+
+    `derived_from` is the row that counts: the one the defense chose, or the first that failed.
+    """
+    defense = trial.defense.derived
+    assert defense is not None, f"{trial.spec} is trained, not derived"
+    broken = next((base for base in bases if base.status != "done"), None)
+    base = broken or bases[defense.choose([_final(b) for b in bases])]
+    row = dataclasses.replace(
+        base,
+        spec=str(trial.spec),
+        key=trial.key,
+        derived_from=base.key,
+        resolved=trial.resolved(),
+        seconds=0.0,
     )
-    row.resolved, row.seconds = trial.resolved(), 0.0
-    selector = trial.defense.selector
-    if base.status != "done" or selector is None:
-        return row
-    chosen = selector.select(base.history)
+    chosen = None if broken else defense.select(base.history)
     if chosen is not None:
         row.final_acc = row.last_acc = base.history[chosen]["test_acc"]
     return row
+
+
+def _final(result: Result) -> float:
+    assert result.last_acc is not None, f"{result.spec} is done but has no accuracy"
+    return result.last_acc
 
 
 def device_name(device: torch.device) -> str:

@@ -1,6 +1,15 @@
 """Defenses: one file each. Importing this package registers all of them."""
 
+from raygrid.defenses import at as at
+from raygrid.defenses import bdr as bdr
+from raygrid.defenses import cutmix as cutmix
+from raygrid.defenses import cutout as cutout
+from raygrid.defenses import early_stopping as early_stopping
+from raygrid.defenses import gaussian as gaussian
 from raygrid.defenses import grayscale as grayscale
+from raygrid.defenses import jpeg as jpeg
+from raygrid.defenses import mixup as mixup
 from raygrid.defenses import none as none
+from raygrid.defenses import random_blur as random_blur
 from raygrid.defenses import standard as standard
 from raygrid.defenses.base import DEFENSES as DEFENSES

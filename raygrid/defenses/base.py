@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,16 @@ class Defense(Method):
     """Base of all defenses. Override the hooks that the method acts through.
 
     plain: the learner trains without standard augmentation (`none` alone).
-    derived: computed from the history of the trial without this defense, never trained.
-    learners: `all`, or `supervised` where the hook has no meaning for contrastive learning.
+    mixes: `augment` mixes labels, so the learner hands it class weights.
+    derived: computed from finished trials without this defense (`sources`), never trained.
+    learners: `all`, or `supervised` where the hook needs a classifier that is being trained.
     cost: training time in units of a plain epoch, for estimates.
     """
 
     plain: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     derived: ClassVar[bool] = False
-    learners: ClassVar[str] = "all"
+    learners: ClassVar[Literal["all", "supervised"]] = "all"
     cost: ClassVar[float] = 1.0
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
@@ -50,7 +52,8 @@ class Defense(Method):
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Change a batch on the device, after standard augmentation.
 
-        x: float32 (n, C, H, W) in [0, 1]; y: int64 (n,) or class weights float32 (n, classes).
+        x: float32 (n, C, H, W) in [0, 1]; y: int64 (n,), or class weights float32 (n, classes)
+        if any defense of the chain mixes labels. For views of contrastive learning y is not used.
         """
         return x, y
 
@@ -65,8 +68,16 @@ class Defense(Method):
         """What happens to images at test time; float32 (n, C, H, W) in [0, 1]."""
         return x
 
+    def sources(self) -> tuple[tuple[Part, ...], ...]:
+        """For derived defenses: the links that stand in for this one in the trials it reads."""
+        return ((),)
+
+    def choose(self, finals: Sequence[float]) -> int:
+        """For derived defenses: which source counts, given the final accuracy of each."""
+        return 0
+
     def select(self, history: Sequence[dict[str, float]]) -> int | None:
-        """The epoch (position in `history`) whose model is kept; None keeps the last."""
+        """For derived defenses: the epoch (position in `history`) that counts; None is the last."""
         return None
 
     def acts(self, hook: str) -> bool:
@@ -74,7 +85,7 @@ class Defense(Method):
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
     def skip(self, cell: Cell) -> str | None:
-        if self.learners == "supervised" and not getattr(cell.learner, "labels", True):
+        if self.learners == "supervised" and not getattr(cell.learner, "classifies", False):
             return f"{self.id} has no meaning for the learner {cell.learner.id}"
         return None
 
@@ -89,10 +100,13 @@ class Chain:
     links: tuple[Defense, ...]
 
     def __post_init__(self) -> None:
-        for hook in ("loss", "select"):
-            users = [d.id for d in self.links if d.acts(hook)]
+        roles = {
+            "loss hooks": [d.id for d in self.links if d.acts("loss")],
+            "derived defenses": [d.id for d in self.links if d.derived],
+        }
+        for role, users in roles.items():
             if len(users) > 1:
-                raise SpecError(f"the chain {self} has several {hook} hooks: {', '.join(users)}")
+                raise SpecError(f"the chain {self} has several {role}: {', '.join(users)}")
         if len(self.links) > 1 and any(d.plain for d in self.links):
             raise SpecError(f"the chain {self} contains 'none', which stands alone")
 
@@ -113,14 +127,26 @@ class Chain:
         return tuple(d for d in self.links if d.acts("purify"))
 
     @property
-    def trained(self) -> Chain:
-        """The chain of the trial that has to be trained: without the derived links."""
-        kept = tuple(d for d in self.links if not d.derived)
-        return Chain(kept or (DEFENSES.make("standard"),))
+    def mixes(self) -> bool:
+        return any(d.mixes for d in self.links)
 
     @property
-    def selector(self) -> Defense | None:
-        return next((d for d in self.links if d.acts("select")), None)
+    def derived(self) -> Defense | None:
+        """The link that is computed from finished trials, if there is one."""
+        return next((d for d in self.links if d.derived), None)
+
+    @property
+    def sources(self) -> tuple[Chain, ...]:
+        """The chains to be trained before a derived link can be computed; none without one."""
+        if self.derived is None:
+            return ()
+        at = self.links.index(self.derived)
+        before, after = self.links[:at], self.links[at + 1 :]
+        chains = []
+        for parts in self.derived.sources():
+            kept = (*before, *(DEFENSES.make(p) for p in parts), *after)
+            chains.append(Chain(kept or (DEFENSES.make("standard"),)))
+        return tuple(chains)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         for link in self.links:

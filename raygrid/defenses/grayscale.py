@@ -8,7 +8,7 @@ import torch
 
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.registry import Card, Cell
+from raygrid.registry import Card
 
 
 @DEFENSES.register("grayscale")
@@ -32,6 +32,3 @@ class Grayscale(Defense):
         luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
         gray = luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1)
         return images.with_pixels(gray.contiguous())
-
-    def skip(self, cell: Cell) -> str | None:
-        return None

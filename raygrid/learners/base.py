@@ -77,11 +77,13 @@ class Session(Protocol):
 class Learner(Method):
     """A way to learn from a training set.
 
-    labels: whether training uses labels. passes: forward and backward passes per image and epoch
-    in units of one supervised pass, for estimates.
+    labels: whether training uses labels. classifies: whether it trains one classifier by
+    cross-entropy, which defenses that mix labels or change the loss need. passes: forward and
+    backward passes per image and epoch in units of one supervised pass, for estimates.
     """
 
     labels: ClassVar[bool] = True
+    classifies: ClassVar[bool] = False
     passes: ClassVar[float] = 1.0
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ class Supervised(Learner):
     """Trains the whole network on labels; the defense's hooks act on every batch."""
 
     card = Card(paper="all five papers", notes="recipes are the protocol's")
+    classifies: ClassVar[bool] = True
 
     def start(self, task: Task) -> Session:
         return SupervisedSession(task)
@@ -39,6 +40,8 @@ class SupervisedSession:
         x, y = batch.x, batch.y
         if self.task.augmentation is not None:
             x = self.task.augmentation(x, batch.rng)
+        if self.task.defense.mixes:
+            y = nn.functional.one_hot(y, self.task.train.classes).float()
         x, y = self.task.defense.augment(x, y, batch.rng)
         with autocast(self.precision, x.device):
             loss, logits = self.task.defense.loss(self.network, x, y, batch.rng)

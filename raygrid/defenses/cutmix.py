@@ -1,0 +1,63 @@
+"""CutMix: a box of another image, labels by area."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.registry import Card, require
+
+
+@DEFENSES.register("cutmix")
+@dataclass(frozen=True, kw_only=True)
+class Cutmix(Defense):
+    """A box of image j(i) replaces the same place of image i; j is a permutation of the batch.
+
+    The box has floor(side * sqrt(u)) pixels a side, u ~ U(0, 1) for each image. `inside` draws its
+    place among all that lie in the image, `clipped` draws its center among all pixels and cuts it
+    off at the border. The label weight of j(i) is the share of pixels that were pasted.
+    """
+
+    card = Card(
+        paper="Yun et al. 2019; Qin et al. 2024 (APBench)",
+        code="lafeat/apbench@9a6fb91 (kornia RandomCutMixV2); clovaai/CutMix-PyTorch",
+        published={
+            "cifar10/em/cutmix/resnet18/supervised/apbench/0": 0.2228,
+            "cifar10/lsp/cutmix/resnet18/supervised/apbench/0": 0.1769,
+            "cifar10/ops/cutmix/resnet18/supervised/apbench/0": 0.6472,
+        },
+        notes="APBench: inside, always. The ISS code: cutmix(box=clipped, p=0.5) twice in a chain. "
+        "The reference draws one clipped box a batch",
+    )
+    learners: ClassVar[Literal["all", "supervised"]] = "supervised"
+    mixes: ClassVar[bool] = True
+
+    p: float = 1.0  # probability of mixing an image
+    box: Literal["inside", "clipped"] = "inside"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
+
+    def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        n, _, height, width = x.shape
+        other = torch.randperm(n, generator=rng, device=rng.device)
+        u, coin, down, right = torch.rand(4, n, generator=rng, device=rng.device)
+        root = torch.where(coin < self.p, u, 0.0).sqrt()
+        box = self._span(height, root, down)[:, None, :, None]
+        box = box & self._span(width, root, right)[:, None, None, :]
+        share = box.float().mean((1, 2, 3))[:, None]
+        return torch.where(box, x[other], x), (1 - share) * y + share * y[other]
+
+    def _span(self, side: int, root: Tensor, place: Tensor) -> Tensor:
+        """Rows or columns of the boxes, bool (n, side); root = sqrt(u), place ~ U(0, 1)."""
+        cut = (side * root).floor()
+        if self.box == "inside":
+            start = (place * (side - cut + 1)).floor()
+        else:
+            start = (place * side).floor() - (cut / 2).floor()
+        here = torch.arange(side, device=root.device)
+        return (here >= start[:, None]) & (here < (start + cut)[:, None])

@@ -1,0 +1,59 @@
+"""JPEG compression of the stored images."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raygrid.data import Images
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.registry import Card, require
+
+
+@DEFENSES.register("jpeg")
+@dataclass(frozen=True, kw_only=True)
+class Jpeg(Defense):
+    """Each image is encoded as a baseline JPEG with 4:2:0 chroma and decoded again."""
+
+    card = Card(
+        paper="Liu et al. 2023 (ISS); Qin et al. 2024 (APBench)",
+        code="liuzrcc/ImageShortcutSqueezing",
+        published={
+            "cifar10/em/jpeg/resnet18/supervised/apbench/0": 0.8072,
+            "cifar10/rem/jpeg/resnet18/supervised/apbench/0": 0.8544,
+            "cifar10/lsp/jpeg/resnet18/supervised/apbench/0": 0.8014,
+            "cifar10/tap/jpeg/resnet18/supervised/apbench/0": 0.8408,
+            "cifar10/ops/jpeg/resnet18/supervised/apbench/0": 0.7848,
+            "cifar10/lsp/jpeg(quality=30)/resnet18/supervised/dvae/0": 0.4211,
+        },
+        cost="about 60 microseconds for a 32-pixel image on one core",
+        notes="the same bytes as Pillow's encoder and decoder; the optimize flag of the ISS code "
+        "changes the file, not the pixels",
+    )
+
+    quality: int = 10  # of the quantization tables, 1 to 100
+
+    def __post_init__(self) -> None:
+        require(1 <= self.quality <= 100, f"quality is {self.quality}, allowed are 1 to 100")
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        return images.with_pixels(recode(images.pixels, self.quality))
+
+
+def recode(pixels: Tensor, quality: int) -> Tensor:
+    """Encode and decode uint8 (N, C, H, W) image by image on the CPU."""
+    from torchvision.io import decode_jpeg, encode_jpeg
+
+    out = torch.empty_like(pixels, device="cpu")
+    with warnings.catch_warnings():
+        # Torchvision gives its codec up for torchcodec, which has no encoder for images yet; it is
+        # three times as fast as Pillow at this size, and the bytes are the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for start in range(0, len(pixels), 1000):
+            files = encode_jpeg(list(pixels[start : start + 1000].cpu().contiguous()), quality)
+            for row, file in enumerate(files, start):
+                out[row] = decode_jpeg(file)
+    return out

@@ -1,0 +1,631 @@
+"""What every defense must hold by being registered, and each one against an oracle of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from scipy import ndimage
+from torch import Tensor, nn
+
+from raygrid import augment, evaluate
+from raygrid.architectures import ARCHITECTURES
+from raygrid.artifacts import Artifact, DatasetArtifact, purify
+from raygrid.data import Images, to_uint8
+from raygrid.datasets.base import Dataset, Split
+from raygrid.defenses import DEFENSES
+from raygrid.defenses.at import AdversarialTraining
+from raygrid.defenses.base import Chain, Defense, Workshop
+from raygrid.defenses.cutmix import Cutmix
+from raygrid.defenses.cutout import Cutout
+from raygrid.defenses.early_stopping import EarlyStopping
+from raygrid.defenses.mixup import Mixup
+from raygrid.defenses.random_blur import blur
+from raygrid.errors import DataError, SpecError
+from raygrid.grid import plan
+from raygrid.learners import LEARNERS
+from raygrid.learners.base import Session, Task
+from raygrid.registry import Card
+from raygrid.resolve import Trial
+from raygrid.result import Result
+from raygrid.seeds import Stream
+from raygrid.spec import parse_chain
+from raygrid.store import Bundle
+from raygrid.training import Recipe
+from raygrid.trial import Env, derive, run_trial
+from tests.conftest import toy
+
+CPU = torch.device("cpu")
+
+# Settings small enough for the toy world; a method without a row is tested at its defaults.
+SMALL: dict[str, dict[str, object]] = {}
+
+# Settings at which a method must change nothing.
+IDLE: dict[str, list[dict[str, object]]] = {
+    "at": [{"radius": 0.0}],
+    "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
+    "cutmix": [{"p": 0.0}, {"p": 0.0, "box": "clipped"}],
+    "cutout": [{"length": 0}],
+    "gaussian": [{}, {"kernel": 1, "sigma": 1.0}],
+    "mixup": [{"p": 0.0}],
+    "none": [{}],
+    "random_blur": [{"low": 0.05, "high": 0.05}],
+    "standard": [{}],
+}
+# Methods that nothing switches off: what they do has no zero.
+NEVER_IDLE = {"early_stopping", "grayscale", "jpeg"}
+
+
+def small(name: str) -> Defense:
+    return DEFENSES[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
+
+
+def workshop(seed: int = 0) -> Workshop:
+    return Workshop(Stream("purify", ("toy", seed)), CPU)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return Stream("batch", (seed,)).generator()
+
+
+def batch(n: int = 16, side: int = 32, classes: int = 10) -> tuple[Tensor, Tensor]:
+    """Floats and class weights, as the learner hands them to `augment`."""
+    images = toy(n, side, classes)
+    return images.floats(), nn.functional.one_hot(images.labels, classes).float()
+
+
+def smooth(n: int, side: int = 32) -> Images:
+    """Images with structure at all scales, as photographs have."""
+    noise = [torch.rand(n, 3, s, s, generator=rng(s)) for s in (2, 4, 8, 16, side)]
+    sizes = (0.4, 0.3, 0.2, 0.1, 0.05)
+    layers = [
+        a * nn.functional.interpolate(x, size=side, mode="bilinear")
+        for a, x in zip(sizes, noise, strict=True)
+    ]
+    return Images(to_uint8(torch.stack(layers).sum(0)), torch.arange(n) % 10, 10)
+
+
+def shape_of(pixels: Tensor) -> Tensor:
+    """What is bright and what is dark: unit vectors (n, H * W)."""
+    gray = pixels.mean(1).flatten(1)
+    return nn.functional.normalize(gray - gray.mean(1, keepdim=True))
+
+
+def acting(hook: str) -> list[str]:
+    return [name for name in DEFENSES if small(name).acts(hook)]
+
+
+# --- contracts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", acting("purify"))
+@pytest.mark.parametrize(("side", "classes", "n"), [(32, 10, 64), (64, 100, 8), (224, 10, 2)])
+def test_a_purifier_keeps_what_it_must(name: str, side: int, classes: int, n: int) -> None:
+    images = toy(n, side, classes)
+    before = images.pixels.clone()
+    one, same = (purify(small(name), images, workshop()) for _ in range(2))
+    assert torch.equal(images.pixels, before), "the input was written to"
+    assert torch.equal(one.labels, images.labels)
+    assert one.pixels.shape == images.pixels.shape
+    assert one.classes == classes
+    assert torch.equal(one.pixels, same.pixels), "the same stream gave other images"
+
+
+@pytest.mark.parametrize("name", acting("purify"))
+def test_a_purifier_keeps_the_order(name: str) -> None:
+    images = smooth(32)
+    order = torch.randperm(32, generator=rng())
+    one = purify(small(name), images, workshop()).pixels.float()
+    likeness = shape_of(one) @ shape_of(images.pixels.float()).T
+    kept = (likeness.argmax(1) == torch.arange(32)).float().mean()
+    assert kept > 0.9, "images are more like other images' sources"
+    if name not in RANDOM:
+        shuffled = purify(small(name), images.rows(order), workshop()).pixels.float()
+        assert torch.equal(shuffled, one[order])
+
+
+RANDOM: set[str] = set()
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM & set(acting("purify"))))
+def test_a_random_purifier_depends_on_the_stream(name: str) -> None:
+    one, other = (purify(small(name), toy(), workshop(seed)).pixels for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", acting("augment"))
+@pytest.mark.parametrize(("side", "classes"), [(32, 10), (64, 100)])
+def test_an_augmentation_keeps_what_it_must(name: str, side: int, classes: int) -> None:
+    x, y = batch(16, side, classes)
+    before, labels = x.clone(), y.clone()
+    (one, soft), (same, _), (other, _) = (small(name).augment(x, y, rng(s)) for s in (0, 0, 1))
+    assert torch.equal(x, before), "the batch was written to"
+    assert torch.equal(y, labels), "the labels were written to"
+    assert one.shape == x.shape
+    assert one.dtype == torch.float32
+    assert one.min() >= 0
+    assert one.max() <= 1
+    assert torch.equal(one, same), "the same generator gave another batch"
+    assert not torch.equal(one, other), "another generator gave the same batch"
+    assert soft.shape == y.shape
+    assert torch.allclose(soft.sum(1), torch.ones(16))
+    assert soft.min() >= 0
+    if not DEFENSES[name].mixes:
+        hard = y.argmax(1)
+        assert torch.equal(small(name).augment(x, hard, rng())[1], hard)
+
+
+@pytest.mark.parametrize("name", acting("augment"))
+def test_every_image_has_its_own_draws(name: str) -> None:
+    x, y = batch(1)
+    twins = x.expand(8, -1, -1, -1).clone()
+    if DEFENSES[name].mixes:
+        twins += torch.linspace(0, 0.05, 8).view(-1, 1, 1, 1)
+    changes = small(name).augment(twins.clamp(0, 1), y.expand(8, -1), rng())[0] - twins.clamp(0, 1)
+    assert len(changes.flatten(1).unique(dim=0)) > 4
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_idle_settings_are_the_identity(name: str) -> None:
+    assert (name in IDLE) != (name in NEVER_IDLE)
+    images = toy(16, 32)
+    x, y = batch()
+    for settings in IDLE.get(name, []):
+        defense = DEFENSES[name](**settings)  # type: ignore[arg-type]
+        assert torch.equal(purify(defense, images, workshop()).pixels, images.pixels)
+        moved, labels = defense.augment(x, y, rng())
+        assert torch.allclose(moved, x, atol=1e-6)
+        assert torch.equal(labels, y)
+        network = ARCHITECTURES.make("small_cnn").build(10, 32, 0)
+        loss, _ = defense.loss(network, x, y, rng())
+        plain, _ = Defense().loss(network, x, y, rng())
+        assert torch.equal(loss, plain)
+
+
+def annotations(hook: str) -> Iterator[str]:
+    signature = inspect.signature(getattr(Defense, hook))
+    yield from (str(p.annotation) for n, p in signature.parameters.items() if n != "self")
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> None:
+    allowed = {
+        "purify": ["Images", "Workshop"],
+        "augment": ["Tensor", "Tensor", "torch.Generator"],
+        "loss": ["nn.Module", "Tensor", "Tensor", "torch.Generator"],
+        "view": ["Tensor"],
+    }
+    for hook, types in allowed.items():
+        assert list(annotations(hook)) == types
+        own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
+        assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
+    assert {f.name for f in dataclasses.fields(Workshop)} == {"stream", "device"}
+    carried = {f.name for f in dataclasses.fields(Task)} | {"pixels", "classes", "fingerprint"}
+    assert not carried & {"attack", "poison", "mask", "test", "clean", "val", "targets", "trigger"}
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("jpeg(quality=0)", "quality is 0, allowed are 1 to 100"),
+        ("bdr(bits=9)", "bits is 9"),
+        ("gaussian(kernel=2)", "odd"),
+        ("gaussian(sigma=0)", "sigma is 0.0"),
+        ("random_blur(low=3)", "up to 2.0"),
+        ("cutout(length=-1)", "length is -1"),
+        ("cutmix(p=2)", "p is 2.0"),
+        ("mixup(p=-1)", "p is -1.0"),
+        ("at(steps=0)", "steps is 0"),
+        ("at(radius=2)", "radius is 2.0"),
+        ("early_stopping(mode=best)", "peak_test"),
+    ],
+)
+def test_bad_parameters_are_refused(part: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        DEFENSES.make(part)
+    assert says in str(caught.value)
+
+
+# --- chains --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("at+at", "several loss hooks"),
+        ("early_stopping+early_stopping", "several derived"),
+        ("none+jpeg", "stands alone"),
+    ],
+)
+def test_impossible_chains_are_refused(text: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        Chain.make(parse_chain(text))
+
+
+def test_a_chain_acts_in_order() -> None:
+    x, y = batch()
+    chain = Chain.make(parse_chain("cutout+mixup"))
+    assert chain.mixes
+    draws = rng()
+    by_hand = Mixup().augment(*Cutout().augment(x, y, draws), draws)
+    assert torch.equal(chain.augment(x, y, rng())[0], by_hand[0])
+
+
+# --- purifiers that break ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Broken(Defense):
+    """Returns what it is given, for these tests."""
+
+    id = "broken"
+    card = Card(paper="none")
+    wrong: Callable[[Images], object]
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        return self.wrong(images)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda i: i.with_pixels(i.pixels[:, :, :8]), r"images \(64, 3, 8, 16\), expected \(64, 3"),
+        (lambda i: i.with_pixels(i.pixels.float()), "torch.float32"),
+        (lambda i: i.rows(torch.arange(3)), r"images \(3, 3, 16, 16\)"),
+        (lambda i: dataclasses.replace(i, labels=1 - i.labels), "changed labels"),
+        (lambda i: i.with_pixels(to_uint8(i.floats() * float("nan"))), "NaN"),
+        (lambda i: i.pixels, "returned Tensor, expected Images"),
+    ],
+)
+def test_a_broken_purifier_is_one_clear_error(
+    wrong: Callable[[Images], object], says: str, images: Images
+) -> None:
+    with pytest.raises(DataError, match=f"broken.*{says}"):
+        purify(Broken(wrong=wrong), images, workshop())
+
+
+# --- pixel filters against Pillow and SciPy ------------------------------------------------------
+
+
+def pillow(images: Images, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    arrays = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    changed = np.stack([np.asarray(change(Image.fromarray(a))) for a in arrays])
+    return torch.from_numpy(changed).permute(0, 3, 1, 2)
+
+
+def recoded(quality: int) -> Callable[[Image.Image], Image.Image]:
+    def change(image: Image.Image) -> Image.Image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        return Image.open(file)
+
+    return change
+
+
+@pytest.mark.parametrize("quality", [10, 30, 70])
+@pytest.mark.parametrize("side", [32, 64])
+def test_jpeg_is_pillows(quality: int, side: int) -> None:
+    images = toy(8, side)
+    jpeg = DEFENSES.make(f"jpeg(quality={quality})")
+    assert torch.equal(purify(jpeg, images, workshop()).pixels, pillow(images, recoded(quality)))
+
+
+def test_jpeg_loses_less_at_higher_quality() -> None:
+    images = smooth(16)
+    errors = []
+    for quality in (2, 10, 30, 50, 70, 90):
+        jpeg = DEFENSES.make(f"jpeg(quality={quality})")
+        change = purify(jpeg, images, workshop()).floats() - images.floats()
+        errors.append(float(change.square().mean()))
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_bdr_is_pillows_posterize(bits: int) -> None:
+    images = toy(8, 32)
+    bdr = DEFENSES.make(f"bdr(bits={bits})")
+    out = purify(bdr, images, workshop())
+    assert torch.equal(out.pixels, pillow(images, lambda i: ImageOps.posterize(i, bits)))
+    assert torch.equal(purify(bdr, out, workshop()).pixels, out.pixels), "not idempotent"
+
+
+def test_bdr_by_floats_keeps_white() -> None:
+    ramp = Images(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.zeros(1).long(), 1)
+    out = purify(DEFENSES.make("bdr(variant=float)"), ramp, workshop()).pixels.flatten()
+    expected = [math.floor(4 * v / 255) / 4 * 255 for v in range(256)]
+    assert out.tolist() == [math.floor(v + 0.5) for v in expected]
+    assert sorted(set(out.tolist())) == [0, 64, 128, 191, 255]
+
+
+def test_grayscale_is_pillows() -> None:
+    images = toy(8, 32)
+    gray = DEFENSES.make("grayscale")
+    out = purify(gray, images, workshop())
+    assert torch.equal(out.pixels, pillow(images, lambda i: i.convert("L").convert("RGB")))
+    assert torch.equal(purify(gray, out, workshop()).pixels, out.pixels), "not idempotent"
+
+
+@pytest.mark.parametrize(("kernel", "sigma"), [(3, 0.5), (3, 1.0), (5, 2.0)])
+def test_gaussian_is_a_normalized_kernel(kernel: int, sigma: float) -> None:
+    images = toy(4, 32)
+    d = np.arange(kernel) - kernel // 2
+    line = np.exp(-(d**2) / (2 * sigma**2))
+    plane = np.outer(line, line) / line.sum() ** 2
+    exact = ndimage.correlate(images.pixels.double().numpy(), plane[None, None], mode="mirror")
+    out = purify(DEFENSES.make(f"gaussian(kernel={kernel}, sigma={sigma})"), images, workshop())
+    assert np.abs(out.pixels.numpy() - exact).max() < 0.501
+    if kernel == 3:
+        assert plane[1, 1] == pytest.approx({0.5: 0.62, 1.0: 0.20}[sigma], abs=0.005)
+
+
+def test_random_blur_is_torchvisions_for_each_sigma() -> None:
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    x, _ = batch(4)
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0])
+    for image, one, out in zip(x, sigma.tolist(), blur(x, sigma, 3), strict=True):
+        assert torch.allclose(gaussian_blur(image, [3, 3], [one, one]), out, atol=1e-5)
+
+
+# --- batch augmentations against closed forms ----------------------------------------------------
+
+
+def test_cutout_masks_one_rectangle_of_the_right_size() -> None:
+    x = torch.rand(4000, 3, 32, 32, generator=rng()).clamp_min(0.01)
+    out, _ = Cutout().augment(x, torch.zeros(4000).long(), rng(1))
+    gone = (out == 0).all(1)
+    assert torch.equal(gone, (out == 0).any(1)), "channels have different masks"
+    assert torch.equal(out[~gone[:, None].expand_as(out)], x[~gone[:, None].expand_as(x)])
+    rows, cols = gone.any(2).sum(1), gone.any(1).sum(1)
+    assert torch.equal(gone.flatten(1).sum(1), rows * cols), "not a rectangle"
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (8, 16, 8, 16)
+    # A center c in 0..31 leaves 16 rows but for those beyond the borders: 14 on average.
+    side = sum(min(c + 8, 32) - max(c - 8, 0) for c in range(32)) / 32
+    assert gone.float().mean() == pytest.approx((side / 32) ** 2, abs=0.004)
+    assert (side / 32) ** 2 == pytest.approx(0.1914, abs=5e-5)
+
+
+@pytest.mark.parametrize(("side", "length"), [(32, 16), (64, 32), (224, 16)])
+def test_cutout_length_by_image_side(side: int, length: int) -> None:
+    out, _ = Cutout().augment(torch.ones(200, 1, side, side), torch.zeros(200).long(), rng())
+    assert (out == 0).any(3).squeeze(1).sum(1).max() == length
+
+
+def levels(n: int, side: int = 16) -> tuple[Tensor, Tensor]:
+    """Image i is constant i / n, its label class i: pixels and labels can be read off."""
+    values = torch.arange(n) / n
+    return values.view(-1, 1, 1, 1).expand(n, 3, side, side).clone(), torch.eye(n)
+
+
+@pytest.mark.parametrize("box", ["inside", "clipped"])
+def test_cutmix_labels_are_counted_pixels(box: str) -> None:
+    n = 64
+    x, y = levels(n)
+    out, soft = DEFENSES.make(f"cutmix(box={box})").augment(x, y, rng())
+    counts = torch.stack([(out == v).float().mean((1, 2, 3)) for v in x[:, 0, 0, 0]], 1)
+    assert torch.allclose(counts.sum(1), torch.ones(n)), "a pixel has a value of no image"
+    assert torch.allclose(soft, counts, atol=1e-6)
+    pasted = 1 - soft.diagonal()
+    assert 0.2 < pasted.mean() < 0.5
+    if box == "inside":  # whole squares only: the side is the root of the area
+        sides = (pasted * 256).sqrt()
+        assert torch.allclose(sides, sides.round(), atol=1e-3)
+
+
+def test_cutmix_boxes_are_as_large_as_they_should_be() -> None:
+    n, side = 4000, 16
+    x, y = levels(n, side)
+    _, soft = Cutmix().augment(x, y, rng())
+    exact = sum((((k + 1) / side) ** 2 - (k / side) ** 2) * (k / side) ** 2 for k in range(side))
+    assert 1 - soft.diagonal().mean() == pytest.approx(exact, abs=0.015)
+
+
+def test_mixup_weighs_labels_as_pixels() -> None:
+    n = 64
+    x, y = levels(n)
+    out, soft = Mixup().augment(x, y, rng())
+    assert torch.allclose(out[:, 0, 0, 0], soft @ (torch.arange(n) / n), atol=1e-6)
+    assert (soft > 0).sum(1).max() <= 2
+    weights = soft.diagonal()
+    assert weights.min() < 0.1
+    assert weights.max() > 0.9
+    assert weights.mean() == pytest.approx(0.5, abs=0.12)
+
+
+def test_mixing_happens_with_its_probability() -> None:
+    x, y = levels(2000, 4)
+    for name in ("cutmix", "mixup"):
+        soft = DEFENSES.make(f"{name}(p=0.5)").augment(x, y, rng())[1]
+        mixed = (soft.diagonal() < 1).float().mean()
+        empty = 1 / 16 if name == "cutmix" else 0.0  # boxes of no pixel: u < (1 / 4)^2
+        assert mixed == pytest.approx(0.5 * (1 - empty), abs=0.04)
+
+
+# --- adversarial training ------------------------------------------------------------------------
+
+
+class Linear(nn.Module):
+    """A linear classifier of pixels: the worst case in a ball has a closed form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(2, 3 * 64, generator=rng(7)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+def test_pgd_finds_the_worst_case_of_a_linear_model() -> None:
+    x = torch.rand(16, 3, 8, 8, generator=rng())
+    y = torch.arange(16) % 2
+    model = Linear()
+    found = AdversarialTraining().perturb(model, x, y, rng(1))
+    uphill = (model.weight[1 - y] - model.weight[y]).detach().sign().view_as(x)
+    assert torch.allclose(found, (x + 8 / 255 * uphill).clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", ["", "(step=1.6/255)", "(steps=5)", "(radius=0.031)"])
+def test_pgd_stays_in_its_ball_and_leaves_the_model_alone(settings: str) -> None:
+    at = DEFENSES.make(f"at{settings}")
+    assert isinstance(at, AdversarialTraining)
+    x, y = batch(32)
+    network = ARCHITECTURES.make("small_cnn").build(10, 32, 0).train()
+    network(x)  # buffers away from their start
+    network.head.bias.requires_grad_(False)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    moved = at.perturb(network, x, y, rng())
+    assert (moved - x).abs().max() <= at.radius + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert not moved.requires_grad
+    assert network.training
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    unfrozen = [n for n, p in network.named_parameters() if not p.requires_grad]
+    assert unfrozen == ["head.bias"]
+    network.eval()
+    loss = nn.functional.cross_entropy
+    assert loss(network(moved), y) > loss(network(x), y)
+
+
+# --- early stopping ------------------------------------------------------------------------------
+
+
+def test_the_first_best_epoch_is_selected() -> None:
+    history = [{"test_acc": a, "val_acc": v} for a, v in [(0.2, 0.5), (0.6, 0.9), (0.6, 0.9)]]
+    assert EarlyStopping().select(history) == 1
+    assert EarlyStopping(mode="clean_val").select(history[:1]) == 0
+
+
+ES = "photo_digits/lsp/early_stopping{}/small_cnn/supervised/quick{}/0"
+
+
+def test_early_stopping_is_planned_on_the_trained_trial() -> None:
+    made = plan(
+        [ES.format("", ""), "photo_digits/lsp/jpeg+early_stopping/small_cnn/supervised/quick/0"],
+        None,
+    )
+    assert [str(t.spec).split("/")[2] for t in made.trials] == ["standard", "jpeg"]
+    assert [t.bases for t in made.derived] == [(t.spec,) for t in made.trials]
+
+
+@pytest.mark.parametrize(
+    ("mode", "field"), [("clean_val", "validation"), ("poison_val", "holdout")]
+)
+def test_modes_without_held_out_images_are_skipped(mode: str, field: str) -> None:
+    made = plan([ES.format(f"(mode={mode})", "")], None)
+    assert not made.trials
+    assert f"quick({field}=0.1)" in made.skips[0].reason
+    assert not plan([ES.format(f"(mode={mode})", f"({field}=0.1)")], None).skips
+
+
+def test_derived_rows_come_from_their_bases() -> None:
+    (trial,) = plan([ES.format("", "")], None).derived
+    accuracies = [0.3, 0.7, 0.7, 0.4]
+    history = [{"train_loss": 1.0, "test_acc": a} for a in accuracies]
+    base = Result("spec", "key", history=history, last_acc=0.4, final_acc=0.4, seconds=9.0)
+    row = derive(trial, [base])
+    assert (row.final_acc, row.derived_from, row.key) == (0.7, "key", trial.key)
+    assert row.seconds == 0
+    assert base.final_acc == 0.4, "the base row was written to"
+    failed = derive(trial, [Result("spec", "key", status="failed", error="why")])
+    assert (failed.status, failed.error, failed.final_acc) == ("failed", "why", None)
+
+
+class ToySet(Dataset):
+    """500 toy images."""
+
+    id = "toy"
+    classes, image_size, train_size, test_size = 4, 16, 500, 100
+    augmentation = "none"
+
+    def source(self, root: Path) -> str:
+        return "toy"
+
+    def load(self, root: Path) -> Split:
+        return Split(toy(500, signal=12), toy(100, signal=12, seed=1))
+
+
+def on_toys(trial: Trial) -> Trial:
+    """The same trial on the toy set."""
+    data = DatasetArtifact(ToySet(), "toy", trial.protocol.validation)
+    return dataclasses.replace(trial, dataset=ToySet(), data=data)
+
+
+def test_held_out_parts_are_scored_and_not_trained_on(fetch: Callable[[Artifact], Bundle]) -> None:
+    protocol = "quick(epochs=20, validation=0.1, holdout=0.2)"
+    specs = [
+        f"photo_digits/lsp/early_stopping(mode={mode})/small_cnn/supervised/{protocol}/0"
+        for mode in ("clean_val", "poison_val", "peak_test")
+    ]
+    made = plan(specs, None)
+    (trial,) = made.trials
+    result = run_trial(on_toys(trial), fetch, Env())
+    assert result.error is None
+    assert result.probes["val"]["n"] == 50
+    assert result.probes["poison_val"]["n"] == 90
+    # The shortcut is learned, so poisoned held-out images are no warning.
+    last = result.history[-1]
+    assert last["poison_val_acc"] > last["val_acc"] + 0.2
+    best = {t.defense.derived.mode: derive(t, [result]).final_acc for t in made.derived}
+    assert best["peak_test"] == result.peak_acc
+    assert best["clean_val"] <= best["peak_test"]
+
+
+# --- through the learner -------------------------------------------------------------------------
+
+
+def session(chain: Chain, images: Images, epochs: int = 3) -> Session:
+    task = Task(
+        train=images,
+        labeled=images,
+        architecture=ARCHITECTURES.make("small_cnn"),
+        recipe=Recipe(epochs=epochs, batch_size=16, lr=0.05, schedule="constant"),
+        defense=chain,
+        streams={k: Stream(k) for k in ("init", "data")},
+        augmentation=augment.standard("crop_flip", 16),
+        normalization=None,
+    )
+    return LEARNERS.make("supervised").start(task)
+
+
+def shades() -> Images:
+    """Four classes by brightness, which no defense takes away."""
+    labels = torch.arange(64) % 4
+    values = 20 + 70 * labels.view(-1, 1, 1, 1) + 8 * torch.randn(64, 3, 16, 16, generator=rng())
+    return Images(values.clamp(0, 255).to(torch.uint8), labels, 4)
+
+
+@pytest.mark.parametrize("name", [n for n in DEFENSES if not DEFENSES[n].derived])
+def test_a_network_trains_with_every_defense(name: str) -> None:
+    images = shades()
+    run = session(Chain((small(name),)), purify(small(name), images, workshop()))
+    for epoch in range(16):
+        metrics = run.epoch(epoch)
+        assert 0 <= metrics["train_acc"] <= 1
+    assert evaluate.score(run.finish(), images, small(name).view).acc > 0.5
+
+
+def test_adversarial_training_with_mixed_labels() -> None:
+    run = session(Chain.make(parse_chain("mixup+at(steps=2)")), toy(32))
+    assert math.isfinite(run.epoch(0)["train_loss"])
+
+
+def test_no_defense_draws_from_the_global_generator() -> None:
+    before = torch.random.get_rng_state()
+    x, y = batch()
+    for name, hook in itertools.product(DEFENSES, ("purify", "augment")):
+        if hook == "purify" and small(name).acts(hook):
+            small(name).purify(toy(8, 32), workshop())
+        elif small(name).acts(hook):
+            small(name).augment(x, y, rng())
+    assert torch.equal(torch.random.get_rng_state(), before)
