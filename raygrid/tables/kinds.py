@@ -1,0 +1,212 @@
+"""The kinds of tables: which cells stand side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from raygrid.errors import SpecError, unknown
+from raygrid.spec import Part
+from raygrid.tables.cells import Cell, cells_of, with_values
+from raygrid.tables.layout import Panel, Table, order
+from raygrid.tables.tidy import tier
+from raygrid.tables.worst import worst_panel
+
+Cells = Iterable[Cell]
+PLAIN_DEFENSES = ("none", "standard")
+BUDGET = ("method", "budget", "norm", "size")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """share: the axes of a panel. build: cells of one panel to the panel, None if not enough."""
+
+    share: tuple[str, ...]
+    caption: str
+    build: Callable[[Mapping[str, Any], list[Cell]], Panel | None]
+    metrics: tuple[str, ...] = ()
+
+
+def table(kind: str, frame: pd.DataFrame, metric: str = "final_acc") -> Table:
+    """A table of one kind from a frame of trials (`raygrid.tables.frame`).
+
+    It has one panel for each set of trials that may be compared: never two datasets or protocols
+    in one. Raises SpecError for an unknown kind or metric. No panels: nothing to compare.
+    """
+    if kind not in KINDS:
+        raise SpecError(unknown("kind of table", kind, KINDS))
+    if metric not in ("final_acc", "peak_acc"):
+        raise SpecError(unknown("metric", metric, ("final_acc", "peak_acc")))
+    how = KINDS[kind]
+    cells: list[Cell] = []
+    for name in how.metrics or (metric,):
+        cells += _with_budget(frame, cells_of(frame, name).values())
+    built = (how.build(where, group) for where, group in _groups(cells, how.share))
+    return Table(kind, how.caption, tuple(p for p in built if p is not None))
+
+
+def _with_budget(frame: pd.DataFrame, cells: Cells) -> list[Cell]:
+    """Cells that know the parts of their attack: method, budget, norm, size."""
+    unique = frame.drop_duplicates("attack").set_index("attack")[list(BUDGET)]
+    known = {str(attack): facts for attack, facts in unique.to_dict("index").items()}
+    return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
+
+
+def _groups(cells: list[Cell], share: Sequence[str]) -> list[tuple[dict[str, Any], list[Cell]]]:
+    """Cells by the axes they share. `clean` joins every ratio and norm that occurs beside it."""
+    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    controls: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    fixed = [axis for axis in share if axis not in ("poison_ratio", "norm")]
+    for cell in cells:
+        values = {**cell.axes, **cell.facts}
+        if cell.axes["attack"] == "clean":
+            controls[tuple(values[axis] for axis in fixed)].append(cell)
+        else:
+            groups[tuple(values[axis] for axis in share)].append(cell)
+    taken = set()
+    for key, members in groups.items():
+        where = dict(zip(share, key, strict=True))
+        near = tuple(where[axis] for axis in fixed)
+        taken.add(near)
+        members[:0] = controls.get(near, [])
+    for near, members in controls.items():
+        if near not in taken:
+            where = {**dict.fromkeys(share, ""), **dict(zip(fixed, near, strict=True))}
+            groups[tuple(where[axis] for axis in share)] = members
+    found = [(dict(zip(share, key, strict=True)), cells) for key, cells in groups.items()]
+    return sorted(found, key=lambda item: [order(str(value)) for value in item[0].values()])
+
+
+def rectangle(
+    where: Mapping[str, Any],
+    placed: Sequence[tuple[str, str, Cell]],
+    down: str,
+    across: str,
+    contest: bool = False,
+) -> Panel:
+    """A panel of cells at (row, column); `of` becomes the number of seeds seen in the panel."""
+    of = len({seed for _, _, cell in placed for seed in cell.seeds})
+    cells = {(r, c): dataclasses.replace(cell, of=of) for r, c, cell in placed}
+    quick = tier(Part.parse(where["protocol"])) == "quick"
+    return Panel(
+        where=where,
+        rows=tuple(sorted({r for r, _, _ in placed}, key=order)),
+        columns=tuple(sorted({c for _, c, _ in placed}, key=order)),
+        cells=cells,
+        down=down,
+        across=across,
+        metric=placed[0][2].metric,
+        digits=1 if quick else 2,
+        contest=contest,
+    )
+
+
+def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+    placed = [(c.axes["attack"], c.axes["defense"], c) for c in cells]
+    return rectangle(where, placed, "attack", "defense", contest=True)
+
+
+def _transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    clean = {c.axes["architecture"]: c.value for c in cells if c.axes["attack"] == "clean"}
+    placed = []
+    for cell in cells:
+        control = clean.get(cell.axes["architecture"])
+        if control and cell.value is not None and cell.axes["attack"] != "clean":
+            drop = (control - cell.value) / control
+            cell = dataclasses.replace(cell, facts={**cell.facts, "drop": drop})
+        placed.append((cell.axes["attack"], cell.axes["architecture"], cell))
+    panel = rectangle(where, placed, "attack", "architecture")
+    return panel if len(panel.columns) > 1 else None
+
+
+def _worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    placed = [(c.axes["attack"], c.axes["learner"], c) for c in cells]
+    panel = rectangle(where, placed, "attack", "learner")
+    return worst_panel(panel) if len(panel.columns) > 1 else None
+
+
+def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    shares = sorted({c.axes["poison_ratio"] for c in cells})
+    placed = [(c.axes["attack"], f"{c.axes['poison_ratio']:.0%}", c) for c in cells]
+    return _curve(where, placed, dict(zip(map("{:.0%}".format, shares), shares, strict=True)))
+
+
+def _budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
+    sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
+    placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
+    return _curve(where, placed, sizes)
+
+
+def _curve(
+    where: Mapping[str, Any], placed: list[tuple[str, str, Cell]], numbers: Mapping[str, float]
+) -> Panel | None:
+    """A panel with numbers across; None unless some attack has two of them."""
+    steps: dict[str, set[str]] = defaultdict(set)
+    for row, column, _ in placed:
+        steps[row].add(column)
+    if not any(len(columns) > 1 for columns in steps.values()):
+        return None
+    across = "budget" if "norm" in where else "poison ratio"
+    panel = rectangle(where, placed, "attack", across)
+    columns = tuple(sorted(numbers, key=lambda name: numbers[name]))
+    spots = tuple(numbers[name] for name in columns)
+    return dataclasses.replace(panel, columns=columns, numeric=spots)
+
+
+PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
+
+
+def _peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+    plain = where["defense"] in PLAIN_DEFENSES
+    kept = [c for c in cells if plain or c.metric != "epochs_to_half"]
+    placed = [(c.axes["attack"], c.metric, c) for c in kept]
+    by = {(row, column): cell for row, column, cell in placed}
+    for attack in {row for row, _ in by}:
+        gap = _gap(by[attack, "peak_acc"], by[attack, "final_acc"])
+        placed.append((attack, "gap", gap))
+    panel = rectangle(where, placed, "attack", "measure")
+    columns = tuple(name for name in PEAK if name in panel.columns)
+    return dataclasses.replace(panel, columns=columns, metric="peak_acc")
+
+
+def _gap(peak: Cell, final: Cell) -> Cell:
+    """Peak minus final accuracy of the same seeds."""
+    both = {s: v - final.values[s] for s, v in peak.values.items() if s in final.values}
+    gap = dataclasses.replace(peak, metric="gap", facts=final.facts, stopped=final.stopped)
+    bare = {"published": None, "published_std": None, "source": None, "own": False}
+    gap = dataclasses.replace(gap, **bare, suspect=False, differs=False, contradicting=())
+    return with_values(gap, both)
+
+
+_VICTIM = ("dataset", "protocol", "architecture", "learner")
+KINDS: dict[str, Kind] = {
+    "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", _defense),
+    "transfer": Kind(
+        ("dataset", "protocol", "learner", "poison_ratio", "defense"),
+        "Attacks across architectures; the drop is relative to the architecture's clean accuracy.",
+        _transfer,
+    ),
+    "worst-learner": Kind(
+        ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
+        "Attacks against learners. Worst: the largest accuracy over the six learners, taken seed "
+        "by seed and averaged afterwards.",
+        _worst,
+    ),
+    "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),
+    "budget": Kind(
+        (*_VICTIM, "poison_ratio", "defense", "norm"), "Accuracy over the budget.", _budget
+    ),
+    "peak": Kind(
+        (*_VICTIM, "poison_ratio", "defense"),
+        "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
+        "until the training loss is below 0.5.",
+        _peak,
+        metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
+    ),
+}

@@ -1,0 +1,98 @@
+"""Tables: panels of cells that may be compared with each other, and nothing else beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raygrid.published import SIX
+from raygrid.tables.cells import Cell
+
+FIRST = ("clean", "none", "standard", *SIX)
+NAMES = {
+    "final_acc": "test accuracy after the last epoch",
+    "peak_acc": "highest test accuracy over the epochs",
+}
+_SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A rectangle of cells of one dataset and one protocol.
+
+    where: the axes that all cells share. rows, columns: labels in order; cells by (row, column).
+    down, across: what rows and columns are. contest: whether the best of a row and the strongest
+    of a column are worth marking. numeric: columns are numbers, so that it draws as curves.
+    """
+
+    where: Mapping[str, Any]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    down: str
+    across: str
+    metric: str
+    digits: int = 2
+    contest: bool = False
+    numeric: tuple[float, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """Dataset, protocol and the other shared axes in one line."""
+        return ", ".join(_say(axis, value) for axis, value in self.where.items() if value != "")
+
+    @property
+    def slug(self) -> str:
+        """The shared axes as part of a file name."""
+        joined = "-".join(str(value) for value in self.where.values() if value != "")
+        return re.sub(r"[^A-Za-z0-9.]+", "_", joined).strip("_")
+
+    def best(self, row: str) -> set[str]:
+        """Columns with the highest value of a row, and those within one std of it."""
+        return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)
+
+    def strongest(self, column: str) -> set[str]:
+        """Rows (attacks) with the lowest value of a column, and those within one std of it."""
+        rows = [r for r in self.rows if r.split(" ")[0] != "clean"]
+        return self._leaders([(r, self.cells.get((r, column))) for r in rows], -1.0)
+
+    def _leaders(self, line: list[tuple[str, Cell | None]], sign: float) -> set[str]:
+        known = [(label, c) for label, c in line if c is not None and c.value is not None]
+        if not self.contest or len(known) < 2:
+            return set()
+        _, top = max(known, key=lambda item: sign * (item[1].value or 0.0))
+        edge = sign * (top.value or 0.0) - (top.std or 0.0) - 1e-12
+        return {label for label, c in known if sign * (c.value or 0.0) >= edge}
+
+
+def _say(axis: str, value: Any) -> str:
+    if axis == "protocol":
+        return f"protocol {value}"
+    if axis == "poison_ratio":
+        return f"{100 * value:g} % poisoned"
+    if axis == "norm":
+        return f"{value} budget"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Panels of one kind. `cells` has one flat object a cell, fractions, for JSON and CSV."""
+
+    kind: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+    @property
+    def cells(self) -> list[dict[str, Any]]:
+        return [{"kind": self.kind, **cell.row()} for p in self.panels for cell in p.cells.values()]
+
+
+def order(label: str) -> tuple[Any, ...]:
+    """Sorts labels: the controls first, then by name, numbers by value (resnet18, resnet101)."""
+    head = label.split(" ")[0]
+    rank = FIRST.index(head) if head in FIRST else len(FIRST)
+    pieces = re.split(r"(\d+(?:\.\d+)?)", label)
+    return rank, [(0, float(p), "") if p[:1].isdigit() else (1, 0.0, p) for p in pieces if p]

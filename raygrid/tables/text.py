@@ -1,0 +1,133 @@
+"""What a cell says: the only place where fractions become percent."""
+
+from __future__ import annotations
+
+from raygrid.tables.cells import Cell
+from raygrid.tables.layout import NAMES, Panel, Table
+
+NOTHING = "–"
+MARKS = {
+    "*": "further from the published number than noise explains (6 points, 12 for a peak, or "
+    "3 sigma)",
+    "†": "other papers print a number at least 5 points away from this published one",
+    "‡": "the published number looks wrong in the paper",
+}
+HEADS = {
+    "final_acc": "final",
+    "peak_acc": "peak",
+    "gap": "peak − final",
+    "peak_epoch": "peak epoch",
+    "epochs_to_half": "epochs to loss 0.5",
+}
+EPOCHS = ("peak_epoch", "epochs_to_half")
+OUTCOMES = ("failed", "diverged", "skipped")
+
+
+def measured(cell: Cell | None, digits: int = 2) -> str:
+    """Mean ± std in percent (or epochs), and whatever is not as planned: n of N, failures."""
+    if cell is None:
+        return NOTHING
+    if cell.value is None:
+        return _absence(cell)
+    text = number(cell.value, cell.metric, digits)
+    if cell.std is not None:
+        text += f" ± {number(cell.std, cell.metric, digits)}"
+    if cell.metric == "worst_partial":
+        text = f"≥ {text}"
+    return text + _aside(cell)
+
+
+def number(value: float, metric: str, digits: int) -> str:
+    """An accuracy in percent, an epoch as it is."""
+    return f"{value:.1f}".removesuffix(".0") if metric in EPOCHS else f"{100 * value:.{digits}f}"
+
+
+def _absence(cell: Cell) -> str:
+    """Why there is no number, in one word where all seeds share it."""
+    if cell.metric == "epochs_to_half" and len(cell.seeds) > cell.failed + cell.diverged:
+        return "never"
+    words = [name for name in OUTCOMES if getattr(cell, name)]
+    if cell.stopped and cell.metric in ("final_acc", "gap"):
+        words.append("stopped early")
+    return ", ".join(words) or NOTHING
+
+
+def _aside(cell: Cell) -> str:
+    """In brackets: learner of a worst case, what is missing, drop, seeds that have no value."""
+    notes = []
+    if cell.facts.get("worst_learner"):
+        notes.append(str(cell.facts["worst_learner"]))
+    if cell.facts.get("missing"):
+        notes.append(f"without {', '.join(cell.facts['missing'])}")
+    if cell.facts.get("drop") is not None:
+        notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
+    if cell.n < cell.of:
+        notes.append(f"n = {cell.n} of {cell.of}")
+        notes += [f"{count} {name}" for name in OUTCOMES if (count := getattr(cell, name))]
+        if cell.stopped:
+            notes.append(f"{cell.stopped} stopped early")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def quoted(cell: Cell | None, digits: int = 2) -> str:
+    """The published number with its marks; the paper's name where the protocol is another one."""
+    if cell is None or cell.published is None:
+        return ""
+    text = number(cell.published, cell.metric, max(digits, 2))
+    if cell.published_std is not None:
+        text += f" ± {number(cell.published_std, cell.metric, max(digits, 2))}"
+    if not cell.own and cell.source:
+        text += f", {cell.source.split()[0]}"
+    return f"[{text}]{marks(cell)}"
+
+
+def marks(cell: Cell) -> str:
+    return "*" * cell.differs + "†" * bool(cell.contradicting) + "‡" * cell.suspect
+
+
+def head(label: str) -> str:
+    """A column's or row's label as it is printed."""
+    return HEADS.get(label, label)
+
+
+def notes(table: Table, panel: Panel) -> list[str]:
+    """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
+    cells = list(panel.cells.values())
+    of = max((cell.of for cell in cells), default=0)
+    name = "accuracies" if table.kind == "peak" else NAMES[panel.metric]
+    lines = [
+        f"{name[0].upper()}{name[1:]} in percent; mean ± sample standard deviation over "
+        f"{of} seed{'s' * (of != 1)}."
+    ]
+    if any(cell.published is not None for cell in cells):
+        lines.append("In brackets: published, with the paper where its protocol is another one.")
+    if panel.contest:
+        lines.append(
+            "Bold: best defense of an attack; underlined: strongest attack of a defense; "
+            "both with all that lie within one standard deviation."
+        )
+    used = "".join(marks(cell) for cell in cells)
+    lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
+    lines += [
+        _contradiction(panel, spot, cell)
+        for spot, cell in panel.cells.items()
+        if cell.contradicting
+    ]
+    lines += sorted(
+        {
+            f"{' / '.join(map(head, spot))}: {first_line(cell.why)}"
+            for spot, cell in panel.cells.items()
+            if cell.why
+        }
+    )
+    return lines
+
+
+def _contradiction(panel: Panel, spot: tuple[str, str], cell: Cell) -> str:
+    printed = number(cell.published or 0.0, cell.metric, 2)
+    others = "; ".join(cell.contradicting)
+    return f"† {' / '.join(map(head, spot))}: {cell.source}: {printed} against {others}"
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").splitlines()[0] if text else ""

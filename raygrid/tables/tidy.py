@@ -1,0 +1,114 @@
+"""Rows of the result log as pandas frames, the axes of every trial in columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from raygrid.attacks import ATTACKS
+from raygrid.budget import Budget
+from raygrid.errors import SpecError
+from raygrid.protocols import PROTOCOLS
+from raygrid.spec import Part, TrialSpec
+
+AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
+PLAIN = [
+    "spec",
+    "key",
+    "status",
+    "final_acc",
+    "peak_acc",
+    "peak_epoch",
+    "last_acc",
+    "stopped_early",
+    "epochs_run",
+    "epochs_planned",
+    "epochs_to_half",
+    "seconds",
+    "derived_from",
+]
+VALUES = ["final_acc", "peak_acc", "peak_epoch", "last_acc", "epochs_to_half", "n_test"]
+PROBES = ("clean_test", "unlearnable", "original", "clean_train")
+
+Row = Mapping[str, Any]
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """One line a trial. Accuracies are fractions, NaN where there is none.
+
+    attack: the part as in the spec; method: the same without its budget; budget: its text;
+    norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
+    n_test: images of the test set. why: error or reason. `<probe>_acc`, `<probe>_loss`: views.
+    """
+    columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
+    columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
+    table = pd.DataFrame([_line(row) for row in rows], columns=columns)
+    numbers = [*VALUES, "size", *columns[-2 * len(PROBES) :]]
+    table[numbers] = table[numbers].apply(pd.to_numeric)
+    return table
+
+
+def _line(row: Row) -> dict[str, Any]:
+    spec = TrialSpec.parse(row["spec"])
+    clean = spec.attack.name == "clean" or spec.poison_ratio == 0
+    method, budget, norm, size = _budget(spec.attack)
+    line: dict[str, Any] = {name: row.get(name) for name in PLAIN}
+    line |= {
+        "dataset": str(spec.dataset),
+        "protocol": str(spec.protocol),
+        "architecture": str(spec.architecture),
+        "learner": str(spec.learner),
+        "poison_ratio": 0.0 if clean else spec.poison_ratio,
+        "defense": "+".join(map(str, spec.defense)),
+        "attack": "clean" if clean else str(spec.attack),
+        "seed": spec.seed,
+        "method": "clean" if clean else method,
+        "budget": "" if clean else budget,
+        "norm": "" if clean else norm,
+        "size": 0.0 if clean else size,
+        "tier": tier(spec.protocol),
+        "why": row.get("error") or row.get("reason"),
+    }
+    probes = row.get("probes") or {}
+    line["n_test"] = probes.get("clean_test", {}).get("n")
+    for probe in PROBES:
+        line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
+        line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
+    return line
+
+
+@cache
+def _budget(attack: Part) -> tuple[str, str, str, float | None]:
+    """Method without budget, text, norm and value of the budget; the attack's own if not set."""
+    params = dict(attack.params)
+    text = params.pop("budget", None)
+    method = str(Part.of(attack.name, **params))
+    try:
+        budget = getattr(ATTACKS.make(attack), "budget", None)
+    except SpecError:  # an attack that is not installed here: only what the spec says
+        budget = None if text is None else Budget.parse(str(text), Budget("linf", 8 / 255))
+    if budget is None:
+        return method, "" if text is None else str(text), "", None
+    return method, str(budget), budget.norm, budget.value
+
+
+@cache
+def tier(protocol: Part) -> str:
+    """`quick` or `paper`; a protocol that is not installed here counts as `paper`."""
+    return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
+
+
+def curves(rows: Iterable[Row]) -> pd.DataFrame:
+    """One line an epoch and trial: the axes, seed, epoch (from 1) and what the epoch measured."""
+    lines = []
+    for row in rows:
+        if row.get("derived_from") or not row.get("history"):
+            continue
+        head = _line(row)
+        axes = {name: head[name] for name in [*AXES, "seed", "status"]}
+        for number, epoch in enumerate(row["history"], 1):
+            lines.append({**axes, **epoch, "epoch": number})
+    return pd.DataFrame(lines, columns=None if lines else [*AXES, "seed", "status", "epoch"])
