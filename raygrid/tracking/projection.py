@@ -1,0 +1,317 @@
+"""The only file with MLflow: runs are written in such a way that writing them again is harmless."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from raygrid.errors import TrackingError
+from raygrid.result import History, Result
+from raygrid.store import Json, ResultLog, key_of
+from raygrid.tracking.address import SERVERS, check_health, first_line, split_uri, store_uri
+from raygrid.tracking.facts import (
+    STATUS,
+    TAG_LENGTH,
+    Point,
+    cut,
+    epoch_metrics,
+    final_metrics,
+    grid_tags,
+    params_of,
+    safe_name,
+    tags_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+EXPERIMENT, TABLES = "raygrid", "raygrid/tables"
+KEY, WRITTEN, PARENT = "raygrid.key", "raygrid.written", "mlflow.parentRunId"
+TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
+def check(uri: str, timeout: float = 5.0) -> None:
+    """Raise TrackingError, in one sentence, unless MLflow answers at `uri`.
+
+    A database gets its tables here: do this once before several processes open it.
+    """
+    parts = split_uri(uri)
+    shown = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
+    if parts.scheme in ("http", "https"):
+        check_health(shown.rstrip("/"), timeout)
+    try:
+        if parts.scheme == "sqlite":
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        connect(uri).search_experiments(max_results=1)
+    except Exception as error:
+        raise TrackingError(f"MLflow at {shown} cannot be used: {first_line(error)}") from None
+
+
+def connect(uri: str) -> Any:
+    """A client that gives up at once, because the thread that writes tries again itself.
+
+    A client that repeats requests on its own opens a second run where the first answer was lost.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed later."""
+    code = getattr(error, "error_code", None)
+    return isinstance(error, OSError) if code is None else code in TRANSIENT
+
+
+class Projection:
+    """One experiment of an MLflow store. Every method may be repeated; errors are MLflow's own.
+
+    client: an MlflowClient. artifacts: where a database keeps files; a server decides itself.
+    """
+
+    def __init__(self, client: Any, experiment: str, artifacts: Path | None) -> None:
+        self.client = client
+        self.experiment = experiment
+        self.artifacts = artifacts
+        self._id: str | None = None
+        self._runs: dict[str, str] = {}
+        self._params: dict[str, set[str]] = {}
+
+    @classmethod
+    def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> Projection:
+        """The projection of a run folder on the store at `uri`."""
+        local = split_uri(uri).scheme not in SERVERS
+        return cls(connect(uri), experiment, out.absolute() / "mlartifacts" if local else None)
+
+    @property
+    def id(self) -> str:
+        """The experiment's id; it is created on first use."""
+        if self._id is None:
+            known = self.client.get_experiment_by_name(self.experiment)
+            if known is not None and known.lifecycle_stage == "deleted":
+                self.client.restore_experiment(known.experiment_id)
+            self._id = known.experiment_id if known is not None else self._create()
+        return self._id
+
+    def _create(self) -> str:
+        place = self.artifacts / self.experiment if self.artifacts else None
+        made: str = self.client.create_experiment(self.experiment, place and place.as_uri())
+        return made
+
+    def search(self, condition: str = "") -> Iterator[Any]:
+        """All runs of the experiment that fulfil `condition`, page by page."""
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.id], condition, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def find(self, key: str) -> Any | None:
+        """The run with this key. Of several, left by lost answers, the first one is kept."""
+        runs = list(self.search(f"tags.`{KEY}` = '{key}'"))
+        runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
+        for ghost in runs[1:]:
+            self.client.delete_run(ghost.info.run_id)
+        return runs[0] if runs else None
+
+    def open(self, key: str, name: str, tags: Mapping[str, str], start: float) -> str:
+        """The id of the run with this key, created if there is none. start: s since 1970."""
+        if key not in self._runs:
+            run = self.find(key)
+            if run is None:
+                own = {KEY: key, **tags}
+                run = self.client.create_run(self.id, int(start * 1000), own, cut(name, 500))
+            else:
+                self._reopen(run, tags)
+            self._runs[key] = run.info.run_id
+            self._params[run.info.run_id] = set(run.data.params)
+        return self._runs[key]
+
+    def _reopen(self, run: Any, tags: Mapping[str, str]) -> None:
+        """Take a run up again; it moves to the grid that works on it now."""
+        if run.info.status != "RUNNING":
+            self.client.update_run(run.info.run_id, status="RUNNING")
+        if not tags.items() <= run.data.tags.items():
+            self.write(run.info.run_id, tags=tags)
+
+    def forget(self, key: str) -> None:
+        """Look the run up again next time (somebody may have deleted it)."""
+        self._params.pop(self._runs.pop(key, ""), None)
+
+    def write(
+        self,
+        run: str,
+        metrics: Sequence[Point] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Metrics, parameters and tags in as few requests as MLflow's limits allow.
+
+        A parameter that the run has is left as it is: MLflow refuses to change one.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        known = self._params.setdefault(run, set())
+        new = {name: value for name, value in (params or {}).items() if name not in known}
+        requests: Iterable[tuple[list[Any], ...]] = itertools.zip_longest(
+            chunks([Metric(*point) for point in metrics], 800),
+            chunks([Param(*param) for param in new.items()], 100),
+            chunks([RunTag(*tag) for tag in (tags or {}).items()], 100),
+            fillvalue=[],
+        )
+        for some_metrics, some_params, some_tags in requests:
+            self.client.log_batch(run, some_metrics, some_params, some_tags)
+            known |= {param.key for param in some_params}
+
+    def grid(self, key: str, name: str, specs: Iterable[str]) -> str:
+        """The parent run of a grid with its axes; returns its id."""
+        run = self.open(key, name, {}, time.time())
+        self.write(run, tags=grid_tags(specs))
+        return run
+
+    def end(self, key: str, status: str, at: float) -> None:
+        """Close the run with this key. at: s since 1970."""
+        self.client.set_terminated(self._runs[key], status, int(at * 1000))
+        self.forget(key)
+
+    def trial(self, parent: str, key: str, spec: str, start: float) -> str:
+        """The child run of a trial that is still to finish; returns its id."""
+        tags = {PARENT: parent, "raygrid.spec": cut(spec, TAG_LENGTH)}
+        return self.open(key, spec, tags, start)
+
+    def finish(self, parent: str, result: Result) -> None:
+        """Everything that a row holds; the last tag says that nothing is missing."""
+        run = self.trial(parent, result.key, result.spec, result.finished - result.seconds)
+        points = [*epoch_metrics(result.history), *final_metrics(result)]
+        self.write(run, points, params_of(result.spec, result.resolved), tags_of(result))
+        self.client.log_text(run, _json(result.history), "history.json")
+        if result.error:
+            self.client.log_text(run, result.error, "error.txt")
+        self.client.set_tag(run, WRITTEN, str(result.finished))
+        self.end(result.key, STATUS[result.status], result.finished)
+
+    def catch_up(self, parent: str, rows: Iterable[Json]) -> int:
+        """Write the rows that MLflow lacks or has from an earlier attempt; returns how many."""
+        complete = {
+            run.data.tags.get(KEY): run.data.tags.get(WRITTEN)
+            for run in self.search()
+            if run.info.status != "RUNNING"
+        }
+        written = 0
+        for result in map(Result.from_row, rows):
+            if complete.get(result.key) != str(result.finished):
+                written += self._finish_if_taken(parent, result)
+        return written
+
+    def _finish_if_taken(self, parent: str, result: Result) -> bool:
+        """Whether MLflow took the row; one that it will never take must not hold up the others."""
+        try:
+            self.finish(parent, result)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            log.warning("MLflow refuses %s: %s", result.spec, first_line(error))
+            return False
+        return True
+
+    def bury(self, parent: str) -> None:
+        """End the children that a killed driver left running."""
+        for run in self.search(f"tags.`{PARENT}` = '{parent}' AND attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def grid_key(out: Path, name: str) -> str:
+    """The key of a grid's parent run: of the folder, wherever it is moved, and the name."""
+    out.mkdir(parents=True, exist_ok=True)
+    mark = out / "grid_id"
+    with suppress(FileExistsError), mark.open("x") as file:
+        file.write(uuid.uuid4().hex)
+    return key_of(["grid", mark.read_text(), name])
+
+
+def sync(out: Path, uri: str | None = None, name: str | None = None) -> int:
+    """Rebuild the runs of a folder from its results; returns how many were written.
+
+    Complete runs are left alone, so a second call writes nothing. Raises TrackingError.
+    """
+    out = out.absolute()
+    uri, name = store_uri(out, uri), name or out.name
+    check(uri)
+    rows = list(ResultLog(out / "results.jsonl").rows())
+    projection = Projection.of(out, uri)
+    key = grid_key(out, name)
+    try:
+        parent = projection.grid(key, name, (row["spec"] for row in rows))
+        written = projection.catch_up(parent, rows)
+        projection.bury(parent)
+        projection.end(key, "FINISHED", time.time())
+    except Exception as error:
+        raise TrackingError(f"MLflow stopped answering during sync: {first_line(error)}") from error
+    return written
+
+
+def log_frame(frame: pd.DataFrame, table: str, out: Path, uri: str | None = None) -> None:
+    """Show a table in the experiment `raygrid/tables`, one run a row, found again by its texts.
+
+    Text columns and a named index become parameters, numbers become metrics, missing ones are
+    left out. Raises TrackingError.
+    """
+    uri = store_uri(out, uri)
+    check(uri)
+    projection = Projection.of(out, uri, TABLES)
+    try:
+        for row in _plain(frame).to_dict("records"):
+            _log_row(projection, table, row)
+    except Exception as error:
+        raise TrackingError(f"MLflow did not take {table}: {first_line(error)}") from error
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Named index levels as columns, and column levels joined by slashes."""
+    named = any(level is not None for level in frame.index.names)
+    frame = frame.reset_index() if named else frame.copy()
+    names = ["/".join(str(p) for p in np.atleast_1d(c) if str(p)) for c in frame.columns]
+    return frame.set_axis(names, axis="columns")
+
+
+def _log_row(projection: Projection, table: str, row: Mapping[Any, Any]) -> None:
+    texts = {safe_name(k): v for k, v in row.items() if isinstance(v, str)}
+    rest = {safe_name(k): v for k, v in row.items() if not isinstance(v, str)}
+    numbers = {k: float(v) for k, v in rest.items() if v is not None and math.isfinite(v)}
+    key = key_of(["row", table, texts])
+    name = " / ".join([table, *texts.values()])
+    run = projection.open(key, name, {"raygrid.table": table}, time.time())
+    known = projection.client.get_run(run).data.metrics
+    now = int(time.time() * 1000)
+    changed = [(k, v, now, 0) for k, v in numbers.items() if known.get(k) != v]
+    projection.write(run, changed, {"table": table, **texts})
+    projection.end(key, "FINISHED", time.time())
+
+
+def _json(history: History) -> str:
+    """Strict JSON: what is not finite becomes null."""
+    finite = [{k: v if math.isfinite(v) else None for k, v in e.items()} for e in history]
+    return json.dumps(finite, indent=1)
+
+
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
