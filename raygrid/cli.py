@@ -133,16 +133,22 @@ def _strict(args: argparse.Namespace) -> Options:
 
 
 def show_table(args: argparse.Namespace) -> int:
+    from raygrid import tables
     from raygrid.store import ResultLog
-    from raygrid.tables import render, table_cells
 
     rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
-    if args.json:
-        print(json.dumps(table_cells(args.kind, rows), indent=1))
-    else:
-        sys.stdout.write(render(args.kind, rows, args.format))
+    made = tables.table(args.kind, tables.frame(rows))
+    sys.stdout.write(
+        {
+            "json": tables.json_text,
+            "text": tables.plain_text,
+            "markdown": tables.markdown,
+            "csv": tables.csv_text,
+            "latex": tables.latex,
+        }["json" if args.json else args.format](made)
+    )
     return 0
 
 

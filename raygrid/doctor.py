@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -108,12 +109,14 @@ def _memory(options: Options) -> Finding:
 
 
 def _tracking(options: Options) -> Finding:
-    from raygrid.tracking import check, default_uri
+    from raygrid.tracking import check, store_uri
 
-    uri = options.tracking or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(options.out)
-    if uri == "off":
+    if options.tracking == "off":
         return Finding("tracking", "note", "off")
+    if importlib.util.find_spec("mlflow") is None:
+        return Finding("tracking", "note", "MLflow is not there; results.jsonl has everything")
     try:
+        uri = store_uri(options.out, options.tracking)
         check(uri)
     except RaygridError as error:
         return Finding("tracking", "fault", str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import signal
 import sys
@@ -71,11 +72,15 @@ def listeners_for(options: Options) -> list[Listener]:
     from raygrid.progress import Display
 
     listeners: list[Listener] = [] if options.quiet else [Display()]
-    if options.tracking != "off":
-        from raygrid.tracking import open_tracker
+    if options.tracking == "off":
+        return listeners
+    if importlib.util.find_spec("mlflow") is None:
+        print("MLflow is not installed: results are in results.jsonl alone", file=sys.stderr)
+        return listeners
+    from raygrid.tracking import Tracker, check, store_uri
 
-        listeners.append(open_tracker(options))
-    return listeners
+    check(store_uri(options.out, options.tracking))
+    return [*listeners, Tracker(options.out, options.tracking, options.name)]
 
 
 def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
@@ -102,9 +107,11 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """The attack x defense table, what failed, where everything is."""
-    from raygrid.tables import print_table
+    from rich.console import Console
 
-    print_table("defense", [r.row() for r in outcome.results])
+    from raygrid.tables import frame, table, terminal
+
+    Console().print(terminal(table("defense", frame(r.row() for r in outcome.results))))
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

@@ -248,7 +248,7 @@ def _methods(spec: TrialSpec) -> tuple[Dataset, Attack, Chain, Architecture, Lea
             faults.append(str(error))
     if faults:
         raise SpecErrors(faults)
-    return tuple(made)  # type: ignore[return-value]
+    return tuple(made)
 
 
 def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:

@@ -21,6 +21,7 @@ from raygrid.tracking.projection import Projection, check, grid_key, is_transien
 
 log = logging.getLogger(__name__)
 LETTERS, EPOCHS = 1_000, 500
+INTERRUPTED = 4.0  # seconds
 SHORTEST, LONGEST, LAST = 1.0, 30.0, 5.0  # seconds between tries; LAST while the driver waits
 
 
@@ -169,7 +170,8 @@ class Tracker(Listener):
             return
         self._status = "KILLED" if interrupted else "FINISHED"
         self._closing.set()
-        self._thread.join(self.wait)
+        # Whoever interrupts a run wants the prompt back; `sync` or the next run brings the rest.
+        self._thread.join(min(self.wait, INTERRUPTED) if interrupted else self.wait)
         if self._thread.is_alive():
             self._abandoned.set()
             log.warning(
