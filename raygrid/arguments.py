@@ -68,7 +68,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """How a grid runs."""
     group = parser.add_argument_group("running")
     group.add_argument("--executor", choices=("auto", "ray", "inline"), default="auto")
-    group.add_argument("--address", help="address of a live Ray cluster")
+    group.add_argument("--address", help="a Ray cluster: http://host:8265, host:6379, auto, local")
+    group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
     group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
     group.add_argument("--quiet", action="store_true", help="no progress display")
 

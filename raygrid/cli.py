@@ -11,7 +11,7 @@ from typing import Any
 
 from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
 from raygrid.errors import SpecError, unknown
-from raygrid.experiment import guarded, run_and_show, show_plan
+from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import Grid, read_specs
 from raygrid.registry import Method, Registry, load_plugins
 from raygrid.run import Options
@@ -124,7 +124,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def run_specs(args: argparse.Namespace) -> int:
-    return run_and_show(specs_of(args), _strict(args), args.json)
+    return place_and_run(specs_of(args), _strict(args), args)
 
 
 def _strict(args: argparse.Namespace) -> Options:

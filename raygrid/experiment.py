@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from raygrid import launch
 from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
 from raygrid.errors import DataError, RaygridError
 from raygrid.events import Listener
@@ -42,7 +46,23 @@ def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
     options = options_of(args, name=f"{name}-{scale}")
     if args.dry_run:
         return show_plan(specs, options, args.json)
-    return run_and_show(specs, options, args.json)
+    return place_and_run(specs, options, args)
+
+
+def place_and_run(
+    specs: Sequence[TrialSpec | str], options: Options, args: argparse.Namespace
+) -> int:
+    """Run here, or submit this very command to the cluster that is named or up."""
+    place = launch.decide(options.address, os.environ, Path.cwd())
+    if options.executor == "inline" or place.kind == "here":
+        return run_and_show(specs, replace(options, address=None), args.json)
+    if place.kind == "direct":
+        return run_and_show(specs, replace(options, address=place.address), args.json)
+    plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
+    with launch.dashboard(place) as address:
+        job = launch.Job.submit(address, Path.cwd(), sys.argv, options.name)
+        print(f"job {job.id} on {address}; the same command joins it again", file=sys.stderr)
+        return 0 if args.detach else job.follow(options.out)
 
 
 def default_scale(scales: Scales, args: argparse.Namespace) -> str:
@@ -88,6 +108,7 @@ def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bo
     make_plan(specs, options)  # every fault is said before MLflow or Ray start
     with exclusive(options.out.absolute()):
         outcome = run_grid(specs, options, *listeners_for(options))
+    launch.send_home(options.out)
     if as_json:
         print(json.dumps(outcome_json(outcome), indent=1))
     else:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from raygrid.artifacts import Artifact, Bench, Tell, realize
+from raygrid.artifacts import Artifact, Bench
+from raygrid.making import Tell, realize
 from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.store import Bundle, Partial, Store, pack, unpack

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygrid.artifacts import Artifact, Bench, realize
+from raygrid.artifacts import Artifact, Bench
 from raygrid.data import Images
+from raygrid.making import realize
 from raygrid.resolve import Catalog
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
