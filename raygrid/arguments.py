@@ -52,7 +52,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("RAYGRID_DATA", default.data)),
         help="folder with the datasets' files (%(default)s)",
     )
-    group.add_argument("--store", help="folder or URL (s3://...) for artifacts (OUT/store)")
+    group.add_argument(
+        "--store",
+        default=os.environ.get("RAYGRID_STORE"),
+        help="folder or URL (s3://...) for artifacts (OUT/store)",
+    )
     group.add_argument("--tracking", help="MLflow URI, or off (a database under OUT)")
     group.add_argument(
         "--import",

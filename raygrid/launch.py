@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import shlex
 import socket
@@ -206,6 +207,7 @@ def connect(address: str) -> Any:
     """A Jobs client; raises ClusterError for a refused token or another version of Ray."""
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it lists every file that it leaves out
     try:
         return JobSubmissionClient(address)
     except (RuntimeError, ConnectionError) as error:
