@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from raygrid.attacks.base import Craft, Silent, measure
 from raygrid.attacks.ops import scores, shortcuts
 from raygrid.data import Images
 from raygrid.errors import SpecError
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
@@ -300,6 +302,115 @@ def test_ops_scores_of_a_large_class_are_exact() -> None:
 def test_more_pixels_than_there_are_are_refused() -> None:
     with pytest.raises(SpecError, match="l0:300 is more than the 256 pixels"):
         proposal("ops(budget=l0:300)", toy(8, 16))
+
+
+# lsp
+
+
+def test_lsp_cells_are_plain_blocks_around_class_centers() -> None:
+    images = toy(400, 32, 4)
+    delta = proposal("lsp", images)
+    blocks = delta.unfold(2, 8, 8).unfold(3, 8, 8)
+    assert torch.equal(blocks.amax((4, 5)), blocks.amin((4, 5)))
+    cells = delta[:, :, ::8, ::8].flatten(1)
+    assert len(cells.unique(dim=0)) == 400
+    # The center is 10 per feature, the spread sqrt(48 / 3) = 4: signs of means are the vertices,
+    # and before scaling mean / spread is 2.5.
+    for label in range(4):
+        mine = cells[images.labels == label]
+        assert (mine.mean(0).abs() / mine.std(0)).median() == pytest.approx(2.5, rel=0.2)
+    vertices = torch.stack([cells[images.labels == c].mean(0).sign() for c in range(4)])
+    assert len(vertices.unique(dim=0)) == 4
+
+
+def test_lsp_has_the_length_of_the_budget_whatever_the_size() -> None:
+    images = toy(300, 32, 10)
+    budget = 6 / 255 * 3072**0.5
+    assert (proposal("lsp", images).flatten(1).norm(dim=1) - budget).abs().max() < 1e-5
+    assert measure(images.pixels, poisoned("lsp", images), "l2").max() <= 1.03 * budget
+    assert measure(images.pixels, poisoned("lsp", images), "linf").max() <= 20 / 255
+    wide = proposal("lsp", toy(4, 60, 4))  # the patch does not divide the side
+    assert wide.flatten(1).norm(dim=1).tolist() == pytest.approx([budget * 60 / 32] * 4)
+
+
+def test_lsp_with_too_few_blocks_for_the_classes_is_refused() -> None:
+    assert len(proposal("lsp(patch=32)", toy(16, 32, 8))) == 16  # 8 vertices, 8 classes
+    with pytest.raises(SpecError, match="8 patterns, 10 were asked for"):
+        proposal("lsp(patch=32)", toy(20, 32, 10))
+
+
+# low_frequency
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_low_frequency_noise_has_nothing_outside_the_lowest_coefficients(n: int) -> None:
+    delta = proposal(f"low_frequency(n={n})", toy(20, 32, 10))
+    spectrum = scipy.fft.dctn(delta.double().numpy(), type=2, norm="ortho", axes=(2, 3))
+    assert np.abs(spectrum[:, :, :n, :n]).max() > 0.05
+    spectrum[:, :, :n, :n] = 0
+    assert np.abs(spectrum).max() < 1e-6
+    assert (delta.flatten(1).abs().amax(1) * 255 - 8).abs().max() < 1e-5
+    assert len(delta.unique(dim=0)) == 10
+
+
+def test_low_frequency_coefficients_are_those_that_were_drawn() -> None:
+    work = craft("low_frequency")
+    shape = (4, 3, 4, 4)
+    drawn = torch.randn(shape, generator=work.stream.generator("patterns"), dtype=torch.float64)
+    expected = scipy.fft.idctn(
+        np.pad(drawn.numpy(), ((0, 0), (0, 0), (0, 20), (0, 12))), norm="ortho", axes=(2, 3)
+    )
+    images = Images(torch.zeros(4, 3, 24, 16, dtype=torch.uint8), torch.arange(4), 4)
+    delta = ATTACKS["low_frequency"]().propose(images, work).double().numpy()
+    ratio = delta / expected
+    assert np.allclose(ratio, ratio[:, :1, :1, :1], rtol=1e-4)
+
+
+def test_clip_scaling_is_stronger_than_max_scaling() -> None:
+    images = toy(20, 32, 10)
+    gentle = proposal("low_frequency", images).flatten(1).norm(dim=1)
+    strong = proposal("low_frequency(scaling=clip)", images)
+    assert strong.abs().max() * 255 == pytest.approx(8)
+    assert (strong.flatten(1).norm(dim=1) > gentle).all()
+    # Published lengths with max scaling: 0.65, 0.47, 0.44 for n = 2, 4, 8 against 1.74 of regions.
+    assert gentle.mean().item() == pytest.approx(0.5, abs=0.15)
+
+
+# noise, withheld
+
+
+def test_noise_is_bounded_and_says_nothing_about_the_label() -> None:
+    images = many()
+    uniform, sign = proposal("noise", images), proposal("noise(values=sign)", images)
+    assert uniform.abs().max() <= 8 / 255
+    assert uniform.std().item() == pytest.approx(8 / 255 / 3**0.5, rel=0.01)
+    assert (sign.abs() * 255 - 8).abs().max() < 1e-5
+    for delta in (uniform, sign):
+        means = torch.stack([delta[images.labels == c].mean(0) for c in range(10)])
+        # Means of 100 independent values: a tenth of the spread, no class pattern.
+        assert means.std().item() == pytest.approx(delta.std().item() / 10, rel=0.05)
+    for values in ("uniform", "sign"):
+        delta = proposal(f"noise(budget=l2:1.0, values={values})", images)
+        assert (delta.flatten(1).norm(dim=1) - 1).abs().max() < 1e-5
+
+
+def test_withheld_leaves_what_the_attack_would_not_touch() -> None:
+    images = toy(50, 16, 4)
+    stream = Stream("ratio", ("toy", 0))
+    kept, mask = (
+        ATTACKS["withheld"]().poison(images, craft("withheld")).overlay(images, 0.6, stream)
+    )
+    _, attacked = ATTACKS["noise"]().poison(images, craft("noise")).overlay(images, 0.6, stream)
+    assert torch.equal(mask, attacked)
+    assert torch.equal(kept.pixels, images.pixels[~attacked])
+    assert torch.equal(kept.labels, images.labels[~attacked])
+    assert len(kept) == 20
+
+
+def test_withheld_is_skipped_where_nothing_would_be_left() -> None:
+    text = "photo_digits/withheld{}/standard/small_cnn/supervised/quick/0"
+    assert "nothing to train on" in str(resolve(text.format(""), None).skip())
+    assert resolve(text.format("@0.5"), None).skip() is None
 
 
 # held-out linear separability

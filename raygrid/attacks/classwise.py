@@ -6,10 +6,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from raygrid.attacks.base import Attack, Craft
 from raygrid.data import Images
+from raygrid.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,33 @@ class ClassWise(Attack):
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         return self.patterns(images, craft)[images.labels[craft.index(images)]]
+
+
+def distinct_signs(count: int, features: int, generator: torch.Generator) -> Tensor:
+    """Random vertices of {-1, 1}^features, no two alike: float32 (count, features).
+
+    Raises SpecError if there are not that many.
+    """
+    if features < 63 and count > 2**features:
+        raise SpecError(f"{features} signs make {2**features} patterns, {count} were asked for")
+    bits = torch.randint(2, (count, features), generator=generator)
+    while (again := _repeats(bits)).any():
+        bits[again] = torch.randint(2, (int(again.sum()), features), generator=generator)
+    return bits.float() * 2 - 1
+
+
+def collisions(signs: Tensor) -> int:
+    """How many rows repeat an earlier row."""
+    return int(_repeats(signs).sum())
+
+
+def _repeats(rows: Tensor) -> Tensor:
+    """bool (n,): whether a row is equal to an earlier one."""
+    kind = rows.unique(dim=0, return_inverse=True)[1]
+    first = torch.full((len(rows),), len(rows)).scatter_reduce(
+        0, kind, torch.arange(len(rows)), "amin"
+    )
+    return first[kind] != torch.arange(len(rows))
 
 
 def scale_l2(delta: Tensor, length: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.classwise import ClassWise, scale_l2
+from raygrid.attacks.classwise import ClassWise, collisions, distinct_signs, scale_l2
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.errors import SpecError
@@ -31,7 +31,7 @@ class Regions(ClassWise):
     card = Card(
         paper="Sandoval-Segura et al. 2022, Poisons that are learned faster are more effective",
         published={
-            f"cifar10/regions{n}/none/resnet18/supervised/learned_faster/0": final
+            f"cifar10/regions{n}/standard/resnet18/supervised/learned_faster/0": final
             for n, final in (
                 ("(n=1)", 0.7479),
                 ("(n=2)", 0.3114),
@@ -43,9 +43,10 @@ class Regions(ClassWise):
             )
         },
         cost="nothing",
-        notes="final accuracies of one draw each. The paper gives the side of a region as "
-        "32/sqrt(n), which 2 and 128 do not have: here 2^m regions are 2^floor(m/2) rows. One "
-        "region has 8 sign patterns, so 10 classes collide; `distinct` forbids collisions. HYPO's "
+        notes="final accuracies of one draw each, augmentation not stated. The paper "
+        "gives the side of a region as 32/sqrt(n), which 2 and 128 do not have: here 2^m regions "
+        "are 2^floor(m/2) rows. One region has 8 sign patterns, so 10 classes collide; "
+        "`distinct` forbids collisions. HYPO's "
         "P5 in l2 is regions(budget=l2:0.5, n=1024, values=normal)",
     )
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
@@ -96,11 +97,11 @@ class Regions(ClassWise):
             return torch.rand(classes, features, generator=generator) * 2 - 1
         if self.values == "normal":
             return torch.randn(classes, features, generator=generator)
-        bits = torch.randint(2, (classes, features), generator=generator)
-        while self.distinct and _collisions(bits):
-            bits = _redraw(bits, generator)
-        craft.progress.report(1, 1, collisions=float(_collisions(bits)))
-        return bits.float() * 2 - 1
+        if self.distinct:
+            return distinct_signs(classes, features, generator)
+        signs = torch.randint(2, (classes, features), generator=generator).float() * 2 - 1
+        craft.progress.report(1, 1, collisions=float(collisions(signs)))
+        return signs
 
     def _fault(self, height: int, width: int) -> str | None:
         rows, cols = self.grid
@@ -123,15 +124,3 @@ def _region_of(size: int, regions: int) -> Tensor:
     """The region of each of `size` pixels, int64; region i begins at round(i * size / regions)."""
     starts = torch.tensor([round(i * size / regions) for i in range(regions)])
     return torch.bucketize(torch.arange(size), starts, right=True) - 1
-
-
-def _collisions(bits: Tensor) -> int:
-    """How many rows repeat an earlier row."""
-    return len(bits) - len(bits.unique(dim=0))
-
-
-def _redraw(bits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the rows again that repeat an earlier one."""
-    same = (bits[:, None] == bits[None]).all(2).tril(-1).any(1)
-    fresh = torch.randint(2, (int(same.sum()), bits.shape[1]), generator=generator)
-    return bits.index_put((same.nonzero().squeeze(1),), fresh)

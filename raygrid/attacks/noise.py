@@ -1,0 +1,47 @@
+"""Random noise: the control that every budget is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.classwise import scale_l2
+from raygrid.budget import Budget
+from raygrid.data import Images
+from raygrid.registry import Card
+
+
+@ATTACKS.register("noise")
+@dataclass(frozen=True, kw_only=True)
+class Noise(Attack):
+    """Independent noise for every image, value by value; it says nothing about the label.
+
+    uniform: U(-budget, budget); sign: +budget or -budget. With an l2 budget the noise is normal
+    (uniform) or of equal magnitudes (sign) and scaled to that length.
+    """
+
+    card = Card(
+        paper="control",
+        cost="nothing",
+        notes="class-wise random noise is regions(n=1024)",
+    )
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    sharded: ClassVar[bool] = True
+
+    budget: Budget = Budget("linf", 8 / 255)
+    values: Literal["uniform", "sign"] = "uniform"
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        limit = self.limit_at(images.shape[-1])
+        kind: Literal["normal", "uniform"] = "normal" if limit.norm == "l2" else "uniform"
+        delta = craft.stream.rows("noise", craft.index(images), images.shape, kind)
+        if kind == "uniform":
+            delta.mul_(2).sub_(1)
+        if self.values == "sign":
+            delta.sign_()
+        if limit.norm == "l2":
+            return scale_l2(delta, limit.value)
+        return delta.mul_(limit.value)

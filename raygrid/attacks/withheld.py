@@ -1,0 +1,40 @@
+"""Withheld: the control that trains on the clean remainder alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.data import Images, Poison
+from raygrid.registry import Card, Cell
+
+
+@ATTACKS.register("withheld")
+@dataclass(frozen=True, kw_only=True)
+class Withheld(Attack):
+    """Takes away the rows that an attack of the same dataset, ratio and seed would perturb.
+
+    What a poison at ratio r < 1 costs the victim is its accuracy against this, not against
+    training on everything.
+    """
+
+    card = Card(
+        paper="Liu et al. (Transferable Availability Poisoning), figure 3, clean remainder only",
+        notes="which rows are taken depends on the trial's seed, as for every attack",
+    )
+    seeded: ClassVar[bool] = False
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        return images.pixels[craft.index(images)]
+
+    def poison(self, images: Images, craft: Craft) -> Poison:
+        index = craft.index(images)
+        return Poison(index, images.pixels[:0], images.labels[index], withheld=True)
+
+    def skip(self, cell: Cell) -> str | None:
+        if cell.poison_ratio < 1:
+            return None
+        return "withheld at poison_ratio 1 leaves nothing to train on"
