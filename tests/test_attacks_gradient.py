@@ -14,9 +14,10 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
-from raygrid.attacks.descent import Descent, cross_entropy, frozen, in_batches
+from raygrid.attacks.descent import Descent, L2Descent, cross_entropy, frozen, in_batches, unit
 from raygrid.attacks.em import class_means, rectified, stratified
 from raygrid.attacks.joint import Joint
+from raygrid.attacks.mifgsm import Classic, MomPgd
 from raygrid.attacks.surrogates import (
     SurrogateRecipe,
     accuracy,
@@ -380,6 +381,75 @@ def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
     assert craft.facts["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+# PGD, MI-FGSM, HYPO
+
+
+def test_ten_steps_of_pgd_stay_near_their_start_and_many_reach_the_faces(images: Images) -> None:
+    few = make("pgd", augmentation="none", start="zero", surrogate_epochs=1)
+    many = dataclasses.replace(few, steps=40)  # type: ignore[type-var]
+    craft = craft_for(few, images)
+    middle = (images.pixels > 8) & (images.pixels < 247)
+    small, large = (
+        (a.pixels(images, craft).short() - images.pixels.short())[middle].abs().float()
+        for a in (few, many)
+    )
+    assert small.max() <= 4  # 10 steps of 0.05 budgets
+    assert large.mean() > 6.5
+
+
+def test_momentum_is_the_running_sum_of_scaled_gradients() -> None:
+    first = torch.tensor([[1.0, -3.0], [2e-6, 6e-6]]).view(2, 1, 1, 2)
+    second = torch.tensor([[-1.0, 1.0], [-1e3, 1e3]]).view(2, 1, 1, 2)
+    direction = Classic(0.5)
+    assert direction(first.clone()).flatten().tolist() == [1, -1, 1, 1]
+    # Scaled: (0.5, -1.5) then (-1, 1): 0.25 - 1 and -0.75 + 1; (0.5, 1.5): 0.25 - 1 and 0.75 + 1.
+    assert direction(second.clone()).flatten().tolist() == [-1, 1, -1, 1]
+
+
+def test_mompgd_sums_signs_and_slows_down() -> None:
+    direction = MomPgd(0.9, [1, 2])
+    gradient = torch.tensor([2.0, -5.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([0.19, -0.19]))
+    torch.testing.assert_close(
+        direction(-gradient.clone()).flatten(), torch.tensor([0.00710, -0.00710])
+    )
+
+
+def test_mifgsm_takes_its_budget_in_all_steps(images: Images) -> None:
+    attack = make("mifgsm", steps=4, surrogate_epochs=1, momentum=1e6)
+    change = attack.pixels(images, craft_for(attack, images)).short() - images.pixels.short()
+    middle = (images.pixels > 8) & (images.pixels < 247)
+    # With all weight on the first gradient every step goes the same way: 4 steps of 2 levels.
+    assert float((change[middle].abs() == 8).float().mean()) > 0.99
+
+
+@pytest.mark.parametrize("budget", ["16/255", "l2:1.0"])
+def test_hypo_makes_the_surrogate_certain(budget: str) -> None:
+    network = victim(WORLD, 3)
+    attack = ATTACKS.make(f"hypo(budget={budget}, surrogate=small_cnn, steps=15, step=0.2)")
+    craft = Craft(Stream("poison"), surrogates={"delusive150": network})
+    poisoned = WORLD.with_pixels(attack.pixels(WORLD, craft))
+    with torch.no_grad():
+        before, after = (
+            nn.functional.cross_entropy(network(i.floats()), WORLD.labels, reduction="none")
+            for i in (WORLD, poisoned)
+        )
+    assert accuracy(network, WORLD) < 0.98
+    assert accuracy(network, poisoned) >= 0.98
+    assert float((after <= before).float().mean()) >= 0.99
+
+
+def test_l2_steps_have_unit_length_and_stay_on_the_sphere() -> None:
+    x = torch.full((1, 1, 1, 2), 0.5)
+    weights = torch.tensor([3.0, -4.0]).view(1, 1, 1, 2)
+    descent = L2Descent(0.25, 0.1, 1)
+    delta, _ = descent(x, x, linear(weights), unit)
+    torch.testing.assert_close(delta.flatten(), torch.tensor([-0.06, 0.08]))
+    far, _ = dataclasses.replace(descent, steps=9)(x, x, linear(weights), unit)
+    torch.testing.assert_close(far.flatten(), torch.tensor([-0.15, 0.20]))
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -406,6 +476,8 @@ BITES = {
     "em": ({"batch_size": 64, "steps": 4, "step": 0.25, "max_rounds": 12}, 0.3),
     "em_apb": ({"batch_size": 64, "max_rounds": 12}, 0.3),
     "tap": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+    "pgd": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+    "mifgsm": ({"surrogate_epochs": 8}, 0.3),
     "tap_remrepo": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
 }
 

@@ -2,6 +2,9 @@
 
 from raygrid.attacks import clean as clean
 from raygrid.attacks import em as em
+from raygrid.attacks import hypo as hypo
 from raygrid.attacks import lsp as lsp
+from raygrid.attacks import mifgsm as mifgsm
+from raygrid.attacks import pgd as pgd
 from raygrid.attacks import tap as tap
 from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -84,6 +84,16 @@ def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
     return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data")
 
 
+def delusive150(architecture: str, epochs: int = 150) -> SurrogateRecipe:
+    """The surrogate of the hypocritical perturbations; its rate falls at 100 and 125 of 150 epochs.
+
+    The epoch with the best accuracy on 1,000 training images that were held out.
+    """
+    falls = (2 * epochs // 3, 5 * epochs // 6)
+    recipe = Recipe(epochs=epochs, schedule="step", milestones=falls)
+    return SurrogateRecipe("delusive150", architecture, recipe, "crop_flip", held_out=1000)
+
+
 def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
     levels = torch.arange(256, dtype=torch.float64) / 255
