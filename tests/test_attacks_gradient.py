@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,21 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
-from raygrid.attacks.descent import Descent, L2Descent, cross_entropy, frozen, in_batches, unit
+from raygrid.attacks.descent import (
+    Descent,
+    L2Descent,
+    cross_entropy,
+    frozen,
+    in_batches,
+    uniform,
+    unit,
+)
 from raygrid.attacks.em import class_means, rectified, stratified
+from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.joint import Joint
 from raygrid.attacks.mifgsm import Classic, MomPgd
+from raygrid.attacks.rem import Rem
+from raygrid.attacks.rem_apb import RemApb
 from raygrid.attacks.surrogates import (
     SurrogateRecipe,
     accuracy,
@@ -37,7 +49,7 @@ from raygrid.errors import SpecError
 from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle
-from raygrid.training import Recipe, Trainer, classify_step, place
+from raygrid.training import Batch, Recipe, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
 from tests.test_attacks import craft_for
@@ -133,14 +145,14 @@ def test_endless_batches_go_on_where_they_were_cut(images: Images) -> None:
             module, lambda b: classify_step(module, b, "fp32"), images, recipe, Stream("t")
         )
 
-    def rows(first: int, count: int) -> list[list[int]]:
-        batches = trainer().endless(first)
-        return [next(batches).index.tolist() for _ in range(count)]
+    def drawn(first: int, count: int) -> list[tuple[tuple[int, ...], float]]:
+        batches = itertools.islice(trainer().endless(first), count)
+        return [(tuple(b.index.tolist()), float(torch.rand(1, generator=b.rng))) for b in batches]
 
-    whole = rows(0, 7)
-    assert rows(3, 4) == whole[3:]
-    assert len(set(map(tuple, whole))) == 7
-    assert all(len(r) == 24 for r in whole)
+    whole = drawn(0, 7)
+    assert drawn(3, 4) == whole[3:]
+    assert len({rows for rows, _ in whole}) == len({draw for _, draw in whole}) == 7
+    assert all(len(rows) == 24 for rows, _ in whole)
 
 
 # EM
@@ -450,6 +462,129 @@ def test_l2_steps_have_unit_length_and_stay_on_the_sphere() -> None:
     torch.testing.assert_close(far.flatten(), torch.tensor([-0.15, 0.20]))
 
 
+# REM
+
+
+def batch_of(images: Images, seed: int = 0) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    return Batch(images.floats(), images.labels, torch.arange(len(images)), rng, 0)
+
+
+def rem(**settings: object) -> Rem:
+    made = make("rem", **settings)
+    assert isinstance(made, Rem)
+    return made
+
+
+def test_rem_without_adversary_and_crops_is_an_em_step(images: Images) -> None:
+    network = victim(images, 1)
+    plain = rem(adv_radius=0.0, copies=1, augmentation="none", steps=2)
+    noise = plain.noise(network, batch_of(images))
+    x = images.floats()
+    start = x + uniform(x, plain.radius, torch.Generator().manual_seed(0))
+    descent = Descent(plain.radius, 0.2 * plain.radius, 2)
+    expected, _ = descent(x, start, cross_entropy(network, images.labels))
+    middle = (images.pixels > 10) & (images.pixels < 245)
+    assert ((noise - expected)[middle].abs() > 1e-6).float().mean() < 0.005
+
+
+def test_rem_routes_gradients_back_through_crops_and_flips(images: Images) -> None:
+    network = victim(images, 1)
+    attack = rem(adv_radius=0.0, copies=3)
+    noise = uniform(images.floats(), 0.5, torch.Generator().manual_seed(1)).requires_grad_()
+    routed = attack.routed(network, batch_of(images, 5), noise)
+    seen = (images.floats() + noise).clamp(0, 1).repeat(3, 1, 1, 1)
+    seen = CropFlip(2)(seen, torch.Generator().manual_seed(5))
+    loss = nn.functional.cross_entropy(network(seen), images.labels.repeat(3), reduction="sum")
+    (whole,) = torch.autograd.grad(loss, noise)
+    torch.testing.assert_close(routed, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_rem_takes_the_gradient_at_the_adversary_and_not_through_it(images: Images) -> None:
+    elsewhere = torch.full_like(images.floats(), 0.25)
+
+    class Stubborn(Rem):
+        def adversary(self, network: nn.Module, x: Tensor, *_: object) -> Tensor:
+            assert not x.requires_grad
+            return elsewhere
+
+    network = victim(images, 1)
+    noise = torch.zeros_like(elsewhere)
+    noise[:, :, 0] = 2.0  # clipped there, so nothing comes back
+    attack = Stubborn(surrogate="small_cnn", copies=1, augmentation="none")
+    z = elsewhere.clone().requires_grad_()
+    loss = nn.functional.cross_entropy(network(z), images.labels, reduction="sum")
+    (expected,) = torch.autograd.grad(loss, z)
+    expected[:, :, 0] = 0
+    torch.testing.assert_close(attack.routed(network, batch_of(images), noise), expected)
+
+
+def test_the_adversary_raises_the_loss_within_its_ball(images: Images) -> None:
+    network = victim(images, 2)
+    attack = rem(adv_radius=0.5, adv_steps=4)
+    x = images.floats()
+    z = attack.adversary(network, x, images.labels, torch.Generator().manual_seed(0))
+    assert (z - x).abs().max() <= 4 / 255 + 1e-6
+    assert z.min() >= 0
+    assert z.max() <= 1
+    loss = cross_entropy(network, images.labels)
+    assert (loss(z, 0) > loss(x, 0)).float().mean() > 0.95
+
+
+def test_rem_noise_resists_the_adversary(images: Images) -> None:
+    attack = rem(
+        **{"batch_size": 32, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2},
+        **{"adv_step": 0.5, "train_steps": 60, "augmentation": "none"},
+    )
+    craft = craft_for(attack, images)
+    kept: dict[str, Tensor] = {}
+    craft.progress.save = lambda tensors, facts: kept.update(tensors)  # type: ignore[method-assign]
+    noise = attack.propose(images, craft)
+    assert torch.equal((noise * 255).round() / 255, noise)
+    assert (noise * 255).round().abs().max() == 8
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    network.load_state_dict({k[7:]: v for k, v in kept.items() if k.startswith("module.")})
+    freeze(network)
+    loss, x = cross_entropy(network, images.labels), images.floats()
+    means = []
+    for added in (noise, uniform(x, 8 / 255, torch.Generator().manual_seed(3))):
+        shown = (x + added).clamp(0, 1)
+        worst = attack.adversary(network, shown, images.labels, torch.Generator().manual_seed(4))
+        means.append(float(loss(worst, 0).mean()))
+    assert means[0] < 0.7 * means[1]
+
+
+def test_remade_em_shows_the_noise_where_it_was_made(images: Images) -> None:
+    attack = make("em_remrepo")
+    assert isinstance(attack, EmRemRepo)
+    batch = batch_of(images)
+    noise = attack.noise(victim(images, 1), batch)
+    moved = CropFlip(2)(images.floats(), torch.Generator().manual_seed(0))
+    assert torch.equal(batch.x, moved)
+    shown = attack.shown(nn.Identity(), batch, noise)
+    assert torch.equal(shown, (moved + noise).clamp(0, 1))
+
+
+def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> None:
+    attack = make("rem_apb", batch_size=32, max_rounds=2, stop_error=0.0, up_steps=2)
+    assert isinstance(attack, RemApb)
+    craft = craft_for(attack, images)
+    maker = attack.maker(images, craft)
+    maker.joint.learn(0, 5)
+    with frozen(maker.joint.network):
+        maker.round(0)
+        starts, noise = maker.kept()["starts"].clone(), maker.noise.clone()
+        maker.round(1)
+    later = maker.kept()["starts"]
+    assert starts.abs().max() <= 2 * 0.1 * 8 / 255 + 1e-6  # two steps from nothing
+    assert later.abs().max() > starts.abs().max() * 1.5  # two more from there
+    assert later.abs().max() <= 4 / 255 + 1e-6
+    assert noise.abs().max() <= 8 / 255 + 1e-6
+    loss = cross_entropy(maker.joint.network.eval(), images.labels)
+    x = images.floats()
+    assert loss(x + starts, 0).sum() > loss(x, 0).sum() > loss(x + noise, 0).sum()
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -478,6 +613,13 @@ BITES = {
     "tap": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
     "pgd": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
     "mifgsm": ({"surrogate_epochs": 8}, 0.3),
+    "rem_apb": ({"batch_size": 64, "max_rounds": 12}, 0.3),
+    "rem": (
+        {"batch_size": 64, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 1, "adv_step": 1.0}
+        | {"train_steps": 40, "augmentation": "none"},
+        0.3,
+    ),
+    "em_remrepo": ({"batch_size": 64, "steps": 4, "train_steps": 60, "augmentation": "none"}, 0.3),
     "tap_remrepo": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
 }
 
@@ -488,6 +630,7 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     attack = make(name, budget=Budget("linf", 24 / 255), **settings)
     pixels = attack.pixels(WORLD, craft_for(attack, WORLD))
     network = victim(WORLD.with_pixels(pixels))
+    print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
 

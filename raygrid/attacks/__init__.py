@@ -2,9 +2,12 @@
 
 from raygrid.attacks import clean as clean
 from raygrid.attacks import em as em
+from raygrid.attacks import em_remrepo as em_remrepo
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import mifgsm as mifgsm
 from raygrid.attacks import pgd as pgd
+from raygrid.attacks import rem as rem
+from raygrid.attacks import rem_apb as rem_apb
 from raygrid.attacks import tap as tap
 from raygrid.attacks.base import ATTACKS as ATTACKS

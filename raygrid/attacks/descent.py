@@ -135,6 +135,16 @@ def cross_entropy(network: nn.Module, labels: Tensor) -> Objective:
     return losses
 
 
+def negative(objective: Objective) -> Objective:
+    """The objective to be raised instead."""
+    return lambda z, step: -objective(z, step)
+
+
+def uniform(like: Tensor, radius: float, rng: torch.Generator) -> Tensor:
+    """Uniform noise in [-radius, radius] of the same shape."""
+    return torch.rand(like.shape, generator=rng, device=like.device).mul_(2).sub_(1).mul_(radius)
+
+
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode without parameter gradients, which halves a backward pass; then as it was."""

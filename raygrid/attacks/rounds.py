@@ -129,9 +129,13 @@ class Noise:
             wrong += (logits.argmax(1) != self.images.labels[index]).sum()
         return int(wrong) / len(rows)
 
+    def kept(self) -> dict[str, Tensor]:
+        """What lasts from round to round besides the network."""
+        return {"noise": self.noise}
+
     def tensors(self) -> dict[str, Tensor]:
         """All that the next round needs, for a checkpoint."""
-        return {**self.joint.tensors(), "noise": self.noise}
+        return {**self.joint.tensors(), **self.kept()}
 
     def restore(
         self, saved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
@@ -141,5 +145,6 @@ class Noise:
             return 0, 1.0
         tensors, facts = saved
         self.joint.restore(tensors)
-        self.noise.copy_(tensors["noise"])
+        for name, mine in self.kept().items():
+            mine.copy_(tensors[name])
         return int(facts["rounds"]), float(facts["error"])
