@@ -33,6 +33,8 @@ SMALL: dict[str, dict[str, object]] = {
     "hypo": {**_TRANSFER, "step": 0.3},
     "mifgsm": _TRANSFER,
     "pgd": {**_TRANSFER, "step": 0.2},
+    "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
+    | {"steps": 3, "inner_steps": 2},
     "tap": {**_TRANSFER, "step": 0.2},
     "tap_full": {**_TRANSFER, "restarts": 2},
     "tap_remrepo": {**_TRANSFER, "step": 0.2},

@@ -30,11 +30,13 @@ from raygrid.attacks.joint import Joint
 from raygrid.attacks.mifgsm import Classic, MomPgd
 from raygrid.attacks.rem import Rem
 from raygrid.attacks.rem_apb import RemApb
+from raygrid.attacks.sep import Sep, reduced
 from raygrid.attacks.surrogates import (
     SurrogateRecipe,
     accuracy,
     freeze,
     moments,
+    sep120,
     shift_by,
     tap40,
     train_surrogate,
@@ -585,6 +587,81 @@ def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> Non
     assert loss(x + starts, 0).sum() > loss(x, 0).sum() > loss(x + noise, 0).sum()
 
 
+# SEP
+
+
+def sep(members: list[nn.Module], **settings: object) -> tuple[Sep, Craft]:
+    attack = make("sep", checkpoints=len(members), surrogate_epochs=6, **settings)
+    assert isinstance(attack, Sep)
+    networks = freeze(nn.ModuleList(members))
+    return attack, Craft(Stream("poison"), surrogates={"sep120": networks})
+
+
+def test_sep_keeps_equidistant_epochs() -> None:
+    assert sep120("resnet18", 120, 15).kept == tuple(range(7, 120, 8))
+    assert sep120("resnet18", 120, 30).kept == tuple(range(3, 120, 4))
+    recipe = sep120("resnet18", 120, 15).recipe
+    rates = [recipe.rate(e) for e in (0, 1, 74, 75, 89, 90)]
+    assert rates == pytest.approx([0.0505, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_sep_on_one_network_is_targeted_descent(images: Images) -> None:
+    network = victim(images, 2)
+    attack, craft = sep([network], variant="ce", steps=4, batch_size=64)
+    x = images.floats()
+    loss = cross_entropy(network, (images.labels + 2) % 4)
+    delta, _ = Descent(8 / 255, 1 / 255, 4)(x, x, loss)
+    expected = images.with_pixels((x + delta).clamp(0, 1).mul(255).round().byte())
+    assert torch.equal(attack.pixels(images, craft), expected.pixels)
+
+
+def test_variance_reduction_with_one_draw_is_the_plain_step(images: Images) -> None:
+    network = victim(images, 2)
+    attack, craft = sep([network], variant="fa", steps=3)
+    with_vr = dataclasses.replace(attack, variant="fa_vr", inner_steps=1)
+    one, other = (a.pixels(images, craft) for a in (attack, with_vr))
+    assert (one != other).float().mean() < 0.005
+
+
+def test_variance_reduction_follows_its_formula(images: Images) -> None:
+    weights = [
+        torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
+    ]
+    # Gradients that depend on the place: of (w * z * z / 2).sum() it is w * z.
+    objectives = [(lambda z, step, w=w: (w * z * z / 2).flatten(1).sum(1)) for w in weights]
+    x = images.floats()
+    inner = Descent(8 / 255, 1 / 255, 3)
+    craft = Craft(Stream("poison"))
+    _, total = reduced(objectives, x, inner, craft)(x, 5)
+    drawn = torch.randint(2, (3,), generator=craft.stream.generator("member", 5)).tolist()
+    v, s, mean = x, torch.zeros_like(x), x * (weights[0] + weights[1]) / 2
+    for k in drawn:
+        s = s + weights[k] * v - (weights[k] * x - mean)
+        v = (v - s.sign() / 255).clamp(0, 1)
+    torch.testing.assert_close(total, s)
+
+
+def test_feature_means_are_those_of_the_clean_classes(images: Images) -> None:
+    network = victim(images, 1)
+    attack, craft = sep([network], batch_size=24)
+    means = attack.means(network, images, craft)  # type: ignore[arg-type]
+    for label in range(4):
+        own = network.features(images.floats(images.labels == label))  # type: ignore[operator]
+        torch.testing.assert_close(means[label], own.mean(0))
+
+
+def test_the_order_of_checkpoints_does_not_matter(images: Images) -> None:
+    members = [victim(images, e) for e in (1, 2, 3)]
+    for variant in ("ce", "fa"):
+        one, other = (
+            attack.pixels(images, craft)
+            for attack, craft in (
+                sep(m, variant=variant, steps=2) for m in (members, members[::-1])
+            )
+        )
+        assert (one != other).float().mean() < 0.005
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -633,6 +710,16 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
+
+
+@pytest.mark.parametrize("variant", ["ce", "fa", "fa_vr"])
+def test_sep_bites_in_the_toy_world(variant: str, clean_accuracy: float) -> None:
+    members = [victim(WORLD, epochs) for epochs in (3, 5, 8)]
+    settings = {"steps": 8, "inner_steps": 3, "budget": Budget("linf", 24 / 255)}
+    attack, craft = sep(members, variant=variant, **settings)
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    print(variant, accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
 QUICK = {

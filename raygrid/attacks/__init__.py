@@ -9,5 +9,6 @@ from raygrid.attacks import mifgsm as mifgsm
 from raygrid.attacks import pgd as pgd
 from raygrid.attacks import rem as rem
 from raygrid.attacks import rem_apb as rem_apb
+from raygrid.attacks import sep as sep
 from raygrid.attacks import tap as tap
 from raygrid.attacks.base import ATTACKS as ATTACKS

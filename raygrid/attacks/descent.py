@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from raygrid.registry import Cell, require
 
 Objective = Callable[[Tensor, int], Tensor]
 """(images float32 (n, C, H, W), number of the step) -> loss of each image (n,), to be lowered."""
+
+Slope = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(images, number of the step) -> losses (n,) and the gradient to go against."""
 
 Direction = Callable[[Tensor], Tensor]
 """Input gradient, which may be overwritten -> what is gone against, in units of the step."""
@@ -77,11 +81,17 @@ class Descent:
         is. Returns the perturbation within `radius`, not yet clipped to the pixel range
         (error-minimizing noise is stored that way), and the losses (n,) before the last step.
         """
+        return self.follow(x, start, partial(input_gradient, objective), direction)
+
+    def follow(
+        self, x: Tensor, start: Tensor, slope: Slope, direction: Direction = sign
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a gradient that comes from anywhere."""
         into = self._into(x)
         z = moved = start
         losses = torch.zeros(len(x), device=x.device)
         for step in range(self.steps):
-            losses, gradient = input_gradient(objective, z, step)
+            losses, gradient = slope(z, step)
             moved = torch.sub(z, direction(gradient), alpha=self.step)
             z = into(moved)
         return self._within(moved.sub(x)), losses
