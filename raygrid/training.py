@@ -6,7 +6,6 @@ generators derived from the epoch's number, so a restored run needs no generator
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -146,18 +145,29 @@ class Trainer:
         self.stream = stream
         self.optimizer = make_optimizer(module, recipe, self.device)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 0), from batch number `first` on."""
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0)."""
         rng = self.stream.generator("augment", epoch, device=self.device)
-        for rows in self._split(epoch)[first:]:
-            index = rows.to(self.device)
-            yield Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+        for rows in self._split(epoch):
+            yield self._batch(rows, rng, epoch)
 
     def endless(self, first: int) -> Iterator[Batch]:
-        """Batches from number `first` of the whole training on, epoch after epoch, without end."""
+        """Batches from number `first` of the whole training on, epoch after epoch, without end.
+
+        Each has a generator of its own, so that it is the same wherever one begins.
+        """
         size = len(self._split(0))
-        for epoch in itertools.count(first // size):
-            yield from self.batches(epoch, first % size if epoch == first // size else 0)
+        number = first
+        while True:
+            epoch = number // size
+            for rows in self._split(epoch)[number % size :]:
+                rng = self.stream.generator("update", number, device=self.device)
+                yield self._batch(rows, rng, epoch)
+                number += 1
+
+    def _batch(self, rows: Tensor, rng: torch.Generator, epoch: int) -> Batch:
+        index = rows.to(self.device)
+        return Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
 
     def _split(self, epoch: int) -> list[Tensor]:
         """Rows of each batch of an epoch; the number of batches is that of every epoch."""
@@ -175,9 +185,7 @@ class Trainer:
 
         Returns train_loss and train_acc (running means over the epoch's batches) and lr.
         """
-        rate = self.recipe.rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.set_rate(epoch)
         self.module.train()
         totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         totals = totals.to(self.device)
@@ -188,6 +196,13 @@ class Trainer:
         if not math.isfinite(loss):
             raise DivergedError(epoch + 1, loss)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
+
+    def set_rate(self, epoch: int) -> float:
+        """Give the optimizer the learning rate of an epoch, and return it."""
+        rate = self.recipe.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def update(self, batch: Batch) -> Tensor:
         """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""

@@ -21,11 +21,20 @@ from raygrid.seeds import Stream
 from tests.conftest import toy
 
 _TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
+_STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
     "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
+    "em_remrepo": _STEPWISE,
+    "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
+    "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
+    "hypo": {**_TRANSFER, "step": 0.3},
+    "mifgsm": _TRANSFER,
+    "pgd": {**_TRANSFER, "step": 0.2},
+    "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
+    | {"steps": 3, "inner_steps": 2},
     "tap": {**_TRANSFER, "step": 0.2},
     "tap_full": {**_TRANSFER, "restarts": 2},
     "tap_remrepo": {**_TRANSFER, "step": 0.2},

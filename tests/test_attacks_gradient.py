@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +15,28 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
-from raygrid.attacks.descent import Descent, cross_entropy, frozen, in_batches
+from raygrid.attacks.descent import (
+    Descent,
+    L2Descent,
+    cross_entropy,
+    frozen,
+    in_batches,
+    uniform,
+    unit,
+)
 from raygrid.attacks.em import class_means, rectified, stratified
+from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.joint import Joint
+from raygrid.attacks.mifgsm import Classic, MomPgd
+from raygrid.attacks.rem import Rem
+from raygrid.attacks.rem_apb import RemApb
+from raygrid.attacks.sep import Sep, reduced
 from raygrid.attacks.surrogates import (
     SurrogateRecipe,
     accuracy,
     freeze,
     moments,
+    sep120,
     shift_by,
     tap40,
     train_surrogate,
@@ -36,7 +51,7 @@ from raygrid.errors import SpecError
 from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle
-from raygrid.training import Recipe, Trainer, classify_step, place
+from raygrid.training import Batch, Recipe, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
 from tests.test_attacks import craft_for
@@ -132,14 +147,14 @@ def test_endless_batches_go_on_where_they_were_cut(images: Images) -> None:
             module, lambda b: classify_step(module, b, "fp32"), images, recipe, Stream("t")
         )
 
-    def rows(first: int, count: int) -> list[list[int]]:
-        batches = trainer().endless(first)
-        return [next(batches).index.tolist() for _ in range(count)]
+    def drawn(first: int, count: int) -> list[tuple[tuple[int, ...], float]]:
+        batches = itertools.islice(trainer().endless(first), count)
+        return [(tuple(b.index.tolist()), float(torch.rand(1, generator=b.rng))) for b in batches]
 
-    whole = rows(0, 7)
-    assert rows(3, 4) == whole[3:]
-    assert len(set(map(tuple, whole))) == 7
-    assert all(len(r) == 24 for r in whole)
+    whole = drawn(0, 7)
+    assert drawn(3, 4) == whole[3:]
+    assert len({rows for rows, _ in whole}) == len({draw for _, draw in whole}) == 7
+    assert all(len(rows) == 24 for rows, _ in whole)
 
 
 # EM
@@ -380,6 +395,273 @@ def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
     assert craft.facts["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+# PGD, MI-FGSM, HYPO
+
+
+def test_ten_steps_of_pgd_stay_near_their_start_and_many_reach_the_faces(images: Images) -> None:
+    few = make("pgd", augmentation="none", start="zero", surrogate_epochs=1)
+    many = dataclasses.replace(few, steps=40)  # type: ignore[type-var]
+    craft = craft_for(few, images)
+    middle = (images.pixels > 8) & (images.pixels < 247)
+    small, large = (
+        (a.pixels(images, craft).short() - images.pixels.short())[middle].abs().float()
+        for a in (few, many)
+    )
+    assert small.max() <= 4  # 10 steps of 0.05 budgets
+    assert large.mean() > 6.5
+
+
+def test_momentum_is_the_running_sum_of_scaled_gradients() -> None:
+    first = torch.tensor([[1.0, -3.0], [2e-6, 6e-6]]).view(2, 1, 1, 2)
+    second = torch.tensor([[-1.0, 1.0], [-1e3, 1e3]]).view(2, 1, 1, 2)
+    direction = Classic(0.5)
+    assert direction(first.clone()).flatten().tolist() == [1, -1, 1, 1]
+    # Scaled: (0.5, -1.5) then (-1, 1): 0.25 - 1 and -0.75 + 1; (0.5, 1.5): 0.25 - 1 and 0.75 + 1.
+    assert direction(second.clone()).flatten().tolist() == [-1, 1, -1, 1]
+
+
+def test_mompgd_sums_signs_and_slows_down() -> None:
+    direction = MomPgd(0.9, [1, 2])
+    gradient = torch.tensor([2.0, -5.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([0.19, -0.19]))
+    torch.testing.assert_close(
+        direction(-gradient.clone()).flatten(), torch.tensor([0.00710, -0.00710])
+    )
+
+
+def test_mifgsm_takes_its_budget_in_all_steps(images: Images) -> None:
+    attack = make("mifgsm", steps=4, surrogate_epochs=1, momentum=1e6)
+    change = attack.pixels(images, craft_for(attack, images)).short() - images.pixels.short()
+    middle = (images.pixels > 8) & (images.pixels < 247)
+    # With all weight on the first gradient every step goes the same way: 4 steps of 2 levels.
+    assert float((change[middle].abs() == 8).float().mean()) > 0.99
+
+
+@pytest.mark.parametrize("budget", ["16/255", "l2:1.0"])
+def test_hypo_makes_the_surrogate_certain(budget: str) -> None:
+    network = victim(WORLD, 3)
+    attack = ATTACKS.make(f"hypo(budget={budget}, surrogate=small_cnn, steps=15, step=0.2)")
+    craft = Craft(Stream("poison"), surrogates={"delusive150": network})
+    poisoned = WORLD.with_pixels(attack.pixels(WORLD, craft))
+    with torch.no_grad():
+        before, after = (
+            nn.functional.cross_entropy(network(i.floats()), WORLD.labels, reduction="none")
+            for i in (WORLD, poisoned)
+        )
+    assert accuracy(network, WORLD) < 0.98
+    assert accuracy(network, poisoned) >= 0.98
+    assert float((after <= before).float().mean()) >= 0.99
+
+
+def test_l2_steps_have_unit_length_and_stay_on_the_sphere() -> None:
+    x = torch.full((1, 1, 1, 2), 0.5)
+    weights = torch.tensor([3.0, -4.0]).view(1, 1, 1, 2)
+    descent = L2Descent(0.25, 0.1, 1)
+    delta, _ = descent(x, x, linear(weights), unit)
+    torch.testing.assert_close(delta.flatten(), torch.tensor([-0.06, 0.08]))
+    far, _ = dataclasses.replace(descent, steps=9)(x, x, linear(weights), unit)
+    torch.testing.assert_close(far.flatten(), torch.tensor([-0.15, 0.20]))
+
+
+# REM
+
+
+def batch_of(images: Images, seed: int = 0) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    return Batch(images.floats(), images.labels, torch.arange(len(images)), rng, 0)
+
+
+def rem(**settings: object) -> Rem:
+    made = make("rem", **settings)
+    assert isinstance(made, Rem)
+    return made
+
+
+def test_rem_without_adversary_and_crops_is_an_em_step(images: Images) -> None:
+    network = victim(images, 1)
+    plain = rem(adv_radius=0.0, copies=1, augmentation="none", steps=2)
+    noise = plain.noise(network, batch_of(images))
+    x = images.floats()
+    start = x + uniform(x, plain.radius, torch.Generator().manual_seed(0))
+    descent = Descent(plain.radius, 0.2 * plain.radius, 2)
+    expected, _ = descent(x, start, cross_entropy(network, images.labels))
+    middle = (images.pixels > 10) & (images.pixels < 245)
+    assert ((noise - expected)[middle].abs() > 1e-6).float().mean() < 0.005
+
+
+def test_rem_routes_gradients_back_through_crops_and_flips(images: Images) -> None:
+    network = victim(images, 1)
+    attack = rem(adv_radius=0.0, copies=3)
+    noise = uniform(images.floats(), 0.5, torch.Generator().manual_seed(1)).requires_grad_()
+    routed = attack.routed(network, batch_of(images, 5), noise)
+    seen = (images.floats() + noise).clamp(0, 1).repeat(3, 1, 1, 1)
+    seen = CropFlip(2)(seen, torch.Generator().manual_seed(5))
+    loss = nn.functional.cross_entropy(network(seen), images.labels.repeat(3), reduction="sum")
+    (whole,) = torch.autograd.grad(loss, noise)
+    torch.testing.assert_close(routed, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_rem_takes_the_gradient_at_the_adversary_and_not_through_it(images: Images) -> None:
+    elsewhere = torch.full_like(images.floats(), 0.25)
+
+    class Stubborn(Rem):
+        def adversary(self, network: nn.Module, x: Tensor, *_: object) -> Tensor:
+            assert not x.requires_grad
+            return elsewhere
+
+    network = victim(images, 1)
+    noise = torch.zeros_like(elsewhere)
+    noise[:, :, 0] = 2.0  # clipped there, so nothing comes back
+    attack = Stubborn(surrogate="small_cnn", copies=1, augmentation="none")
+    z = elsewhere.clone().requires_grad_()
+    loss = nn.functional.cross_entropy(network(z), images.labels, reduction="sum")
+    (expected,) = torch.autograd.grad(loss, z)
+    expected[:, :, 0] = 0
+    torch.testing.assert_close(attack.routed(network, batch_of(images), noise), expected)
+
+
+def test_the_adversary_raises_the_loss_within_its_ball(images: Images) -> None:
+    network = victim(images, 2)
+    attack = rem(adv_radius=0.5, adv_steps=4)
+    x = images.floats()
+    z = attack.adversary(network, x, images.labels, torch.Generator().manual_seed(0))
+    assert (z - x).abs().max() <= 4 / 255 + 1e-6
+    assert z.min() >= 0
+    assert z.max() <= 1
+    loss = cross_entropy(network, images.labels)
+    assert (loss(z, 0) > loss(x, 0)).float().mean() > 0.95
+
+
+def test_rem_noise_resists_the_adversary(images: Images) -> None:
+    attack = rem(
+        **{"batch_size": 32, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2},
+        **{"adv_step": 0.5, "train_steps": 60, "augmentation": "none"},
+    )
+    craft = craft_for(attack, images)
+    kept: dict[str, Tensor] = {}
+    craft.progress.save = lambda tensors, facts: kept.update(tensors)  # type: ignore[method-assign]
+    noise = attack.propose(images, craft)
+    assert torch.equal((noise * 255).round() / 255, noise)
+    assert (noise * 255).round().abs().max() == 8
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    network.load_state_dict({k[7:]: v for k, v in kept.items() if k.startswith("module.")})
+    freeze(network)
+    loss, x = cross_entropy(network, images.labels), images.floats()
+    means = []
+    for added in (noise, uniform(x, 8 / 255, torch.Generator().manual_seed(3))):
+        shown = (x + added).clamp(0, 1)
+        worst = attack.adversary(network, shown, images.labels, torch.Generator().manual_seed(4))
+        means.append(float(loss(worst, 0).mean()))
+    assert means[0] < 0.7 * means[1]
+
+
+def test_remade_em_shows_the_noise_where_it_was_made(images: Images) -> None:
+    attack = make("em_remrepo")
+    assert isinstance(attack, EmRemRepo)
+    batch = batch_of(images)
+    noise = attack.noise(victim(images, 1), batch)
+    moved = CropFlip(2)(images.floats(), torch.Generator().manual_seed(0))
+    assert torch.equal(batch.x, moved)
+    shown = attack.shown(nn.Identity(), batch, noise)
+    assert torch.equal(shown, (moved + noise).clamp(0, 1))
+
+
+def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> None:
+    attack = make("rem_apb", batch_size=32, max_rounds=2, stop_error=0.0, up_steps=2)
+    assert isinstance(attack, RemApb)
+    craft = craft_for(attack, images)
+    maker = attack.maker(images, craft)
+    maker.joint.learn(0, 5)
+    with frozen(maker.joint.network):
+        maker.round(0)
+        starts, noise = maker.kept()["starts"].clone(), maker.noise.clone()
+        maker.round(1)
+    later = maker.kept()["starts"]
+    assert starts.abs().max() <= 2 * 0.1 * 8 / 255 + 1e-6  # two steps from nothing
+    assert later.abs().max() > starts.abs().max() * 1.5  # two more from there
+    assert later.abs().max() <= 4 / 255 + 1e-6
+    assert noise.abs().max() <= 8 / 255 + 1e-6
+    loss = cross_entropy(maker.joint.network.eval(), images.labels)
+    x = images.floats()
+    assert loss(x + starts, 0).sum() > loss(x, 0).sum() > loss(x + noise, 0).sum()
+
+
+# SEP
+
+
+def sep(members: list[nn.Module], **settings: object) -> tuple[Sep, Craft]:
+    attack = make("sep", checkpoints=len(members), surrogate_epochs=6, **settings)
+    assert isinstance(attack, Sep)
+    networks = freeze(nn.ModuleList(members))
+    return attack, Craft(Stream("poison"), surrogates={"sep120": networks})
+
+
+def test_sep_keeps_equidistant_epochs() -> None:
+    assert sep120("resnet18", 120, 15).kept == tuple(range(7, 120, 8))
+    assert sep120("resnet18", 120, 30).kept == tuple(range(3, 120, 4))
+    recipe = sep120("resnet18", 120, 15).recipe
+    rates = [recipe.rate(e) for e in (0, 1, 74, 75, 89, 90)]
+    assert rates == pytest.approx([0.0505, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_sep_on_one_network_is_targeted_descent(images: Images) -> None:
+    network = victim(images, 2)
+    attack, craft = sep([network], variant="ce", steps=4, batch_size=64)
+    x = images.floats()
+    loss = cross_entropy(network, (images.labels + 2) % 4)
+    delta, _ = Descent(8 / 255, 1 / 255, 4)(x, x, loss)
+    expected = images.with_pixels((x + delta).clamp(0, 1).mul(255).round().byte())
+    assert torch.equal(attack.pixels(images, craft), expected.pixels)
+
+
+def test_variance_reduction_with_one_draw_is_the_plain_step(images: Images) -> None:
+    network = victim(images, 2)
+    attack, craft = sep([network], variant="fa", steps=3)
+    with_vr = dataclasses.replace(attack, variant="fa_vr", inner_steps=1)
+    one, other = (a.pixels(images, craft) for a in (attack, with_vr))
+    assert (one != other).float().mean() < 0.005
+
+
+def test_variance_reduction_follows_its_formula(images: Images) -> None:
+    weights = [
+        torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
+    ]
+    # Gradients that depend on the place: of (w * z * z / 2).sum() it is w * z.
+    objectives = [(lambda z, step, w=w: (w * z * z / 2).flatten(1).sum(1)) for w in weights]
+    x = images.floats()
+    inner = Descent(8 / 255, 1 / 255, 3)
+    craft = Craft(Stream("poison"))
+    _, total = reduced(objectives, x, inner, craft)(x, 5)
+    drawn = torch.randint(2, (3,), generator=craft.stream.generator("member", 5)).tolist()
+    v, s, mean = x, torch.zeros_like(x), x * (weights[0] + weights[1]) / 2
+    for k in drawn:
+        s = s + weights[k] * v - (weights[k] * x - mean)
+        v = (v - s.sign() / 255).clamp(0, 1)
+    torch.testing.assert_close(total, s)
+
+
+def test_feature_means_are_those_of_the_clean_classes(images: Images) -> None:
+    network = victim(images, 1)
+    attack, craft = sep([network], batch_size=24)
+    means = attack.means(network, images, craft)  # type: ignore[arg-type]
+    for label in range(4):
+        own = network.features(images.floats(images.labels == label))  # type: ignore[operator]
+        torch.testing.assert_close(means[label], own.mean(0))
+
+
+def test_the_order_of_checkpoints_does_not_matter(images: Images) -> None:
+    members = [victim(images, e) for e in (1, 2, 3)]
+    for variant in ("ce", "fa"):
+        one, other = (
+            attack.pixels(images, craft)
+            for attack, craft in (
+                sep(m, variant=variant, steps=2) for m in (members, members[::-1])
+            )
+        )
+        assert (one != other).float().mean() < 0.005
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -406,6 +688,15 @@ BITES = {
     "em": ({"batch_size": 64, "steps": 4, "step": 0.25, "max_rounds": 12}, 0.3),
     "em_apb": ({"batch_size": 64, "max_rounds": 12}, 0.3),
     "tap": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+    "pgd": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
+    "mifgsm": ({"surrogate_epochs": 8}, 0.3),
+    "rem_apb": ({"batch_size": 64, "max_rounds": 12}, 0.3),
+    "rem": (
+        {"batch_size": 64, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 1, "adv_step": 1.0}
+        | {"train_steps": 40, "augmentation": "none"},
+        0.3,
+    ),
+    "em_remrepo": ({"batch_size": 64, "steps": 4, "train_steps": 60, "augmentation": "none"}, 0.3),
     "tap_remrepo": ({"surrogate_epochs": 8, "steps": 15, "step": 0.15}, 0.3),
 }
 
@@ -416,8 +707,19 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     attack = make(name, budget=Budget("linf", 24 / 255), **settings)
     pixels = attack.pixels(WORLD, craft_for(attack, WORLD))
     network = victim(WORLD.with_pixels(pixels))
+    print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
+
+
+@pytest.mark.parametrize("variant", ["ce", "fa", "fa_vr"])
+def test_sep_bites_in_the_toy_world(variant: str, clean_accuracy: float) -> None:
+    members = [victim(WORLD, epochs) for epochs in (3, 5, 8)]
+    settings = {"steps": 8, "inner_steps": 3, "budget": Budget("linf", 24 / 255)}
+    attack, craft = sep(members, variant=variant, **settings)
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    print(variant, accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
 QUICK = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,11 @@ from raygrid.registry import Cell, require
 Objective = Callable[[Tensor, int], Tensor]
 """(images float32 (n, C, H, W), number of the step) -> loss of each image (n,), to be lowered."""
 
+Slope = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(images, number of the step) -> losses (n,) and the gradient to go against."""
+
 Direction = Callable[[Tensor], Tensor]
-"""Input gradient -> the direction whose sign is descended, of the same shape."""
+"""Input gradient, which may be overwritten -> what is gone against, in units of the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +55,16 @@ class GradientAttack(Attack):
         return f"no surrogate for {self.id}: {reason}" if reason else None
 
 
-def plain(gradient: Tensor) -> Tensor:
-    return gradient
+def sign(gradient: Tensor) -> Tensor:
+    return gradient.sign_()
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Steps of fixed size against the sign of the input gradient.
+    """Steps of fixed size against the input gradient, by default against its sign.
 
-    radius: largest change; step: change of one step; both in units of the pixel range [0, 1].
-    box: clip to the pixel range after every step.
+    radius: largest change of a value; step: change of one step; both in units of the pixel range
+    [0, 1]. box: clip to the pixel range after every step.
     """
 
     radius: float
@@ -69,7 +73,7 @@ class Descent:
     box: bool = True
 
     def __call__(
-        self, x: Tensor, start: Tensor, objective: Objective, direction: Direction = plain
+        self, x: Tensor, start: Tensor, objective: Objective, direction: Direction = sign
     ) -> tuple[Tensor, Tensor]:
         """Descend from `start`; x and start are float32 (n, C, H, W), x in [0, 1].
 
@@ -77,16 +81,51 @@ class Descent:
         is. Returns the perturbation within `radius`, not yet clipped to the pixel range
         (error-minimizing noise is stored that way), and the losses (n,) before the last step.
         """
-        low, high = x - self.radius, x + self.radius
-        if self.box:
-            low, high = low.clamp_(min=0), high.clamp_(max=1)
+        return self.follow(x, start, partial(input_gradient, objective), direction)
+
+    def follow(
+        self, x: Tensor, start: Tensor, slope: Slope, direction: Direction = sign
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a gradient that comes from anywhere."""
+        into = self._into(x)
         z = moved = start
         losses = torch.zeros(len(x), device=x.device)
         for step in range(self.steps):
-            losses, gradient = input_gradient(objective, z, step)
-            moved = torch.sub(z, direction(gradient).sign_(), alpha=self.step)
-            z = torch.clamp(moved, low, high)
-        return moved.sub(x).clamp_(-self.radius, self.radius), losses
+            losses, gradient = slope(z, step)
+            moved = torch.sub(z, direction(gradient), alpha=self.step)
+            z = into(moved)
+        return self._within(moved.sub(x)), losses
+
+    def _into(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """The projection into ball and box; the bounds are made once."""
+        low, high = x - self.radius, x + self.radius
+        if self.box:
+            low, high = low.clamp_(min=0), high.clamp_(max=1)
+        return lambda moved: torch.clamp(moved, low, high)
+
+    def _within(self, delta: Tensor) -> Tensor:
+        return delta.clamp_(-self.radius, self.radius)
+
+
+@dataclass(frozen=True)
+class L2Descent(Descent):
+    """The same with Euclidean lengths: radius and step are those of a whole image."""
+
+    def _into(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda moved: self._within(moved - x).add_(x).clamp_(0, 1)
+
+    def _within(self, delta: Tensor) -> Tensor:
+        return delta.mul_((self.radius / lengths(delta)).clamp_(max=1))
+
+
+def lengths(values: Tensor) -> Tensor:
+    """Euclidean length of each image, (n, 1, 1, 1), never zero."""
+    return values.flatten(1).norm(dim=1).add_(1e-10).view(-1, 1, 1, 1)
+
+
+def unit(gradient: Tensor) -> Tensor:
+    """The direction of an `L2Descent`."""
+    return gradient.div_(lengths(gradient))
 
 
 def input_gradient(objective: Objective, z: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
@@ -104,6 +143,16 @@ def cross_entropy(network: nn.Module, labels: Tensor) -> Objective:
         return nn.functional.cross_entropy(network(z), labels, reduction="none")
 
     return losses
+
+
+def negative(objective: Objective) -> Objective:
+    """The objective to be raised instead."""
+    return lambda z, step: -objective(z, step)
+
+
+def uniform(like: Tensor, radius: float, rng: torch.Generator) -> Tensor:
+    """Uniform noise in [-radius, radius] of the same shape."""
+    return torch.rand(like.shape, generator=rng, device=like.device).mul_(2).sub_(1).mul_(radius)
 
 
 @contextmanager

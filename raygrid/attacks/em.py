@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack, cross_entropy, frozen
-from raygrid.attacks.joint import Joint
+from raygrid.attacks.rounds import Noise, RoundsAttack
 from raygrid.data import Images
 from raygrid.registry import Card, require
-from raygrid.training import Batch, Recipe
+from raygrid.seeds import Stream
 
 _PUBLISHED = "cifar10/{}/{}/resnet18/supervised/{}/0"
 
 
 @ATTACKS.register("em")
 @dataclass(frozen=True, kw_only=True)
-class Em(GradientAttack):
+class Em(RoundsAttack):
     """Noise that makes a network's loss small, so that there is nothing left to learn.
 
     Until the network's error on the noisy images is at most `stop_error`: `model_steps` SGD steps
@@ -48,8 +46,6 @@ class Em(GradientAttack):
 
     mode: Literal["sample", "class"] = "sample"
     steps: int | None = None  # descent steps of a round; 20, class-wise 1
-    step: float = 0.1  # of the budget
-    model_steps: int = 10  # SGD steps of a round
     stop_error: float | None = None  # error rate that ends the rounds; 0.01, class-wise 0.1
     max_rounds: int | None = None  # 100, class-wise 300
     noise_share: float = 0.2  # of each class that makes class-wise noise
@@ -58,130 +54,44 @@ class Em(GradientAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps, error, rounds = self.plan
-        require(steps >= 1, f"steps is {steps}, allowed are whole numbers from 1")
-        require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
-        require(self.model_steps >= 1, f"model_steps is {self.model_steps}, allowed from 1")
-        require(0 <= error <= 1, f"stop_error is {error}, allowed are 0 to 1")
-        require(rounds >= 1, f"max_rounds is {rounds}, allowed are whole numbers from 1")
         share = self.noise_share
         require(0 < share <= 1, f"noise_share is {share}, allowed are numbers above 0 up to 1")
 
     @property
-    def plan(self) -> tuple[int, float, int]:
-        """Descent steps, stop error, most rounds: as set, or the defaults of the mode."""
-        steps, error, rounds = (20, 0.01, 100) if self.mode == "sample" else (1, 0.1, 300)
-        return (
-            steps if self.steps is None else self.steps,
-            error if self.stop_error is None else self.stop_error,
-            rounds if self.max_rounds is None else self.max_rounds,
-        )
+    def usual(self) -> tuple[int, float, int]:
+        return super().usual if self.mode == "sample" else (1, 0.1, 300)
+
+    def maker(self, images: Images, craft: Craft) -> Noise:
+        if self.mode == "class":
+            maker: Noise = ClassNoise(self, images, craft, self.noise_share)
+        else:
+            maker = super().maker(images, craft)
+        if self.random_start:
+            shape = tuple(maker.noise.shape)
+            draws = craft.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
+            maker.noise += ((draws * 2 - 1) * self.radius).to(craft.device)
+        return maker
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
-        maker = (SampleNoise if self.mode == "sample" else ClassNoise)(self, images, craft)
-        _, stop_error, max_rounds = self.plan
-        done, error = maker.restore(craft.progress.load())
-        while done < max_rounds and error > stop_error:
-            maker.joint.learn(done * self.model_steps, self.model_steps)
-            with frozen(maker.joint.network):
-                error = maker.round(done)
-            done += 1
-            craft.progress.save(maker.tensors(), {"rounds": done, "error": error})
-            craft.progress.report(done, max_rounds, error=error)
-        craft.facts.update(rounds=done, error=error, converged=error <= stop_error)
+        delta = super().propose(images, craft)
         craft.facts["rectified"] = self.rectify
-        return rectified(maker.delta()) if self.rectify else maker.delta()
+        return rectified(delta) if self.rectify else delta
 
 
-class _Noise:
-    """What both modes share: the network, the noise and how it is added."""
+class ClassNoise(Noise):
+    """One noise for every class, made by a stratified part of the training set."""
 
-    def __init__(self, attack: Em, images: Images, craft: Craft, count: int) -> None:
-        self.attack = attack
-        self.stream = craft.stream
-        self.recipe = Recipe(
-            epochs=1,
-            batch_size=attack.batch_size,
-            schedule="constant",
-            grad_clip=5.0,
-            shuffle=attack.mode == "class",
-            drop_last=attack.mode == "class",
-            precision="fp32",
-        )
-        self.joint = Joint(attack.surrogate, images, self.recipe, craft, self.noisy)
-        self.images = self.joint.images
-        shape = (count, *images.shape)
-        self.noise = torch.zeros(shape, device=craft.device)
-        if attack.random_start:
-            draws = craft.stream.rows("start", torch.arange(count), shape[1:], "uniform")
-            self.noise += ((draws * 2 - 1) * attack.radius).to(craft.device)
-        self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])
+    shuffled = True
 
-    def of(self, index: Tensor) -> Tensor:
-        """The noise of these rows."""
-        raise NotImplementedError
-
-    def noisy(self, batch: Batch) -> Tensor:
-        return batch.x + self.of(batch.index)  # not clipped, as the official code trains
-
-    def descend(self, index: Tensor) -> Tensor:
-        """New noise of these rows, from what they have; the network is frozen."""
-        x, labels = self.images.floats(index), self.images.labels[index]
-        start = (x + self.of(index)).clamp_(0, 1)
-        return self.descent(x, start, cross_entropy(self.joint.network, labels))[0]
-
-    @torch.no_grad()
-    def error(self, rows: Tensor) -> float:
-        """Share of these rows that the frozen network gets wrong with their noise."""
-        wrong = torch.zeros((), dtype=torch.int64, device=rows.device)
-        for index in rows.split(self.attack.batch_size):
-            logits = self.joint.network(self.images.floats(index) + self.of(index))
-            wrong += (logits.argmax(1) != self.images.labels[index]).sum()
-        return int(wrong) / len(rows)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {**self.joint.tensors(), "noise": self.noise}
-
-    def restore(
-        self, saved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
-    ) -> tuple[int, float]:
-        """Go on from a checkpoint; returns the finished rounds and the error after them."""
-        if saved is None:
-            return 0, 1.0
-        tensors, facts = saved
-        self.joint.restore(tensors)
-        self.noise.copy_(tensors["noise"])
-        return int(facts["rounds"]), float(facts["error"])
-
-
-class SampleNoise(_Noise):
-    """Noise of its own for every image."""
-
-    def __init__(self, attack: Em, images: Images, craft: Craft) -> None:
-        super().__init__(attack, images, craft, len(images))
-
-    def of(self, index: Tensor) -> Tensor:
-        return self.noise[index]
-
-    def round(self, number: int) -> float:
-        rows = torch.arange(len(self.images), device=self.noise.device)
-        for index in rows.split(self.attack.batch_size):
-            self.noise[index] = self.descend(index)
-        return self.error(rows)
-
-    def delta(self) -> Tensor:
-        return self.noise
-
-
-class ClassNoise(_Noise):
-    """One noise for every class."""
-
-    def __init__(self, attack: Em, images: Images, craft: Craft) -> None:
+    def __init__(self, attack: Em, images: Images, craft: Craft, share: float) -> None:
         super().__init__(attack, images, craft, images.classes)
-        self.subset = stratified(images.labels.cpu(), attack.noise_share, craft.stream)
+        self.subset = stratified(images.labels.cpu(), share, craft.stream)
 
     def of(self, index: Tensor) -> Tensor:
         return self.noise[self.images.labels[index]]
+
+    def delta(self) -> Tensor:
+        return self.noise[self.images.labels]
 
     def round(self, number: int) -> float:
         order = torch.randperm(len(self.subset), generator=self.stream.generator("subset", number))
@@ -189,14 +99,10 @@ class ClassNoise(_Noise):
         rows = self.subset[order].to(self.noise.device)
         for start in range(0, len(order) - size + 1, size):
             index = rows[start : start + size]
-            means, present = class_means(
-                self.descend(index), self.images.labels[index], len(self.noise)
-            )
-            self.noise[present] = means[present].clamp_(-self.attack.radius, self.attack.radius)
+            labels = self.images.labels[index]
+            means, present = class_means(self.descend(index), labels, len(self.noise))
+            self.noise[present] = means[present]
         return self.error(rows)
-
-    def delta(self) -> Tensor:
-        return self.noise[self.images.labels]
 
 
 def class_means(values: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -211,7 +117,7 @@ def class_means(values: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     return means.view(classes, *values.shape[1:]), counts > 0
 
 
-def stratified(labels: Tensor, share: float, stream: Any) -> Tensor:
+def stratified(labels: Tensor, share: float, stream: Stream) -> Tensor:
     """Random rows, the same share of every class but at least one; int64, ascending."""
     order = torch.randperm(len(labels), generator=stream.generator("stratified"))
     chosen = []

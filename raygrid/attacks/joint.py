@@ -20,7 +20,8 @@ Perturb = Callable[[Batch], Tensor]
 class Joint:
     """A network from scratch and its optimizer; updates are counted over epochs without a break.
 
-    images: the clean training set, on the device from here on. perturb: see `Perturb`.
+    images: the clean training set, on the device from here on. recipe: its epochs and milestones
+    count updates here. perturb: see `Perturb`.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class Joint:
         batches = self.trainer.endless(first)
         self.network.train()
         with forked(self.trainer.stream.seed("dropout", first), self.images.pixels.device):
-            for _ in range(count):
+            for number in range(first, first + count):
+                self.trainer.set_rate(number)
                 self.trainer.update(next(batches))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -84,6 +84,32 @@ def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
     return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data")
 
 
+def delusive150(architecture: str, epochs: int = 150) -> SurrogateRecipe:
+    """The surrogate of the hypocritical perturbations; its rate falls at 100 and 125 of 150 epochs.
+
+    The epoch with the best accuracy on 1,000 training images that were held out.
+    """
+    falls = (2 * epochs // 3, 5 * epochs // 6)
+    recipe = Recipe(epochs=epochs, schedule="step", milestones=falls)
+    return SurrogateRecipe("delusive150", architecture, recipe, "crop_flip", held_out=1000)
+
+
+def sep120(architecture: str, epochs: int, count: int) -> SurrogateRecipe:
+    """The surrogates of SEP: `count` equidistant epochs of one training, the last included.
+
+    The official rate rises over the first epoch from 0.001 to 0.1; here that epoch has the mean.
+    """
+    kept = tuple(i * epochs // count - 1 for i in range(1, count + 1))
+    recipe = Recipe(
+        epochs=epochs,
+        schedule="step",
+        milestones=(epochs * 75 // 120, epochs * 90 // 120),
+        warmup_epochs=2,
+        warmup_lr=0.001,
+    )
+    return SurrogateRecipe("sep120", architecture, recipe, "crop_flip", "data", kept)
+
+
 def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
     levels = torch.arange(256, dtype=torch.float64) / 255

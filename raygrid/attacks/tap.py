@@ -147,7 +147,7 @@ class TapRemRepo(Tap):
     )
     box: ClassVar[bool] = False
 
-    step: float = 0.008
+    step: float | None = 0.008
     start: Literal["zero", "uniform", "normal"] = "uniform"
     augmentation: Literal["none", "affine_shift", "crop_flip"] = "crop_flip"
     surrogate_epochs: int = 103

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import Craft
-from raygrid.attacks.descent import Descent, Direction, GradientAttack, Objective, in_batches, plain
+from raygrid.attacks.descent import Descent, Direction, GradientAttack, Objective, in_batches, sign
 from raygrid.attacks.surrogates import SurrogateRecipe, shift_by, tap40
 from raygrid.augment import CropFlip
 from raygrid.data import Images
@@ -44,16 +44,22 @@ class TransferAttack(GradientAttack):
 
     surrogate_epochs: int = 40
     steps: int = 250
-    step: float = 0.05  # of the budget
+    step: float | None = 0.05  # of the budget; none: as much as reaches it in all steps
     start: Literal["zero", "uniform", "normal"] = "zero"  # noise before the first step
     augmentation: Literal["none", "affine_shift", "crop_flip"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
-        require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+        positive = self.step is None or self.step > 0
+        require(positive, f"step is {self.step}, allowed are positive shares of the budget")
         epochs = self.surrogate_epochs
         require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
+
+    @property
+    def seeded(self) -> bool:  # type: ignore[override]  # a constant of other attacks
+        """Whether anything is drawn here; the surrogate's seed is part of its own key."""
+        return self.start != "zero" or self.augmentation != "none"
 
     @property
     def recipe(self) -> SurrogateRecipe:
@@ -66,9 +72,14 @@ class TransferAttack(GradientAttack):
         """What is descended, for each image: logits (n, classes), labels (n,) -> (n,)."""
         raise NotImplementedError
 
+    @property
+    def descent(self) -> Descent:
+        share = 1 / self.steps if self.step is None else self.step
+        return Descent(self.radius, share * self.radius, self.steps, self.box)
+
     def direction(self) -> Direction:
         """A fresh map from gradients to directions, for one batch."""
-        return plain
+        return sign
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         network = craft.surrogates[self.recipe.name]
@@ -76,9 +87,8 @@ class TransferAttack(GradientAttack):
         def make(x: Tensor, rows: Tensor) -> Tensor:
             labels = images.labels[rows].to(x.device)
             objective = self.objective(network, labels, rows, craft)
-            descent = Descent(self.radius, self.step * self.radius, self.steps, self.box)
             start = x + self.first(x, rows, craft)
-            return descent(x, start, objective, self.direction())[0]
+            return self.descent(x, start, objective, self.direction())[0]
 
         return in_batches(images, craft, self.batch_size, make)
 

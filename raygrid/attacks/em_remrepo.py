@@ -1,0 +1,47 @@
+"""EM as the REM code makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from raygrid.attacks.base import ATTACKS
+from raygrid.attacks.descent import Descent, cross_entropy, uniform
+from raygrid.attacks.stepwise import StepwiseAttack
+from raygrid.registry import Card
+from raygrid.training import Batch
+
+
+@ATTACKS.register("em_remrepo")
+@dataclass(frozen=True, kw_only=True)
+class EmRemRepo(StepwiseAttack):
+    """Error-minimizing noise of cropped and flipped images, kept for the images as they are.
+
+    Each time from fresh uniform noise. The noise is computed where a crop and a flip have put the
+    pixels but is stored, and in the end added, without them.
+    """
+
+    card = Card(
+        paper="Huang et al. 2021, as remade by Fu et al. 2022 (REM)",
+        code="fshp971/robust-unlearnable-examples (generate_em.py)",
+        published={
+            "cifar10/em_remrepo/standard/resnet18/supervised/dvae/0": 0.1226,
+            "cifar10/em_remrepo/grayscale/resnet18/supervised/dvae/0": 0.1950,
+            "cifar10/em_remrepo(budget=16/255)/standard/resnet18/supervised/dvae/0": 0.1009,
+            "cifar100/em_remrepo/standard/resnet18/supervised/dvae/0": 0.1230,
+        },
+        needs="labels",
+        cost="300 forward passes per image of 50,000",
+        notes="that noise and image do not fit is the code's doing; without: augmentation=none. "
+        "The code leaves the last images of a pass with stale noise, this one does not",
+    )
+
+    def noise(self, network: nn.Module, batch: Batch) -> Tensor:
+        x = batch.x = self.augmented(batch.x, batch.rng)
+        start = (x + uniform(x, self.radius, batch.rng)).clamp_(0, 1)
+        descent = Descent(self.radius, self.step * self.radius, self.steps)
+        return descent(x, start, cross_entropy(network, batch.y))[0]
+
+    def shown(self, network: nn.Module, batch: Batch, noise: Tensor) -> Tensor:
+        return (batch.x + noise).clamp_(0, 1)

@@ -1,0 +1,63 @@
+"""HYPO: hypocritical perturbations, which make a clean-trained network more certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from raygrid.attacks.base import ATTACKS
+from raygrid.attacks.descent import Descent, Direction, L2Descent, sign, unit
+from raygrid.attacks.surrogates import SurrogateRecipe, delusive150
+from raygrid.attacks.transfer import TransferAttack
+from raygrid.registry import Card
+
+
+@ATTACKS.register("hypo")
+@dataclass(frozen=True, kw_only=True)
+class Hypo(TransferAttack):
+    """Descends the loss of the true label on a network trained on the clean set.
+
+    From zero, without augmentation. linf: signed steps. l2: steps along the gradient of unit
+    length, pulled back to the sphere when longer.
+    """
+
+    card = Card(
+        paper="Tao et al. 2021, Better Safe Than Sorry",
+        code="TLMichael/Delusive-Adversary",
+        published={
+            "cifar10/hypo/none/resnet18/supervised/apbench/0": 0.6904,
+            "cifar10/hypo/standard/resnet18/supervised/apbench/0": 0.7038,
+            "cifar10/hypo/grayscale/resnet18/supervised/apbench/0": 0.6335,
+        },
+        needs="labels; a surrogate trained on the clean set",
+        cost="200 forward passes per image, and the surrogate",
+        notes="a weak poison. The original: l2:0.5, steps of a fifth, on a VGG-16; APBench: linf "
+        "8/255 on a downloaded ResNet-18, remade here with the original's schedule",
+    )
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+
+    steps: int = 100
+    step: float | None = 0.1
+    surrogate_recipe: Literal["delusive150", "tap40"] = "delusive150"
+    surrogate_epochs: int = 150
+
+    @property
+    def recipe(self) -> SurrogateRecipe:
+        if self.surrogate_recipe == "tap40":
+            return super().recipe
+        return delusive150(self.surrogate, self.surrogate_epochs)
+
+    @property
+    def descent(self) -> Descent:
+        if self.budget.norm == "l2":
+            share = 1 / self.steps if self.step is None else self.step
+            return L2Descent(self.radius, share * self.radius, self.steps)
+        return super().descent
+
+    def direction(self) -> Direction:
+        return unit if self.budget.norm == "l2" else sign
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, labels, reduction="none")

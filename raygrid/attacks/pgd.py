@@ -1,0 +1,37 @@
+"""PGD-n: error-maximizing noise of n signed steps (P10, P100, P250)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from raygrid.attacks.base import ATTACKS
+from raygrid.attacks.transfer import ErrorMaximizing
+from raygrid.registry import Card
+
+
+@ATTACKS.register("pgd")
+@dataclass(frozen=True, kw_only=True)
+class Pgd(ErrorMaximizing):
+    """TAP's program with any number of steps: 10, 100 or 250, each `step` of the budget.
+
+    Ten steps reach half the budget from their random start, so P10 is weak.
+    """
+
+    card = Card(
+        paper="Sandoval-Segura et al. 2022, Poisons that are learned faster are more effective",
+        code="lhfowl/adversarial_poisons",
+        published={
+            "cifar10/pgd(surrogate=resnet50)/standard/resnet18/supervised/learned_faster/0": 0.6184,
+            "cifar10/pgd(steps=100, surrogate=resnet50)/standard/resnet18/supervised"
+            "/learned_faster/0": 0.1159,
+            "cifar10/pgd(steps=250)/standard/resnet18/supervised/learned_faster/0": 0.0815,
+        },
+        needs="labels; a surrogate trained on the clean set",
+        cost="2 forward passes per image and step, and the surrogate",
+        notes="the paper made P10 and P100 on a ResNet-50, P250 on a ResNet-18",
+    )
+
+    steps: int = 10
+    start: Literal["zero", "uniform", "normal"] = "normal"
+    augmentation: Literal["none", "affine_shift", "crop_flip"] = "affine_shift"

@@ -1,0 +1,75 @@
+"""REM as APBench makes it: up from the last start, then down, on a plainly trained network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import Descent, cross_entropy, negative
+from raygrid.attacks.rounds import Noise, RoundsAttack
+from raygrid.data import Images
+from raygrid.registry import Card, require
+
+
+@ATTACKS.register("rem_apb")
+@dataclass(frozen=True, kw_only=True)
+class RemApb(RoundsAttack):
+    """EM's rounds, but noise descends from adversarial starts.
+
+    Every round the start r of each image, kept over the rounds, ascends the loss (`up_steps`
+    within up_radius); the noise then descends from r. No crops, no adversarial training.
+    """
+
+    card = Card(
+        paper="Fu et al. 2022, as remade by Qin et al. 2024 (APBench)",
+        code="lafeat/apbench@9a6fb91",
+        published={
+            "cifar10/rem_apb/none/resnet18/supervised/apbench/0": 0.1781,
+            "cifar10/rem_apb/standard/resnet18/supervised/apbench/0": 0.1747,
+            "cifar10/rem_apb/grayscale/resnet18/supervised/apbench/0": 0.9227,
+            "cifar10/rem_apb(budget=16/255)/standard/resnet18/supervised/apbench/0": 0.1980,
+            "cifar100/rem_apb/standard/resnet18/supervised/apbench/0": 0.0357,
+        },
+        needs="labels",
+        cost="21 forward passes per image and round, about 10 rounds",
+        notes="another method than the paper's, which is rem",
+    )
+
+    batch_size: int = 128
+    steps: int | None = 5
+    step: float = 0.2
+    up_radius: float = 0.5  # of the budget
+    up_steps: int = 5
+    up_step: float = 0.1  # of the budget
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.up_radius >= 0, f"up_radius is {self.up_radius}, allowed from 0")
+        require(self.up_steps >= 1, f"up_steps is {self.up_steps}, allowed from 1")
+        require(self.up_step > 0, f"up_step is {self.up_step}, allowed are positive numbers")
+
+    def maker(self, images: Images, craft: Craft) -> Noise:
+        up = Descent(self.up_radius * self.radius, self.up_step * self.radius, self.up_steps)
+        return UpDownNoise(self, images, craft, up)
+
+
+class UpDownNoise(Noise):
+    """The noise, and beside it the starts that the next round goes on from."""
+
+    def __init__(self, attack: RemApb, images: Images, craft: Craft, up: Descent) -> None:
+        super().__init__(attack, images, craft, len(images))
+        self.starts = self.noise.clone()
+        self.up = up
+
+    def descend(self, index: Tensor) -> Tensor:
+        x, labels = self.images.floats(index), self.images.labels[index]
+        loss = cross_entropy(self.joint.network, labels)
+        start = (x + self.starts[index]).clamp_(0, 1)
+        self.starts[index], _ = self.up(x, start, negative(loss))
+        start = (x + self.starts[index]).clamp_(0, 1)
+        return self.descent(x, start, loss)[0]
+
+    def kept(self) -> dict[str, Tensor]:
+        return {"noise": self.noise, "starts": self.starts}

@@ -1,0 +1,168 @@
+"""SEP: self-ensemble protection, descent on many checkpoints of one training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures.base import Network
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import (
+    Descent,
+    GradientAttack,
+    Objective,
+    Slope,
+    in_batches,
+    input_gradient,
+    sign,
+)
+from raygrid.attacks.surrogates import SurrogateRecipe, sep120
+from raygrid.data import Images
+from raygrid.registry import Card, require
+
+
+@ATTACKS.register("sep")
+@dataclass(frozen=True, kw_only=True)
+class Sep(GradientAttack):
+    """Toward the class half the classes away, on the mean gradient of N epochs of one network.
+
+    t = (label + classes // 2) mod classes. `ce`: cross-entropy with t. `fa`: mean squared distance
+    of the features h_k(z) from the mean clean features of class t, both of checkpoint k. `fa_vr`:
+    the same with variance reduction: g_k are the gradients at z, v starts at z, s at 0, and
+    `inner_steps` times s += grad_k(v) - (g_k - mean g) for a random k and v steps against sign(s);
+    then z does. Starts at the clean image.
+    """
+
+    card = Card(
+        paper="Chen et al. 2023, Self-Ensemble Protection",
+        code="Sizhe-Chen/SEP (ens.py, ens_feature.py, ens_feature_svre.py)",
+        published={
+            "cifar10/sep/standard/resnet18/supervised/dvae/0": 0.0663,
+            "cifar10/sep(budget=16/255)/standard/resnet18/supervised/dvae/0": 0.1205,
+            "cifar10/sep/grayscale/resnet18/supervised/dvae/0": 0.0847,
+            "cifar100/sep/standard/resnet18/supervised/dvae/0": 0.0466,
+        },
+        needs="labels; 15 or 30 checkpoints of a surrogate trained on the clean set",
+        cost="1,800 forward passes per image, and the surrogate",
+        notes="the code's default budget is 2/255 and its variance reduction takes the features "
+        "of the last checkpoint for all (`last_means`); D-VAE names only the official code",
+    )
+    sharded: ClassVar[bool] = True
+
+    variant: Literal["ce", "fa", "fa_vr"] = "fa_vr"
+    surrogate_epochs: int = 120
+    checkpoints: int | None = None  # 30, with variance reduction 15
+    steps: int = 30
+    step: float = 1 / 255  # of the pixel range; above budgets of 16/255 at least an eighth of them
+    inner_steps: int = 15  # of the variance reduction
+    last_means: bool = False  # the official code's features in the variance reduction
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count, epochs = self.count, self.surrogate_epochs
+        require(1 <= count <= epochs, f"checkpoints is {count}, allowed are 1 to {epochs} epochs")
+        require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
+        require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
+        require(self.inner_steps >= 1, f"inner_steps is {self.inner_steps}, allowed from 1")
+
+    @property
+    def count(self) -> int:
+        """How many checkpoints are descended on."""
+        if self.checkpoints is not None:
+            return self.checkpoints
+        return 15 if self.variant == "fa_vr" else 30
+
+    @property
+    def seeded(self) -> bool:  # type: ignore[override]  # a constant of other attacks
+        """Only the variance reduction draws; the surrogate's seed is part of its own key."""
+        return self.variant == "fa_vr"
+
+    def needs(self) -> tuple[SurrogateRecipe, ...]:
+        return (sep120(self.surrogate, self.surrogate_epochs, self.count),)
+
+    @property
+    def size(self) -> float:
+        """The step, in units of the pixel range."""
+        return self.step if self.radius <= 16 / 255 else max(self.step, self.radius / 8)
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        networks = craft.surrogates["sep120"]
+        assert isinstance(networks, nn.ModuleList)
+        members: list[Network] = list(networks)  # type: ignore[arg-type]
+        means = [] if self.variant == "ce" else [self.means(m, images, craft) for m in members]
+        if self.last_means:
+            means = means[-1:] * len(means)
+
+        def make(x: Tensor, rows: Tensor) -> Tensor:
+            targets = ((images.labels[rows] + images.classes // 2) % images.classes).to(x.device)
+            objectives = [target_loss(m, targets) for m in members]
+            if means:
+                pairs = zip(members, means, strict=True)
+                objectives = [feature_loss(m, mean[targets]) for m, mean in pairs]
+            slope = averaged(objectives)
+            if self.variant == "fa_vr":
+                inner = Descent(self.radius, self.size, self.inner_steps)
+                slope = reduced(objectives, x, inner, craft)
+            return Descent(self.radius, self.size, self.steps).follow(x, x, slope)[0]
+
+        return in_batches(images, craft, self.batch_size, make)
+
+    @torch.no_grad()
+    def means(self, network: Network, images: Images, craft: Craft) -> Tensor:
+        """Mean features of each class of the whole clean set, float32 (classes, width)."""
+        sums = torch.zeros(images.classes, network.width, device=craft.device)
+        for rows in torch.arange(len(images)).split(self.batch_size):
+            features = network.features(images.floats(rows).to(craft.device))
+            members = nn.functional.one_hot(images.labels[rows], images.classes)
+            sums += members.T.to(features) @ features
+        counts = images.labels.bincount(minlength=images.classes).clamp(min=1)
+        return sums / counts.to(sums)[:, None]
+
+
+def target_loss(network: Network, targets: Tensor) -> Objective:
+    """Cross-entropy with the target classes."""
+    return lambda z, step: nn.functional.cross_entropy(network(z), targets, reduction="none")
+
+
+def feature_loss(network: Network, wanted: Tensor) -> Objective:
+    """Mean squared distance of the features from those wanted, (n, width)."""
+    return lambda z, step: (network.features(z) - wanted).square().mean(1)
+
+
+def averaged(objectives: list[Objective]) -> Slope:
+    """Mean loss and gradient, one network after the other to hold one graph at a time."""
+
+    def slope(z: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        losses, gradient = torch.zeros(len(z), device=z.device), torch.zeros_like(z)
+        for objective in objectives:
+            loss, part = input_gradient(objective, z)
+            losses += loss / len(objectives)
+            gradient += part / len(objectives)
+        return losses, gradient
+
+    return slope
+
+
+def reduced(objectives: list[Objective], x: Tensor, inner: Descent, craft: Craft) -> Slope:
+    """The variance-reduced gradient; which networks are drawn depends on the outer step alone."""
+
+    def slope(z: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        losses, parts = zip(*(input_gradient(o, z) for o in objectives), strict=True)
+        mean = torch.stack(parts).mean(0)
+        rng = craft.stream.generator("member", step)
+        drawn = torch.randint(len(objectives), (inner.steps,), generator=rng).tolist()
+        total = torch.zeros_like(z)
+
+        def inside(v: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            k = drawn[number]
+            loss, gradient = input_gradient(objectives[k], v)
+            total.add_(gradient - parts[k] + mean)
+            return loss, total.clone()
+
+        inner.follow(x, z, inside, sign)
+        return torch.stack(losses).mean(0), total
+
+    return slope
