@@ -22,9 +22,9 @@ from raygrid.learners.base import Learner
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.registry import Cell
 from raygrid.seeds import Stream
-from raygrid.spec import TrialSpec
+from raygrid.spec import Part, TrialSpec
 from raygrid.store import Bundle, Store, key_of
-from raygrid.training import Recipe
+from raygrid.training import Probing, Recipe
 
 VERSION = 1
 """Of the training loop and the streams: raise it when results of unchanged methods change."""
@@ -68,8 +68,14 @@ class Trial:
             "learner": self.learner.resolved(),
             "protocol": self.protocol.resolved(),
             "recipe": dataclasses.asdict(self.recipe),
+            "probing": dataclasses.asdict(self.probing) if self.learner.views else None,
             "seed": self.seed,
         }
+
+    @property
+    def probing(self) -> Probing:
+        """How the protocol fits the linear probe of this learner."""
+        return self.protocol.probing(self.learner.id)
 
     def cell(self) -> Cell:
         """The methods side by side, for their `skip`."""
@@ -83,6 +89,7 @@ class Trial:
             image_size=self.dataset.image_size,
             classes=self.dataset.classes,
             poison_ratio=self.spec.poison_ratio,
+            views=self.learner.views,
         )
 
     def skip(self) -> str | None:
@@ -177,8 +184,8 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     attack = ATTACKS.make("clean" if spec.poison_ratio == 0 else spec.attack)
     defense = Chain.make(spec.defense)
     architecture = ARCHITECTURES.make(spec.architecture)
-    learner = LEARNERS.make(spec.learner)
     protocol = PROTOCOLS.make(spec.protocol)
+    learner, learner_part = _learner(spec.learner, protocol)
     recipe = _recipe(protocol, learner, dataset, defense)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
@@ -190,7 +197,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         attack=attack.part(),
         defense=tuple(d.part() for d in defense.links),
         architecture=architecture.part(),
-        learner=learner.part(),
+        learner=learner_part,
         protocol=protocol.part(),
         seed=spec.seed,
         poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
@@ -207,6 +214,13 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         data,
         content,
     )
+
+
+def _learner(part: Part, protocol: Protocol) -> tuple[Learner, Part]:
+    """The learner with the protocol's settings where the spec has none, and its shortest part."""
+    settings = Part.of(part.name, **protocol.settings.get(part.name, {}))
+    learner = LEARNERS.make(settings.with_params(**dict(part.params)))
+    return learner, learner.part(base=LEARNERS.make(settings))
 
 
 def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:

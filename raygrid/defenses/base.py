@@ -34,7 +34,8 @@ class Defense(Method):
 
     plain: the learner trains without standard augmentation (`none` alone).
     derived: computed from the history of the trial without this defense, never trained.
-    learners: `all`, or `supervised` where the hook has no meaning for contrastive learning.
+    learners: `all`, or `supervised` where the hook has no meaning for learners made of views
+        (mixed labels, say; a `loss` hook never has).
     """
 
     plain: ClassVar[bool] = False
@@ -72,7 +73,7 @@ class Defense(Method):
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
     def skip(self, cell: Cell) -> str | None:
-        if self.learners == "supervised" and not getattr(cell.learner, "labels", True):
+        if cell.views and (self.learners == "supervised" or self.acts("loss")):
             return f"{self.id} has no meaning for the learner {cell.learner.id}"
         return None
 
