@@ -52,12 +52,15 @@ class Method:
         plain = {k: str(v) if isinstance(v, Budget) else v for k, v in fields.items()}
         return {"id": self.id, "version": self.version, **plain}
 
-    def part(self) -> Part:
-        """The shortest part that makes this method: only the parameters that are not defaults."""
+    def part(self, base: Method | None = None) -> Part:
+        """The shortest part that makes this method: only the parameters that are not defaults.
+
+        base: the method whose parameters count as the defaults, if not the class's own.
+        """
         changed: dict[str, Scalar] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if value != f.default:
+            if value != (f.default if base is None else getattr(base, f.name)):
                 changed[f.name] = str(value) if isinstance(value, Budget) else value
         return Part.of(self.id, **changed)
 
@@ -72,7 +75,10 @@ K = TypeVar("K", bound=Method)
 
 @dataclass(frozen=True)
 class Cell:
-    """The methods of one trial side by side, for `skip` to look at."""
+    """The methods of one trial side by side, for `skip` to look at.
+
+    views: whether the learner learns from pairs of views (`Learner.views`).
+    """
 
     dataset: Method
     attack: Method
@@ -83,6 +89,7 @@ class Cell:
     image_size: int
     classes: int
     poison_ratio: float
+    views: bool = False
 
 
 class Registry(Generic[M]):

@@ -25,7 +25,7 @@ from raygrid.registry import Cell
 from raygrid.seeds import Stream
 from raygrid.spec import Part, TrialSpec
 from raygrid.store import Bundle, Store, key_of
-from raygrid.training import Recipe
+from raygrid.training import Probing, Recipe
 
 VERSION = 1
 """Of the training loop and the streams: raise it when results of unchanged methods change."""
@@ -69,8 +69,14 @@ class Trial:
             "learner": self.learner.resolved(),
             "protocol": self.protocol.resolved(),
             "recipe": dataclasses.asdict(self.recipe),
+            "probing": dataclasses.asdict(self.probing) if self.learner.views else None,
             "seed": self.seed,
         }
+
+    @property
+    def probing(self) -> Probing:
+        """How the protocol fits the linear probe of this learner."""
+        return self.protocol.probing(self.learner.id)
 
     def cell(self) -> Cell:
         """The methods side by side, for their `skip`."""
@@ -84,6 +90,7 @@ class Trial:
             image_size=self.dataset.image_size,
             classes=self.dataset.classes,
             poison_ratio=self.spec.poison_ratio,
+            views=self.learner.views,
         )
 
     def skip(self) -> str | None:
@@ -198,7 +205,8 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     keys are not those of a run.
     """
     spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
-    dataset, attack, defense, architecture, learner, protocol = _methods(spec)
+    made = _methods(spec)
+    dataset, attack, defense, architecture, protocol, (learner, learner_part) = made
     recipe = _recipe(protocol, learner, dataset, defense)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
@@ -210,7 +218,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         attack=attack.part(),
         defense=tuple(d.part() for d in defense.links),
         architecture=architecture.part(),
-        learner=learner.part(),
+        learner=learner_part,
         protocol=protocol.part(),
         seed=spec.seed,
         poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
@@ -229,7 +237,10 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     )
 
 
-def _methods(spec: TrialSpec) -> tuple[Dataset, Attack, Chain, Architecture, Learner, Protocol]:
+Methods = tuple[Dataset, Attack, Chain, Architecture, Protocol, tuple[Learner, Part]]
+
+
+def _methods(spec: TrialSpec) -> Methods:
     """All methods of a spec; raises SpecErrors with the faults of all parts."""
     attack = Part("clean") if spec.poison_ratio == 0 else spec.attack
     makers: tuple[Callable[[], Any], ...] = (
@@ -237,18 +248,26 @@ def _methods(spec: TrialSpec) -> tuple[Dataset, Attack, Chain, Architecture, Lea
         lambda: ATTACKS.make(attack),
         lambda: Chain.make(spec.defense),
         lambda: ARCHITECTURES.make(spec.architecture),
-        lambda: LEARNERS.make(spec.learner),
         lambda: PROTOCOLS.make(spec.protocol),
+        lambda: _learner(spec),
     )
-    made, faults = [], []
+    made, faults = [], dict[str, None]()
     for make in makers:
         try:
             made.append(make())
         except SpecError as error:
-            faults.append(str(error))
+            faults[str(error)] = None
     if faults:
         raise SpecErrors(faults)
     return tuple(made)
+
+
+def _learner(spec: TrialSpec) -> tuple[Learner, Part]:
+    """The learner with the protocol's settings where the spec has none, and its shortest part."""
+    part = spec.learner
+    settings = Part.of(part.name, **PROTOCOLS.make(spec.protocol).settings.get(part.name, {}))
+    learner = LEARNERS.make(settings.with_params(**dict(part.params)))
+    return learner, learner.part(base=LEARNERS.make(settings))
 
 
 def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:

@@ -81,6 +81,37 @@ class Recipe:
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
+@dataclass(frozen=True)
+class Probing:
+    """How a linear probe is fitted on features of a frozen encoder.
+
+    passes: augmented passes over the images whose features are kept and used in turn, epoch by
+    epoch; 0 for the images as they are.
+    """
+
+    recipe: Recipe
+    passes: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.passes >= 0, f"passes is {self.passes}, allowed are whole numbers from 0")
+
+
+PROBING = Probing(
+    Recipe(
+        epochs=100,
+        batch_size=512,
+        lr=1.0,
+        weight_decay=0.0,
+        schedule="step",
+        milestones=(60, 75, 90),
+        gamma=0.2,
+        precision="fp32",
+    ),
+    passes=10,
+)
+"""The probe of CP and TP; they augment anew in every epoch, here ten passes are cycled."""
+
+
 @dataclass
 class Batch:
     """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.

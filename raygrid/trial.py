@@ -132,6 +132,7 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
         streams=trial.streams(),
         augmentation=None if trial.defense.plain else standard,
         normalization=(trial.dataset.mean, trial.dataset.std) if trial.recipe.normalize else None,
+        probing=trial.probing,
     )
 
 

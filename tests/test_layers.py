@@ -25,6 +25,7 @@ ORDER = [
     "architectures",
     "training",
     "protocols",
+    "contrastive",
     "attacks",
     "defenses",
     "learners",

@@ -35,7 +35,8 @@ class Defense(Method):
     plain: the learner trains without standard augmentation (`none` alone).
     mixes: `augment` mixes labels, so the learner hands it class weights.
     derived: computed from finished trials without this defense (`sources`), never trained.
-    learners: `all`, or `supervised` where the hook needs a classifier that is being trained.
+    learners: `all`, or `supervised` where the hook has no meaning for learners made of views
+        (mixed labels, say; a `loss` hook never has).
     cost: training time in units of a plain epoch, for estimates.
     """
 
@@ -85,7 +86,7 @@ class Defense(Method):
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
     def skip(self, cell: Cell) -> str | None:
-        if self.learners == "supervised" and not getattr(cell.learner, "classifies", False):
+        if cell.views and (self.learners == "supervised" or self.acts("loss")):
             return f"{self.id} has no meaning for the learner {cell.learner.id}"
         return None
 

@@ -43,7 +43,7 @@ class EarlyStopping(Defense):
         return scores.index(max(scores))
 
     def skip(self, cell: Cell) -> str | None:
-        if not getattr(cell.learner, "classifies", False):
+        if cell.views:
             return f"{self.id} compares epochs; those of {cell.learner.id} are scored by kNN only"
         share = _SHARES.get(self.mode)
         if share and getattr(cell.protocol, share) == 0:

@@ -22,6 +22,6 @@ class NoDefense(Defense):
     plain: ClassVar[bool] = True
 
     def skip(self, cell: Cell) -> str | None:
-        if not getattr(cell.learner, "classifies", False):
+        if cell.views:
             return f"the learner {cell.learner.id} is made of augmentation; use 'standard'"
         return None

@@ -1,4 +1,6 @@
 """Learners: one file each. Importing this package registers all of them."""
 
+from raygrid.learners import simclr as simclr
+from raygrid.learners import supcl as supcl
 from raygrid.learners import supervised as supervised
 from raygrid.learners.base import LEARNERS as LEARNERS

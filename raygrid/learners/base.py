@@ -16,7 +16,7 @@ from raygrid.data import Images
 from raygrid.defenses.base import Chain
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
-from raygrid.training import Metrics, Recipe
+from raygrid.training import PROBING, Metrics, Probing, Recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Task:
     train: images on the device. labeled: what a linear probe or kNN may be fitted on (the training
     set itself, or its clean version where the protocol says so).
     augmentation: the standard one, None where there is none.
-    normalization: (mean, std) per channel, or None.
+    normalization: (mean, std) per channel, or None. probing: how a linear probe is fitted.
     """
 
     train: Images
@@ -37,6 +37,7 @@ class Task:
     streams: Mapping[str, Stream]
     augmentation: Augmentation | None
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
+    probing: Probing = PROBING
 
     @property
     def device(self) -> torch.device:
@@ -77,13 +78,13 @@ class Session(Protocol):
 class Learner(Method):
     """A way to learn from a training set.
 
-    labels: whether training uses labels. classifies: whether it trains one classifier by
-    cross-entropy, which defenses that mix labels or change the loss need. passes: forward and
+    labels: whether training uses labels. views: whether it learns from pairs of augmented views
+    and scores an encoder, so that hooks on labels or logits have no meaning. passes: forward and
     backward passes per image and epoch in units of one supervised pass, for estimates.
     """
 
     labels: ClassVar[bool] = True
-    classifies: ClassVar[bool] = False
+    views: ClassVar[bool] = False
     passes: ClassVar[float] = 1.0
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ class Supervised(Learner):
     """Trains the whole network on labels; the defense's hooks act on every batch."""
 
     card = Card(paper="all five papers", notes="recipes are the protocol's")
-    classifies: ClassVar[bool] = True
 
     def start(self, task: Task) -> Session:
         return SupervisedSession(task)

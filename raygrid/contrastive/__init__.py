@@ -1,0 +1,12 @@
+"""Contrastive learning below learners and attacks: heads and losses over two views.
+
+Learners train these frameworks as victims, contrastive attacks train them as surrogates.
+"""
+
+from raygrid.contrastive.base import Framework as Framework
+from raygrid.contrastive.byol import Byol as Byol
+from raygrid.contrastive.moco import Moco as Moco
+from raygrid.contrastive.pairs import AlignUniform as AlignUniform
+from raygrid.contrastive.pairs import SimClr as SimClr
+from raygrid.contrastive.pairs import SupCl as SupCl
+from raygrid.contrastive.simsiam import SimSiam as SimSiam

@@ -1,0 +1,57 @@
+"""MoCo v2: a queue of keys by a slow copy of the network."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightly.models.modules.memory_bank import MemoryBankModule
+from torch import Tensor
+from torch.nn import functional
+
+from raygrid.contrastive.base import Branch, Framework, follow, moving_copy
+
+
+class Moco(Framework):
+    """He et al. 2020, Chen et al. 2020: InfoNCE of queries (view a) against keys (view b).
+
+    Logits [q k+, q queue] / T, times `factor`. Before each step the key branch follows the query
+    branch; the queue is read before the step's own keys enter it. lightly keeps its queue out of
+    checkpoints, so it is saved here as extra state.
+    """
+
+    def __init__(
+        self,
+        branch: Branch,
+        queue: tuple[int, int],
+        momentum: float,
+        temperature: float,
+        factor: float,
+    ) -> None:
+        super().__init__(branch)
+        self.slow = moving_copy(branch)
+        self.queue = MemoryBankModule(size=queue)
+        self.momentum = momentum
+        self.temperature = temperature
+        self.factor = factor
+
+    def forward(
+        self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
+    ) -> Tensor:
+        if move:
+            follow(self.slow, self.branch, self.momentum)
+        q = functional.normalize(self.branch(a), dim=1)
+        with nullcontext() if dual else torch.no_grad():
+            k = functional.normalize(self.slow(b), dim=1)
+        _, negatives = self.queue(k, update=move)
+        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ negatives], 1) / self.temperature
+        first = torch.zeros(len(q), dtype=torch.int64, device=q.device)
+        return self.factor * functional.cross_entropy(logits, first)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"bank": self.queue.bank, "pointer": self.queue.bank_ptr}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.queue.bank.copy_(state["bank"])
+        self.queue.bank_ptr.copy_(state["pointer"])

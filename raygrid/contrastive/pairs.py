@@ -1,0 +1,64 @@
+"""Frameworks with one encoder for both views: SimCLR, SupCon, alignment and uniformity."""
+
+from __future__ import annotations
+
+import torch
+from lightly.loss import NTXentLoss
+from torch import Tensor
+from torch.nn import functional
+
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.losses import align_uniform, sup_con
+
+
+class _Pairs(Framework):
+    """Both views go through the encoder as one batch."""
+
+    def project(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit projections float32 (n, dim) of both views."""
+        z = functional.normalize(self.branch(torch.cat([a, b])), dim=1)
+        return z[: len(a)], z[len(a) :]
+
+
+class SimClr(_Pairs):
+    """NT-Xent of Chen et al. 2020 over both directions, times `factor`."""
+
+    def __init__(self, branch: Branch, temperature: float, factor: float) -> None:
+        super().__init__(branch)
+        self.criterion = NTXentLoss(temperature)
+        self.factor = factor
+
+    def forward(
+        self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
+    ) -> Tensor:
+        loss: Tensor = self.criterion(*self.project(a, b))
+        return self.factor * loss
+
+
+class SupCl(_Pairs):
+    """SupCon over both views, times `factor`: all images of a class are positives."""
+
+    def __init__(self, branch: Branch, temperature: float, factor: float) -> None:
+        super().__init__(branch)
+        self.temperature = temperature
+        self.factor = factor
+
+    def forward(
+        self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
+    ) -> Tensor:
+        z = torch.cat(self.project(a, b))
+        return self.factor * sup_con(z, y.repeat(2), self.temperature)
+
+
+class AlignUniform(_Pairs):
+    """Weighted alignment and uniformity."""
+
+    def __init__(self, branch: Branch, align: float = 1.0, uniform: float = 1.0) -> None:
+        super().__init__(branch)
+        self.align = align
+        self.uniform = uniform
+
+    def forward(
+        self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
+    ) -> Tensor:
+        return align_uniform(*self.project(a, b), self.align, self.uniform)

@@ -1,0 +1,36 @@
+"""SupCL: supervised contrastive learning, agree with all images of the same class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raygrid import contrastive
+from raygrid.architectures.base import Network
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.losses import loss_factor
+from raygrid.learners.base import LEARNERS
+from raygrid.learners.simclr import SimClr
+from raygrid.registry import Card
+
+
+@LEARNERS.register("supcl")
+@dataclass(frozen=True, kw_only=True)
+class SupCl(SimClr):
+    """SimCLR with the SupCon loss: its views and head, labels decide the positives."""
+
+    card = Card(
+        paper="Khosla et al. 2020 (SupCon); settings of Liu et al., appendix A.3",
+        code="HobbitLong/SupContrast@66a8fe5",
+        published={
+            "cifar10/clean/standard/resnet18/supcl/tp/0": 0.9475,
+            "cifar100/clean/standard/resnet18/supcl/tp/0": 0.7317,
+        },
+        notes="probe rate 1 as in Liu et al.; the SupContrast code recommends 5",
+    )
+    labels: ClassVar[bool] = True
+
+    def framework(self, network: Network, precision: str) -> Framework:
+        branch = Branch(network, self.head(network.width), precision)
+        factor = loss_factor(self.temperature, self.loss_scale)
+        return contrastive.SupCl(branch, self.temperature, factor)

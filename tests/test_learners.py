@@ -1,0 +1,408 @@
+"""What every learner must hold, by being registered; losses, queues and probes by their oracles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from lightly.loss import NTXentLoss
+from lightly.loss.hypersphere_loss import HypersphereLoss
+from lightly.utils.benchmarking import knn_predict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raygrid import contrastive
+from raygrid.architectures import ARCHITECTURES
+from raygrid.augment import CropFlip
+from raygrid.contrastive.base import Branch
+from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
+from raygrid.data import Images
+from raygrid.defenses.base import Chain
+from raygrid.errors import DivergedError, SpecError
+from raygrid.evaluate import score
+from raygrid.learners import LEARNERS
+from raygrid.learners.base import Learner, Session, Task
+from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
+from raygrid.learners.probe import fit_probe
+from raygrid.learners.two_views import TwoViews, TwoViewSession
+from raygrid.protocols import PROTOCOLS
+from raygrid.resolve import resolve
+from raygrid.seeds import Stream, forked
+from raygrid.spec import Part
+from raygrid.training import Probing, Recipe
+from tests.conftest import toy
+
+# Settings small enough for the toy world; a method without a row is tested at its defaults.
+SMALL: dict[str, dict[str, object]] = {
+    "simclr": {"hidden": 32, "output": 16},
+    "supcl": {"hidden": 32, "output": 16},
+}
+VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
+RECIPE = Recipe(
+    epochs=3, batch_size=16, lr=0.05, weight_decay=1e-4, schedule="constant", precision="fp32"
+)
+PROBE = Probing(Recipe(epochs=10, batch_size=32, lr=0.5, weight_decay=0.0, precision="fp32"))
+
+
+def small(name: str, **more: object) -> Learner:
+    return LEARNERS[name](**{**SMALL.get(name, {}), **more})  # type: ignore[arg-type]
+
+
+def tinted(n: int, seed: int = 0) -> Images:
+    """The toy world with a color for each class, so that pooled features tell them apart."""
+    images = toy(n, seed=seed)
+    colors = torch.tensor([[60, 0, 0], [0, 60, 0], [0, 0, 60], [0, 0, 0]])
+    pixels = images.pixels // 2 + colors[images.labels].view(-1, 3, 1, 1)
+    return images.with_pixels(pixels.to(torch.uint8))
+
+
+def task_of(images: Images, recipe: Recipe = RECIPE, **changes: Any) -> Task:
+    task = Task(
+        train=images,
+        labeled=images,
+        architecture=ARCHITECTURES.make("small_cnn(width=8)"),
+        recipe=recipe,
+        defense=Chain.make((Part("standard"),)),
+        streams={a: Stream(a, ("toy", 0)) for a in ("init", "data", "views", "probe")},
+        augmentation=CropFlip(2),
+        normalization=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        probing=PROBE,
+    )
+    return replace(task, **changes)
+
+
+def two_views(name: str, images: Images, **more: object) -> TwoViewSession:
+    session = small(name, **more).start(task_of(images))
+    assert isinstance(session, TwoViewSession)
+    return session
+
+
+def tensors_of(state: object, where: str = "") -> dict[str, Tensor]:
+    """All tensors in nested state."""
+    if isinstance(state, Tensor):
+        return {where: state}
+    if isinstance(state, Mapping):
+        pairs = list(state.items())
+    elif isinstance(state, list | tuple):
+        pairs = list(enumerate(state))
+    else:
+        return {}
+    return {k: t for key, value in pairs for k, t in tensors_of(value, f"{where}/{key}").items()}
+
+
+def same(one: object, other: object) -> bool:
+    left, right = tensors_of(one), tensors_of(other)
+    return left.keys() == right.keys() and all(torch.equal(t, right[k]) for k, t in left.items())
+
+
+def encoder(session: Session) -> dict[str, Tensor]:
+    """Weights and buffers of the encoder that a session trains."""
+    network = session.network  # type: ignore[attr-defined]
+    return {k: t.clone() for k, t in network.state_dict().items() if not k.startswith("head")}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_training_lowers_the_loss(name: str) -> None:
+    task = task_of(toy(128, signal=90), augmentation=CropFlip(0))
+    session = small(name).start(task)
+    losses = [session.epoch(e)["train_loss"] for e in range(4)]
+    assert max(losses[1:]) < losses[0]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_resuming_gives_the_same_bits(name: str, images: Images) -> None:
+    whole = small(name).start(task_of(images))
+    whole.epoch(0)
+    state = copy.deepcopy(whole.state_dict())
+    numbers = whole.epoch(1)
+    resumed = small(name).start(task_of(images))
+    assert not same(state, resumed.state_dict())
+    resumed.load_state_dict(state)
+    assert resumed.epoch(1) == numbers
+    assert same(whole.state_dict(), resumed.state_dict())
+    x = images.floats()
+    assert torch.equal(whole.classifier().eval()(x), resumed.classifier().eval()(x))
+    assert torch.equal(whole.finish().eval()(x), resumed.finish().eval()(x))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_labels_matter_just_where_the_learner_says_so(name: str, images: Images) -> None:
+    permuted = replace(images, labels=images.labels.sort().values)  # other pairs share a class
+    encoders = []
+    for each in (images, permuted):
+        session = small(name).start(task_of(each))
+        session.epoch(0)
+        encoders.append(encoder(session))
+    assert same(*encoders) != LEARNERS[name].labels
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_gives_classifiers(name: str, images: Images) -> None:
+    session = small(name).start(task_of(images))
+    session.epoch(0)
+    for model in (session.classifier(), session.finish()):
+        scores = model.eval()(images.floats())
+        assert scores.shape == (len(images), images.classes)
+        assert bool(torch.isfinite(scores).all())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_image_is_seen_once_an_epoch_in_a_new_order(name: str, images: Images) -> None:
+    trainer = small(name).start(task_of(images)).trainer  # type: ignore[attr-defined]
+    orders = [torch.cat([b.index for b in trainer.batches(e)]) for e in (0, 1)]
+    for order in orders:
+        assert torch.equal(order.sort().values, torch.arange(len(images)))
+    assert not torch.equal(*orders)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_is_dropped_changes_from_epoch_to_epoch(name: str, images: Images) -> None:
+    recipe = RECIPE.with_(batch_size=24, drop_last=True)
+    trainer = small(name).start(task_of(images, recipe)).trainer  # type: ignore[attr-defined]
+    seen = [set(torch.cat([b.index for b in trainer.batches(e)]).tolist()) for e in range(2)]
+    assert [len(s) for s in seen] == [48, 48]
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_loss_that_is_not_finite_ends_with_its_epoch(name: str, images: Images) -> None:
+    session = small(name).start(task_of(images))
+    session.epoch(0)
+    with torch.no_grad():
+        next(session.network.parameters()).fill_(float("nan"))  # type: ignore[attr-defined]
+    with pytest.raises(DivergedError, match="epoch 2"):
+        session.epoch(1)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_protocol_recipe_can_start(name: str) -> None:
+    for protocol in PROTOCOLS:
+        if PROTOCOLS.make(protocol).has(name):
+            trial = resolve(f"photo_digits/clean/standard/small_cnn/{name}/{protocol}/0", None)
+            assert trial.skip() is None
+            trial.learner.start(task_of(toy(32), trial.recipe.with_(batch_size=16)))
+
+
+def test_learners_of_views_refuse_what_has_no_meaning_for_them() -> None:
+    for name in VIEWS:
+        trial = resolve(f"photo_digits/clean/none/small_cnn/{name}/tp/0", None)
+        assert "made of augmentation" in str(trial.skip())
+    assert resolve("photo_digits/clean/none/small_cnn/supervised/tp/0", None).skip() is None
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_two_views_differ_and_change_from_epoch_to_epoch(name: str, images: Images) -> None:
+    session = two_views(name, images)
+    pairs = [session.pair(next(session.trainer.batches(e))) for e in (0, 0, 1)]
+    (a, b), again, later = pairs
+    assert (a - b).flatten(1).abs().amax(1).min() > 0.01
+    assert torch.equal(a, again[0])
+    assert torch.equal(b, again[1])
+    one, two = (session.trainer.batches(e) for e in (0, 1))
+    first, second = (torch.cat([session.pair(x)[0] for x in batches]) for batches in (one, two))
+    order = [torch.cat([b.index for b in session.trainer.batches(e)]).argsort() for e in (0, 1)]
+    gap = (first[order[0]] - second[order[1]]).flatten(1).abs().amax(1)
+    assert gap.min() > 0.01, "an image got the same view in two epochs"
+    assert later[0].shape == a.shape
+
+
+def test_frozen_views_never_change(images: Images) -> None:
+    session = two_views("simclr", images, frozen_views=True)
+    views = []
+    for epoch in (0, 1):
+        batches = list(session.trainer.batches(epoch))
+        order = torch.cat([b.index for b in batches]).argsort()
+        views.append([torch.cat(v)[order] for v in zip(*map(session.pair, batches), strict=True)])
+    assert torch.equal(views[0][0], views[1][0])
+    assert torch.equal(views[0][1], views[1][1])
+    assert not torch.equal(views[0][0], views[0][1])
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_views_are_mirrored_only_where_the_dataset_may_be(images: Images, flip: bool) -> None:
+    task = task_of(images, augmentation=CropFlip(2, flip=flip))
+    learner = small("simclr")
+    assert isinstance(learner, TwoViews)
+    assert learner.pipeline(task).flip is flip
+
+
+def test_the_defense_acts_on_each_view_after_the_learner(images: Images) -> None:
+    class Darkener(Chain):
+        def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+            return x * torch.rand(len(x), 1, 1, 1, generator=rng), y
+
+    plain = two_views("simclr", images)
+    batch = next(plain.trainer.batches(0))
+    learner = small("simclr")
+    defended = learner.start(task_of(images, defense=Darkener(plain.task.defense.links)))
+    assert isinstance(defended, TwoViewSession)
+    views = defended.pair(next(defended.trainer.batches(0)))
+    before = plain.pair(batch)
+    factors = [(v.sum((1, 2, 3)) / u.sum((1, 2, 3))) for v, u in zip(views, before, strict=True)]
+    assert torch.allclose(views[0], before[0] * factors[0].view(-1, 1, 1, 1), atol=1e-5)
+    assert factors[0].max() < 1
+    assert not torch.allclose(factors[0], factors[1])
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(SpecError, match="has 1 image"):
+        small("simclr").start(task_of(toy(1, classes=1)))
+
+
+# Losses
+
+
+def unit(n: int, dim: int = 8, *key: object) -> Tensor:
+    draws = torch.randn(n, dim, generator=Stream("losses").generator(n, dim, *key))
+    return functional.normalize(draws, dim=1)
+
+
+def test_sup_con_equals_the_double_sum() -> None:
+    z, labels, t = unit(12), torch.tensor([0, 1, 2, 0, 1, 3] * 2), 0.3
+    total = 0.0
+    for i in range(12):
+        others = [k for k in range(12) if k != i]
+        bottom = torch.logsumexp(torch.stack([z[i] @ z[k] / t for k in others]), 0)
+        positive = [j for j in others if labels[j] == labels[i]]
+        total -= sum(float(z[i] @ z[j] / t - bottom) for j in positive) / len(positive)
+    assert float(sup_con(z, labels, t)) == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_sup_con_of_sample_ids_is_nt_xent() -> None:
+    a, b = unit(10, 8, "a"), unit(10, 8, "b")
+    ours = sup_con(torch.cat([a, b]), torch.arange(10).repeat(2), 0.5)
+    assert float(ours) == pytest.approx(float(NTXentLoss(0.5)(a, b)), abs=1e-5)
+
+
+def test_sup_con_without_positives_is_zero_and_finite() -> None:
+    z = unit(3).requires_grad_()
+    loss = sup_con(z, torch.arange(3), 0.5)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert z.grad is not None
+    assert bool(torch.isfinite(z.grad).all())
+
+
+def test_align_uniform_equals_lightly_and_the_pairwise_mean() -> None:
+    a, b = unit(9, 8, "a"), unit(9, 8, "b")
+    theirs = float(HypersphereLoss(t=2.0, lam=1.0, alpha=2.0)(a, b))
+    assert float(align_uniform(a, b)) == pytest.approx(theirs, abs=1e-5)
+    pairs = [(i, j) for i in range(9) for j in range(i + 1, 9)]
+    mean = sum(float(torch.exp(-2 * (a[i] - a[j]).square().sum())) for i, j in pairs) / len(pairs)
+    assert float(uniformity(a)) == pytest.approx(float(torch.tensor(mean).log()), abs=1e-5)
+    weighted = 3 * float(align_uniform(a, b, 1, 0)) + 2 * float(align_uniform(a, b, 0, 1))
+    assert float(align_uniform(a, b, 3, 2)) == pytest.approx(weighted, abs=1e-5)
+
+
+def test_loss_scale_is_a_change_of_rate_and_decay() -> None:
+    factor = loss_factor(0.5, "base007")
+    assert factor == pytest.approx(0.5 / 0.07)
+    weights = []
+    for scale, rate, decay in (("base007", 0.01, 1e-3), ("none", 0.01 * factor, 1e-3 / factor)):
+        recipe = RECIPE.with_(lr=rate, weight_decay=decay, batch_size=16)
+        session = small("simclr", loss_scale=scale).start(task_of(toy(64), recipe))
+        for epoch in range(5):
+            session.epoch(epoch)
+        weights.append(encoder(session))
+    for key, tensor in weights[0].items():
+        assert torch.allclose(tensor.float(), weights[1][key].float(), atol=1e-5), key
+
+
+def branch(seed: int = 0, width: int = 8) -> Branch:
+    network = ARCHITECTURES.make(f"small_cnn(width={width})").build(4, 16, seed)
+    with forked(seed):
+        return Branch(network, nn.Linear(4 * width, 8), "fp32")
+
+
+def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
+    framework = contrastive.SimClr(branch(), 0.5, 2.0).eval()
+    a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
+    theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
+    ours = framework(a, b, images.labels[:8])
+    assert float(ours.detach()) == pytest.approx(2 * float(theirs.detach()), abs=1e-5)
+
+
+# Evaluation
+
+
+def test_knn_agrees_with_lightly_and_solves_what_is_separable(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0).eval()
+    features = features_of(network, images, "fp32")
+    knn = KnnClassifier(network, features, images.labels, 4, 20).eval()
+    others = toy(32, seed=1)
+    x = functional.normalize(network.features(others.floats()), dim=1).detach()
+    theirs = knn_predict(x, knn.bank.T, images.labels, 4, knn_k=20, knn_t=0.1)
+    assert torch.equal(knn(others.floats()).argmax(1), theirs[:, 0])
+    apart = torch.eye(4)[images.labels] + 0.1 * unit(64, 4)
+    separable = KnnClassifier(network, apart, images.labels, 4, 200)
+    assert separable.neighbors == 64, "no more neighbors than images"
+    few = KnnClassifier(network, apart, images.labels, 4, 10)
+    scores = few.vote(functional.normalize(apart, dim=1) @ few.bank.T)
+    assert torch.equal(scores.argmax(1), images.labels)
+    assert torch.allclose(scores.exp().sum(1), torch.ones(64), atol=1e-4)
+
+
+def test_a_collapse_is_heard_after_three_evaluations(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    flat = KnnClassifier(network, torch.ones(64, 16), images.labels, 4, 5)
+    wide = KnnClassifier(network, unit(64, 16), images.labels, 4, 5)
+    assert flat.spread() == pytest.approx(0, abs=1e-5)
+    assert wide.spread() == pytest.approx(1, abs=0.1)
+    alarm = CollapseAlarm()
+    assert [alarm.hear(s) for s in (0.05, 0.05, 0.5, 0.05, 0.05, 0.05, 0.05)] == [
+        *[False] * 5,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+def test_the_probe_learns_and_leaves_the_encoder_alone(passes: int) -> None:
+    images, others = tinted(128), tinted(64, seed=1)
+    session = two_views("simclr", images)
+    session.epoch(0)
+    before = {k: t.clone() for k, t in session.framework.state_dict().items() if "extra" not in k}
+    probing = replace(PROBE, passes=passes)
+    stream = Stream("probe")
+    probed = fit_probe(session.network, images, probing, session.views, stream, "fp32")
+    after = session.framework.state_dict()
+    for key, tensor in before.items():
+        assert torch.equal(tensor, after[key]), f"{key} was changed by the probe"
+    assert same(encoder(session), encoder(type("S", (), {"network": probed})()))
+    assert score(session.network, others, lambda x: x).acc < 0.6
+    assert score(probed, others, lambda x: x).acc > 0.8
+
+
+# Protocols
+
+
+def test_a_protocol_sets_parameters_that_a_spec_can_override() -> None:
+    def learner(spec: str) -> Any:
+        return resolve(f"photo_digits/clean/standard/small_cnn/{spec}/0", None)
+
+    ours, aue = learner("simclr/tp"), learner("simclr/aue")
+    assert (ours.learner.hidden, ours.learner.loss_scale) == (512, "base007")
+    assert (aue.learner.hidden, aue.learner.loss_scale) == (2048, "none")
+    assert str(aue.spec.learner) == "simclr"
+    back = learner("simclr(hidden=512)/aue")
+    assert back.learner.hidden == 512
+    assert back.learner.loss_scale == "none"
+    assert str(back.spec.learner) == "simclr(hidden=512)"
+    assert learner(str(back.spec.learner) + "/aue").key == back.key
+    assert learner("simclr(hidden=2048)/aue").key == aue.key
+    assert len({ours.key, aue.key, back.key}) == 3
+
+
+def test_the_probe_is_the_protocols() -> None:
+    trial = resolve("photo_digits/clean/standard/resnet18/simclr/tp/0", None)
+    assert trial.probing.recipe.epochs == 100
+    rates = [trial.probing.recipe.rate(e) for e in (0, 59, 60, 75, 90, 99)]
+    assert rates == pytest.approx([1.0, 1.0, 0.2, 0.04, 0.008, 0.008])
+    quick = resolve("photo_digits/clean/standard/small_cnn/simclr/quick/0", None)
+    assert quick.probing != trial.probing
+    supervised = resolve("photo_digits/clean/standard/small_cnn/supervised/tp/0", None)
+    assert supervised.resolved()["probing"] is None
