@@ -143,10 +143,17 @@ class Catalog:
         self.store = store
         self.data_root = data_root.absolute()
         self._content: dict[DatasetArtifact, str] = {}
+        self._seen: dict[Dataset, tuple[Dataset, str]] = {}
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        """The dataset's artifact; raises DataError if its files are not there."""
-        return DatasetArtifact(dataset, dataset.source(self.data_root), validation)
+        """The artifact of the dataset, which then knows the sizes of the data at hand.
+
+        Files are looked at once. Raises DataError if they are not there.
+        """
+        if dataset not in self._seen:
+            root = self.data_root
+            self._seen[dataset] = dataset.seen(root), dataset.source(root)
+        return DatasetArtifact(*self._seen[dataset], validation)
 
     def content(self, artifact: DatasetArtifact) -> str:
         """The fingerprint of the decoded data; decodes and stores them if nobody did yet."""
@@ -179,12 +186,13 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     architecture = ARCHITECTURES.make(spec.architecture)
     learner = LEARNERS.make(spec.learner)
     protocol = PROTOCOLS.make(spec.protocol)
-    recipe = _recipe(protocol, learner, dataset, defense)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
     if catalog is not None:
         data = catalog.artifact(dataset, protocol.validation)
         content = catalog.content(data)
+        dataset = data.dataset  # with the sizes of the data at hand
+    recipe = _recipe(protocol, learner, dataset, defense)
     canonical = TrialSpec(
         dataset=dataset.part(),
         attack=attack.part(),
