@@ -81,6 +81,11 @@ class DatasetArtifact(Artifact):
     def label(self) -> str:
         return str(self.dataset.part())
 
+    @property
+    def train_size(self) -> int:
+        """How many training images are left beside the validation part."""
+        return self.dataset.train_size - round(self.dataset.train_size * self.validation)
+
     def needs(self) -> tuple[Artifact, ...]:
         return ()
 
@@ -196,7 +201,7 @@ class PoisonArtifact(Artifact):
 
     @property
     def shards(self) -> int:
-        return self.data.dataset.train_size if self.attack.sharded else 0
+        return self.data.train_size if self.attack.sharded else 0
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, *self.surrogates)

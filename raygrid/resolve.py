@@ -142,8 +142,8 @@ class Trial:
         }
 
 
-Contents = dict[tuple[str, float], tuple[str, str]]
-"""(dataset part, validation) -> (source, content): what a driver tells its workers."""
+Contents = dict[tuple[str, float], tuple[DatasetArtifact, str]]
+"""(dataset part, validation) -> artifact and content: what a driver tells its workers."""
 
 
 class Catalog:
@@ -153,10 +153,17 @@ class Catalog:
         self.store = store
         self.data_root = data_root.absolute()
         self._content: dict[DatasetArtifact, str] = {}
+        self._seen: dict[Dataset, tuple[Dataset, str]] = {}
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        """The dataset's artifact; raises DataError if its files are not there."""
-        return DatasetArtifact(dataset, dataset.source(self.data_root), validation)
+        """The artifact of the dataset, which then knows the sizes of the data at hand.
+
+        Files are looked at once. Raises DataError if they are not there.
+        """
+        if dataset not in self._seen:
+            root = self.data_root
+            self._seen[dataset] = dataset.seen(root), dataset.source(root)
+        return DatasetArtifact(*self._seen[dataset], validation)
 
     def content(self, artifact: DatasetArtifact) -> str:
         """The fingerprint of the decoded data; decodes and stores them if nobody did yet."""
@@ -170,7 +177,7 @@ class Catalog:
     def contents(self) -> Contents:
         """Everything looked up so far."""
         return {
-            (str(a.dataset.part()), a.validation): (a.source, content)
+            (str(a.dataset.part()), a.validation): (a, content)
             for a, content in self._content.items()
         }
 
@@ -191,8 +198,7 @@ class ToldCatalog(Catalog):
         self._told = told
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        source, _ = self._told[str(dataset.part()), validation]
-        return DatasetArtifact(dataset, source, validation)
+        return self._told[str(dataset.part()), validation][0]
 
     def content(self, artifact: DatasetArtifact) -> str:
         return self._told[str(artifact.dataset.part()), artifact.validation][1]
@@ -207,12 +213,13 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
     made = _methods(spec)
     dataset, attack, defense, architecture, protocol, (learner, learner_part) = made
-    recipe = _recipe(protocol, learner, dataset, defense)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
     if catalog is not None:
         data = catalog.artifact(dataset, protocol.validation)
         content = catalog.content(data)
+        dataset = data.dataset  # with the sizes of the data at hand
+    recipe = _recipe(protocol, learner, dataset, defense)
     canonical = TrialSpec(
         dataset=dataset.part(),
         attack=attack.part(),

@@ -1,4 +1,11 @@
 """Datasets: one file each. Importing this package registers all of them."""
 
+from raygrid.datasets import cifar10 as cifar10
+from raygrid.datasets import cifar100 as cifar100
+from raygrid.datasets import folder as folder
+from raygrid.datasets import imagenet100 as imagenet100
+from raygrid.datasets import miniimagenet as miniimagenet
 from raygrid.datasets import photo_digits as photo_digits
+from raygrid.datasets import svhn as svhn
+from raygrid.datasets import tinyimagenet as tinyimagenet
 from raygrid.datasets.base import DATASETS as DATASETS

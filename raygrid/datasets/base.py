@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from raygrid.data import Images
+from raygrid.errors import DataError
 from raygrid.registry import Method, Registry
 
 
@@ -19,12 +20,23 @@ class Split:
     test: Images
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What can be known of a dataset without decoding it. image_size: height and width."""
+
+    classes: int
+    image_size: int
+    train_size: int
+    test_size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Method):
     """A labeled image set with a fixed training and test part.
 
-    classes, image_size (H = W), train_size, test_size: known before anything is loaded.
-    augmentation: what "standard augmentation" means here: `crop_flip`, `crop`, `rrc_flip`, `none`.
+    classes, image_size (H = W), train_size, test_size: of the official data, known before anything
+    is looked at; a dataset returned by `seen` has those of the data at hand instead.
+    augmentation: what "standard augmentation" means here: `crop_flip`, `crop`, `none`.
     mean, std: per channel in [0, 1], for protocols that normalize inside the model.
     """
 
@@ -47,10 +59,23 @@ class Dataset(Method):
     def load(self, root: Path) -> Split:
         """Decode everything; raises DataError that names the damaged file and what to do."""
 
+    def describe(self, root: Path) -> Facts:
+        """Look, without decoding, what lies under `root`; raises DataError like `source`."""
+        return self.nominal
+
+    @property
+    def nominal(self) -> Facts:
+        return Facts(self.classes, self.image_size, self.train_size, self.test_size)
+
+    def seen(self, root: Path) -> Self:
+        """This dataset, equal to itself, with the sizes of the data under `root`."""
+        known = replace(self)
+        for name, value in asdict(self.describe(root)).items():
+            object.__setattr__(known, name, value)  # on the instance, over the class's value
+        return known
+
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
-        from raygrid.errors import DataError
-
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.id}")
 
 

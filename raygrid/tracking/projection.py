@@ -40,7 +40,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 EXPERIMENT, TABLES = "raygrid", "raygrid/tables"
 KEY, WRITTEN, PARENT = "raygrid.key", "raygrid.written", "mlflow.parentRunId"
-TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+TRANSIENT = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
+}
 
 
 def check(uri: str, timeout: float = 5.0) -> None:
