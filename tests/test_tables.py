@@ -174,15 +174,17 @@ def test_published_stands_beside_measured_and_differences_are_marked() -> None:
         assert found.contradicting == ()
     spread = [trial(CIFAR.format("lsp", "apbench", s), a) for s, a in enumerate((0.1, 0.2, 0.3))]
     assert not cell(table("defense", frame(spread)), "lsp", "standard").differs  # 3 sigma = 30
-    rows = [trial(CIFAR.format("em", "dvae", 0), 0.5)]
+    rows = [trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
     text = plain_text(table("defense", frame(rows)), width=400)
     assert "[12.26]*†" in text
-    assert "† em / standard: dvae T2, T9: 12.26 against apbench T3, T6, T16: 20.78" in text
+    assert "† em_remrepo / standard: dvae T2, T9: 12.26 against apbench T3, T6, T16: 20.78" in text
+    named = frame([trial(CIFAR.format("em", "apbench", 0), 0.9)])
+    assert "[20.78 ± 1.03, em_apb]" in plain_text(table("defense", named))
     other = cell(
         table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)])), "em", "standard"
     )
     assert (other.own, other.differs) == (False, False)
-    assert "[20.78 ± 1.03, apbench]" in plain_text(
+    assert "[32.83, learned_faster]" in plain_text(
         table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)]))
     )
 
@@ -331,10 +333,11 @@ def test_latex_is_escaped_and_has_booktabs() -> None:
 
 
 def test_json_and_csv_have_one_object_a_cell_in_fractions() -> None:
-    made = table("defense", frame([*grid(), trial(CIFAR.format("em", "apbench", 0), 0.21)]))
+    made = table("defense", frame([*grid(), trial(CIFAR.format("em_apb", "apbench", 0), 0.21)]))
+    assert "NaN" not in json_text(made)
     cells = json.loads(json_text(made))
     assert len(cells) == 7
-    em = next(c for c in cells if c["attack"] == "em")
+    em = next(c for c in cells if c["attack"] == "em_apb")
     wanted = {"final_acc": 0.21, "n": 1, "of": 1, "std": None, "published": 0.2078, "own": True}
     assert {name: em[name] for name in wanted} == wanted
     assert {

@@ -31,9 +31,10 @@ class Cell:
         seeds; low, high: 95 % interval (`interval` says which: t over seeds, Wilson over images).
     values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
         early or are missing. `of` counts the seeds that occur anywhere in the same panel.
-    published, published_std, source: number of a paper; own: made with this cell's protocol;
-        suspect: looks wrong in the paper. contradicting: other papers' numbers 5 points away.
-    differs: further from `published` than noise explains; judged within one protocol only.
+    published, published_std, source: number of a paper; own: made with this cell's protocol
+        and methods; apart: with what instead; suspect: looks wrong in the paper.
+    contradicting: other papers' numbers, 5 points away or more.
+    differs: further from `published` than noise explains; judged for own numbers only.
     facts: what only one kind of table has.
     """
 
@@ -59,6 +60,7 @@ class Cell:
     published_std: float | None = None
     source: str | None = None
     own: bool = False
+    apart: str = ""
     suspect: bool = False
     contradicting: tuple[str, ...] = ()
     differs: bool = False
@@ -180,6 +182,7 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
         published_std=best.std,
         source=best.cite(),
         own=found.own,
+        apart=found.apart,
         suspect=best.suspect,
         contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
         differs=found.own and not best.suspect and beyond_noise(cell, best.value, best.std),

@@ -67,7 +67,7 @@ def _with_budget(frame: pd.DataFrame, cells: Cells) -> list[Cell]:
     """Cells that know the parts of their attack: method, budget, norm, size."""
     unique = frame.drop_duplicates("attack").set_index("attack")[list(BUDGET)]
     known: dict[str, dict[str, Any]] = {
-        str(attack): {str(name): value for name, value in facts.items()}
+        str(attack): {str(name): None if pd.isna(value) else value for name, value in facts.items()}
         for attack, facts in unique.to_dict("index").items()
     }
     return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
