@@ -56,7 +56,8 @@ def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
         (
             "learned_faster",
             4,
-            "cifar10/pgd(steps=100)/standard/resnet18/supervised/learned_faster/0",
+            "cifar10/pgd(steps=100, surrogate=resnet50)/standard/resnet18/supervised"
+            "/learned_faster/0",
             "peak_acc",
             0.4502,
         ),
@@ -129,18 +130,33 @@ def test_none_means_standard_training_except_in_apbench() -> None:
 
 
 def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() -> None:
-    found = find("cifar10/em/grayscale/resnet18/supervised/apbench/2")
+    found = find("cifar10/em_apb/grayscale/resnet18/supervised/apbench/2")
     assert found is not None
     assert found.own
     assert (found.best.value, found.best.std) == (0.9203, 0.0037)
     assert found.best.cite() == "apbench T3, T6, T17"
     assert [(f.paper, f.value) for f in found.contradicting] == [("dvae", 0.195)]
-    other = find("cifar10/em/grayscale/resnet18/supervised/dvae/0")
+    other = find("cifar10/em_remrepo/grayscale/resnet18/supervised/dvae/0")
     assert other is not None
     assert (other.best.value, other.own) == (0.195, True)
     quick = find("cifar10/em/grayscale/resnet18/supervised/quick/0")
     assert quick is not None
     assert not quick.own
+
+
+def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
+    """APBench's REM is another algorithm than the REM of the others."""
+    theirs = find("cifar10/rem_apb(budget=16/255)/standard/resnet18/supervised/apbench/0")
+    official = find("cifar10/rem(budget=16/255)/standard/resnet18/supervised/apbench/0")
+    assert theirs is not None
+    assert official is not None
+    assert (theirs.best.value, theirs.own) == (0.1980, True)
+    assert (official.best.value, official.own) == (0.1980, False)
+    assert official.apart == "rem_apb(budget=16/255)"
+    assert specs_of("apbench", "9")[0].startswith("cifar10/rem")
+    assert "cifar100/em_remrepo/bdr(variant=float)/resnet18/supervised/dvae/0" in specs_of(
+        "dvae", "3"
+    )
 
 
 def test_suspect_numbers_stay_marked_and_never_win() -> None:
@@ -193,7 +209,7 @@ def test_tables_become_lists_of_trials() -> None:
     assert len(worst) == 11 * 6
     iss = specs_of("dvae", "3")
     assert len(iss) == 8 * (5 + 3)
-    assert "cifar100/em/jpeg/resnet18/supervised/dvae/0" in iss
+    assert "cifar100/em_remrepo/jpeg/resnet18/supervised/dvae/0" in iss
     with pytest.raises(SpecError, match="did you mean 'apbench'"):
         specs_of("apbensh", "3")
     with pytest.raises(SpecError, match="'99'"):

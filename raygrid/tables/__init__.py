@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raygrid.tables.cells import Cell as Cell
 from raygrid.tables.kinds import KINDS as KINDS
-from raygrid.tables.kinds import PLAIN_DEFENSES
+from raygrid.tables.kinds import PLAIN_DEFENSES, Source
 from raygrid.tables.kinds import table as table
 from raygrid.tables.layout import Panel
 from raygrid.tables.layout import Table as Table
@@ -29,35 +29,52 @@ WRITERS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def write_all(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
+def write_all(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
     """Write every table that the rows suffice for into `<out_dir>/tables/`, in all formats.
 
-    One file a kind for text; one PNG a panel. Files of an earlier call are replaced. Of the peak
-    table, only plain training is drawn: elsewhere the peak says little about the attack.
+    One file a kind for text; one PNG a panel, at most `pictures` of them, the first panels of
+    every kind first (the Markdown says how many are drawn). Files of an earlier call are replaced.
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    trials = frame(rows)
-    written: list[Path] = []
+    trials = Source(frame(rows))
+    made = [found for kind in KINDS if (found := table(kind, trials)).panels]
+    drawn = _choose(made, pictures)
     for kind in KINDS:
-        made = table(kind, trials)
-        if made.panels:
-            written += _write(folder, made)
-    return written
+        for old in (*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.png")):
+            old.unlink()
+    return [path for each in made for path in _write(folder, each, drawn[each.kind])]
 
 
-def _write(folder: Path, made: Table) -> Iterator[Path]:
+def _choose(made: list[Table], pictures: int) -> dict[str, list[Panel]]:
+    """The panels to draw: of all that are worth it, the first of every kind, then the second."""
+    ranked = [
+        (rank, each.kind, panel)
+        for each in made
+        for rank, panel in enumerate(filter(_worth_drawing, each.panels))
+    ]
+    chosen: dict[str, list[Panel]] = {each.kind: [] for each in made}
+    for _, kind, panel in sorted(ranked, key=lambda item: item[0])[:pictures]:
+        chosen[kind].append(panel)
+    return chosen
+
+
+def _worth_drawing(panel: Panel) -> bool:
+    """The peak says little about an attack where a defense changes the training."""
+    return panel.across != "measure" or panel.where["defense"] in PLAIN_DEFENSES
+
+
+def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
     from raygrid.tables.plots import picture
 
     for suffix, writer in WRITERS.items():
         path = folder / f"{made.kind}.{suffix}"
-        path.write_text(writer(made))
+        text = writer(made)
+        if suffix == "md" and len(drawn) < len(made.panels):
+            text += f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
+        path.write_text(text)
         yield path
-    for panel in filter(_worth_drawing, made.panels):
+    for panel in drawn:
         path = folder / f"{made.kind}-{panel.slug}.png"
         picture(panel).savefig(path)
         yield path
-
-
-def _worth_drawing(panel: Panel) -> bool:
-    return panel.across != "measure" or panel.where["defense"] in PLAIN_DEFENSES

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from raygrid import published
@@ -29,11 +29,12 @@ class Cell:
 
     value: mean over seeds of `metric`; std: sample standard deviation (ddof=1), None below two
         seeds; low, high: 95 % interval (`interval` says which: t over seeds, Wilson over images).
-    values: by seed; n of `of` seeds have one; the others failed, diverged, were skipped, stopped early or are
-        missing. `of` counts the seeds that occur anywhere in the same panel.
-    published, published_std, source: number of a paper; own: made with this cell's protocol;
-        suspect: looks wrong in the paper. contradicting: other papers' numbers 5 points away.
-    differs: further from `published` than noise explains; judged within one protocol only.
+    values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
+        early or are missing. `of` counts the seeds that occur anywhere in the same panel.
+    published, published_std, source: number of a paper; own: made with this cell's protocol
+        and methods; apart: with what instead; suspect: looks wrong in the paper.
+    contradicting: other papers' numbers, 5 points away or more.
+    differs: further from `published` than noise explains; judged for own numbers only.
     facts: what only one kind of table has.
     """
 
@@ -59,6 +60,7 @@ class Cell:
     published_std: float | None = None
     source: str | None = None
     own: bool = False
+    apart: str = ""
     suspect: bool = False
     contradicting: tuple[str, ...] = ()
     differs: bool = False
@@ -77,9 +79,11 @@ class Cell:
 def cells_of(frame: pd.DataFrame, metric: str) -> dict[Key, Cell]:
     """All cells of a frame by their axes; a trial that was run twice counts once, its last row."""
     last = frame.drop_duplicates([*AXES, "seed"], keep="last")
-    groups = last.groupby(AXES, sort=False, dropna=False).indices
-    columns = {name: last[name].tolist() for name in last.columns}
-    return {key: _cell(key, columns, where.tolist(), metric) for key, where in groups.items()}
+    columns = {str(name): last[name].tolist() for name in last.columns}
+    groups: dict[Key, list[int]] = defaultdict(list)
+    for position, key in enumerate(zip(*(columns[axis] for axis in AXES), strict=True)):
+        groups[key].append(position)
+    return {key: _cell(key, columns, where, metric) for key, where in groups.items()}
 
 
 def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str) -> Cell:
@@ -111,7 +115,7 @@ def _known(column: list[Any], where: Sequence[int]) -> dict[int, float]:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+    return math.fsum(values) / len(values) if values else None
 
 
 def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cell:
@@ -135,13 +139,16 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
 
 def spread(values: Sequence[float]) -> float | None:
     """Sample standard deviation (ddof=1); None below two values."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, float | None, str]:
     """95 % interval: Student's t over seeds, Wilson's over images for a single one."""
-    if len(values) > 1:
-        mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
+    mean, std = _mean(values), spread(values)
+    if mean is not None and std is not None:
         half = _t(len(values) - 1) * std / math.sqrt(len(values))
         return mean - half, mean + half, "t"
     if values and images:
@@ -151,9 +158,9 @@ def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, 
 
 @cache
 def _t(freedom: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -175,6 +182,7 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
         published_std=best.std,
         source=best.cite(),
         own=found.own,
+        apart=found.apart,
         suspect=best.suspect,
         contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
         differs=found.own and not best.suspect and beyond_noise(cell, best.value, best.std),

@@ -13,7 +13,7 @@ import pandas as pd
 from raygrid.errors import SpecError, unknown
 from raygrid.spec import Part
 from raygrid.tables.cells import Cell, cells_of, with_values
-from raygrid.tables.layout import Panel, Table, order
+from raygrid.tables.layout import NAMES, Panel, Table, order
 from raygrid.tables.tidy import tier
 from raygrid.tables.worst import worst_panel
 
@@ -32,7 +32,21 @@ class Kind:
     metrics: tuple[str, ...] = ()
 
 
-def table(kind: str, frame: pd.DataFrame, metric: str = "final_acc") -> Table:
+class Source:
+    """The cells of a frame by metric, each made once however many tables need them."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self._cells: dict[str, list[Cell]] = {}
+
+    def cells(self, metric: str) -> list[Cell]:
+        if metric not in self._cells:
+            made = cells_of(self.frame, metric).values()
+            self._cells[metric] = _with_budget(self.frame, made)
+        return self._cells[metric]
+
+
+def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") -> Table:
     """A table of one kind from a frame of trials (`raygrid.tables.frame`).
 
     It has one panel for each set of trials that may be compared: never two datasets or protocols
@@ -40,12 +54,11 @@ def table(kind: str, frame: pd.DataFrame, metric: str = "final_acc") -> Table:
     """
     if kind not in KINDS:
         raise SpecError(unknown("kind of table", kind, KINDS))
-    if metric not in ("final_acc", "peak_acc"):
-        raise SpecError(unknown("metric", metric, ("final_acc", "peak_acc")))
+    if metric not in NAMES:
+        raise SpecError(unknown("metric", metric, NAMES))
     how = KINDS[kind]
-    cells: list[Cell] = []
-    for name in how.metrics or (metric,):
-        cells += _with_budget(frame, cells_of(frame, name).values())
+    source = frame if isinstance(frame, Source) else Source(frame)
+    cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
     built = (how.build(where, group) for where, group in _groups(cells, how.share))
     return Table(kind, how.caption, tuple(p for p in built if p is not None))
 
@@ -53,7 +66,10 @@ def table(kind: str, frame: pd.DataFrame, metric: str = "final_acc") -> Table:
 def _with_budget(frame: pd.DataFrame, cells: Cells) -> list[Cell]:
     """Cells that know the parts of their attack: method, budget, norm, size."""
     unique = frame.drop_duplicates("attack").set_index("attack")[list(BUDGET)]
-    known = {str(attack): facts for attack, facts in unique.to_dict("index").items()}
+    known: dict[str, dict[str, Any]] = {
+        str(attack): {str(name): None if pd.isna(value) else value for name, value in facts.items()}
+        for attack, facts in unique.to_dict("index").items()
+    }
     return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
 
 
@@ -178,9 +194,18 @@ def _peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
 def _gap(peak: Cell, final: Cell) -> Cell:
     """Peak minus final accuracy of the same seeds."""
     both = {s: v - final.values[s] for s, v in peak.values.items() if s in final.values}
-    gap = dataclasses.replace(peak, metric="gap", facts=final.facts, stopped=final.stopped)
-    bare = {"published": None, "published_std": None, "source": None, "own": False}
-    gap = dataclasses.replace(gap, **bare, suspect=False, differs=False, contradicting=())
+    gap = Cell(
+        axes=peak.axes,
+        metric="gap",
+        final_acc=final.final_acc,
+        peak_acc=peak.peak_acc,
+        seeds=peak.seeds,
+        failed=peak.failed,
+        diverged=peak.diverged,
+        skipped=peak.skipped,
+        stopped=final.stopped,
+        facts=peak.facts,
+    )
     return with_values(gap, both)
 
 

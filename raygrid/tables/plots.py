@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raygrid.tables.cells import Cell
 from raygrid.tables.layout import NAMES, Panel
-from raygrid.tables.text import NOTHING, head, measured, number
+from raygrid.tables.text import NOTHING, head, marks, measured, number
 
 CELL = (0.92, 0.42)  # inches of one cell of a heatmap
 LINES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
@@ -62,6 +62,9 @@ def _heatmap(panel: Panel) -> Figure:
     figure.colorbar(image, cax=strip)
     strip.tick_params(labelsize=7)
     strip.set_ylabel("accuracy (%)", fontsize=7)
+    if any(_printed(cell) for cell in panel.cells.values()):
+        foot = "in brackets: published for this protocol"
+        figure.text(left / width, 0.06 / height, foot, fontsize=6, color="#555555")
     figure.suptitle(
         panel.title, x=0.08 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9
     )
@@ -89,9 +92,14 @@ def _under(cell: Cell) -> str:
     parts = [str(cell.facts["worst_learner"])] if cell.facts.get("worst_learner") else []
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")
-    if cell.published is not None:
-        parts.append(f"[{100 * cell.published:.1f}]")
+    if _printed(cell):
+        parts.append(f"[{100 * (cell.published or 0.0):.1f}]{marks(cell)}")
     return " ".join(parts)
+
+
+def _printed(cell: Cell | None) -> bool:
+    """Whether a paper has the number, made with the same protocol: the only ones drawn."""
+    return cell is not None and cell.published is not None and cell.own
 
 
 def _curves(panel: Panel) -> Figure:
@@ -110,6 +118,7 @@ def _curves(panel: Panel) -> Figure:
     axes.set_xlabel(panel.across, fontsize=9)
     axes.set_ylabel(f"{NAMES[panel.metric]} (%)", fontsize=9)
     axes.set_ylim(0, 100)
+    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.set_title(panel.title, fontsize=8, loc="left")
@@ -129,7 +138,7 @@ def _curve(
     axes.errorbar(
         [x for x, _ in known], values, bars, fmt=style, ms=4, lw=1.2, capsize=2, label=label
     )
-    papers = [(x, 100 * c.published) for x, c in known if c.published is not None and c.own]
+    papers = [(x, 100 * (c.published or 0.0)) for x, c in known if _printed(c)]
     if papers:
         color = axes.lines[-1].get_color() if axes.lines else None
         axes.plot(*zip(*papers, strict=True), "*", ms=8, mfc="none", color=color)
@@ -155,7 +164,7 @@ def _dumbbells(panel: Panel) -> Figure:
                     label=name,
                     zorder=2,
                 )
-            if cell and cell.published is not None:
+            if cell and cell.published is not None and cell.own:
                 axes.plot(
                     100 * cell.published,
                     y,
@@ -171,6 +180,7 @@ def _dumbbells(panel: Panel) -> Figure:
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("test accuracy (%)", fontsize=9)
+    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3, axis="x")
     handles, labels = axes.get_legend_handles_labels()
     shown = dict(zip(labels, handles, strict=True))

@@ -48,7 +48,9 @@ def _lines(panel: Panel, style: Style) -> Iterator[list[str]]:
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             text = style(measured(cell, panel.digits), column in best, row in strong[column])
-            line.append(" ".join(filter(None, (text, style(quoted(cell, panel.digits), 0, 0)))))
+            line.append(
+                " ".join(filter(None, (text, style(quoted(cell, panel.digits), False, False))))
+            )
         yield line
 
 
@@ -126,8 +128,8 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(table: Table) -> str:
-    """A list with one object a cell, fractions."""
-    return json.dumps(table.cells, indent=1, ensure_ascii=False) + "\n"
+    """A list with one object a cell, one a line, fractions."""
+    return "[\n" + ",\n".join(json.dumps(c, ensure_ascii=False) for c in table.cells) + "\n]\n"
 
 
 def terminal(table: Table) -> Group:

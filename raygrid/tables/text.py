@@ -70,14 +70,14 @@ def _aside(cell: Cell) -> str:
 
 
 def quoted(cell: Cell | None, digits: int = 2) -> str:
-    """The published number with its marks; the paper's name where the protocol is another one."""
+    """The published number with its marks; what sets it apart, if anything does."""
     if cell is None or cell.published is None:
         return ""
     text = number(cell.published, cell.metric, max(digits, 2))
     if cell.published_std is not None:
         text += f" ± {number(cell.published_std, cell.metric, max(digits, 2))}"
-    if not cell.own and cell.source:
-        text += f", {cell.source.split()[0]}"
+    if cell.apart:
+        text += f", {cell.apart}"
     return f"[{text}]{marks(cell)}"
 
 
@@ -100,7 +100,10 @@ def notes(table: Table, panel: Panel) -> list[str]:
         f"{of} seed{'s' * (of != 1)}."
     ]
     if any(cell.published is not None for cell in cells):
-        lines.append("In brackets: published, with the paper where its protocol is another one.")
+        lines.append(
+            "In brackets: published; with the paper where its protocol is another one, with the "
+            "paper's method where another one goes by that name."
+        )
     if panel.contest:
         lines.append(
             "Bold: best defense of an attack; underlined: strongest attack of a defense; "

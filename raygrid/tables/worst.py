@@ -61,8 +61,15 @@ def worst_cell(cells: Mapping[str, Cell]) -> Cell | None:
         },
     )
     cell = with_values(cell, {seed: value for seed, (_, value) in picks.items()})
-    mean = {base.metric: cell.value}
-    cell = dataclasses.replace(cell, **mean, **_interval(six, present, used))
+    low, high = _interval(six, present, used)
+    cell = dataclasses.replace(
+        cell,
+        final_acc=cell.value if base.metric == "final_acc" else None,
+        peak_acc=cell.value if base.metric == "peak_acc" else None,
+        low=low,
+        high=high,
+        interval="" if low is None else "bootstrap",
+    )
     return with_published(cell, _published(base)) if full else cell
 
 
@@ -99,16 +106,16 @@ def _max_of_means(cells: Mapping[str, Cell], seeds: list[int]) -> float | None:
 
 def _interval(
     cells: Mapping[str, Cell], names: list[str], seeds: list[int]
-) -> dict[str, float | str | None]:
+) -> tuple[float | None, float | None]:
     """95 % percentile bootstrap of the mean worst case, seeds drawn anew within each learner."""
     if len(seeds) < 2 or any(set(seeds) - set(cells[name].values) for name in names):
-        return {"low": None, "high": None, "interval": ""}
+        return None, None
     values = np.array([[cells[name].values[seed] for seed in seeds] for name in names])
     rng = np.random.default_rng(derive("bootstrap", *values.ravel().tolist()))
     draws = rng.integers(len(seeds), size=(RESAMPLES, len(names), len(seeds)))
     picked = np.take_along_axis(values[None], draws, axis=2)
     low, high = np.quantile(picked.max(axis=1).mean(axis=1), [0.025, 0.975])
-    return {"low": float(low), "high": float(high), "interval": "bootstrap"}
+    return float(low), float(high)
 
 
 def _published(base: Cell) -> published.Finding | None:

@@ -1,0 +1,250 @@
+"""What the papers printed: every number, the spec of the trial that it belongs to, and lookup.
+
+The files of `raygrid/reference/` are kept as they are; `names` turns their ids into raygrid's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.defenses import DEFENSES
+from raygrid.errors import SpecError, unknown
+from raygrid.published.names import (
+    ISS,
+    MADE,
+    MEASURES,
+    PAPERS,
+    PROTOCOL,
+    SIX,
+    made_by,
+    map_row,
+    split_budget,
+)
+from raygrid.registry import Registry
+from raygrid.spec import Part, TrialSpec
+
+__all__ = [
+    "MEASURES",
+    "PAPERS",
+    "PROTOCOL",
+    "SIX",
+    "Figure",
+    "Finding",
+    "canonical",
+    "find",
+    "load",
+    "specs_of",
+    "tables_of",
+]
+
+CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number of a paper, with every table that prints it. Fractions.
+
+    made: attack, defense and architecture as that paper ran them.
+    """
+
+    paper: str
+    made: tuple[str, str, str]
+    tables: tuple[str, ...]
+    value: float
+    std: float | None
+    suspect: bool
+    note: str
+
+    def cite(self) -> str:
+        """Paper and tables, as in `apbench T3, T16`."""
+        return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is published for one cell.
+
+    apart: what sets `best` apart from what was asked for: the paper if its protocol is another
+        one, else those of its methods that go by the same name only, else nothing.
+    """
+
+    best: Figure
+    apart: str
+    others: tuple[Figure, ...]
+
+    @property
+    def own(self) -> bool:
+        """Whether `best` was made with the protocol and the very methods that were asked for."""
+        return not self.apart
+
+    @property
+    def contradicting(self) -> tuple[Figure, ...]:
+        """Numbers of the others, not suspect themselves, that are 5 points or more away."""
+        return tuple(
+            f
+            for f in self.others
+            if not f.suspect and abs(f.value - self.best.value) >= CONTRADICTION - 1e-9
+        )
+
+
+@cache
+def load() -> pd.DataFrame:
+    """All rows as printed (text), with these columns added.
+
+    cell: its spec under the names that papers share, also where it is derived (`worst`, `iss`);
+        None where it is no cell of a grid. made: the same with what the paper really ran.
+    spec: `made` where that is a trial; reason: why there is no spec, else None.
+    measure: what of the trial's row it is; accuracy, accuracy_std: fractions; suspect: bool.
+    """
+    folder = resources.files("raygrid") / "reference"
+    parts = []
+    for paper in PAPERS:
+        with resources.as_file(folder / f"{paper}.csv") as path:
+            parts.append(pd.read_csv(path, dtype=str, keep_default_na=False))
+    rows = pd.concat(parts, ignore_index=True)
+    mapped = [map_row({str(k): v for k, v in row.items()}) for row in rows.to_dict("records")]
+    rows["cell"] = [None if axes is None else str(axes) for axes, _ in mapped]
+    made = zip(rows["paper"], mapped, strict=True)
+    rows["made"] = [
+        None if axes is None else str(made_by(paper, axes)) for paper, (axes, _) in made
+    ]
+    rows["reason"] = [reason for _, reason in mapped]
+    rows["spec"] = rows["made"].where(rows["reason"].isna(), None)
+    rows["measure"] = rows["metric"].map(MEASURES)
+    percent = rows["unit"] == "percent"
+    for new, old in (("accuracy", "value"), ("accuracy_std", "std")):
+        rows[new] = (pd.to_numeric(rows[old]) / 100).round(6).where(percent)
+    rows["suspect"] = rows["note"].str.contains("suspect:", regex=False)
+    return rows
+
+
+def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+    """The published numbers of a cell, best one first; None if no paper has it.
+
+    `seed` does not matter. The protocol does: the number of the paper whose protocol it is comes
+    first, else the first paper that has one; numbers marked as suspect come last.
+    """
+    spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    figures = _index().get((cell_key(spec), measure))
+    if not figures:
+        return None
+    protocol, methods = str(spec.protocol), _methods(spec)
+
+    def distance(figure: Figure) -> tuple[bool, bool, bool]:
+        return (
+            figure.suspect,
+            PROTOCOL[figure.paper] != protocol,
+            figure.made != methods,
+        )
+
+    best, *others = sorted(figures, key=distance)
+    unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
+    apart = best.paper if PROTOCOL[best.paper] != protocol else ", ".join(unlike)
+    return Finding(best, apart, tuple(others))
+
+
+@cache
+def _index() -> dict[tuple[str, str], list[Figure]]:
+    rows = load()
+    index: dict[tuple[str, str], list[Figure]] = {}
+    for row in rows[rows["cell"].notna()].to_dict("records"):
+        key = (cell_key(TrialSpec.parse(row["cell"])), row["measure"])
+        new = Figure(
+            paper=row["paper"],
+            made=_methods(TrialSpec.parse(row["made"])),
+            tables=(row["table"],),
+            value=row["accuracy"],
+            std=None if pd.isna(row["accuracy_std"]) else float(row["accuracy_std"]),
+            suspect=row["suspect"],
+            note=row["note"],
+        )
+        _join(index.setdefault(key, []), new)
+    return index
+
+
+def _join(figures: list[Figure], new: Figure) -> None:
+    """Add a number, or its table to the same number of the same paper."""
+    for position, old in enumerate(figures):
+        if (old.paper, old.value, old.suspect) == (new.paper, new.value, new.suspect):
+            std = old.std if old.std is not None else new.std
+            tables = tuple(dict.fromkeys(old.tables + new.tables))
+            figures[position] = replace(old, tables=tables, std=std)
+            return
+    figures.append(new)
+
+
+def cell_key(spec: TrialSpec) -> str:
+    """A spec without protocol and seed, every method under the name that papers share."""
+    attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack)
+    ratio = 1.0 if attack == "clean" else spec.poison_ratio
+    chain = "+".join(_shared(DEFENSES, part) for part in spec.defense)
+    architecture = _shared(ARCHITECTURES, spec.architecture)
+    return f"{spec.dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
+
+
+def _methods(spec: TrialSpec) -> tuple[str, str, str]:
+    """Attack, defense and architecture of a spec, each as short as it can be said."""
+    chain = "+".join(canonical(DEFENSES, part) for part in spec.defense)
+    attack = canonical(ATTACKS, spec.attack)
+    return attack, chain, canonical(ARCHITECTURES, spec.architecture)
+
+
+@cache
+def _shared(registry: Registry[Any], part: Part) -> str:
+    """The name that papers share for what one of them ran (`em` for `em_apb`)."""
+    method, budget = split_budget(Part.parse(canonical(registry, part)))
+    for (_, name), made in MADE.items():
+        if canonical(registry, Part.parse(made)) == str(method):
+            method = Part.parse(canonical(registry, Part.parse(name)))
+            break
+    return str(method.with_params(**budget))
+
+
+@cache
+def canonical(registry: Registry[Any], part: Part) -> str:
+    """The shortest text of a method; that of a method which is not there stays as it is."""
+    try:
+        return str(registry.make(part).part())
+    except SpecError:
+        return str(part)
+
+
+def specs_of(paper: str, table: str, dataset: str | None = None) -> list[str]:
+    """The trials of a printed table, in its order, each once; raises SpecError for unknown names.
+
+    Derived cells (`worst`, `iss`) come out as the trials that they are derived from.
+    """
+    if paper not in PAPERS:
+        raise SpecError(unknown("paper", paper, PAPERS))
+    rows = load()
+    rows = rows[(rows["paper"] == paper) & rows["cell"].notna()]
+    if table not in set(rows["table"]):
+        raise SpecError(unknown(f"table with trials of {paper}", table, rows["table"].unique()))
+    rows = rows[rows["table"] == table]
+    if dataset is not None:
+        rows = rows[rows["dataset"] == dataset]
+    return list(dict.fromkeys(spec for cell in rows["made"] for spec in _trials(paper, cell)))
+
+
+def _trials(paper: str, cell: str) -> Iterator[str]:
+    spec = TrialSpec.parse(cell)
+    if spec.learner.name == "worst":
+        yield from (str(spec.replace(learner=Part(name))) for name in SIX)
+    elif spec.defense[0].name == "iss":
+        yield from (str(made_by(paper, spec.replace(defense=(Part(name),)))) for name in ISS)
+    else:
+        yield cell
+
+
+def tables_of(paper: str) -> list[str]:
+    """The tables of a paper with at least one trial, in the order of the file."""
+    rows = load()
+    return list(rows[(rows["paper"] == paper) & rows["cell"].notna()]["table"].unique())

@@ -1,0 +1,205 @@
+"""The papers' ids in raygrid's terms: every printed row becomes a cell, or a reason why not."""
+
+from __future__ import annotations
+
+import re
+
+from raygrid.budget import Budget
+from raygrid.spec import Part, Scalar, TrialSpec, parse_chain
+
+Row = dict[str, str]
+
+PAPERS = ("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable")
+PROTOCOL = {paper: paper for paper in PAPERS} | {"transferable": "tp"}
+
+SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
+ISS = ("bdr", "grayscale", "jpeg")  # what `iss` is the best of
+
+MEASURES = {
+    "test_acc": "final_acc",
+    "final_acc": "final_acc",
+    "peak_acc": "peak_acc",
+    "success_rate": "target_success",
+    "success_rate_whitebox": "target_success",
+    "success_rate_blackbox": "target_success",
+}
+"""The metrics that a trial's row holds, by the name that raygrid gives them."""
+
+_NO_TRIAL = {
+    "attack_transfer_rate": "share of poison images that a clean-trained victim gets wrong",
+    "clean_train_acc": "accuracy on the clean training set of a poison that D-VAE predicted",
+    "poisoned_train_acc": "accuracy on the training set of a poison that D-VAE predicted",
+    "pgd_whitebox_acc": "accuracy under white-box PGD-20, no clean accuracy",
+    "pgd_blackbox_acc": "accuracy under black-box PGD-20, no clean accuracy",
+    "success_rate_flipped_target": "success on a mirrored target, a variant of the probe",
+    "detection": "how well poisoned images are found, no accuracy",
+    "psnr": "fidelity of images in dB, no accuracy",
+    "gpu_hours": "cost in hours, no accuracy",
+    "minutes": "cost in minutes, no accuracy",
+}
+
+_ATTACK = {
+    "em_class": "em(mode=class)",
+    "pgd250": "tap",  # the paper's own making of TAP
+    "functional_c": "functional(parts=c)",
+    "functional_cs": "functional(parts=cs)",
+    "functional_csd": "functional(parts=csd)",
+    "cp_simclr": "cp(framework=simclr)",
+    "cp_byol": "cp(framework=byol)",
+    "cp_moco": "cp(framework=moco)",
+    "t_aap": "aap(targeted=true)",
+    "ut_aap": "aap(targeted=false)",
+    "hf": "tp(variant=hf)",
+    "cc": "tp(variant=cc)",
+    "two_models": "tp(variant=two_models)",
+    "tap_based": "tp(variant=tap_based)",
+}
+_ATTACK_FAMILY = {
+    r"pgd(\d+)": "pgd(steps={})",
+    r"mifgsm(\d+)": "mifgsm(steps={})",
+    r"regions(\d+)": "regions(n={})",
+    r"lf(\d+)": "low_frequency(n={})",
+    r"tp_weight_(\d)_(\d)": "tp(align={}.0, uniform={}.0)",
+    r"tp_steps_(\d)_(\d)": "tp(cl_steps={}, sl_steps={})",
+    r"(em|rem)_adapt_(\w+)": "{}(through={})",
+}
+_DEFENSE = {
+    "jpeg10": "jpeg",
+    "jpeg30": "jpeg(quality=30)",
+    "jpeg50": "jpeg(quality=50)",
+    "jpeg70": "jpeg(quality=70)",
+    "aa": "ueraser_max",  # the UEraser authors' two-stage code
+    "dvae_no_stage1": "dvae(stage1=false)",
+    "dvae_no_subtract": "dvae(subtract=false)",
+}
+MADE = {
+    ("apbench", "em"): "em_apb",
+    ("apbench", "rem"): "rem_apb",
+    ("dvae", "em"): "em_remrepo",
+    ("dvae", "tap"): "tap_remrepo",
+    ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
+    ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
+    ("dvae", "bdr"): "bdr(variant=float)",
+    ("dvae", "at"): "at(step=1.6/255)",
+    ("dvae", "mobilenetv2"): "mobilenetv2_unpatched",
+    ("transferable", "gaussian"): "random_blur",
+}
+"""What a paper really ran under a name that others use for something else."""
+
+_LEARNER = {
+    "sl": "supervised",
+    "sl_scratch": "supervised",
+    "sl_transfer": "transfer",
+    "sl_e2e": "finetune",
+}
+_USUAL = {"lsp": ("l2", (1.3, 1.0)), "ar": ("l2", (1.0,)), "ops": ("l0", (1.0,))}
+"""Budgets that the papers call the attack's own; D-VAE prints 1.0 for LSP and ran 1.304."""
+
+
+def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
+    """The cell that a row belongs to, if any, and why it is no trial, if it is none."""
+    if row["metric"] not in MEASURES:
+        return None, _no_trial(row["metric"])
+    if reason := _outside(row):
+        return None, reason
+    axes = TrialSpec(
+        dataset=Part(row["dataset"]),
+        attack=_attack(row),
+        defense=parse_chain(_defense(row)),
+        architecture=Part(row["architecture"]),
+        learner=Part(_LEARNER.get(row["learner"], row["learner"])),
+        protocol=Part(PROTOCOL[row["paper"]]),
+        poison_ratio=_ratio(row),
+    )
+    if row["learner"] == "worst":
+        return axes, "derived: the largest of the six learners' accuracies"
+    if row["defense"] == "iss":
+        return axes, "derived: the best of bdr, grayscale and jpeg"
+    return axes, None
+
+
+def _no_trial(metric: str) -> str:
+    """Why a metric is none of a trial's row; families (`minutes_*`) share one reason."""
+    return _NO_TRIAL[metric if metric in _NO_TRIAL else metric.partition("_")[0]]
+
+
+def _outside(row: Row) -> str | None:
+    """Why a row is no cell of a grid at all."""
+    if row["attack"] == "mean":
+        return "mean over the attacks of that table"
+    if row["attack"].endswith("_dvae_recon"):
+        return "trained on the poison that D-VAE predicted, an analysis of that defense"
+    if row["attack"].endswith("_dvae_increase"):
+        return "the clean remainder carries the poison that D-VAE predicted"
+    if "quoted from" in row["note"]:
+        return "quoted from another paper, with another training"
+    if "+" in row["architecture"]:
+        return f"mean over the victims {row['architecture'].replace('+', ', ')}"
+    if row["paper"] == "just_how_toxic" and row["table"] != "3":
+        return "the attack authors' own setting, not that of the benchmark"
+    return None
+
+
+def _attack(row: Row) -> Part:
+    name = row["attack"]
+    if name == "clean":
+        return Part("clean")
+    part = Part.parse(_attack_text(name, row["learner"]))
+    if not row["budget"]:
+        return part
+    budget = _budget(row["budget_norm"], row["budget"])
+    norm, usual = _USUAL.get(part.name, ("linf", (8 / 255,)))
+    if budget.norm == norm and any(abs(budget.value - value) < 1e-9 for value in usual):
+        return part
+    return part.with_params(budget=str(budget))
+
+
+def _attack_text(name: str, learner: str) -> str:
+    if name == "ucl":  # contrastive poisoning; APBench made it for the learner it is tested on
+        return f"cp(framework={learner})"
+    for pattern, form in _ATTACK_FAMILY.items():
+        if name not in _ATTACK and (match := re.fullmatch(pattern, name)):
+            return form.format(*match.groups())
+    return _ATTACK.get(name, name)
+
+
+def _budget(norm: str, text: str) -> Budget:
+    return Budget.parse(f"{norm}:{text}", Budget(norm, 0.0))
+
+
+def _defense(row: Row) -> str:
+    name = row["defense"]
+    if name == "none" and row["paper"] != "apbench":
+        return "standard"
+    if name == "dvae" and "detection, then purification" in row["note"]:
+        return "dvae(detect=true)"
+    return _DEFENSE.get(name, name)
+
+
+def _ratio(row: Row) -> float:
+    """Targeted attacks bring their own few images, so their share is no ratio of the grid's."""
+    if row["attack"] == "clean" or row["paper"] == "just_how_toxic":
+        return 1.0
+    return float(row["poison_ratio"])
+
+
+def made_by(paper: str, axes: TrialSpec) -> TrialSpec:
+    """The cell with the methods that this paper ran under its names."""
+
+    def swap(part: Part) -> Part:
+        method, budget = split_budget(part)
+        text = MADE.get((paper, str(method)))
+        return part if text is None else Part.parse(text).with_params(**budget)
+
+    return axes.replace(
+        attack=swap(axes.attack),
+        defense=tuple(map(swap, axes.defense)),
+        architecture=swap(axes.architecture),
+    )
+
+
+def split_budget(part: Part) -> tuple[Part, dict[str, Scalar]]:
+    """A method without its budget, and the budget as a parameter if it has one."""
+    params = dict(part.params)
+    budget = {"budget": params.pop("budget")} if "budget" in params else {}
+    return Part.of(part.name, **params), budget

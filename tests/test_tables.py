@@ -1,0 +1,430 @@
+"""Tables: every number beside one worked out by hand, nothing silently absent or mixed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.errors import SpecError
+from raygrid.published import SIX, load
+from raygrid.result import Result
+from raygrid.spec import TrialSpec
+from raygrid.tables import (
+    KINDS,
+    Table,
+    csv_text,
+    frame,
+    json_text,
+    latex,
+    markdown,
+    plain_text,
+    table,
+    write_all,
+)
+from raygrid.tables.cells import Cell, wilson
+from raygrid.tables.layout import Panel, order
+from raygrid.tables.plots import picture
+from raygrid.tables.render import escape
+
+Json = dict[str, Any]
+CIFAR = "cifar10/{}/standard/resnet18/supervised/{}/{}"
+TOY = "photo_digits/{}/{}/small_cnn/{}/quick/{}"
+
+
+def trial(spec: str, acc: float | None = None, **fields: Any) -> Json:
+    """A row as a run leaves it, with `acc` after the last epoch and 5 points more at its peak."""
+    row = Result(spec, key=spec, **fields)
+    row.epochs_run = row.epochs_planned = 15
+    if acc is not None:
+        row.final_acc = None if row.stopped_early else acc
+        row.last_acc = acc
+        row.peak_acc, row.peak_epoch = min(1.0, acc + 0.05), 3
+        row.probes = {"clean_test": {"k": acc * 1000, "n": 1000, "acc": acc, "loss": 1.0}}
+    return row.row()
+
+
+def cell(made: Table, row: str, column: str) -> Cell:
+    (panel,) = made.panels
+    return panel.cells[row, column]
+
+
+def test_a_frame_has_the_axes_apart() -> None:
+    spec = (
+        "photo_digits/lsp(budget=l2:2.0, patch=4)@0.4/grayscale+standard/small_cnn/simclr/quick/3"
+    )
+    line = frame([trial(spec, 0.25)]).iloc[0]
+    assert (line["attack"], line["method"]) == ("lsp(budget=l2:2.0, patch=4)", "lsp(patch=4)")
+    assert (line["budget"], line["norm"], line["size"]) == ("l2:2.0", "l2", 2.0)
+    assert (line["defense"], line["learner"], line["seed"]) == ("grayscale+standard", "simclr", 3)
+    assert (line["poison_ratio"], line["n_test"], line["final_acc"]) == (0.4, 1000, 0.25)
+    clean = frame([trial(TOY.format("clean", "standard", "supervised", 0), 0.9)]).iloc[0]
+    assert (clean["poison_ratio"], clean["size"]) == (0.0, 0.0)
+
+
+def test_mean_std_and_interval_of_three_seeds() -> None:
+    rows = [
+        trial(TOY.format("lsp", "standard", "supervised", s), a)
+        for s, a in enumerate((0.1, 0.2, 0.4))
+    ]
+    found = cell(table("defense", frame(rows)), "lsp", "standard")
+    assert found.value == pytest.approx(0.7 / 3)
+    std = math.sqrt((0.7 / 3 - 0.1) ** 2 / 2 + (0.7 / 3 - 0.2) ** 2 / 2 + (0.7 / 3 - 0.4) ** 2 / 2)
+    assert found.std == pytest.approx(std)  # ddof = 1: 0.152753, not 0.124722
+    assert found.std == pytest.approx(0.152753, abs=1e-6)
+    assert found.low == pytest.approx(0.7 / 3 - 2.484 * std, abs=1e-4)
+    assert found.high == pytest.approx(0.7 / 3 + 2.484 * std, abs=1e-4)
+    assert (found.n, found.of, found.interval) == (3, 3, "t")
+    assert found.peak_acc == pytest.approx(0.7 / 3 + 0.05)
+
+
+def test_one_seed_has_no_std_and_wilsons_interval() -> None:
+    rows = [trial(TOY.format("lsp", "standard", "supervised", 0), 0.5)]
+    found = cell(table("defense", frame(rows)), "lsp", "standard")
+    assert found.std is None
+    assert found.interval == "wilson"
+    low, high = wilson(0.5, 10_000)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.5098, abs=1e-4))
+    assert wilson(0.0, 100)[0] == pytest.approx(0.0, abs=1e-12)
+    assert wilson(0.0, 100)[1] == pytest.approx(0.0370, abs=1e-4)
+
+
+def test_what_has_no_number_says_why() -> None:
+    rows = [
+        trial(TOY.format("clean", "standard", "supervised", 0), 0.9),
+        trial(TOY.format("clean", "standard", "supervised", 1), 0.8),
+        trial(TOY.format("lsp", "standard", "supervised", 0), 0.2),
+        trial(
+            TOY.format("lsp", "standard", "supervised", 1),
+            status="failed",
+            error="RuntimeError: out of luck\nTraceback",
+        ),
+        trial(TOY.format("lsp", "grayscale", "supervised", 0), status="diverged", error="loss nan"),
+        trial(TOY.format("lsp", "none", "supervised", 0), status="skipped", reason="no meaning"),
+        trial(TOY.format("clean", "grayscale", "supervised", 0), 0.7, stopped_early=True),
+    ]
+    made = table("defense", frame(rows))
+    text = plain_text(made)
+    assert "20.0 (n = 1 of 2; 1 failed)" in text
+    assert "lsp / standard: RuntimeError: out of luck" in text
+    assert "Traceback" not in text
+    for word in ("diverged", "skipped", "stopped early", "no meaning", "85.0 ± 7.1", "–"):
+        assert word in text
+    failed = cell(made, "lsp", "standard")
+    assert (failed.n, failed.of, failed.failed, failed.value) == (1, 2, 1, 0.2)
+    stopped = cell(made, "clean", "grayscale")
+    assert (stopped.final_acc, stopped.value, stopped.peak_acc) == (None, None, 0.75)
+    assert cell(table("defense", frame(rows), "peak_acc"), "clean", "grayscale").value == 0.75
+
+
+def test_protocols_datasets_and_victims_are_never_mixed() -> None:
+    specs = [
+        CIFAR.format("em", "apbench", 0),
+        CIFAR.format("em", "dvae", 0),
+        CIFAR.format("em", "dvae(epochs=3)", 0),
+        "cifar100/em/standard/resnet18/supervised/apbench/0",
+        "cifar10/em/standard/resnet50/supervised/apbench/0",
+        "cifar10/em@0.4/standard/resnet18/supervised/apbench/0",
+        "cifar10/em/standard/resnet18/simclr/apbench/0",
+    ]
+    made = table("defense", frame([trial(spec, i / 10) for i, spec in enumerate(specs)]))
+    assert len(made.panels) == len(specs)
+    assert all(len(panel.cells) == 1 for panel in made.panels)
+    for kind in KINDS:
+        for panel in table(kind, frame([trial(spec, 0.5) for spec in specs])).panels:
+            assert len({(c.axes["dataset"], c.axes["protocol"]) for c in panel.cells.values()}) == 1
+
+
+def test_the_clean_control_stands_in_every_ratio() -> None:
+    rows = [trial(TOY.format(a, "standard", "supervised", 0), 0.5) for a in ("lsp@0.4", "lsp")]
+    rows.append(trial(TOY.format("clean", "standard", "supervised", 0), 0.9))
+    made = table("defense", frame(rows))
+    assert [panel.rows for panel in made.panels] == [("clean", "lsp")] * 2
+    (curve,) = table("ratio", frame(rows)).panels
+    assert curve.columns == ("0%", "40%", "100%")
+    assert curve.numeric == (0.0, 0.4, 1.0)
+    assert curve.cells["clean", "0%"].value == 0.9
+
+
+def test_budgets_are_curves_by_norm() -> None:
+    attacks = ("clean", "lsp", "lsp(budget=l2:2.0)", "lsp(budget=l2:0.5, patch=4)", "lsp(patch=4)")
+    rows = [trial(TOY.format(a, "standard", "supervised", 0), 0.5) for a in attacks]
+    (panel,) = table("budget", frame(rows)).panels
+    assert panel.rows == ("clean", "lsp", "lsp(patch=4)")
+    assert panel.columns[0] == "0"
+    assert panel.numeric is not None
+    assert list(panel.numeric) == pytest.approx([0.0, 0.5, 1.304, 2.0], abs=1e-3)
+    assert not table("budget", frame(rows[:2])).panels
+
+
+def test_published_stands_beside_measured_and_differences_are_marked() -> None:
+    """LSP in APBench: 13.06 +- 0.74, and D-VAE agrees; the papers contradict each other on EM."""
+    for measured, differs in ((0.18, False), (0.1906, False), (0.20, True)):
+        rows = [trial(CIFAR.format("lsp", "apbench", 0), measured)]
+        found = cell(table("defense", frame(rows)), "lsp", "standard")
+        assert (found.published, found.published_std) == (0.1306, 0.0074)
+        assert (found.source, found.own) == ("apbench T3, T6, T16", True)
+        assert found.differs is differs
+        assert found.contradicting == ()
+    spread = [trial(CIFAR.format("lsp", "apbench", s), a) for s, a in enumerate((0.1, 0.2, 0.3))]
+    assert not cell(table("defense", frame(spread)), "lsp", "standard").differs  # 3 sigma = 30
+    rows = [trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
+    text = plain_text(table("defense", frame(rows)), width=400)
+    assert "[12.26]*†" in text
+    assert "† em_remrepo / standard: dvae T2, T9: 12.26 against apbench T3, T6, T16: 20.78" in text
+    named = frame([trial(CIFAR.format("em", "apbench", 0), 0.9)])
+    assert "[20.78 ± 1.03, em_apb]" in plain_text(table("defense", named))
+    other = cell(
+        table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)])), "em", "standard"
+    )
+    assert (other.own, other.differs) == (False, False)
+    assert "[32.83, learned_faster]" in plain_text(
+        table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)]))
+    )
+
+
+def test_suspect_numbers_are_marked() -> None:
+    spec = "svhn/ar/early_stopping/resnet18/supervised/apbench/0"
+    made = table("defense", frame([trial(spec, 0.2)]))
+    assert "[89.32]‡" in plain_text(made)
+    assert not cell(made, "ar", "early_stopping").differs
+
+
+def learners(values: dict[str, tuple[float | None, ...]]) -> list[Json]:
+    rows = []
+    for name, accuracies in values.items():
+        for seed, acc in enumerate(accuracies):
+            status = "failed" if acc is None else "done"
+            rows.append(trial(TOY.format("lsp", "standard", name, seed), acc, status=status))
+    return rows
+
+
+def test_worst_is_taken_seed_by_seed_and_averaged_afterwards() -> None:
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1, 0.1))
+    values |= {"supervised": (0.5, 0.2, 0.3), "byol": (0.4, 0.6, 0.35)}
+    found = cell(table("worst-learner", frame(learners(values))), "lsp", "worst")
+    assert found.metric == "worst"
+    assert found.value == pytest.approx((0.5 + 0.6 + 0.35) / 3)
+    assert found.values == {0: 0.5, 1: 0.6, 2: 0.35}
+    assert found.facts["max_of_means"] == pytest.approx((0.4 + 0.6 + 0.35) / 3)  # byol's mean
+    assert found.facts["worst_learner"] == "byol"
+    assert found.facts["worst_learners"] == {"supervised": 1, "byol": 2}
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.35 <= found.low < found.value < found.high <= 0.6
+
+
+def test_without_all_six_the_worst_case_is_partial() -> None:
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX[:5], (0.2, 0.3))
+    values["byol"] = (0.7, 0.5)
+    values["simsiam"] = (None, None)
+    made = table("worst-learner", frame(learners(values)))
+    found = cell(made, "lsp", "worst")
+    assert found.metric == "worst_partial"
+    assert found.facts["missing"] == ["simsiam"]
+    assert found.value == pytest.approx(0.6)
+    assert found.why == "simsiam: failed"
+    assert "≥ 60.0 ± 14.1 (byol; without simsiam)" in plain_text(made, width=400)
+    del values["simsiam"]
+    found = cell(table("worst-learner", frame(learners(values))), "lsp", "worst")
+    assert (found.metric, found.why) == ("worst_partial", "simsiam: not run")
+
+
+def test_a_seed_that_lacks_a_learner_does_not_count() -> None:
+    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.2, 0.3))
+    values["moco"] = (0.4, None)
+    made = table("worst-learner", frame(learners(values)))
+    found = cell(made, "lsp", "worst")
+    assert (found.metric, found.value, found.n, found.of) == ("worst", 0.4, 1, 2)
+    assert "40.0 (moco; n = 1 of 2)" in plain_text(made, width=400)
+
+
+def test_recomputing_the_worst_case_of_a_printed_table_finds_its_misprint() -> None:
+    """Table 6 of Liu et al.: five victims; MobileNetV2's worst is 42.82, printed 41.82."""
+    rows = load()
+    rows = rows[(rows["paper"] == "transferable") & (rows["table"] == "6") & rows["spec"].notna()]
+    results = [trial(spec, acc) for spec, acc in zip(rows["spec"], rows["accuracy"], strict=True)]
+    made = table("worst-learner", frame(results))
+    cells = {p.where["architecture"]: p.cells["tp", "worst"] for p in made.panels}
+    assert len(cells) == 5  # the paper's text says five others than ResNet-18: there are four
+    off = {name: (c.value, c.published) for name, c in cells.items() if c.value != c.published}
+    assert off == {"mobilenetv2": (0.4282, 0.4182)}
+    slip = cells["mobilenetv2"]
+    assert (slip.suspect, slip.facts["worst_learner"]) == (True, "byol")
+    assert not slip.differs
+
+
+def test_the_peak_table_shows_gap_and_epochs() -> None:
+    rows = [
+        trial(TOY.format("lsp", "standard", "supervised", 0), 0.2, epochs_to_half=4),
+        trial(TOY.format("lsp", "standard", "supervised", 1), 0.3, epochs_to_half=6),
+        trial(TOY.format("clean", "standard", "supervised", 0), 0.9),
+        trial(TOY.format("clean", "standard", "supervised", 1), 0.9, stopped_early=True),
+    ]
+    made = table("peak", frame(rows))
+    assert cell(made, "lsp", "gap").value == pytest.approx(0.05)
+    assert cell(made, "lsp", "epochs_to_half").value == 5.0
+    assert cell(made, "lsp", "peak_epoch").value == 3.0
+    assert cell(made, "clean", "final_acc").n == 1
+    text = plain_text(made, width=300)
+    for piece in ("never", "30.0 ± 7.1", "5 ± 1.4", "90.0 (n = 1 of 2; 1 stopped early)"):
+        assert piece in text, piece
+    gray = table("peak", frame([trial(TOY.format("lsp", "grayscale", "supervised", 0), 0.2)]))
+    assert "epochs_to_half" not in gray.panels[0].columns
+
+
+def test_transfer_shows_the_drop_from_the_clean_control() -> None:
+    spec = "cifar10/{}/standard/{}/supervised/tp/0"
+    pairs = [("clean", "resnet18", 0.8), ("clean", "resnet50", 0.9), ("em", "resnet18", 0.2)]
+    rows = [trial(spec.format(a, n), acc) for a, n, acc in [*pairs, ("em", "resnet50", 0.45)]]
+    made = table("transfer", frame(rows))
+    assert cell(made, "em", "resnet18").facts["drop"] == pytest.approx(0.75)
+    assert cell(made, "em", "resnet50").facts["drop"] == pytest.approx(0.5)
+    assert "20.00 (drop 75 %)" in plain_text(made)
+    assert not table("transfer", frame(rows[:1])).panels
+
+
+def grid() -> list[Json]:
+    values = {
+        ("clean", "standard"): (0.9, 0.9),
+        ("clean", "grayscale"): (0.8, 0.84),
+        ("lsp", "standard"): (0.12, 0.14),
+        ("lsp", "grayscale"): (0.5, 0.6),
+        ("lsp(patch=4)", "standard"): (0.3, 0.3),
+        ("lsp(patch=4)", "grayscale"): (0.7, 0.7),
+    }
+    return [
+        trial(TOY.format(a, d, "supervised", s), acc)
+        for (a, d), accuracies in values.items()
+        for s, acc in enumerate(accuracies)
+    ]
+
+
+def test_markdown_is_as_expected() -> None:
+    text = markdown(table("defense", frame(grid())))
+    expected = """\
+| attack | standard | grayscale |
+| --- | --- | --- |
+| clean | **90.0 ± 0.0** | 82.0 ± 2.8 |
+| lsp | <u>13.0 ± 1.4</u> | **<u>55.0 ± 7.1</u>** |
+| lsp(patch=4) | 30.0 ± 0.0 | **70.0 ± 0.0** |
+"""
+    assert expected in text
+    assert "## photo_digits, protocol quick, small_cnn, supervised, 100 % poisoned" in text
+
+
+def test_latex_is_escaped_and_has_booktabs() -> None:
+    assert escape(r"a_b & 50% {x} #1 $ ~ ^ \ ± – †") == (
+        r"a\_b \& 50\% \{x\} \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"$\pm$ -- \textdagger{}"
+    )
+    text = latex(table("defense", frame(grid())))
+    assert r"\toprule" in text
+    assert r"photo\_digits" in text
+    assert r"lsp(patch=4) & 30.0 $\pm$ 0.0 & \textbf{70.0 $\pm$ 0.0} \\" in text
+    assert "_" not in text.replace(r"\_", "")
+    assert text.count("{") == text.count("}")
+
+
+def test_json_and_csv_have_one_object_a_cell_in_fractions() -> None:
+    made = table("defense", frame([*grid(), trial(CIFAR.format("em_apb", "apbench", 0), 0.21)]))
+    assert "NaN" not in json_text(made)
+    cells = json.loads(json_text(made))
+    assert len(cells) == 7
+    em = next(c for c in cells if c["attack"] == "em_apb")
+    wanted = {"final_acc": 0.21, "n": 1, "of": 1, "std": None, "published": 0.2078, "own": True}
+    assert {name: em[name] for name in wanted} == wanted
+    assert {
+        "dataset",
+        "attack",
+        "poison_ratio",
+        "defense",
+        "architecture",
+        "learner",
+        "protocol",
+        "peak_acc",
+    } <= set(em)
+    lines = list(csv.DictReader(io.StringIO(csv_text(made))))
+    assert [line["final_acc"] for line in lines] == [str(c["final_acc"]) for c in cells]
+
+
+def test_labels_sort_by_number_and_controls_come_first() -> None:
+    labels = ["resnet50", "resnet101", "em", "resnet18", "clean", "em(budget=16/255)"]
+    assert sorted(labels, key=order) == [
+        "clean",
+        "em",
+        "em(budget=16/255)",
+        "resnet18",
+        "resnet50",
+        "resnet101",
+    ]
+
+
+def pixels(panel: Panel) -> tuple[int, int]:
+    """Pixels of the picture that are not white, and all."""
+    import numpy as np
+
+    figure = picture(panel)
+    figure.canvas.draw()
+    values = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+    return int((values < 250).any(-1).sum()), values.shape[0] * values.shape[1]
+
+
+def test_pictures_show_something() -> None:
+    rows = [*grid(), trial(TOY.format("lsp@0.4", "standard", "supervised", 0), 0.6)]
+    rows.append(trial(TOY.format("lsp", "none", "supervised", 0), status="failed", error="x"))
+    for kind in ("defense", "ratio", "peak"):
+        for panel in table(kind, frame(rows)).panels:
+            inked, total = pixels(panel)
+            assert inked > 0.02 * total
+
+
+def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
+    rows = [*grid(), trial(TOY.format("lsp@0.4", "standard", "supervised", 0), 0.6)]
+    written = write_all(tmp_path, rows)
+    names = {path.name for path in written}
+    assert {"defense.md", "defense.csv", "defense.tex", "defense.json", "ratio.md"} <= names
+    assert "transfer.md" not in names
+    assert all(path.stat().st_size > 0 for path in written)
+    assert {path.suffix for path in written} == {".md", ".csv", ".tex", ".json", ".png"}
+    drawn = [path for path in written if path.suffix == ".png"]
+    assert len(drawn) == 2 + 1 + 2  # defense at two ratios; ratio; peak at two ratios, plain only
+    later = write_all(tmp_path, grid()[:1], pictures=0)
+    assert sorted(later) == sorted((tmp_path / "tables").iterdir())
+    assert "Pictures: 0 of 1 panels are drawn." in (tmp_path / "tables/defense.md").read_text()
+
+
+def test_no_rows_make_no_tables(tmp_path: Path) -> None:
+    assert write_all(tmp_path, []) == []
+    assert "nothing to compare" in plain_text(table("defense", frame([])))
+
+
+def test_unknown_kinds_name_the_known_ones() -> None:
+    with pytest.raises(SpecError, match="did you mean 'defense'"):
+        table("defence", frame([]))
+    with pytest.raises(SpecError, match="did you mean 'final_acc'"):
+        table("defense", frame([]), "final_ac")
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_take_less_than_twenty_seconds(tmp_path: Path) -> None:
+    defenses = ["none", "standard", *(f"jpeg(quality={q})" for q in range(10, 90, 10))]
+    rows = [
+        trial(f"cifar10/{a}/{d}/{n}/{learner}/tp/{s}", 0.1 + 0.01 * s)
+        for a in ("clean", *(f"lsp(patch={p})" for p in range(1, 10)))
+        for d in defenses
+        for n in ("resnet18", "resnet50", "vgg19", "small_cnn", "densenet121", "vit_small")
+        for learner in SIX
+        for s in range(3)
+    ]
+    assert len(rows) == 10_800
+    assert TrialSpec.parse(rows[-1]["spec"]).seed == 2
+    started = time.process_time()
+    assert write_all(tmp_path, rows)
+    assert time.process_time() - started < 20
