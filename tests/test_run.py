@@ -143,7 +143,7 @@ def test_a_cut_off_trial_goes_on_from_its_checkpoint(options: Options) -> None:
 
 
 def test_all_faults_come_at_once_and_nothing_is_written(options: Options) -> None:
-    grid = replace(GRID, attacks=["lps", "lsp(pathc=4)"], architectures=["small_cnn", "resnet81"])
+    grid = replace(GRID, attacks=["lspp", "lsp(pathc=4)"], architectures=["small_cnn", "resnet81"])
     with pytest.raises(SpecError) as caught:
         run_grid(grid, options)
     for piece in ("did you mean 'lsp'", "did you mean 'patch'", "did you mean 'resnet18'"):
