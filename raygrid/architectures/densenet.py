@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torchvision.models as tv
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
@@ -25,7 +24,9 @@ class DenseNet121(Architecture):
     gflop: ClassVar[float] = 1.78
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        net = tv.densenet121(weights=None)
+        from torchvision.models import densenet121
+
+        net = densenet121(weights=None)
         if image_size < 112:
             net.features.conv0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
             for name in ("norm0", "relu0", "pool0"):

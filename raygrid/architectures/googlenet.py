@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torchvision.models as tv
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
@@ -27,7 +26,9 @@ class GoogLeNet(Architecture):
     gflop: ClassVar[float] = 2.90
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        net = tv.googlenet(weights=None, aux_logits=False, init_weights=False)
+        from torchvision.models import googlenet
+
+        net = googlenet(weights=None, aux_logits=False, init_weights=False)
         if image_size < 112:
             net.conv1.conv = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
             net.maxpool1 = net.maxpool2 = nn.Identity()

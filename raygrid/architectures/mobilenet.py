@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torchvision.models as tv
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
@@ -49,7 +48,9 @@ class MobileNetV2(Architecture):
     gflop: ClassVar[float] = 0.176
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        net = tv.mobilenet_v2(weights=None)
+        from torchvision.models import mobilenet_v2
+
+        net = mobilenet_v2(weights=None)
         if image_size < 112:
             net.features[0][0].stride = (1, 1)
             net.features[2].conv[1][0].stride = (1, 1)
@@ -72,6 +73,8 @@ class MobileNetV2Unpatched(Architecture):
     gflop: ClassVar[float] = 0.0122
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        net = tv.mobilenet_v2(weights=None)
+        from torchvision.models import mobilenet_v2
+
+        net = mobilenet_v2(weights=None)
         net.classifier = net.classifier[0]  # the dropout stays, the head is the network's
         return net, net.last_channel

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torchvision.models as tv
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
@@ -25,7 +24,9 @@ class _ResNet(Architecture):
     card = _CARD
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        net: tv.ResNet = getattr(tv, self.model)(weights=None)
+        import torchvision.models as tv
+
+        net = getattr(tv, self.model)(weights=None)
         if image_size < 112:
             net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
             net.maxpool = nn.Identity()

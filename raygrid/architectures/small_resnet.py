@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
 from raygrid.registry import Card, require
@@ -26,6 +25,8 @@ class SmallResNet(Architecture):
         require(1 <= self.width <= 512, f"width is {self.width}, allowed are 1 to 512")
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from torchvision.models.resnet import BasicBlock
+
         w = self.width
         stem = [nn.Conv2d(3, w, 3, 2, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(inplace=True)]
         blocks = [BasicBlock(w, w), _halving(w, 2 * w), _halving(2 * w, 4 * w)]
@@ -34,5 +35,7 @@ class SmallResNet(Architecture):
 
 def _halving(inputs: int, outputs: int) -> nn.Module:
     """A basic block of stride 2 with a projection on its shortcut."""
+    from torchvision.models.resnet import BasicBlock
+
     project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
     return BasicBlock(inputs, outputs, stride=2, downsample=project)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torchvision.models import vgg
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
 from raygrid.registry import Card
@@ -24,6 +23,8 @@ class _Vgg(Architecture):
     sizes: ClassVar[tuple[int, int]] = (32, 224)  # five halvings
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from torchvision.models import vgg
+
         layers = vgg.make_layers(vgg.cfgs[self.plan], batch_norm=True)
         return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
 
