@@ -30,6 +30,8 @@ SMALL: dict[str, dict[str, object]] = {
     "em_remrepo": _STEPWISE,
     "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
     "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
+    "functional": {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 32, "steps": 1}
+    | {"parts": "csd", "lr": 0.01},
     "hypo": {**_TRANSFER, "step": 0.3},
     "mifgsm": _TRANSFER,
     "pgd": {**_TRANSFER, "step": 0.2},

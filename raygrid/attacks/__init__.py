@@ -3,6 +3,7 @@
 from raygrid.attacks import clean as clean
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
+from raygrid.attacks import functional as functional
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import mifgsm as mifgsm
