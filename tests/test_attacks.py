@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, object]] = {
     | {"parts": "csd", "lr": 0.01},
     "hypo": {**_TRANSFER, "step": 0.3},
     "mifgsm": _TRANSFER,
+    "ntga": {"block": 16, "chunk": 8},
     "pgd": {**_TRANSFER, "step": 0.2},
     "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
     | {"steps": 3, "inner_steps": 2},

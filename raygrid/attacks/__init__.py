@@ -7,6 +7,7 @@ from raygrid.attacks import functional as functional
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import mifgsm as mifgsm
+from raygrid.attacks import ntga as ntga
 from raygrid.attacks import pgd as pgd
 from raygrid.attacks import rem as rem
 from raygrid.attacks import rem_apb as rem_apb
