@@ -25,6 +25,8 @@ _STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_step
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
+    "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
+    | {"width": 4, "levels": 2},
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
     "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
     "em_remrepo": _STEPWISE,

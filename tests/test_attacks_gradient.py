@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.dc import Dc, Search, ahead
 from raygrid.attacks.descent import (
     Descent,
     L2Descent,
@@ -869,6 +871,88 @@ def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
     assert poisoned > noisy + 0.05 * len(held)
 
 
+# DC
+
+
+def dc(**settings: object) -> Dc:
+    made = make("dc", **{"width": 4, "levels": 2, "batch_size": 32, "inner_epochs": 1, **settings})
+    assert isinstance(made, Dc)
+    return made
+
+
+def test_the_look_ahead_is_differentiated_through_the_step(images: Images) -> None:
+    """Against finite differences, on a linear classifier in float64."""
+    x, y = images.floats()[:6].double(), images.labels[:6]
+    generator = torch.Generator().manual_seed(0)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).double()
+    way = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    shown = (x + 0.01).requires_grad_()
+    loss = ahead(classifier, shown, x, y, 0.1)
+    (gradient,) = torch.autograd.grad(loss, shown)
+
+    def after(images_: Tensor) -> Tensor:
+        moved = copy.deepcopy(classifier)
+        nn.functional.cross_entropy(moved(images_), y).backward()
+        for parameter in moved.parameters():
+            assert parameter.grad is not None
+            parameter.data -= 0.1 * parameter.grad
+        return nn.functional.cross_entropy(moved(x), y).detach()
+
+    torch.testing.assert_close(loss.detach(), after(shown.detach()))
+    slope = (after(shown.detach() + 1e-4 * way) - after(shown.detach() - 1e-4 * way)) / 2e-4
+    torch.testing.assert_close((gradient * way).sum(), slope, rtol=1e-4, atol=1e-9)
+
+
+def test_the_clean_pass_has_batch_statistics_of_its_own(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0).train()
+    x, y = images.floats(), images.labels
+    ahead(network, x * 0.5, x, y, 0.1)
+    other = ARCHITECTURES.make("small_cnn").build(4, 16, 0).train()
+    other(x * 0.5)
+    for (name, one), two in zip(network.named_buffers(), other.buffers(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_a_trial_ends_with_the_learned_noise(images: Images) -> None:
+    search = Search(dc(), images, Craft(Stream("poison")))
+    before = {k: v.clone() for k, v in search.generator.state_dict().items()}
+    fixed = search.noise(search.train)
+    used: list[Tensor] = []
+    search.fit = lambda classifier, x, y: used.append(x - 0)  # type: ignore[method-assign]
+    search.judge = lambda number: None  # type: ignore[method-assign]
+    search.trial(0)
+    learned, now = search.learner.state_dict(), search.generator.state_dict()
+    assert all(torch.equal(learned[k], now[k]) for k in learned)
+    assert any(not torch.equal(before[k], now[k]) for k in now)
+    rows = list(search.batches(0))
+    for index, x in zip(rows, used, strict=True):  # the noise of the trial's beginning, all along
+        torch.testing.assert_close(x, search.train.floats(index) + fixed[index])
+
+
+def test_noise_is_a_function_of_the_image(images: Images) -> None:
+    attack = dc(trials=1)
+    search = Search(attack, images, Craft(Stream("poison")))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    twice = images.rows(torch.cat([order, order[:5]]))
+    noise = search.noise(images)
+    torch.testing.assert_close(search.noise(twice), noise[torch.cat([order, order[:5]])])
+    assert noise.abs().max() <= attack.radius
+
+
+def test_the_worst_generator_for_classifiers_is_kept(images: Images) -> None:
+    search = Search(dc(), images, Craft(Stream("poison")))
+    reached = iter([0.5, 0.7, 0.3, 0.4])
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raygrid.attacks.dc.accuracy", lambda *_: next(reached))
+        for number in range(4):
+            with torch.no_grad():
+                search.generator.last[0].bias.fill_(number)  # type: ignore[union-attr]
+            search.judge(number)
+            kept.append((float(search.best["last.0.bias"][0]), search.lowest, search.stale))
+    assert kept == [(0, 0.5, 0), (0, 0.5, 1), (2, 0.3, 0), (2, 0.3, 1)]
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -917,6 +1001,24 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
+
+
+def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = ATTACKS.make("ntga(budget=24/255, block=256, time=4000)")
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, Craft(Stream("poison")))))
+    print("ntga", accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.3
+
+
+def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = dc(
+        **{"budget": Budget("linf", 24 / 255), "trials": 3, "inner_epochs": 4, "width": 4},
+        **{"classifier_lr": 0.1, "generator_lr": 1e-2},
+    )
+    craft = Craft(Stream("poison"))
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    print("dc", craft.facts, accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.15
 
 
 @pytest.mark.parametrize("variant", ["ce", "fa", "fa_vr"])

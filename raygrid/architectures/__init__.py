@@ -1,5 +1,13 @@
 """Architectures: one file a family. Importing this package registers all of them."""
 
+from raygrid.architectures import cait as cait
+from raygrid.architectures import densenet as densenet
+from raygrid.architectures import googlenet as googlenet
+from raygrid.architectures import mobilenet as mobilenet
 from raygrid.architectures import resnet as resnet
+from raygrid.architectures import senet as senet
 from raygrid.architectures import small_cnn as small_cnn
+from raygrid.architectures import small_resnet as small_resnet
+from raygrid.architectures import vgg as vgg
+from raygrid.architectures import vit as vit
 from raygrid.architectures.base import ARCHITECTURES as ARCHITECTURES

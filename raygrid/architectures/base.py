@@ -80,6 +80,14 @@ class Architecture(Method):
         return None
 
 
+def plain_init(net: nn.Module) -> None:
+    """Draw all weights again by each layer's own default rule."""
+    for module in net.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+
+
 ARCHITECTURES: Registry[Architecture] = Registry(
     "architecture",
     Architecture,  # type: ignore[type-abstract]

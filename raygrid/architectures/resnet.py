@@ -8,7 +8,7 @@ from typing import ClassVar
 import torchvision.models as tv
 from torch import nn
 
-from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
 from raygrid.registry import Card
 
 _CARD = Card(
@@ -35,14 +35,6 @@ class _ResNet(Architecture):
         return net, width
 
 
-def plain_init(net: nn.Module) -> None:
-    """Draw all weights again by each layer's own default rule."""
-    for module in net.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-
-
 @ARCHITECTURES.register("resnet18")
 @dataclass(frozen=True, kw_only=True)
 class ResNet18(_ResNet):
@@ -50,6 +42,15 @@ class ResNet18(_ResNet):
 
     model: ClassVar[str] = "resnet18"
     gflop: ClassVar[float] = 1.11
+
+
+@ARCHITECTURES.register("resnet34")
+@dataclass(frozen=True, kw_only=True)
+class ResNet34(_ResNet):
+    """ResNet-34: 21,282,122 parameters for 10 classes."""
+
+    model: ClassVar[str] = "resnet34"
+    gflop: ClassVar[float] = 2.32
 
 
 @ARCHITECTURES.register("resnet50")

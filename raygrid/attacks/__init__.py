@@ -1,6 +1,7 @@
 """Attacks: one file each. Importing this package registers all of them."""
 
 from raygrid.attacks import clean as clean
+from raygrid.attacks import dc as dc
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
 from raygrid.attacks import functional as functional

@@ -1,0 +1,37 @@
+"""GoogLeNet with a stem for small images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torchvision.models as tv
+from torch import nn
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
+from raygrid.registry import Card
+
+
+@ARCHITECTURES.register("googlenet")
+@dataclass(frozen=True, kw_only=True)
+class GoogLeNet(Architecture):
+    """GoogLeNet with batch norm, without auxiliary heads: 5,602,474 parameters for 10 classes."""
+
+    card = Card(
+        paper="Szegedy et al. 2015",
+        code="torchvision.models.googlenet, first stride 1, first two max-pools left out",
+        notes="close to kuangliu's, not the same: that one has a single convolution as stem and "
+        "two 3x3 convolutions in the 5x5 branch (6,166,250 parameters). 224-pixel images keep "
+        "torchvision's own stem",
+    )
+    gflop: ClassVar[float] = 2.90
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        net = tv.googlenet(weights=None, aux_logits=False, init_weights=False)
+        if image_size < 112:
+            net.conv1.conv = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+            net.maxpool1 = net.maxpool2 = nn.Identity()
+        net.dropout = nn.Identity()
+        net.fc = nn.Identity()
+        plain_init(net)
+        return net, 1024

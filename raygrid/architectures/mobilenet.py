@@ -1,0 +1,77 @@
+"""MobileNets, with strides for small images and without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torchvision.models as tv
+from torch import nn
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
+from raygrid.registry import Card
+
+
+@ARCHITECTURES.register("mobilenet")
+@dataclass(frozen=True, kw_only=True)
+class MobileNet(Architecture):
+    """MobileNet (V1) with ReLU: 3,217,226 parameters for 10 classes."""
+
+    card = Card(
+        paper="Howard et al. 2017",
+        code="timm mobilenetv1_100, first stride 1, as in kuangliu/pytorch-cifar",
+        notes="224-pixel images keep timm's own first stride",
+    )
+    gflop: ClassVar[float] = 0.093
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        import timm
+
+        net = timm.create_model("mobilenetv1_100", num_classes=0, act_layer=nn.ReLU)
+        if image_size < 112:
+            net.conv_stem.stride = (1, 1)
+        plain_init(net)
+        return net, net.num_features
+
+
+@ARCHITECTURES.register("mobilenetv2")
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2(Architecture):
+    """MobileNetV2 with the first two strides 1: 2,236,682 parameters for 10 classes."""
+
+    card = Card(
+        paper="Sandler et al. 2018",
+        code="torchvision.models.mobilenetv2 with the strides of kuangliu/pytorch-cifar",
+        notes="kuangliu's network has ReLU for ReLU6 and 60,240 more weights, in projections on "
+        "shortcuts; torchvision's dropout before the head is left out, as there. 224-pixel images "
+        "keep torchvision's own strides",
+    )
+    gflop: ClassVar[float] = 0.176
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        net = tv.mobilenet_v2(weights=None)
+        if image_size < 112:
+            net.features[0][0].stride = (1, 1)
+            net.features[2].conv[1][0].stride = (1, 1)
+        net.classifier = nn.Identity()
+        plain_init(net)
+        return net, net.last_channel
+
+
+@ARCHITECTURES.register("mobilenetv2_unpatched")
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2Unpatched(Architecture):
+    """MobileNetV2 as it is for 224 pixels, whatever the size: 1x1 features at 32 pixels."""
+
+    card = Card(
+        paper="Sandler et al. 2018",
+        code="torchvision.models.mobilenetv2; yuyi-sd/D-VAE trains it so",
+        notes="explains the 83.61 % of clean CIFAR-10 in the D-VAE paper, table 2",
+    )
+    sizes: ClassVar[tuple[int, int]] = (32, 224)
+    gflop: ClassVar[float] = 0.0122
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        net = tv.mobilenet_v2(weights=None)
+        net.classifier = net.classifier[0]  # the dropout stays, the head is the network's
+        return net, net.last_channel

@@ -1,0 +1,60 @@
+"""SENet-18: pre-activation residual blocks with squeeze and excitation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.registry import Card
+
+
+@ARCHITECTURES.register("senet18")
+@dataclass(frozen=True, kw_only=True)
+class SeNet18(Architecture):
+    """SENet-18: 11,260,354 parameters for 10 classes."""
+
+    card = Card(
+        paper="Hu et al. 2018",
+        code="the network of kuangliu/pytorch-cifar",
+        notes="timm's seresnet18 is another one: activation after the blocks, gates of 8 channels "
+        "and more",
+    )
+    gflop: ClassVar[float] = 1.11
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        blocks, inputs = list[nn.Module](), 64
+        for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+            blocks += [_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)]
+            inputs = outputs
+        stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+        return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+
+
+class _Block(nn.Module):
+    """Two activated 3x3 convolutions times a gate for each channel, plus the shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(outputs, outputs // 16, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs // 16, outputs, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = relu(self.norm1(x))
+        out = self.conv2(relu(self.norm2(self.conv1(active))))
+        kept = self.shortcut(active) if self.shortcut is not None else x
+        return kept + out * self.gate(out)

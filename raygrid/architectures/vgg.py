@@ -1,0 +1,55 @@
+"""VGGs with batch norm and one linear layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torchvision.models import vgg
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.registry import Card
+
+_CARD = Card(
+    paper="Simonyan and Zisserman 2015",
+    code="torchvision.models.vgg with the head of kuangliu/pytorch-cifar",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vgg(Architecture):
+    plan: ClassVar[str]
+    card = _CARD
+    sizes: ClassVar[tuple[int, int]] = (32, 224)  # five halvings
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        layers = vgg.make_layers(vgg.cfgs[self.plan], batch_norm=True)
+        return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+
+
+@ARCHITECTURES.register("vgg11")
+@dataclass(frozen=True, kw_only=True)
+class Vgg11(_Vgg):
+    """VGG-11 with batch norm: 9,231,114 parameters for 10 classes."""
+
+    plan: ClassVar[str] = "A"
+    gflop: ClassVar[float] = 0.306
+
+
+@ARCHITECTURES.register("vgg16")
+@dataclass(frozen=True, kw_only=True)
+class Vgg16(_Vgg):
+    """VGG-16 with batch norm: 14,728,266 parameters for 10 classes."""
+
+    plan: ClassVar[str] = "D"
+    gflop: ClassVar[float] = 0.626
+
+
+@ARCHITECTURES.register("vgg19")
+@dataclass(frozen=True, kw_only=True)
+class Vgg19(_Vgg):
+    """VGG-19 with batch norm: 20,040,522 parameters for 10 classes."""
+
+    plan: ClassVar[str] = "E"
+    gflop: ClassVar[float] = 0.796
