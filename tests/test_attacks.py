@@ -25,13 +25,18 @@ _STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_step
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
+    "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
+    | {"width": 4, "levels": 2},
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
     "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
     "em_remrepo": _STEPWISE,
     "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
     "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
+    "functional": {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 32, "steps": 1}
+    | {"parts": "csd", "lr": 0.01},
     "hypo": {**_TRANSFER, "step": 0.3},
     "mifgsm": _TRANSFER,
+    "ntga": {"block": 16, "chunk": 8},
     "pgd": {**_TRANSFER, "step": 0.2},
     "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
     | {"steps": 3, "inner_steps": 2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.dc import Dc, Search, ahead
 from raygrid.attacks.descent import (
     Descent,
     L2Descent,
@@ -26,8 +28,12 @@ from raygrid.attacks.descent import (
 )
 from raygrid.attacks.em import class_means, rectified, stratified
 from raygrid.attacks.em_remrepo import EmRemRepo
+from raygrid.attacks.functional import Change, Functional, identity_table, look_up, rough
 from raygrid.attacks.joint import Joint
+from raygrid.attacks.luv import to_luv, to_rgb
 from raygrid.attacks.mifgsm import Classic, MomPgd
+from raygrid.attacks.ntga import Block, Ntga
+from raygrid.attacks.ntk import BIAS, KERNELS, RIDGE, WEIGHT, Fit
 from raygrid.attacks.rem import Rem
 from raygrid.attacks.rem_apb import RemApb
 from raygrid.attacks.sep import Sep, reduced
@@ -662,6 +668,291 @@ def test_the_order_of_checkpoints_does_not_matter(images: Images) -> None:
         assert (one != other).float().mean() < 0.005
 
 
+# Functional
+
+
+def functional(**settings: object) -> Functional:
+    made = make("functional", **settings)
+    assert isinstance(made, Functional)
+    return made
+
+
+def test_luv_and_back_is_exact_to_a_quarter_of_a_level() -> None:
+    levels = torch.tensor([0, 1, 5, 10, 11, 40, 90, 128, 200, 255]) / 255
+    rgb = torch.cartesian_prod(levels, levels, levels).T[None]
+    assert (to_rgb(to_luv(rgb)) - rgb).abs().max() * 255 < 0.25
+    white = to_luv(torch.ones(1, 3, 1)).flatten()
+    torch.testing.assert_close(white, torch.tensor([1.0, 0.5, 0.5]), atol=2e-3, rtol=0)
+    red = to_luv(torch.tensor([1.0, 0, 0]).view(1, 3, 1)).flatten()
+    # L*u*v* of sRGB red: 53.24, 175.01, 37.76
+    expected = torch.tensor([0.5324, (175.01 + 100) / 200, (37.76 + 100) / 200])
+    torch.testing.assert_close(red, expected, atol=2e-3, rtol=0)
+
+
+def test_luv_gradients_are_finite_at_black_and_white() -> None:
+    rgb = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]).T[None]
+    rgb.requires_grad_()
+    to_rgb(to_luv(rgb)).sum().backward()
+    assert rgb.grad is not None
+    assert torch.isfinite(rgb.grad).all()
+
+
+def test_the_identity_table_changes_no_color_in_its_box() -> None:
+    colors = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    table = identity_table(CPU).expand(2, -1, -1, -1, -1)
+    torch.testing.assert_close(look_up(table, colors), colors, atol=1e-5, rtol=0)
+    # One node: the corner of L = 1, u = v = 0 has weight 1 at that color alone.
+    bent = table.clone()
+    bent[:, 0, 15, 0, 0] = 0.25
+    corner = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(2, -1, 1, 1)
+    torch.testing.assert_close(look_up(bent, corner)[:, 0].flatten(), torch.tensor([0.25] * 2))
+
+
+def test_roughness_counts_both_neighbors() -> None:
+    values = torch.zeros(1, 2, 2, 1)
+    values[0, :, 1, 0] = torch.tensor([3.0, 4.0])
+    assert float(rough(values)) == pytest.approx(10.0)
+
+
+def test_margin_is_the_lead_of_the_label() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    labels = torch.tensor([0, 1])
+    assert functional().margin(logits, labels).tolist() == [1.0, -2.0]
+    assert functional(targeted=True).margin(logits, labels).tolist() == [2.0, 1.0]
+
+
+def test_parameters_stay_in_their_bounds(images: Images) -> None:
+    attack = functional(parts="csd", strength=0.5)
+    change = Change(attack, images.floats()[:4])
+    with torch.no_grad():
+        for parameter in change.parameters:
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        out = change.apply()
+        assert (change.table - change.table0).abs().max() <= 0.03 + 1e-6
+        assert (change.flow - change.flow0).abs().max() <= 0.025 + 1e-6
+        assert change.flow.abs().max() <= 1
+        assert 0 < change.noise.abs().max() <= 4 / 255 + 1e-6
+        assert out.min() >= 0
+        assert out.max() <= 1
+
+
+def test_recoloring_maps_equal_colors_to_equal_colors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    palette = torch.randint(256, (16, 3, 4), generator=generator)
+    picks = torch.randint(4, (16, 1, 16, 16), generator=generator).expand(-1, 3, -1, -1)
+    pixels = palette.gather(2, picks.flatten(2)).view(16, 3, 16, 16).byte()
+    images = Images(pixels, torch.arange(16) % 4, 4)
+    attack = functional(steps=3, lr=0.02, surrogate_epochs=1)
+    poisoned = attack.pixels(images, craft_for(attack, images))
+    assert not torch.equal(poisoned, pixels)
+    for before, after, pick in zip(pixels, poisoned, picks[:, 0], strict=True):
+        for color in range(4):
+            here = pick == color
+            assert len(after[:, here].unique(dim=1).T) <= 1, before[:, here][:, 0]
+
+
+@pytest.mark.parametrize(("parts", "drop"), [("c", 0.15), ("csd", 0.5)])
+def test_functional_attacks_fool_the_network(parts: str, drop: float) -> None:
+    network, images = victim(WORLD, 4), toy(32)
+    attack = functional(parts=parts, steps=8, lr=0.01, batch_size=32)
+    craft = Craft(Stream("poison"), surrogates={"tap40": network})
+    poisoned = images.with_pixels(attack.pixels(images, craft))
+    print(parts, accuracy(network, images), accuracy(network, poisoned))
+    assert accuracy(network, poisoned) < accuracy(network, images) - drop
+
+
+# NTGA
+
+
+def test_the_kernels_are_symmetric_and_positive() -> None:
+    x = toy(12).floats().double()
+    for kernel in KERNELS.values():
+        gram = kernel(x, x)
+        torch.testing.assert_close(gram, gram.T)
+        assert torch.linalg.eigvalsh(gram).min() > 0
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernels_are_those_of_wide_networks(name: str) -> None:
+    """The tangent kernel of finite networks, averaged over draws of their weights."""
+    x = toy(2, side=8, classes=2).floats().double()
+    draws = torch.stack([finite_kernel(name, x, seed) for seed in range(24)])
+    mean, error = draws.mean(0), draws.std(0) / len(draws) ** 0.5
+    exact = KERNELS[name](x, x)
+    assert ((mean - exact).abs() < 3.5 * error).all(), f"{mean} +- {error}, exact {exact}"
+    assert (error / mean < 0.05).all()
+
+
+def finite_kernel(name: str, x: Tensor, seed: int, width: int = 128) -> Tensor:
+    """Products of all parameter gradients of a random network, mean over outputs, (n, n)."""
+    rng = torch.Generator().manual_seed(seed)
+    params: list[Tensor] = []
+
+    def drawn(*shape: int) -> Tensor:
+        params.append(torch.randn(shape, generator=rng, dtype=torch.float64).requires_grad_())
+        return params[-1]
+
+    def scaled(weight: Tensor) -> Tensor:
+        return weight * (WEIGHT / weight[0].numel()) ** 0.5
+
+    def convolved(h: Tensor) -> Tensor:
+        weight, bias = drawn(width, h.shape[1], 5, 5), drawn(width)
+        total = max((-(-h.shape[-1] // 2) - 1) * 2 + 5 - h.shape[-1], 0)
+        low, high = total // 2, total - total // 2
+        h = nn.functional.pad(h, (low, high, low, high))
+        return nn.functional.conv2d(h, scaled(weight), bias * BIAS**0.5, stride=2)
+
+    def dense(h: Tensor, outputs: int) -> Tensor:
+        return h @ scaled(drawn(outputs, h.shape[1])).T + drawn(outputs) * BIAS**0.5
+
+    if name == "cnn":
+        h = convolved(convolved(x).relu()).relu().flatten(1)
+        h = dense(dense(dense(h, width), width), 1)
+    else:
+        h = x.flatten(1)
+        for outputs in (width, width, width, width, 32):
+            h = dense(h, outputs).erf()
+    total = torch.zeros(len(x), len(x), dtype=torch.float64)
+    for outputs in h.T:
+        rows = [torch.autograd.grad(out, params, retain_graph=True) for out in outputs]
+        flat = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        total += flat @ flat.T / h.shape[1]
+    return total
+
+
+def test_long_training_is_kernel_regression() -> None:
+    gram = torch.tensor([[3.0, 1.0, 0.5], [1.0, 2.0, 0.3], [0.5, 0.3, 1.0]]).double()
+    targets = torch.eye(3).double()
+    ridged = gram + RIDGE * 2 * torch.eye(3)
+    expected = torch.linalg.solve(ridged, targets)
+    torch.testing.assert_close(Fit(gram, targets, 1e9).weights, expected)
+    early = Fit(gram, targets, 1e-6).weights  # the first moment: rate times targets
+    torch.testing.assert_close(early, targets * 1e-6 / 9, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_gradient_is_that_of_finite_differences(kernel: str) -> None:
+    images = toy(20, side=8)
+    attack = ATTACKS.make(f"ntga(kernel={kernel}, block=8, chunk=3, time=50)")
+    assert isinstance(attack, Ntga)
+    block = Block(attack, images, torch.arange(8), torch.arange(8, 20), CPU)
+    _, gradient = block.slope(block.x, 0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        way = torch.randn(block.x.shape, generator=generator, dtype=torch.float64)
+        ends = [block.slope(block.x + h * way, 0)[0][0] for h in (1e-5, -1e-5)]
+        slope = (ends[0] - ends[1]) / 2e-5
+        torch.testing.assert_close((gradient * way).sum(), slope, rtol=1e-3, atol=1e-6)
+
+
+def test_ntga_takes_whole_steps_and_every_image_once(images: Images) -> None:
+    attack = ATTACKS.make("ntga(block=16)")
+    assert isinstance(attack, Ntga)
+    craft = Craft(Stream("poison"))
+    blocks = attack.blocks(64, craft)
+    assert torch.cat([rows for rows, _ in blocks]).sort().values.tolist() == list(range(64))
+    assert all(not set(rows.tolist()) & set(held.tolist()) for rows, held in blocks)
+    change = attack.pixels(images, craft).short() - images.pixels.short()
+    middle = (images.pixels >= 8) & (images.pixels <= 247)
+    assert set(change[middle].unique().tolist()) <= {-8, 0, 8}
+
+
+def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
+    images = toy(160)
+    attack = ATTACKS.make("ntga(block=96, time=4000)")
+    assert isinstance(attack, Ntga)
+    rows, held = attack.blocks(160, Craft(Stream("poison")))[0]
+    block = Block(attack, images, rows, held, CPU)
+    signs = torch.randn(block.x.shape, generator=torch.Generator().manual_seed(0)).sign()
+    ours = attack.perturbed(block).double() / 255
+    random = (block.x + signs * 8 / 255).clamp(0, 1)
+    clean, noisy, poisoned = (-float(block.slope(z, 0)[0][0]) for z in (block.x, random, ours))
+    print(clean / len(held), noisy / len(held), poisoned / len(held))
+    assert poisoned > noisy + 0.05 * len(held)
+
+
+# DC
+
+
+def dc(**settings: object) -> Dc:
+    made = make("dc", **{"width": 4, "levels": 2, "batch_size": 32, "inner_epochs": 1, **settings})
+    assert isinstance(made, Dc)
+    return made
+
+
+def test_the_look_ahead_is_differentiated_through_the_step(images: Images) -> None:
+    """Against finite differences, on a linear classifier in float64."""
+    x, y = images.floats()[:6].double(), images.labels[:6]
+    generator = torch.Generator().manual_seed(0)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).double()
+    way = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    shown = (x + 0.01).requires_grad_()
+    loss = ahead(classifier, shown, x, y, 0.1)
+    (gradient,) = torch.autograd.grad(loss, shown)
+
+    def after(images_: Tensor) -> Tensor:
+        moved = copy.deepcopy(classifier)
+        nn.functional.cross_entropy(moved(images_), y).backward()
+        for parameter in moved.parameters():
+            assert parameter.grad is not None
+            parameter.data -= 0.1 * parameter.grad
+        return nn.functional.cross_entropy(moved(x), y).detach()
+
+    torch.testing.assert_close(loss.detach(), after(shown.detach()))
+    slope = (after(shown.detach() + 1e-4 * way) - after(shown.detach() - 1e-4 * way)) / 2e-4
+    torch.testing.assert_close((gradient * way).sum(), slope, rtol=1e-4, atol=1e-9)
+
+
+def test_the_clean_pass_has_batch_statistics_of_its_own(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0).train()
+    x, y = images.floats(), images.labels
+    ahead(network, x * 0.5, x, y, 0.1)
+    other = ARCHITECTURES.make("small_cnn").build(4, 16, 0).train()
+    other(x * 0.5)
+    for (name, one), two in zip(network.named_buffers(), other.buffers(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_a_trial_ends_with_the_learned_noise(images: Images) -> None:
+    search = Search(dc(), images, Craft(Stream("poison")))
+    before = {k: v.clone() for k, v in search.generator.state_dict().items()}
+    fixed = search.noise(search.train)
+    used: list[Tensor] = []
+    search.fit = lambda classifier, x, y: used.append(x - 0)  # type: ignore[method-assign]
+    search.judge = lambda number: None  # type: ignore[method-assign]
+    search.trial(0)
+    learned, now = search.learner.state_dict(), search.generator.state_dict()
+    assert all(torch.equal(learned[k], now[k]) for k in learned)
+    assert any(not torch.equal(before[k], now[k]) for k in now)
+    rows = list(search.batches(0))
+    for index, x in zip(rows, used, strict=True):  # the noise of the trial's beginning, all along
+        torch.testing.assert_close(x, search.train.floats(index) + fixed[index])
+
+
+def test_noise_is_a_function_of_the_image(images: Images) -> None:
+    attack = dc(trials=1)
+    search = Search(attack, images, Craft(Stream("poison")))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    twice = images.rows(torch.cat([order, order[:5]]))
+    noise = search.noise(images)
+    torch.testing.assert_close(search.noise(twice), noise[torch.cat([order, order[:5]])])
+    assert noise.abs().max() <= attack.radius
+
+
+def test_the_worst_generator_for_classifiers_is_kept(images: Images) -> None:
+    search = Search(dc(), images, Craft(Stream("poison")))
+    reached = iter([0.5, 0.7, 0.3, 0.4])
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raygrid.attacks.dc.accuracy", lambda *_: next(reached))
+        for number in range(4):
+            with torch.no_grad():
+                search.generator.last[0].bias.fill_(number)  # type: ignore[union-attr]
+            search.judge(number)
+            kept.append((float(search.best["last.0.bias"][0]), search.lowest, search.stale))
+    assert kept == [(0, 0.5, 0), (0, 0.5, 1), (2, 0.3, 0), (2, 0.3, 1)]
+
+
 # The bite: a victim on poisoned data fails on clean data
 
 
@@ -710,6 +1001,24 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
+
+
+def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = ATTACKS.make("ntga(budget=24/255, block=256, time=4000)")
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, Craft(Stream("poison")))))
+    print("ntga", accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.3
+
+
+def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = dc(
+        **{"budget": Budget("linf", 24 / 255), "trials": 3, "inner_epochs": 4, "width": 4},
+        **{"classifier_lr": 0.1, "generator_lr": 1e-2},
+    )
+    craft = Craft(Stream("poison"))
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    print("dc", craft.facts, accuracy(network, TEST))
+    assert accuracy(network, TEST) < clean_accuracy - 0.15
 
 
 @pytest.mark.parametrize("variant", ["ce", "fa", "fa_vr"])

@@ -2,13 +2,16 @@
 
 from raygrid.attacks import ar as ar
 from raygrid.attacks import clean as clean
+from raygrid.attacks import dc as dc
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
+from raygrid.attacks import functional as functional
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import low_frequency as low_frequency
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import mifgsm as mifgsm
 from raygrid.attacks import noise as noise
+from raygrid.attacks import ntga as ntga
 from raygrid.attacks import ops as ops
 from raygrid.attacks import pgd as pgd
 from raygrid.attacks import regions as regions

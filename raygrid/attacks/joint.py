@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Craft
 from raygrid.data import Images
 from raygrid.seeds import forked
-from raygrid.store import as_state
 from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
 
 Perturb = Callable[[Batch], Tensor]
@@ -49,21 +49,35 @@ class Joint:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and optimizer state under flat names, for a checkpoint."""
-        flat = {f"module.{k}": v for k, v in self.network.state_dict().items()}
-        for number, state in self.trainer.optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                if isinstance(value, Tensor):
-                    flat[f"optimizer.{number}.{name}"] = value
-        return flat
+        return flatten(self.network, self.trainer.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; other names in the mapping are left alone."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".", 2)
-                state.setdefault(int(number), {})[name] = value.clone()
-        optimizer = self.trainer.optimizer
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        weights = {k.removeprefix("module."): v for k, v in tensors.items() if "module." in k[:7]}
-        self.network.load_state_dict(as_state(weights))
+        unflatten(tensors, self.network, self.trainer.optimizer)
+
+
+def flatten(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights, buffers and optimizer state as tensors under flat names."""
+    flat = {f"module.{k}": v for k, v in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                flat[f"optimizer.{number}.{name}"] = value
+    return flat
+
+
+def unflatten(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: Optimizer) -> None:
+    """The inverse of `flatten`, in place; other names in the mapping are left alone."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    module.load_state_dict(under("module", tensors))
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix.`, without it."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}

@@ -1,0 +1,220 @@
+"""DC: DeepConfuse, a network that makes the noise."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import GradientAttack
+from raygrid.attacks.joint import flatten, under, unflatten
+from raygrid.attacks.surrogates import accuracy
+from raygrid.attacks.unet import UNet
+from raygrid.data import Images
+from raygrid.registry import Card, Cell, require
+from raygrid.seeds import forked
+from raygrid.training import place
+
+
+@ATTACKS.register("dc")
+@dataclass(frozen=True, kw_only=True)
+class Dc(GradientAttack):
+    """Trains an image-to-noise network on whose output classifiers learn nothing about clean data.
+
+    A trial trains a classifier from scratch on x + budget * g(x) with a fixed g. Before each of
+    its steps a copy g2 takes an Adam step that raises the clean loss of the classifier after one
+    look-ahead SGD step on x + budget * g2(x). After the trial g becomes g2, and the accuracy of
+    another classifier trained on its noise, on held-out clean images, says how good it is; the
+    best g is kept and makes the noise of every image.
+    """
+
+    card = Card(
+        paper="Feng et al. 2019, Learning to Confuse",
+        code="kingfengji/DeepConfuse (CIFAR/train.py)",
+        published={
+            "cifar10/dc/none/resnet18/supervised/apbench/0": 0.1417,
+            "cifar10/dc/standard/resnet18/supervised/apbench/0": 0.1519,
+            "cifar10/dc/grayscale/resnet18/supervised/apbench/0": 0.8555,
+        },
+        needs="labels",
+        cost="100,000 forward passes per image at 500 trials",
+        notes="APBench applied the authors' generator, trained at 0.032, at 8/255; here both are "
+        "the budget. The paper's classifier has five plain layers, the code's is a VGG-11. The "
+        "code selects by test accuracy; this by held-out training images",
+    )
+
+    surrogate: str = "vgg11"
+    batch_size: int = 256
+    trials: int = 500
+    patience: int = 50  # trials without a better noise network after which it ends
+    inner_epochs: int = 20  # of the classifier of a trial
+    classifier_lr: float = 0.01
+    generator_lr: float = 1e-4
+    held_out: float = 0.1  # share of the training set
+    width: int = 64  # channels of the U-Net's first level
+    levels: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("trials", "patience", "inner_epochs", "width", "levels"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
+        for name in ("classifier_lr", "generator_lr"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, allowed above 0")
+        require(0 < self.held_out < 1, f"held_out is {self.held_out}, allowed are 0 to 1, open")
+
+    @property
+    def multiple(self) -> int:
+        """What the image side has to divide by."""
+        return 2 ** (self.levels - 1)
+
+    def skip(self, cell: Cell) -> str | None:
+        if cell.image_size % self.multiple:
+            return f"{self.id} takes sides divisible by {self.multiple}, not {cell.image_size}"
+        return super().skip(cell)
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        side = images.shape[-1]
+        require(side % self.multiple == 0, f"side is {side}, allowed: multiples of {self.multiple}")
+        search = Search(self, images, craft)
+        trial = search.restore()
+        while trial < self.trials and search.stale < self.patience:
+            with forked(craft.stream.seed("dropout", trial), craft.device):
+                search.trial(trial)
+            trial += 1
+            craft.progress.save(search.tensors(), search.facts(trial))
+            craft.progress.report(trial, self.trials, held_out_acc=search.lowest)
+        craft.facts.update(trials=trial, held_out_acc=search.lowest)
+        search.generator.load_state_dict(search.best)
+        return search.noise(images)
+
+
+class Search:
+    """The noise network in use, the one that learns, the best one, and trials of classifiers."""
+
+    def __init__(self, attack: Dc, images: Images, craft: Craft) -> None:
+        self.attack, self.device, self.stream = attack, craft.device, craft.stream
+        self.progress = craft.progress
+        order = torch.randperm(len(images), generator=craft.stream.generator("held_out"))
+        cut = max(1, int(len(images) * attack.held_out))
+        self.held = images.rows(order[:cut]).to(self.device)
+        self.train = images.rows(order[cut:].sort().values).to(self.device)
+        with forked(craft.stream.seed("generator")):
+            self.generator = UNet(attack.width, attack.levels)
+        place(self.generator, self.device, True)
+        self.learner = copy.deepcopy(self.generator)
+        self.generator.eval()
+        self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=attack.generator_lr)
+        self.best = self.generator.state_dict()
+        self.lowest, self.stale = 1.0, -1
+
+    def trial(self, number: int) -> None:
+        """One classifier against the fixed noise, with a look-ahead step of the other network."""
+        classifier = self.fresh(number)
+        fixed = self.noise(self.train)
+        for index in self.batches(number):
+            x, y = self.train.floats(index), self.train.labels[index]
+            self.look_ahead(classifier, x, y)
+            self.fit(classifier, x + fixed[index], y)
+        self.generator.load_state_dict(self.learner.state_dict())
+        self.judge(number)
+
+    def look_ahead(self, classifier: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Raise the clean loss that follows from one step on the noise of the learning network."""
+        self.learner.train()
+        loss = -ahead(classifier, self.shown(x), x, y, self.attack.classifier_lr)
+        parameters = list(self.learner.parameters())
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.grad = gradient
+        self.optimizer.step()
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Images with the noise of the learning network, in [0, 1]."""
+        return (x + self.attack.radius * self.learner(x)).clamp(0, 1)
+
+    def fit(self, classifier: nn.Module, x: Tensor, y: Tensor) -> None:
+        """One plain SGD step on images that may leave [0, 1] and are clipped."""
+        loss = nn.functional.cross_entropy(classifier(x.clamp(0, 1)), y)
+        parameters = list(classifier.parameters())
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient, alpha=self.attack.classifier_lr)
+
+    def judge(self, number: int) -> None:
+        """Keep the noise network if a classifier trained on its noise is worse than any before."""
+        classifier = self.fresh(number, "judge")
+        noise = self.noise(self.train)
+        for index in self.batches(number, "judge"):
+            self.fit(classifier, self.train.floats(index) + noise[index], self.train.labels[index])
+        reached = accuracy(classifier, self.held)
+        self.stale += 1
+        if reached < self.lowest or self.stale == 0:
+            self.lowest, self.stale = reached, 0
+            self.best = copy.deepcopy(self.generator.state_dict())
+
+    @torch.no_grad()
+    def noise(self, images: Images) -> Tensor:
+        """The noise of the network in use for all images, float32, within the budget."""
+        self.generator.eval()
+        parts = []
+        for rows in torch.arange(len(images)).split(self.attack.batch_size):
+            x = images.floats(rows.to(images.pixels.device)).to(self.device)
+            parts.append(self.generator(x) * self.attack.radius)
+        return torch.cat(parts)
+
+    def fresh(self, *key: object) -> nn.Module:
+        """An untrained classifier in training mode."""
+        kind = ARCHITECTURES.make(self.attack.surrogate)
+        seed = self.stream.seed("classifier", *key)
+        network = kind.build(self.train.classes, self.train.shape[-1], seed)
+        return place(network, self.device, kind.convolutional).train()
+
+    def batches(self, *key: object) -> Iterator[Tensor]:
+        """Rows of the batches of all epochs of one classifier, shuffled."""
+        for epoch in range(self.attack.inner_epochs):
+            rng = self.stream.generator("order", epoch, *key)
+            order = torch.randperm(len(self.train), generator=rng).to(self.device)
+            yield from (r for r in order.split(self.attack.batch_size) if len(r) > 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        best = {f"best.{k}": v for k, v in self.best.items()}
+        return {**flatten(self.learner, self.optimizer), **best}
+
+    def facts(self, trial: int) -> dict[str, float]:
+        return {"trial": trial, "lowest": self.lowest, "stale": self.stale}
+
+    def restore(self) -> int:
+        """Go on from a checkpoint; returns the number of finished trials."""
+        saved = self.progress.load()
+        if saved is None:
+            return 0
+        tensors, facts = saved
+        unflatten(tensors, self.learner, self.optimizer)
+        self.generator.load_state_dict(self.learner.state_dict())
+        self.best = under("best", tensors)
+        self.lowest, self.stale = float(facts["lowest"]), int(facts["stale"])
+        return int(facts["trial"])
+
+
+def ahead(classifier: nn.Module, shown: Tensor, x: Tensor, y: Tensor, lr: float) -> Tensor:
+    """Clean loss after one SGD step on the shown images; differentiable in these.
+
+    The step's forward pass is counted in the classifier's batch statistics; the clean one is on
+    statistics of its own.
+    """
+    loss = nn.functional.cross_entropy(classifier(shown), y)
+    named = dict(classifier.named_parameters())
+    gradients = torch.autograd.grad(loss, list(named.values()), create_graph=True)
+    moved = {k: p - lr * g for (k, p), g in zip(named.items(), gradients, strict=True)}
+    buffers = {k: b.clone() for k, b in classifier.named_buffers()}
+    logits = functional_call(classifier, {**moved, **buffers}, (x,))
+    return nn.functional.cross_entropy(logits, y)
