@@ -85,6 +85,26 @@ def probes_for(
     return probes
 
 
+def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
+    """How well the images that a purifier changed are those that were poisoned.
+
+    Counts (`tp`, `fp`, `fn`, `tn`; positive means poisoned) and the rates that they define:
+    `acc`, `recall`, `precision`, `f1`, `fpr`. A rate of nothing is left out.
+    """
+    flagged = (before.pixels != after.pixels).flatten(1).any(1).cpu()
+    tp, fp = int((flagged & mask).sum()), int((flagged & ~mask).sum())
+    fn, tn = int((~flagged & mask).sum()), int((~flagged & ~mask).sum())
+    shares = {
+        "acc": (tp + tn, len(mask)),
+        "recall": (tp, tp + fn),
+        "precision": (tp, tp + fp),
+        "f1": (2 * tp, 2 * tp + fp + fn),
+        "fpr": (fp, fp + tn),
+    }
+    rates = {name: part / whole for name, (part, whole) in shares.items() if whole}
+    return {"tp": tp, "fp": fp, "fn": fn, "tn": tn, **rates}
+
+
 def ask(
     model: nn.Module, probes: list[Probe], view: View, precision: str = "fp32"
 ) -> dict[str, Score]:

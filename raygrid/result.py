@@ -19,6 +19,7 @@ class Result:
     final_acc: after the last planned epoch (linear probe for contrastive learners); None if the
         trial stopped early. last_acc: the same after whatever epoch was the last to run.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
+    detection: counts and rates of finding the poisoned images, for defenses that look for them.
     probes: by name, how many of n images got the wanted label, and their mean loss.
     """
 
@@ -27,6 +28,7 @@ class Result:
     status: Status = "done"
     history: History = field(default_factory=list)
     probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    detection: dict[str, float] = field(default_factory=dict)
     peak_acc: float | None = None
     peak_epoch: int | None = None
     final_acc: float | None = None

@@ -87,7 +87,10 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
     world = World.of(fetch(trial.data))
     poison = poison_of(fetch(trial.poison))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
-    train, held = hold_out(_purified(trial, fetch) or mixed, trial.protocol.holdout)
+    purified = _purified(trial, fetch) or mixed
+    if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:
+        result.detection = evaluate.detection(mixed, purified, mask)
+    train, held = hold_out(purified, trial.protocol.holdout)
     probes = evaluate.probes_for(world.train, world.test, world.val, poison, mask)
     if held is not None:
         probes.append(evaluate.Probe("poison_val", held))

@@ -6,6 +6,7 @@ test set.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -34,6 +35,7 @@ class Defense(Method):
 
     plain: the learner trains without standard augmentation (`none` alone).
     mixes: `augment` mixes labels, so the learner hands it class weights.
+    detects: `purify` changes just the images that it takes for poisoned.
     derived: computed from finished trials without this defense (`sources`), never trained.
     learners: `all`, or `supervised` where the hook has no meaning for learners made of views
         (mixed labels, say; a `loss` hook never has).
@@ -42,6 +44,7 @@ class Defense(Method):
 
     plain: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
+    detects: ClassVar[bool] = False
     derived: ClassVar[bool] = False
     learners: ClassVar[Literal["all", "supervised"]] = "all"
     cost: ClassVar[float] = 1.0
@@ -92,6 +95,13 @@ class Defense(Method):
 
 
 DEFENSES: Registry[Defense] = Registry("defense", Defense)
+
+
+def lacks(package: str, extra: str) -> str | None:
+    """The reason to skip a method whose package is not installed, None if it is."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"needs the package {package}: install raygrid[{extra}]"
 
 
 @dataclass(frozen=True)

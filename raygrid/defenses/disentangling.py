@@ -1,0 +1,116 @@
+"""Fitting auto-encoders to a training set and putting a set through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from raygrid.data import Images, to_uint8
+from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, rate_loss
+from raygrid.defenses.base import Workshop
+from raygrid.seeds import forked
+from raygrid.training import Batch, Recipe, Step, Trainer
+
+AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
+_CHUNK = 256  # images a pass: part of the draws, so never a setting
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an auto-encoder is fitted. limit: nats for each position of its feature map."""
+
+    plan: Plan
+    limit: float
+    epochs: int
+    late: int = 11  # epoch, counted from 0, from which large perturbations cost
+    recipe: Recipe = field(init=False)
+
+    def __post_init__(self) -> None:
+        recipe = Recipe(
+            epochs=self.epochs,
+            batch_size=128,
+            lr=5e-3,
+            optimizer="adam",
+            weight_decay=0.0,
+            grad_clip=5.0,
+            drop_last=True,
+            precision="fp32",
+        )
+        object.__setattr__(self, "recipe", recipe)
+
+
+def part_of(workshop: Workshop, name: str) -> Workshop:
+    """The workshop for one step of a purification, with draws of its own."""
+    return Workshop(workshop.stream.child(name), workshop.device)
+
+
+def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    """A network fitted to the images, in eval mode."""
+    with forked(workshop.stream.seed("init")):
+        network = AutoEncoder(how.plan)
+    network.to(workshop.device)
+
+    def step(batch: Batch) -> Step:
+        parts = network(batch.x, batch.y, batch.rng)
+        loss = objective(parts, batch.x, how.limit, batch.epoch >= how.late)
+        return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
+
+    trainer = Trainer(network, step, images.to(workshop.device), how.recipe, workshop.stream)
+    for epoch in range(how.epochs):
+        trainer.epoch(epoch)
+    return network.eval()
+
+
+def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:
+    """Reconstruction, reconstruction with the perturbation, bounded rate, bounded amplitude."""
+    loss = (parts.image - x).square().mean() + rate_loss(parts.rate, limit)
+    if parts.perturbation is None:
+        return loss
+    sum_ = (parts.image + parts.perturbation).clamp(0, 1)
+    loss = loss + (sum_ - x).square().mean()
+    if late:
+        loss = loss + parts.perturbation.square().mean().clamp_min(AMPLITUDE)
+    return loss
+
+
+@torch.no_grad()
+def through(
+    network: AutoEncoder,
+    x: Tensor,
+    y: Tensor,
+    workshop: Workshop,
+    keep: Callable[[Tensor, Parts], Tensor],
+) -> Tensor:
+    """What `keep` makes of the images and of their parts, chunk by chunk, on the CPU.
+
+    x: uint8 or float32 in [0, 1] (N, 3, S, S); `keep` gets floats on the device. The latent is
+    sampled here too.
+    """
+    kept = []
+    for start in range(0, len(x), _CHUNK):
+        rng = workshop.stream.generator(start, device=workshop.device)
+        part = x[start : start + _CHUNK].to(workshop.device)
+        floats = part.float().div_(255) if part.dtype == torch.uint8 else part
+        labels = y[start : start + _CHUNK].to(workshop.device)
+        kept.append(keep(floats, network(floats, labels, rng)).cpu())
+    return torch.cat(kept)
+
+
+def reconstructed(x: Tensor, parts: Parts) -> Tensor:
+    """For `through`: the image."""
+    return parts.image
+
+
+def cleaned(x: Tensor, parts: Parts) -> Tensor:
+    """For `through`: the input less its perturbation, in [0, 1]."""
+    assert parts.perturbation is not None, "the network has no perturbation branch"
+    return (x - parts.perturbation).clamp_(0, 1)
+
+
+def marked(x: Tensor, parts: Parts) -> Tensor:
+    """For `through`: the input plus its perturbation, uint8."""
+    assert parts.perturbation is not None, "the network has no perturbation branch"
+    return to_uint8(x + parts.perturbation)

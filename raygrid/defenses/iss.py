@@ -1,0 +1,49 @@
+"""ISS: the best of three simple filters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.registry import Card, Cell
+from raygrid.spec import Part
+
+_MEMBERS = (Part("bdr"), Part("grayscale"), Part("jpeg"))
+
+
+@DEFENSES.register("iss")
+@dataclass(frozen=True, kw_only=True)
+class Iss(Defense):
+    """The highest final test accuracy among bit-depth reduction, grayscale and JPEG.
+
+    An oracle: the choice is made on the test set. The row names the trial that won.
+    """
+
+    card = Card(
+        paper="Liu et al. 2023 (ISS); Yu et al. 2024 (D-VAE), tables 3 to 5",
+        code="liuzrcc/ImageShortcutSqueezing",
+        published={
+            "cifar100/em/iss/resnet18/supervised/dvae/0": 0.6191,
+            "cifar100/lsp/iss/resnet18/supervised/dvae/0": 0.5306,
+            "cifar100/tap/iss/resnet18/supervised/dvae/0": 0.5733,
+        },
+        cost="nothing: computed from three trials",
+    )
+    derived: ClassVar[bool] = True
+
+    def resolved(self) -> dict[str, Any]:
+        members = [DEFENSES.make(part).resolved() for part in _MEMBERS]
+        return {**super().resolved(), "members": members}
+
+    def sources(self) -> tuple[tuple[Part, ...], ...]:
+        return tuple((part,) for part in _MEMBERS)
+
+    def choose(self, finals: Sequence[float]) -> int:
+        return max(range(len(finals)), key=lambda i: finals[i])
+
+    def skip(self, cell: Cell) -> str | None:
+        if getattr(cell.protocol, "patience", None) is not None:
+            return f"{self.id} compares final accuracies; with patience there may be none"
+        return super().skip(cell)

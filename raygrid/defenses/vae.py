@@ -1,0 +1,59 @@
+"""Purification by an auto-encoder whose rate is bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raygrid.data import Images, to_uint8
+from raygrid.defenses.autoencoders import Plan
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.disentangling import Fit, fit, part_of, reconstructed, through
+from raygrid.registry import Card, Cell, require
+
+
+@DEFENSES.register("vae")
+@dataclass(frozen=True, kw_only=True)
+class Vae(Defense):
+    """Images become their reconstructions by a VAE that was fitted to them.
+
+    Mean squared error + weight * max(rate, limit), in nats for each position of the feature map
+    (half the image side); weight 0.01, or 0.5 for limits up to 0.99. The latent is sampled in
+    training and afterwards. Labels are not used.
+    """
+
+    card = Card(
+        paper="Yu et al. 2024 (D-VAE), section 3",
+        code="yuyi-sd/D-VAE",
+        needs="nothing but the training set",
+        cost="43 epochs of standard training for 60 epochs at 32 pixels",
+        notes="the paper shows curves over the limit only. A limit of 1 is 256 nats for a "
+        "32-pixel image",
+    )
+
+    limit: float = 1.0  # nats for each position
+    width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one
+    epochs: int = 60
+
+    def __post_init__(self) -> None:
+        require(self.limit >= 0, f"limit is {self.limit}, allowed are numbers from 0")
+        require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        side = images.shape[-1]
+        how = Fit(Plan(side, deep=side >= 112, width=self.width), self.limit, self.epochs)
+        network = fit(how, images, part_of(workshop, "fit"))
+        after = part_of(workshop, "reconstruct")
+        made = through(network, images.pixels, images.labels, after, reconstructed)
+        return images.with_pixels(to_uint8(made))
+
+    def skip(self, cell: Cell) -> str | None:
+        return whole_features(self, cell) or super().skip(cell)
+
+
+def whole_features(defense: Defense, cell: Cell) -> str | None:
+    """Why auto-encoders cannot take the images of a cell, or None."""
+    stride = 8 if cell.image_size >= 112 else 2
+    if cell.image_size % stride:
+        return f"{defense.id} takes sides divisible by {stride}, not {cell.image_size}"
+    return None

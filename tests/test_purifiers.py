@@ -1,0 +1,332 @@
+"""Purifiers that fit a network: their parts against closed forms, and what they do to poison."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from torch.utils.flop_counter import FlopCounterMode
+
+from raygrid.artifacts import purify
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Craft
+from raygrid.data import Images, to_uint8
+from raygrid.defenses import DEFENSES, disentangling
+from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, divergence, rate_loss
+from raygrid.defenses.base import Workshop
+from raygrid.defenses.disentangling import cleaned, marked, objective, through
+from raygrid.defenses.dvae import DVae
+from raygrid.defenses.dvae_detect import DVaeDetect
+from raygrid.errors import DataError, DivergedError, SpecError
+from raygrid.evaluate import detection
+from raygrid.grid import plan
+from raygrid.seeds import Stream
+from tests.conftest import toy
+from tests.test_defenses import smooth, workshop
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return Stream("test", (seed,)).generator()
+
+
+def mse(one: Images, two: Images) -> float:
+    return float((one.floats() - two.floats()).square().mean())
+
+
+# --- the networks --------------------------------------------------------------------------------
+
+
+def test_the_networks_have_the_sizes_of_the_paper() -> None:
+    with torch.device("meta"):
+        dvae, vae = AutoEncoder(Plan(32, 10)), AutoEncoder(Plan(32))
+        per_class = AutoEncoder(Plan(32, 100, spatial=False))
+        deep = AutoEncoder(Plan(224, deep=True))
+
+    def count(*modules: torch.nn.Module) -> int:
+        return sum(p.numel() for m in modules for p in m.parameters())
+
+    assert count(dvae) == 1_181_382
+    assert count(dvae.encoder, dvae.mean, dvae.log_var, dvae.project) == 478_912
+    assert count(dvae.decoder) == count(dvae.branch) == 187_395
+    assert dvae.table.numel() == 327_680
+    assert count(vae) == 478_912 + 187_395
+    assert per_class.table.shape == (100, 128, 1, 1)
+    convolutions = [m for m in deep.encoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert sum(m.kernel_size == (3, 3) for m in convolutions) == 15
+
+
+def test_a_pass_costs_what_the_paper_says() -> None:
+    network = AutoEncoder(Plan(32, 10)).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.rand(1, 3, 32, 32), torch.zeros(1).long(), rng())
+    assert counter.get_total_flops() / 2e6 == pytest.approx(419, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("plan_", "grid"),
+    [(Plan(32, 3), 16), (Plan(64, 3, spatial=False), 32), (Plan(48, deep=True), 6)],
+)
+def test_outputs_have_the_shape_and_range_of_images(plan_: Plan, grid: int) -> None:
+    network = AutoEncoder(plan_)
+    x = torch.rand(2, 3, plan_.side, plan_.side, generator=rng())
+    assert plan_.grid == grid
+    assert network.encoder(x).shape[-2:] == (grid, grid)
+    parts = network(x, torch.tensor([0, 2]), rng())
+    assert parts.image.shape == x.shape
+    assert parts.image.min() >= 0
+    assert parts.image.max() <= 1
+    assert (parts.perturbation is None) == (plan_.classes == 0)
+
+
+def test_the_perturbation_depends_on_the_label_and_the_image_does_not() -> None:
+    network = AutoEncoder(Plan(16, 3)).eval()
+    x = torch.rand(1, 3, 16, 16, generator=rng())
+    one, two = (network(x, torch.tensor([label]), rng()) for label in (0, 1))
+    assert torch.equal(one.image, two.image)
+    assert not torch.allclose(one.perturbation, two.perturbation)
+
+
+def test_the_latent_is_sampled_in_eval_mode_too() -> None:
+    network = AutoEncoder(Plan(16)).eval()
+    x, y = torch.rand(1, 3, 16, 16, generator=rng()), torch.zeros(1).long()
+    one, same, other = (network(x, y, rng(seed)).image for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    narrow = AutoEncoder(Plan(16, width=4)).eval()
+    assert torch.equal(narrow(x, y, rng(0)).image, narrow(x, y, rng(1)).image)
+
+
+# --- the losses ----------------------------------------------------------------------------------
+
+
+def test_the_divergence_is_that_of_sampling() -> None:
+    zero = torch.zeros(2, 8, 3, 3)
+    assert divergence(zero, zero) == 0
+    mean, log_var = torch.tensor(0.7), torch.tensor(-0.4)
+    draws = mean + (log_var / 2).exp() * torch.randn(400_000, generator=rng())
+    inside = torch.distributions.Normal(mean, (log_var / 2).exp()).log_prob(draws)
+    outside = torch.distributions.Normal(0.0, 1.0).log_prob(draws)
+    sampled = 8 * (inside - outside).mean()
+    exact = divergence(mean.expand(2, 8, 3, 3), log_var.expand(2, 8, 3, 3))
+    assert exact == pytest.approx(float(sampled), rel=0.01)
+
+
+@pytest.mark.parametrize(("limit", "weight"), [(0.5, 0.5), (1.0, 0.01), (3.0, 0.01)])
+def test_the_rate_is_free_below_its_limit(limit: float, weight: float) -> None:
+    for rate, slope in ((0.9 * limit, 0.0), (1.1 * limit, weight)):
+        value = torch.tensor(rate, requires_grad=True)
+        rate_loss(value, limit).backward()
+        assert value.grad == pytest.approx(slope)
+
+
+def test_the_objective_is_the_sum_of_its_terms() -> None:
+    x, image = (torch.rand(2, 3, 4, 4, generator=rng(s)) for s in (0, 1))
+    p = torch.randn(2, 3, 4, 4, generator=rng(2)) * 0.3
+    rate = torch.tensor(2.0)
+    plain = float(((image - x) ** 2).mean()) + 0.01 * 2.0
+    both = plain + float((((image + p).clip(0, 1) - x) ** 2).mean())
+    assert objective(Parts(image, None, rate), x, 1.0, late=True) == pytest.approx(plain)
+    assert objective(Parts(image, p, rate), x, 1.0, late=False) == pytest.approx(both)
+    late = both + float((p**2).mean())
+    assert objective(Parts(image, p, rate), x, 1.0, late=True) == pytest.approx(late)
+    tiny = objective(Parts(image, p * 1e-3, rate), x, 1.0, late=True)
+    early = objective(Parts(image, p * 1e-3, rate), x, 1.0, late=False)
+    assert tiny - early == pytest.approx(0.002, abs=1e-6)
+
+
+def test_the_amplitude_counts_from_the_twelfth_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(parts: Parts, x: torch.Tensor, limit: float, late: bool) -> torch.Tensor:
+        seen.append(late)
+        return objective(parts, x, limit, late)
+
+    monkeypatch.setattr(disentangling, "objective", spy)
+    how = disentangling.Fit(Plan(8, 4), 1.0, epochs=13)
+    disentangling.fit(how, toy(8, 8), workshop())
+    assert seen == [False] * 11 + [True] * 2
+
+
+# --- the passes ----------------------------------------------------------------------------------
+
+
+class Known(AutoEncoder):
+    """Says that the image is half as bright and the perturbation its label times 0.1."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, rng: torch.Generator) -> Parts:
+        shift = 0.1 * y.view(-1, 1, 1, 1).expand_as(x).float()
+        return Parts(x / 2, shift, torch.zeros(()))
+
+
+def test_a_set_goes_through_in_order() -> None:
+    images = toy(300, 8, 3)  # more than a chunk
+    network = Known(Plan(8, 3))
+    x, y = images.floats(), images.labels
+    shift = 0.1 * y.view(-1, 1, 1, 1)
+    same = through(network, images.pixels, y, workshop(), lambda x, parts: x)
+    assert torch.equal(same, x)
+    less = through(network, images.pixels, y, workshop(), cleaned)
+    assert torch.allclose(less, (x - shift).clamp(0, 1))
+    more = through(network, images.pixels, y, workshop(), marked)
+    assert torch.equal(more, to_uint8(x + shift))
+
+
+def test_without_a_perturbation_stage_1_is_the_identity() -> None:
+    class Silent(Known):
+        def forward(self, x: torch.Tensor, y: torch.Tensor, rng: torch.Generator) -> Parts:
+            return Parts(x, torch.zeros_like(x), torch.zeros(()))
+
+    images = toy()
+    network = Silent(Plan(16, 4))
+    out = to_uint8(through(network, images.pixels, images.labels, workshop(), cleaned))
+    assert torch.equal(out, images.pixels)
+
+
+def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With known networks the result can be written down: two shifts, then half the brightness."""
+    fits: list[tuple[float, Images]] = []
+
+    def known(how: disentangling.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+        fits.append((how.limit, images))
+        return Known(how.plan)
+
+    monkeypatch.setattr("raygrid.defenses.dvae.fit", known)
+    images = toy(8, 8, 3)
+    x, shift = images.floats(), 0.1 * images.labels.view(-1, 1, 1, 1)
+    once = to_uint8((x - shift).clamp(0, 1))
+    variants: list[tuple[DVae, torch.Tensor]] = [
+        (DVae(), (once.float() / 255 - shift).clamp(0, 1) / 2),
+        (DVae(subtract=False), once.float() / 255 / 2),
+        (DVae(first=False), (x - shift).clamp(0, 1) / 2),
+    ]
+    for dvae, expected in variants:
+        fits.clear()
+        assert torch.equal(dvae.purify(images, workshop()).pixels, to_uint8(expected))
+        if dvae.first:
+            assert [limit for limit, _ in fits] == [1.0, 3.0]
+            assert torch.equal(fits[1][1].pixels, once), "stage 2 is fitted to the stored stage 1"
+
+
+def test_a_network_that_diverges_is_an_error() -> None:
+    images = toy(8, 8)
+
+    class Lost(Known):
+        def forward(self, x: torch.Tensor, y: torch.Tensor, rng: torch.Generator) -> Parts:
+            lost = self.table[y].mean() * float("nan")
+            return Parts(x + lost, x + lost, torch.zeros(()))
+
+    with pytest.raises(DataError, match="NaN"):
+        to_uint8(through(Lost(Plan(8, 4)), images.pixels, images.labels, workshop(), cleaned))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disentangling, "AutoEncoder", Lost)
+        with pytest.raises(DivergedError):
+            purify(DEFENSES.make("dvae(epochs=1)"), images, workshop())
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("vae(limit=-1)", "limit is -1.0"),
+        ("vae(epochs=0)", "epochs is 0"),
+        ("dvae(limit2=-1)", "limit2 is -1.0"),
+        ("dvae_detect(classifier_epochs=0)", "classifier_epochs is 0"),
+        ("dvae_detect(architecture=resnet19)", "did you mean 'resnet18'"),
+    ],
+)
+def test_bad_parameters_are_refused(part: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        DEFENSES.make(part)
+    assert says in str(caught.value)
+
+
+def test_odd_sides_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raygrid.datasets.photo_digits import PhotoDigits
+
+    monkeypatch.setattr(PhotoDigits, "image_size", 33)
+    for name in ("vae", "dvae", "dvae_detect"):
+        made = plan([f"photo_digits/lsp/{name}/small_cnn/supervised/quick/0"], None)
+        assert "divisible by 2, not 33" in made.skips[0].reason
+
+
+# --- what they do --------------------------------------------------------------------------------
+
+
+def poisoned(images: Images, ratio: float = 1.0) -> tuple[Images, torch.Tensor]:
+    poison = ATTACKS.make("lsp(budget=l2:2)").poison(images, Craft(Stream("poison")))
+    return poison.overlay(images, ratio, Stream("ratio"))
+
+
+def test_a_vae_learns_its_images() -> None:
+    images = smooth(32, 8)
+    losses = [
+        mse(purify(DEFENSES.make(f"vae(limit=3, epochs={n})"), images, workshop()), images)
+        for n in (1, 40)
+    ]
+    assert losses[1] < losses[0] / 3
+
+
+@pytest.mark.slow
+def test_a_higher_rate_keeps_more() -> None:
+    images = smooth(256, 16)
+    losses = [
+        mse(purify(DEFENSES.make(f"vae(limit={r}, epochs=120)"), images, workshop()), images)
+        for r in (0.25, 1.0, 4.0)
+    ]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.slow
+def test_dvae_takes_the_poison_out() -> None:
+    """The class-wise part of LSP, by which a linear model would tell the classes, gets smaller."""
+    clean = smooth(512, 16)
+    bad, _ = poisoned(clean)
+    purified = purify(DEFENSES.make("dvae(epochs=60)"), bad, workshop())
+
+    def classwise(images: Images) -> float:
+        change = images.floats() - clean.floats()
+        means = torch.stack([change[clean.labels == c].mean(0) for c in range(10)])
+        return float((means - means.mean(0)).square().sum().sqrt())
+
+    assert classwise(purified) < classwise(bad) / 2
+
+
+@pytest.mark.slow
+def test_detection_finds_poison() -> None:
+    clean = smooth(512, 16)
+    bad, mask = poisoned(clean, 0.4)
+    detector = DEFENSES.make(
+        "dvae_detect(epochs=40, classifier_epochs=30, architecture=small_cnn, augmentation=none)"
+    )
+    assert isinstance(detector, DVaeDetect)
+    after = purify(detector, bad, workshop())
+    rates = detection(bad, after, mask)
+    assert rates["recall"] > 0.9
+    assert rates["fpr"] < 0.4
+
+
+def test_only_flagged_images_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = toy(8, 8, 3)
+    flags = torch.tensor([True, False] * 4)
+    monkeypatch.setattr("raygrid.defenses.dvae.fit", lambda how, *_: Known(how.plan))
+    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, workshop: flags)
+    after = DVaeDetect().purify(images, workshop())
+    whole = DVae().purify(images, workshop())
+    assert torch.equal(after.pixels[flags], whole.pixels[flags])
+    assert torch.equal(after.pixels[~flags], images.pixels[~flags])
+
+
+def test_detection_rates_are_scikit_learns() -> None:
+    before = toy(40, 8)
+    mask = torch.arange(40) < 12
+    flagged = torch.rand(40, generator=rng()) < 0.4
+    after = before.with_pixels(before.pixels ^ flagged.view(-1, 1, 1, 1))
+    rates = detection(before, after, mask)
+    truth = precision_recall_fscore_support(mask.numpy(), flagged.numpy(), average="binary")
+    assert (rates["precision"], rates["recall"], rates["f1"]) == pytest.approx(truth[:3])
+    assert rates["acc"] == pytest.approx(accuracy_score(mask.numpy(), flagged.numpy()))
+    assert sum(rates[k] for k in ("tp", "fp", "fn", "tn")) == 40
+    nothing = detection(before, after, torch.zeros(40, dtype=torch.bool))
+    assert "recall" not in nothing
+    assert nothing["fpr"] == pytest.approx(float(flagged.float().mean()))
+    everything = detection(before, after, torch.ones(40, dtype=torch.bool))
+    assert everything["precision"] == 1
