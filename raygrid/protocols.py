@@ -140,11 +140,14 @@ class Quick(Protocol):
     tier: ClassVar[str] = "quick"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=15, batch_size=64, nesterov=True, schedule="one_cycle"),
-        **dict.fromkeys(("supcl", "simclr"), _QUICK_VIEWS),
+        **dict.fromkeys(("supcl", "simclr", "byol", "moco", "simsiam"), _QUICK_VIEWS),
     }
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {
         "supcl": {"crop_min": 0.5},
         "simclr": {"crop_min": 0.5, "temperature": 0.2},
+        "byol": {"crop_min": 0.5, "hidden": 512, "output": 128, "momentum": 0.95},
+        "moco": {"crop_min": 0.5, "queue": 1024},
+        "simsiam": {"crop_min": 0.5, "hidden": 512, "predictor": 128},
     }
     probe: ClassVar[Probing] = Probing(
         PROBING.recipe.with_(epochs=60, batch_size=256, milestones=(36, 45, 54))
@@ -266,7 +269,7 @@ class Aue(Protocol):
         },
         "moco": {"crop_min": 0.08, "loss_scale": "none", "hidden": 2048},
         "byol": {"crop_min": 0.08, "hidden": 2048, "output": 128, "ema_updates": 1, "factor": 4.0},
-        "simsiam": {"crop_min": 0.08, "hidden": 2048, "predictor": 512},
+        "simsiam": {"crop_min": 0.08, "affine": True},
     }
     probe: ClassVar[Probing] = replace(PROBING, passes=0)
     probe_lr: ClassVar[Mapping[str, float]] = {"simsiam": 5.0}

@@ -1,6 +1,9 @@
 """Learners: one file each. Importing this package registers all of them."""
 
+from raygrid.learners import byol as byol
+from raygrid.learners import moco as moco
 from raygrid.learners import simclr as simclr
+from raygrid.learners import simsiam as simsiam
 from raygrid.learners import supcl as supcl
 from raygrid.learners import supervised as supervised
 from raygrid.learners.base import LEARNERS as LEARNERS

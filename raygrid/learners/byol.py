@@ -1,0 +1,49 @@
+"""BYOL: predict the projection that a slow copy of the network makes of the other view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+
+from raygrid import contrastive
+from raygrid.architectures.base import Network
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.learners.base import LEARNERS
+from raygrid.learners.two_views import TwoViews
+from raygrid.registry import Card, require
+
+
+@LEARNERS.register("byol")
+@dataclass(frozen=True, kw_only=True)
+class Byol(TwoViews):
+    """Negative cosine to the target's projections, both directions; the online branch is kept."""
+
+    card = Card(
+        paper="Grill et al. 2020 (BYOL); settings of Liu et al., appendix A.3",
+        code="kaiwenzha/contrastive-poisoning@628838c",
+        published={
+            "cifar10/clean/standard/resnet18/byol/tp/0": 0.9200,
+            "cifar100/clean/standard/resnet18/byol/tp/0": 0.6503,
+        },
+        notes="that code moves the target twice a step, 0.999 each time, and uses the same views "
+        "for both branches (no blur, no solarizing)",
+    )
+
+    hidden: int = 4096  # hidden layer of both heads
+    output: int = 256  # width of projections and predictions
+    momentum: float = 0.999  # of the target, for each of its updates
+    ema_updates: int = 2  # updates of the target before each step
+    factor: float = 1.0  # of the loss; 4 is the form of the AUE code
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.momentum <= 1, f"momentum is {self.momentum}, allowed are 0 to 1")
+        require(self.ema_updates >= 1, f"ema_updates is {self.ema_updates}, allowed from 1")
+        require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
+
+    def framework(self, network: Network, precision: str) -> Framework:
+        projector = BYOLProjectionHead(network.width, self.hidden, self.output)
+        predictor = BYOLPredictionHead(self.output, self.hidden, self.output)
+        branch = Branch(network, projector, precision)
+        return contrastive.Byol(branch, predictor, self.momentum, self.ema_updates, self.factor)

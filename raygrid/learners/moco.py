@@ -1,0 +1,59 @@
+"""MoCo v2: tell the key of the other view from a queue of keys of other images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightly.models.modules import MoCoProjectionHead
+
+from raygrid import contrastive
+from raygrid.architectures.base import Network
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.losses import LossScale, loss_factor
+from raygrid.learners.base import LEARNERS, Session, Task
+from raygrid.learners.two_views import TwoViews
+from raygrid.registry import Card, require
+
+
+@LEARNERS.register("moco")
+@dataclass(frozen=True, kw_only=True)
+class Moco(TwoViews):
+    """InfoNCE in one direction: view 1 is the query, view 2 the key; the query branch is kept."""
+
+    card = Card(
+        paper="He et al. 2020, Chen et al. 2020 (MoCo v2); settings of Liu et al., appendix A.3",
+        code="kaiwenzha/contrastive-poisoning@628838c",
+        published={
+            "cifar10/clean/standard/resnet18/moco/tp/0": 0.9143,
+            "cifar100/clean/standard/resnet18/moco/tp/0": 0.6446,
+        },
+        notes="keys are not shuffled: on one device that changes no batch statistics",
+    )
+
+    temperature: float = 0.2
+    loss_scale: LossScale = "base007"
+    hidden: int = 512  # width of the projection head's hidden layer
+    output: int = 128  # width of the projections
+    momentum: float = 0.99  # of the key branch
+    queue: int = 4096  # keys; a multiple of the batch size
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.temperature > 0, f"temperature is {self.temperature}, allowed: above 0")
+        require(0 <= self.momentum <= 1, f"momentum is {self.momentum}, allowed are 0 to 1")
+        require(self.queue >= 1, f"queue is {self.queue}, allowed from 1")
+
+    def start(self, task: Task) -> Session:
+        size = min(task.recipe.batch_size, len(task.train))
+        require(
+            self.queue % size == 0,
+            f"queue is {self.queue}, allowed are multiples of the batch size {size}",
+        )
+        return super().start(task)
+
+    def framework(self, network: Network, precision: str) -> Framework:
+        projector = MoCoProjectionHead(network.width, self.hidden, self.output)
+        branch = Branch(network, projector, precision)
+        factor = loss_factor(self.temperature, self.loss_scale)
+        queue = (self.queue, self.output)
+        return contrastive.Moco(branch, queue, self.momentum, self.temperature, factor)

@@ -1,0 +1,48 @@
+"""SimSiam: predict the projection of the other view, with a stopped gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightly.models.modules import SimSiamPredictionHead
+from lightly.models.modules.heads import ProjectionHead
+from torch import nn
+
+from raygrid import contrastive
+from raygrid.architectures.base import Network
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.learners.base import LEARNERS
+from raygrid.learners.two_views import TwoViews
+from raygrid.registry import Card, require
+
+
+@LEARNERS.register("simsiam")
+@dataclass(frozen=True, kw_only=True)
+class SimSiam(TwoViews):
+    """Negative cosine, both directions; the projector has two layers, the last without affine."""
+
+    card = Card(
+        paper="Chen and He 2021 (SimSiam); settings of Liu et al., appendix A.3",
+        code="kaiwenzha/contrastive-poisoning@628838c",
+        published={
+            "cifar10/clean/standard/resnet18/simsiam/tp/0": 0.9059,
+            "cifar100/clean/standard/resnet18/simsiam/tp/0": 0.6245,
+        },
+        notes="prone to collapse at rate 0.5: see `feature_spread` and `collapsed` in the history",
+    )
+
+    hidden: int = 2048  # width of the projector, hidden and out
+    predictor: int = 512  # hidden layer of the predictor
+    affine: bool = False  # whether the projector's last batch norm scales and shifts
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.hidden >= 1, f"hidden is {self.hidden}, allowed from 1")
+        require(self.predictor >= 1, f"predictor is {self.predictor}, allowed from 1")
+
+    def framework(self, network: Network, precision: str) -> Framework:
+        width = self.hidden
+        first = (network.width, width, nn.BatchNorm1d(width), nn.ReLU())
+        last = (width, width, nn.BatchNorm1d(width, affine=self.affine), None)
+        branch = Branch(network, ProjectionHead([first, last]), precision)
+        return contrastive.SimSiam(branch, SimSiamPredictionHead(width, self.predictor, width))
