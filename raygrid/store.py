@@ -159,8 +159,9 @@ class Store:
             os.rename(folder, aside)
             (aside / "why.txt").write_text(f"{error}\n")
 
-    def results(self) -> ResultLog:
-        return ResultLog(self.root / "results.jsonl")
+    def results(self, path: Path | None = None) -> ResultLog:
+        """The result log, in the store's folder or at `path`."""
+        return ResultLog(path or self.root / "results.jsonl")
 
 
 def checksum(path: Path) -> str:
@@ -208,6 +209,9 @@ class ResultLog:
                     row = json.loads(line)
                     latest[row["key"]] = row
         yield from latest.values()
+
+    def close(self) -> None:
+        """The run is over; a mirrored log uploads what it still holds."""
 
     def done(self) -> set[str]:
         """Keys that need no further run: finished, diverged, or skipped."""
