@@ -1,0 +1,256 @@
+"""Figures from stored rows: peak against final, speed of learning, partial poisoning, curves.
+
+Every function takes a tidy frame and gives a matplotlib figure with its caption below; none of
+them mixes datasets, protocols or victims. A point is an attack, averaged over seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raygrid.errors import SpecError
+from raygrid.figures.canvas import (
+    STYLES,
+    VICTIM,
+    band,
+    blank,
+    finish,
+    legend,
+    line,
+    one_victim,
+    panels,
+    percent_axis,
+    points_of,
+    scatter,
+)
+from raygrid.figures.correlation import Correlation as Correlation
+from raygrid.figures.correlation import correlate as correlate
+from raygrid.published import load
+from raygrid.tables.kinds import PLAIN_DEFENSES
+from raygrid.tables.layout import order
+from raygrid.tables.tidy import Row, curves, frame
+
+VIEWS = {
+    "unlearnable": "poisoned images",
+    "original": "their originals",
+    "clean_train": "clean part of training set",
+    "clean_test": "test set (unseen)",
+}
+
+
+def peak_against_final(trials: pd.DataFrame) -> Figure:
+    """Scatter of the highest over the last test accuracy, with the diagonal and correlations.
+
+    The clean control is drawn and not correlated.
+    """
+    points = points_of(_whole(trials), ["final_acc", "peak_acc"]).dropna(subset=["final_acc"])
+    figure = blank(7.2, 5.6)
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color="gray", lw=0.8, zorder=0)
+    scatter(axes, points, "final_acc", "peak_acc", 100.0)
+    axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
+    axes.set_xlabel("test accuracy after the last epoch (%)")
+    axes.set_ylabel("highest test accuracy (%)")
+    poisons = points[points["attack"] != "clean"]
+    said = _say(poisons["final_acc"], poisons["peak_acc"])
+    return finish(figure, trials, f"Highest (chosen on the test set) against last accuracy. {said}")
+
+
+def speed_against_peak(trials: pd.DataFrame) -> Figure:
+    """Scatter of the highest accuracy over the epochs until the training loss is below 0.5.
+
+    An attack that never gets there stands one epoch past the end, as an open marker.
+    """
+    plain = _whole(trials).dropna(subset=["peak_acc"]).copy()
+    plain["never"] = plain["epochs_to_half"].isna()
+    plain["speed"] = plain["epochs_to_half"].fillna(plain["epochs_run"].astype(float) + 1)
+    points = points_of(plain, ["speed", "peak_acc", "never"])
+    figure = blank(7.2, 4.8)
+    axes = figure.add_subplot()
+    scatter(axes, points, "speed", "peak_acc", 1.0, hollow="never")
+    axes.set_xscale("log")
+    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200) if t <= points["speed"].max() * 1.3]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
+    axes.set(xlim=(0.8, 1.3 * points["speed"].max()), ylim=(0, 103))
+    axes.set_xlabel("epochs until the training loss is below 0.5")
+    axes.set_ylabel("highest test accuracy (%)")
+    poisons = points[points["attack"] != "clean"]
+    said = _say(poisons["speed"], poisons["peak_acc"])
+    return finish(
+        figure, trials, f"Open: a seed never got there and counts as one epoch more. {said}"
+    )
+
+
+def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
+    """Four views of a model trained on a partly poisoned set, one panel an attack.
+
+    what: `acc` in percent or `loss` (mean cross-entropy, log axis). Views of the last epoch,
+    without augmentation. The control that is trained on the clean part alone (`withheld`) is
+    drawn in gray where it was run, by its accuracy on the test set.
+    """
+    if what not in ("acc", "loss"):
+        raise SpecError(f"what is {what!r}, allowed are acc, loss")
+    done = _plain(trials)
+    done = done[(done["status"] == "done") & (done["poison_ratio"] > 0)]
+    attacks = sorted(set(done.loc[done["unlearnable_acc"].notna(), "attack"]), key=order)
+    if not attacks:
+        raise SpecError("no trial was partly poisoned: poison_ratio between 0 and 1 is needed")
+    figure, grid = panels(len(attacks))
+    for axes, attack in zip(grid, attacks, strict=False):
+        here = done[(done["attack"] == attack) & (done["poison_ratio"] < 1)]
+        for (view, label), style in zip(VIEWS.items(), STYLES, strict=False):
+            line(axes, here, f"{view}_{what}", style, label)
+        rest = done[(done["method"] == "withheld") & (done["poison_ratio"] < 1)]
+        line(axes, rest, f"clean_test_{what}", "x-", "test set, clean part alone", "gray")
+        axes.set_title(attack, fontsize=9)
+        axes.set_yscale("linear" if what == "acc" else "log")
+        percent_axis(axes, here["poison_ratio"])
+    grid[0].set_ylabel("accuracy (%)" if what == "acc" else "cross-entropy")
+    legend(figure, grid[0])
+    caption = (
+        "Where the originals fare like the unseen images and not like the clean part, what the "
+        "poisoned images show was not learned."
+    )
+    return finish(figure, trials, caption, right=1 - 1.9 / figure.get_figwidth())
+
+
+def partial_under_defenses(trials: pd.DataFrame) -> Figure:
+    """Test accuracy over the poisoned share, a line a defense, a panel an attack."""
+    done = trials[(trials["status"] == "done") & trials["final_acc"].notna()]
+    shares = done[done["attack"] != "clean"].groupby("attack")["poison_ratio"].nunique()
+    attacks = sorted(shares[shares > 1].index, key=order)
+    if not attacks:
+        raise SpecError("no attack was run at two poison ratios")
+    figure, grid = panels(len(attacks))
+    defenses = sorted(set(done["defense"]), key=order)
+    for axes, attack in zip(grid, attacks, strict=False):
+        here = done[done["attack"].isin((attack, "clean"))]
+        for index, defense in enumerate(defenses):
+            chosen = here[here["defense"] == defense]
+            line(axes, chosen, "final_acc", STYLES[index % len(STYLES)], defense)
+        axes.set_title(attack, fontsize=9)
+        axes.set_ylim(0, 103)
+        percent_axis(axes, here["poison_ratio"])
+    grid[0].set_ylabel("test accuracy after the last epoch (%)")
+    legend(figure, grid[0])
+    caption = "Accuracy over the poisoned share, by defense; 0 % is clean."
+    return finish(figure, trials, caption, right=1 - 1.4 / figure.get_figwidth())
+
+
+def training_curves(
+    epochs: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
+    """Training loss (upper row) and test accuracy (lower row) by epoch, a column a group.
+
+    epochs: `raygrid.tables.curves`, of which sets that are clean or poisoned altogether are drawn.
+    groups: attacks by the title of their column; without it the
+    attacks of one name stand together. The clean control is in every column. Lines are means over
+    seeds, bands reach from the smallest to the largest.
+    """
+    epochs = _plain(epochs)
+    epochs = epochs[(epochs["status"] == "done") & epochs["poison_ratio"].isin((0.0, 1.0))]
+    groups = groups or _by_name(epochs["attack"].unique())
+    if not groups or epochs.empty:
+        raise SpecError("no finished trial of plain training has a history")
+    figure = blank(2.2 + 2.6 * len(groups), 5.2)
+    grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
+    for column, (title, attacks) in enumerate(groups.items()):
+        names = ["clean", *(a for a in attacks if a != "clean")]
+        for index, attack in enumerate(names):
+            here = epochs[epochs["attack"] == attack]
+            color = "black" if attack == "clean" else f"C{(index - 1) % 10}"
+            band(grid[0][column], here, "train_loss", attack, color)
+            band(grid[1][column], here, "test_acc", attack, color)
+        grid[0][column].axhline(0.5, color="gray", lw=0.6, ls=":")
+        grid[0][column].set_title(title, fontsize=9)
+        grid[1][column].set(xlabel="epoch", ylim=(0, 103))
+        grid[1][column].legend(fontsize=6, frameon=False)
+    grid[0][0].set_ylabel("training loss")
+    grid[1][0].set_ylabel("test accuracy (%)")
+    return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
+
+
+def _plain(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of plain training: `standard`, else `none`; raises SpecError for several victims."""
+    one_victim(trials)
+    found = [name for name in reversed(PLAIN_DEFENSES) if (trials["defense"] == name).any()]
+    if not found:
+        raise SpecError("no trial of plain training: the defense standard or none is needed")
+    return trials[trials["defense"] == found[0]]
+
+
+def _whole(trials: pd.DataFrame) -> pd.DataFrame:
+    """Plain training on sets that are clean or poisoned altogether."""
+    plain = _plain(trials)
+    whole = plain[plain["poison_ratio"].isin((0.0, 1.0)) & (plain["status"] == "done")]
+    if whole["peak_acc"].notna().sum() == 0:
+        raise SpecError("no finished trial on a set that is clean or poisoned altogether")
+    return whole
+
+
+def _say(x: pd.Series[float], y: pd.Series[float]) -> str:
+    """The correlations in words, or that there are too few points."""
+    try:
+        return f"Without clean: {correlate(x.tolist(), y.tolist())}."
+    except SpecError:
+        return "Too few points for a correlation."
+
+
+def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for attack in sorted(attacks, key=order):
+        if attack != "clean":
+            groups.setdefault(attack.partition("(")[0], []).append(attack)
+    return groups
+
+
+def published_scatter() -> Figure:
+    """Peak against final accuracy as printed by Sandoval-Segura et al., table 1: 25 poisons."""
+    return peak_against_final(printed("learned_faster", "1"))
+
+
+def printed(paper: str, table: str) -> pd.DataFrame:
+    """The trials of a printed table as a frame, one seed each, as if they had been run."""
+    rows = load()
+    rows = rows[(rows["paper"] == paper) & (rows["table"] == table) & rows["spec"].notna()]
+    made: dict[str, dict[str, Any]] = {}
+    for spec, measure, value in zip(rows["spec"], rows["measure"], rows["accuracy"], strict=True):
+        made.setdefault(spec, {"spec": spec, "key": spec, "status": "done"})[measure] = value
+    return frame(made.values())
+
+
+def write_all(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
+    """Draw what the rows suffice for into `<out_dir>/figures/`, one set of files a victim."""
+    folder = out_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = list(rows)
+    trials, epochs = frame(kept), curves(kept)
+    written = []
+    for victim, here in trials.groupby(VICTIM, sort=True):
+        same = (epochs[VICTIM] == list(victim)).all(axis=1)
+        drawings: dict[str, Callable[[], Figure]] = {
+            "peak-final": partial(peak_against_final, here),
+            "speed-peak": partial(speed_against_peak, here),
+            "partial-acc": partial(partial_poisoning, here, "acc"),
+            "partial-loss": partial(partial_poisoning, here, "loss"),
+            "partial-defenses": partial(partial_under_defenses, here),
+            "curves": partial(training_curves, epochs[same]),
+        }
+        for name, draw in drawings.items():
+            try:
+                figure = draw()
+            except SpecError:  # not enough of the right trials for this one
+                continue
+            slug = re.sub(r"[^A-Za-z0-9.]+", "_", "-".join(map(str, victim))).strip("_")
+            path = folder / f"{name}-{slug}.png"
+            figure.savefig(path)
+            written.append(path)
+    return written

@@ -1,0 +1,209 @@
+"""Figures: the numbers that are drawn, their correlations, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from raygrid.errors import SpecError
+from raygrid.figures import (
+    correlate,
+    partial_poisoning,
+    partial_under_defenses,
+    peak_against_final,
+    printed,
+    published_scatter,
+    speed_against_peak,
+    training_curves,
+    write_all,
+)
+from raygrid.figures.correlation import _kendall, _spearman
+from raygrid.published import load
+from raygrid.tables import curves, frame
+from tests.test_tables import TOY, Json, trial
+
+
+def run(attack: str, acc: float, seed: int = 0, defense: str = "standard", **fields: Any) -> Json:
+    """A finished trial with a history of three epochs; `views` become probes."""
+    views = fields.pop("views", {})
+    row = trial(TOY.format(attack, defense, "supervised", seed), acc, **fields)
+    losses = zip((2.0, 1.0, 0.4), (acc, acc + 0.05, acc), strict=True)
+    row["history"] = [{"train_loss": loss, "test_acc": test} for loss, test in losses]
+    row["probes"] |= {name: {"acc": a, "loss": b, "k": 1, "n": 1} for name, (a, b) in views.items()}
+    return row
+
+
+def drawn(figure: Figure, panel: int = 0) -> dict[str, tuple[list[float], list[float]]]:
+    """What the labeled lines and error bars of a panel show: label to x and y values."""
+    axes = figure.axes[panel]
+    handles, labels = axes.get_legend_handles_labels()
+    found = {}
+    for handle, label in zip(handles, labels, strict=True):
+        lined = handle[0] if isinstance(handle, tuple) else handle
+        x, y = lined.get_data()  # type: ignore[union-attr]
+        found[label] = (np.asarray(x, float).tolist(), np.asarray(y, float).tolist())
+    return found
+
+
+def test_the_published_scatter_has_the_published_correlations() -> None:
+    """r = 0.62 and rho = 0.53 over the 25 poisons of the paper's table 1."""
+    trials = printed("learned_faster", "1")
+    found = correlate(trials["final_acc"], trials["peak_acc"])
+    assert found.n == 25
+    assert round(found.pearson.value, 2) == 0.62
+    assert round(found.spearman.value, 2) == 0.53
+    assert 0 < found.pearson.low < found.pearson.value < found.pearson.high < 1
+    figure = published_scatter()
+    assert "n = 25; r = 0.62" in str(figure.get_label())
+    points = drawn(figure)
+    assert len(points) == 25
+    assert next(v for k, v in points.items() if k.endswith("  tap")) == ([8.15], [57.3])
+
+
+@pytest.mark.parametrize(
+    ("against", "pearson", "spearman"), [("peak_acc", -0.17, -0.04), ("final_acc", None, 0.02)]
+)
+def test_transferability_hardly_correlates(
+    against: str, pearson: float | None, spearman: float
+) -> None:
+    rows = load()
+    rows = rows[(rows["paper"] == "learned_faster") & (rows["table"] == "2")]
+    by = rows.pivot_table("accuracy", "attack", ["metric", "architecture"])
+    found = correlate(by["attack_transfer_rate", "mean"], by[against, "resnet18"], 200)
+    assert found.n == 10
+    assert round(found.spearman.value, 2) == spearman
+    if pearson is not None:
+        assert round(found.pearson.value, 2) == pearson
+
+
+def test_the_batched_correlations_are_scipys_also_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, (2, 7, 30)).astype(float)
+    for row in range(7):
+        assert _kendall(a, b)[row] == pytest.approx(stats.kendalltau(a[row], b[row]).statistic)
+        assert _spearman(a, b)[row] == pytest.approx(stats.spearmanr(a[row], b[row]).statistic)
+    assert _kendall(np.array([1.0, 2, 3]), np.array([1.0, 3, 2])) == pytest.approx(1 / 3)
+
+
+def test_intervals_cover_and_repeat() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=40)
+    y = x + rng.normal(size=40)
+    found = correlate(x, y, 1000)
+    assert found.pearson.low < 0.707 < found.pearson.high  # the true correlation
+    assert found == correlate(x, y, 1000)
+    line = correlate([1, 2, 3, 4], [2, 4, 6, 8], 200)
+    assert (line.pearson.value, line.kendall.value) == (pytest.approx(1.0), pytest.approx(1.0))
+    with pytest.raises(SpecError, match="2 points"):
+        correlate([1, 2], [3, 4])
+    with pytest.raises(SpecError, match="3 that vary"):
+        correlate([1, 1, 1], [3, 4, 5])
+
+
+def test_points_are_means_over_seeds_of_fully_poisoned_plain_trials() -> None:
+    rows = [
+        run("clean", 0.9),
+        run("lsp", 0.2),
+        run("lsp", 0.4, seed=1),
+        run("lsp@0.4", 0.8),
+        run("lsp", 0.7, defense="grayscale"),
+    ]
+    points = drawn(peak_against_final(frame(rows)))
+    assert points == {
+        "1  clean": ([pytest.approx(90.0)], [pytest.approx(95.0)]),
+        "2  lsp": ([pytest.approx(30.0)], [pytest.approx(35.0)]),
+    }
+
+
+def test_a_loss_that_never_falls_stands_one_epoch_past_the_end() -> None:
+    rows = [run("clean", 0.9, epochs_to_half=4), run("lsp", 0.2), run("lsp(patch=4)", 0.3)]
+    rows[2]["epochs_to_half"] = 2
+    figure = speed_against_peak(frame(rows))
+    points = drawn(figure)
+    assert [points[k][0] for k in sorted(points)] == [[4.0], [16.0], [2.0]]
+    fills = [str(line.get_markerfacecolor()) for line in figure.axes[0].lines if line.get_label()]
+    assert fills.count("white") == 1
+
+
+def views(acc: float) -> dict[str, tuple[float, float]]:
+    return {
+        "unlearnable": (acc, 0.1),
+        "original": (acc - 0.2, 0.2),
+        "clean_train": (acc - 0.1, 0.3),
+    }
+
+
+def test_partial_poisoning_draws_the_four_views() -> None:
+    rows = [run("lsp@0.2", 0.6, views=views(0.9)), run("lsp@0.2", 0.6, seed=1, views=views(0.8))]
+    rows += [run("lsp@0.4", 0.5, views=views(0.7)), run("lsp", 0.1), run("clean", 0.9)]
+    points = drawn(partial_poisoning(frame(rows)))
+    assert points["poisoned images"] == ([20, 40], [pytest.approx(85), pytest.approx(70)])
+    assert points["their originals"] == ([20, 40], [pytest.approx(65), pytest.approx(50)])
+    assert points["clean part of training set"][1] == [pytest.approx(75), pytest.approx(60)]
+    assert points["test set (unseen)"][1] == [pytest.approx(60), pytest.approx(50)]
+    figure = partial_poisoning(frame(rows), "loss")
+    assert figure.axes[0].get_yscale() == "log"
+    assert drawn(figure)["their originals"][1] == [pytest.approx(0.2)] * 2
+    with pytest.raises(SpecError, match="what is 'accuracy'"):
+        partial_poisoning(frame(rows), "accuracy")
+    with pytest.raises(SpecError, match="no trial was partly poisoned"):
+        partial_poisoning(frame(rows[3:]))
+
+
+def test_partial_poisoning_under_defenses_starts_at_the_clean_control() -> None:
+    rows = [
+        run(a, acc, defense=d)
+        for d in ("standard", "grayscale")
+        for a, acc in (("clean", 0.9), ("lsp@0.4", 0.6), ("lsp", 0.2))
+    ]
+    points = drawn(partial_under_defenses(frame(rows)))
+    assert points["grayscale"] == ([0, 40, 100], [pytest.approx(v) for v in (90, 60, 20)])
+    with pytest.raises(SpecError, match="two poison ratios"):
+        partial_under_defenses(frame(rows[:1]))
+
+
+def test_training_curves_are_grouped_and_leave_partial_poisoning_out() -> None:
+    rows = [run("clean", 0.9), run("lsp", 0.2), run("lsp", 0.4, seed=1), run("lsp@0.4", 0.8)]
+    rows.append(run("lsp(patch=4)", 0.3))
+    figure = training_curves(curves(rows))
+    assert [axes.get_title() for axes in figure.axes[:1]] == ["lsp"]
+    points = drawn(figure, 1)
+    assert points["lsp"] == ([1, 2, 3], [pytest.approx(v) for v in (30, 35, 30)])
+    assert set(points) == {"clean", "lsp", "lsp(patch=4)"}
+    grouped = training_curves(curves(rows), {"first": ["lsp"], "second": ["lsp(patch=4)"]})
+    assert [axes.get_title() for axes in grouped.axes[:2]] == ["first", "second"]
+
+
+def test_victims_are_never_mixed() -> None:
+    rows = [run("lsp", 0.2), trial("photo_digits/lsp/standard/resnet18/supervised/quick/0", 0.3)]
+    with pytest.raises(SpecError, match=r"these rows have 2: .*small_cnn.*resnet18"):
+        peak_against_final(frame(rows))
+
+
+def test_what_the_rows_suffice_for_is_written(tmp_path: Path) -> None:
+    rows = [run("lsp@0.4", 0.6, views=views(0.9)), run("lsp", 0.1), run("clean", 0.9)]
+    names = [path.name for path in write_all(tmp_path, rows)]
+    assert [name.split("-photo")[0] for name in names] == [
+        "peak-final",
+        "speed-peak",
+        "partial-acc",
+        "partial-loss",
+        "partial-defenses",
+        "curves",
+    ]
+    assert all((tmp_path / "figures" / name).stat().st_size > 5000 for name in names)
+    assert write_all(tmp_path, []) == []
+
+
+def test_printed_tables_become_frames() -> None:
+    trials = printed("dvae", "9")
+    assert isinstance(trials, pd.DataFrame)
+    em = trials[trials["attack"] == "em_remrepo"].set_index("defense")
+    assert em.loc["standard", "final_acc"] == 0.1226
+    assert em.loc["ueraser_max", "peak_acc"] == 0.76
