@@ -1,5 +1,9 @@
 """Architectures: one file a family. Importing this package registers all of them.
 
+torchvision and timm are imported where a network is built: they take seconds, and a plan needs
+neither.
+"""
+
 from raygrid.architectures import cait as cait
 from raygrid.architectures import densenet as densenet
 from raygrid.architectures import googlenet as googlenet
