@@ -107,7 +107,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     """Run what is not done yet and write all tables. Running it again fills gaps only."""
     timer = Timer()
     plan, store, catalog = make_plan(specs, options)
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    options.out.mkdir(parents=True, exist_ok=True)
+    log = store.results(options.out.absolute() / "results.jsonl")
     done = log.done()
     todo = [trial for trial in plan.trials if trial.key not in done]
     listener = Listeners(Writer(log), *listeners)
@@ -120,6 +121,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         files = _tables(options.out, log, listener) if todo or plan.derived else []
     finally:
         listener.close(interrupted)
+        log.close()
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
     return Outcome(plan, rows, len(todo), timer.seconds, files)
