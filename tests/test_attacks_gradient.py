@@ -29,7 +29,7 @@ from raygrid.attacks.descent import (
 from raygrid.attacks.em import class_means, rectified, stratified
 from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up, rough
-from raygrid.attacks.joint import Joint
+from raygrid.attacks.joint import Joint, JointAttack
 from raygrid.attacks.luv import to_luv, to_rgb
 from raygrid.attacks.mifgsm import Classic, MomPgd
 from raygrid.attacks.ntga import Block, Ntga
@@ -51,6 +51,7 @@ from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
 from raygrid.augment import CropFlip
 from raygrid.budget import Budget
+from raygrid.codec import recode, through_jpeg
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
@@ -60,7 +61,7 @@ from raygrid.store import Bundle
 from raygrid.training import Batch, Recipe, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
-from tests.test_attacks import craft_for
+from tests.test_attacks import Killed, Notebook, craft_for
 
 CPU = torch.device("cpu")
 WORLD, TEST = toy(256), toy(256, seed=1)
@@ -239,7 +240,8 @@ def test_rectified_noise_keeps_whole_levels_upwards() -> None:
 def test_a_joint_network_trains_on_the_unclipped_sum(images: Images) -> None:
     seen: list[Tensor] = []
     attack = make("em", batch_size=16)
-    joint = Joint("small_cnn", images, RECIPE, craft_for(attack, images), lambda b: b.x + 0.7)
+    assert isinstance(attack, JointAttack)
+    joint = Joint(attack, images, RECIPE, craft_for(attack, images), lambda b: b.x + 0.7)
     joint.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     joint.learn(0, 2)
     assert len(seen) == 2
@@ -757,7 +759,6 @@ def test_functional_attacks_fool_the_network(parts: str, drop: float) -> None:
     attack = functional(parts=parts, steps=8, lr=0.01, batch_size=32)
     craft = Craft(Stream("poison"), surrogates={"tap40": network})
     poisoned = images.with_pixels(attack.pixels(images, craft))
-    print(parts, accuracy(network, images), accuracy(network, poisoned))
     assert accuracy(network, poisoned) < accuracy(network, images) - drop
 
 
@@ -867,8 +868,53 @@ def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
     ours = attack.perturbed(block).double() / 255
     random = (block.x + signs * 8 / 255).clamp(0, 1)
     clean, noisy, poisoned = (-float(block.slope(z, 0)[0][0]) for z in (block.x, random, ours))
-    print(clean / len(held), noisy / len(held), poisoned / len(held))
     assert poisoned > noisy + 0.05 * len(held)
+
+
+# Noise against a known defense
+
+
+@pytest.mark.parametrize("name", ["em", "em_remrepo", "rem", "rem_apb"])
+def test_noise_against_grayscale_is_achromatic(name: str, images: Images) -> None:
+    steps = {"train_steps": 6} if name in ("rem", "em_remrepo") else {"max_rounds": 2}
+    extra = {"copies": 1, "adv_steps": 1, "adv_radius": 0.0} if name == "rem" else {}
+    extra |= {"augmentation": "none"} if "train_steps" in steps else {}
+    attack = make(name, against="grayscale", batch_size=32, steps=4, step=1.0, **steps, **extra)
+    delta = attack.propose(images, craft_for(attack, images))
+    middle = ((images.pixels > 8) & (images.pixels < 247)).all(1)
+    one, two, three = (delta[:, c][middle] for c in range(3))
+    same = ((one - two).abs() < 1e-6) & ((two - three).abs() < 1e-6)
+    assert float(same.float().mean()) > 0.95
+    plain = make(name, batch_size=32, steps=4, step=1.0, **steps, **extra)
+    colored = plain.propose(images, craft_for(plain, images))
+    assert ((colored[:, 0] - colored[:, 1]).abs() < 1e-6).float().mean() < 0.9
+
+
+def test_the_gradient_passes_straight_through_jpeg(images: Images) -> None:
+    network = victim(images, 1)
+    x = images.floats()[:8].requires_grad_()
+    seen = through_jpeg(x, torch.Generator().manual_seed(3))
+    quality = int(torch.randint(10, 30, (), generator=torch.Generator().manual_seed(3)))
+    decoded = recode(images.pixels[:8], quality)
+    torch.testing.assert_close(seen.detach() * 255, decoded.float(), atol=1e-4, rtol=0)
+    assert not torch.equal(decoded, images.pixels[:8])
+    labels = images.labels[:8]
+    nn.functional.cross_entropy(network(seen), labels, reduction="sum").backward()
+    z = (decoded.float() / 255).requires_grad_()
+    nn.functional.cross_entropy(network(z), labels, reduction="sum").backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, z.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_noise_against_jpeg_goes_on_after_a_kill(images: Images) -> None:
+    attack = make("em", against="jpeg", batch_size=32, steps=1, max_rounds=3, stop_error=0.0)
+    craft = craft_for(attack, images, progress=(whole := Notebook()))
+    pixels = attack.pixels(images, craft)
+    again = dataclasses.replace(craft, progress=Notebook(1))
+    with pytest.raises(Killed):
+        attack.pixels(images, again)
+    assert whole.saves == 3
+    assert torch.equal(attack.pixels(images, again), pixels)
 
 
 # DC
@@ -998,7 +1044,6 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     attack = make(name, budget=Budget("linf", 24 / 255), **settings)
     pixels = attack.pixels(WORLD, craft_for(attack, WORLD))
     network = victim(WORLD.with_pixels(pixels))
-    print(name, accuracy(network, TEST), clean_accuracy)
     assert clean_accuracy > 0.85
     assert accuracy(network, TEST) < clean_accuracy - drop
 
@@ -1006,7 +1051,6 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
 def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
     attack = ATTACKS.make("ntga(budget=24/255, block=256, time=4000)")
     network = victim(WORLD.with_pixels(attack.pixels(WORLD, Craft(Stream("poison")))))
-    print("ntga", accuracy(network, TEST))
     assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
@@ -1017,7 +1061,6 @@ def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
     )
     craft = Craft(Stream("poison"))
     network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
-    print("dc", craft.facts, accuracy(network, TEST))
     assert accuracy(network, TEST) < clean_accuracy - 0.15
 
 
@@ -1027,7 +1070,6 @@ def test_sep_bites_in_the_toy_world(variant: str, clean_accuracy: float) -> None
     settings = {"steps": 8, "inner_steps": 3, "budget": Budget("linf", 24 / 255)}
     attack, craft = sep(members, variant=variant, **settings)
     network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
-    print(variant, accuracy(network, TEST))
     assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 

@@ -146,9 +146,14 @@ class EmApb(Em):
             _PUBLISHED.format("em_apb", "standard", "apbench"): 0.2078,
             _PUBLISHED.format("em_apb(budget=16/255)", "standard", "apbench"): 0.1874,
             _PUBLISHED.format("em_apb", "grayscale", "apbench"): 0.9203,
+            _PUBLISHED.format("em_apb(against=grayscale)", "standard", "apbench"): 0.1948,
+            _PUBLISHED.format("em_apb(against=grayscale)", "grayscale", "apbench"): 0.2164,
+            _PUBLISHED.format("em_apb(against=jpeg)", "standard", "apbench"): 0.2067,
+            _PUBLISHED.format("em_apb(against=jpeg)", "jpeg", "apbench"): 0.7625,
         },
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",
+        notes="APBench's code for `against` differentiates nothing, so its figures are not of it",
     )
 
     steps: int | None = 5

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Craft
+from raygrid.attacks.descent import GradientAttack
+from raygrid.codec import TRANSFORMS, Transform
 from raygrid.data import Images
 from raygrid.seeds import forked
 from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
 
 Perturb = Callable[[Batch], Tensor]
 """A batch of clean images -> the images that the surrogate trains on."""
+
+
+class Seen(nn.Module):
+    """A network that sees images only through a transform, as a defended victim does.
+
+    rng: of the transform's draws; whoever uses the network sets it.
+    """
+
+    def __init__(self, network: nn.Module, transform: Transform) -> None:
+        super().__init__()
+        self.network = network
+        self.transform = transform
+        self.rng = torch.Generator()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(self.transform(x, self.rng))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointAttack(GradientAttack):
+    """Base of attacks that train their network themselves.
+
+    With `against` the network sees everything through that transform, drawn anew each time, in
+    training and where the noise is made: noise for a victim that is known to defend itself so.
+    """
+
+    against: Literal["none", "grayscale", "jpeg"] = "none"
 
 
 class Joint:
@@ -25,11 +58,16 @@ class Joint:
     """
 
     def __init__(
-        self, architecture: str, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
+        self, attack: JointAttack, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
     ) -> None:
-        kind = ARCHITECTURES.make(architecture)
-        self.network = kind.build(images.classes, images.shape[-1], craft.stream.seed("init"))
+        kind = ARCHITECTURES.make(attack.surrogate)
+        self.network: nn.Module = kind.build(
+            images.classes, images.shape[-1], craft.stream.seed("init")
+        )
         place(self.network, craft.device, kind.convolutional)
+        if attack.against != "none":
+            self.network = Seen(self.network, TRANSFORMS[attack.against])
+        self.stream = craft.stream
         self.images = images.to(craft.device)
 
         def step(batch: Batch) -> Step:
@@ -45,7 +83,13 @@ class Joint:
         with forked(self.trainer.stream.seed("dropout", first), self.images.pixels.device):
             for number in range(first, first + count):
                 self.trainer.set_rate(number)
+                self.redraw("update", number)
                 self.trainer.update(next(batches))
+
+    def redraw(self, *key: Any) -> None:
+        """Fresh draws for the network's transform, the same ones for the same key."""
+        if isinstance(self.network, Seen):
+            self.network.rng = self.stream.generator("seen", *key)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and optimizer state under flat names, for a checkpoint."""

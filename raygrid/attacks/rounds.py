@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import Craft
-from raygrid.attacks.descent import Descent, GradientAttack, cross_entropy, frozen
-from raygrid.attacks.joint import Joint
+from raygrid.attacks.descent import Descent, cross_entropy, frozen
+from raygrid.attacks.joint import Joint, JointAttack
 from raygrid.data import Images
 from raygrid.registry import require
 from raygrid.training import Batch, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundsAttack(GradientAttack):
+class RoundsAttack(JointAttack):
     """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
 
     steps: int | None = None  # descent steps of a round; 20
@@ -61,6 +61,7 @@ class RoundsAttack(GradientAttack):
         done, error = maker.restore(craft.progress.load())
         while done < max_rounds and error > stop_error:
             maker.joint.learn(done * self.model_steps, self.model_steps)
+            maker.joint.redraw("round", done)
             with frozen(maker.joint.network):
                 error = maker.round(done)
             done += 1
@@ -91,7 +92,7 @@ class Noise:
             drop_last=self.shuffled,
             precision="fp32",
         )
-        self.joint = Joint(attack.surrogate, images, recipe, craft, self.noisy)
+        self.joint = Joint(attack, images, recipe, craft, self.noisy)
         self.images = self.joint.images
         self.noise = torch.zeros((count, *images.shape), device=craft.device)
         self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import Craft
-from raygrid.attacks.descent import GradientAttack, frozen
-from raygrid.attacks.joint import Joint
+from raygrid.attacks.descent import frozen
+from raygrid.attacks.joint import Joint, JointAttack
 from raygrid.augment import CropFlip
 from raygrid.data import Images
 from raygrid.registry import require
@@ -18,7 +18,7 @@ from raygrid.training import Batch, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepwiseAttack(GradientAttack):
+class StepwiseAttack(JointAttack):
     """For a fixed number of SGD steps: noise for a batch, then a step on the noisy batch.
 
     Noise is rounded to whole levels and kept by image; at the end it is made once more for all.
@@ -74,7 +74,7 @@ class _Levels:
             drop_last=True,
             precision="fp32",
         )
-        self.joint = Joint(attack.surrogate, images, recipe, craft, self.perturb)
+        self.joint = Joint(attack, images, recipe, craft, self.perturb)
         self.images = self.joint.images
         self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=craft.device)
         self.finals = torch.arange(len(images), device=craft.device).split(attack.batch_size)
@@ -106,6 +106,7 @@ class _Levels:
         index = self.finals[number]
         rng = self.craft.stream.generator("final", number, device=self.craft.device)
         batch = Batch(self.images.floats(index), self.images.labels[index], index, rng, 0)
+        self.joint.redraw("final", number)
         with frozen(self.joint.network):
             self.make(batch)
 
