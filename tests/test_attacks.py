@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,12 +15,16 @@ from raygrid.attacks.base import Attack, Craft, enforce, measure
 from raygrid.attacks.surrogates import freeze, train_surrogate
 from raygrid.budget import Budget
 from raygrid.data import Images
-from raygrid.errors import SpecError
+from raygrid.errors import DataError, SpecError
 from raygrid.seeds import Stream
 from tests.conftest import toy
 
+_FOLDER = tempfile.TemporaryDirectory()
+_NOISE = Path(_FOLDER.name) / "noise.npy"
+np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=np.int8))
+
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
-SMALL: dict[str, dict[str, object]] = {}
+SMALL: dict[str, dict[str, object]] = {"file": {"path": str(_NOISE)}}
 
 
 def small(name: str) -> Attack:
@@ -106,7 +113,7 @@ def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int
     attack = small(name)
     try:
         poison = attack.poison(images, craft_for(attack, images))
-    except SpecError as refusal:
+    except (SpecError, DataError) as refusal:
         assert str(refusal)
         return
     assert poison.pixels.shape == images.pixels.shape

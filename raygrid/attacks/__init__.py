@@ -2,6 +2,7 @@
 
 from raygrid.attacks import ar as ar
 from raygrid.attacks import clean as clean
+from raygrid.attacks import file as file
 from raygrid.attacks import low_frequency as low_frequency
 from raygrid.attacks import lsp as lsp
 from raygrid.attacks import noise as noise
