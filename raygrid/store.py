@@ -213,9 +213,6 @@ class ResultLog:
     def close(self) -> None:
         """The run is over; a mirrored log uploads what it still holds."""
 
-    def close(self) -> None:
-        """Nothing is held back here; a mirrored log uploads the rest."""
-
     def done(self) -> set[str]:
         """Keys that need no further run: finished, diverged, or skipped."""
         return {row["key"] for row in self.rows() if row["status"] != "failed"}

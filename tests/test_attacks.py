@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +19,14 @@ from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.surrogates import freeze, train_surrogate
 from raygrid.budget import Budget
 from raygrid.data import Images
-from raygrid.errors import SpecError
+from raygrid.errors import DataError, SpecError
 from raygrid.seeds import Stream
 from tests.conftest import toy
+
+_FOLDER = tempfile.TemporaryDirectory()
+_NOISE = Path(_FOLDER.name) / "noise.npy"
+np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=np.int8))
+
 
 _TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
 _STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
@@ -42,6 +50,7 @@ SMALL: dict[str, dict[str, object]] = {
     | {"steps": 3, "inner_steps": 2},
     "tap": {**_TRANSFER, "step": 0.2},
     "tap_full": {**_TRANSFER, "restarts": 2},
+    "file": {"path": str(_NOISE)},
     "tap_remrepo": {**_TRANSFER, "step": 0.2},
 }
 
@@ -132,7 +141,7 @@ def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int
     attack = small(name)
     try:
         poison = attack.poison(images, craft_for(attack, images))
-    except SpecError as refusal:
+    except (SpecError, DataError) as refusal:
         assert str(refusal)
         return
     assert poison.pixels.shape == images.pixels.shape

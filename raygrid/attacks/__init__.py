@@ -5,6 +5,7 @@ from raygrid.attacks import clean as clean
 from raygrid.attacks import dc as dc
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
+from raygrid.attacks import file as file
 from raygrid.attacks import functional as functional
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import low_frequency as low_frequency

@@ -49,8 +49,8 @@ def border_size(height: int, width: int) -> int:
 def run(filters: Tensor, borders: Tensor, height: int, width: int, crop: int) -> Tensor:
     """The noises that grow out of borders.
 
-    filters: float64 (3, 3, *lanes); borders: float64 (border_size(H, W), *lanes), two rows first.
-    Returns float64 (H - crop, W - crop, *lanes).
+    filters: (3, 3, *lanes); borders: (border_size(H, W), *lanes), the two rows first. Returns
+    (H - crop, W - crop, *lanes) of the same dtype.
     """
     lanes = borders.shape[1:]
     field = borders.new_empty(height, width, *lanes)

@@ -61,7 +61,7 @@ _ATTACK_FAMILY = {
     r"lf(\d+)": "low_frequency(n={})",
     r"tp_weight_(\d)_(\d)": "tp(align={}.0, uniform={}.0)",
     r"tp_steps_(\d)_(\d)": "tp(cl_steps={}, sl_steps={})",
-    r"(em|rem)_adapt_(\w+)": "{}(through={})",
+    r"(em|rem)_adapt_(\w+)": "{}_apb(against={})",
 }
 _DEFENSE = {
     "jpeg10": "jpeg",
