@@ -177,7 +177,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     architecture = ARCHITECTURES.make(spec.architecture)
     learner = LEARNERS.make(spec.learner)
     protocol = PROTOCOLS.make(spec.protocol)
-    recipe = _recipe(protocol, learner, dataset, defense)
+    recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
     data = DatasetArtifact(dataset, "unknown", protocol.validation)
     content = "unknown"
     if catalog is not None:
@@ -207,11 +207,13 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
     )
 
 
-def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:
+def _recipe(
+    protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain, architecture: str
+) -> Recipe:
     if not protocol.has(learner.id):
         return Recipe(epochs=1)  # never run: the trial is skipped with its reason
     names = tuple(d.id for d in defense.links)
-    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names)
+    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
 
 
 def check(specs: list[TrialSpec], catalog: Catalog | None) -> tuple[list[Trial], list[str]]:
