@@ -16,6 +16,8 @@ from raygrid.spec import Scalar
 from raygrid.training import PROBING, Probing, Recipe
 
 SUPERVISED = "supervised"
+_TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}
+"""No source prints a rate at which its transformers learn; 0.1 with SGD is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,7 @@ class Protocol(Method):
     """Recipes by learner id; a learner that is not listed cannot be trained in this protocol.
 
     recipes_64: for images of 64 pixels and more, where the source has other ones.
-    by_dataset: epochs of the supervised learner by dataset.
-    by_defense: changes of the supervised recipe by defense id.
+    by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
     probe: how linear probes are fitted; probe_lr: their rate by learner, where it differs.
@@ -36,11 +37,15 @@ class Protocol(Method):
 
     recipes: ClassVar[Mapping[str, Recipe]]
     recipes_64: ClassVar[Mapping[str, Recipe]] = {}
-    by_dataset: ClassVar[Mapping[str, int]] = {}
+    by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {}
     probe: ClassVar[Probing] = PROBING
     probe_lr: ClassVar[Mapping[str, float]] = {}
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "vit_small": _TRANSFORMER,
+        "cait_small": _TRANSFORMER,
+    }
     tier: ClassVar[str] = "paper"
 
     epochs: int | None = None
@@ -62,7 +67,12 @@ class Protocol(Method):
         require(0 <= self.holdout < 1, f"holdout is {self.holdout}, allowed: 0 to below 1")
 
     def recipe(
-        self, learner: str, dataset: str, image_size: int, defenses: tuple[str, ...]
+        self,
+        learner: str,
+        dataset: str,
+        image_size: int,
+        defenses: tuple[str, ...] = (),
+        architecture: str = "",
     ) -> Recipe:
         """The recipe of one trial; raises SpecError if the protocol has none for the learner."""
         known = {**self.recipes, **(self.recipes_64 if image_size >= 64 else {})}
@@ -70,9 +80,10 @@ class Protocol(Method):
             raise SpecError(f"protocol {self.id} has no recipe for the learner {learner}")
         recipe = known[learner]
         if learner == SUPERVISED:
-            recipe = recipe.with_(epochs=self.by_dataset.get(dataset))
+            recipe = recipe.with_(**self.by_dataset.get(dataset, {}))
             for defense in defenses:
                 recipe = recipe.with_(**self.by_defense.get(defense, {}))
+            recipe = recipe.with_(**self.by_architecture.get(architecture, {}))
         return recipe.with_(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
 
     def probing(self, learner: str) -> Probing:
@@ -172,7 +183,10 @@ class ApBench(Protocol):
         "simclr": _contrastive(500, 0.5).with_(warmup_epochs=0),
         "moco": _contrastive(500, 0.3).with_(warmup_epochs=0),
     }
-    by_dataset: ClassVar[Mapping[str, int]] = {"svhn": 100}
+    by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "svhn": {"epochs": 100},
+        "imagenet100": {"batch_size": 256, "schedule": "cosine"},
+    }
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {"ueraser_max": {"epochs": 300}}
     probe: ClassVar[Probing] = Probing(
         PROBING.recipe.with_(batch_size=128, lr=0.5, schedule="constant"), passes=10
@@ -192,6 +206,65 @@ class LearnedFaster(Protocol):
     }
 
 
+@PROTOCOLS.register("apbench_repo")
+@dataclass(frozen=True, kw_only=True)
+class ApBenchRepo(Protocol):
+    """APBench as its code runs by default: batches of 256 in a fixed order."""
+
+    card = Card(
+        paper="Qin et al. 2024 (APBench)",
+        code="lafeat/apbench@9a6fb91",
+        notes="the code reads images in the order of a directory listing, here it is the order of "
+        "the data set. ImageNet subsets are shuffled there. UEraser-Max runs as long as the rest",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(
+            epochs=200,
+            batch_size=256,
+            schedule="step",
+            gamma=0.5,
+            milestones=(100, 200, 300),
+            shuffle=False,
+            drop_last=True,
+        )
+    }
+    by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "imagenet100": {"schedule": "cosine", "shuffle": True}
+    }
+
+
+@PROTOCOLS.register("iss")
+@dataclass(frozen=True, kw_only=True)
+class Iss(Protocol):
+    """ISS: 60 epochs, cosine to zero; 100 for adversarial training, 200 for transformers."""
+
+    card = Card(
+        paper="Liu et al. 2023 (ISS), section 4",
+        code="liuzrcc/ImageShortcutSqueezing",
+        notes="its code logs the best epoch beside the last",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {SUPERVISED: Recipe(epochs=60)}
+    by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {"at": {"epochs": 100}}
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        name: {**changes, "epochs": 200} for name, changes in Protocol.by_architecture.items()
+    }
+
+
+@PROTOCOLS.register("avatar")
+@dataclass(frozen=True, kw_only=True)
+class Avatar(Protocol):
+    """AVATAR: 120 epochs, rate divided by 10 at 80 and 100, gradients clipped at 5."""
+
+    card = Card(
+        paper="Dolatabadi et al. 2023 (AVATAR)",
+        code="hmdolatabadi/AVATAR",
+        notes="the paper reports the best epoch: compare its numbers with the peak",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(epochs=120, schedule="step", milestones=(80, 100), grad_clip=5.0)
+    }
+
+
 @PROTOCOLS.register("dvae")
 @dataclass(frozen=True, kw_only=True)
 class DVae(Protocol):
@@ -201,7 +274,14 @@ class DVae(Protocol):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=60, grad_clip=5.0, drop_last=True)
     }
-    by_dataset: ClassVar[Mapping[str, int]] = {"cifar100": 100, "imagenet100": 100}
+    by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "cifar100": {"epochs": 100},
+        "imagenet100": {"epochs": 100},
+    }
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        **Protocol.by_architecture,
+        "densenet121": {"batch_size": 96},
+    }
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "at": {"epochs": 100, "schedule": "step", "milestones": (75, 90)},
         "ueraser_max": {"epochs": 200, "lr": 0.01, "schedule": "constant"},

@@ -219,7 +219,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         data = catalog.artifact(dataset, protocol.validation)
         content = catalog.content(data)
         dataset = data.dataset  # with the sizes of the data at hand
-    recipe = _recipe(protocol, learner, dataset, defense)
+    recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
     canonical = TrialSpec(
         dataset=dataset.part(),
         attack=attack.part(),
@@ -277,11 +277,13 @@ def _learner(spec: TrialSpec) -> tuple[Learner, Part]:
     return learner, learner.part(base=LEARNERS.make(settings))
 
 
-def _recipe(protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain) -> Recipe:
+def _recipe(
+    protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain, architecture: str
+) -> Recipe:
     if not protocol.has(learner.id):
         return Recipe(epochs=1)  # never run: the trial is skipped with its reason
     names = tuple(d.id for d in defense.links)
-    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names)
+    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
 
 
 def check(specs: list[TrialSpec], catalog: Catalog | None) -> tuple[list[Trial], list[str]]:

@@ -7,12 +7,13 @@ import inspect
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ CPU = torch.device("cpu")
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
+    "avatar": {"size": "xs", "updates": 2, "steps": 2},
     "dvae": {"epochs": 1},
     "dvae_detect": {"epochs": 1, "classifier_epochs": 1, "architecture": "small_cnn"},
     "ueraser_max": {"repeats": 2},
@@ -57,6 +59,7 @@ SMALL: dict[str, dict[str, object]] = {
 # Settings at which a method must change nothing.
 IDLE: dict[str, list[dict[str, object]]] = {
     "at": [{"radius": 0.0}],
+    "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}],
     "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
     "cutmix": [{"p": 0.0}, {"p": 0.0, "box": "clipped"}],
     "cutout": [{"length": 0}],
@@ -75,7 +78,8 @@ NEVER_IDLE = {
     *("dvae", "dvae_detect", "vae"),
 }
 # Purifiers that fit a network: at 224 pixels they take too long, and one epoch shows no picture.
-FITTED = {"dvae", "dvae_detect", "vae"}
+FITTED = {"avatar", "dvae", "dvae_detect", "vae"}
+HEAVY = {"avatar"}  # imports diffusers, which takes seconds
 
 
 def small(name: str) -> Defense:
@@ -117,10 +121,15 @@ def acting(hook: str) -> list[str]:
     return [name for name in DEFENSES if small(name).acts(hook)]
 
 
+def marked_slow(names: Iterable[str]) -> list[ParameterSet]:
+    """As parameters, those that take long marked so."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in names]
+
+
 # --- contracts -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", acting("purify"))
+@pytest.mark.parametrize("name", marked_slow(acting("purify")))
 @pytest.mark.parametrize(("side", "classes", "n"), [(32, 10, 32), (64, 100, 8), (224, 10, 2)])
 def test_a_purifier_keeps_what_it_must(name: str, side: int, classes: int, n: int) -> None:
     if name in FITTED:
@@ -157,7 +166,7 @@ def test_a_purifier_keeps_the_order(name: str) -> None:
     assert torch.equal(shuffled, one[order])
 
 
-@pytest.mark.parametrize("name", sorted(FITTED))
+@pytest.mark.parametrize("name", marked_slow(sorted(FITTED)))
 def test_a_random_purifier_depends_on_the_stream(name: str) -> None:
     one, other = (purify(small(name), toy(8, 8), workshop(seed)).pixels for seed in (0, 1))
     assert not torch.equal(one, other)
@@ -789,7 +798,7 @@ def test_adversarial_training_with_mixed_labels() -> None:
 def test_no_defense_draws_from_the_global_generator() -> None:
     before = torch.random.get_rng_state()
     x, y = batch()
-    for name, hook in itertools.product(DEFENSES, ("purify", "augment")):
+    for name, hook in itertools.product(set(DEFENSES) - HEAVY, ("purify", "augment")):
         if hook == "purify" and small(name).acts(hook):
             small(name).purify(toy(8, 8), workshop())
         elif small(name).acts(hook):

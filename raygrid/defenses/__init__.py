@@ -1,6 +1,7 @@
 """Defenses: one file each. Importing this package registers all of them."""
 
 from raygrid.defenses import at as at
+from raygrid.defenses import avatar as avatar
 from raygrid.defenses import bdr as bdr
 from raygrid.defenses import cutmix as cutmix
 from raygrid.defenses import cutout as cutout

@@ -78,7 +78,7 @@ class DVaeDetect(Defense):
         """Train on the poisoned images; which of `images` get their label, bool (N,)."""
         kind = ARCHITECTURES.make(self.architecture)
         side = images.shape[-1]
-        recipe = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", side, ())
+        recipe = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", side)
         recipe = recipe.with_(epochs=self.classifier_epochs)
         precision = precision_of(recipe, kind.convolutional)
         network = kind.build(images.classes, side, workshop.stream.seed("init"))

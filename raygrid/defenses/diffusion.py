@@ -1,0 +1,68 @@
+"""The variance-preserving diffusion: noise in, two ways of taking it out again.
+
+Images are floats in [-1, 1]; `i` counts steps from 0 to 999; a noise predictor maps (x, i) to the
+noise that x contains, in units of its standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+STEPS = 1000
+_BETAS = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
+KEPT = torch.cumprod(1 - _BETAS, 0)
+"""Share of an image's variance that is left after step i, float64 (1000,)."""
+
+Noise = Callable[[Tensor, int], Tensor]
+Solver = Callable[[Tensor, Noise, int, torch.Generator], Tensor]
+
+
+def kept_after(steps: int) -> float:
+    """The product of the first `steps` factors; 1 for none."""
+    return float(KEPT[steps - 1]) if steps else 1.0
+
+
+def diffuse(x: Tensor, steps: int, rng: torch.Generator) -> Tensor:
+    """Images after `steps` steps: sqrt(a) x + sqrt(1 - a) e with e ~ N(0, I)."""
+    kept = kept_after(steps)
+    return math.sqrt(kept) * x + math.sqrt(1 - kept) * _normal(x, rng)
+
+
+def ancestral(x: Tensor, noise: Noise, steps: int, rng: torch.Generator) -> Tensor:
+    """DDPM sampling from step `steps` down: posterior mean with the image clipped to [-1, 1],
+    posterior variance, no noise in the last step."""
+    for i in reversed(range(steps)):
+        kept, before, beta = kept_after(i + 1), kept_after(i), float(_BETAS[i])
+        image = (x - math.sqrt(1 - kept) * noise(x, i)) / math.sqrt(kept)
+        x = (
+            math.sqrt(before) * beta * image.clamp(-1, 1) + math.sqrt(1 - beta) * (1 - before) * x
+        ) / (1 - kept)
+        if i:
+            x = x + math.sqrt(beta * (1 - before) / (1 - kept)) * _normal(x, rng)
+    return x
+
+
+def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator) -> Tensor:
+    """Euler-Maruyama on the reverse equation, from time steps / 1000 to 1e-5 in steps of 1/1000.
+
+    beta(t) = 0.1 + 19.9 t, kept(t) = exp(-9.95 t^2 - 0.1 t). The last step adds noise as well.
+    """
+    for i in reversed(range(steps)):
+        time = (i + 1) / STEPS
+        width = min(1 / STEPS, time - 1e-5)
+        beta = 0.1 + 19.9 * time
+        spread = math.sqrt(1 - math.exp(-9.95 * time**2 - 0.1 * time))
+        drift = beta * x / 2 - beta * noise(x, i) / spread
+        x = x + drift * width + math.sqrt(beta * width) * _normal(x, rng)
+    return x
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
+
+
+def _normal(x: Tensor, rng: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype)

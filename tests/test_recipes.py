@@ -1,0 +1,62 @@
+"""Supervised protocols against the settings that their sources print."""
+
+from __future__ import annotations
+
+import pytest
+
+from raygrid.protocols import PROTOCOLS
+from raygrid.resolve import resolve
+from raygrid.training import Recipe
+
+# protocol, dataset, defense, architecture -> what stands in the source
+PRINTED: list[tuple[tuple[str, str, str, str], dict[str, object]]] = [
+    (("apbench", "cifar10", "jpeg", "resnet18"), {"epochs": 200, "batch_size": 128}),
+    (("apbench", "svhn", "standard", "resnet18"), {"epochs": 100}),
+    (("apbench", "imagenet100", "standard", "resnet18"), {"batch_size": 256, "epochs": 200}),
+    (("apbench", "cifar10", "ueraser_max", "resnet18"), {"epochs": 300}),
+    (("apbench_repo", "cifar10", "standard", "resnet18"), {"batch_size": 256, "shuffle": False}),
+    (("apbench_repo", "imagenet100", "standard", "resnet18"), {"shuffle": True}),
+    (("learned_faster", "cifar10", "standard", "resnet18"), {"epochs": 100, "grad_clip": None}),
+    (("dvae", "cifar10", "dvae", "resnet18"), {"epochs": 60, "grad_clip": 5.0, "lr": 0.1}),
+    (("dvae", "cifar100", "dvae", "resnet18"), {"epochs": 100}),
+    (("dvae", "cifar10", "standard", "densenet121"), {"batch_size": 96}),
+    (("dvae", "cifar10", "at", "resnet18"), {"epochs": 100, "milestones": (75, 90)}),
+    (("dvae", "cifar10", "ueraser_max", "resnet18"), {"epochs": 200, "lr": 0.01}),
+    (("tp", "cifar10", "standard", "resnet18"), {"epochs": 100, "drop_last": False}),
+    (("iss", "cifar10", "jpeg", "resnet18"), {"epochs": 60, "schedule": "cosine"}),
+    (("iss", "cifar10", "at", "resnet18"), {"epochs": 100}),
+    (("iss", "cifar10", "standard", "vit_small"), {"epochs": 200, "optimizer": "adam"}),
+    (("avatar", "cifar10", "avatar", "resnet18"), {"epochs": 120, "grad_clip": 5.0}),
+]
+
+
+@pytest.mark.parametrize(("cell", "printed"), PRINTED, ids=lambda v: "-".join(map(str, v)))
+def test_recipes_are_the_printed_ones(cell: tuple[str, ...], printed: dict[str, object]) -> None:
+    protocol, dataset, defense, architecture = cell
+    made = PROTOCOLS.make(protocol).recipe("supervised", dataset, 32, (defense,), architecture)
+    assert {name: getattr(made, name) for name in printed} == printed
+    assert made.weight_decay == (0.0 if architecture == "vit_small" else 5e-4)
+    assert made.momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rates"),
+    [
+        ("apbench", {0: 0.1, 99: 0.1, 100: 0.05, 199: 0.05}),
+        ("learned_faster", {49: 0.1, 50: 0.01}),
+        ("tp", {59: 0.1, 60: 0.01, 75: 1e-3, 90: 1e-4}),
+        ("avatar", {79: 0.1, 80: 0.01, 100: 1e-3}),
+        ("dvae", {0: 0.1, 30: 0.05, 60: 0.0}),
+        ("iss", {0: 0.1, 30: 0.05, 60: 0.0}),
+    ],
+)
+def test_rates_fall_when_they_should(protocol: str, rates: dict[int, float]) -> None:
+    made: Recipe = PROTOCOLS.make(protocol).recipe("supervised", "cifar10", 32)
+    for epoch, rate in rates.items():
+        assert made.rate(epoch) == pytest.approx(rate, abs=1e-12)
+
+
+def test_what_a_spec_sets_wins() -> None:
+    spec = "photo_digits/clean/at/vit_small/supervised/iss(epochs=3, lr=0.5)/0"
+    trial = resolve(spec, None)
+    assert (trial.recipe.epochs, trial.recipe.lr, trial.recipe.optimizer) == (3, 0.5, "adam")
