@@ -37,6 +37,7 @@ ORDER = [
     "published",
     "tables",
     "figures",
+    "reproduce",
     "poisons",
     "events",
     "tracking",
