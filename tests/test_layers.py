@@ -43,6 +43,7 @@ ORDER = [
     "published",
     "tables",
     "figures",
+    "reproduce",
     "poisons",
     "events",
     "tracking",

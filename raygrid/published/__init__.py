@@ -220,7 +220,8 @@ def canonical(registry: Registry[Any], part: Part) -> str:
 def specs_of(paper: str, table: str, dataset: str | None = None) -> list[str]:
     """The trials of a printed table, in its order, each once; raises SpecError for unknown names.
 
-    Derived cells (`worst`, `iss`) come out as the trials that they are derived from.
+    Derived cells come out as the trials that they are derived from, where nobody derives them:
+    `worst` as the six learners, `iss` as its members unless it is a defense itself.
     """
     if paper not in PAPERS:
         raise SpecError(unknown("paper", paper, PAPERS))
@@ -238,7 +239,7 @@ def _trials(paper: str, cell: str) -> Iterator[str]:
     spec = TrialSpec.parse(cell)
     if spec.learner.name == "worst":
         yield from (str(spec.replace(learner=Part(name))) for name in SIX)
-    elif spec.defense[0].name == "iss":
+    elif spec.defense[0].name == "iss" and "iss" not in DEFENSES:
         yield from (str(made_by(paper, spec.replace(defense=(Part(name),)))) for name in ISS)
     else:
         yield cell

@@ -1,0 +1,12 @@
+"""Sandoval-Segura et al. 2022: `python experiments/learned_faster.py --table 1`.
+
+1      25 poisons, highest and last accuracy of a ResNet-18
+2      ten of them again (the transferability beside them is no accuracy of a trial)
+"""
+
+import sys
+
+from _paper import main
+
+if __name__ == "__main__":
+    sys.exit(main("learned_faster", __doc__, ("peak",)))

@@ -1,0 +1,79 @@
+"""Printed tables as lists of trials, at the paper's scale or at a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.datasets import DATASETS
+from raygrid.defenses import DEFENSES
+from raygrid.errors import SpecError, unknown
+from raygrid.learners import LEARNERS
+from raygrid.protocols import PROTOCOLS
+from raygrid.published import specs_of
+from raygrid.registry import Registry
+from raygrid.spec import Part, TrialSpec
+
+Scale = Literal["quick", "small", "paper"]
+SMALL_EPOCHS = 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """The trials of a printed table at some scale, and what of it cannot be run here."""
+
+    specs: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def job(
+    paper: str,
+    number: str,
+    scale: Scale = "paper",
+    dataset: str | None = None,
+    seeds: Sequence[int] = (0,),
+) -> Job:
+    """The trials behind table `number` of `paper`; raises SpecError for unknown names.
+
+    scale: `paper` as printed; `small` with the paper's data and networks for 30 epochs; `quick`
+        on the embedded digits with a small network, minutes on a CPU.
+    dataset: only this one of the table's. Methods that are not installed are listed as missing.
+    """
+    if scale not in get_args(Scale):
+        raise SpecError(unknown("scale", scale, get_args(Scale)))
+    parsed = [scaled(TrialSpec.parse(text), scale) for text in specs_of(paper, number, dataset)]
+    specs: dict[str, None] = {}
+    missing: dict[str, None] = {}
+    for spec in parsed:
+        lacking = absent(spec)
+        missing.update(dict.fromkeys(lacking))
+        if not lacking:
+            specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
+    return Job(tuple(specs), tuple(missing))
+
+
+def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
+    """The same question at a smaller size."""
+    if scale == "quick":
+        return spec.replace(
+            dataset=Part("photo_digits"), architecture=Part("small_cnn"), protocol=Part("quick")
+        )
+    if scale == "small":
+        return spec.replace(protocol=spec.protocol.with_params(epochs=SMALL_EPOCHS))
+    return spec
+
+
+def absent(spec: TrialSpec) -> list[str]:
+    """The methods of a spec that no installed package has, as `kind name`."""
+    named: list[tuple[Registry[Any], Part]] = [
+        (DATASETS, spec.dataset),
+        (ATTACKS, spec.attack),
+        *((DEFENSES, part) for part in spec.defense),
+        (ARCHITECTURES, spec.architecture),
+        (LEARNERS, spec.learner),
+        (PROTOCOLS, spec.protocol),
+    ]
+    return [f"{registry.kind} {part.name}" for registry, part in named if part.name not in registry]
