@@ -61,7 +61,7 @@ _ATTACK_FAMILY = {
     r"lf(\d+)": "low_frequency(n={})",
     r"tp_weight_(\d)_(\d)": "tp(align={}.0, uniform={}.0)",
     r"tp_steps_(\d)_(\d)": "tp(cl_steps={}, sl_steps={})",
-    r"(em|rem)_adapt_(\w+)": "{}(against={})",
+    r"(em|rem)_adapt_(\w+)": "{}_apb(against={})",
 }
 _DEFENSE = {
     "jpeg10": "jpeg",
@@ -86,10 +86,6 @@ MADE = {
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
     ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
     ("transferable", "gaussian"): "random_blur",
-} | {
-    ("apbench", f"{name}(against={what})"): f"{name}_apb(against={what})"
-    for name in ("em", "rem")
-    for what in ("grayscale", "jpeg", "ueraser")
 }
 """What a paper really ran under a name that others use for something else."""
 
