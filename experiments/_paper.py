@@ -42,7 +42,7 @@ def main(
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     wanted = job(paper, args.table, args.scale, args.dataset, range(args.seeds))
     for name in wanted.missing:
-        print(f"left out, not installed: {name}", file=sys.stderr)
+        print(f"left out, not there: {name}", file=sys.stderr)
     if not wanted.specs:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")

@@ -40,7 +40,7 @@ def job(
 
     scale: `paper` as printed; `small` with the paper's data and networks for 30 epochs; `quick`
         on the embedded digits with a small network, minutes on a CPU.
-    dataset: only this one of the table's. Methods that are not installed are listed as missing.
+    dataset: only this one of the table's. What is not installed here is listed as missing.
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
@@ -67,7 +67,7 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
 
 
 def absent(spec: TrialSpec) -> list[str]:
-    """The methods of a spec that no installed package has, as `kind name`."""
+    """What of a spec cannot be made here: `kind name`, or what is wrong with its parameters."""
     named: list[tuple[Registry[Any], Part]] = [
         (DATASETS, spec.dataset),
         (ATTACKS, spec.attack),
@@ -76,4 +76,14 @@ def absent(spec: TrialSpec) -> list[str]:
         (LEARNERS, spec.learner),
         (PROTOCOLS, spec.protocol),
     ]
-    return [f"{registry.kind} {part.name}" for registry, part in named if part.name not in registry]
+    return [reason for registry, part in named if (reason := _fault(registry, part))]
+
+
+def _fault(registry: Registry[Any], part: Part) -> str | None:
+    if part.name not in registry:
+        return f"{registry.kind} {part.name}"
+    try:
+        registry.make(part)
+    except SpecError as error:
+        return f"{registry.kind} {error}"
+    return None

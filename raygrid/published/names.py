@@ -69,19 +69,22 @@ _DEFENSE = {
     "jpeg50": "jpeg(quality=50)",
     "jpeg70": "jpeg(quality=70)",
     "aa": "ueraser_max",  # the UEraser authors' two-stage code
-    "dvae_no_stage1": "dvae(stage1=false)",
+    "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }
 MADE = {
+    ("apbench", "avatar"): "avatar(source=clean_train)",
     ("apbench", "em"): "em_apb",
     ("apbench", "rem"): "rem_apb",
+    ("apbench", "ueraser_lite"): "ueraser_lite(static=true)",
+    ("dvae", "at"): "at(step=1.6/255)",
+    ("dvae", "avatar"): "avatar(source=clean_train)",
+    ("dvae", "bdr"): "bdr(variant=float)",
     ("dvae", "em"): "em_remrepo",
+    ("dvae", "mobilenetv2"): "mobilenetv2_unpatched",
     ("dvae", "tap"): "tap_remrepo",
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
     ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
-    ("dvae", "bdr"): "bdr(variant=float)",
-    ("dvae", "at"): "at(step=1.6/255)",
-    ("dvae", "mobilenetv2"): "mobilenetv2_unpatched",
     ("transferable", "gaussian"): "random_blur",
 }
 """What a paper really ran under a name that others use for something else."""
@@ -172,7 +175,7 @@ def _defense(row: Row) -> str:
     if name == "none" and row["paper"] != "apbench":
         return "standard"
     if name == "dvae" and "detection, then purification" in row["note"]:
-        return "dvae(detect=true)"
+        return "dvae_detect"
     return _DEFENSE.get(name, name)
 
 
