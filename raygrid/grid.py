@@ -21,7 +21,8 @@ class Grid:
     """The product of axes. Every axis is a sequence of spec fragments.
 
     budgets: `default`, `16/255`, `l2:1.3`, `2x`; an absolute budget joins only with attacks of its
-    norm. Attacks that already name a budget keep it; `clean` has none.
+    norm. Attacks that already name a budget keep it; `clean` and `withheld`
+    have none.
     """
 
     datasets: Axis = ("photo_digits",)
@@ -53,11 +54,16 @@ class Grid:
         found: dict[Part, None] = {}
         for text, budget in itertools.product(self.attacks, self.budgets):
             part = Part.parse(text)
-            if budget == "default" or part.name == "clean" or "budget" in dict(part.params):
+            if budget == "default" or "budget" in dict(part.params) or not _perturbs(part):
                 found[part] = None
             elif _joins(part, budget):
                 found[part.with_params(budget=budget)] = None
         return list(found)
+
+
+def _perturbs(part: Part) -> bool:
+    """Whether an attack has a budget (unknown names fail later)."""
+    return part.name not in ATTACKS or "budget" in ATTACKS[part.name].__dataclass_fields__
 
 
 def _joins(part: Part, budget: str) -> bool:

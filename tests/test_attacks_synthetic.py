@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -12,14 +13,18 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.autoregression import border_size, find, residual, run, threshold
 from raygrid.attacks.base import Craft, Silent, measure
 from raygrid.attacks.ops import scores, shortcuts
 from raygrid.data import Images
 from raygrid.errors import SpecError
-from raygrid.resolve import resolve
+from raygrid.grid import Grid
+from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
+from raygrid.store import Bundle
+from raygrid.trial import Env, run_trial
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
 
@@ -411,6 +416,30 @@ def test_withheld_is_skipped_where_nothing_would_be_left() -> None:
     text = "photo_digits/withheld{}/standard/small_cnn/supervised/quick/0"
     assert "nothing to train on" in str(resolve(text.format(""), None).skip())
     assert resolve(text.format("@0.5"), None).skip() is None
+
+
+def test_a_trial_with_withheld_rows_trains_on_the_rest(
+    catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    spec = "photo_digits/withheld@0.9/standard/small_cnn/supervised/quick(epochs=1)/0"
+    result = run_trial(resolve(spec, catalog), fetch, Env())
+    assert result.status == "done", result.error
+    assert {name: probe["n"] for name, probe in result.probes.items()} == {
+        "clean_test": 1080,
+        "original": 3879,
+        "clean_train": 432,
+    }
+
+
+def test_a_budget_axis_leaves_attacks_without_a_budget_alone() -> None:
+    grid = Grid(attacks=("clean", "withheld", "noise"), budgets=("16/255", "2x", "l2:1.0"))
+    assert [str(spec.attack) for spec in grid.specs()] == [
+        "clean",
+        "withheld",
+        "noise(budget=16/255)",
+        "noise(budget=2x)",
+        "noise(budget=l2:1.0)",
+    ]
 
 
 # held-out linear separability

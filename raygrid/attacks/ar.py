@@ -47,7 +47,9 @@ class Ar(Attack):
         notes="processes come from our own search by the published rules, not from the authors' "
         "files; APBench's file for 100 classes holds one with a coefficient of 2.35e7, so its "
         "CIFAR-100 numbers may include black images. The authors call linf suboptimal. At 224 "
-        "pixels they cut off 2 instead of 4. Not linearly separable, against APBench's wording",
+        "pixels they cut off 2 instead of 4. Processes are judged on 32 pixels, as published; on "
+        "224 most grow toward the last rows, which then hold the budget. Not linearly "
+        "separable, against APBench's wording",
     )
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
     sharded: ClassVar[bool] = True
