@@ -26,6 +26,7 @@ from raygrid.result import Result
 from raygrid.store import ResultLog
 from raygrid.tracking import Tracker, check, log_frame, store_uri, sync
 from raygrid.tracking import tracker as tracker_module
+from raygrid.tracking.address import first_line
 from raygrid.tracking.facts import cut, epoch_metrics, flatten, params_of, safe_name
 from raygrid.tracking.projection import KEY, PARENT, TABLES, Projection
 
@@ -464,6 +465,20 @@ def test_check_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_text("no database " * 1000)
     with pytest.raises(TrackingError, match="cannot be used"):
         check(f"sqlite:///{tmp_path}/broken.db")
+
+
+def test_a_database_is_silent_and_its_faults_are_one_line(
+    out: Path, template: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = out / "read_only.db"
+    copy.write_bytes(template.read_bytes())
+    projection = Projection.of(out, f"sqlite:///{copy}")
+    projection.id  # noqa: B018
+    copy.unlink()
+    with pytest.raises(Exception, match="sqlite3") as caught:
+        projection.find("k") or projection.open("k", "n", {}, 0.0)
+    assert first_line(caught.value).startswith("(sqlite3.OperationalError) ")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_address_is_the_given_one_or_the_environment_or_the_folder(

@@ -68,6 +68,10 @@ def check_health(uri: str, timeout: float) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """An error as one line without the credentials that an address may hold."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """An error as one line without the credentials that an address may hold.
+
+    Of a database's error, that is the line that names the driver's one.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    line = next((line for line in lines if re.match(r"\(\w+\.\w+\) ", line)), lines[0])
     return re.sub(r"//[^/@\s]+@", "//", line)
