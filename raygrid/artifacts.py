@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import Attack, Craft, Progress, Silent, measure
-from raygrid.attacks.surrogates import SurrogateRecipe, freeze, train_surrogate
+from raygrid.attacks.surrogates import SurrogateRecipe, accuracy, freeze, train_surrogate
 from raygrid.data import Images, Poison, Target, Trigger, fingerprint
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
@@ -81,6 +80,11 @@ class DatasetArtifact(Artifact):
     @property
     def label(self) -> str:
         return str(self.dataset.part())
+
+    @property
+    def train_size(self) -> int:
+        """How many training images are left beside the validation part."""
+        return self.dataset.train_size - round(self.dataset.train_size * self.validation)
 
     def needs(self) -> tuple[Artifact, ...]:
         return ()
@@ -155,14 +159,16 @@ class SurrogateArtifact(Artifact):
         return (self.data,)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        train = World.of(inputs[0]).train
+        world = World.of(inputs[0])
         stream = Stream("surrogate", (self.data.dataset.id, self.seed))
-        network = train_surrogate(self.recipe, train, stream, bench.device)
-        return Bundle({k: v.cpu() for k, v in network.state_dict().items()})
+        network = train_surrogate(self.recipe, world.train, stream, bench.device)
+        last = network[-1] if isinstance(network, nn.ModuleList) else network
+        facts = {"test_acc": accuracy(last, world.test.to(bench.device))}
+        return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
 
-    def network(self, bundle: Bundle, train: Images, device: torch.device) -> Network:
+    def network(self, bundle: Bundle, train: Images, device: torch.device) -> nn.Module:
         """The trained surrogate on the device, frozen."""
-        network = self.recipe.build(train, 0, device)
+        network = self.recipe.shell(train, device)
         network.load_state_dict(as_state(bundle.tensors))
         return freeze(network)
 
@@ -195,7 +201,7 @@ class PoisonArtifact(Artifact):
 
     @property
     def shards(self) -> int:
-        return self.data.dataset.train_size if self.attack.sharded else 0
+        return self.data.train_size if self.attack.sharded else 0
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, *self.surrogates)
@@ -215,8 +221,10 @@ class PoisonArtifact(Artifact):
         """The poison of a range of rows; `join` puts ranges together."""
         train = World.of(inputs[0]).train
         started = time.perf_counter()
-        poison = self.attack.poison(train, self.craft(inputs, bench, rows))
-        facts = {"seconds": time.perf_counter() - started, **_size(train, poison)}
+        craft = self.craft(inputs, bench, rows)
+        poison = self.attack.poison(train, craft)
+        seconds = time.perf_counter() - started
+        facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
         return poison_bundle(poison, facts)
 
     @staticmethod
@@ -316,14 +324,25 @@ class PurifiedArtifact(Artifact):
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
-        purified = self.links[-1].purify(images, Workshop(stream, bench.device))
-        check_purified(images, purified, self.links[-1])
+        purified = purify(self.links[-1], images, Workshop(stream, bench.device))
         facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
 
 
+def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
+    """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
+    try:
+        purified = link.purify(images, workshop)
+    except DataError as error:
+        raise DataError(f"{link.id}: {error}") from error
+    check_purified(images, purified, link)
+    return purified
+
+
 def check_purified(before: Images, after: Images, link: Defense) -> None:
     """A purifier keeps shape, order and labels; raises DataError otherwise."""
+    if not isinstance(after, Images):
+        raise DataError(f"{link.id} returned {type(after).__name__}, expected Images")
     if after.pixels.shape != before.pixels.shape:
         shape = tuple(after.pixels.shape)
         raise DataError(f"{link.id} returned images {shape}, expected {tuple(before.pixels.shape)}")

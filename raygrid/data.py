@@ -58,7 +58,12 @@ class Images:
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    """The one way out of float: clip [0, 1] to [0, 255] and round half up. float -> uint8."""
+    """The one way out of float: clip [0, 1] to [0, 255] and round half up. float -> uint8.
+
+    Raises DataError for values that are no numbers: a network that diverged, never a picture.
+    """
+    if bool(values.isnan().any()):
+        raise DataError("pixels are not numbers (NaN)")
     return values.mul(255).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -138,6 +143,16 @@ class Poison:
             return clean.rows(~mask), mask
         if len(rows) == 0:
             return clean, mask
+        if len(rows) == len(clean) and bool(mask.all()):
+            return self._in_place_of(clean), mask
         pixels, labels = clean.pixels.clone(), clean.labels.clone()
         pixels[rows], labels[rows] = self.pixels[use], self.labels[use]
         return replace(clean, pixels=pixels, labels=labels, fingerprint=""), mask
+
+    def _in_place_of(self, clean: Images) -> Images:
+        """A poison of every row is the training set: in the usual order nothing is copied."""
+        pixels, labels = self.pixels, self.labels
+        if not torch.equal(self.indices, torch.arange(len(clean))):
+            order = self.indices.argsort()
+            pixels, labels = pixels[order], labels[order]
+        return Images(pixels, labels, clean.classes)

@@ -77,7 +77,7 @@ class Stream:
 def forked(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run code that can only draw from the global generators, and leave these as they were.
 
-    The two users are parameter initialization and dropout, which take no generator.
+    The users are parameter initialization, dropout and kornia, which take no generator.
     """
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -178,38 +178,65 @@ class Trainer:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0)."""
+        rng = self.stream.generator("augment", epoch, device=self.device)
+        for rows in self._split(epoch):
+            yield self._batch(rows, rng, epoch)
+
+    def endless(self, first: int) -> Iterator[Batch]:
+        """Batches from number `first` of the whole training on, epoch after epoch, without end.
+
+        Each has a generator of its own, so that it is the same wherever one begins.
+        """
+        size = len(self._split(0))
+        number = first
+        while True:
+            epoch = number // size
+            for rows in self._split(epoch)[number % size :]:
+                rng = self.stream.generator("update", number, device=self.device)
+                yield self._batch(rows, rng, epoch)
+                number += 1
+
+    def _batch(self, rows: Tensor, rng: torch.Generator, epoch: int) -> Batch:
+        index = rows.to(self.device)
+        return Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+
+    def _split(self, epoch: int) -> list[Tensor]:
+        """Rows of each batch of an epoch; the number of batches is that of every epoch."""
         n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
         order = torch.arange(n)
         if self.recipe.shuffle:
             order = torch.randperm(n, generator=self.stream.generator("order", epoch))
-        rng = self.stream.generator("augment", epoch, device=self.device)
         end = n - n % size if self.recipe.drop_last else n
-        for start in range(0, end, size):
-            index = order[start : min(start + size, end)].to(self.device)
-            if len(index) == 1 and n > 1:
-                continue  # batch norm has no variance over a single image
-            yield Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+        rows = [order[start : min(start + size, end)] for start in range(0, end, size)]
+        # Batch norm has no variance over a single image.
+        return [r for r in rows if len(r) > 1 or n == 1]
 
     def epoch(self, epoch: int) -> Metrics:
         """Train one epoch (counted from 0); raises DivergedError if the loss is not finite.
 
         Returns train_loss and train_acc (running means over the epoch's batches) and lr.
         """
-        rate = self.recipe.rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.set_rate(epoch)
         self.module.train()
         totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         totals = totals.to(self.device)
         with forked(self.stream.seed("dropout", epoch), self.device):
             for batch in self.batches(epoch):
-                totals += self._update(batch)
+                totals += self.update(batch)
         loss, hits, count = totals.tolist()
         if not math.isfinite(loss):
             raise DivergedError(epoch + 1, loss)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
 
-    def _update(self, batch: Batch) -> Tensor:
+    def set_rate(self, epoch: int) -> float:
+        """Give the optimizer the learning rate of an epoch, and return it."""
+        rate = self.recipe.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def update(self, batch: Batch) -> Tensor:
+        """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""
         out = self.step(batch)
         self.optimizer.zero_grad(set_to_none=True)
         out.loss.backward()
@@ -226,6 +253,19 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        restore_layout(self.optimizer)
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay optimizer state out as its parameters are.
+
+    Stored tensors come back contiguous; the fused optimizers walk parameter and state in memory
+    order and would pair the wrong entries of a channels_last parameter.
+    """
+    for param, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                state[name] = torch.empty_like(param).copy_(value)
 
 
 def make_optimizer(

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft, enforce, measure
+from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.surrogates import freeze, train_surrogate
 from raygrid.budget import Budget
 from raygrid.data import Images
-from raygrid.errors import SpecError
+from raygrid.errors import DataError, SpecError
 from raygrid.seeds import Stream
 from tests.conftest import toy
 
+_FOLDER = tempfile.TemporaryDirectory()
+_NOISE = Path(_FOLDER.name) / "noise.npy"
+np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=np.int8))
+
+
+_TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
+_STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
+
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
-SMALL: dict[str, dict[str, object]] = {}
+SMALL: dict[str, dict[str, object]] = {
+    "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
+    | {"width": 4, "levels": 2},
+    "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
+    "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
+    "em_remrepo": _STEPWISE,
+    "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
+    "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
+    "functional": {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 32, "steps": 1}
+    | {"parts": "csd", "lr": 0.01},
+    "hypo": {**_TRANSFER, "step": 0.3},
+    "mifgsm": _TRANSFER,
+    "ntga": {"block": 16, "chunk": 8},
+    "pgd": {**_TRANSFER, "step": 0.2},
+    "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
+    | {"steps": 3, "inner_steps": 2},
+    "tap": {**_TRANSFER, "step": 0.2},
+    "tap_full": {**_TRANSFER, "restarts": 2},
+    "file": {"path": str(_NOISE)},
+    "tap_remrepo": {**_TRANSFER, "step": 0.2},
+}
 
 
 def small(name: str) -> Attack:
@@ -33,7 +68,8 @@ def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -
     return Craft(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
 
 
-AVAILABILITY = [name for name in ATTACKS if name != "clean"]
+# The attacks that perturb every image: `clean` and `withheld` have no budget.
+AVAILABILITY = [name for name in ATTACKS if small(name).limit is not None]
 
 
 @pytest.mark.parametrize("name", AVAILABILITY)
@@ -105,10 +141,57 @@ def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int
     attack = small(name)
     try:
         poison = attack.poison(images, craft_for(attack, images))
-    except SpecError as refusal:
+    except (SpecError, DataError) as refusal:
         assert str(refusal)
         return
     assert poison.pixels.shape == images.pixels.shape
+
+
+class Killed(Exception):
+    """The process dies."""
+
+
+class Notebook:
+    """Progress in memory that dies right after a given number of checkpoints."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.dies_after = dies_after
+        self.saves = 0
+        self.kept: tuple[dict[str, torch.Tensor], dict[str, object]] | None = None
+        self.reports: list[tuple[int, int]] = []
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        self.reports.append((done, total))
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
+        # The way to a file and back: JSON facts, tensors without their neighbors in memory.
+        copies = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        self.kept = (copies, json.loads(json.dumps(facts)))
+        self.saves += 1
+        if self.saves == self.dies_after:
+            raise Killed
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
+        return self.kept
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Images) -> None:
+    attack = small(name)
+    whole = Notebook()
+    craft = craft_for(attack, images, progress=whole)
+    pixels = attack.poison(images, craft).pixels
+    assert all(0 < done <= total for done, total in whole.reports)
+    if not whole.saves:
+        assert not isinstance(attack, GradientAttack), "long, but keeps nothing"
+        return
+    for after in {1, (whole.saves + 1) // 2, whole.saves}:
+        notebook = Notebook(after)
+        again = dataclasses.replace(craft, progress=notebook, facts={})
+        with pytest.raises(Killed):
+            attack.poison(images, again)
+        assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
+        assert again.facts == craft.facts
 
 
 def test_clean_is_an_empty_poison(images: Images) -> None:

@@ -21,6 +21,7 @@ ORDER = [
     "store",
     "remote",
     "augment",
+    "codec",
     "datasets",
     "architectures",
     "training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
 
+_CHUNK = 2**22
+"""Values that are held to a budget at once: temporaries stay small and in cache."""
+
 
 class Progress(Protocol):
     """Where a long generation says how far it is and keeps what it needs to go on."""
@@ -25,7 +29,7 @@ class Progress(Protocol):
         """Say that `done` of `total` units are made, with any numbers worth seeing."""
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Keep a checkpoint; the one before is replaced."""
+        """Keep a checkpoint; the one before is replaced. The tensors may change after the call."""
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
         """The checkpoint of a generation that was cut off, or None."""
@@ -48,6 +52,7 @@ class Craft:
 
     stream: all randomness. surrogates: networks in eval mode without gradients, by recipe name.
     rows: the part of the training set to perturb (all of it unless the attack is sharded).
+    facts: what the attack writes down about its work, as JSON values; kept beside the poison.
     """
 
     stream: Stream
@@ -55,6 +60,7 @@ class Craft:
     surrogates: Mapping[str, nn.Module] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
     rows: range | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def index(self, images: Images) -> Tensor:
         """int64 rows to perturb, on the CPU."""
@@ -70,13 +76,15 @@ class Attack(Method):
     norms: budgets it can hold. sharded: rows are independent given images and surrogates, so any
     range of rows can be made alone. seeded: whether the seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is.
+    the user sets is taken as it is. passes: forward passes per training image, for estimates
+    (a backward pass to the pixels counts as one, a full one as two).
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     sharded: ClassVar[bool] = False
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
+    passes: ClassVar[float] = 0.0
 
     @property
     def limit(self) -> Budget | None:
@@ -136,6 +144,12 @@ def enforce(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255; l0 exact
     (a proposal that changes more pixels raises SpecError, there is no nearest legal one).
     """
+    step = max(1, _CHUNK // max(1, math.prod(clean.shape[1:])))
+    pieces = zip(clean.split(step), proposed.split(step), strict=True)
+    return torch.cat([_hold(c, p, budget) for c, p in pieces])
+
+
+def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     out = proposed if proposed.dtype == torch.uint8 else _add(clean, proposed, budget)
     if budget.norm == "linf":
         change = out.short() - clean.short()

@@ -2,70 +2,143 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
+from raygrid.architectures.base import Network, Normalize
 from raygrid.augment import CropFlip
 from raygrid.data import Images
 from raygrid.seeds import Stream
-from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
+from raygrid.store import as_state
+from raygrid.training import (
+    Batch,
+    Recipe,
+    Step,
+    StepFunction,
+    Trainer,
+    classify_step,
+    place,
+    precision_of,
+)
 
 
 @dataclass(frozen=True)
 class SurrogateRecipe:
-    """How a surrogate is trained on the clean training set.
+    """How a surrogate is trained on the clean training set, and which weights of it are kept.
 
     name: what the attack calls it. augmentation: a key of `AUGMENTATIONS`.
+    normalization: inside the network; `data`: by mean and sd of the training pixels, `centered`:
+    less 0.5. It takes the place of `recipe.normalize`, which is for victims.
+    kept: epochs (counted from 0) after which weights are kept; the surrogate is then a ModuleList
+    of one network for each. Empty: one network, that of the last epoch.
+    held_out: training images kept back to choose the epoch whose network is kept; 0: the last.
     """
 
     name: str
     architecture: str
     recipe: Recipe
     augmentation: str = "crop_flip"
+    normalization: Literal["none", "data", "centered"] = "none"
+    kept: tuple[int, ...] = ()
+    held_out: int = 0
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values (the name does not)."""
         architecture = ARCHITECTURES.make(self.architecture)
-        return {
-            "architecture": architecture.resolved(),
-            "recipe": dataclasses.asdict(self.recipe),
-            "augmentation": self.augmentation,
-            "version": 1,
-        }
+        fields = dataclasses.asdict(self)
+        del fields["name"]
+        return {**fields, "architecture": architecture.resolved(), "version": 2}
 
     def build(self, images: Images, seed: int, device: torch.device) -> Network:
-        """The untrained network, on the device."""
+        """One untrained network, on the device."""
         kind = ARCHITECTURES.make(self.architecture)
         network = kind.build(images.classes, images.shape[-1], seed)
+        if self.normalization == "data":
+            network.normalize = Normalize(*moments(images.pixels))
+        elif self.normalization == "centered":
+            network.normalize = Normalize((0.5,), (1.0,))
         place(network, device, kind.convolutional)
         return network
 
+    def shell(self, images: Images, device: torch.device) -> nn.Module:
+        """What `train_surrogate` returns, with other weights: to load kept ones into."""
+        networks = [self.build(images, 0, device) for _ in self.kept or (0,)]
+        return nn.ModuleList(networks) if self.kept else networks[0]
+
+
+def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
+    """The surrogate of TAP's code; its rate falls after 14, 24 and 35 of 40 epochs."""
+    recipe = Recipe(
+        epochs=epochs,
+        nesterov=True,
+        schedule="step",
+        milestones=tuple(int(epochs // d) for d in (2.667, 1.6, 1.142)),
+    )
+    return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data")
+
+
+def delusive150(architecture: str, epochs: int = 150) -> SurrogateRecipe:
+    """The surrogate of the hypocritical perturbations; its rate falls at 100 and 125 of 150 epochs.
+
+    The epoch with the best accuracy on 1,000 training images that were held out.
+    """
+    falls = (2 * epochs // 3, 5 * epochs // 6)
+    recipe = Recipe(epochs=epochs, schedule="step", milestones=falls)
+    return SurrogateRecipe("delusive150", architecture, recipe, "crop_flip", held_out=1000)
+
+
+def sep120(architecture: str, epochs: int, count: int) -> SurrogateRecipe:
+    """The surrogates of SEP: `count` equidistant epochs of one training, the last included.
+
+    The official rate rises over the first epoch from 0.001 to 0.1; here that epoch has the mean.
+    """
+    kept = tuple(i * epochs // count - 1 for i in range(1, count + 1))
+    recipe = Recipe(
+        epochs=epochs,
+        schedule="step",
+        milestones=(epochs * 75 // 120, epochs * 90 // 120),
+        warmup_epochs=2,
+        warmup_lr=0.001,
+    )
+    return SurrogateRecipe("sep120", architecture, recipe, "crop_flip", "data", kept)
+
+
+def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, sds = [], []
+    for channel in pixels.unbind(1):
+        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
+        mean = float(share @ levels)
+        means.append(mean)
+        sds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))
+    return tuple(means), tuple(sds)
+
 
 def affine_shift(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Bilinear shift by up to a quarter of half the side, and flip: TAP's augmentation.
+    """TAP's augmentation, with draws from a generator; see `shift_by`."""
+    return shift_by(x, torch.rand(len(x), 3, generator=rng, device=x.device))
 
-    Shifts are uniform in [-1, 1] times f in normalized coordinates, f = linspace(0, 1, S)[S // 4],
-    one draw per image; grid_sample with zeros outside and align_corners.
+
+def shift_by(x: Tensor, draws: Tensor) -> Tensor:
+    """Bilinear shift by up to an eighth of the side, and flip; differentiable in x.
+
+    draws: uniform in [0, 1), (n, 3): shift to the right, shift down, flip below 1/2. Shifts are
+    uniform in [-f, f] in normalized coordinates, f = linspace(0, 1, S)[S // 4]; grid_sample with
+    zeros outside and align_corners.
     """
-    n, side, device = len(x), x.shape[-1], x.device
-    fraction = (side // 4) / (side - 1)
-    draws = torch.rand(n, 3, generator=rng, device=device)
-    return shift_by(x, (draws[:, :2] * 2 - 1) * fraction, draws[:, 2] < 0.5)
-
-
-def shift_by(x: Tensor, shift: Tensor, flips: Tensor) -> Tensor:
-    """Shift (n, 2) in normalized coordinates and flip bool (n,), differentiable in x."""
+    side = x.shape[-1]
     theta = torch.zeros(len(x), 2, 3, device=x.device)
-    theta[:, 0, 0] = torch.where(flips, -1.0, 1.0)
+    theta[:, 0, 0] = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
     theta[:, 1, 1] = 1.0
-    theta[:, :, 2] = shift
+    theta[:, :, 2] = (draws[:, :2] * 2 - 1) * ((side // 4) / (side - 1))
     grid = nn.functional.affine_grid(theta, list(x.shape), align_corners=True)
     return nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
 
@@ -83,24 +156,66 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def train_surrogate(
     recipe: SurrogateRecipe, images: Images, stream: Stream, device: torch.device
-) -> Network:
-    """Train on the clean set; returns the network in eval mode without gradients."""
+) -> nn.Module:
+    """Train on the clean set; returns a `Network`, or a ModuleList of those of the kept epochs.
+
+    In eval mode and without gradients.
+    """
     network = recipe.build(images, stream.seed("init"), device)
+    train, held = _hold_out(images.to(device), recipe.held_out, stream)
+    trainer = Trainer(network, _step(recipe, network), train, recipe.recipe, stream)
+    kept: dict[int, nn.Module] = {}
+    best, best_accuracy = network.state_dict(), -1.0
+    for epoch in range(recipe.recipe.epochs):
+        trainer.epoch(epoch)
+        if epoch in recipe.kept:
+            kept[epoch] = copy.deepcopy(network)
+        if held is not None and (reached := accuracy(network, held)) > best_accuracy:
+            best, best_accuracy = as_state(network.state_dict()), reached
+    if recipe.kept:
+        return freeze(nn.ModuleList([kept[epoch] for epoch in recipe.kept]))
+    network.load_state_dict(best)
+    return freeze(network)
+
+
+def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
     augment = AUGMENTATIONS[recipe.augmentation]
     kind = ARCHITECTURES.make(recipe.architecture)
-    precision = recipe.recipe.precision if kind.convolutional else "fp32"
+    precision = precision_of(recipe.recipe, kind.convolutional)
 
     def step(batch: Batch) -> Step:
         batch.x = augment(batch.x, batch.rng)
         return classify_step(network, batch, precision)
 
-    trainer = Trainer(network, step, images.to(device), recipe.recipe, stream)
-    for epoch in range(recipe.recipe.epochs):
-        trainer.epoch(epoch)
-    return freeze(network)
+    return step
 
 
-def freeze(network: Network) -> Network:
+def _hold_out(images: Images, count: int, stream: Stream) -> tuple[Images, Images | None]:
+    """Random `count` images apart, at most half of them."""
+    if count == 0:
+        return images, None
+    order = torch.randperm(len(images), generator=stream.generator("held_out"))
+    cut = min(count, len(images) // 2)
+    return images.rows(order[cut:].to(images.pixels.device)), images.rows(order[:cut])
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Images) -> float:
+    """Share of images that the network gets right in eval mode; its mode is restored."""
+    training = network.training
+    network.eval()
+    hits = torch.zeros((), dtype=torch.int64, device=images.pixels.device)
+    for start in range(0, len(images), 500):
+        rows = slice(start, start + 500)
+        hits += (network(images.floats(rows)).argmax(1) == images.labels[rows]).sum()
+    network.train(training)
+    return int(hits) / len(images)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def freeze(network: M) -> M:
     """Eval mode, no gradients for the parameters."""
     network.eval()
     network.requires_grad_(False)

@@ -1,0 +1,127 @@
+"""A surrogate that an attack trains itself while it makes its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks.base import Craft
+from raygrid.attacks.descent import GradientAttack
+from raygrid.codec import TRANSFORMS, Transform
+from raygrid.data import Images
+from raygrid.seeds import forked
+from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
+
+Perturb = Callable[[Batch], Tensor]
+"""A batch of clean images -> the images that the surrogate trains on."""
+
+
+class Seen(nn.Module):
+    """A network that sees images only through a transform, as a defended victim does.
+
+    rng: of the transform's draws; whoever uses the network sets it.
+    """
+
+    def __init__(self, network: nn.Module, transform: Transform) -> None:
+        super().__init__()
+        self.network = network
+        self.transform = transform
+        self.rng = torch.Generator()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(self.transform(x, self.rng))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointAttack(GradientAttack):
+    """Base of attacks that train their network themselves.
+
+    With `against` the network sees everything through that transform, drawn anew each time, in
+    training and where the noise is made: noise for a victim that is known to defend itself so.
+    """
+
+    against: Literal["none", "grayscale", "jpeg"] = "none"
+
+
+class Joint:
+    """A network from scratch and its optimizer; updates are counted over epochs without a break.
+
+    images: the clean training set, on the device from here on. recipe: its epochs and milestones
+    count updates here. perturb: see `Perturb`.
+    """
+
+    def __init__(
+        self, attack: JointAttack, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
+    ) -> None:
+        kind = ARCHITECTURES.make(attack.surrogate)
+        self.network: nn.Module = kind.build(
+            images.classes, images.shape[-1], craft.stream.seed("init")
+        )
+        place(self.network, craft.device, kind.convolutional)
+        if attack.against != "none":
+            self.network = Seen(self.network, TRANSFORMS[attack.against])
+        self.stream = craft.stream
+        self.images = images.to(craft.device)
+
+        def step(batch: Batch) -> Step:
+            batch.x = perturb(batch)
+            return classify_step(self.network, batch, recipe.precision)
+
+        self.trainer = Trainer(self.network, step, self.images, recipe, craft.stream.child("fit"))
+
+    def learn(self, first: int, count: int) -> None:
+        """`count` updates, the first of which is number `first` of the whole training."""
+        batches = self.trainer.endless(first)
+        self.network.train()
+        with forked(self.trainer.stream.seed("dropout", first), self.images.pixels.device):
+            for number in range(first, first + count):
+                self.trainer.set_rate(number)
+                self.redraw("update", number)
+                self.trainer.update(next(batches))
+
+    def redraw(self, *key: Any) -> None:
+        """Fresh draws for the network's transform, the same ones for the same key."""
+        if isinstance(self.network, Seen):
+            self.network.rng = self.stream.generator("seen", *key)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and optimizer state under flat names, for a checkpoint."""
+        return flatten(self.network, self.trainer.optimizer)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `tensors`; other names in the mapping are left alone."""
+        unflatten(tensors, self.network, self.trainer.optimizer)
+
+
+def flatten(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights, buffers and optimizer state as tensors under flat names."""
+    flat = {f"module.{k}": v for k, v in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                flat[f"optimizer.{number}.{name}"] = value
+    return flat
+
+
+def unflatten(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: Optimizer) -> None:
+    """The inverse of `flatten`, in place; other names in the mapping are left alone."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    module.load_state_dict(under("module", tensors))
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix.`, without it."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}
