@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network, Normalize
-from raygrid.augment import CropFlip
+from raygrid.augment import CropFlip, Views
 from raygrid.data import Images
 from raygrid.seeds import Stream
 from raygrid.store import as_state
@@ -33,7 +33,7 @@ from raygrid.training import (
 class SurrogateRecipe:
     """How a surrogate is trained on the clean training set, and which weights of it are kept.
 
-    name: what the attack calls it. augmentation: a key of `AUGMENTATIONS`.
+    name: what the attack calls it. augmentation: see `augmentation`.
     normalization: inside the network; `data`: by mean and sd of the training pixels, `centered`:
     less 0.5. It takes the place of `recipe.normalize`, which is for victims.
     kept: epochs (counted from 0) after which weights are kept; the surrogate is then a ModuleList
@@ -154,6 +154,12 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 }
 
 
+def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """An entry of `AUGMENTATIONS`, or `views:<strength>`: contrastive views, see `Views`."""
+    kind, _, strength = name.partition(":")
+    return Views.of_strength(float(strength)) if kind == "views" else AUGMENTATIONS[name]
+
+
 def train_surrogate(
     recipe: SurrogateRecipe, images: Images, stream: Stream, device: torch.device
 ) -> nn.Module:
@@ -179,7 +185,7 @@ def train_surrogate(
 
 
 def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
-    augment = AUGMENTATIONS[recipe.augmentation]
+    augment = augmentation(recipe.augmentation)
     kind = ARCHITECTURES.make(recipe.architecture)
     precision = precision_of(recipe.recipe, kind.convolutional)
 
