@@ -1,4 +1,4 @@
-"""The command `raygrid`: list, plan, run, table, poison, sync, doctor. Each takes --json."""
+"""The command `raygrid`: list, plan, run, table, poison, download, sync, doctor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import Grid, read_specs
 from raygrid.registry import Method, Registry, load_plugins
+from raygrid.remote import open_store
 from raygrid.run import Options
-from raygrid.spec import TrialSpec
+from raygrid.spec import Part, TrialSpec, format_scalar, parse_ratio, parse_scalar
 
 TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak")
 
@@ -51,6 +52,17 @@ def parser() -> argparse.ArgumentParser:
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
+    poison.add_argument("dataset", help="e.g. cifar10")
+    poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
+    poison.add_argument("--budget", help="8/255, l2:1.3, 2x")
+    poison.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
+    poison.add_argument("--seed", type=int, default=0)
+    poison.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
+    poison.add_argument("--form", choices=("png", "npz", "pt"), default="png")
+    poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
+    download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
+    download.add_argument("dataset", help="e.g. cifar10")
     command("sync", sync, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
@@ -149,6 +161,41 @@ def show_table(args: argparse.Namespace) -> int:
             "latex": tables.latex,
         }["json" if args.json else args.format](made)
     )
+    return 0
+
+
+def make_poison(args: argparse.Namespace) -> int:
+    from raygrid import poisons
+    from raygrid.resolve import Catalog
+    from raygrid.work import Worker
+
+    options = options_of(args)
+    load_plugins(options.imports)
+    store = open_store(options.store_url)
+    attack = Part.parse(args.attack)
+    if args.budget is not None:
+        attack = attack.with_params(budget=parse_scalar(args.budget))
+    text = f"{args.dataset}/{attack}@{format_scalar(parse_ratio(args.ratio))}"
+    worker = Worker(store, options.data.absolute())
+    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed)
+    facts = poisons.inspect(made)
+    if args.export is not None:
+        facts["manifest"] = str(poisons.export(made, args.export, args.form))
+    if args.gallery is not None:
+        facts["gallery"] = str(poisons.gallery(made, args.gallery))
+    if args.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        for name, value in facts.items():
+            print(f"{name:<14} {value}")
+    return 0
+
+
+def fetch_data(args: argparse.Namespace) -> int:
+    from raygrid.datasets import DATASETS
+
+    DATASETS.make(args.dataset).download(args.data)
+    print(json.dumps({"data": str(args.data)}) if args.json else f"{args.dataset}: {args.data}")
     return 0
 
 

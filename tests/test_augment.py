@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from raygrid.augment import CropFlip, Views, color, standard
-from raygrid.augment.resize import Boxes, crop_resize, sample_boxes
+from raygrid.augment.resize import DRAWS, Boxes, boxes_of, crop_resize
 from raygrid.errors import SpecError
 from raygrid.seeds import Stream
 
@@ -81,7 +81,8 @@ def test_the_generator_decides() -> None:
 
 def test_boxes_follow_the_law_of_random_resized_crop() -> None:
     n, scale, ratio = 20_000, (0.2, 1.0), (3 / 4, 4 / 3)
-    boxes = sample_boxes(n, (SIDE, SIDE), scale, ratio, generator("law"))
+    draws = torch.rand(n, DRAWS, generator=generator("law"))
+    boxes = boxes_of(draws, (SIDE, SIDE), scale, ratio)
     assert bool((boxes.corner >= 0).all())
     assert bool((boxes.corner + boxes.extent <= SIDE).all())
     area = boxes.extent.prod(1).double() / SIDE**2
@@ -101,7 +102,8 @@ def test_boxes_follow_the_law_of_random_resized_crop() -> None:
 
 
 def test_a_ratio_that_never_fits_falls_back() -> None:
-    boxes = sample_boxes(50, (8, 8), (1.0, 1.0), (2.0, 2.5), generator("fallback"))
+    draws = torch.rand(50, DRAWS, generator=generator("fallback"))
+    boxes = boxes_of(draws, (8, 8), (1.0, 1.0), (2.0, 2.5))
     assert boxes.extent.unique(dim=0).tolist() == [[4, 8]]
 
 

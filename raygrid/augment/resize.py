@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 TRIES = 10
+DRAWS = 2 * TRIES + 2
+"""Uniform draws that one box takes."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +25,26 @@ class Boxes:
     extent: Tensor
 
 
-def sample_boxes(
-    n: int,
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    generator: torch.Generator,
+def boxes_of(
+    draws: Tensor, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Boxes:
     """Boxes of a random share `scale` of the area and a log-uniform `ratio` width / height.
 
     The rule of torchvision's RandomResizedCrop: the first of ten tries that fits into the image;
-    the whole image, cut to the nearest allowed ratio, if none does.
+    the whole image, cut to the nearest allowed ratio, if none does. draws: uniform in [0, 1),
+    float (N, DRAWS).
     """
-    device = generator.device
-    full = torch.tensor(size, device=device)
-    draws = torch.rand(2, TRIES, n, generator=generator, device=device)
+    n = len(draws)
+    full = torch.tensor(size, device=draws.device)
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[0])
-    aspect = torch.exp(low + (high - low) * draws[1])
+    area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[:, :TRIES])
+    aspect = torch.exp(low + (high - low) * draws[:, TRIES : 2 * TRIES])
     tries = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], -1).round().long()
     fits = ((tries > 0) & (tries <= full)).all(-1)
-    first = fits.int().argmax(0)
-    chosen = tries.gather(0, first.view(1, n, 1).expand(1, n, 2))[0]
-    extent = torch.where(fits.any(0)[:, None], chosen, _fallback(full, ratio))
-    places = torch.rand(n, 2, generator=generator, device=device)
-    corner = (places * (full - extent + 1)).floor().long()
+    first = fits.int().argmax(1)
+    chosen = tries.gather(1, first.view(n, 1, 1).expand(n, 1, 2))[:, 0]
+    extent = torch.where(fits.any(1)[:, None], chosen, _fallback(full, ratio))
+    corner = (draws[:, 2 * TRIES :] * (full - extent + 1)).floor().long()
     return Boxes(torch.minimum(corner, full - extent), extent)
 
 

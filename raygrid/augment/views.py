@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raygrid.augment import color
-from raygrid.augment.resize import Boxes, crop_resize, sample_boxes
+from raygrid.augment import color, resize
+from raygrid.augment.resize import Boxes, crop_resize
 from raygrid.registry import require
+
+DRAWS = resize.DRAWS + 9
+"""Uniform draws that one view takes."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,28 @@ class Views:
 
     def sample(self, x: Tensor, generator: torch.Generator) -> ViewParams:
         """Draw for a batch (N, C, H, W); nothing of its content matters."""
-        n, device = len(x), generator.device
-        boxes = sample_boxes(n, (x.shape[2], x.shape[3]), self.scale, self.ratio, generator)
-        draws = torch.rand(9, n, generator=generator, device=device)
-        reach = torch.tensor([self.brightness, self.contrast, self.saturation], device=device)
+        device = generator.device
+        draws = torch.rand(len(x), DRAWS, generator=generator, device=device)
         order = torch.randperm(4, generator=generator, device=device)
+        return self.params(draws, x.shape[-2:], tuple(order.tolist()))
+
+    def params(self, draws: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> ViewParams:
+        """What draws stand for: uniform in [0, 1), float (N, DRAWS), a row for each image.
+
+        size: (H, W). order: a permutation of the four color operations, for all images.
+        """
+        box, draws = draws[:, : resize.DRAWS], draws[:, resize.DRAWS :]
+        reach = torch.tensor([self.brightness, self.contrast, self.saturation], device=draws.device)
         return ViewParams(
-            boxes=boxes,
-            flips=draws[0] < (0.5 if self.flip else 0.0),
-            factors=1 + (2 * draws[1:4].T - 1) * reach,
-            shift=(2 * draws[4] - 1) * self.hue,
-            order=tuple(order.tolist()) if self.jitter else (),
-            sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draws[5],
-            jitters=draws[6] < self.jitter,
-            grays=draws[7] < self.gray,
-            blurs=draws[8] < self.blur,
+            boxes=resize.boxes_of(box, size, self.scale, self.ratio),
+            flips=draws[:, 0] < (0.5 if self.flip else 0.0),
+            factors=1 + (2 * draws[:, 1:4] - 1) * reach,
+            shift=(2 * draws[:, 4] - 1) * self.hue,
+            order=order,
+            sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draws[:, 5],
+            jitters=draws[:, 6] < self.jitter,
+            grays=draws[:, 7] < self.gray,
+            blurs=draws[:, 8] < self.blur,
         )
 
     def apply(self, x: Tensor, params: ViewParams) -> Tensor:

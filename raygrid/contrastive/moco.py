@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from lightly.models.modules.memory_bank import MemoryBankModule
@@ -18,7 +17,7 @@ class Moco(Framework):
 
     Logits [q k+, q queue] / T, times `factor`. Before each step the key branch follows the query
     branch; the queue is read before the step's own keys enter it. lightly keeps its queue out of
-    checkpoints, so it is saved here as extra state.
+    `state_dict`, here it is put back in.
     """
 
     def __init__(
@@ -32,6 +31,8 @@ class Moco(Framework):
         super().__init__(branch)
         self.slow = moving_copy(branch)
         self.queue = MemoryBankModule(size=queue)
+        self.queue.register_buffer("bank", self.queue.bank)
+        self.queue.register_buffer("bank_ptr", self.queue.bank_ptr)
         self.momentum = momentum
         self.temperature = temperature
         self.factor = factor
@@ -48,10 +49,3 @@ class Moco(Framework):
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ negatives], 1) / self.temperature
         first = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         return self.factor * functional.cross_entropy(logits, first)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"bank": self.queue.bank, "pointer": self.queue.bank_ptr}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.queue.bank.copy_(state["bank"])
-        self.queue.bank_ptr.copy_(state["pointer"])
