@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network, Normalize
-<<<<<<< HEAD
-from raygrid.augment import CropFlip
-=======
 from raygrid.augment import CropFlip, Views
->>>>>>> learn
 from raygrid.data import Images
 from raygrid.seeds import Stream
 from raygrid.store import as_state
@@ -37,11 +33,7 @@ from raygrid.training import (
 class SurrogateRecipe:
     """How a surrogate is trained on the clean training set, and which weights of it are kept.
 
-<<<<<<< HEAD
-    name: what the attack calls it. augmentation: a key of `AUGMENTATIONS`.
-=======
     name: what the attack calls it. augmentation: see `augmentation`.
->>>>>>> learn
     normalization: inside the network; `data`: by mean and sd of the training pixels, `centered`:
     less 0.5. It takes the place of `recipe.normalize`, which is for victims.
     kept: epochs (counted from 0) after which weights are kept; the surrogate is then a ModuleList
@@ -139,7 +131,6 @@ def shift_by(x: Tensor, draws: Tensor) -> Tensor:
     """Bilinear shift by up to an eighth of the side, and flip; differentiable in x.
 
     draws: uniform in [0, 1), (n, 3): shift to the right, shift down, flip below 1/2. Shifts are
-<<<<<<< HEAD
     uniform in [-f, f] in normalized coordinates, f = linspace(0, 1, S)[S // 4]. The same as
     affine_grid and grid_sample with zeros outside and align_corners; as products of matrices it
     is faster and has one order of sums on a GPU.
@@ -157,18 +148,6 @@ def _weights(shift: Tensor, scale: Tensor, side: int) -> Tensor:
     normalized = pixels * (2 / (side - 1)) - 1
     places = (normalized * scale[:, None] + shift[:, None] + 1) * ((side - 1) / 2)
     return (1 - (places[:, :, None] - pixels).abs()).clamp_(min=0)
-=======
-    uniform in [-f, f] in normalized coordinates, f = linspace(0, 1, S)[S // 4]; grid_sample with
-    zeros outside and align_corners.
-    """
-    side = x.shape[-1]
-    theta = torch.zeros(len(x), 2, 3, device=x.device)
-    theta[:, 0, 0] = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
-    theta[:, 1, 1] = 1.0
-    theta[:, :, 2] = (draws[:, :2] * 2 - 1) * ((side // 4) / (side - 1))
-    grid = nn.functional.affine_grid(theta, list(x.shape), align_corners=True)
-    return nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
->>>>>>> learn
 
 
 def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
@@ -213,11 +192,7 @@ def train_surrogate(
 
 
 def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
-<<<<<<< HEAD
     augment = AUGMENTATIONS[recipe.augmentation]
-=======
-    augment = augmentation(recipe.augmentation)
->>>>>>> learn
     kind = ARCHITECTURES.make(recipe.architecture)
     precision = precision_of(recipe.recipe, kind.convolutional)
 

@@ -85,7 +85,7 @@ class Views:
         device = generator.device
         draws = torch.rand(len(x), DRAWS, generator=generator, device=device)
         order = torch.randperm(4, generator=generator, device=device)
-        return self.params(draws, x.shape[-2:], tuple(order.tolist()))
+        return self.params(draws, (x.shape[-2], x.shape[-1]), tuple(order.tolist()))
 
     def params(self, draws: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> ViewParams:
         """What draws stand for: uniform in [0, 1), float (N, DRAWS), a row for each image.
