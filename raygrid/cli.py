@@ -106,6 +106,14 @@ def describe(method: Method) -> dict[str, Any]:
     }
 
 
+def methods_markdown() -> str:
+    """All ids by kind, as the README has them."""
+    return "\n".join(
+        f"- **{kind}**: {', '.join(f'`{name}`' for name in registry)}"
+        for kind, registry in registries().items()
+    )
+
+
 def list_methods(args: argparse.Namespace) -> int:
     load_plugins(tuple(args.imports))
     kinds = registries()
