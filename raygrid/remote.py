@@ -234,10 +234,12 @@ class RemoteStore(Store):
     def meta(self, kind: str, key: str) -> Json | None:
         return super().meta(kind, key) or self._remote_meta(kind, key)
 
-    def get(self, kind: str, key: str) -> Bundle | None:
-        found = super().get(kind, key)
+    def _load(
+        self, kind: str, key: str, load: Callable[[Path], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Json] | None:
+        found = super()._load(kind, key, load)
         if found is None and self._bring(kind, key):
-            found = super().get(kind, key)
+            found = super()._load(kind, key, load)
         return found
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:

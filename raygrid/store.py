@@ -18,19 +18,20 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from raygrid.errors import StoreError
+
+if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
+    import numpy as np
+    from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
 Json = dict[str, Any]
@@ -77,6 +78,20 @@ class Store:
 
     def get(self, kind: str, key: str) -> Bundle | None:
         """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside)."""
+        from safetensors.torch import load_file
+
+        found = self._load(kind, key, load_file)
+        return None if found is None else Bundle(*found)
+
+    def arrays(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], Json] | None:
+        """The same as numpy arrays and facts, without importing torch."""
+        from safetensors.numpy import load_file
+
+        return self._load(kind, key, load_file)
+
+    def _load(
+        self, kind: str, key: str, load: Callable[[Path], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Json] | None:
         folder = self.path(kind, key)
         if not folder.exists():
             return None
@@ -84,7 +99,7 @@ class Store:
         try:
             if meta is None or checksum(folder / DATA) != meta["sha256"]:
                 raise SafetensorError("checksum differs")
-            return Bundle(load_file(folder / DATA), meta["facts"])
+            return load(folder / DATA), meta["facts"]
         except (OSError, KeyError, SafetensorError) as error:
             self._set_aside(folder, error)
             return None
@@ -94,6 +109,8 @@ class Store:
 
         Raises StoreError when the disk is full or the folder cannot be written.
         """
+        from safetensors.torch import save_file
+
         target = self.path(kind, key)
         stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
@@ -113,6 +130,16 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry; nothing happens if it is not there."""
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    def lock(self, key: str) -> FileLock:
+        """Held by the one process of this machine that makes `key`."""
+        folder = self.root / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
 
     @staticmethod
     def _describe(data: Path, bundle: Bundle) -> Json:
@@ -193,4 +220,71 @@ class ResultLog:
 
 def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict that owns its memory (arrays from a store or object store are read-only)."""
-    return {name: torch.clone(tensor) for name, tensor in tensors.items()}
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+class Partial:
+    """The newest checkpoint of something unfinished, under a key of its own.
+
+    A checkpoint is complete before the one it replaces is dropped.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.store, self.key = store, key
+
+    def _numbers(self) -> list[int]:
+        folder = self.store.root / "artifacts" / "partial"
+        names = (p.name for p in folder.glob(f"{self.key}.*") if ".damaged" not in p.name)
+        return sorted(int(name.rpartition(".")[2]) for name in names)
+
+    def save(self, bundle: Bundle) -> None:
+        old = self._numbers()
+        self.store.put("partial", f"{self.key}.{(old or [0])[-1] + 1}", bundle)
+        for number in old:
+            self.store.drop("partial", f"{self.key}.{number}")
+
+    def load(self) -> Bundle | None:
+        for number in reversed(self._numbers()):
+            found = self.store.get("partial", f"{self.key}.{number}")
+            if found is not None:
+                return found
+        return None
+
+    def clear(self) -> None:
+        for number in self._numbers():
+            self.store.drop("partial", f"{self.key}.{number}")
+
+
+def pack(state: Any) -> Bundle:
+    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle."""
+    from torch import Tensor as TorchTensor
+
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, TorchTensor):
+            name = f"t{len(tensors)}"
+            tensors[name] = value.detach().cpu().clone()
+            return {"tensor": name}
+        if isinstance(value, Mapping):
+            return {"dict": [[key, walk(item)] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            return {"list": [walk(item) for item in value]}
+        return {"value": value}
+
+    return Bundle(tensors, {"state": walk(state)})
+
+
+def unpack(bundle: Bundle) -> Any:
+    """The inverse of `pack` (tuples come back as lists)."""
+
+    def build(node: Json) -> Any:
+        if "tensor" in node:
+            return bundle.tensors[node["tensor"]].clone()
+        if "dict" in node:
+            return {key: build(item) for key, item in node["dict"]}
+        if "list" in node:
+            return [build(item) for item in node["list"]]
+        return node["value"]
+
+    return build(bundle.facts["state"])
