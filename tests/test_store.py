@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raygrid.errors import StoreError
-from raygrid.store import DATA, Bundle, Store, key_of
+from raygrid.store import DATA, Bundle, Partial, Store, key_of, pack, unpack
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 
@@ -63,7 +63,7 @@ def test_a_full_disk_is_one_clear_error(store: Store, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("raygrid.store.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StoreError, match="No space left"):
         store.put("poison", "k", BUNDLE)
     assert not store.has("poison", "k")
@@ -83,3 +83,35 @@ def test_the_last_row_of_a_key_counts_and_torn_lines_are_left_out(store: Store) 
 def test_keys_depend_on_content_not_on_order() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of({"a": 1}) != key_of({"a": 2})
+
+
+def test_a_checkpoint_replaces_the_one_before_and_damage_falls_back(store: Store) -> None:
+    partial = Partial(store, "k")
+    assert partial.load() is None
+    for number in range(3):
+        partial.save(Bundle({"x": torch.full((2,), float(number))}))
+    found = partial.load()
+    assert found is not None
+    assert found.tensors["x"].tolist() == [2.0, 2.0]
+    assert len(list((store.root / "artifacts" / "partial").iterdir())) == 1
+    partial.clear()
+    assert partial.load() is None
+
+
+def test_nested_state_round_trips_through_the_store(store: Store) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = {"optimizer": optimizer.state_dict(), "history": [{"epoch": 1.0}], "none": None}
+    store.put("partial", "k", pack(state))
+    stored = store.get("partial", "k")
+    assert stored is not None
+    back = unpack(stored)
+    fresh = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    fresh.load_state_dict(back["optimizer"])
+    assert fresh.param_groups[0]["lr"] == 0.1
+    buffers = zip(optimizer.state.values(), fresh.state.values(), strict=True)
+    for one, two in buffers:
+        assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
+    assert back["history"] == state["history"]
