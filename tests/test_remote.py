@@ -102,6 +102,9 @@ def test_what_one_machine_makes_another_has(machine: Opener) -> None:
     assert not second.path("poison", "k").exists()  # facts alone cost no download
     assert same(second.get("poison", "k"), BUNDLE)
     assert Store(second.root).has("poison", "k")
+    arrays = machine("c").arrays("poison", "k")  # as workers read it, without torch
+    assert arrays is not None
+    assert arrays[0]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert not list(second.path("poison", "k").parent.glob(".tmp-*"))
 
 
