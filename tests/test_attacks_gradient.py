@@ -1061,6 +1061,19 @@ def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> 
     assert accuracy(network, TEST) < clean_accuracy - drop
 
 
+def test_class_wise_em_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = make("em", mode="class", budget=Budget("linf", 24 / 255), batch_size=64, step=0.5)
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft_for(attack, WORLD))))
+    assert accuracy(network, TEST) < clean_accuracy - 0.3
+
+
+def test_hypo_bites_in_the_toy_world(clean_accuracy: float) -> None:
+    attack = make("hypo", budget=Budget("linf", 24 / 255), steps=15, step=0.2)
+    craft = Craft(Stream("poison"), surrogates={"delusive150": victim(WORLD, 4)})
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    assert accuracy(network, TEST) < clean_accuracy - 0.2
+
+
 def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
     attack = ATTACKS.make("ntga(budget=24/255, block=256, time=4000)")
     network = victim(WORLD.with_pixels(attack.pixels(WORLD, Craft(Stream("poison")))))
