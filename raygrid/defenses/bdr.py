@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.kernels import in_parts
 from raygrid.registry import Card, require
 
 
@@ -46,5 +49,8 @@ class Bdr(Defense):
             return images
         if self.variant == "posterize":
             return images.with_pixels(images.pixels & (256 - 2 ** (8 - self.bits)))
+        return in_parts(images, self._floored)
+
+    def _floored(self, pixels: Tensor) -> Tensor:
         steps = 2**self.bits
-        return images.with_pixels(to_uint8((images.floats() * steps).floor_() / steps))
+        return to_uint8((pixels.float().div_(255) * steps).floor_() / steps)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.kernels import in_parts, require_odd
 from raygrid.registry import Card, require
 
 
@@ -37,15 +36,11 @@ class Gaussian(Defense):
     sigma: float = 0.1  # pixels
 
     def __post_init__(self) -> None:
-        odd = self.kernel % 2 == 1 and 1 <= self.kernel <= 31
-        require(odd, f"kernel is {self.kernel}, allowed are odd numbers from 1 to 31")
+        require_odd(self.kernel)
         require(self.sigma > 0, f"sigma is {self.sigma}, allowed are positive numbers")
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         from torchvision.transforms.v2.functional import gaussian_blur
 
-        blurred = [
-            gaussian_blur(part, [self.kernel] * 2, [self.sigma] * 2)
-            for part in images.pixels.split(5000)  # in float a whole set would fill the memory
-        ]
-        return images.with_pixels(torch.cat(blurred))
+        kernel, sigma = [self.kernel] * 2, [self.sigma] * 2
+        return in_parts(images, lambda pixels: gaussian_blur(pixels, kernel, sigma))

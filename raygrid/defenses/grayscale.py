@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.kernels import in_parts
 from raygrid.registry import Card
 
 
@@ -28,7 +30,11 @@ class Grayscale(Defense):
     )
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
-        red, green, blue = images.pixels.to(torch.int32).unbind(1)
-        luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
-        gray = luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1)
-        return images.with_pixels(gray.contiguous())
+        return in_parts(images, luminance)
+
+
+def luminance(pixels: Tensor) -> Tensor:
+    """uint8 (N, 3, H, W) to the same shape with equal channels."""
+    red, green, blue = pixels.to(torch.int32).unbind(1)
+    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1).contiguous()

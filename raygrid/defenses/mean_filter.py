@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.box_filters import filtered, require_odd
+from raygrid.defenses.kernels import in_parts, require_odd
 from raygrid.registry import Card
 
 
@@ -36,13 +36,11 @@ class MeanFilter(Defense):
         require_odd(self.kernel)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
-        from scipy.ndimage import uniform_filter
+        half, count = self.kernel // 2, self.kernel**2
 
-        size = (1, 1, self.kernel, self.kernel)
+        def mean(pixels: Tensor) -> Tensor:
+            padded = pad(pixels.float(), (half,) * 4, mode="reflect")
+            sums = avg_pool2d(padded, self.kernel, 1, divisor_override=1)  # whole numbers, exact
+            return ((2 * sums.int() + count) // (2 * count)).to(torch.uint8)
 
-        def mean(pixels: NDArray[Any]) -> NDArray[Any]:
-            exact = uniform_filter(pixels.astype(np.float64), size=size, mode="mirror")
-            # running sums leave errors of 1e-13, which must not decide what is a half
-            return np.floor(exact.round(6) + 0.5).astype(np.uint8)
-
-        return filtered(images, mean)
+        return in_parts(images, mean)

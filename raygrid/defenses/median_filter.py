@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.box_filters import filtered, require_odd
+from raygrid.defenses.kernels import in_parts, require_odd
 from raygrid.registry import Card
 
 
@@ -22,7 +25,7 @@ class MedianFilter(Defense):
         paper="Yu et al. 2024 (D-VAE) names it as partly effective; no numbers",
         code="liuzrcc/ImageShortcutSqueezing",
         notes="borders as OpenCV's median has them",
-        cost="seconds for 50,000 images",
+        cost="20 seconds for 50,000 images of 32 pixels",
     )
 
     kernel: int = 3  # side of the square, pixels, odd
@@ -34,4 +37,8 @@ class MedianFilter(Defense):
         from scipy.ndimage import median_filter
 
         size = (1, 1, self.kernel, self.kernel)
-        return filtered(images, lambda pixels: median_filter(pixels, size=size, mode="nearest"))
+
+        def median(pixels: Tensor) -> Tensor:
+            return torch.from_numpy(median_filter(pixels.cpu().numpy(), size=size, mode="nearest"))
+
+        return in_parts(images, median)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.defenses.kernels import require_odd
 from raygrid.registry import Card, require
 
 
@@ -37,8 +38,7 @@ class RandomBlur(Defense):
     high: float = 2.0  # largest sigma, pixels
 
     def __post_init__(self) -> None:
-        odd = self.kernel % 2 == 1 and 3 <= self.kernel <= 31
-        require(odd, f"kernel is {self.kernel}, allowed are odd numbers from 3 to 31")
+        require_odd(self.kernel, least=3)
         ordered = 0 < self.low <= self.high
         require(ordered, f"low is {self.low}, allowed are positive numbers up to {self.high}")
 

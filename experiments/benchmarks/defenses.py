@@ -1,0 +1,140 @@
+"""Seconds of the simple filters on 50,000 images, and of UEraser beside a training step.
+
+    python experiments/benchmarks/defenses.py [--images 50000] [--device cpu]
+
+Everything is measured in this one run, in processor seconds beside those of the clock: on a machine
+that others use, the clock counts their work too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.data import Images
+from raygrid.defenses import DEFENSES
+from raygrid.defenses.base import Workshop
+from raygrid.seeds import Stream
+from raygrid.training import autocast, place
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    print(f"command: python {' '.join(sys.argv)}")
+    print(f"commit:  {commit()}")
+    print(f"machine: {machine(device)}")
+    filters(photographs(options.images))
+    ueraser(device)
+
+
+def filters(images: Images) -> None:
+    """Each filter on all images; JPEG and Pillow's loop in turn on fiftieths of them."""
+    workshop = Workshop(Stream("purify"), torch.device("cpu"))
+    print(f"\n{len(images)} images of 32 x 32     processor s   clock s   target")
+    for name in ("jpeg", "bdr", "grayscale", "mean_filter", "median_filter", "gaussian(sigma=1.0)"):
+        defense = DEFENSES.make(name)
+        used, clock = timed(lambda d=defense: d.purify(images, workshop))  # type: ignore[misc]
+        target = "< 15" if name in ("jpeg", "bdr", "grayscale") else ""
+        print(f"  {name:28s}{used:9.2f}{clock:10.2f}   {target}")
+    jpeg, ratios = DEFENSES.make("jpeg"), []
+    for part in images.pixels.split(max(1, len(images) // 50))[:9]:
+        few = Images(part, torch.zeros(len(part), dtype=torch.int64), 1)
+        ours, _ = timed(lambda i=few: jpeg.purify(i, workshop))  # type: ignore[misc]
+        theirs, _ = timed(lambda p=part: pillow(p))  # type: ignore[misc]
+        ratios.append(theirs / ours)
+    print(f"  a loop with Pillow takes {statistics.median(ratios):.1f} times as long as jpeg")
+    print(f"  (median of 9 pairs, {min(ratios):.1f} to {max(ratios):.1f}; target: at least 2)")
+
+
+def pillow(pixels: Tensor) -> None:
+    """What a thread does without raygrid."""
+    for array in pixels.permute(0, 2, 3, 1).contiguous().numpy():
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, "JPEG", quality=10)
+        np.asarray(Image.open(file))
+
+
+def ueraser(device: torch.device) -> None:
+    """UEraser-Lite on a batch of 128 beside one training step of a ResNet-18 on it."""
+    kind = 1 if device.type == "cuda" else 0  # the clock for a GPU, processor time otherwise
+    x = torch.rand(128, 3, 32, 32, device=device)
+    y = torch.arange(128, device=device) % 10
+    network = place(ARCHITECTURES.make("resnet18").build(10, 32, 0), device, True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    lite = DEFENSES.make("ueraser_lite")
+    rng = Stream("batch").generator(device=device)
+
+    def step() -> None:
+        with autocast("bf16", device):
+            loss = torch.nn.functional.cross_entropy(network(x).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        finish(device)
+
+    def augment() -> None:
+        lite.augment(x, y, rng)
+        finish(device)
+
+    pairs = [(timed(step)[kind], timed(augment)[kind]) for _ in range(7)][2:]
+    slow, extra = (statistics.median(side) for side in zip(*pairs, strict=True))
+    print("\na batch of 128             milliseconds")
+    print(f"  ResNet-18, one step in bf16{1000 * slow:12.1f}")
+    print(f"  UEraser-Lite               {1000 * extra:12.1f}")
+    print(f"  share of the step: {extra / slow:.1%} (target: below 50%)")
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call: of the processor and of the clock."""
+    used, clock = time.process_time(), time.perf_counter()
+    call()
+    return time.process_time() - used, time.perf_counter() - clock
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def photographs(n: int) -> Images:
+    """Smooth random images: JPEG takes as long for them as for photographs."""
+    rng = Stream("benchmark").generator()
+    coarse = torch.rand(n, 3, 8, 8, generator=rng)
+    fine = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
+    noise = torch.randn(n, 3, 32, 32, generator=rng).mul_(0.03)
+    pixels = fine.add_(noise).clamp_(0, 1).mul_(255).to(torch.uint8)
+    return Images(pixels, torch.arange(n) % 10, 10)
+
+
+def commit() -> str:
+    asked = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def machine(device: torch.device) -> str:
+    cores = len(os.sched_getaffinity(0))
+    load = f"{os.getloadavg()[0]:.1f}"
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
+    threads = f"{torch.get_num_threads()} torch threads"
+    return f"{platform.machine()}, {cores} cores, {accelerator}, {threads}, load {load}"
+
+
+if __name__ == "__main__":
+    main()
