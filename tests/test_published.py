@@ -108,8 +108,11 @@ def test_attack_ids_become_parts(
     assert wanted in {str(TrialSpec.parse(cell).attack) for cell in cells}
 
 
-UNMADE = {"em_apb(against=ueraser)", "rem_apb(against=ueraser)"}
-"""Settings of a registered attack that the paper has and nobody made yet."""
+UNMADE = {
+    "em_apb(against=ueraser)",  # nobody made it yet
+    "rem_apb(against=ueraser)",
+    "avatar(source=clean_train)",  # needs the checkpoint as well
+}
 
 
 def test_parts_that_are_registered_here_can_be_made() -> None:
@@ -162,6 +165,16 @@ def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
     assert specs_of("apbench", "9")[0].startswith("cifar10/rem_apb(against=grayscale)/")
     filters = specs_of("dvae", "10")
     assert "cifar100/em_remrepo/bdr(variant=float)/resnet18/supervised/dvae/0" in filters
+
+
+def test_where_weights_lie_makes_no_other_method() -> None:
+    for text in ("avatar(source=clean_train)", "avatar(checkpoint=some/where, source=clean_train)"):
+        found = find(f"cifar10/lsp/{text}/resnet18/supervised/apbench/0")
+        assert found is not None
+        assert (found.best.value, found.own) == (0.7690, True)
+    plain = find("cifar10/lsp/avatar/resnet18/supervised/apbench/0")
+    assert plain is not None
+    assert plain.apart == "avatar(source=clean_train)"
 
 
 def test_suspect_numbers_stay_marked_and_never_win() -> None:

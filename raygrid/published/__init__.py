@@ -210,11 +210,16 @@ def _shared(registry: Registry[Any], part: Part) -> str:
 
 @cache
 def canonical(registry: Registry[Any], part: Part) -> str:
-    """The shortest text of a method; that of a method which is not there stays as it is."""
+    """The shortest text of a method, without the place of its weights.
+
+    That of a method which is not there, or cannot be made so, stays as it is.
+    """
     try:
-        return str(registry.make(part).part())
+        part = registry.make(part).part()
     except SpecError:
-        return str(part)
+        pass
+    params = {key: value for key, value in part.params if key != "checkpoint"}  # a place, no method
+    return str(Part.of(part.name, **params))
 
 
 def specs_of(paper: str, table: str, dataset: str | None = None) -> list[str]:
