@@ -10,10 +10,11 @@ from raygrid.grid import Grid
 
 ATTACKS = ("clean", "em", "rem", "lsp", "ar")
 VICTIMS = ("resnet18", "resnet50", "senet18", "mobilenetv2", "densenet121", "vit_small")
+EM_QUICK = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
 SCALES = {
     "quick": (
         Grid(
-            attacks=("clean", "lsp(budget=l2:3.48)", "em(surrogate=small_cnn)"),
+            attacks=("clean", "lsp(budget=l2:3.48)", EM_QUICK),
             architectures=("small_cnn", "small_resnet"),
         ),
     ),

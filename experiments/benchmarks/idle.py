@@ -1,4 +1,4 @@
-"""Methods that only wait, for measuring the engine: dataset `blank`, learner and protocol `idle`."""
+"""Methods that only wait, to measure the engine: dataset `blank`, learner and protocol `idle`."""
 
 from __future__ import annotations
 
