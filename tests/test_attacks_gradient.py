@@ -420,7 +420,7 @@ def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
 
 
 def test_ten_steps_of_pgd_stay_near_their_start_and_many_reach_the_faces(images: Images) -> None:
-    few = make("pgd", augmentation="none", start="zero", surrogate_epochs=1)
+    few = make("pgd", augmentation="none", start="zero", surrogate_epochs=1, batch_size=64)
     many = dataclasses.replace(few, steps=40)  # type: ignore[type-var]
     craft = craft_for(few, images)
     middle = (images.pixels > 8) & (images.pixels < 247)
@@ -557,7 +557,7 @@ def test_the_adversary_raises_the_loss_within_its_ball(images: Images) -> None:
 def test_rem_noise_resists_the_adversary(images: Images) -> None:
     attack = rem(
         **{"batch_size": 32, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2},
-        **{"adv_step": 0.5, "train_steps": 60, "augmentation": "none"},
+        **{"adv_step": 0.5, "train_steps": 30, "augmentation": "none"},
     )
     craft = craft_for(attack, images)
     kept: dict[str, Tensor] = {}
@@ -757,7 +757,7 @@ def test_recoloring_maps_equal_colors_to_equal_colors() -> None:
     picks = torch.randint(4, (16, 1, 16, 16), generator=generator).expand(-1, 3, -1, -1)
     pixels = palette.gather(2, picks.flatten(2)).view(16, 3, 16, 16).byte()
     images = Images(pixels, torch.arange(16) % 4, 4)
-    attack = functional(steps=3, lr=0.02, surrogate_epochs=1)
+    attack = functional(steps=2, lr=0.03, surrogate_epochs=1, batch_size=16)
     poisoned = attack.pixels(images, craft_for(attack, images))
     assert not torch.equal(poisoned, pixels)
     for before, after, pick in zip(pixels, poisoned, picks[:, 0], strict=True):
@@ -790,7 +790,7 @@ def test_the_kernels_are_symmetric_and_positive() -> None:
 def test_the_kernels_are_those_of_wide_networks(name: str) -> None:
     """The tangent kernel of finite networks, averaged over draws of their weights."""
     x = toy(2, side=8, classes=2).floats().double()
-    draws = torch.stack([finite_kernel(name, x, seed) for seed in range(24)])
+    draws = torch.stack([finite_kernel(name, x, seed) for seed in range(16)])
     mean, error = draws.mean(0), draws.std(0) / len(draws) ** 0.5
     exact = KERNELS[name](x, x)
     assert ((mean - exact).abs() < 3.5 * error).all(), f"{mean} +- {error}, exact {exact}"
@@ -1051,7 +1051,12 @@ BITES = {
 }
 
 
-@pytest.mark.parametrize("name", BITES)
+LONG = {"em_apb", "em_remrepo", "rem", "rem_apb", "pgd", "tap_remrepo"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in BITES]
+)
 def test_the_poison_bites_in_the_toy_world(name: str, clean_accuracy: float) -> None:
     settings, drop = BITES[name]
     attack = make(name, budget=Budget("linf", 24 / 255), **settings)
@@ -1080,6 +1085,7 @@ def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
     assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
+@pytest.mark.slow
 def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
     attack = dc(
         **{"budget": Budget("linf", 24 / 255), "trials": 3, "inner_epochs": 4, "width": 4},
@@ -1090,7 +1096,14 @@ def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
     assert accuracy(network, TEST) < clean_accuracy - 0.15
 
 
-@pytest.mark.parametrize("variant", ["ce", "fa", "fa_vr"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("ce", marks=pytest.mark.slow),
+        pytest.param("fa", marks=pytest.mark.slow),
+        "fa_vr",
+    ],
+)
 def test_sep_bites_in_the_toy_world(variant: str, clean_accuracy: float) -> None:
     members = [victim(WORLD, epochs) for epochs in (3, 5, 8)]
     settings = {"steps": 8, "inner_steps": 3, "budget": Budget("linf", 24 / 255)}
