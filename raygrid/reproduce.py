@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 from raygrid.architectures import ARCHITECTURES
@@ -79,6 +80,7 @@ def absent(spec: TrialSpec) -> list[str]:
     return [reason for registry, part in named if (reason := _fault(registry, part))]
 
 
+@cache
 def _fault(registry: Registry[Any], part: Part) -> str | None:
     if part.name not in registry:
         return f"{registry.kind} {part.name}"

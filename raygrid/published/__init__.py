@@ -6,6 +6,7 @@ The files of `raygrid/reference/` are kept as they are; `names` turns their ids 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -214,11 +215,9 @@ def canonical(registry: Registry[Any], part: Part) -> str:
 
     That of a method which is not there, or cannot be made so, stays as it is.
     """
-    try:
+    with suppress(SpecError):
         part = registry.make(part).part()
-    except SpecError:
-        pass
-    params = {key: value for key, value in part.params if key != "checkpoint"}  # a place, no method
+    params = {key: value for key, value in part.params if key != "checkpoint"}
     return str(Part.of(part.name, **params))
 
 
