@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+
 import torch
 from lightly.models.modules.memory_bank import MemoryBankModule
 from torch import Tensor
