@@ -30,9 +30,15 @@ np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=
 
 _TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
 _STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
+_PHASES = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
+    "aap": {**_TRANSFER, "step": 0.2},
+    "aue": {**_PHASES, "steps": 2},
+    "cp": {**_PHASES, "class_rounds": 2, "class_batches": 2, "steps": 2},
+    "tp": {**_PHASES, "cl_steps": 1, "sl_steps": 1},
+    "tue": {**_PHASES, "ssl": 1.0, "train_batches": 2, "steps": 2},
     "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
     | {"width": 4, "levels": 2},
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},

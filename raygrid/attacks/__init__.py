@@ -1,7 +1,10 @@
 """Attacks: one file each. Importing this package registers all of them."""
 
+from raygrid.attacks import aap as aap
 from raygrid.attacks import ar as ar
+from raygrid.attacks import aue as aue
 from raygrid.attacks import clean as clean
+from raygrid.attacks import cp as cp
 from raygrid.attacks import dc as dc
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
@@ -20,5 +23,7 @@ from raygrid.attacks import rem as rem
 from raygrid.attacks import rem_apb as rem_apb
 from raygrid.attacks import sep as sep
 from raygrid.attacks import tap as tap
+from raygrid.attacks import tp as tp
+from raygrid.attacks import tue as tue
 from raygrid.attacks import withheld as withheld
 from raygrid.attacks.base import ATTACKS as ATTACKS

@@ -162,9 +162,14 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """An entry of `AUGMENTATIONS`, or `views:<strength>`: contrastive views, see `Views`."""
-    kind, _, strength = name.partition(":")
-    return Views.of_strength(float(strength)) if kind == "views" else AUGMENTATIONS[name]
+    """An entry of `AUGMENTATIONS`, or contrastive views of a strength (see `Views.of_strength`).
+
+    `views:<strength>`, or `upright:<strength>` for the same without mirroring.
+    """
+    kind, colon, strength = name.partition(":")
+    if not colon:
+        return AUGMENTATIONS[name]
+    return Views.of_strength(float(strength), flip=kind == "views")
 
 
 def train_surrogate(

@@ -7,6 +7,7 @@ its gradient has no scattered sums, so it is the same on every run on a GPU too.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class Boxes:
 
 
 def boxes_of(
-    draws: Tensor, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+    draws: Tensor, size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Boxes:
     """Boxes of a random share `scale` of the area and a log-uniform `ratio` width / height.
 

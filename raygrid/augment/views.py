@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,7 @@ class Views:
         order = torch.randperm(4, generator=generator, device=device)
         return self.params(draws, (x.shape[-2], x.shape[-1]), tuple(order.tolist()))
 
-    def params(self, draws: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> ViewParams:
+    def params(self, draws: Tensor, size: Sequence[int], order: tuple[int, ...]) -> ViewParams:
         """What draws stand for: uniform in [0, 1), float (N, DRAWS), a row for each image.
 
         size: (H, W). order: a permutation of the four color operations, for all images.

@@ -1,0 +1,111 @@
+"""AUE: augmented unlearnable examples, error-minimizing noise under contrastive views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import Descent, GradientAttack
+from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
+from raygrid.attacks.phases import Student, alternate, fresh, training
+from raygrid.augment import Views
+from raygrid.data import Images
+from raygrid.registry import Card, require
+from raygrid.training import Recipe
+
+_PUBLISHED = "cifar10/aue/standard/resnet18/{}/tp/0"
+
+
+@ATTACKS.register("aue")
+@dataclass(frozen=True, kw_only=True)
+class Aue(GradientAttack):
+    """EM whose network and noise see the images through one differentiable view.
+
+    Each epoch: a training pass of a network on views of images + noise, then for every batch
+    `steps` signed steps that lower the cross-entropy of fresh views. Starts at zero.
+    `mode=class`: one noise a class, clipped to the pixel range only in the forward pass.
+    """
+
+    card = Card(
+        paper="Wang et al. 2024, Efficient Availability Attacks (AUE and AAP)",
+        code="EhanW/AUE-AAP@64fb25f",
+        published={
+            _PUBLISHED.format("supervised"): 0.2215,
+            _PUBLISHED.format("supcl"): 0.3279,
+            _PUBLISHED.format("simclr"): 0.5897,
+            _PUBLISHED.format("byol"): 0.6479,
+            _PUBLISHED.format("moco"): 0.6257,
+            _PUBLISHED.format("simsiam"): 0.2703,
+        },
+        needs="labels",
+        cost="60 epochs of 13 forward passes per image",
+        notes="strength is 0.6 on CIFAR-10 (the default), 1 on CIFAR-100; none is given for "
+        "64-pixel sets, where the code's default is 1",
+    )
+
+    passes: ClassVar[float] = 780.0
+
+    mode: Literal["sample", "class"] = "sample"
+    epochs: int = 60
+    batch_size: int = 128
+    steps: int | None = None  # per batch and epoch; 5, class-wise 1
+    step: float = 0.1  # of the budget
+    strength: float = 0.6  # of the views
+    schedule: Literal["constant", "increasing", "annealing"] = "constant"  # of the strength
+    flip: bool = True  # whether views may be mirrored
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(self.steps is None or self.steps >= 0, f"steps is {self.steps}, allowed from 0")
+        require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+        require(0 <= self.strength <= 1, f"strength is {self.strength}, allowed are 0 to 1")
+        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
+
+    @property
+    def descent(self) -> Descent:
+        usual = 5 if self.mode == "sample" else 1
+        steps = usual if self.steps is None else self.steps
+        return Descent(self.radius, self.step * self.radius, steps)
+
+    def views(self, epoch: int) -> Views:
+        """The views of an epoch, counted from 0."""
+        share = {
+            "constant": 1.0,
+            "increasing": (epoch + 1) / self.epochs,
+            "annealing": 1 - epoch / self.epochs,
+        }
+        return Views.of_strength(self.strength * share[self.schedule], self.flip)
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        on_device = images.to(craft.device)
+        rows = len(images) if self.mode == "sample" else images.classes
+        start = torch.zeros((rows, *images.shape), device=craft.device)
+        noise = (Noise if self.mode == "sample" else ClassNoise)(on_device, start)
+        student = self.student(on_device, noise, craft)
+        return alternate(noise, [student], self.epochs, self.batch_size, craft)
+
+    def student(self, images: Images, noise: Noise, craft: Craft) -> Student:
+        """A fresh network that learns on views of the noisy images."""
+        network = fresh(self.surrogate, images, craft)
+        recipe = Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=1e-4,
+            lr_end=1e-6 / self.lr,
+            precision="fp32",
+        )
+
+        def loss(shown: Shown) -> Tensor:
+            view = self.views(student.round)(shown.z, shown.rng)
+            return nn.functional.cross_entropy(network(view), shown.y)
+
+        trainer = training("ce", network, loss, noise, recipe, craft)
+        student = Student("ce", network, loss, self.descent, trainer)
+        return student

@@ -1,0 +1,179 @@
+"""CP: contrastive poisoning, noise that makes a contrastive loss small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lightly.models.modules import (
+    BYOLPredictionHead,
+    BYOLProjectionHead,
+    MoCoProjectionHead,
+    SimCLRProjectionHead,
+)
+from torch import Tensor
+
+from raygrid import contrastive
+from raygrid.architectures.base import Network
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import Descent, GradientAttack
+from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
+from raygrid.attacks.phases import Student, alternate, fresh, training, uniform_start
+from raygrid.attacks.stages import Stages
+from raygrid.augment import Views
+from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.losses import loss_factor
+from raygrid.data import Images
+from raygrid.registry import Card, require
+from raygrid.seeds import forked
+from raygrid.training import Recipe
+
+_RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
+
+
+def _published(framework: str, *accuracies: float) -> dict[str, float]:
+    learners = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
+    where = f"cifar10/cp(framework={framework})/standard/resnet18/{{}}/tp/0"
+    return {where.format(le): acc for le, acc in zip(learners, accuracies, strict=True)}
+
+
+@ATTACKS.register("cp")
+@dataclass(frozen=True, kw_only=True)
+class Cp(GradientAttack):
+    """A framework learns on two views of images + noise, the noise descends the same loss.
+
+    `mode=class`: `class_rounds` rounds of 20 batches for the network and 20 for the noise of each
+    class. `mode=sample`: `epochs` epochs of a pass each, the noise of an image starting at that
+    of its class (`start=class`, a class-wise generation first) or at uniform noise.
+    """
+
+    card = Card(
+        paper="He et al. 2023, Indiscriminate Poisoning Attacks on Unsupervised Contrastive "
+        "Learning; called UCL in APBench",
+        code="kaiwenzha/contrastive-poisoning@628838c",
+        published={
+            **_published("simclr", 0.9380, 0.9421, 0.3870, 0.8734, 0.7868, 0.3906),
+            **_published("byol", 0.9372, 0.9407, 0.4717, 0.5379, 0.3841, 0.3301),
+            **_published("moco", 0.9346, 0.9394, 0.4487, 0.7281, 0.4483, 0.5018),
+        },
+        needs="labels for class-wise noise, which sample-wise noise starts from",
+        cost="200 epochs of 2 views, 26 forward passes an image, and as many steps class-wise",
+        notes="the code's dual branch does nothing for BYOL, since its loss detaches the target "
+        "(`dual=false`); its slow branches also move while the noise is made (`slow=moving`). Its "
+        "own figures for noise and victim of one kind, clean probe: 0.449 / 0.551 / 0.596",
+    )
+    passes: ClassVar[float] = 5200.0
+
+    framework: Literal["simclr", "moco", "byol", "align_uniform"] = "simclr"
+    mode: Literal["sample", "class"] = "sample"
+    start: Literal["class", "uniform"] = "class"  # of sample-wise noise
+    epochs: int = 200
+    class_rounds: int = 1000
+    class_batches: int = 20  # of the network and of the noise in a class-wise round
+    steps: int | None = None  # per batch, sample-wise; 5, for BYOL 1
+    step: float | None = None  # of the budget; 0.1, for BYOL sample-wise 0.02
+    lr: float | None = None  # 0.5, MoCo 0.3, BYOL 1
+    queue: int = 4096  # of MoCo, keys
+    momentum: float | None = None  # of the slow branch; MoCo 0.99, BYOL 0.999 twice a step
+    dual: bool = True  # noise gradients pass through the slow branch too
+    slow: Literal["frozen", "moving"] = "frozen"  # slow branch and queue while noise is made
+    flip: bool = True  # whether views may be mirrored
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        rounds, batches = self.class_rounds, self.class_batches
+        require(rounds >= 1, f"class_rounds is {rounds}, allowed are whole numbers from 1")
+        require(batches >= 1, f"class_batches is {batches}, allowed are whole numbers from 1")
+        require(self.steps is None or self.steps >= 0, f"steps is {self.steps}, allowed from 0")
+        require(self.step is None or self.step > 0, f"step is {self.step}, allowed: above 0")
+        require(self.lr is None or self.lr > 0, f"lr is {self.lr}, allowed: above 0")
+        require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        on_device = images.to(craft.device)
+        if self.mode == "class":
+            return self.class_wise(on_device, craft)
+        if self.start == "uniform":
+            start = uniform_start(len(images), images, self.radius, craft)
+            return self.sample_wise(on_device, start, craft)
+        stages = Stages(craft, 2)
+        start = stages.run(lambda part: self.class_wise(on_device, part))
+        start = start.to(craft.device, copy=True)
+        return stages.run(lambda part: self.sample_wise(on_device, start, part))
+
+    def class_wise(self, images: Images, craft: Craft) -> Tensor:
+        """One noise for each class, given to its images (N, C, H, W)."""
+        start = uniform_start(images.classes, images, self.radius, craft)
+        noise = ClassNoise(images, start)
+        share = 0.1 if self.step is None else self.step
+        descent = Descent(self.radius, share * self.radius, 1)
+        student = self.student(images, noise, descent, self.class_rounds, craft)
+        student.model_batches = student.noise_batches = self.class_batches
+        return alternate(noise, [student], self.class_rounds, self.batch_size, craft)
+
+    def sample_wise(self, images: Images, start: Tensor, craft: Craft) -> Tensor:
+        """Noise of every image from `start`, both (N, C, H, W)."""
+        x = images.floats()
+        noise = Noise(images, (x + start).clamp_(0, 1).sub_(x))
+        byol = self.framework == "byol"
+        steps = (1 if byol else 5) if self.steps is None else self.steps
+        share = (0.02 if byol else 0.1) if self.step is None else self.step
+        descent = Descent(self.radius, share * self.radius, steps)
+        student = self.student(images, noise, descent, self.epochs, craft)
+        return alternate(noise, [student], self.epochs, self.batch_size, craft)
+
+    def student(
+        self, images: Images, noise: Noise, descent: Descent, rounds: int, craft: Craft
+    ) -> Student:
+        """A fresh framework that learns on two views of the noisy images."""
+        network = fresh(self.surrogate, images, craft, normalize=True)
+        with forked(craft.stream.seed("heads")):
+            model = self.model(network).to(craft.device)
+        views = Views(flip=self.flip)
+
+        def loss(shown: Shown) -> Tensor:
+            return self.loss(model, views, shown, move=True, dual=False)
+
+        def objective(shown: Shown) -> Tensor:
+            return self.loss(model, views, shown, move=self.slow == "moving", dual=self.dual)
+
+        lr = _RATES[self.framework] if self.lr is None else self.lr
+        constant = self.framework == "align_uniform"
+        recipe = Recipe(
+            epochs=rounds,
+            batch_size=self.batch_size,
+            lr=lr,
+            weight_decay=1e-4,
+            schedule="constant" if constant else "cosine",
+            lr_end=1e-3,
+            drop_last=True,
+            precision="fp32",
+        )
+        trainer = training("cl", model, loss, noise, recipe, craft)
+        return Student("cl", model, objective, descent, trainer)
+
+    @staticmethod
+    def loss(model: Framework, views: Views, shown: Shown, move: bool, dual: bool) -> Tensor:
+        """The framework's loss on two fresh views of a noisy batch."""
+        a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
+        value: Tensor = model(a, b, shown.y, move=move, dual=dual)
+        return value
+
+    def model(self, network: Network) -> Framework:
+        """The framework with the heads of its code; draws weights from the global stream."""
+        width = network.width
+        if self.framework == "byol":
+            branch = Branch(network, BYOLProjectionHead(width, 4096, 256), "fp32")
+            momentum = 0.999 if self.momentum is None else self.momentum
+            predictor = BYOLPredictionHead(256, 4096, 256)
+            return contrastive.Byol(branch, predictor, momentum, updates=2)
+        if self.framework == "moco":
+            branch = Branch(network, MoCoProjectionHead(width, 512, 128), "fp32")
+            momentum = 0.99 if self.momentum is None else self.momentum
+            factor = loss_factor(0.2, "base007")
+            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, factor)
+        branch = Branch(network, SimCLRProjectionHead(width, 512, 128, batch_norm=False), "fp32")
+        if self.framework == "align_uniform":
+            return contrastive.AlignUniform(branch)
+        return contrastive.SimClr(branch, 0.5, loss_factor(0.5, "base007"))
