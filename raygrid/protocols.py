@@ -150,7 +150,7 @@ class Quick(Protocol):
     )
     tier: ClassVar[str] = "quick"
     recipes: ClassVar[Mapping[str, Recipe]] = {
-        SUPERVISED: Recipe(epochs=15, batch_size=64, nesterov=True, schedule="one_cycle"),
+        SUPERVISED: Recipe(epochs=12, batch_size=64, nesterov=True, schedule="one_cycle"),
         **dict.fromkeys(("supcl", "simclr", "byol", "moco", "simsiam"), _QUICK_VIEWS),
     }
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {

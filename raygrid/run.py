@@ -177,9 +177,10 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
-    from raygrid.tables import write_all
+    from raygrid import figures, tables
 
-    files = write_all(out, list(log.rows()))
+    rows = list(log.rows())
+    files = [*tables.write_all(out, rows), *figures.write_all(out, rows)]
     listener.tables(files)
     return files
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raygrid.codec import recode
 from raygrid.data import to_uint8
-from raygrid.defenses.jpeg import recode
 from raygrid.seeds import forked
 
 EXTRA = ("kornia", "ueraser")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.registry import Card, require
@@ -41,19 +38,3 @@ class Jpeg(Defense):
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         return images.with_pixels(recode(images.pixels, self.quality))
-
-
-def recode(pixels: Tensor, quality: int) -> Tensor:
-    """Encode and decode uint8 (N, C, H, W) image by image on the CPU."""
-    from torchvision.io import decode_jpeg, encode_jpeg
-
-    out = torch.empty_like(pixels, device="cpu")
-    with warnings.catch_warnings():
-        # Torchvision gives its codec up for torchcodec, which has no encoder for images yet; it is
-        # three times as fast as Pillow at this size, and the bytes are the same.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for start in range(0, len(pixels), 1000):
-            files = encode_jpeg(list(pixels[start : start + 1000].cpu().contiguous()), quality)
-            for row, file in enumerate(files, start):
-                out[row] = decode_jpeg(file)
-    return out
