@@ -47,22 +47,27 @@ def saturation(x: Tensor, factor: Tensor) -> Tensor:
 def hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of HSV by `shift` of a full circle, in [-0.5, 0.5].
 
-    Value v and chroma c stay, so the channel that starts at sector n is v - c * t(k) with
-    k = (n + 6 h) mod 6 and t(k) = 2 - |k - 2| clipped to [0, 1]; n is 5, 3, 1 for R, G, B.
-    Gray pixels have no hue: their chroma 0 is replaced before dividing, which changes nothing
-    in the image and keeps gradients finite.
+    Value v and chroma c stay. A channel whose own sector is n (R 0, G 2, B 4) and whose distance
+    from the hue on the circle of six sectors is d gets v - c * (d - 1), the bracket clipped to
+    [0, 1]; d = 3 - ||h - n| - 3| for h in [0, 6). Gray pixels have no hue: their chroma 0 is
+    raised before dividing, which changes nothing and keeps gradients finite. Products with masks
+    stand for `where`, which is several times slower on a CPU.
     """
     red, green, blue = x.unbind(1)
     value, lowest = x.amax(1), x.amin(1)
     chroma = value - lowest
-    is_red, is_green = value == red, value == green
-    start = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)) + 6 * shift.view(-1, 1, 1)
-    ahead = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    sector = ahead / torch.where(chroma == 0, 1.0, chroma) + start
+    is_red = (value == red).to(x.dtype)
+    is_green = (value == green).to(x.dtype) * (1 - is_red)
+    is_blue = 1 - is_red - is_green
+    ahead = is_red * (green - blue)
+    ahead = torch.addcmul(ahead, is_green, blue - red)
+    ahead = torch.addcmul(ahead, is_blue, red - green)
+    start = torch.add(6 * shift.view(-1, 1, 1) + 2 * is_green, is_blue, alpha=4)
+    sector = torch.remainder(ahead / chroma.clamp_min(1e-12) + start, 6.0)
     channels = []
-    for offset in (5.0, 3.0, 1.0):
-        k = torch.remainder(sector + offset, 6.0)
-        channels.append(value - chroma * (2 - (k - 2).abs()).clamp(0, 1))
+    for own in (0.0, 2.0, 4.0):
+        share = (2 - ((sector - own).abs() - 3).abs()).clamp(0, 1)
+        channels.append(torch.addcmul(value, chroma, share, value=-1))
     return torch.stack(channels, 1)
 
 

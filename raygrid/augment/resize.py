@@ -63,12 +63,13 @@ def crop_resize(x: Tensor, boxes: Boxes, flips: Tensor) -> Tensor:
     x: float (N, C, H, W); flips: bool (N,). Half-pixel centers, nothing from outside the box.
     Boxes are never larger than the image, so nothing is shrunk and no antialiasing is needed.
     """
-    height, width = x.shape[-2:]
+    n, channels, height, width = x.shape
     never = torch.zeros_like(flips)
     rows = _weights(boxes.corner[:, 0], boxes.extent[:, 0], height, never, x.dtype)
     cols = _weights(boxes.corner[:, 1], boxes.extent[:, 1], width, flips, x.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        return rows.unsqueeze(1) @ x @ cols.transpose(1, 2).unsqueeze(1)
+        wide = x.reshape(n, channels * height, width) @ cols.transpose(1, 2)
+        return rows.unsqueeze(1) @ wide.view(n, channels, height, width)
 
 
 def _weights(
