@@ -197,7 +197,7 @@ def train_surrogate(
 
 
 def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
-    augment = AUGMENTATIONS[recipe.augmentation]
+    augment = augmentation(recipe.augmentation)
     kind = ARCHITECTURES.make(recipe.architecture)
     precision = precision_of(recipe.recipe, kind.convolutional)
 
