@@ -42,7 +42,7 @@ def commit() -> str:
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=60, check=True
         )
         return done.stdout.strip()
 

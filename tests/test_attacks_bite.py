@@ -15,7 +15,7 @@ from tests.victims import photo_digits, poisoned, reference_accuracy, victim_acc
 
 def test_regions_bite_and_noise_of_the_same_budget_does_not() -> None:
     clean, noise = reference_accuracy(), reference_accuracy("noise")
-    assert clean > 0.7
+    assert clean > 0.6
     assert noise > clean - 0.1
     assert victim_accuracy(poisoned("regions")) < noise - 0.25
 

@@ -54,8 +54,8 @@ def options(tmp_path: Path) -> Options:
 
 def essence(result: Result) -> dict[str, Any]:
     """What must not depend on who ran a trial or when."""
-    timing = ("seconds", "memory_mb", "finished", "device", "versions")
-    return {k: v for k, v in result.row().items() if k not in timing}
+    who = ("seconds", "memory_mb", "finished", "device", "versions", "commit")
+    return {k: v for k, v in result.row().items() if k not in who}
 
 
 def test_every_cell_has_a_row_and_a_second_run_submits_nothing(options: Options) -> None:

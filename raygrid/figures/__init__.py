@@ -172,7 +172,8 @@ def training_curves(
         grid[0][column].axhline(0.5, color="gray", lw=0.6, ls=":")
         grid[0][column].set_title(title, fontsize=9)
         grid[1][column].set(xlabel="epoch", ylim=(0, 103))
-        grid[1][column].legend(fontsize=6, frameon=False)
+        if grid[1][column].get_legend_handles_labels()[0]:
+            grid[1][column].legend(fontsize=6, frameon=False)
     grid[0][0].set_ylabel("training loss")
     grid[1][0].set_ylabel("test accuracy (%)")
     return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
