@@ -150,7 +150,8 @@ def percent_axis(axes: Axes, ratios: pd.Series[float]) -> None:
 def legend(figure: Figure, axes: Axes) -> None:
     """One legend for all panels, on the right."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center right", fontsize=7, frameon=False)
+    if handles:
+        figure.legend(handles, labels, loc="center right", fontsize=7, frameon=False)
 
 
 def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.0) -> Figure:
