@@ -273,7 +273,7 @@ def test_a_vae_learns_its_images() -> None:
         mse(purify(DEFENSES.make(f"vae(limit=3, epochs={n})"), images, workshop()), images)
         for n in (1, 25)
     ]
-    assert losses[1] < losses[0] / 3
+    assert losses[1] < losses[0] / 2
 
 
 @pytest.mark.slow
