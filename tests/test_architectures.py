@@ -33,7 +33,11 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "vgg19": (20_040_522, 398.1, 1593, 512),
     "vit_small": (9_622_512, 647.2, None, 512),
 }
-LARGE = {"densenet121", "googlenet", "resnet34", "resnet50"}  # seconds each on one core
+# Seconds each on one core; their shapes are checked without numbers in the default tier too.
+LARGE = {
+    *("cait_small", "densenet121", "googlenet", "resnet34", "resnet50"),
+    *("senet18", "vgg16", "vgg19"),
+}
 BUILT = [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
 
 

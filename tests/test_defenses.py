@@ -49,6 +49,7 @@ CPU = torch.device("cpu")
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
 SMALL: dict[str, dict[str, object]] = {
+    "at": {"steps": 2},
     "avatar": {"size": "xs", "updates": 2, "steps": 2},
     "dvae": {"epochs": 1},
     "dvae_detect": {"epochs": 1, "classifier_epochs": 1, "architecture": "small_cnn"},
@@ -133,7 +134,7 @@ def marked_slow(names: Iterable[str]) -> list[ParameterSet]:
 @pytest.mark.parametrize(("side", "classes", "n"), [(32, 10, 32), (64, 100, 8), (224, 10, 2)])
 def test_a_purifier_keeps_what_it_must(name: str, side: int, classes: int, n: int) -> None:
     if name in FITTED:
-        side, n = {32: 16, 64: 8, 224: 24}[side], 8
+        side, n = {32: 16, 64: 8, 224: 12}[side], 4
     keeps_what_it_must(name, toy(n, side, classes))
 
 
@@ -442,8 +443,8 @@ def test_random_blur_is_torchvisions_for_each_sigma() -> None:
 
 
 def test_cutout_masks_one_rectangle_of_the_right_size() -> None:
-    x = torch.rand(4000, 3, 32, 32, generator=rng()).clamp_min(0.01)
-    out, _ = Cutout().augment(x, torch.zeros(4000).long(), rng(1))
+    x = torch.rand(2000, 3, 32, 32, generator=rng()).clamp_min(0.01)
+    out, _ = Cutout().augment(x, torch.zeros(2000).long(), rng(1))
     gone = (out == 0).all(1)
     assert torch.equal(gone, (out == 0).any(1)), "channels have different masks"
     assert torch.equal(out[~gone[:, None].expand_as(out)], x[~gone[:, None].expand_as(x)])
@@ -452,7 +453,7 @@ def test_cutout_masks_one_rectangle_of_the_right_size() -> None:
     assert (rows.min(), rows.max(), cols.min(), cols.max()) == (8, 16, 8, 16)
     # A center c in 0..31 leaves 16 rows but for those beyond the borders: 14 on average.
     side = sum(min(c + 8, 32) - max(c - 8, 0) for c in range(32)) / 32
-    assert gone.float().mean() == pytest.approx((side / 32) ** 2, abs=0.004)
+    assert gone.float().mean() == pytest.approx((side / 32) ** 2, abs=0.005)
     assert (side / 32) ** 2 == pytest.approx(0.1914, abs=5e-5)
 
 

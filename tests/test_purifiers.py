@@ -19,7 +19,7 @@ from raygrid.defenses import DEFENSES, denoisers, diffusion, disentangling
 from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, divergence, rate_loss
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
-from raygrid.defenses.disentangling import cleaned, marked, objective, through
+from raygrid.defenses.disentangling import cleaned, marked, objective, part_of, through
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
 from raygrid.errors import DataError, DivergedError, SpecError
@@ -259,57 +259,69 @@ def test_odd_sides_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what they do --------------------------------------------------------------------------------
 
 
-def poisoned(images: Images, ratio: float = 1.0) -> tuple[Images, torch.Tensor]:
-    poison = ATTACKS.make("lsp(budget=l2:2)").poison(images, Craft(Stream("poison")))
-    return poison.overlay(images, ratio, Stream("ratio"))
+def poisoned(n: int, ratio: float = 1.0) -> tuple[Images, Images, torch.Tensor]:
+    """Images whose labels say nothing, the same with LSP for their labels, and which have it."""
+    clean = Images(smooth(n, 16).pixels, torch.arange(n) % 4, 4)
+    attack = ATTACKS.make("lsp(budget=l2:2, patch=4)")
+    poison = attack.poison(clean, Craft(Stream("poison")))
+    return clean, *poison.overlay(clean, ratio, Stream("ratio"))
 
 
 def test_a_vae_learns_its_images() -> None:
-    images = smooth(32, 8)
+    images = smooth(16, 8)
     losses = [
         mse(purify(DEFENSES.make(f"vae(limit=3, epochs={n})"), images, workshop()), images)
-        for n in (1, 40)
+        for n in (1, 25)
     ]
-    assert losses[1] < losses[0] / 3
+    assert losses[1] < losses[0] / 2
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_higher_rate_keeps_more() -> None:
-    images = smooth(256, 16)
-    losses = [
-        mse(purify(DEFENSES.make(f"vae(limit={r}, epochs=120)"), images, workshop()), images)
-        for r in (0.25, 1.0, 4.0)
-    ]
-    assert losses == sorted(losses, reverse=True)
+    images = smooth(32, 16)
+    tight, loose = (
+        mse(purify(DEFENSES.make(f"vae(limit={r}, epochs=200)"), images, workshop()), images)
+        for r in (0.25, 4.0)
+    )
+    assert loose < 0.95 * tight
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_dvae_takes_the_poison_out() -> None:
-    """The class-wise part of LSP, by which a linear model would tell the classes, gets smaller."""
-    clean = smooth(512, 16)
-    bad, _ = poisoned(clean)
-    purified = purify(DEFENSES.make("dvae(epochs=60)"), bad, workshop())
+    """What LSP adds to every image of a class gets smaller, first in stage 1, then in stage 2."""
+    clean, bad, _ = poisoned(64)
+    dvae = DVae(epochs=100)
 
-    def classwise(images: Images) -> float:
-        change = images.floats() - clean.floats()
-        means = torch.stack([change[clean.labels == c].mean(0) for c in range(10)])
+    def classwise(x: torch.Tensor) -> float:
+        change = x - clean.floats()
+        means = torch.stack([change[clean.labels == c].mean(0) for c in range(4)])
         return float((means - means.mean(0)).square().sum().sqrt())
 
-    assert classwise(purified) < classwise(bad) / 2
+    network = dvae.stage1(bad, workshop())
+    first = through(network, bad.pixels, bad.labels, workshop(), cleaned)
+    purified = dvae.purify_after(network, bad, workshop())
+    before = classwise(bad.floats())
+    assert classwise(first) < 0.8 * before
+    assert classwise(purified.floats()) < 0.6 * before
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_detection_finds_poison() -> None:
-    clean = smooth(512, 16)
-    bad, mask = poisoned(clean, 0.4)
-    detector = DEFENSES.make(
-        "dvae_detect(epochs=40, classifier_epochs=30, architecture=small_cnn, augmentation=none)"
-    )
+    """A network that learned the perturbations knows most poisoned images and few others."""
+    _, bad, mask = poisoned(256, 0.5)
+    settings = "epochs=50, classifier_epochs=20, architecture=small_cnn, augmentation=none"
+    detector = DEFENSES.make(f"dvae_detect({settings})")
     assert isinstance(detector, DVaeDetect)
-    after = purify(detector, bad, workshop())
-    rates = detection(bad, after, mask)
-    assert rates["recall"] > 0.9
-    assert rates["fpr"] < 0.4
+    network = detector.dvae().stage1(bad, workshop())
+    after = part_of(workshop(), "mark")
+    pixels = through(network, bad.pixels, bad.labels, after, marked)
+    flags = detector._knows(bad.with_pixels(pixels), bad, part_of(workshop(), "classifier"))
+    recall, false = flags[mask].float().mean(), flags[~mask].float().mean()
+    assert recall > 0.7
+    assert recall > false + 0.3
 
 
 def test_only_flagged_images_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,6 +426,7 @@ def test_denoisers_have_their_sizes(size: str, millions: float, cost: float) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_fitted_denoiser_knows_noise_from_images() -> None:
     """On flat images it comes near the exact predictor: the mean of an image tells its gray."""
     grays = torch.arange(64).view(-1, 1, 1, 1).expand(64, 3, 8, 8) * 4
