@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/augmentation.py
 
-One CPU thread; every figure is CPU time, the least of several runs. Exits with 1 if a bound is missed: two
-views at least 10 times as fast as lightly's, under a quarter of a ResNet-18 SimCLR step, and an
-epoch of SimCLR with the small network on 5,000 images under 20 seconds.
+One CPU thread; every figure is CPU time, the least of several runs. Exits with 1 if a bound is
+missed: two views at least 10 times as fast as lightly's, under a quarter of a ResNet-18 SimCLR
+step, and an epoch of SimCLR with the small network on 5,000 images under 20 seconds.
 """
 
 from __future__ import annotations
