@@ -89,14 +89,15 @@ def scatter(
             color="white" if filled else color,
             clip_on=True,
         )
-    axes.legend(
-        fontsize=6.5,
-        frameon=False,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        markerscale=0.5,
-        labelspacing=0.25,
-    )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            fontsize=6.5,
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            markerscale=0.5,
+            labelspacing=0.25,
+        )
 
 
 def line(
