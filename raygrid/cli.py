@@ -16,7 +16,7 @@ from raygrid.grid import Grid, read_specs
 from raygrid.registry import Method, Registry, load_plugins
 from raygrid.remote import open_store
 from raygrid.run import Options
-from raygrid.spec import Part, TrialSpec, format_scalar, parse_ratio, parse_scalar
+from raygrid.spec import Part, TrialSpec, parse_ratio, parse_scalar
 
 TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak")
 
@@ -183,7 +183,7 @@ def make_poison(args: argparse.Namespace) -> int:
     attack = Part.parse(args.attack)
     if args.budget is not None:
         attack = attack.with_params(budget=parse_scalar(args.budget))
-    text = f"{args.dataset}/{attack}@{format_scalar(parse_ratio(args.ratio))}"
+    text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
     worker = Worker(store, options.data.absolute())
     made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed)
     facts = poisons.inspect(made)

@@ -145,7 +145,8 @@ class TrialSpec:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        ratio = "" if self.poison_ratio == 1.0 else f"@{format_scalar(self.poison_ratio)}"
+        # A plain decimal: a fraction's slash would end the piece here, outside brackets.
+        ratio = "" if self.poison_ratio == 1.0 else f"@{self.poison_ratio!r}"
         chain = "+".join(map(str, self.defense))
         return (
             f"{self.dataset}/{self.attack}{ratio}/{chain}/{self.architecture}"

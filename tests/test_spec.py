@@ -33,6 +33,11 @@ def test_parse_is_the_inverse_of_str(
     assert str(TrialSpec.parse(str(spec))) == str(spec)
 
 
+def test_a_ratio_prints_without_a_slash() -> None:
+    spec = TrialSpec.parse("a/b@0.3333333333333333/c/d/e/f/0")
+    assert TrialSpec.parse(str(spec)) == spec
+
+
 def test_levels_print_as_fractions() -> None:
     assert format_float(8 / 255) == "8/255"
     assert format_float(0.2) == "0.2"
