@@ -105,6 +105,12 @@ def test_importing_raygrid_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_plan_needs_no_heavy_library() -> None:
+    heavy = {"ray", "mlflow", "lightly", "timm", "torchvision", "scipy", "sklearn", "pandas"}
+    code = f"import sys, raygrid.experiment; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()

@@ -5,12 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from lightly.models.modules import (
-    BYOLPredictionHead,
-    BYOLProjectionHead,
-    MoCoProjectionHead,
-    SimCLRProjectionHead,
-)
 from torch import Tensor
 
 from raygrid import contrastive
@@ -162,18 +156,21 @@ class Cp(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
+        from lightly.models import modules
+
         width = network.width
         if self.framework == "byol":
-            branch = Branch(network, BYOLProjectionHead(width, 4096, 256), "fp32")
+            branch = Branch(network, modules.BYOLProjectionHead(width, 4096, 256), "fp32")
             momentum = 0.999 if self.momentum is None else self.momentum
-            predictor = BYOLPredictionHead(256, 4096, 256)
+            predictor = modules.BYOLPredictionHead(256, 4096, 256)
             return contrastive.Byol(branch, predictor, momentum, updates=2)
         if self.framework == "moco":
-            branch = Branch(network, MoCoProjectionHead(width, 512, 128), "fp32")
+            branch = Branch(network, modules.MoCoProjectionHead(width, 512, 128), "fp32")
             momentum = 0.99 if self.momentum is None else self.momentum
             factor = loss_factor(0.2, "base007")
             return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, factor)
-        branch = Branch(network, SimCLRProjectionHead(width, 512, 128, batch_norm=False), "fp32")
+        projector = modules.SimCLRProjectionHead(width, 512, 128, batch_norm=False)
+        branch = Branch(network, projector, "fp32")
         if self.framework == "align_uniform":
             return contrastive.AlignUniform(branch)
         return contrastive.SimClr(branch, 0.5, loss_factor(0.5, "base007"))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from lightly.models.modules import SimSiamPredictionHead
-from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
 from raygrid import contrastive
@@ -180,6 +178,9 @@ class Tue(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
+        from lightly.models.modules import SimSiamPredictionHead
+        from lightly.models.modules.heads import ProjectionHead
+
         width = network.width
         if self.framework == "moco":
             branch = Branch(network, nn.Linear(width, 128), "fp32")

@@ -1,6 +1,7 @@
 """Contrastive learning below learners and attacks: heads and losses over two views.
 
-Learners train these frameworks as victims, contrastive attacks train them as surrogates.
+Learners train these frameworks as victims, contrastive attacks train them as surrogates. lightly
+is imported where a head or loss is built: it takes seconds, and a plan does not need it.
 """
 
 from raygrid.contrastive.base import Framework as Framework

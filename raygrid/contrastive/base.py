@@ -7,7 +7,6 @@ from abc import abstractmethod
 from typing import TypeVar
 
 import torch
-from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
@@ -56,6 +55,8 @@ class Framework(nn.Module):
 
 def moving_copy(module: M) -> M:
     """A copy without gradients, to be moved by `follow`; it keeps its own batch statistics."""
+    from lightly.models.utils import deactivate_requires_grad
+
     slow = copy.deepcopy(module)
     deactivate_requires_grad(slow)
     return slow
@@ -63,5 +64,7 @@ def moving_copy(module: M) -> M:
 
 def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """slow <- momentum * slow + (1 - momentum) * fast, for all parameters."""
+    from lightly.models.utils import update_momentum
+
     with torch.no_grad():
         update_momentum(fast, slow, momentum)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-from lightly.loss import NegativeCosineSimilarity
 from torch import Tensor, nn
 
 from raygrid.contrastive.base import Branch, Framework, follow, moving_copy
@@ -26,6 +25,8 @@ class Byol(Framework):
         updates: int = 1,
         factor: float = 1.0,
     ) -> None:
+        from lightly.loss import NegativeCosineSimilarity
+
         super().__init__(branch)
         self.predictor = predictor
         self.target = moving_copy(branch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-from lightly.models.modules.memory_bank import MemoryBankModule
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +27,8 @@ class Moco(Framework):
         temperature: float,
         factor: float,
     ) -> None:
+        from lightly.models.modules.memory_bank import MemoryBankModule
+
         super().__init__(branch)
         self.slow = moving_copy(branch)
         self.queue = MemoryBankModule(size=queue)

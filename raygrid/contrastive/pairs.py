@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from lightly.loss import NTXentLoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +23,8 @@ class SimClr(_Pairs):
     """NT-Xent of Chen et al. 2020 over both directions, times `factor`."""
 
     def __init__(self, branch: Branch, temperature: float, factor: float) -> None:
+        from lightly.loss import NTXentLoss
+
         super().__init__(branch)
         self.criterion = NTXentLoss(temperature)
         self.factor = factor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lightly.loss import NegativeCosineSimilarity
 from torch import Tensor, nn
 
 from raygrid.contrastive.base import Branch, Framework
@@ -13,6 +12,8 @@ class SimSiam(Framework):
     """Chen and He 2021: half the sum of -cos over both directions."""
 
     def __init__(self, branch: Branch, predictor: nn.Module) -> None:
+        from lightly.loss import NegativeCosineSimilarity
+
         super().__init__(branch)
         self.predictor = predictor
         self.criterion = NegativeCosineSimilarity()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 LATENT = 256
 
@@ -100,6 +99,8 @@ def rate_loss(rate: Tensor, limit: float) -> Tensor:
 
 def encoder(deep: bool) -> nn.Module:
     """Residual blocks as in ResNet-18: 7 convolutions of stride 2 in all, or 15 of stride 8."""
+    from torchvision.models.resnet import BasicBlock
+
     stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
     blocks: list[nn.Module] = [BasicBlock(64, 64), BasicBlock(64, 64), _halving(64, 128)]
     if deep:
@@ -109,6 +110,8 @@ def encoder(deep: bool) -> nn.Module:
 
 
 def _halving(inputs: int, outputs: int) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock
+
     project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
     return BasicBlock(inputs, outputs, stride=2, downsample=project)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
-
 from raygrid import contrastive
 from raygrid.architectures.base import Network
 from raygrid.contrastive.base import Branch, Framework
@@ -43,6 +41,8 @@ class Byol(TwoViews):
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+
         projector = BYOLProjectionHead(network.width, self.hidden, self.output)
         predictor = BYOLPredictionHead(self.output, self.hidden, self.output)
         branch = Branch(network, projector, precision)

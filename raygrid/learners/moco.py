@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightly.models.modules import MoCoProjectionHead
-
 from raygrid import contrastive
 from raygrid.architectures.base import Network
 from raygrid.contrastive.base import Branch, Framework
@@ -52,6 +50,8 @@ class Moco(TwoViews):
         return super().start(task)
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from lightly.models.modules import MoCoProjectionHead
+
         projector = MoCoProjectionHead(network.width, self.hidden, self.output)
         branch = Branch(network, projector, precision)
         factor = loss_factor(self.temperature, self.loss_scale)

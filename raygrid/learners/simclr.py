@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightly.models.modules import SimCLRProjectionHead
+from torch import nn
 
 from raygrid import contrastive
 from raygrid.architectures.base import Network
@@ -48,6 +48,8 @@ class SimClr(TwoViews):
         factor = loss_factor(self.temperature, self.loss_scale)
         return contrastive.SimClr(branch, self.temperature, factor)
 
-    def head(self, width: int) -> SimCLRProjectionHead:
+    def head(self, width: int) -> nn.Module:
         """The projection head on features (n, width)."""
+        from lightly.models.modules import SimCLRProjectionHead
+
         return SimCLRProjectionHead(width, self.hidden, self.output, batch_norm=self.batch_norm)

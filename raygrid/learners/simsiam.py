@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightly.models.modules import SimSiamPredictionHead
-from lightly.models.modules.heads import ProjectionHead
 from torch import nn
 
 from raygrid import contrastive
@@ -41,6 +39,9 @@ class SimSiam(TwoViews):
         require(self.predictor >= 1, f"predictor is {self.predictor}, allowed from 1")
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from lightly.models.modules import SimSiamPredictionHead
+        from lightly.models.modules.heads import ProjectionHead
+
         width = self.hidden
         first = (network.width, width, nn.BatchNorm1d(width), nn.ReLU())
         last = (width, width, nn.BatchNorm1d(width, affine=self.affine), None)
