@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -116,9 +117,9 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     interrupted = True
     try:
         _execute(todo, store, catalog, listener, options)
-        _derive(plan, log, listener)
+        news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
         interrupted = False
-        files = _tables(options.out, log, listener) if todo or plan.derived else []
+        files = _tables(options.out, log, listener) if news else []
     finally:
         listener.close(interrupted)
         log.close()
@@ -163,8 +164,12 @@ def pick_executor(options: Options) -> Literal["ray", "inline"]:
     return "ray" if importlib.util.find_spec("ray") else "inline"
 
 
-def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
-    """Rows that follow from others: computed anew each time, written when they changed."""
+def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
+    """Rows that follow from others: computed anew each time, written when they changed.
+
+    Whether any did.
+    """
+    changed = False
     rows = {row["key"]: row for row in log.rows()}
     keys = {str(t.spec): t.key for t in plan.trials}
     for trial in plan.derived:
@@ -172,8 +177,10 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
         if len(bases) < len(trial.bases):
             continue
         result = derive(trial, [Result.from_row(base) for base in bases])
-        if rows.get(trial.key) != result.row():
+        if rows.get(trial.key) != json.loads(json.dumps(result.row())):  # tuples become lists
             listener.trial_finished(trial, result)
+            changed = True
+    return changed
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:

@@ -32,7 +32,7 @@ from raygrid.events import Listener  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
 from raygrid.runner.resources import request  # noqa: E402
-from raygrid.runner.tuning import Book, ReadyFirst  # noqa: E402
+from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
@@ -109,6 +109,7 @@ def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(
             search_alg=ReadyFirst(agenda, gpus=total.get("GPU", 0) > 0),
+            scheduler=LongestFirst(agenda),
             num_samples=len(agenda),
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["key"])[:12],

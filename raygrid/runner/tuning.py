@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raygrid.events import Listener
@@ -42,6 +43,42 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None: ...
 
     def restore(self, checkpoint_path: str) -> None: ...
+
+
+class LongestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Chooses among the trials that wait: the highest rank, and none whose worker is starting.
+
+    Tune's own scheduler gives a free worker to the oldest waiting trial. That is the one for which
+    a worker is being started, which Tune then ends: with short jobs the rest of the machine starts
+    workers for ever and does no work. Ranks change nothing about which jobs are ready.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        super().__init__()
+        self.agenda = agenda
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        inner = tune_controller._tune_controller
+        waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
+        served = [
+            trial
+            for trial in waiting
+            if inner._actor_cache.has_cached_object(trial.placement_group_factory)
+        ]
+        return max(served or waiting, key=self._rank, default=None)
+
+    def _rank(self, trial: Any) -> float:
+        job = self.agenda.jobs.get(trial.config["key"])
+        return job.rank if job is not None else 0.0
+
+
+def _starting(controller: Any, trial: Any) -> bool:
+    """Whether a worker of its own has been placed for a trial that does not run yet."""
+    actor = controller._trial_to_actor.get(trial)
+    return actor is not None and controller._actor_manager.is_actor_started(actor)
 
 
 def config_of(job: Job, gpus: bool) -> dict[str, Any]:
