@@ -16,6 +16,7 @@ from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
+from raygrid.packing import Profiles
 from raygrid.registry import load_plugins
 from raygrid.remote import open_store
 from raygrid.resolve import Catalog, Trial
@@ -116,7 +117,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     listener.started(plan, todo)
     interrupted = True
     try:
-        _execute(todo, store, catalog, listener, options)
+        profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
+        _execute(todo, profiles, (store, catalog), listener, options)
         news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
         interrupted = False
         files = _tables(options.out, log, listener) if news else []
@@ -129,8 +131,13 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
 
 
 def _execute(
-    todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
+    todo: Sequence[Trial],
+    profiles: Profiles,
+    where: tuple[Store, Catalog],
+    listener: Listener,
+    options: Options,
 ) -> None:
+    store, catalog = where
     if not todo:
         return
     device = best_device()
@@ -148,6 +155,7 @@ def _execute(
     ray_options = RayOptions(
         options.address,
         options.cpus,
+        profiles=profiles,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
     )

@@ -14,18 +14,19 @@ from ray.tune.search import Searcher
 
 from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
+from raygrid.packing import Sharing
 from raygrid.result import Result
-from raygrid.runner.resources import doubled, share_of
+from raygrid.runner.resources import doubled
 from raygrid.schedule import Agenda, Job
 
 
 class ReadyFirst(Searcher):  # type: ignore[misc]
     """Suggests the next ready job; says nothing while all open jobs wait, so nothing is held."""
 
-    def __init__(self, agenda: Agenda, gpus: bool) -> None:
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
         super().__init__(metric="done", mode="max")
         self.agenda = agenda
-        self.gpus = gpus
+        self.sharing = sharing
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher for a restore that raygrid never does
@@ -34,7 +35,7 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
         if not len(self.agenda):
             return str(Searcher.FINISHED)
         job = self.agenda.take()
-        return None if job is None else config_of(job, self.gpus)
+        return None if job is None else config_of(job, self.sharing)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -81,19 +82,24 @@ def _starting(controller: Any, trial: Any) -> bool:
     return actor is not None and controller._actor_manager.is_actor_started(actor)
 
 
-def config_of(job: Job, gpus: bool) -> dict[str, Any]:
+def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
     """The job's key, a spec that leads to it, and its share of a GPU."""
-    return {"key": job.key, "spec": job.spec, "gpu": share_of(job) if gpus else 0.0}
+    return {"key": job.key, "spec": job.spec, "gpu": sharing.share(job.trial)}
 
 
 class Book(Callback):  # type: ignore[misc]
     """Turns Tune's events into rows, listener events and agenda entries."""
 
     def __init__(
-        self, agenda: Agenda, listener: Listener, release: Callable[[list[str]], None]
+        self,
+        agenda: Agenda,
+        listener: Listener,
+        sharing: Sharing,
+        release: Callable[[list[str]], None],
     ) -> None:
         self.agenda = agenda
         self.listener = listener
+        self.sharing = sharing
         self.release = release
         self.open = dict(agenda.jobs)
         self.users: dict[str, int] = {}
@@ -149,6 +155,7 @@ class Book(Callback):  # type: ignore[misc]
         assert job.trial is not None
         del self.open[job.key]
         self.agenda.finish(job.key)
+        self.sharing.profiles.learn(job.trial, result.row())
         self.listener.trial_finished(job.trial, result)
         self._release(job)
 
