@@ -75,7 +75,7 @@ class Profiles:
 
     def learn(self, trial: Trial, row: Mapping[str, Any]) -> None:
         """Take in a finished trial; only one that ran on a GPU says anything."""
-        if row.get("status") == "done" and row.get("device", "cpu") != "cpu":
+        if row.get("status") == "done" and not str(row.get("device", "cpu")).startswith("cpu"):
             name, seen = kind(trial), float(row.get("memory_mb") or 0.0)
             self.memory_mb[name] = max(seen, self.memory_mb.get(name, 0.0))
 
