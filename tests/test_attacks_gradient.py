@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.adaptive import through_erasing, through_jpeg
 from raygrid.attacks.base import Attack, Craft
 from raygrid.attacks.dc import Dc, Search, ahead
 from raygrid.attacks.descent import (
@@ -51,7 +52,7 @@ from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
 from raygrid.augment import CropFlip
 from raygrid.budget import Budget
-from raygrid.codec import recode, through_jpeg
+from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
@@ -928,6 +929,57 @@ def test_noise_against_jpeg_goes_on_after_a_kill(images: Images) -> None:
         attack.pixels(images, again)
     assert whole.saves == 3
     assert torch.equal(attack.pixels(images, again), pixels)
+
+
+def test_the_gradient_passes_through_every_step_of_ueraser(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels have no gradient: that of the identity; other steps keep their own."""
+    way = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    steps: tuple[Callable[[Tensor], Tensor], ...]
+    for steps, slope in (
+        ((lambda x: (x * 4).floor() / 4,), 1.0),
+        ((lambda x: 0.5 * x,), 0.5),
+        ((lambda x: (x * 4).floor() / 4, lambda x: 0.25 * x), 0.25),
+    ):
+        monkeypatch.setattr("raygrid.erasing._steps", lambda p, steps=steps: steps)
+        x = images.floats()[:8].mul(0.5).add(0.2).requires_grad_()
+        seen = through_erasing(x, torch.Generator())
+        (gradient,) = torch.autograd.grad((seen * way).sum(), x)
+        torch.testing.assert_close(gradient, slope * way)
+        expected = x.detach()
+        for step in steps:
+            expected = step(expected)
+        assert torch.equal(seen.detach(), expected)
+
+
+@pytest.mark.parametrize("operation", range(12))
+def test_no_operation_of_trivial_augment_stops_the_gradient(
+    images: Images, operation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = pytest.importorskip("kornia.augmentation.auto.trivial_augment.trivial_augment")
+    step = auto.TrivialAugment(policy=[auto.default_policy[operation]])
+    monkeypatch.setattr("raygrid.erasing._steps", lambda p: (step,))
+    x = images.floats()[:4].requires_grad_()
+    seen = through_erasing(x, torch.Generator().manual_seed(operation))
+    way = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad((seen * way).sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).any(1).float().mean() >= 0.5
+
+
+def test_noise_against_ueraser_is_made_through_it(images: Images) -> None:
+    pytest.importorskip("kornia")
+    settings = {"batch_size": 32, "steps": 2, "max_rounds": 2, "stop_error": 0.0}
+    attack = make("em_apb", against="ueraser", **settings)
+    whole = attack.pixels(images, craft_for(attack, images, progress=(book := Notebook())))
+    plain = make("em_apb", **settings)
+    assert not torch.equal(whole, plain.pixels(images, craft_for(plain, images)))
+    again = craft_for(attack, images, progress=Notebook(1))
+    with pytest.raises(Killed):
+        attack.pixels(images, again)
+    assert torch.equal(attack.pixels(images, again), whole)
+    assert book.saves == 2
 
 
 # DC

@@ -22,6 +22,7 @@ ORDER = [
     "remote",
     "augment",
     "codec",
+    "erasing",
     "datasets",
     "architectures",
     "training",

@@ -150,6 +150,8 @@ class EmApb(Em):
             _PUBLISHED.format("em_apb(against=grayscale)", "grayscale", "apbench"): 0.2164,
             _PUBLISHED.format("em_apb(against=jpeg)", "standard", "apbench"): 0.2067,
             _PUBLISHED.format("em_apb(against=jpeg)", "jpeg", "apbench"): 0.7625,
+            _PUBLISHED.format("em_apb(against=ueraser)", "standard", "apbench"): 0.3524,
+            _PUBLISHED.format("em_apb(against=ueraser)", "ueraser_max", "apbench"): 0.8955,
         },
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",
