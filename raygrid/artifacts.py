@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks.base import Attack, Craft, Progress, Silent, measure
 from raygrid.attacks.surrogates import SurrogateRecipe, accuracy, freeze, train_surrogate
-from raygrid.data import Images, Poison, Target, Trigger, fingerprint
+from raygrid.data import Images, Poison, Target, Trigger, count_at, fingerprint, prefix
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import DataError
@@ -60,7 +60,7 @@ class Artifact(ABC):
 
     @property
     def shards(self) -> int:
-        """How many samples may be split over tasks; 0 if the artifact is made in one piece."""
+        """Into how many units that can be made alone it falls; 0 if it is made in one piece."""
         return 0
 
 
@@ -175,12 +175,16 @@ class SurrogateArtifact(Artifact):
 
 @dataclass(frozen=True)
 class PoisonArtifact(Artifact):
-    """What an attack makes of a dataset."""
+    """What an attack makes of a dataset.
+
+    ratio: the share of the rows that it makes; below 1 only where the attack has to know.
+    """
 
     data: DatasetArtifact
     content: str
     attack: Attack
     seed: int
+    ratio: float = 1.0
     kind: ClassVar[str] = "poison"
     gpu: ClassVar[bool] = True
 
@@ -193,58 +197,47 @@ class PoisonArtifact(Artifact):
     def key(self) -> str:
         seed = self.seed if self.attack.seeded else None
         surrogates = [s.key for s in self.surrogates]
-        return key_of([self.kind, self.content, self.attack.resolved(), surrogates, seed])
+        parts = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
+        return key_of(parts if self.ratio == 1 else [*parts, self.ratio])
 
     @property
     def label(self) -> str:
-        return f"{self.attack.part()} on {self.data.label}"
+        share = "" if self.ratio == 1 else f"@{self.ratio}"
+        return f"{self.attack.part()}{share} on {self.data.label}"
 
     @property
     def shards(self) -> int:
-        return self.data.train_size if self.attack.sharded else 0
+        return self.attack.units(count_at(self.ratio, self.data.train_size))
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, *self.surrogates)
 
-    def craft(self, inputs: Sequence[Bundle], bench: Bench, rows: range | None = None) -> Craft:
+    @property
+    def rows(self) -> Stream:
+        """The stream that says which rows are poisoned at a ratio."""
+        return Stream("ratio", (self.data.dataset.id, self.seed))
+
+    def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
         """The attack's working place over the content of `needs`."""
         train = World.of(inputs[0]).train
         trained = zip(self.surrogates, inputs[1:], strict=True)
         networks = {s.recipe.name: s.network(b, train, bench.device) for s, b in trained}
         stream = Stream("poison", (self.data.dataset.id, self.attack.id, self.seed))
-        return Craft(stream, bench.device, networks, bench.progress, rows)
+        owned = None if self.ratio == 1 else prefix(len(train), self.ratio, self.rows)
+        return Craft(stream, bench.device, networks, bench.progress, owned, units)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        return self.make_rows(inputs, bench, None)
+        return self.make_units(inputs, bench, None)
 
-    def make_rows(self, inputs: Sequence[Bundle], bench: Bench, rows: range | None) -> Bundle:
-        """The poison of a range of rows; `join` puts ranges together."""
+    def make_units(self, inputs: Sequence[Bundle], bench: Bench, units: range | None) -> Bundle:
+        """The poison of a range of units, or of all."""
         train = World.of(inputs[0]).train
         started = time.perf_counter()
-        craft = self.craft(inputs, bench, rows)
+        craft = self.craft(inputs, bench, units)
         poison = self.attack.poison(train, craft)
         seconds = time.perf_counter() - started
         facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
         return poison_bundle(poison, facts)
-
-    @staticmethod
-    def join(pieces: Sequence[Bundle]) -> Bundle:
-        """One poison from consecutive ranges of rows."""
-        names = pieces[0].tensors
-        tensors = {n: torch.cat([p.tensors[n] for p in pieces]) for n in names}
-        facts = dict(pieces[0].facts)
-        facts["seconds"] = sum(p.facts["seconds"] for p in pieces)
-        facts["size"] = {
-            norm: {
-                "max": max(p.facts["size"][norm]["max"] for p in pieces),
-                "mean": sum(
-                    p.facts["size"][norm]["mean"] * len(p.tensors["labels"]) for p in pieces
-                )
-                / len(tensors["labels"]),
-            }
-            for norm in facts["size"]
-        }
-        return Bundle(tensors, facts)
 
 
 def _size(train: Images, poison: Poison) -> dict[str, Any]:
@@ -354,5 +347,5 @@ def mix(
     world: World, poison: Poison, artifact: PoisonArtifact, ratio: float
 ) -> tuple[Images, Tensor]:
     """The training set at a poison ratio, and the mask of poisoned rows."""
-    stream = Stream("ratio", (artifact.data.dataset.id, artifact.seed))
-    return poison.overlay(world.train, ratio, stream)
+    share = ratio if artifact.ratio == 1 else 1.0  # it was made for the very rows of this ratio
+    return poison.overlay(world.train, share, artifact.rows)

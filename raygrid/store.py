@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -253,6 +253,30 @@ class Partial:
     def clear(self) -> None:
         for number in self._numbers():
             self.store.drop("partial", f"{self.key}.{number}")
+
+
+class Progress(Protocol):
+    """Where long work says how far it is and keeps what it needs to go on."""
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        """Say that `done` of `total` units are made, with any numbers worth seeing."""
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Keep a checkpoint; the one before is replaced. The tensors may change after the call."""
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """The checkpoint of work that was cut off, or None."""
+
+
+class Silent:
+    """Progress that goes nowhere."""
+
+    def report(self, done: int, total: int, **facts: float) -> None: ...
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None: ...
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        return None
 
 
 def pack(state: Any) -> Bundle:

@@ -139,7 +139,7 @@ def test_in_batches_fills_up_the_last_batch(images: Images) -> None:
         rows_seen.append(rows)
         return (rows / 255).view(-1, 1, 1, 1).expand_as(x).clone()
 
-    craft = craft_for(make("tap", surrogate_epochs=1), images, rows=range(3, 29))
+    craft = craft_for(make("tap", surrogate_epochs=1), images, units=range(3, 29))
     pixels = in_batches(images, craft, 10, change)
     assert shapes == {(10, 3, 16, 16)}
     assert rows_seen[2].tolist() == [23, 24, 25, 26, 27, 28, 28, 28, 28, 28]
@@ -864,7 +864,7 @@ def test_ntga_takes_whole_steps_and_every_image_once(images: Images) -> None:
     attack = ATTACKS.make("ntga(block=16)")
     assert isinstance(attack, Ntga)
     craft = Craft(Stream("poison"))
-    blocks = attack.blocks(64, craft)
+    blocks = attack.blocks(images, craft)
     assert torch.cat([rows for rows, _ in blocks]).sort().values.tolist() == list(range(64))
     assert all(not set(rows.tolist()) & set(held.tolist()) for rows, held in blocks)
     change = attack.pixels(images, craft).short() - images.pixels.short()
@@ -876,7 +876,7 @@ def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
     images = toy(160)
     attack = ATTACKS.make("ntga(block=96, time=4000)")
     assert isinstance(attack, Ntga)
-    rows, held = attack.blocks(160, Craft(Stream("poison")))[0]
+    rows, held = attack.blocks(images, Craft(Stream("poison")))[0]
     block = Block(attack, images, rows, held, CPU)
     signs = torch.randn(block.x.shape, generator=torch.Generator().manual_seed(0)).sign()
     ours = attack.perturbed(block).double() / 255

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.adaptive import TRANSFORMS, Seen
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
 from raygrid.data import Images
 from raygrid.erasing import EXTRA
@@ -24,7 +24,7 @@ Perturb = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointAttack(GradientAttack):
+class JointAttack(GradientAttack, ScopedAttack):
     """Base of attacks that train their network themselves.
 
     With `against` the network sees everything through that transform, drawn anew each time, in
