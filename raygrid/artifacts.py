@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import Attack, Craft, Progress, Silent, measure
-from raygrid.attacks.surrogates import SurrogateRecipe, accuracy, freeze, train_surrogate
+from raygrid.attacks.surrogates import (
+    SurrogateRecipe,
+    accuracy,
+    freeze,
+    shortfall,
+    train_surrogate,
+)
 from raygrid.data import Images, Poison, Target, Trigger, count_at, fingerprint, prefix
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
@@ -161,9 +167,11 @@ class SurrogateArtifact(Artifact):
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         world = World.of(inputs[0])
         stream = Stream("surrogate", (self.data.dataset.id, self.seed))
-        network = train_surrogate(self.recipe, world.train, stream, bench.device)
+        network = train_surrogate(self.recipe, world.train, stream, bench.device, bench.progress)
         last = network[-1] if isinstance(network, nn.ModuleList) else network
-        facts = {"test_acc": accuracy(last, world.test.to(bench.device))}
+        reached = accuracy(last, world.test.to(bench.device))
+        mark = shortfall(self.data.dataset.id, self.recipe.architecture, reached)
+        facts = {"test_acc": reached, "marks": [mark] if mark else []}
         return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
 
     def network(self, bundle: Bundle, train: Images, device: torch.device) -> nn.Module:
@@ -236,7 +244,8 @@ class PoisonArtifact(Artifact):
         craft = self.craft(inputs, bench, units)
         poison = self.attack.poison(train, craft)
         seconds = time.perf_counter() - started
-        facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
+        marks = sorted({mark for need in inputs[1:] for mark in need.facts.get("marks", ())})
+        facts = {"seconds": seconds, "attack": craft.facts, "marks": marks, **_size(train, poison)}
         return poison_bundle(poison, facts)
 
 

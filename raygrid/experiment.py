@@ -19,7 +19,7 @@ from raygrid.errors import DataError, RaygridError
 from raygrid.events import Listener
 from raygrid.grid import Grid, Plan
 from raygrid.grid import plan as plan_specs
-from raygrid.report import plan_json, plan_text
+from raygrid.report import marks_of, plan_json, plan_text
 from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
 from raygrid.spec import TrialSpec
 
@@ -77,13 +77,17 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
 
 def show_plan(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
     """Print what a grid comes to; works without the data too."""
-    known, plan = True, Plan()
+    known, plan, marks = True, Plan(), list[str]()
     try:
-        plan, _, _ = make_plan(specs, options)
+        plan, store, _ = make_plan(specs, options)
+        marks = marks_of(plan, store)
     except DataError as error:
         print(f"note: {error}", file=sys.stderr)
         known, plan = False, plan_specs(specs, None)
-    print(json.dumps(plan_json(plan, known), indent=1) if as_json else plan_text(plan, known))
+    if as_json:
+        print(json.dumps(plan_json(plan, known, marks), indent=1))
+    else:
+        print(plan_text(plan, known, marks))
     return 0
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from raygrid.estimate import CPU, GPU, artifact_bytes, artifact_seconds, trial_seconds
 from raygrid.grid import Plan
 from raygrid.progress import clock
+from raygrid.store import Store
 
 
-def plan_json(plan: Plan, known: bool = True) -> dict[str, Any]:
-    """Trials, derived rows, skips with reasons, artifacts, estimates.
+def marks_of(plan: Plan, store: Store) -> list[str]:
+    """What is marked in the artifacts of a plan that are there already, such as weak surrogates."""
+    metas = (store.meta(a.kind, a.key) for a in plan.artifacts)
+    found = (mark for meta in metas if meta for mark in meta["facts"].get("marks", ()))
+    return list(dict.fromkeys(found))
+
+
+def plan_json(plan: Plan, known: bool = True, marks: Sequence[str] = ()) -> dict[str, Any]:
+    """Trials, derived rows, skips with reasons, artifacts, estimates, marks (see `marks_of`).
 
     known: whether the data were looked at; without them keys are not those of a run.
     """
@@ -24,6 +33,7 @@ def plan_json(plan: Plan, known: bool = True) -> dict[str, Any]:
             for a in plan.artifacts
         ],
         "estimates": estimates(plan),
+        "marks": list(marks),
     }
 
 
@@ -38,7 +48,7 @@ def estimates(plan: Plan) -> dict[str, float]:
     return found
 
 
-def plan_text(plan: Plan, known: bool = True) -> str:
+def plan_text(plan: Plan, known: bool = True, marks: Sequence[str] = ()) -> str:
     """The same for a person."""
     costs = estimates(plan)
     kinds = Counter(a.kind for a in plan.artifacts)
@@ -52,6 +62,7 @@ def plan_text(plan: Plan, known: bool = True) -> str:
     ]
     reasons = Counter(skip.reason for skip in plan.skips)
     lines += [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
+    lines += [f"note: {mark}" for mark in marks]
     if not known:
         lines.append("the data were not found here, so what is done already is not known")
     return "\n".join(lines)

@@ -279,8 +279,11 @@ class Silent:
         return None
 
 
-def pack(state: Any) -> Bundle:
-    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle."""
+def pack(state: Any, copy: bool = True) -> Bundle:
+    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle.
+
+    copy: the tensors are copies on the CPU; else those of the state itself, to be written at once.
+    """
     from torch import Tensor as TorchTensor
 
     tensors: dict[str, Tensor] = {}
@@ -288,7 +291,7 @@ def pack(state: Any) -> Bundle:
     def walk(value: Any) -> Any:
         if isinstance(value, TorchTensor):
             name = f"t{len(tensors)}"
-            tensors[name] = value.detach().cpu().clone()
+            tensors[name] = value.detach().cpu().clone() if copy else value.detach()
             return {"tensor": name}
         if isinstance(value, Mapping):
             return {"dict": [[key, walk(item)] for key, item in value.items()]}

@@ -45,6 +45,7 @@ from raygrid.attacks.surrogates import (
     moments,
     sep120,
     shift_by,
+    shortfall,
     tap40,
     train_surrogate,
 )
@@ -360,6 +361,32 @@ def test_a_stored_surrogate_comes_back(
         assert torch.equal(network.state_dict()[name], value)
     last = network[-1] if isinstance(network, nn.ModuleList) else network
     assert bundle.facts["test_acc"] == accuracy(last, World.of(world).test)
+
+
+@pytest.mark.parametrize(("kept", "held_out"), [((), 0), ((0, 2), 0), ((), 16)])
+def test_a_killed_surrogate_training_goes_on_with_the_same_bytes(
+    kept: tuple[int, ...], held_out: int, images: Images
+) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data", kept, held_out)
+    whole = train_surrogate(recipe, images, Stream("surrogate"), CPU, book := Notebook())
+    assert book.reports == [(1, 3), (2, 3), (3, 3)]
+    for after in (1, 2, 3):
+        notebook = Notebook(after)
+        with pytest.raises(Killed):
+            train_surrogate(recipe, images, Stream("surrogate"), CPU, notebook)
+        again = train_surrogate(recipe, images, Stream("surrogate"), CPU, notebook)
+        assert notebook.saves == 3
+        assert not again.training
+        for name, value in whole.state_dict().items():
+            assert torch.equal(again.state_dict()[name], value), f"killed after {after}"
+
+
+def test_a_weak_surrogate_is_marked() -> None:
+    assert shortfall("cifar10", "resnet18", 0.93) is None
+    assert shortfall("photo_digits", "resnet18", 0.1) is None
+    assert shortfall("cifar10", "small_cnn", 0.1) is None
+    mark = shortfall("cifar10", "resnet18", 0.8123)
+    assert mark == "surrogate below 93%: resnet18 reaches 81.2% on cifar10"
 
 
 # TAP
