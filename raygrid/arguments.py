@@ -75,6 +75,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", help="a Ray cluster: http://host:8265, host:6379, auto, local")
     group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
     group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
+    group.add_argument(
+        "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress display")
 
 

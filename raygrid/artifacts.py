@@ -43,10 +43,14 @@ class Bench:
 
 @dataclass(frozen=True)
 class Artifact(ABC):
-    """Something with a content key that is made from other artifacts."""
+    """Something with a content key that is made from other artifacts.
+
+    shared: whether several jobs read it, so that a copy in a cluster's memory pays.
+    """
 
     kind: ClassVar[str]
     gpu: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -68,6 +72,11 @@ class Artifact(ABC):
     def shards(self) -> int:
         """Into how many units that can be made alone it falls; 0 if it is made in one piece."""
         return 0
+
+    @property
+    def spent(self) -> tuple[Artifact, ...]:
+        """Needs that are of no more use once it is made."""
+        return ()
 
 
 @dataclass(frozen=True)

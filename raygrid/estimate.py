@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
 from raygrid.resolve import Trial
+from raygrid.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         data = artifact.data.dataset
         gflop = 1.11 * (data.image_size / 32) ** 2
         return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+    if isinstance(artifact, Shard):
+        share = len(artifact.units) / artifact.poison.shards
+        return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact):
         return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
     return 1.0

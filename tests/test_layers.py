@@ -39,6 +39,7 @@ ORDER = [
     "trial",
     "work",
     "grid",
+    "shards",
     "estimate",
     "schedule",
     "published",

@@ -31,7 +31,7 @@ from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
-from raygrid.runner.resources import request  # noqa: E402
+from raygrid.runner.resources import request, slots  # noqa: E402
 from raygrid.runner.tuning import Book, ReadyFirst  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
@@ -50,6 +50,7 @@ class RayOptions:
     gpus: int | None = None
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
+    shards: int | None = None
 
 
 @contextlib.contextmanager
@@ -92,6 +93,7 @@ def run_on_ray(
         options.checkpoint_every,
     )
     with connected(options):
+        agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(store, setup.version)
         try:
             book = Book(agenda, listener, lambda keys: broker.release.remote(keys))

@@ -12,6 +12,9 @@ from raygrid.schedule import Job
 LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Fractions that tile a GPU whatever their order; others leave unusable remainders."""
 
+MAKING = 0.5
+"""Share of a GPU that making an artifact gets."""
+
 
 def fraction(trial: Trial) -> float:
     """Share of a 24 GB GPU by what the network and the learner keep in memory."""
@@ -25,8 +28,14 @@ def fraction(trial: Trial) -> float:
 
 
 def share_of(job: Job) -> float:
-    """The GPU share of any job; making artifacts gets a half."""
-    return fraction(job.trial) if job.trial is not None else 0.5
+    """The GPU share of any job."""
+    return fraction(job.trial) if job.trial is not None else MAKING
+
+
+def slots(total: dict[str, float]) -> int:
+    """How many artifacts a cluster of these resources can make at a time."""
+    gpus = total.get("GPU", 0.0)
+    return int(gpus / MAKING if gpus else total.get("CPU", 1.0))
 
 
 def request(config: dict[str, Any]) -> PlacementGroupFactory:

@@ -45,8 +45,9 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
 
 
 def config_of(job: Job, gpus: bool) -> dict[str, Any]:
-    """The job's key, a spec that leads to it, and its share of a GPU."""
-    return {"key": job.key, "spec": job.spec, "gpu": share_of(job) if gpus else 0.0}
+    """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
+    share = share_of(job) if gpus else 0.0
+    return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}
 
 
 class Book(Callback):  # type: ignore[misc]
