@@ -9,7 +9,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from raygrid.arguments import add_fleet, add_options, add_running, options_of
+from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import plan
@@ -48,7 +48,7 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")
     if args.dry_run:
-        status = show_plan(wanted.specs, options, args)
+        status = show_plan(wanted.specs, options, args.json, fleet_of(args))
     else:
         status = place_and_run(wanted.specs, options, args)
         kinds = [kind for kind in kinds if kind != "defense"]  # printed by the run

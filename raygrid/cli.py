@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raygrid.arguments import add_axes, add_fleet, add_options, add_running, options_of, with_axes
+from raygrid.arguments import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
 from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import Grid, read_specs
@@ -142,7 +150,7 @@ def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
 
 
 def plan(args: argparse.Namespace) -> int:
-    return show_plan(specs_of(args), _strict(args), args)
+    return show_plan(specs_of(args), _strict(args), args.json, fleet_of(args))
 
 
 def run_specs(args: argparse.Namespace) -> int:

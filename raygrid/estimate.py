@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
 from raygrid.resolve import Trial
+from raygrid.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,16 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     """Forward passes of the method's card are not machine-readable; each kind has its own rule."""
     if isinstance(artifact, SurrogateArtifact):
         data = artifact.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2
+        forward = ARCHITECTURES.make(artifact.recipe.architecture).gflop
+        gflop = 3 * forward * (data.image_size / 32) ** 2
         return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
     if isinstance(artifact, PoisonArtifact):
         data = artifact.data.dataset
         gflop = 1.11 * (data.image_size / 32) ** 2
         return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+    if isinstance(artifact, Shard):
+        share = len(artifact.units) / artifact.poison.shards
+        return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact):
         return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
     return 1.0

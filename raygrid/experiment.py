@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from raygrid import launch
-from raygrid.arguments import add_axes, add_fleet, add_options, add_running, options_of, with_axes
+from raygrid.arguments import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
 from raygrid.errors import DataError, RaygridError
 from raygrid.events import Listener
-from raygrid.grid import Grid, Plan
+from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
-from raygrid.report import Look, plan_json, plan_text
+from raygrid.report import Look, marks_of, plan_json, plan_text
 from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
@@ -48,7 +56,7 @@ def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
     specs = [spec for grid in grids for spec in grid.specs()]
     options = options_of(args, name=f"{name}-{scale}")
     if args.dry_run:
-        return show_plan(specs, options, args)
+        return show_plan(specs, options, args.json, fleet_of(args))
     return place_and_run(specs, options, args)
 
 
@@ -78,17 +86,18 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
     return "quick"
 
 
-def show_plan(specs: Sequence[TrialSpec | str], options: Options, args: argparse.Namespace) -> int:
-    """Print what a grid comes to; works without the data too."""
-    fleet = Fleet.parse(args.gpus, args.price) if args.gpus else None
+def show_plan(
+    specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
+) -> int:
+    """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
     rows = {row["key"]: row for row in ResultLog(options.out.absolute() / "results.jsonl").rows()}
-    look, plan = Look(True, rows, fleet), Plan()
     try:
-        plan, _, _ = make_plan(specs, options)
+        plan, store, _ = make_plan(specs, options)
+        look = Look(True, rows, marks_of(plan, store), fleet)
     except DataError as error:
         print(f"note: {error}", file=sys.stderr)
-        look, plan = Look(False, rows, fleet), plan_specs(specs, None)
-    print(json.dumps(plan_json(plan, look), indent=1) if args.json else plan_text(plan, look))
+        look, plan = Look(False, rows, fleet=fleet), plan_specs(specs, None)
+    print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,14 @@ from raygrid.packing import Profiles
 from raygrid.progress import clock
 from raygrid.schedule import Agenda, Job
 from raygrid.simulate import Fleet, Timeline, play
+from raygrid.store import Store
+
+
+def marks_of(plan: Plan, store: Store) -> list[str]:
+    """What is marked in the artifacts of a plan that are there already, such as weak surrogates."""
+    metas = (store.meta(a.kind, a.key) for a in plan.artifacts)
+    found = (mark for meta in metas if meta for mark in meta["facts"].get("marks", ()))
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -20,11 +28,13 @@ class Look:
     """What is known about a plan besides the plan.
 
     known: whether the data were looked at; without them keys are not those of a run, and nothing
-    is known to be done. rows: of earlier runs by key. fleet: to simulate the rest of the run on.
+    is known to be done. rows: of earlier runs by key. marks: see `marks_of`. fleet: to simulate
+    the rest of the run on.
     """
 
     known: bool = True
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    marks: Sequence[str] = ()
     fleet: Fleet | None = None
 
 
@@ -53,7 +63,7 @@ def fleet_json(line: Timeline) -> dict[str, Any]:
 
 
 def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
-    """Trials, derived rows, skips with reasons, artifacts, estimates."""
+    """Trials, derived rows, skips with reasons, artifacts, estimates, marks, the fleet's run."""
     known = look.known
     found: dict[str, Any] = {
         "trials": [{"spec": str(t.spec), "key": t.key if known else None} for t in plan.trials],
@@ -64,6 +74,7 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
             for a in plan.artifacts
         ],
         "estimates": estimates(plan),
+        "marks": list(look.marks),
     }
     if look.fleet is not None:
         found["fleet"] = fleet_json(simulated(plan, look, look.fleet))
@@ -95,6 +106,7 @@ def plan_text(plan: Plan, look: Look = Look()) -> str:
     ]
     reasons = Counter(skip.reason for skip in plan.skips)
     lines += [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
+    lines += [f"note: {mark}" for mark in look.marks]
     if look.fleet is not None:
         lines.append(_fleet_line(simulated(plan, look, look.fleet), look.fleet))
     if not look.known:

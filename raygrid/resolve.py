@@ -116,7 +116,8 @@ class Trial:
 
     @property
     def poison(self) -> PoisonArtifact:
-        return PoisonArtifact(self.data, self.content, self.attack, self.seed)
+        ratio = self.spec.poison_ratio if self.attack.scoped else 1.0
+        return PoisonArtifact(self.data, self.content, self.attack, self.seed, ratio)
 
     @property
     def purified(self) -> PurifiedArtifact | None:

@@ -17,7 +17,7 @@ from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
 from raygrid.packing import Profiles
-from raygrid.registry import load_plugins
+from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
 from raygrid.resolve import Catalog, Trial
 from raygrid.result import Result
@@ -40,6 +40,8 @@ class Options:
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
     imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
     refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
+    shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
+    there is room for where it takes long, one without Ray.
     """
 
     out: Path = Path("runs")
@@ -54,6 +56,11 @@ class Options:
     name: str = "grid"
     strict: bool = False
     checkpoint_every: float = 30.0
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        fits = self.shards is None or self.shards >= 1
+        require(fits, f"shards is {self.shards}, allowed are whole numbers from 1")
 
     @property
     def store_url(self) -> str:
@@ -148,6 +155,7 @@ def _execute(
     if pick_executor(options) == "inline":
         every = options.checkpoint_every
         worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        agenda.divide(1, options.shards)
         run_inline(agenda, worker, listener)
         return
     from raygrid.runner.executor import RayOptions, run_on_ray
@@ -158,6 +166,7 @@ def _execute(
         profiles=profiles,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
+        shards=options.shards,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)

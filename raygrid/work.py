@@ -106,7 +106,7 @@ class Worker:
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""
-        found = self.load(artifact) if self.load is not None else None
+        found = self.load(artifact) if self.load is not None and artifact.shared else None
         return found if found is not None else self.make(artifact)[0]
 
     def make(

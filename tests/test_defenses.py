@@ -18,12 +18,12 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor, nn
 
-from raygrid import augment, evaluate
+from raygrid import augment, erasing, evaluate
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, DatasetArtifact, purify
 from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
-from raygrid.defenses import DEFENSES, erasing
+from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
 from raygrid.defenses.base import Chain, Defense, Workshop
 from raygrid.defenses.cutmix import Cutmix

@@ -70,6 +70,8 @@ class Em(RoundsAttack):
             shape = tuple(maker.noise.shape)
             draws = craft.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
             maker.noise += ((draws * 2 - 1) * self.radius).to(craft.device)
+            if self.mode == "sample":
+                maker.noise *= maker.owned
         return maker
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
@@ -85,13 +87,14 @@ class ClassNoise(Noise):
 
     def __init__(self, attack: Em, images: Images, craft: Craft, share: float) -> None:
         super().__init__(attack, images, craft, images.classes)
-        self.subset = stratified(images.labels.cpu(), share, craft.stream)
+        rows = craft.rows(images)
+        self.subset = rows[stratified(images.labels.cpu()[rows], share, craft.stream)]
 
     def of(self, index: Tensor) -> Tensor:
-        return self.noise[self.images.labels[index]]
+        return self.noise[self.images.labels[index]] * self.owned[index]
 
     def delta(self) -> Tensor:
-        return self.noise[self.images.labels]
+        return self.noise[self.images.labels] * self.owned
 
     def round(self, number: int) -> float:
         order = torch.randperm(len(self.subset), generator=self.stream.generator("subset", number))
@@ -150,6 +153,8 @@ class EmApb(Em):
             _PUBLISHED.format("em_apb(against=grayscale)", "grayscale", "apbench"): 0.2164,
             _PUBLISHED.format("em_apb(against=jpeg)", "standard", "apbench"): 0.2067,
             _PUBLISHED.format("em_apb(against=jpeg)", "jpeg", "apbench"): 0.7625,
+            _PUBLISHED.format("em_apb(against=ueraser)", "standard", "apbench"): 0.3524,
+            _PUBLISHED.format("em_apb(against=ueraser)", "ueraser_max", "apbench"): 0.8955,
         },
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",

@@ -9,9 +9,9 @@ import torch
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses import denoisers
-from raygrid.defenses.base import DEFENSES, Defense, Workshop, lacks
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.diffusion import SOLVERS, STEPS, Noise, Solver, diffuse
-from raygrid.registry import Card, Cell, require
+from raygrid.registry import Card, Cell, lacks, require
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
 

@@ -6,7 +6,6 @@ test set.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -95,13 +94,6 @@ class Defense(Method):
 
 
 DEFENSES: Registry[Defense] = Registry("defense", Defense)
-
-
-def lacks(package: str, extra: str) -> str | None:
-    """The reason to skip a method whose package is not installed, None if it is."""
-    if importlib.util.find_spec(package) is not None:
-        return None
-    return f"needs the package {package}: install raygrid[{extra}]"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses.base import DEFENSES, Defense, Workshop, lacks
-from raygrid.defenses.erasing import EXTRA, erase
-from raygrid.registry import Card, Cell, require
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.erasing import EXTRA, erase
+from raygrid.registry import Card, Cell, lacks, require
 
 
 @DEFENSES.register("ueraser_lite")

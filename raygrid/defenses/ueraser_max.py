@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.defenses.base import DEFENSES, Defense, lacks
-from raygrid.defenses.erasing import EXTRA, erase
-from raygrid.registry import Card, Cell, require
+from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.erasing import EXTRA, erase
+from raygrid.registry import Card, Cell, lacks, require
 
 
 @DEFENSES.register("ueraser_max")

@@ -32,7 +32,7 @@ from raygrid.events import Listener  # noqa: E402
 from raygrid.packing import Profiles, Sharing  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
-from raygrid.runner.resources import memory_gb, promised, request  # noqa: E402
+from raygrid.runner.resources import memory_gb, promised, request, slots  # noqa: E402
 from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
@@ -52,6 +52,7 @@ class RayOptions:
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
     profiles: Profiles = field(default_factory=Profiles)
+    shards: int | None = None
 
 
 @contextlib.contextmanager
@@ -94,6 +95,7 @@ def run_on_ray(
         options.checkpoint_every,
     )
     with connected(options):
+        agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(store, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}

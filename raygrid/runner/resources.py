@@ -11,10 +11,16 @@ from typing import Any
 import yaml
 from ray.tune import PlacementGroupFactory
 
-from raygrid.packing import BASE, CARDS, card
+from raygrid.packing import ARTIFACT, BASE, CARDS, card
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves a cluster's description on its head."""
+
+
+def slots(total: Mapping[str, float]) -> int:
+    """How many artifacts a cluster of these resources can make at a time."""
+    gpus = total.get("GPU", 0.0)
+    return int(gpus / ARTIFACT if gpus else total.get("CPU", 1.0))
 
 
 def request(config: dict[str, Any]) -> PlacementGroupFactory:

@@ -83,8 +83,9 @@ def _starting(controller: Any, trial: Any) -> bool:
 
 
 def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
-    """The job's key, a spec that leads to it, and its share of a GPU."""
-    return {"key": job.key, "spec": job.spec, "gpu": sharing.share(job.trial)}
+    """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
+    share = sharing.share(job.trial)
+    return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}
 
 
 class Book(Callback):  # type: ignore[misc]
