@@ -17,16 +17,8 @@ from torch import Tensor, nn
 from raygrid.data import Images
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
-from raygrid.seeds import Stream
 from raygrid.spec import Part
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What `purify` works with: its randomness and where to compute."""
-
-    stream: Stream
-    device: torch.device
+from raygrid.workshop import Workshop as Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
