@@ -40,7 +40,11 @@ class Artifact(ABC):
     """Something with a content key that is made from other artifacts."""
 
     kind: ClassVar[str]
-    gpu: ClassVar[bool] = False
+
+    @property
+    def gpu(self) -> bool:
+        """Whether making it is worth a GPU."""
+        return True
 
     @property
     @abstractmethod
@@ -72,6 +76,10 @@ class DatasetArtifact(Artifact):
     source: str
     validation: float = 0.0
     kind: ClassVar[str] = "dataset"
+
+    @property
+    def gpu(self) -> bool:
+        return False
 
     @property
     def key(self) -> str:
@@ -145,7 +153,6 @@ class SurrogateArtifact(Artifact):
     recipe: SurrogateRecipe
     seed: int
     kind: ClassVar[str] = "surrogate"
-    gpu: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -182,7 +189,6 @@ class PoisonArtifact(Artifact):
     attack: Attack
     seed: int
     kind: ClassVar[str] = "poison"
-    gpu: ClassVar[bool] = True
 
     @property
     def surrogates(self) -> tuple[SurrogateArtifact, ...]:
@@ -291,7 +297,10 @@ class PurifiedArtifact(Artifact):
     links: tuple[Defense, ...]
     seed: int
     kind: ClassVar[str] = "purified"
-    gpu: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        return self.links[-1].purify_cost > 0
 
     @property
     def before(self) -> PurifiedArtifact | None:

@@ -62,6 +62,10 @@ class DVae(Defense):
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
 
+    @property
+    def purify_cost(self) -> float:
+        return (2 if self.first else 1) * 46.5 / 60 * self.epochs
+
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.stage1(images, workshop) if self.first else None
         return self.purify_after(network, images, workshop)

@@ -60,6 +60,11 @@ class DVaeDetect(Defense):
         require(epochs >= 1, f"classifier_epochs is {epochs}, {allowed}")
         ARCHITECTURES.make(self.architecture)
 
+    @property
+    def purify_cost(self) -> float:
+        classifier = ARCHITECTURES.make(self.architecture).gflop / 1.11 * self.classifier_epochs
+        return self.dvae().purify_cost + classifier
+
     def dvae(self) -> DVae:
         """The purification."""
         return DVae(limit1=self.limit1, limit2=self.limit2, epochs=self.epochs, table=self.table)

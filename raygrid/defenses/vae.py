@@ -38,6 +38,10 @@ class Vae(Defense):
         require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
 
+    @property
+    def purify_cost(self) -> float:
+        return 43 / 60 * self.epochs
+
     def purify(self, images: Images, workshop: Workshop) -> Images:
         side = images.shape[-1]
         how = Fit(Plan(side, deep=side >= 112, width=self.width), self.limit, self.epochs)

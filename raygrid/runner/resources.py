@@ -25,8 +25,11 @@ def fraction(trial: Trial) -> float:
 
 
 def share_of(job: Job) -> float:
-    """The GPU share of any job; making artifacts gets a half."""
-    return fraction(job.trial) if job.trial is not None else 0.5
+    """The GPU share of any job; making artifacts gets a half, or none where it needs none."""
+    if job.artifact is not None:
+        return 0.5 if job.artifact.gpu else 0.0
+    assert job.trial is not None
+    return fraction(job.trial)
 
 
 def request(config: dict[str, Any]) -> PlacementGroupFactory:
