@@ -49,8 +49,12 @@ class Artifact(ABC):
     """
 
     kind: ClassVar[str]
-    gpu: ClassVar[bool] = False
     shared: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        """Whether making it is worth a GPU."""
+        return True
 
     @property
     @abstractmethod
@@ -87,6 +91,10 @@ class DatasetArtifact(Artifact):
     source: str
     validation: float = 0.0
     kind: ClassVar[str] = "dataset"
+
+    @property
+    def gpu(self) -> bool:
+        return False
 
     @property
     def key(self) -> str:
@@ -160,7 +168,6 @@ class SurrogateArtifact(Artifact):
     recipe: SurrogateRecipe
     seed: int
     kind: ClassVar[str] = "surrogate"
-    gpu: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -203,7 +210,6 @@ class PoisonArtifact(Artifact):
     seed: int
     ratio: float = 1.0
     kind: ClassVar[str] = "poison"
-    gpu: ClassVar[bool] = True
 
     @property
     def surrogates(self) -> tuple[SurrogateArtifact, ...]:
@@ -302,7 +308,10 @@ class PurifiedArtifact(Artifact):
     links: tuple[Defense, ...]
     seed: int
     kind: ClassVar[str] = "purified"
-    gpu: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        return self.links[-1].purify_cost > 0
 
     @property
     def before(self) -> PurifiedArtifact | None:

@@ -72,9 +72,7 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
     data = trial.dataset
     scale = (data.image_size / 32) ** 2
     forward = trial.architecture.gflop * scale
-    factor = trial.learner.passes
-    for link in trial.defense.links:
-        factor *= link.cost
+    factor = trial.learner.passes * trial.defense.cost
     epochs = trial.recipe.epochs
     train = speed.seconds(3 * forward * factor, data.train_size * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
@@ -95,7 +93,10 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact):
-        return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
+        data = artifact.poison.data.dataset
+        gflop = 3.3 * (data.image_size / 32) ** 2
+        fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
+        return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.artifacts import Artifact
 from raygrid.errors import SpecError, unknown
 from raygrid.resolve import Trial
 
 LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Fractions that tile a GPU whatever their order; others leave unusable remainders."""
 ARTIFACT = 1 / 2
-"""What making an artifact gets."""
+"""What making an artifact gets if it needs a GPU."""
 ROOM = 1.15
 """Memory is asked for with this much more than was measured: fragments, other batches."""
 CONTEXT_MB = 600.0
@@ -98,11 +99,13 @@ class Sharing:
     profiles: Profiles
     memory_gb: float
 
-    def share(self, trial: Trial | None) -> float:
-        """Of a trial; None stands for making an artifact."""
+    def share(self, work: Trial | Artifact) -> float:
+        """Of a trial to run or an artifact to make."""
         if not self.memory_gb:
             return 0.0
-        return ARTIFACT if trial is None else self.profiles.share(trial, self.memory_gb)
+        if isinstance(work, Artifact):
+            return ARTIFACT if work.gpu else 0.0
+        return self.profiles.share(work, self.memory_gb)
 
 
 def rule(trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:

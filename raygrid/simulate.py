@@ -108,7 +108,7 @@ def play(
         waiting.sort(key=lambda job: -job.rank)
         rest = []
         for job in waiting:
-            share = sharing.share(job.trial) or 1.0  # without GPUs a core each
+            share = sharing.share(job.work) if fleet.gpus else 1.0  # without GPUs a core each
             place = _place(free, share)
             if place is None:
                 rest.append(job)

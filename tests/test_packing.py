@@ -64,7 +64,14 @@ def test_profiles_learn_the_most_from_finished_gpu_trials_alone() -> None:
 
 def test_without_gpus_nothing_of_one_is_asked_for() -> None:
     assert Sharing(Profiles(), 0.0).share(cifar("resnet18")) == 0.0
-    assert Sharing(Profiles(), 24.0).share(None) == 1 / 2
+
+
+def test_an_artifact_gets_a_gpu_if_it_needs_one() -> None:
+    trial = trial_of("cifar10/tap/jpeg/resnet18/supervised/tp/0")
+    shares = {
+        a.kind: Sharing(Profiles(), 24.0).share(a) for a in plan([trial.spec], None).artifacts
+    }
+    assert shares == {"dataset": 0.0, "surrogate": 0.5, "poison": 0.5, "purified": 0.0}
 
 
 @pytest.mark.parametrize(

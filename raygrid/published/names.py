@@ -68,7 +68,7 @@ _DEFENSE = {
     "jpeg30": "jpeg(quality=30)",
     "jpeg50": "jpeg(quality=50)",
     "jpeg70": "jpeg(quality=70)",
-    "aa": "ueraser_max",  # the UEraser authors' two-stage code
+    "aa": "ueraser_max(lite_after=50)",  # the UEraser authors' two-stage code
     "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }

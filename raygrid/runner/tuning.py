@@ -84,7 +84,7 @@ def _starting(controller: Any, trial: Any) -> bool:
 
 def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
     """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
-    share = sharing.share(job.trial)
+    share = sharing.share(job.work)
     return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}
 
 
