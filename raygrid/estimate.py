@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
+from raygrid.attacks.base import Attack
 from raygrid.resolve import Trial
 
 
@@ -50,11 +52,16 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
     if isinstance(artifact, PoisonArtifact):
         data = artifact.data.dataset
-        gflop = 1.11 * (data.image_size / 32) ** 2
+        gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
         return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
     if isinstance(artifact, PurifiedArtifact):
         return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
     return 1.0
+
+
+def _surrogate_gflop(attack: Attack) -> float:
+    """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
+    return ARCHITECTURES[getattr(attack, "surrogate", "resnet18")].gflop
 
 
 def artifact_bytes(artifact: Artifact) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from raygrid import launch
 from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
-from raygrid.errors import DataError, RaygridError
+from raygrid.errors import DataError, RaygridError, SpecError
 from raygrid.events import Listener
 from raygrid.grid import Grid, Plan
 from raygrid.grid import plan as plan_specs
@@ -80,9 +80,9 @@ def show_plan(specs: Sequence[TrialSpec | str], options: Options, as_json: bool)
     known, plan = True, Plan()
     try:
         plan, _, _ = make_plan(specs, options)
-    except DataError as error:
+    except (DataError, SpecError) as error:  # the plan without data finds every other fault
+        known, plan = False, plan_specs(specs, None, strict=options.strict)
         print(f"note: {error}", file=sys.stderr)
-        known, plan = False, plan_specs(specs, None)
     print(json.dumps(plan_json(plan, known), indent=1) if as_json else plan_text(plan, known))
     return 0
 
