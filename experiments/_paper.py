@@ -10,7 +10,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from raygrid.arguments import add_options, add_running, options_of
+from raygrid.arguments import add_fleet, add_options, add_running, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import plan
@@ -48,6 +48,7 @@ def main(
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fleet(parser)
     add_running(parser)
     add_options(parser)
     args = parser.parse_args(argv)
@@ -62,7 +63,7 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")
     if args.dry_run:
-        status = show_plan(wanted.specs, options, args.json)
+        status = show_plan(wanted.specs, options, args)
     else:
         status = place_and_run(wanted.specs, options, args)
         if args.scale != "quick":  # there the run has no published numbers to print

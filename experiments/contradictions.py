@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from raygrid.arguments import add_options, add_running, options_of
+from raygrid.arguments import add_fleet, add_options, add_running, options_of
 from raygrid.attacks import ATTACKS
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.resolve import resolve
@@ -141,6 +141,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fleet(parser)
     add_running(parser)
     add_options(parser)
     args = parser.parse_args()
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
         for _, _, spec in specs(which, args.scale, change, args.seeds)
     ]
     if args.dry_run:
-        return show_plan(wanted, options, args.json)
+        return show_plan(wanted, options, args)
     status = place_and_run(wanted, options, args)
     if not args.json:
         log = ResultLog(options.out.absolute() / "results.jsonl")

@@ -68,6 +68,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """What a plan is simulated on."""
+    group = parser.add_argument_group("fleet (of a plan)")
+    group.add_argument("--gpus", metavar="NxKIND", help="play the schedule on it: 8xA10G, 16xCPU")
+    group.add_argument("--price", type=float, default=0.0, help="of one GPU (or core) an hour")
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """How a grid runs."""
     group = parser.add_argument_group("running")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
@@ -29,6 +32,39 @@ class Speed:
 
 CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core")
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")
+
+
+@dataclass
+class Measured:
+    """How much longer trials took than estimated, by architecture and learner."""
+
+    factors: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]], speed: Speed
+    ) -> Measured:
+        """From the rows (by key) of trials that ran on such a device."""
+        found = cls()
+        for trial in trials:
+            row = rows.get(trial.key, {})
+            if row.get("status") == "done" and _same_device(str(row["device"]), speed):
+                planned = trial_seconds(trial, speed) * row["epochs_run"] / trial.recipe.epochs
+                found.factors.setdefault(_pair(trial), []).append(row["seconds"] / planned)
+        return found
+
+    def correct(self, trial: Trial, seconds: float) -> float:
+        """An estimate by what was measured: of the same pair, else of all, else as it is."""
+        known = self.factors.get(_pair(trial)) or [f for fs in self.factors.values() for f in fs]
+        return seconds * (statistics.median(known) if known else 1.0)
+
+
+def _pair(trial: Trial) -> tuple[str, str]:
+    return trial.architecture.id, trial.learner.id
+
+
+def _same_device(device: str, speed: Speed) -> bool:
+    return device.startswith("cpu") if speed == CPU else speed.name in device
 
 
 def trial_seconds(trial: Trial, speed: Speed) -> float:

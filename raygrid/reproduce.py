@@ -141,24 +141,15 @@ def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
 
     printed: as in `Job`, for the very trials whose cells these are. Such a number says which
-    dataset it is of. Attacks go without the parameters that are the same in all quick trials.
+    dataset it is of.
     """
-    labels = {row: _brief(Part.parse(row)) for row in panel.rows}
-    cells = {}
-    for (row, column), cell in panel.cells.items():
+    cells = dict(panel.cells)
+    for place, cell in panel.cells.items():
         spec = _printed_for(cell, printed)
         found = None if spec is None else published.find(spec, "final_acc")
         if spec and found and found.best.paper == paper and cell.published is None:
-            cell = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
-        cells[labels[row], column] = cell
-    return replace(panel, rows=tuple(labels.values()), cells=cells)
-
-
-def _brief(part: Part) -> str:
-    """An attack without the parameters that are its `quick` ones."""
-    quick = ATTACKS[part.name].quick if part.name in ATTACKS else {}
-    kept = {key: value for key, value in part.params if quick.get(key) != value}
-    return str(Part.of(part.name, **kept))
+            cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
+    return replace(panel, cells=cells)
 
 
 def _printed_for(cell: Cell, printed: Mapping[str, TrialSpec]) -> TrialSpec | None:
