@@ -9,6 +9,7 @@ from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
+from raygrid.attacks.base import Attack
 from raygrid.resolve import Trial
 from raygrid.shards import Shard
 
@@ -87,7 +88,7 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
     if isinstance(artifact, PoisonArtifact):
         data = artifact.data.dataset
-        gflop = 1.11 * (data.image_size / 32) ** 2
+        gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
         return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
@@ -98,6 +99,11 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
+
+
+def _surrogate_gflop(attack: Attack) -> float:
+    """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
+    return ARCHITECTURES[getattr(attack, "surrogate", "resnet18")].gflop
 
 
 def artifact_bytes(artifact: Artifact) -> int:

@@ -23,7 +23,7 @@ from raygrid.arguments import (
     options_of,
     with_axes,
 )
-from raygrid.errors import DataError, RaygridError
+from raygrid.errors import DataError, RaygridError, SpecError
 from raygrid.events import Listener
 from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
@@ -94,9 +94,10 @@ def show_plan(
     try:
         plan, store, _ = make_plan(specs, options)
         look = Look(True, rows, marks_of(plan, store), fleet)
-    except DataError as error:
+    except (DataError, SpecError) as error:  # the plan without data finds every other fault
+        plan = plan_specs(specs, None, strict=options.strict)
+        look = Look(False, rows, fleet=fleet)
         print(f"note: {error}", file=sys.stderr)
-        look, plan = Look(False, rows, fleet=fleet), plan_specs(specs, None)
     print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
     return 0
 

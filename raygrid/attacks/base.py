@@ -17,6 +17,7 @@ from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+from raygrid.spec import Scalar
 from raygrid.store import Progress as Progress
 from raygrid.store import Silent as Silent
 
@@ -63,6 +64,8 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is. passes: forward passes per training image, for estimates
     (a backward pass to the pixels counts as one, a full one as two).
+    quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
+    budget is doubled there, since small images of digits are easy to learn.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -71,6 +74,7 @@ class Attack(Method):
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
     passes: ClassVar[float] = 0.0
+    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def limit(self) -> Budget | None:
