@@ -17,6 +17,8 @@ from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+from raygrid.setups import Scene
+from raygrid.spec import Scalar
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""
@@ -53,6 +55,7 @@ class Craft:
     stream: all randomness. surrogates: networks in eval mode without gradients, by recipe name.
     rows: the part of the training set to perturb (all of it unless the attack is sharded).
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
+    scene: the set-up of the trial, for attacks on a target.
     """
 
     stream: Stream
@@ -61,6 +64,7 @@ class Craft:
     progress: Progress = field(default_factory=Silent)
     rows: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    scene: Scene | None = None
 
     def index(self, images: Images) -> Tensor:
         """int64 rows to perturb, on the CPU."""
@@ -78,6 +82,8 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is. passes: forward passes per training image, for estimates
     (a backward pass to the pixels counts as one, a full one as two).
+    targeted: perturbs the bases of a set-up alone, for its target. one_surrogate: the surrogates
+    of `needs` are the same for every seed. quick: parameters with which it takes seconds on a CPU.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -85,6 +91,9 @@ class Attack(Method):
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
     passes: ClassVar[float] = 0.0
+    targeted: ClassVar[bool] = False
+    one_surrogate: ClassVar[bool] = False
+    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def limit(self) -> Budget | None:
@@ -106,6 +115,11 @@ class Attack(Method):
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
+        return ()
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        """Architectures of the pre-trained extractors in `Craft.surrogates`, by their names."""
         return ()
 
     @abstractmethod

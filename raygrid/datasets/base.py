@@ -38,6 +38,7 @@ class Dataset(Method):
     is looked at; a dataset returned by `seen` has those of the data at hand instead.
     augmentation: what "standard augmentation" means here: `crop_flip`, `crop`, `none`.
     mean, std: per channel in [0, 1], for protocols that normalize inside the model.
+    pretraining: the dataset of other classes that extractors are pre-trained on; empty: itself.
     """
 
     classes: ClassVar[int]
@@ -47,6 +48,7 @@ class Dataset(Method):
     augmentation: ClassVar[str] = "crop_flip"
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
+    pretraining: ClassVar[str] = ""
 
     @abstractmethod
     def source(self, root: Path) -> str:
