@@ -17,6 +17,7 @@ from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+from raygrid.setups import Scene
 from raygrid.spec import Scalar
 from raygrid.store import Progress as Progress
 from raygrid.store import Silent as Silent
@@ -33,6 +34,7 @@ class Craft:
     owned: int64 rows that the attacker may change, ascending; None: every row.
     units: which of the attack's units to make (see `Attack.units`); None: all.
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
+    scene: the set-up of the trial, for attacks on a target.
     """
 
     stream: Stream
@@ -42,6 +44,7 @@ class Craft:
     owned: Tensor | None = None
     units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    scene: Scene | None = None
 
     def rows(self, images: Images) -> Tensor:
         """int64 rows that the attacker may change, on the CPU."""
@@ -64,8 +67,9 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is. passes: forward passes per training image, for estimates
     (a backward pass to the pixels counts as one, a full one as two).
+    one_surrogate: the surrogates of `needs` are the same for every seed.
     quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
-    budget is doubled there, since small images of digits are easy to learn.
+    budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -74,6 +78,7 @@ class Attack(Method):
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
     passes: ClassVar[float] = 0.0
+    one_surrogate: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
@@ -109,6 +114,11 @@ class Attack(Method):
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
+        return ()
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        """Architectures of the pre-trained extractors in `Craft.surrogates`, by their names."""
         return ()
 
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Network
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.registry import Card
 from raygrid.training import Batch, Metrics, Step, Trainer, autocast, precision_of
@@ -26,11 +27,11 @@ class Supervised(Learner):
 
 
 class SupervisedSession:
-    """One network and one trainer."""
+    """One network, a fresh one unless it is given, and one trainer."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, network: Network | None = None) -> None:
         self.task = task
-        self.network = task.network()
+        self.network = network or task.network()
         task.defense.prepare(self.network)
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         stream = task.streams["data"]
