@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from raygrid import status
 from raygrid.arguments import (
     add_axes,
     add_fleet,
@@ -73,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
+    state = command("status", show_status, "How the run in --out is doing.")
+    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
     command("sync", sync, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
@@ -160,6 +164,14 @@ def run_specs(args: argparse.Namespace) -> int:
 def _strict(args: argparse.Namespace) -> Options:
     """A spec that a person typed and that cannot run is a fault, not a skip."""
     return options_of(args, strict=bool(args.specs), name="run")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    found = status.read(args.out.absolute())
+    print(
+        json.dumps(found, indent=1) if args.json else status.text(found, args.price, args.devices)
+    )
+    return 0
 
 
 def show_table(args: argparse.Namespace) -> int:

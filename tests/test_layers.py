@@ -57,6 +57,7 @@ ORDER = [
     "events",
     "tracking",
     "progress",
+    "status",
     "inline",
     "runner",
     "run",
