@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
 from raygrid.attacks.descent import GradientAttack
@@ -219,6 +222,30 @@ def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Imag
             attack.poison(images, again)
         assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
         assert again.facts == craft.facts
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack) and n != "dc"]
+)
+def test_estimates_count_the_passes(name: str, images: Images) -> None:
+    """Passes through networks, three for one in training, two for one to the pixels."""
+    settings = {"stop_error": 0.0} if "stop_error" in ATTACKS[name].__dataclass_fields__ else {}
+    attack = dataclasses.replace(small(name), **settings)  # type: ignore[arg-type]
+    craft = craft_for(attack, images)
+    total = 0
+
+    def count(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        nonlocal total
+        if isinstance(module, Network):
+            weight = (3 if module.training else 2) if torch.is_grad_enabled() else 1
+            total += weight * len(args[0])
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        attack.poison(images, craft)
+    finally:
+        handle.remove()
+    assert attack.passes(len(images)) == pytest.approx(total / len(images), rel=0.25)
 
 
 def test_clean_is_an_empty_poison(images: Images) -> None:

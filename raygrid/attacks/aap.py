@@ -45,7 +45,6 @@ class Aap(ErrorMaximizing):
         "64-pixel sets, where the code's default is 1. Colors change in one order for all images "
         "of a step",
     )
-    passes: ClassVar[float] = 500.0
     seeded: ClassVar[bool] = True
 
     step: float | None = 0.01

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,6 @@ class Aue(GradientAttack):
         "64-pixel sets, where the code's default is 1",
     )
 
-    passes: ClassVar[float] = 780.0
-
     mode: Literal["sample", "class"] = "sample"
     epochs: int = 60
     batch_size: int = 128
@@ -72,6 +70,9 @@ class Aue(GradientAttack):
         usual = 5 if self.mode == "sample" else 1
         steps = usual if self.steps is None else self.steps
         return Descent(self.radius, self.step * self.radius, steps)
+
+    def passes(self, n: int) -> float:
+        return self.epochs * (3.0 + 2 * self.descent.steps)
 
     def views(self, epoch: int) -> Views:
         """The views of an epoch, counted from 0."""

@@ -61,8 +61,7 @@ class Attack(Method):
     range of rows can be made alone. grain: units that are best made together. seeded: whether the
     seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. passes: forward passes per training image, for estimates
-    (a backward pass to the pixels counts as one, a full one as two).
+    the user sets is taken as it is.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -70,7 +69,6 @@ class Attack(Method):
     grain: ClassVar[int] = 256
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
-    passes: ClassVar[float] = 0.0
 
     @property
     def limit(self) -> Budget | None:
@@ -102,6 +100,14 @@ class Attack(Method):
     def index(self, images: Images, craft: Craft) -> Tensor:
         """int64 rows that the units of `craft` consist of, ascending, on the CPU."""
         return craft.index(images)
+
+    def passes(self, n: int) -> float:
+        """Forward passes for each of `n` training images through `surrogate`, for estimates.
+
+        A backward pass to the pixels counts as one, a full one as two. Without a field
+        `surrogate` they are those of a ResNet-18.
+        """
+        return 0.0
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""

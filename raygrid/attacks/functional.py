@@ -70,6 +70,9 @@ class Functional(GradientAttack):
         epochs = self.surrogate_epochs
         require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
 
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (tap40(self.surrogate, self.surrogate_epochs),)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -65,7 +65,6 @@ class Tp(GradientAttack):
         "that of pairs. Open in the paper, ours: batch 512, uniform start, constant rates, a "
         "linear projection to 128, nothing done to the images of the supervised half",
     )
-    passes: ClassVar[float] = 11_700.0
 
     variant: Literal["shared", "two_models", "tap_based", "hf", "cc"] = "shared"
     epochs: int = 300
@@ -95,6 +94,10 @@ class Tp(GradientAttack):
         for name in ("align", "uniform"):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
+
+    def passes(self, n: int) -> float:
+        contrastive, supervised = 2 * (3.0 + 2 * self.cl_steps), 3.0 + 2 * self.sl_steps
+        return self.epochs * (contrastive + supervised)
 
     @property
     def clean_recipe(self) -> SurrogateRecipe:

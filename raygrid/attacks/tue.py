@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,6 @@ class Tue(GradientAttack):
         "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
         "one augmentation for a whole batch while it makes the noise, here each image has its own",
     )
-    passes: ClassVar[float] = 100.0
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1
@@ -115,6 +114,14 @@ class Tue(GradientAttack):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
         require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+
+    def passes(self, n: int) -> float:
+        """Without the contrastive loss no network is asked."""
+        plan = self.plan
+        if not self.ssl_weight:
+            return 0.0
+        shown = plan.train_batches * min(self.batch_size, n) / n
+        return plan.epochs * 2 * (3.0 * shown + 2 * plan.steps)
 
     @property
     def plan(self) -> _Plan:
