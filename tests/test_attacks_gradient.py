@@ -392,8 +392,8 @@ def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> Non
         if len(seen) == 2:
             raise Killed
 
+    first = StoreProgress(store, "key", tell, every=0.0)
     with pytest.raises(Killed):
-        first = StoreProgress(store, "key", tell, every=0.0)
         train_surrogate(recipe, images, Stream("surrogate"), CPU, first)
     second = StoreProgress(store, "key", tell, every=0.0)
     again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
