@@ -143,6 +143,8 @@ def test_noise_for_a_subset_leaves_the_other_rows_alone(name: str, images: Image
     assert not torch.equal(part.pixels, images.pixels[owned])
     whole = attack.poison(images, craft_for(attack, images)).pixels
     assert not torch.equal(part.pixels, whole[owned])
+    nobody = craft_for(attack, images, owned=torch.arange(0))
+    assert len(attack.poison(images, nobody).indices) == 0
     every = craft_for(attack, images, owned=torch.arange(64))
     assert torch.equal(attack.poison(images, every).pixels, whole)
 

@@ -125,7 +125,7 @@ class Attack(Method):
         """Final uint8 pixels (n, C, H, W) for the units of `craft`, within the budget."""
         index = self.index(images, craft)
         clean = images.pixels[index]
-        if self.limit is None or self.limit.value == 0:
+        if self.limit is None or self.limit.value == 0 or len(index) == 0:
             return clean
         limit = self.limit_at(images.shape[-1])
         return enforce(clean, self.propose(images, craft).cpu(), limit)
