@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
-from raygrid.attacks.base import Attack
+from raygrid.artifacts import (
+    Artifact,
+    DatasetArtifact,
+    PoisonArtifact,
+    PurifiedArtifact,
+    SurrogateArtifact,
+)
+from raygrid.data import count_at
 from raygrid.resolve import Trial
 from raygrid.shards import Shard
 
@@ -80,16 +86,16 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
 
 
 def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
-    """Forward passes of the method's card are not machine-readable; each kind has its own rule."""
+    """By the passes through the network that is trained or attacked; the others are quick."""
     if isinstance(artifact, SurrogateArtifact):
-        data = artifact.data.dataset
-        forward = ARCHITECTURES.make(artifact.recipe.architecture).gflop
-        gflop = 3 * forward * (data.image_size / 32) ** 2
-        return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
+        passes = 3.0 * artifact.recipe.recipe.epochs
+        return pass_seconds(artifact.recipe.architecture, artifact.data, passes, speed)
     if isinstance(artifact, PoisonArtifact):
-        data = artifact.data.dataset
-        gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
-        return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+        attack, size = artifact.attack, artifact.data.train_size
+        network = getattr(attack, "surrogate", "resnet18")
+        share = count_at(artifact.ratio, size) / size
+        passes = attack.passes(size) * share
+        return 1.0 + pass_seconds(network, artifact.data, passes, speed)
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
@@ -101,9 +107,10 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     return 1.0
 
 
-def _surrogate_gflop(attack: Attack) -> float:
-    """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
-    return ARCHITECTURES[getattr(attack, "surrogate", "resnet18")].gflop
+def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:
+    """Time of so many forward passes of the whole training set; three are a training pass."""
+    gflop = ARCHITECTURES.make(architecture).gflop * (data.dataset.image_size / 32) ** 2
+    return speed.seconds(3 * gflop, data.train_size * passes / 3)
 
 
 def artifact_bytes(artifact: Artifact) -> int:
