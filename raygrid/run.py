@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from raygrid import grid as grids
+from raygrid import keeping
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
@@ -38,6 +39,8 @@ class Options:
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
     imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
     refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
+    keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
+    that lacks any of them is trained again.
     """
 
     out: Path = Path("runs")
@@ -52,6 +55,7 @@ class Options:
     name: str = "grid"
     strict: bool = False
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
     @property
     def store_url(self) -> str:
@@ -97,6 +101,7 @@ class Timer:
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
+    keeping.check(options.keep)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
     listed = specs.specs() if isinstance(specs, Grid) else specs
@@ -109,8 +114,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log = store.results(options.out.absolute() / "results.jsonl")
-    done = log.done()
-    todo = [trial for trial in plan.trials if trial.key not in done]
+    todo = _open(plan, log, store, options.keep)
     listener = Listeners(Writer(log), *listeners)
     listener.started(plan, todo)
     interrupted = True
@@ -127,6 +131,19 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     return Outcome(plan, rows, len(todo), timer.seconds, files)
 
 
+def _open(plan: Plan, log: ResultLog, store: Store, keep: Sequence[str]) -> list[Trial]:
+    """Trials that are not done, or that are and did not leave all that is to be kept."""
+    status = {row["key"]: row["status"] for row in log.rows()}
+
+    def is_open(trial: Trial) -> bool:
+        found = status.get(trial.key, "failed")
+        if found == "done":
+            return not all(store.has(kind, trial.key) for kind in keep)
+        return found == "failed"
+
+    return [trial for trial in plan.trials if is_open(trial)]
+
+
 def _execute(
     todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
 ) -> None:
@@ -139,7 +156,8 @@ def _execute(
         listener.artifact(artifact, "reused", {})
     if pick_executor(options) == "inline":
         every = options.checkpoint_every
-        worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        data = options.data.absolute()
+        worker = Worker(store, data, device, checkpoint_every=every, keep=options.keep)
         run_inline(agenda, worker, listener)
         return
     from raygrid.runner.executor import RayOptions, run_on_ray
@@ -149,6 +167,7 @@ def _execute(
         options.cpus,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
+        keep=options.keep,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)

@@ -50,6 +50,7 @@ class RayOptions:
     gpus: int | None = None
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -90,6 +91,7 @@ def run_on_ray(
         options.plugins,
         versions()["raygrid"],
         options.checkpoint_every,
+        options.keep,
     )
     with connected(options):
         broker = start_broker(store, setup.version)

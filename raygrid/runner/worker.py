@@ -34,6 +34,7 @@ class Setup:
     plugins: tuple[str, ...]
     version: str
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -105,6 +106,7 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
         Path(setup.data_root),
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
     )
     report = Reporter()
     if artifact is None:
