@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -105,7 +108,7 @@ def shapley(
 
     x, y = x.to(victim.device), y.to(victim.device)
     stream = Stream("shapley", (samples,))
-    with forked(stream.seed("draws"), victim.device):  # captum takes no generator
+    with forked(stream.seed("draws"), victim.device), _forked_numpy(stream.seed("numpy")):
         if estimator == "gradient":
             order = torch.randperm(len(victim.clean), generator=stream.generator("baselines"))
             black = victim.clean.rows(order[:100]).to(victim.device).floats()
@@ -121,6 +124,17 @@ def shapley(
             )
             values = values / _patch_pixels(x)
     return values.detach().sum(1).float().cpu()
+
+
+@contextmanager
+def _forked_numpy(seed: int) -> Iterator[None]:
+    """captum takes no generator: it draws from the global ones, which are put back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def patches(side: int, size: int = 4) -> Tensor:
