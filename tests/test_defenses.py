@@ -244,8 +244,8 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         "during": ["int"],
         "view": ["Tensor"],
     }
-    for hook, types in allowed.items():
-        assert list(annotations(hook)) == types
+    for hook, kinds in allowed.items():
+        assert list(annotations(hook)) == kinds
         own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
         assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
     assert {f.name for f in dataclasses.fields(Workshop)} == {"stream", "device"}
@@ -254,7 +254,7 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
 
 
 def reachable(*roots: object) -> Iterator[object]:
-    """All that can be got at from some objects: attributes, items, referents; no modules or code."""
+    """All that can be got at from some objects, but for modules, classes and functions."""
     closed = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
     seen: dict[int, object] = {}
     stack = list(roots)
