@@ -1,4 +1,4 @@
-"""The command `raygrid`: list, plan, run, table, poison, download, sync, doctor."""
+"""The command `raygrid`: list, plan, run, table, evaluate, figure, poison, and more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raygrid import status
+from raygrid import after, status
 from raygrid.arguments import (
     add_axes,
     add_fleet,
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    after.add_evaluate(command("evaluate", after.evaluate, "Questions to finished trials."))
+    after.add_figure(command("figure", after.figure, "Figures of finished trials and poisons."))
     poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
     poison.add_argument("dataset", help="e.g. cifar10")
     poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")

@@ -3,7 +3,7 @@
     <root>/artifacts/<kind>/<key>/data.safetensors   arrays, no pickle
                                  /meta.json          checksum, shapes, provenance, seconds
     <root>/results.jsonl                             one finished trial a line: the truth
-    <root>/results/<key>/                            files a trial left on request
+    <root>/results/<key>/<kind>/                     the same two: what a trial left on request
 
 An entry exists once `meta.json` does; it is written last. A damaged entry is moved aside and
 counts as missing, so it is made again.
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
+LEFT = ("weights", "predictions", "features")  # by trials; all other kinds are artifacts
 Json = dict[str, Any]
 
 
@@ -47,6 +48,11 @@ class Bundle:
     @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def entry(kind: str, key: str) -> str:
+    """The folder of an entry below the root."""
+    return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
 
 
 class Store:
@@ -63,7 +69,7 @@ class Store:
             raise StoreError(f"store {self.root} is not writable: {error.strerror}") from None
 
     def path(self, kind: str, key: str) -> Path:
-        return self.root / "artifacts" / kind / key
+        return self.root / entry(kind, key)
 
     def has(self, kind: str, key: str) -> bool:
         return (self.path(kind, key) / META).exists()

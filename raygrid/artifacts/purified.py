@@ -72,8 +72,9 @@ class PurifiedArtifact(Artifact):
 
 def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
     """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
+    nameless = images.with_pixels(images.pixels)  # only unpoisoned images have a fingerprint
     try:
-        purified = link.purify(images, workshop)
+        purified = link.purify(nameless, workshop)
     except DataError as error:
         raise DataError(f"{link.id}: {error}") from error
     check_purified(images, purified, link)

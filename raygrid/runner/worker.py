@@ -36,6 +36,7 @@ class Setup:
     plugins: tuple[str, ...]
     version: str
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -119,6 +120,7 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
         Path(setup.data_root),
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
     )
     report = Reporter()
     if artifact is None:
