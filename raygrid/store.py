@@ -121,7 +121,7 @@ class Store:
         stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
             stage.mkdir(parents=True)
-            save_file({k: t.contiguous() for k, t in bundle.tensors.items()}, stage / DATA)
+            save_file(_apart(bundle.tensors), stage / DATA)
             meta = self._describe(stage / DATA, bundle)
             (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
             self._publish(stage, target)
@@ -168,6 +168,17 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / "results.jsonl")
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as the file format wants them."""
+    out, places = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.contiguous()
+        place = plain.untyped_storage().data_ptr()
+        out[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return out
 
 
 def checksum(path: Path) -> str:

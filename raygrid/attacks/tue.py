@@ -99,8 +99,8 @@ class Tue(GradientAttack):
         "surrogate": "small_cnn",
         "batch_size": 128,
         "epochs": 4,
-        "train_batches": 34,
-        "steps": 5,
+        "train_batches": 33,
+        "steps": 10,
         "flip": False,
     }
 
