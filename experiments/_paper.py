@@ -24,10 +24,16 @@ def main(
     paper: str, description: str, kinds: Sequence[str], argv: Sequence[str] | None = None
 ) -> int:
     """Parse the command line, plan or run the table; kinds: what to print of the results."""
+    args = parser_of(description, tables_of(paper)).parse_args(argv)
+    return guarded(lambda: _run(paper, kinds, args))
+
+
+def parser_of(description: str, tables: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that the scripts of all papers have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", required=True, choices=tables_of(paper))
+    parser.add_argument("--table", required=True, choices=tables)
     parser.add_argument("--scale", default="quick", choices=get_args(Scale))
     parser.add_argument("--dataset", help="only this dataset of the table")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
@@ -35,8 +41,7 @@ def main(
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_running(parser)
     add_options(parser)
-    args = parser.parse_args(argv)
-    return guarded(lambda: _run(paper, kinds, args))
+    return parser
 
 
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:

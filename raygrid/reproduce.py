@@ -45,7 +45,13 @@ def job(
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
-    parsed = [scaled(TrialSpec.parse(text), scale) for text in specs_of(paper, number, dataset)]
+    printed = [TrialSpec.parse(text) for text in specs_of(paper, number, dataset)]
+    return job_of(printed, scale, seeds)
+
+
+def job_of(printed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:
+    """The same for trials that somebody else listed."""
+    parsed = [scaled(spec, scale) for spec in printed]
     specs: dict[str, None] = {}
     missing: dict[str, None] = {}
     for spec in parsed:
@@ -59,12 +65,27 @@ def job(
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
     """The same question at a smaller size."""
     if scale == "quick":
-        return spec.replace(
-            dataset=Part("photo_digits"), architecture=Part("small_cnn"), protocol=Part("quick")
-        )
+        return _quick(spec)
     if scale == "small":
         return spec.replace(protocol=spec.protocol.with_params(epochs=SMALL_EPOCHS))
     return spec
+
+
+def _quick(spec: TrialSpec) -> TrialSpec:
+    """The same question to a small network about the embedded digits."""
+    attack, protocol = spec.attack, Part("quick")
+    if spec.protocol.name in PROTOCOLS:
+        theirs = PROTOCOLS[spec.protocol.name]
+        protocol = Part.of(theirs.quick, **theirs.quick_params(dict(spec.protocol.params)))
+    if attack.name in ATTACKS:
+        attack = attack.with_params(**ATTACKS[attack.name].quick)
+    pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
+    return spec.replace(
+        dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
+        attack=attack,
+        architecture=Part("small_cnn"),
+        protocol=protocol,
+    )
 
 
 def absent(spec: TrialSpec) -> list[str]:

@@ -19,6 +19,7 @@ ORDER = [
     "seeds",
     "pickles",
     "data",
+    "triples",
     "store",
     "remote",
     "augment",
