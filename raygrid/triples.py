@@ -91,6 +91,13 @@ def _again(cls: type, base: type, state: Any) -> Any:
     return _Picture()
 
 
+def _bytes(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes: as text in latin-1."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refuses bytes in {encoding}")
+    return text.encode("latin-1")
+
+
 def _storage(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), weights_only=True)
 
@@ -113,6 +120,7 @@ class TripleUnpickler(ArrayUnpickler):
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
         ("torch.storage", "_load_from_bytes"): _storage,
+        ("_codecs", "encode"): _bytes,
     }
 
 

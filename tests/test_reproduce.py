@@ -52,7 +52,7 @@ def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     assert len(planned.trials) + len(planned.derived) + len(planned.skips) >= len(quick.specs)
 
 
-@pytest.mark.parametrize("paper", ["apbench", "learned_faster", "dvae"])
+@pytest.mark.parametrize("paper", ["apbench", "learned_faster", "dvae", "just_how_toxic"])
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
@@ -74,7 +74,8 @@ def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paper", "number"), [("apbench", "6"), ("learned_faster", "2"), ("dvae", "9")]
+    ("paper", "number"),
+    [("apbench", "6"), ("learned_faster", "2"), ("dvae", "9"), ("just_how_toxic", "patch")],
 )
 def test_the_script_of_a_paper_plans(
     paper: str,

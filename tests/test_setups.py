@@ -142,7 +142,7 @@ def test_official_set_ups_refuse_data_in_another_order(
         rule.setup(0, train, test.roll(1))
     with pytest.raises(DataError, match="not there"):
         rule.setup(0, train[:100], test)
-    with pytest.raises(DataError, match="seed 100 is no set-up.*0 to 99"):
+    with pytest.raises(DataError, match=r"seed 100 is no set-up.*0 to 99"):
         rule.setup(100, train, test)
 
 

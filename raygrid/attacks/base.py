@@ -82,7 +82,7 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is. passes: forward passes per training image, for estimates
     (a backward pass to the pixels counts as one, a full one as two).
-    targeted: perturbs the bases of a set-up alone, for its target. one_surrogate: the surrogates
+    on_target: perturbs the bases of a set-up alone, for its target. one_surrogate: the surrogates
     of `needs` are the same for every seed. quick: parameters with which it takes seconds on a CPU.
     """
 
@@ -91,7 +91,7 @@ class Attack(Method):
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
     passes: ClassVar[float] = 0.0
-    targeted: ClassVar[bool] = False
+    on_target: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Scalar]] = {}
 

@@ -33,7 +33,7 @@ class TargetedAttack(Attack):
     """
 
     pasted: ClassVar[str] = ""
-    targeted: ClassVar[bool] = True
+    on_target: ClassVar[bool] = True
     one_surrogate: ClassVar[bool] = True
 
     def trigger(self, scene: Scene) -> Trigger | None:

@@ -189,13 +189,13 @@ class SetupRule:
         bases = setup.bases
         if self.per_class is None and len(bases.unique()) == len(bases):
             return torch.arange(len(labels)), bases
-        parts = []
+        parts: list[Tensor] = []
         for label in range(int(labels.max()) + 1):
             rows = _of_class(labels, label)
             size = len(rows) if self.per_class is None else min(self.per_class, len(rows))
             if label == setup.target.wanted:
                 rows = rows[~torch.isin(rows, bases)][: size - len(bases)]
-                first = sum(map(len, parts)) + len(rows)
+                first = sum(len(part) for part in parts) + len(rows)
                 parts.append(torch.cat([rows, bases]))
             else:
                 parts.append(rows[:size])
