@@ -494,7 +494,7 @@ def test_features_are_shared_and_recalled_where_nobody_changed_an_image(
     assert torch.equal(found.known, ~mask)
     assert (found.train[:, mask] == 0).all()
     whole = kept(bundle, world, world.train, CPU)
-    assert bool(whole.known.all())
+    assert bool(whole.known[~mask].all()), "only a base may be new"
     assert torch.equal(whole.train[:, ~mask], found.train[:, ~mask])
 
 
@@ -524,12 +524,19 @@ def test_kept_features_give_the_victim_that_new_ones_give(catalog: Catalog, fetc
     train, _ = poison_of(fetch(trial.poison)).overlay(world.train, 1.0, Stream("ratio"))
     parts = pretrained(trial, fetch, world, train, CPU)
     task = replace(task_of(trial, train, world.train, CPU), **parts)
-    alone = replace(parts["kept"], known=torch.zeros(len(train), dtype=torch.bool))
+    alone = replace(parts["kept"], known=torch.zeros(len(train), dtype=torch.bool), tests={})
     ours = trial.learner.start(task)
     theirs = trial.learner.start(replace(task, kept=alone))
     for one, other in zip(ours.features, theirs.features, strict=True):  # type: ignore[attr-defined]
         assert torch.allclose(one, other, atol=1e-5)
     assert ours.epoch(0)["train_loss"] == pytest.approx(theirs.epoch(0)["train_loss"], rel=1e-4)
+    assert world.scene is not None
+    groups = world.scene.groups(world.test, world.scene.triggers["clbd"])
+    for images in (world.test, *groups.values()):
+        assert images.fingerprint in parts["kept"].tests
+        shown = [trial.learner.shown(s, images, trial.defense.view)[0] for s in (ours, theirs)]
+        one, other = (s.floats(slice(None)) for s in shown)
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_kept_features_refuse_what_acts_on_images() -> None:

@@ -91,12 +91,6 @@ def timed(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
     return time.perf_counter() - started, result
 
 
-def without_features(bundle: Bundle) -> Bundle:
-    """The same artifact as if no image were known, training or test."""
-    none = {"rows": bundle.tensors["rows"][:0], "train": bundle.tensors["train"][:, :1] * 0}
-    return replace(bundle, tensors={**bundle.tensors, **none})
-
-
 def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
     """A victim that computes every feature itself, those of the test set included."""
     from raygrid import features
@@ -105,7 +99,7 @@ def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
 
     def nothing(*args: object, **kwargs: object) -> object:
         found = usual(*args, **kwargs)  # type: ignore[arg-type]
-        return replace(found, known=torch.zeros_like(found.known), test_print="")
+        return replace(found, known=torch.zeros_like(found.known), tests={})
 
     features.kept = nothing  # type: ignore[assignment]
     try:
