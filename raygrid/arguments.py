@@ -11,6 +11,7 @@ from pathlib import Path
 from raygrid.errors import SpecError
 from raygrid.grid import Grid
 from raygrid.run import Options
+from raygrid.simulate import Fleet
 from raygrid.spec import parse_ratio
 
 AXES = {
@@ -68,6 +69,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """What a plan is simulated on."""
+    group = parser.add_argument_group("fleet (of a plan)")
+    group.add_argument("--gpus", metavar="NxKIND", help="play the schedule on it: 8xA10G, 16xCPU")
+    group.add_argument("--price", type=float, default=0.0, help="of one GPU (or core) an hour")
+
+
+def fleet_of(args: argparse.Namespace) -> Fleet | None:
+    """The fleet that was named."""
+    return Fleet.parse(args.gpus, args.price) if args.gpus else None
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """How a grid runs."""
     group = parser.add_argument_group("running")
@@ -75,6 +88,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", help="a Ray cluster: http://host:8265, host:6379, auto, local")
     group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
     group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
+    group.add_argument(
+        "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress display")
 
 

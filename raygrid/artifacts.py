@@ -17,8 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import Attack, Craft, Progress, Silent, measure
-from raygrid.attacks.surrogates import SurrogateRecipe, accuracy, freeze, train_surrogate
-from raygrid.data import Images, Poison, Target, Trigger, fingerprint
+from raygrid.attacks.surrogates import (
+    SurrogateRecipe,
+    accuracy,
+    freeze,
+    shortfall,
+    train_surrogate,
+)
+from raygrid.data import Images, Poison, Target, Trigger, count_at, fingerprint, prefix
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import DataError
@@ -39,10 +45,18 @@ class Bench:
 
 @dataclass(frozen=True)
 class Artifact(ABC):
-    """Something with a content key that is made from other artifacts."""
+    """Something with a content key that is made from other artifacts.
+
+    shared: whether several jobs read it, so that a copy in a cluster's memory pays.
+    """
 
     kind: ClassVar[str]
-    gpu: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        """Whether making it is worth a GPU."""
+        return True
 
     @property
     @abstractmethod
@@ -62,8 +76,13 @@ class Artifact(ABC):
 
     @property
     def shards(self) -> int:
-        """How many samples may be split over tasks; 0 if the artifact is made in one piece."""
+        """Into how many units that can be made alone it falls; 0 if it is made in one piece."""
         return 0
+
+    @property
+    def spent(self) -> tuple[Artifact, ...]:
+        """Needs that are of no more use once it is made."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,10 @@ class DatasetArtifact(Artifact):
     source: str
     validation: float = 0.0
     kind: ClassVar[str] = "dataset"
+
+    @property
+    def gpu(self) -> bool:
+        return False
 
     @property
     def key(self) -> str:
@@ -154,7 +177,6 @@ class SurrogateArtifact(Artifact):
     recipe: SurrogateRecipe
     seed: int
     kind: ClassVar[str] = "surrogate"
-    gpu: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -170,9 +192,11 @@ class SurrogateArtifact(Artifact):
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         world = World.of(inputs[0])
         stream = Stream("surrogate", (self.data.dataset.id, self.seed))
-        network = train_surrogate(self.recipe, world.train, stream, bench.device)
+        network = train_surrogate(self.recipe, world.train, stream, bench.device, bench.progress)
         last = network[-1] if isinstance(network, nn.ModuleList) else network
-        facts = {"test_acc": accuracy(last, world.test.to(bench.device))}
+        reached = accuracy(last, world.test.to(bench.device))
+        mark = shortfall(self.data.dataset.id, self.recipe.architecture, reached)
+        facts = {"test_acc": reached, "marks": [mark] if mark else []}
         return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
 
     def blank(self) -> Images:
@@ -206,16 +230,19 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class PoisonArtifact(Artifact):
-    """What an attack makes of a dataset, at a set-up where the trial has one."""
+    """What an attack makes of a dataset, at a set-up where the trial has one.
+
+    ratio: the share of the rows that it makes; below 1 only where the attack has to know.
+    """
 
     data: DatasetArtifact
     content: str
     attack: Attack
     seed: int
+    ratio: float = 1.0
     setup: SetupPlan | None = None
     pretraining: Pretraining | None = None
     kind: ClassVar[str] = "poison"
-    gpu: ClassVar[bool] = True
 
     @property
     def surrogates(self) -> tuple[SurrogateArtifact, ...]:
@@ -229,21 +256,31 @@ class PoisonArtifact(Artifact):
     def key(self) -> str:
         seed = self.seed if self.attack.seeded else None
         surrogates = [s.key for s in self.surrogates]
-        parts = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
-        return key_of(parts if self.setup is None else [*parts, self.setup.resolved()])
+        parts: list[Any] = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
+        if self.ratio != 1:
+            parts.append(self.ratio)
+        if self.setup is not None:
+            parts.append(self.setup.resolved())
+        return key_of(parts)
 
     @property
     def label(self) -> str:
-        return f"{self.attack.part()} on {self.data.label}"
+        share = "" if self.ratio == 1 else f"@{self.ratio}"
+        return f"{self.attack.part()}{share} on {self.data.label}"
 
     @property
     def shards(self) -> int:
-        return self.data.train_size if self.attack.sharded else 0
+        return self.attack.units(count_at(self.ratio, self.data.train_size))
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, *self.surrogates)
 
-    def craft(self, inputs: Sequence[Bundle], bench: Bench, rows: range | None = None) -> Craft:
+    @property
+    def rows(self) -> Stream:
+        """The stream that says which rows are poisoned at a ratio."""
+        return Stream("ratio", (self.data.dataset.id, self.seed))
+
+    def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
         """The attack's working place over the content of `needs`."""
         world = World.of(inputs[0], self.setup)
         trained = zip(self.surrogates, inputs[1:], strict=True)
@@ -254,39 +291,24 @@ class PoisonArtifact(Artifact):
             for s, b in trained
         }
         stream = Stream("poison", (self.data.dataset.id, self.attack.id, self.seed))
-        return Craft(stream, bench.device, networks, bench.progress, rows, scene=world.scene)
+        owned = None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows)
+        return Craft(
+            stream, bench.device, networks, bench.progress, owned, units, scene=world.scene
+        )
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        return self.make_rows(inputs, bench, None)
+        return self.make_units(inputs, bench, None)
 
-    def make_rows(self, inputs: Sequence[Bundle], bench: Bench, rows: range | None) -> Bundle:
-        """The poison of a range of rows; `join` puts ranges together."""
+    def make_units(self, inputs: Sequence[Bundle], bench: Bench, units: range | None) -> Bundle:
+        """The poison of a range of units, or of all."""
         train = World.of(inputs[0], self.setup).train
         started = time.perf_counter()
-        craft = self.craft(inputs, bench, rows)
+        craft = self.craft(inputs, bench, units)
         poison = self.attack.poison(train, craft)
         seconds = time.perf_counter() - started
-        facts = {"seconds": seconds, "attack": craft.facts, **_size(train, poison)}
+        marks = sorted({mark for need in inputs[1:] for mark in need.facts.get("marks", ())})
+        facts = {"seconds": seconds, "attack": craft.facts, "marks": marks, **_size(train, poison)}
         return poison_bundle(poison, facts)
-
-    @staticmethod
-    def join(pieces: Sequence[Bundle]) -> Bundle:
-        """One poison from consecutive ranges of rows."""
-        names = pieces[0].tensors
-        tensors = {n: torch.cat([p.tensors[n] for p in pieces]) for n in names}
-        facts = dict(pieces[0].facts)
-        facts["seconds"] = sum(p.facts["seconds"] for p in pieces)
-        facts["size"] = {
-            norm: {
-                "max": max(p.facts["size"][norm]["max"] for p in pieces),
-                "mean": sum(
-                    p.facts["size"][norm]["mean"] * len(p.tensors["labels"]) for p in pieces
-                )
-                / len(tensors["labels"]),
-            }
-            for norm in facts["size"]
-        }
-        return Bundle(tensors, facts)
 
 
 def _size(train: Images, poison: Poison) -> dict[str, Any]:
@@ -333,7 +355,10 @@ class PurifiedArtifact(Artifact):
     links: tuple[Defense, ...]
     seed: int
     kind: ClassVar[str] = "purified"
-    gpu: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        return self.links[-1].purify_cost > 0
 
     @property
     def before(self) -> PurifiedArtifact | None:
@@ -397,5 +422,5 @@ def mix(
     world: World, poison: Poison, artifact: PoisonArtifact, ratio: float
 ) -> tuple[Images, Tensor]:
     """The training set at a poison ratio, and the mask of poisoned rows."""
-    stream = Stream("ratio", (artifact.data.dataset.id, artifact.seed))
-    return poison.overlay(world.train, ratio, stream)
+    share = ratio if artifact.ratio == 1 else 1.0  # it was made for the very rows of this ratio
+    return poison.overlay(world.train, share, artifact.rows)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
+from raygrid.attacks.base import Attack
 from raygrid.resolve import Trial
+from raygrid.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,45 @@ CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core")
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")
 
 
+@dataclass
+class Measured:
+    """How much longer trials took than estimated, by architecture and learner."""
+
+    factors: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]], speed: Speed
+    ) -> Measured:
+        """From the rows (by key) of trials that ran on such a device."""
+        found = cls()
+        for trial in trials:
+            row = rows.get(trial.key, {})
+            if row.get("status") == "done" and _same_device(str(row["device"]), speed):
+                planned = trial_seconds(trial, speed) * row["epochs_run"] / trial.recipe.epochs
+                found.factors.setdefault(_pair(trial), []).append(row["seconds"] / planned)
+        return found
+
+    def correct(self, trial: Trial, seconds: float) -> float:
+        """An estimate by what was measured: of the same pair, else of all, else as it is."""
+        known = self.factors.get(_pair(trial)) or [f for fs in self.factors.values() for f in fs]
+        return seconds * (statistics.median(known) if known else 1.0)
+
+
+def _pair(trial: Trial) -> tuple[str, str]:
+    return trial.architecture.id, trial.learner.id
+
+
+def _same_device(device: str, speed: Speed) -> bool:
+    return device.startswith("cpu") if speed == CPU else speed.name in device
+
+
 def trial_seconds(trial: Trial, speed: Speed) -> float:
     """Training plus one test pass an epoch, times what the learner and the defenses add."""
     data = trial.dataset
     scale = (data.image_size / 32) ** 2
     forward = trial.architecture.gflop * scale
-    factor = trial.learner.passes
-    for link in trial.defense.links:
-        factor *= link.cost
+    factor = trial.learner.passes * trial.defense.cost
     epochs = trial.recipe.epochs
     train = speed.seconds(3 * forward * factor, data.train_size * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
@@ -46,15 +83,27 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     """Forward passes of the method's card are not machine-readable; each kind has its own rule."""
     if isinstance(artifact, SurrogateArtifact):
         data = artifact.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2
+        forward = ARCHITECTURES.make(artifact.recipe.architecture).gflop
+        gflop = 3 * forward * (data.image_size / 32) ** 2
         return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
     if isinstance(artifact, PoisonArtifact):
         data = artifact.data.dataset
-        gflop = 1.11 * (data.image_size / 32) ** 2
+        gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
         return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+    if isinstance(artifact, Shard):
+        share = len(artifact.units) / artifact.poison.shards
+        return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact):
-        return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
+        data = artifact.poison.data.dataset
+        gflop = 3.3 * (data.image_size / 32) ** 2
+        fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
+        return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
+
+
+def _surrogate_gflop(attack: Attack) -> float:
+    """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
+    return ARCHITECTURES[getattr(attack, "surrogate", "resnet18")].gflop
 
 
 def artifact_bytes(artifact: Artifact) -> int:

@@ -70,4 +70,6 @@ def realize(
         made = Bundle(made.tensors, facts)
         store.put(artifact.kind, artifact.key, made)
         progress.partial.clear()
+        for need in artifact.spent:
+            store.drop(need.kind, need.key)
     return made, True

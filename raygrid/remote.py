@@ -252,6 +252,13 @@ class RemoteStore(Store):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
 
+    def drop(self, kind: str, key: str) -> None:
+        super().drop(kind, key)
+        meta = self._remote_meta(kind, key)
+        if meta is not None:
+            self.remote.delete(_meta(kind, key))
+            self.remote.delete(_data(kind, key, meta))
+
     def results(self, path: Path | None = None) -> MirroredLog:
         return MirroredLog(path or self.root / "results.jsonl", self.remote)
 

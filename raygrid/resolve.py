@@ -140,7 +140,8 @@ class Trial:
 
     @property
     def poison(self) -> PoisonArtifact:
-        parts = (self.data, self.content, self.attack, self.seed)
+        ratio = self.spec.poison_ratio if self.attack.scoped else 1.0
+        parts = (self.data, self.content, self.attack, self.seed, ratio)
         return PoisonArtifact(*parts, self.setup, self.pretraining)
 
     @property

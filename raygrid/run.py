@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
-from raygrid.registry import load_plugins
+from raygrid.packing import Profiles
+from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
 from raygrid.resolve import Catalog, Trial
 from raygrid.result import Result
@@ -38,6 +40,8 @@ class Options:
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
     imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
     refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
+    shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
+    there is room for where it takes long, one without Ray.
     """
 
     out: Path = Path("runs")
@@ -52,6 +56,11 @@ class Options:
     name: str = "grid"
     strict: bool = False
     checkpoint_every: float = 30.0
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        fits = self.shards is None or self.shards >= 1
+        require(fits, f"shards is {self.shards}, allowed are whole numbers from 1")
 
     @property
     def store_url(self) -> str:
@@ -115,10 +124,11 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     listener.started(plan, todo)
     interrupted = True
     try:
-        _execute(todo, store, catalog, listener, options)
-        _derive(plan, log, listener)
+        profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
+        _execute(todo, profiles, (store, catalog), listener, options)
+        news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
         interrupted = False
-        files = _tables(options.out, log, listener) if todo or plan.derived else []
+        files = _tables(options.out, log, listener) if news else []
     finally:
         listener.close(interrupted)
         log.close()
@@ -128,8 +138,13 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
 
 
 def _execute(
-    todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
+    todo: Sequence[Trial],
+    profiles: Profiles,
+    where: tuple[Store, Catalog],
+    listener: Listener,
+    options: Options,
 ) -> None:
+    store, catalog = where
     if not todo:
         return
     device = best_device()
@@ -140,6 +155,7 @@ def _execute(
     if pick_executor(options) == "inline":
         every = options.checkpoint_every
         worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        agenda.divide(1, options.shards)
         run_inline(agenda, worker, listener)
         return
     from raygrid.runner.executor import RayOptions, run_on_ray
@@ -147,8 +163,10 @@ def _execute(
     ray_options = RayOptions(
         options.address,
         options.cpus,
+        profiles=profiles,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
+        shards=options.shards,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)
@@ -163,8 +181,12 @@ def pick_executor(options: Options) -> Literal["ray", "inline"]:
     return "ray" if importlib.util.find_spec("ray") else "inline"
 
 
-def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
-    """Rows that follow from others: computed anew each time, written when they changed."""
+def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
+    """Rows that follow from others: computed anew each time, written when they changed.
+
+    Whether any did.
+    """
+    changed = False
     rows = {row["key"]: row for row in log.rows()}
     keys = {str(t.spec): t.key for t in plan.trials}
     for trial in plan.derived:
@@ -172,8 +194,10 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
         if len(bases) < len(trial.bases):
             continue
         result = derive(trial, [Result.from_row(base) for base in bases])
-        if rows.get(trial.key) != result.row():
+        if rows.get(trial.key) != json.loads(json.dumps(result.row())):  # tuples become lists
             listener.trial_finished(trial, result)
+            changed = True
+    return changed
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -255,8 +255,35 @@ class Partial:
             self.store.drop("partial", f"{self.key}.{number}")
 
 
-def pack(state: Any) -> Bundle:
-    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle."""
+class Progress(Protocol):
+    """Where long work says how far it is and keeps what it needs to go on."""
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        """Say that `done` of `total` units are made, with any numbers worth seeing."""
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Keep a checkpoint; the one before is replaced. The tensors may change after the call."""
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """The checkpoint of work that was cut off, or None."""
+
+
+class Silent:
+    """Progress that goes nowhere."""
+
+    def report(self, done: int, total: int, **facts: float) -> None: ...
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None: ...
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        return None
+
+
+def pack(state: Any, copy: bool = True) -> Bundle:
+    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle.
+
+    copy: the tensors are copies on the CPU; else those of the state itself, to be written at once.
+    """
     from torch import Tensor as TorchTensor
 
     tensors: dict[str, Tensor] = {}
@@ -264,7 +291,7 @@ def pack(state: Any) -> Bundle:
     def walk(value: Any) -> Any:
         if isinstance(value, TorchTensor):
             name = f"t{len(tensors)}"
-            tensors[name] = value.detach().cpu().clone()
+            tensors[name] = value.detach().cpu().clone() if copy else value.detach()
             return {"tensor": name}
         if isinstance(value, Mapping):
             return {"dict": [[key, walk(item)] for key, item in value.items()]}

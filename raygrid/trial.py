@@ -85,7 +85,8 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
     world = World.of(fetch(trial.data), trial.setup)
-    poison = poison_of(fetch(trial.poison))
+    made = fetch(trial.poison)
+    poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch) or mixed
     if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:

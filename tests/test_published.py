@@ -110,8 +110,6 @@ def test_attack_ids_become_parts(
 
 
 UNMADE = {
-    "em_apb(against=ueraser)",  # nobody made it yet
-    "rem_apb(against=ueraser)",
     "avatar(source=clean_train)",  # needs the checkpoint as well
 }
 

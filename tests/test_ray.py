@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raygrid.run import Options, run_grid
 from tests.test_run import GRID, SLEEP, Recorder, essence
+from tests.test_shards import PGD, TRIAL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ray = pytest.importorskip("ray")
@@ -38,6 +40,17 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Pa
     assert recorder.artifacts.count(("poison", "made")) == 3
     assert recorder.artifacts.count(("purified", "made")) == 3
     assert run_grid(GRID, ray_options(tmp_path)).submitted == 0
+
+
+def test_shards_on_ray_join_to_what_one_job_makes(one_gpu: None, tmp_path: Path) -> None:
+    recorder = Recorder()
+    there = run_grid([TRIAL.format(PGD)], replace(ray_options(tmp_path), shards=2), recorder)
+    here = run_grid(
+        [TRIAL.format(PGD)], Options(out=tmp_path / "in", data=tmp_path, executor="inline")
+    )
+    assert list(map(essence, there.results)) == list(map(essence, here.results))
+    assert recorder.artifacts.count(("shard", "made")) == 2
+    assert recorder.artifacts.count(("poison", "made")) == 1
 
 
 def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from raygrid.attacks import clean as clean
 from raygrid.attacks import convex_polytope as convex_polytope
 from raygrid.attacks import cp as cp
 from raygrid.attacks import dc as dc
+from raygrid.attacks import dvae_grow as dvae_grow
+from raygrid.attacks import dvae_recon as dvae_recon
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
 from raygrid.attacks import feature_collision as feature_collision

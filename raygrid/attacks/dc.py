@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.joint import flatten, under, unflatten
 from raygrid.attacks.surrogates import accuracy
@@ -24,7 +24,7 @@ from raygrid.training import place
 
 @ATTACKS.register("dc")
 @dataclass(frozen=True, kw_only=True)
-class Dc(GradientAttack):
+class Dc(GradientAttack, ScopedAttack):
     """Trains an image-to-noise network on whose output classifiers learn nothing about clean data.
 
     A trial trains a classifier from scratch on x + budget * g(x) with a fixed g. Before each of
@@ -82,6 +82,7 @@ class Dc(GradientAttack):
     def propose(self, images: Images, craft: Craft) -> Tensor:
         side = images.shape[-1]
         require(side % self.multiple == 0, f"side is {side}, allowed: multiples of {self.multiple}")
+        images = images if craft.owned is None else images.rows(craft.owned)
         search = Search(self, images, craft)
         trial = search.restore()
         while trial < self.trials and search.stale < self.patience:

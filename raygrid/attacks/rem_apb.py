@@ -32,6 +32,7 @@ class RemApb(RoundsAttack):
             "cifar10/rem_apb(budget=16/255)/standard/resnet18/supervised/apbench/0": 0.1980,
             "cifar10/rem_apb(against=grayscale)/grayscale/resnet18/supervised/apbench/0": 0.5633,
             "cifar10/rem_apb(against=jpeg)/jpeg/resnet18/supervised/apbench/0": 0.7584,
+            "cifar10/rem_apb(against=ueraser)/ueraser_max/resnet18/supervised/apbench/0": 0.9184,
             "cifar100/rem_apb/standard/resnet18/supervised/apbench/0": 0.0357,
         },
         needs="labels",

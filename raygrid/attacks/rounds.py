@@ -68,13 +68,14 @@ class RoundsAttack(JointAttack):
             craft.progress.save(maker.tensors(), {"rounds": done, "error": error})
             craft.progress.report(done, max_rounds, error=error)
         craft.facts.update(rounds=done, error=error, converged=error <= stop_error)
-        return maker.delta()
+        return maker.delta()[craft.rows(images).to(craft.device)]
 
 
 class Noise:
     """Noise float32 (count, C, H, W) on the device; this one has a row for every image.
 
-    The network trains on batches in a fixed order, without augmentation and without clipping to
+    rows: those that the attacker owns; the others stay clean and are learned all the same. The
+    network trains on batches in a fixed order, without augmentation and without clipping to
     the pixel range, as the official EM code does.
     """
 
@@ -95,6 +96,9 @@ class Noise:
         self.joint = Joint(attack, images, recipe, craft, self.noisy)
         self.images = self.joint.images
         self.noise = torch.zeros((count, *images.shape), device=craft.device)
+        self.rows = craft.rows(images).to(craft.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.owned[self.rows] = 1
         self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])
 
     def of(self, index: Tensor) -> Tensor:
@@ -110,10 +114,9 @@ class Noise:
 
     def round(self, number: int) -> float:
         """Make new noise for the frozen network; returns its error rate with that noise."""
-        rows = torch.arange(len(self.images), device=self.noise.device)
-        for index in rows.split(self.attack.batch_size):
+        for index in self.rows.split(self.attack.batch_size):
             self.noise[index] = self.descend(index)
-        return self.error(rows)
+        return self.error(self.rows)
 
     def descend(self, index: Tensor) -> Tensor:
         """New noise of these rows, from what they have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,6 +20,7 @@ from raygrid.contrastive.base import Branch, Framework
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 
@@ -94,6 +96,14 @@ class Tue(GradientAttack):
         "one augmentation for a whole batch while it makes the noise, here each image has its own",
     )
     passes: ClassVar[float] = 100.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 4,
+        "train_batches": 34,
+        "steps": 5,
+        "flip": False,
+    }
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

@@ -32,6 +32,7 @@ class SupervisedSession:
     def __init__(self, task: Task, network: Network | None = None) -> None:
         self.task = task
         self.network = network or task.network()
+        task.defense.prepare(self.network)
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         stream = task.streams["data"]
         self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)
@@ -42,9 +43,10 @@ class SupervisedSession:
             x = self.task.augmentation(x, batch.rng)
         if self.task.defense.mixes:
             y = nn.functional.one_hot(y, self.task.train.classes).float()
-        x, y = self.task.defense.augment(x, y, batch.rng)
+        defense = self.task.defense.during(batch.epoch)
+        x, y = defense.augment(x, y, batch.rng)
         with autocast(self.precision, x.device):
-            loss, logits = self.task.defense.loss(self.network, x, y, batch.rng)
+            loss, logits = defense.loss(self.network, x, y, batch.rng)
         return Step(loss, hits(logits, y), len(y))
 
     def epoch(self, epoch: int) -> Metrics:

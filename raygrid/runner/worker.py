@@ -19,6 +19,7 @@ from raygrid.errors import ClusterError
 from raygrid.registry import load_plugins
 from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
 from raygrid.runner.broker import BrokerClient
+from raygrid.shards import split
 from raygrid.store import Bundle
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
@@ -50,17 +51,20 @@ def job_of(config: dict[str, Any], setup: Setup) -> tuple[Trial, Artifact | None
     trial = resolve(config["spec"], ToldCatalog(setup.contents))
     if config["key"] == trial.key:
         return trial, None
-    found = find_artifact(trial, config["key"])
+    found = find_artifact(trial, config["key"], config["pieces"])
     if found is None:
         raise ClusterError(f"this worker computes other keys for {config['spec']}; same code?")
     return trial, found
 
 
-def find_artifact(trial: Trial, key: str) -> Artifact | None:
-    """The artifact of that key among all that a trial needs, at any distance."""
+def find_artifact(trial: Trial, key: str, pieces: int) -> Artifact | None:
+    """The artifact of that key among all that a trial needs, at any distance.
+
+    pieces: into how many shards poisons are divided.
+    """
     stack = list(trial.artifacts)
     while stack:
-        artifact = stack.pop()
+        artifact = split(stack.pop(), pieces)
         if artifact.key == key:
             return artifact
         stack.extend(artifact.needs())

@@ -90,7 +90,8 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     status = [columns["status"][i] for i in where]
     done = [i for i in where if columns["status"][i] == "done"]
     final = _known(columns["final_acc"], done)
-    whys = (columns["why"][i] for i in where if columns["status"][i] != "done")
+    troubled = [i for i in where if i not in done]
+    whys = (columns["why"][i] for i in troubled + done)
     cell = Cell(
         axes=dict(zip(AXES, key, strict=True)),
         metric=metric,

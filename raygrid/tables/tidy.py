@@ -48,8 +48,8 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
-    n_test: images of the test set. why: error or reason. `<probe>_acc`, `<probe>_loss`: views.
-    target_*: success on the target, see TARGETS, and its log-odds.
+    n_test: images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`:
+    views. target_*: success on the target, see TARGETS, and its log-odds.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
     columns += [*TARGETS, "target_logodds"]
@@ -79,7 +79,7 @@ def _line(row: Row) -> dict[str, Any]:
         "norm": "" if clean else norm,
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
-        "why": row.get("error") or row.get("reason"),
+        "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
     probes = row.get("probes") or {}
     line["n_test"] = probes.get("clean_test", {}).get("n")
@@ -108,7 +108,7 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
 
 @cache
 def tier(protocol: Part) -> str:
-    """`quick` or `paper`; a protocol that is not installed here counts as `paper`."""
+    """`quick`, `grid` or `paper`; a protocol that is not installed here counts as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 
