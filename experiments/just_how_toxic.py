@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from _paper import parser_of, show
 
-from raygrid.arguments import options_of
+from raygrid.arguments import fleet_of, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.published import specs_of
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{PAPER}-{args.table}-{args.scale}")
     if args.dry_run:
-        status = show_plan(job.specs, options, args.json)
+        status = show_plan(job.specs, options, args.json, fleet_of(args))
     else:
         status = place_and_run(job.specs, options, args)
     if not args.json:

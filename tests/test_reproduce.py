@@ -135,7 +135,9 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     assert not several, "a stand-in for two datasets has no number of its own"
 
 
-@pytest.mark.parametrize("paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"])
+@pytest.mark.parametrize(
+    "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
+)
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
