@@ -37,7 +37,12 @@ def main(
 
     kinds: what to print of the results. tables: those that the script is for, all by default.
     """
-    known = list(tables) or tables_of(paper)
+    args = parser_of(description, list(tables) or tables_of(paper)).parse_args(argv)
+    return guarded(lambda: _run(paper, kinds, args))
+
+
+def parser_of(description: str, known: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that the scripts of all papers have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,8 +56,7 @@ def main(
     add_fleet(parser)
     add_running(parser)
     add_options(parser)
-    args = parser.parse_args(argv)
-    return guarded(lambda: _run(paper, kinds, args))
+    return parser
 
 
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
@@ -73,10 +77,13 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     return status
 
 
-def show(wanted: Job, options: Options, kinds: Iterable[str], quick: str | None) -> None:
+def show(
+    wanted: Job, options: Options, kinds: Iterable[str], quick: str | None, note: str = QUICK
+) -> None:
     """Published beside measured, for the trials of the table that have a row.
 
-    quick: the paper whose numbers stand beside those of its stand-ins, at that scale.
+    quick: the paper whose numbers stand beside those of its stand-ins, at that scale. note: what
+    the stand-ins are.
     """
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
@@ -87,6 +94,6 @@ def show(wanted: Job, options: Options, kinds: Iterable[str], quick: str | None)
         made = table(kind, trials)
         if quick and made.panels:
             panels = tuple(beside(panel, quick, wanted.printed) for panel in made.panels)
-            made = replace(made, panels=panels, caption=f"{made.caption} {QUICK}")
+            made = replace(made, panels=panels, caption=f"{made.caption} {note}")
         if made.panels:
             Console().print(terminal(made))

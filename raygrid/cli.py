@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raygrid import after, status
 from raygrid.arguments import (
@@ -27,7 +27,10 @@ from raygrid.remote import open_store
 from raygrid.run import Options
 from raygrid.spec import Part, TrialSpec, parse_ratio, parse_scalar
 
-TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak")
+if TYPE_CHECKING:
+    from raygrid.triples import Triple
+
+TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
     poison.add_argument("--seed", type=int, default=0)
     poison.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
-    poison.add_argument("--form", choices=("png", "npz", "pt"), default="png")
+    poison.add_argument("--form", choices=("png", "npz", "pt", "triples"), default="png")
+    poison.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
+    poison.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
@@ -209,9 +214,12 @@ def make_poison(args: argparse.Namespace) -> int:
         attack = attack.with_params(budget=parse_scalar(args.budget))
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
     worker = Worker(store, options.data.absolute())
-    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed)
+    victim = (args.learner, args.protocol)
+    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
     facts = poisons.inspect(made)
-    if args.export is not None:
+    if args.export is not None and args.form == "triples":
+        facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
+    elif args.export is not None:
         facts["manifest"] = str(poisons.export(made, args.export, args.form))
     if args.gallery is not None:
         facts["gallery"] = str(poisons.gallery(made, args.gallery))
@@ -221,6 +229,16 @@ def make_poison(args: argparse.Namespace) -> int:
         for name, value in facts.items():
             print(f"{name:<14} {value}")
     return 0
+
+
+def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
+    """The benchmark's three pickles of one set-up."""
+    from raygrid.triples import write
+
+    if triple is None:
+        raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
+    write(triple, folder)
+    return folder
 
 
 def fetch_data(args: argparse.Namespace) -> int:

@@ -133,13 +133,8 @@ def target_probes(scene: Scene, test: Images, poison: Poison, mask: Tensor) -> l
     probes += [target(name, pixels) for name, pixels in pasted.items()]
     if trigger is not None:
         probes.append(target("target_plain", scene.target))
-        groups = {
-            "class_trigger": test.labels == scene.setup.target.true_label,
-            "all_trigger": test.labels != scene.wanted,
-        }
-        for name, rows in groups.items():
-            pixels = trigger.apply(test.pixels[rows])
-            probes.append(Probe(name, Images(pixels, wanted.expand(len(pixels)), test.classes)))
+        groups = scene.groups(test, trigger)
+        probes += [Probe(name, images) for name, images in groups.items()]
     if bool(mask.any()) and not poison.withheld:
         probes.append(Probe("poison_train", _touched(poison, mask, test.classes)))
     return probes

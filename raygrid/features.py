@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -23,6 +23,8 @@ from raygrid.store import Bundle, key_of
 class FeaturesArtifact(Artifact):
     """Features of the clean training images that set-ups have in common, and of the test set.
 
+    Those of the test set with each trigger of the set-ups, too.
+
     passes: augmented passes over the training images; one pass of the images as they are if not
     `augmented`. Neither a set-up's number nor an attack changes them.
     """
@@ -40,7 +42,8 @@ class FeaturesArtifact(Artifact):
     def key(self) -> str:
         most = None if self.rule.per_class is None else self.rule.per_class + self.rule.poisons
         parts = [self.kind, self.content, self.extractor.key, most, self.passes, self.augmented]
-        return key_of([*parts, self.data.dataset.augmentation])
+        patches = [self.rule.patch, bool(self.rule.folder)]
+        return key_of([*parts, *patches, self.data.dataset.augmentation])
 
     @property
     def label(self) -> str:
@@ -57,8 +60,14 @@ class FeaturesArtifact(Artifact):
         standard = augment.standard(data.augmentation, data.image_size) if self.augmented else None
         images = world.train.rows(rows).to(bench.device)
         made = [augmented_features(network, images, rows, standard, p) for p in range(self.passes)]
-        test = features_of(network, world.test.to(bench.device), "fp32")
-        return Bundle({"rows": rows, "train": torch.stack(made).cpu(), "test": test.cpu()})
+        tensors = {"rows": rows, "train": torch.stack(made).cpu()}
+        shown = {"test": world.test.pixels}
+        for name, trigger in self.rule.triggers(data.image_size).items():
+            shown[f"test_{name}"] = trigger.apply(world.test.pixels)
+        for name, pixels in shown.items():
+            test = world.test.with_pixels(pixels).to(bench.device)
+            tensors[name] = features_of(network, test, "fp32").cpu()
+        return Bundle(tensors)
 
     def network(self, bundle: Bundle, device: torch.device) -> Network:
         """The extractor with its own head, frozen."""
@@ -81,5 +90,9 @@ def kept(bundle: Bundle, world: World, train: Images, device: torch.device) -> K
     known = same & (at >= 0)
     values = tensors["train"][:, at.clamp_min(0)]
     values[:, ~known] = 0
-    parts: dict[str, Any] = {"rows": scene.rows, "known": known, "train": values.to(device)}
-    return Kept(**parts, test=tensors["test"].to(device), test_print=world.test.fingerprint)
+    tests = {world.test.fingerprint: tensors["test"].to(device)}
+    for name, trigger in scene.triggers.items():
+        for group, rows in scene.group_rows(world.test).items():
+            print_ = scene.print_of(world.test, trigger, group)
+            tests[print_] = tensors[f"test_{name}"][rows].to(device)
+    return Kept(scene.rows, known, values.to(device), tests)

@@ -55,17 +55,23 @@ def job(
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
+    listed = [TrialSpec.parse(text) for text in specs_of(paper, number, dataset)]
+    return job_of(listed, scale, seeds)
+
+
+def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:
+    """The same for trials that somebody else listed."""
     specs: dict[str, None] = {}
     missing: dict[str, None] = {}
     printed: dict[str, dict[TrialSpec, None]] = {}
-    for text in specs_of(paper, number, dataset):
-        spec = scaled(TrialSpec.parse(text), scale)
+    for each in listed:
+        spec = scaled(each, scale)
         lacking = absent(spec)
         missing.update(dict.fromkeys(lacking))
         if not lacking:
             specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
             canonical = str(resolve(spec, None).spec)
-            printed.setdefault(canonical, {})[TrialSpec.parse(text)] = None
+            printed.setdefault(canonical, {})[each] = None
     single = {name: next(iter(of)) for name, of in printed.items() if len(of) == 1}
     return Job(tuple(specs), tuple(missing), single)
 
@@ -87,8 +93,9 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
 def _quick(spec: TrialSpec) -> TrialSpec:
     """On the embedded digits; every network but ResNet-18 becomes another one than its stand-in."""
     network = "small_cnn" if spec.architecture.name == "resnet18" else "small_resnet"
+    pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
-        dataset=Part("photo_digits"),
+        dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
         attack=_quick_attack(spec.attack),
         architecture=Part(network),
         protocol=_quick_protocol(spec),
@@ -96,10 +103,16 @@ def _quick(spec: TrialSpec) -> TrialSpec:
 
 
 def _quick_attack(part: Part) -> Part:
-    """An attack at its `quick` parameters, where it has some, and at twice its budget."""
+    """An attack at its `quick` parameters, where it has some.
+
+    Those on all images at twice their budget; of those on a target, the printed network too is
+    replaced by the small one.
+    """
     if part.name not in ATTACKS or not ATTACKS[part.name].quick:
         return part
     kind, params = ATTACKS[part.name], dict(part.params)
+    if kind.on_target:
+        return Part.of(part.name, **{**params, **kind.quick})
     usual: Budget = kind.__dataclass_fields__["budget"].default  # type: ignore[assignment]
     budget = Budget.parse(str(params.get("budget", usual)), usual)
     doubled = Budget(budget.norm, 2 * budget.value)
@@ -107,7 +120,10 @@ def _quick_attack(part: Part) -> Part:
 
 
 def _quick_protocol(spec: TrialSpec) -> Part:
-    """`quick`, with the probe on the images that the paper's protocol fits it on."""
+    """The paper's own small one or `quick`, with the probe on the images of the paper's."""
+    if spec.protocol.name in PROTOCOLS and PROTOCOLS[spec.protocol.name].quick != "quick":
+        theirs = PROTOCOLS[spec.protocol.name]
+        return Part.of(theirs.quick, **theirs.quick_params(dict(spec.protocol.params)))
     views = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].views
     data = PROTOCOLS.make(spec.protocol).probe_data if views else "poisoned"
     return Part("quick") if data == "poisoned" else Part.of("quick", probe_data=data)
@@ -146,7 +162,8 @@ def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
         spec = _printed_for(cell, printed)
-        found = None if spec is None else published.find(spec, "final_acc")
+        measure = "target_success" if cell.metric == "target_success" else "final_acc"
+        found = None if spec is None else published.find(spec, measure)
         if spec and found and found.best.paper == paper and cell.published is None:
             cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
     return replace(panel, cells=cells)

@@ -20,6 +20,7 @@ ORDER = [
     "workshop",
     "pickles",
     "data",
+    "triples",
     "store",
     "remote",
     "augment",

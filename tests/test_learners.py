@@ -18,6 +18,7 @@ from torch.nn import functional
 from raygrid import contrastive
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.surrogates import freeze
 from raygrid.augment import CropFlip
 from raygrid.contrastive.base import Branch
 from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
@@ -79,6 +80,7 @@ def task_of(images: Images, recipe: Recipe = RECIPE, **changes: Any) -> Task:
         augmentation=CropFlip(2),
         normalization=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         probing=PROBE,
+        extractor=freeze(ARCHITECTURES.make("small_cnn(width=8)").build(7, images.shape[-1], 1)),
     )
     return replace(task, **changes)
 
@@ -137,7 +139,7 @@ def test_resuming_gives_the_same_bits(name: str, images: Images) -> None:
     assert torch.equal(whole.finish().eval()(x), resumed.finish().eval()(x))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "linear_probe"])
 def test_labels_matter_just_where_the_learner_says_so(name: str, images: Images) -> None:
     permuted = replace(images, labels=images.labels.sort().values)  # other pairs share a class
     encoders = []

@@ -22,7 +22,7 @@ COUNTS = {  # rows, rows with a spec, rows marked as suspect
     "apbench": (751, 703, 13),
     "learned_faster": (123, 70, 0),
     "dvae": (557, 408, 17),
-    "just_how_toxic": (40, 16, 0),
+    "just_how_toxic": (40, 24, 0),
     "transferable": (465, 402, 6),
 }
 
@@ -66,7 +66,8 @@ def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
         (
             "just_how_toxic",
             6,
-            "cifar10/feature_collision/standard/resnet18/transfer/just_how_toxic/0",
+            "cifar10/feature_collision(variant=released)/standard/resnet18/linear_probe"
+            "/just_how_toxic/0",
             "target_success",
             0.22,
         ),
@@ -155,7 +156,9 @@ def test_none_means_standard_training_except_in_apbench() -> None:
     plain = rows[(rows["defense"] == "none") & rows["spec"].notna()]
     parts = plain["spec"].map(lambda text: str(TrialSpec.parse(text).defense[0]))
     assert set(parts[plain["paper"] == "apbench"]) == {"none"}
-    assert set(parts[plain["paper"] != "apbench"]) == {"standard"}
+    toxic = plain["paper"] == "just_how_toxic"
+    assert set(parts[(plain["paper"] != "apbench") & ~toxic]) == {"standard"}
+    assert set(parts[toxic & (plain["table"] == "3")]) == {"standard"}
 
 
 def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() -> None:

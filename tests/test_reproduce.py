@@ -135,7 +135,9 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     assert not several, "a stand-in for two datasets has no number of its own"
 
 
-@pytest.mark.parametrize("paper", ["apbench", "learned_faster", "dvae", "transferable"])
+@pytest.mark.parametrize(
+    "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
+)
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
@@ -166,6 +168,8 @@ def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
         ("tp_ablation", "4", "grid"),
         ("tp_ablation", "10", "quick"),
         ("unsupervised", "10", "grid"),
+        ("just_how_toxic", "3", "paper"),
+        ("just_how_toxic", "patch", "quick"),
     ],
 )
 def test_the_script_of_a_paper_plans(

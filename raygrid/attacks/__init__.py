@@ -32,6 +32,7 @@ from raygrid.attacks import rem_apb as rem_apb
 from raygrid.attacks import sep as sep
 from raygrid.attacks import tap as tap
 from raygrid.attacks import tp as tp
+from raygrid.attacks import triples as triples
 from raygrid.attacks import tue as tue
 from raygrid.attacks import witches_brew as witches_brew
 from raygrid.attacks import withheld as withheld

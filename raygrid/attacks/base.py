@@ -65,8 +65,8 @@ class Attack(Method):
     range of rows can be made alone. grain: units that are best made together. seeded: whether the
     seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. one_surrogate: the surrogates of `needs` are the same for
-    every seed.
+    the user sets is taken as it is. on_target: perturbs the bases of a set-up alone, for its
+    target. one_surrogate: the surrogates of `needs` are the same for every seed.
     quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
     budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
@@ -76,6 +76,7 @@ class Attack(Method):
     grain: ClassVar[int] = 256
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
+    on_target: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Scalar]] = {}
 

@@ -13,10 +13,9 @@ from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import Descent, cross_entropy, negative, uniform
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.targeted import CleanLabel, scene_of
-from raygrid.data import Images, Trigger, to_uint8
+from raygrid.data import Images, to_uint8
 from raygrid.errors import unknown
 from raygrid.registry import Card, Cell, require
-from raygrid.setups import Scene
 from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
@@ -42,6 +41,7 @@ class Clbd(CleanLabel):
         "epochs against 7 steps of 2/255 within 8/255. In the benchmark's Tiny ImageNet transfer "
         "cell the surrogate knew other classes",
     )
+    pasted: ClassVar[str] = "clbd"
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
 
     variant: str = "clipped"
@@ -63,9 +63,6 @@ class Clbd(CleanLabel):
         recipe = Recipe(epochs=self.surrogate_epochs, schedule="step", milestones=falls)
         return (SurrogateRecipe("robust", self.surrogate, recipe, radius=8 / 255),)
 
-    def trigger(self, scene: Scene) -> Trigger | None:
-        return scene.triggers["clbd"]
-
     def propose(self, images: Images, craft: Craft) -> Tensor:
         scene = scene_of(craft, self.id)
         x = images.floats(scene.slots).to(craft.device)
@@ -76,7 +73,7 @@ class Clbd(CleanLabel):
         start = x + uniform(x, radius, rng)
         delta, losses = Descent(radius, self.step, self.steps)(x, start, harder)
         craft.facts["loss"] = -float(losses.mean())
-        return scene.triggers["clbd"].apply(to_uint8(x + delta).cpu())
+        return scene.triggers[self.pasted].apply(to_uint8(x + delta).cpu())
 
     def pixels(self, images: Images, craft: Craft) -> Tensor:
         if self.variant == "clipped":

@@ -12,7 +12,7 @@ from torch import Tensor
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.targeted import ExtractorAttack, Workshop, scene_of
-from raygrid.data import Images, Trigger
+from raygrid.data import Images
 from raygrid.errors import DataError
 from raygrid.registry import Card, require
 from raygrid.setups import Scene
@@ -41,6 +41,7 @@ class Htbd(ExtractorAttack):
         cost="1 forward and 1 backward pass a step and base",
         notes="published numbers are those of `released`, a bug of both codes",
     )
+    pasted: ClassVar[str] = "htbd"
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
 
     pairing: Literal["one_to_one", "released"] = "one_to_one"
@@ -55,12 +56,9 @@ class Htbd(ExtractorAttack):
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
         require(self.period >= 1, f"period is {self.period}, allowed are whole numbers from 1")
 
-    def trigger(self, scene: Scene) -> Trigger | None:
-        return scene.triggers["htbd"]
-
     def propose(self, images: Images, craft: Craft) -> Tensor:
         scene, shop = scene_of(craft, self.id), self.workshop(images, craft)
-        patched = scene.triggers["htbd"].apply(sources(scene, len(shop.bases), craft))
+        patched = scene.triggers[self.pasted].apply(sources(scene, len(shop.bases), craft))
         with torch.no_grad():
             seen = patched.to(craft.device).float() / 255
             wanted = [network.features(seen) for network in shop.networks]
@@ -103,7 +101,7 @@ def _step(
         wanted[place] = pair(wanted[place], own.detach())
         loss = loss + (own - wanted[place]).square().sum()
     (gradient,) = torch.autograd.grad(loss, x)
-    return float(loss), gradient
+    return float(loss.detach()), gradient
 
 
 def one_to_one(wanted: Tensor, own: Tensor) -> Tensor:

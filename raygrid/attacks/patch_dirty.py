@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.targeted import TargetedAttack, scene_of
-from raygrid.data import Images, Trigger
+from raygrid.data import Images
 from raygrid.registry import Card
-from raygrid.setups import Scene
 
 
 @ATTACKS.register("patch_dirty")
@@ -23,13 +23,11 @@ class PatchDirty(TargetedAttack):
     """
 
     card = Card(paper="Gu et al. 2017 (BadNets); here a control")
-
-    def trigger(self, scene: Scene) -> Trigger | None:
-        return scene.triggers["clbd"]
+    pasted: ClassVar[str] = "clbd"
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         scene = scene_of(craft, self.id)
         rows = (scene.whole.labels != scene.wanted).nonzero().squeeze(1)
         order = torch.randperm(len(rows), generator=craft.stream.generator("sources"))
         chosen = scene.whole.pixels[rows[order[: len(scene.slots)]]]
-        return scene.triggers["clbd"].apply(chosen)
+        return scene.triggers[self.pasted].apply(chosen)

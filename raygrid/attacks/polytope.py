@@ -42,7 +42,7 @@ class Polytope(ExtractorAttack):
             x = adam.pixels
             loss = loss_of([network.features(x) for network in shop.networks])
             (gradient,) = torch.autograd.grad(loss, adam.z)
-            last = float(loss)
+            last = float(loss.detach())
             first = last if number == 0 else first
             adam.step(gradient)
             craft.progress.report(number + 1, self.steps, loss=last)

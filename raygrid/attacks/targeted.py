@@ -29,13 +29,16 @@ class TargetedAttack(Attack):
     """Base of attacks that change the bases of a set-up so that its target gets their label.
 
     `propose` returns a perturbation of the bases, float32 (K, C, H, W), or uint8 pixels.
+    pasted: the trigger of the set-up that is put on the target at test time; empty for none.
     """
 
+    pasted: ClassVar[str] = ""
+    on_target: ClassVar[bool] = True
     one_surrogate: ClassVar[bool] = True
 
     def trigger(self, scene: Scene) -> Trigger | None:
         """What is put on the target at test time; None for attacks without a trigger."""
-        return None
+        return scene.triggers[self.pasted] if self.pasted else None
 
     def pixels(self, images: Images, craft: Craft) -> Tensor:
         """What stands in place of the bases, uint8 (K, C, H, W)."""

@@ -118,7 +118,7 @@ class WitchesBrew(CleanLabel):
                 seen = affine_shift(x, rng) if self.augment else x
                 loss = mismatch(network, aim, seen, labels[rows])
                 gradient += torch.autograd.grad(loss, adam.z)[0]
-                total += float(loss) / len(pieces)
+                total += float(loss.detach()) / len(pieces)
             first, last = (total if step == 0 else first), total
             adam.step(gradient.sign_(), self.rate(step))
             craft.progress.report(number * self.steps + step + 1, self.restarts * self.steps)

@@ -40,15 +40,14 @@ class Kept:
 
     rows: int64 (N,) the place of each training image in the whole data set. known: bool (N,)
     whether its features are here. train: float32 (passes, N, width), one augmented pass after the
-    other, zero where not known. test: float32 (T, width) of the test part, whose fingerprint is
-    `test_print`.
+    other, zero where not known. tests: float32 (T, width) of images of the test part as they are,
+    by their fingerprint.
     """
 
     rows: Tensor
     known: Tensor
     train: Tensor
-    test: Tensor
-    test_print: str
+    tests: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,11 @@ class Protocol(Method):
         recipe = self.probe.recipe.with_(lr=self.probe_lr.get(learner))
         return replace(self.probe, recipe=recipe)
 
+    @classmethod
+    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """What of a spec's parameters holds for the protocol `quick` too."""
+        return {}
+
     def has(self, learner: str) -> bool:
         return learner in self.recipes
 

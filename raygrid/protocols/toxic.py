@@ -70,7 +70,8 @@ class Targeted(Protocol):
     """Base of the protocols that put every trial before a target.
 
     setups: `own`, or the folder of the official ones. poisons: K; the victim's training set grows
-    with it. pair: classes of target and bases, `target:base`. pretrain: dataset of the extractor.
+    with it, unless per_class says how many images of a class it has. pair: classes of target and
+    bases, `target:base`. pretrain: dataset of the extractor; `auto` is the one of other classes.
     rep: number of the victim's training on the same poison.
     """
 
@@ -80,6 +81,7 @@ class Targeted(Protocol):
 
     setups: str = _OWN
     poisons: int | None = None
+    per_class: int | None = None
     patch: int | None = None  # side of the triggers, pixels
     pair: str = "any"
     pretrain: str = "auto"
@@ -89,7 +91,7 @@ class Targeted(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("poisons", "patch", "pretrain_epochs"):
+        for name in ("poisons", "per_class", "patch", "pretrain_epochs"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
         require(self.rep >= 0, f"rep is {self.rep}, allowed are whole numbers from 0")
@@ -116,12 +118,24 @@ class Targeted(Protocol):
         return SetupRule(
             cell=f"{dataset}/{'transfer' if pretrained else 'scratch'}",
             poisons=count,
-            per_class=arena.per_class(count),
+            per_class=self.per_class or arena.per_class(count),
             patch=self.patch or arena.patch,
             pair=self._classes(),
             folder=self.setups if official else "",
             file=arena.file_for(count) if official else "",
         )
+
+    @classmethod
+    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """One thing changed stays one thing changed, as far as five digits allow."""
+        kept = {k: v for k, v in params.items() if k in ("optimizer", "patch", "rep")}
+        if int(params.get("poisons", 100)) <= 50:
+            kept["poisons"] = params["poisons"]
+        if "pair" in params:
+            kept["pair"] = "0:1"
+        if params.get("pretrain") == "cifar10":
+            kept["pretrain"] = "photo_digits_last"
+        return kept
 
     def pretraining(self, dataset: str) -> Recipe:
         usual = self.pretraining_by_dataset.get(dataset, self.pretraining_recipe)
@@ -208,5 +222,5 @@ class ToxicQuick(Targeted):
     }
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {"linear_probe": {"cache": 4}}
     pretraining_recipe: ClassVar[Recipe] = Recipe(
-        epochs=8, batch_size=64, schedule="step", milestones=(6,)
+        epochs=20, batch_size=64, nesterov=True, schedule="one_cycle"
     )

@@ -62,6 +62,34 @@ class Scene:
         """The label that the attacker wants, which is that of the bases."""
         return self.setup.target.wanted
 
+    def groups(self, test: Images, trigger: Trigger) -> dict[str, Images]:
+        """Test images with a trigger, under the wanted label.
+
+        `class_trigger`: of the target's class; `all_trigger`: of every class but the wanted one.
+        """
+        return {
+            group: Images(
+                trigger.apply(test.pixels[rows]),
+                torch.full((int(rows.sum()),), self.wanted),
+                test.classes,
+                self.print_of(test, trigger, group),
+            )
+            for group, rows in self.group_rows(test).items()
+        }
+
+    def group_rows(self, test: Images) -> dict[str, Tensor]:
+        """Bool (T,) masks of the test part for each of the `groups`."""
+        target = self.setup.target
+        return {
+            "class_trigger": test.labels == target.true_label,
+            "all_trigger": test.labels != target.wanted,
+        }
+
+    def print_of(self, test: Images, trigger: Trigger, group: str) -> str:
+        """Names the content of a group, nothing for a trigger that is not of this set-up."""
+        own = [name for name, patch in self.triggers.items() if patch.same(trigger)]
+        return f"{test.fingerprint}+{own[0]}:{group}" if own and test.fingerprint else ""
+
 
 @dataclass(frozen=True)
 class SetupRule:
@@ -164,14 +192,16 @@ class SetupRule:
         most = None if self.per_class is None else self.per_class + self.poisons
         return torch.cat([_of_class(labels, c)[:most] for c in range(int(labels.max()) + 1)])
 
+    def triggers(self, side: int) -> dict[str, Trigger]:
+        """The patches for images of `side` pixels, the same for every number; raises DataError."""
+        patterns = official.patterns(self.folder) if self.folder else None
+        return triggers(self.patch, side, patterns)
+
     def scene(self, number: int, train: Images, test: Images) -> Scene:
         """The set-up in front of the data; raises DataError if the two do not fit."""
         setup = self.setup(number, train.labels, test.labels)
         rows, slots = self._pool(setup, train.labels)
-        side = train.shape[-1]
-        patches = triggers(
-            self.patch, side, official.patterns(self.folder) if self.folder else None
-        )
+        patches = self.triggers(train.shape[-1])
         index = setup.target.index
         pool = train if self._is_whole(rows, len(train)) else train.rows(rows)
         return Scene(setup, train, pool, rows, slots, test.pixels[index : index + 1], patches)
@@ -195,7 +225,7 @@ class SetupRule:
             size = len(rows) if self.per_class is None else min(self.per_class, len(rows))
             if label == setup.target.wanted:
                 rows = rows[~torch.isin(rows, bases)][: size - len(bases)]
-                first = sum(map(len, parts)) + len(rows)
+                first = sum(len(part) for part in parts) + len(rows)
                 parts.append(torch.cat([rows, bases]))
             else:
                 parts.append(rows[:size])

@@ -31,6 +31,13 @@ PLAIN = [
     "derived_from",
 ]
 VALUES = ["final_acc", "peak_acc", "peak_epoch", "last_acc", "epochs_to_half", "n_test"]
+TARGETS = {
+    "target_success": "target",
+    "target_hflip_success": "target_hflip",
+    "target_clbd_success": "target_clbd",
+    "target_htbd_success": "target_htbd",
+}
+"""Success on the target, by the probe that it is asked with."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 
 Row = Mapping[str, Any]
@@ -42,12 +49,13 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
     n_test: images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`:
-    views.
+    views. target_*: success on the target, see TARGETS, and its log-odds.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
+    columns += [*TARGETS, "target_logodds"]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
-    numbers = [*VALUES, "size", *columns[-2 * len(PROBES) :]]
+    numbers = [*VALUES, "size", *TARGETS, "target_logodds", *columns[-2 * len(PROBES) :]]
     table[numbers] = table[numbers].apply(pd.to_numeric)
     return table
 
@@ -75,6 +83,8 @@ def _line(row: Row) -> dict[str, Any]:
     }
     probes = row.get("probes") or {}
     line["n_test"] = probes.get("clean_test", {}).get("n")
+    line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
+    line["target_logodds"] = probes.get("target", {}).get("logodds")
     for probe in PROBES:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
