@@ -38,7 +38,9 @@ class Options:
     executor: `ray`, `inline`, or `auto` (Ray where it is installed). address: a live Ray cluster.
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
     imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
-    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
+    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial. deadline:
+    seconds without progress after which a job on Ray is ended and tried again, by default
+    derived from its estimate.
     """
 
     out: Path = Path("runs")
@@ -53,6 +55,7 @@ class Options:
     name: str = "grid"
     strict: bool = False
     checkpoint_every: float = 30.0
+    deadline: float | None = None
 
     @property
     def store_url(self) -> str:

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +131,11 @@ class Store:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
+    def numbers(self, kind: str, key: str) -> list[int]:
+        """The n of all entries `<key>.<n>`, in order."""
+        folder = self.root / "artifacts" / kind
+        return numbers_of(key, (path.name for path in folder.glob(f"{key}.*")))
+
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry; nothing happens if it is not there."""
         shutil.rmtree(self.path(kind, key), ignore_errors=True)
@@ -162,6 +167,12 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / "results.jsonl")
+
+
+def numbers_of(key: str, names: Iterable[str]) -> list[int]:
+    """The n of all names `<key>.<n>`, in order."""
+    ends = (name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
+    return sorted(int(end) for end in ends if end.isdecimal())
 
 
 def checksum(path: Path) -> str:
@@ -226,16 +237,15 @@ def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Partial:
     """The newest checkpoint of something unfinished, under a key of its own.
 
-    A checkpoint is complete before the one it replaces is dropped.
+    A checkpoint is complete before the one it replaces is dropped. In a mirrored store it is on
+    both sides, so that what a lost machine began goes on elsewhere.
     """
 
     def __init__(self, store: Store, key: str) -> None:
         self.store, self.key = store, key
 
     def _numbers(self) -> list[int]:
-        folder = self.store.root / "artifacts" / "partial"
-        names = (p.name for p in folder.glob(f"{self.key}.*") if ".damaged" not in p.name)
-        return sorted(int(name.rpartition(".")[2]) for name in names)
+        return self.store.numbers("partial", self.key)
 
     def save(self, bundle: Bundle) -> None:
         old = self._numbers()
