@@ -92,9 +92,10 @@ class Remote:
                 raise
             except OSError as error:
                 hopeless = any(word in str(error) for word in HOPELESS)
-                if pause is None or hopeless or isinstance(error, PermissionError):
-                    why = _first_line(error)
-                    raise StoreError(f"cannot {verb} {name} in {self.url}: {why}") from None
+                hopeless = hopeless or isinstance(error, PermissionError)
+                if pause is None or hopeless:
+                    why = f"cannot {verb} {name} in {self.url}: {_first_line(error)}"
+                    raise StoreError(why, passing=not hopeless) from None
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from raygrid import grid as grids
+from raygrid.claims import claimed
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
@@ -22,7 +23,7 @@ from raygrid.resolve import Catalog, Trial
 from raygrid.result import Result
 from raygrid.schedule import Agenda
 from raygrid.spec import TrialSpec
-from raygrid.store import ResultLog, Store
+from raygrid.store import ResultLog, Store, patiently
 from raygrid.trial import derive
 from raygrid.work import Worker, best_device
 
@@ -84,7 +85,7 @@ class Writer(Listener):
         self.log = log
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        self.log.append(result.row())
+        patiently(lambda: self.log.append(result.row()))
 
 
 class Timer:
@@ -112,23 +113,31 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     timer = Timer()
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
-    log = store.results(options.out.absolute() / "results.jsonl")
-    done = log.done()
-    todo = [trial for trial in plan.trials if trial.key not in done]
-    listener = Listeners(Writer(log), *listeners)
-    listener.started(plan, todo)
-    interrupted = True
-    try:
-        _execute(todo, store, catalog, listener, options)
-        news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
-        interrupted = False
-        files = _tables(options.out, log, listener) if news else []
-    finally:
-        listener.close(interrupted)
-        log.close()
+    log, todo = _open(plan, store, options)
+    with claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
+        if todo:  # another driver may just have finished some
+            log, todo = _open(plan, store, options)
+        listener = Listeners(Writer(log), *listeners)
+        listener.started(plan, todo)
+        interrupted = True
+        try:
+            _execute(todo, store, catalog, listener, options)
+            news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
+            interrupted = False
+            files = _tables(options.out, log, listener) if news else []
+        finally:
+            listener.close(interrupted)
+            log.close()
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
     return Outcome(plan, rows, len(todo), timer.seconds, files)
+
+
+def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
+    """The result log, and the trials that it does not have as done."""
+    log = store.results(options.out.absolute() / "results.jsonl")
+    done = log.done()
+    return log, [trial for trial in plan.trials if trial.key not in done]
 
 
 def _execute(
@@ -153,6 +162,7 @@ def _execute(
         options.cpus,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
+        deadline=options.deadline,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)

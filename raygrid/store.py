@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -22,12 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from raygrid.errors import StoreError
+from raygrid.errors import Moving, StoreError
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
@@ -35,6 +36,12 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 
 DATA, META = "data.safetensors", "meta.json"
 Json = dict[str, Any]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Seconds between tries while a disk is full or a server away: two minutes in all."""
+LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+SHARE = 1 / 20
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ class Store:
             (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"cannot write {kind} {key} to {self.root}: {error}") from error
+            why = f"cannot write {kind} {key} to {self.root}: {error}"
+            raise StoreError(why, _passes(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -169,6 +177,24 @@ class Store:
         return ResultLog(path or self.root / "results.jsonl")
 
 
+def _passes(error: Exception) -> bool:
+    """Whether a fault may be gone later, as a full disk may."""
+    return not isinstance(error, OSError) or error.errno not in LASTING
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Do what must succeed: again after a while, as long as a StoreError may pass."""
+    for pause in PATIENCE:
+        try:
+            return action()
+        except StoreError as error:
+            if not error.passing:
+                raise
+            log.warning("%s; trying again in %.0f s", error, pause)
+            time.sleep(pause)
+    return action()
+
+
 def numbers_of(key: str, names: Iterable[str]) -> list[int]:
     """The n of all names `<key>.<n>`, in order."""
     ends = (name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
@@ -204,7 +230,8 @@ class ResultLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(f"cannot append to {self.path}: {error.strerror}") from error
+            why = f"cannot append to {self.path}: {error.strerror}"
+            raise StoreError(why, _passes(error)) from error
 
     @staticmethod
     def _ends_line(file: Any) -> bool:
@@ -254,6 +281,9 @@ class Partial:
             self.store.drop("partial", f"{self.key}.{number}")
 
     def load(self) -> Bundle | None:
+        return patiently(self._load)
+
+    def _load(self) -> Bundle | None:
         for number in reversed(self._numbers()):
             found = self.store.get("partial", f"{self.key}.{number}")
             if found is not None:
@@ -261,8 +291,38 @@ class Partial:
         return None
 
     def clear(self) -> None:
-        for number in self._numbers():
-            self.store.drop("partial", f"{self.key}.{number}")
+        """Drop everything; what a store that is away keeps does no harm."""
+        with suppress(StoreError):
+            for number in self._numbers():
+                self.store.drop("partial", f"{self.key}.{number}")
+
+
+class Keeper:
+    """Checkpoints now and then; a store that is full or away costs a checkpoint, not the work.
+
+    every: seconds between two, up to ten times as many where saving would take more than `SHARE`
+    of the time. leaving: whether this machine was told that it will be taken away; then the state
+    is saved at once, and Moving is raised.
+    """
+
+    def __init__(
+        self, partial: Partial, every: float, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.partial, self.every, self.leaving = partial, every, leaving
+        self._next = time.monotonic() + every
+
+    def save(self, bundle: Callable[[], Bundle]) -> None:
+        leaving, started = self.leaving(), time.monotonic()
+        if not leaving and started < self._next:
+            return
+        try:
+            self.partial.save(bundle())
+        except StoreError as error:
+            log.warning("no checkpoint: %s", error)
+        now = time.monotonic()
+        self._next = now + min(max(self.every, (now - started) / SHARE), 10 * self.every)
+        if leaving:
+            raise Moving(self.partial.key)
 
 
 def pack(state: Any) -> Bundle:

@@ -24,7 +24,7 @@ from raygrid.data import Images
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.supervised import Supervised, SupervisedSession
 from raygrid.protocols import PROTOCOLS, Protocol
-from raygrid.training import Metrics, Recipe
+from raygrid.training import Batch, Metrics, Recipe, Step
 from tests.plugin import CARD, Dots
 
 assert Dots.card is CARD
@@ -59,9 +59,15 @@ def pause() -> None:
 class PacedSession(SupervisedSession):
     """Supervised training with a pause and perhaps a fault in every epoch."""
 
-    def __init__(self, task: Task, tag: int) -> None:
+    def __init__(self, task: Task, tag: int, diverges: bool) -> None:
         super().__init__(task)
-        self.tag = tag
+        self.tag, self.diverges = tag, diverges
+
+    def step(self, batch: Batch) -> Step:
+        made = super().step(batch)
+        if self.diverges and batch.epoch == 2:
+            made.loss = made.loss * torch.nan
+        return made
 
     def epoch(self, epoch: int) -> Metrics:
         mark("epoch", self.tag, epoch=epoch)
@@ -84,9 +90,10 @@ class Paced(Supervised):
 
     card = CARD
     tag: int = 0
+    diverges: bool = False  # in the third epoch
 
     def start(self, task: Task) -> Session:
-        return PacedSession(task, self.tag)
+        return PacedSession(task, self.tag, self.diverges)
 
 
 @ATTACKS.register("paced_shift")

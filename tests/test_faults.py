@@ -6,19 +6,22 @@ node has its own local side of the store, lost with the node, as on machines of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 import pytest
 
@@ -26,6 +29,7 @@ from raygrid.result import Result
 from raygrid.run import Options, run_grid
 from raygrid.store import ResultLog
 from tests import faulty
+from tests.test_remote import free_port
 from tests.test_run import essence
 from tests.test_tracking import children, parents, template
 
@@ -74,6 +78,7 @@ class Lab:
     store: str
     database: Path
     pause: float = 0.7
+    keys: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)
     drivers: list[Driver] = field(default_factory=list)
 
@@ -88,6 +93,7 @@ class Lab:
             faulty.PAUSE: str(self.pause),
             faulty.NODE: name,
             "OMP_NUM_THREADS": "1",
+            **self.keys,
         }
 
     def start(self, *names: str, **resources: Any) -> None:
@@ -103,6 +109,12 @@ class Lab:
             process.kill()
         self.cluster.remove_node(node, allow_graceful=False)
         shutil.rmtree(self.folder / f"disk-{name}", ignore_errors=True)
+
+    def give_notice(self, name: str) -> None:
+        """What the cloud's notice leads to: the node drains, and has a minute left."""
+        from raygrid.runner.notice import drain
+
+        drain(self.cluster.address, self.nodes[name].node_id, 60)
 
     def order(self, what: str, tag: int) -> None:
         """Have one process carry out a fault."""
@@ -150,7 +162,7 @@ class Driver:
             shutil.copy(lab.database, out / "mlflow.db")
         command = [sys.executable, "-m", "raygrid", "run", *specs, "--import", "tests.faulty"]
         command += ["--address", lab.cluster.address, "--out", str(out), "--store", lab.store]
-        command += ["--data", str(lab.folder), "--quiet", "--checkpoint-every", "0.1", *words]
+        command += ["--data", str(lab.folder), "--quiet", "--checkpoint-every", "0.01", *words]
         self.log = out.with_name(f"{out.name}.log")
         env = {**os.environ, **lab.env("driver")}
         with self.log.open("ab") as log:
@@ -201,7 +213,7 @@ def until(found: Callable[[], Any], seconds: float, story: Callable[[], str]) ->
 
 
 @pytest.fixture
-def lab(head: Any, template: Path, tmp_path: Path) -> Iterator[Lab]:  # noqa: F811
+def lab(head: Any, template: Path, tmp_path: Path) -> Iterator[Lab]:
     made = Lab(head, tmp_path, (tmp_path / "store").as_uri(), template)
     try:
         yield made
@@ -256,6 +268,15 @@ def assert_tracked(driver: Driver, uri: str | None = None) -> None:
     assert [run.info.status for run in parents(driver.out, uri)] == ["FINISHED"]
 
 
+def damage(folder: Path, pattern: str, size: int | None = None) -> int:
+    """Flip a byte of all files that fit, or cut them; how many there were."""
+    files = list(folder.glob(pattern))
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:size] if size else content[:-1] + bytes([content[-1] ^ 1]))
+    return len(files)
+
+
 def assert_ended_once(lab: Lab) -> None:
     """No trial was trained to its end twice."""
     ends = [m["tag"] for m in lab.marks("end")]
@@ -276,7 +297,7 @@ def test_a_node_lost_while_it_trains_costs_its_last_epoch(
     assert driver.wait() == 0, driver.words()
     assert_whole(driver, undisturbed(GRID))
     assert_ended_once(lab)
-    epochs = [m["epoch"] for m in lab.marks("epoch") if m["tag"] == lost["tag"]]
+    epochs = [m["epoch"] for m in epochs_of(lab, lost["tag"])]
     assert epochs in ([0, 1, 2, 3, 3, 4, 5], [0, 1, 2, 3, 4, 5]), "it did not go on where it was"
 
 
@@ -304,3 +325,169 @@ def test_a_node_lost_with_the_only_copy_of_an_artifact(lab: Lab, undisturbed: Un
     assert_whole(driver, undisturbed(POISONED))
     assert len(lab.marks("made")) == 1
     assert_ended_once(lab)
+
+
+def test_a_node_with_notice_keeps_its_epochs(lab: Lab, undisturbed: Undisturbed) -> None:
+    """Its trial saves its state and goes on elsewhere, long before the next checkpoint is due."""
+    lab.start("a", "b")
+    driver = lab.drive(CLEAN, "--checkpoint-every", "3600")
+    told = lab.when("epoch", epoch=2)
+    lab.give_notice(told["node"])
+    until(
+        lambda: any(m["pid"] != told["pid"] for m in epochs_of(lab, told["tag"])) or None,
+        90,
+        lab.words,
+    )
+    lab.kill(told["node"])
+    assert driver.wait() == 0, driver.words()
+    assert_whole(driver, undisturbed(CLEAN))
+    assert [m["epoch"] for m in epochs_of(lab, told["tag"])] == [0, 1, 2, 3, 4, 5]
+    assert {m["node"] for m in epochs_of(lab, told["tag"])} == {"a", "b"}
+
+
+def epochs_of(lab: Lab, tag: int) -> list[dict[str, Any]]:
+    return [m for m in lab.marks("epoch") if m["tag"] == tag]
+
+
+# Trials
+
+
+def test_trials_that_misbehave_cost_only_themselves(
+    lab: Lab, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One runs out of memory, one hangs, one diverges, one finds damaged artifacts."""
+    diverging = SPEC.format("clean", "5, diverges=true")
+    specs = [*CLEAN, POISONED[0], diverging]
+    monkeypatch.setenv("RAYGRID_CACHE", str(lab.folder / "disk-another"))
+    options = Options(out=lab.folder / "before", data=lab.folder, store=lab.store)
+    before = run_grid([SPEC.format("paced_shift(tag=7)", 9)], replace(options, executor="inline"))
+    assert before.results[0].status == "done"
+    remote = Path(lab.store.removeprefix("file://"))
+    assert damage(remote, "artifacts/poison/*/*.safetensors") == 1
+    assert damage(remote, "artifacts/dataset/*/*.safetensors", 100) == 1
+    lab.order("memory", 1)
+    lab.order("hang", 2)
+    lab.start("a", "b", num_gpus=1)
+    driver = lab.drive(specs, "--deadline", "20")
+    assert driver.wait(180) == 0, driver.words()
+    assert_whole(driver, undisturbed(specs))
+    rows = driver.rows()
+    assert rows[diverging].status == "diverged"
+    assert [len(lab.marks(what)) for what in ("memory", "hang", "made")] == [1, 1, 1]
+    assert_ended_once(lab)
+    again = lab.drive(specs)
+    assert again.wait() == 0, again.words()
+    assert "0 trials run" in again.words(), "a diverged trial is done"
+
+
+# Drivers
+
+
+def test_a_killed_driver_started_again_goes_on(lab: Lab, undisturbed: Undisturbed) -> None:
+    """MLflow's database is locked meanwhile."""
+    lab.start("a")
+    driver = lab.drive(CLEAN)
+    first = lab.when("end")["tag"]
+    second = lab.when("epoch", tag=3 - first, epoch=2)
+    driver.kill()
+    again = lab.drive(CLEAN)
+    until(lambda: epochs_of(lab, second["tag"])[-1]["pid"] != second["pid"] or None, 90, lab.words)
+    with contextlib.closing(sqlite3.connect(driver.out / "mlflow.db")) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        lab.when("end", tag=second["tag"])
+        time.sleep(5)
+    assert again.wait() == 0, again.words()
+    assert_whole(again, undisturbed(CLEAN))
+    assert_ended_once(lab)
+    assert [m["epoch"] for m in epochs_of(lab, first)] == [0, 1, 2, 3, 4, 5]
+    assert epochs_of(lab, second["tag"])[3]["epoch"] in (2, 3), "it began anew"
+
+
+def test_two_drivers_of_one_grid_run_each_trial_once(lab: Lab, undisturbed: Undisturbed) -> None:
+    """The second one is refused while the first runs, and finds its rows afterwards."""
+    lab.start("a")
+    first = lab.drive(CLEAN)
+    lab.when("epoch")
+    second = lab.drive(CLEAN, out="other")
+    assert second.wait(60) == 2, second.words()
+    assert f"works on 2 of these trials (process {first.process.pid} on" in second.words()
+    assert first.wait() == 0, first.words()
+    assert_whole(first, undisturbed(CLEAN))
+    third = lab.drive(CLEAN, out="other")
+    assert third.wait(60) == 0, third.words()
+    assert_whole(third, undisturbed(CLEAN))
+    assert_ended_once(lab)
+
+
+# Services
+
+
+class ObjectStore:
+    """An S3 server that may go away and come back with all it had."""
+
+    keys: ClassVar = {
+        "AWS_ACCESS_KEY_ID": "test-id",
+        "AWS_SECRET_ACCESS_KEY": "planted-secret-7f3a",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self.server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def url(self, bucket: str) -> str:
+        """A new bucket's address."""
+        from pyarrow.fs import S3FileSystem
+
+        where = {"endpoint_override": f"127.0.0.1:{self.port}", "scheme": "http"}
+        system = S3FileSystem(region="us-east-1", allow_bucket_creation=True, **where)
+        system.create_dir(bucket)
+        return f"s3://{bucket}/runs?{urlencode({**where, 'region': 'us-east-1'})}"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    for name, value in ObjectStore.keys.items():
+        monkeypatch.setenv(name, value)
+    made = ObjectStore()
+    yield made
+    made.stop()
+
+
+def test_an_object_store_that_is_away_costs_time_alone(
+    lab: Lab, undisturbed: Undisturbed, s3: ObjectStore
+) -> None:
+    """It goes while an artifact is made and a trial trains. Then a node goes with its disk.
+
+    Neither logs nor output hold the credentials.
+    """
+    specs = [CLEAN[0], POISONED[0]]
+    lab.store, lab.keys = s3.url("grid"), ObjectStore.keys
+    lab.start("a", "b")
+    driver = lab.drive(specs)
+    lab.when("epoch", tag=1)
+    lab.when("make", tag=7)
+    s3.stop()
+    lab.when("end", tag=1)
+    lab.when("made", tag=7)
+    time.sleep(15)
+    s3.start()
+    lab.kill(lab.when("epoch", tag=3, epoch=3)["node"])
+    assert driver.wait() == 0, driver.words()
+    assert_whole(driver, undisturbed(specs))
+    assert_ended_once(lab)
+    assert len(lab.marks("made")) == 1
+    assert epochs_of(lab, 3)[4]["epoch"] in (3, 4), "it began anew"
+    secret = ObjectStore.keys["AWS_SECRET_ACCESS_KEY"].encode()
+    for folder in (lab.folder, Path(os.environ["RAY_TMPDIR"])):
+        leaks = [f for f in folder.rglob("*") if f.is_file() and secret in f.read_bytes()]
+        assert leaks == []

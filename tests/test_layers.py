@@ -20,6 +20,7 @@ ORDER = [
     "data",
     "store",
     "remote",
+    "claims",
     "augment",
     "codec",
     "datasets",

@@ -32,7 +32,7 @@ from raygrid.events import Listener  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
 from raygrid.runner.resources import request  # noqa: E402
-from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst  # noqa: E402
+from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
@@ -50,6 +50,7 @@ class RayOptions:
     gpus: int | None = None
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
+    deadline: float | None = None
 
 
 @contextlib.contextmanager
@@ -95,13 +96,13 @@ def run_on_ray(
         broker = start_broker(store, setup.version)
         try:
             book = Book(agenda, listener, lambda keys: broker.release.remote(keys))
-            _tuner(agenda, book, setup).fit()
+            _tuner(agenda, [Watchdog(book, options.deadline), book], setup).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)
 
 
-def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
+def _tuner(agenda: Agenda, callbacks: list[tune.Callback], setup: Setup) -> tune.Tuner:
     total = ray.cluster_resources()
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending(total)))
     local = Path(setup.store if "://" not in setup.store else ".").absolute()
@@ -119,7 +120,7 @@ def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
             name=f"run-{uuid.uuid4().hex[:8]}",
             storage_path=str(local.parent / "ray"),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[book],
+            callbacks=callbacks,
             verbose=0,
         ),
     )
