@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from raygrid.artifacts import Artifact, Bench
-from raygrid.store import Bundle, Keeper, Partial, Store, patiently
+from raygrid.checkpoints import Keeper, Partial
+from raygrid.store import Bundle, Store, patiently
 
 Tell = Callable[[int, int], None]
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from raygrid.artifacts import Artifact, Bench
+from raygrid.checkpoints import Keeper, Partial, pack, unpack
 from raygrid.making import Tell, Watch, realize
 from raygrid.resolve import Trial
 from raygrid.result import Result
-from raygrid.store import Bundle, Keeper, Partial, Store, pack, unpack
+from raygrid.store import Bundle, Store
 from raygrid.trial import Checkpoint, Env, Fetch, Report, run_trial
 
 _NAMED = ("torch", "torchvision", "timm", "lightly", "numpy", "ray")

@@ -22,6 +22,8 @@ ORDER = [
     "data",
     "triples",
     "store",
+    "checkpoints",
+    "bucket",
     "remote",
     "claims",
     "augment",

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from raygrid.checkpoints import Partial, pack, unpack
 from raygrid.errors import StoreError
-from raygrid.store import DATA, Bundle, Partial, Store, key_of, pack, unpack
+from raygrid.store import DATA, Bundle, Store, key_of
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
+from raygrid.checkpoints import Progress as Progress
+from raygrid.checkpoints import Silent as Silent
 from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
 from raygrid.setups import Scene
 from raygrid.spec import Scalar
-from raygrid.store import Progress as Progress
-from raygrid.store import Silent as Silent
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network, Normalize
 from raygrid.augment import CropFlip, Views
+from raygrid.checkpoints import Progress, Silent, pack, unpack
 from raygrid.data import Images
 from raygrid.seeds import Stream
-from raygrid.store import Bundle, Progress, Silent, as_state, pack, unpack
+from raygrid.store import Bundle, as_state
 from raygrid.training import (
     Batch,
     Recipe,
