@@ -70,11 +70,6 @@ class Aap(ErrorMaximizing):
         require(self.augmentation == "none", "augmentation is not for aap; set strength")
 
     @property
-    def passes(self) -> float:  # type: ignore[override]  # a constant of other attacks
-        """A step of the noise counts as a forward and a backward pass."""
-        return float(2 * self.steps)
-
-    @property
     def recipe(self) -> SurrogateRecipe:
         recipe = Recipe(
             epochs=self.surrogate_epochs,
