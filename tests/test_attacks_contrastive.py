@@ -24,14 +24,19 @@ from raygrid.attacks.tp import Making, Tp
 from raygrid.attacks.tue import Tue, separability
 from raygrid.augment import Views
 from raygrid.augment.views import DRAWS
+from raygrid.budget import Budget
 from raygrid.contrastive.base import Branch
 from raygrid.data import Images, to_uint8
 from raygrid.errors import SpecError
+from raygrid.evaluate import score
 from raygrid.making import StoreProgress
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.store import Store
+from raygrid.trial import task_of
 from tests.conftest import toy
 from tests.test_attacks import Killed, Notebook, craft_for
+from tests.victims import photo_digits
 
 RADIUS = 8 / 255
 SMALL: dict[str, object] = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
@@ -532,6 +537,79 @@ def test_surrogates_of_views_mirror_or_not() -> None:
     assert augmentation("views:0.4") == Views.of_strength(0.4)
     assert augmentation("upright:0.4") == Views.of_strength(0.4, flip=False)
     assert Aap(flip=False).recipe.augmentation == "upright:0.4"
+
+
+# What a fresh victim makes of the noise
+
+
+def fresh_loss(images: Images, delta: Tensor, framework: str, seed: int) -> float:
+    """Loss of a fresh framework on images + delta after six epochs on them, unscaled."""
+    cp = Cp(surrogate="small_cnn", batch_size=64, framework=framework, lr=0.05)  # type: ignore[arg-type]
+    noise = Noise(images, delta)
+    craft = Craft(Stream("victim", (seed,)))
+    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 6, craft)
+    for number in range(6):
+        student.learn(number)
+    scale = 0.5 / 0.07 if framework == "simclr" else 1.0
+    return loss_on(student, images, delta) / scale
+
+
+@pytest.mark.slow
+def test_contrastive_noise_is_easier_for_a_fresh_framework_and_supervised_noise_is_not() -> None:
+    images = scenes(256)
+    craft = Craft(Stream("poison"))
+    tp = Tp(surrogate="small_cnn", batch_size=64, epochs=8, cl_lr=0.1, sl_lr=0.05)
+    cp = Cp(
+        surrogate="small_cnn",
+        batch_size=64,
+        framework="align_uniform",
+        start="uniform",
+        epochs=8,
+        lr=0.1,
+    )
+    em = Aue(surrogate="small_cnn", batch_size=64, epochs=8, strength=0.0, lr=0.05)
+    noises = {
+        "clean": torch.zeros(256, *images.shape),
+        **{a.id: a.propose(images, craft) for a in (tp, cp, em)},
+    }
+    for framework in ("simclr", "align_uniform"):
+        loss = {
+            name: sum(fresh_loss(images, delta, framework, seed) for seed in (0, 1)) / 2
+            for name, delta in noises.items()
+        }
+        assert max(loss["tp"], loss["cp"]) < min(loss["clean"], loss["aue"]) - 0.01, framework
+
+
+def strongly_augmented(train: Images, strength: float, epochs: int) -> float:
+    """Clean test accuracy of small_cnn trained on views of a strength, 0 for none."""
+    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick/0", None)
+    task = task_of(trial, train, train, torch.device("cpu"))
+    views = Views.of_strength(strength, flip=False) if strength else None
+    recipe = task.recipe.with_(epochs=epochs)
+    session = trial.learner.start(dataclasses.replace(task, recipe=recipe, augmentation=views))
+    for epoch in range(epochs):
+        session.epoch(epoch)
+    return score(session.finish(), photo_digits(900).test, lambda x: x).acc
+
+
+@pytest.mark.slow
+def test_aue_survives_strong_augmentation_where_em_does_not() -> None:
+    """EM is AUE at strength 0 here: the same program without the views."""
+    train = photo_digits(900).train
+    accuracy = {"clean": strongly_augmented(train, 0.6, 25)}
+    for name, strength in (("em", 0.0), ("aue", 0.6)):
+        attack = Aue(
+            surrogate="small_cnn",
+            epochs=15,
+            lr=0.05,
+            strength=strength,
+            flip=False,
+            budget=Budget("linf", 16 / 255),
+        )
+        pixels = attack.poison(train, Craft(Stream("poison", (name,)))).pixels
+        accuracy[name] = strongly_augmented(train.with_pixels(pixels), 0.6, 25)
+    assert accuracy["em"] > accuracy["clean"] - 0.03
+    assert accuracy["aue"] < accuracy["clean"] - 0.05
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
