@@ -11,6 +11,7 @@ from pathlib import Path
 from raygrid.errors import SpecError
 from raygrid.grid import Grid
 from raygrid.run import Options
+from raygrid.simulate import Fleet
 from raygrid.spec import parse_ratio
 
 AXES = {
@@ -66,6 +67,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="import a module that registers methods of your own",
     )
+
+
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """What a plan is simulated on."""
+    group = parser.add_argument_group("fleet (of a plan)")
+    group.add_argument("--gpus", metavar="NxKIND", help="play the schedule on it: 8xA10G, 16xCPU")
+    group.add_argument("--price", type=float, default=0.0, help="of one GPU (or core) an hour")
+
+
+def fleet_of(args: argparse.Namespace) -> Fleet | None:
+    """The fleet that was named."""
+    return Fleet.parse(args.gpus, args.price) if args.gpus else None
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:

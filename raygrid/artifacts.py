@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +29,9 @@ from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import DataError
 from raygrid.seeds import Stream
+from raygrid.setups import Scene, SetupPlan
 from raygrid.store import Bundle, as_state, key_of
+from raygrid.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,12 @@ class Artifact(ABC):
     """
 
     kind: ClassVar[str]
-    gpu: ClassVar[bool] = False
     shared: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        """Whether making it is worth a GPU."""
+        return True
 
     @property
     @abstractmethod
@@ -87,6 +93,10 @@ class DatasetArtifact(Artifact):
     source: str
     validation: float = 0.0
     kind: ClassVar[str] = "dataset"
+
+    @property
+    def gpu(self) -> bool:
+        return False
 
     @property
     def key(self) -> str:
@@ -126,14 +136,18 @@ def hold_out(train: Images, share: float) -> tuple[Images, Images | None]:
 
 @dataclass(frozen=True)
 class World:
-    """A dataset bundle as `Images`; `val` is None without a validation part."""
+    """A dataset bundle as `Images`; `val` is None without a validation part.
+
+    scene: the set-up of a trial with a target; `train` is then what is left for the victim.
+    """
 
     train: Images
     test: Images
     val: Images | None
+    scene: Scene | None = None
 
     @classmethod
-    def of(cls, bundle: Bundle) -> World:
+    def of(cls, bundle: Bundle, setup: SetupPlan | None = None) -> World:
         def part(name: str) -> Images | None:
             if f"{name}_pixels" not in bundle.tensors:
                 return None
@@ -144,7 +158,10 @@ class World:
         train, test = part("train"), part("test")
         if train is None or test is None:
             raise DataError("a stored dataset lacks its training or test part")
-        return cls(train, test, part("val"))
+        if setup is None:
+            return cls(train, test, part("val"))
+        scene = setup.scene(train, test)
+        return cls(scene.train, test, part("val"), scene)
 
     @property
     def split(self) -> Split:
@@ -160,7 +177,6 @@ class SurrogateArtifact(Artifact):
     recipe: SurrogateRecipe
     seed: int
     kind: ClassVar[str] = "surrogate"
-    gpu: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -183,6 +199,12 @@ class SurrogateArtifact(Artifact):
         facts = {"test_acc": reached, "marks": [mark] if mark else []}
         return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
 
+    def blank(self) -> Images:
+        """One image of the size and class count of the data that the surrogate was trained on."""
+        data = self.data.dataset
+        pixels = torch.zeros(1, 3, data.image_size, data.image_size, dtype=torch.uint8)
+        return Images(pixels, torch.zeros(1, dtype=torch.int64), data.classes)
+
     def network(self, bundle: Bundle, train: Images, device: torch.device) -> nn.Module:
         """The trained surrogate on the device, frozen."""
         network = self.recipe.shell(train, device)
@@ -191,8 +213,24 @@ class SurrogateArtifact(Artifact):
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """How and on what a protocol pre-trains extractors; each is made once, for every seed."""
+
+    data: DatasetArtifact
+    content: str
+    recipe: Recipe
+
+    def extractor(self, architecture: str) -> SurrogateArtifact:
+        recipe = SurrogateRecipe(architecture, architecture, self.recipe, normalization="data")
+        return SurrogateArtifact(self.data, self.content, recipe, seed=0)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"content": self.content, "recipe": asdict(self.recipe)}
+
+
+@dataclass(frozen=True)
 class PoisonArtifact(Artifact):
-    """What an attack makes of a dataset.
+    """What an attack makes of a dataset, at a set-up where the trial has one.
 
     ratio: the share of the rows that it makes; below 1 only where the attack has to know.
     """
@@ -202,20 +240,28 @@ class PoisonArtifact(Artifact):
     attack: Attack
     seed: int
     ratio: float = 1.0
+    setup: SetupPlan | None = None
+    pretraining: Pretraining | None = None
     kind: ClassVar[str] = "poison"
-    gpu: ClassVar[bool] = True
 
     @property
     def surrogates(self) -> tuple[SurrogateArtifact, ...]:
-        recipes = self.attack.needs()
-        return tuple(SurrogateArtifact(self.data, self.content, r, self.seed) for r in recipes)
+        seed = 0 if self.attack.one_surrogate else self.seed
+        own = (SurrogateArtifact(self.data, self.content, r, seed) for r in self.attack.needs())
+        if self.pretraining is None:
+            return tuple(own)
+        return (*own, *map(self.pretraining.extractor, self.attack.extractors))
 
     @property
     def key(self) -> str:
         seed = self.seed if self.attack.seeded else None
         surrogates = [s.key for s in self.surrogates]
-        parts = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
-        return key_of(parts if self.ratio == 1 else [*parts, self.ratio])
+        parts: list[Any] = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
+        if self.ratio != 1:
+            parts.append(self.ratio)
+        if self.setup is not None:
+            parts.append(self.setup.resolved())
+        return key_of(parts)
 
     @property
     def label(self) -> str:
@@ -236,19 +282,26 @@ class PoisonArtifact(Artifact):
 
     def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
         """The attack's working place over the content of `needs`."""
-        train = World.of(inputs[0]).train
+        world = World.of(inputs[0], self.setup)
         trained = zip(self.surrogates, inputs[1:], strict=True)
-        networks = {s.recipe.name: s.network(b, train, bench.device) for s, b in trained}
+        networks = {
+            s.recipe.name: s.network(
+                b, world.train if s.data == self.data else s.blank(), bench.device
+            )
+            for s, b in trained
+        }
         stream = Stream("poison", (self.data.dataset.id, self.attack.id, self.seed))
-        owned = None if self.ratio == 1 else prefix(len(train), self.ratio, self.rows)
-        return Craft(stream, bench.device, networks, bench.progress, owned, units)
+        owned = None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows)
+        return Craft(
+            stream, bench.device, networks, bench.progress, owned, units, scene=world.scene
+        )
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         return self.make_units(inputs, bench, None)
 
     def make_units(self, inputs: Sequence[Bundle], bench: Bench, units: range | None) -> Bundle:
         """The poison of a range of units, or of all."""
-        train = World.of(inputs[0]).train
+        train = World.of(inputs[0], self.setup).train
         started = time.perf_counter()
         craft = self.craft(inputs, bench, units)
         poison = self.attack.poison(train, craft)
@@ -302,7 +355,10 @@ class PurifiedArtifact(Artifact):
     links: tuple[Defense, ...]
     seed: int
     kind: ClassVar[str] = "purified"
-    gpu: ClassVar[bool] = True
+
+    @property
+    def gpu(self) -> bool:
+        return self.links[-1].purify_cost > 0
 
     @property
     def before(self) -> PurifiedArtifact | None:
@@ -331,7 +387,8 @@ class PurifiedArtifact(Artifact):
                 stored.tensors["pixels"], stored.tensors["labels"], stored.facts["classes"]
             )
         else:
-            images, _ = mix(World.of(inputs[0]), poison_of(inputs[1]), self.poison, self.ratio)
+            world = World.of(inputs[0], self.poison.setup)
+            images, _ = mix(world, poison_of(inputs[1]), self.poison, self.ratio)
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()

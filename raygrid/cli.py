@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
+from raygrid.arguments import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
 from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import Grid, read_specs
@@ -49,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
         grid.add_argument("specs", nargs="*", help="spec strings, or files of them (@FILE)")
         add_axes(grid)
         add_running(grid)
+        if name == "plan":
+            add_fleet(grid)
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
@@ -140,7 +150,7 @@ def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
 
 
 def plan(args: argparse.Namespace) -> int:
-    return show_plan(specs_of(args), _strict(args), args.json)
+    return show_plan(specs_of(args), _strict(args), args.json, fleet_of(args))
 
 
 def run_specs(args: argparse.Namespace) -> int:

@@ -62,7 +62,7 @@ def make(text: str, catalog: Catalog, fetch: Fetch, seed: int = 0) -> Poisoned:
     reason = trial.attack.skip(trial.cell())
     if reason:
         raise SpecError(f"{text}: {reason}")
-    world, poison = World.of(fetch(trial.data)), poison_of(fetch(trial.poison))
+    world, poison = World.of(fetch(trial.data), trial.setup), poison_of(fetch(trial.poison))
     images, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     name = str(trial.spec).removesuffix(f"/{_VICTIM}/{seed}")
     return Poisoned(world.train, images, mask, f"{name}/{seed}", trial.poison.key)

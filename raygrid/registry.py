@@ -79,6 +79,7 @@ class Cell:
     """The methods of one trial side by side, for `skip` to look at.
 
     views: whether the learner learns from pairs of views (`Learner.views`).
+    targets: whether the protocol gives every trial a set-up with a target.
     """
 
     dataset: Method
@@ -91,6 +92,7 @@ class Cell:
     classes: int
     poison_ratio: float
     views: bool = False
+    targets: bool = False
 
 
 class Registry(Generic[M]):

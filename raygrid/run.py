@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
+from raygrid.packing import Profiles
 from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
 from raygrid.resolve import Catalog, Trial
@@ -122,10 +124,11 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     listener.started(plan, todo)
     interrupted = True
     try:
-        _execute(todo, store, catalog, listener, options)
-        _derive(plan, log, listener)
+        profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
+        _execute(todo, profiles, (store, catalog), listener, options)
+        news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
         interrupted = False
-        files = _tables(options.out, log, listener) if todo or plan.derived else []
+        files = _tables(options.out, log, listener) if news else []
     finally:
         listener.close(interrupted)
         log.close()
@@ -135,8 +138,13 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
 
 
 def _execute(
-    todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
+    todo: Sequence[Trial],
+    profiles: Profiles,
+    where: tuple[Store, Catalog],
+    listener: Listener,
+    options: Options,
 ) -> None:
+    store, catalog = where
     if not todo:
         return
     device = best_device()
@@ -155,6 +163,7 @@ def _execute(
     ray_options = RayOptions(
         options.address,
         options.cpus,
+        profiles=profiles,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,
@@ -172,8 +181,12 @@ def pick_executor(options: Options) -> Literal["ray", "inline"]:
     return "ray" if importlib.util.find_spec("ray") else "inline"
 
 
-def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
-    """Rows that follow from others: computed anew each time, written when they changed."""
+def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
+    """Rows that follow from others: computed anew each time, written when they changed.
+
+    Whether any did.
+    """
+    changed = False
     rows = {row["key"]: row for row in log.rows()}
     keys = {str(t.spec): t.key for t in plan.trials}
     for trial in plan.derived:
@@ -181,8 +194,10 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
         if len(bases) < len(trial.bases):
             continue
         result = derive(trial, [Result.from_row(base) for base in bases])
-        if rows.get(trial.key) != result.row():
+        if rows.get(trial.key) != json.loads(json.dumps(result.row())):  # tuples become lists
             listener.trial_finished(trial, result)
+            changed = True
+    return changed
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:

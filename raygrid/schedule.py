@@ -38,6 +38,14 @@ class Job:
     pieces: int = 1
 
     @property
+    def work(self) -> Trial | Artifact:
+        """What it is: the one of the two that is set."""
+        if self.artifact is not None:
+            return self.artifact
+        assert self.trial is not None
+        return self.trial
+
+    @property
     def label(self) -> str:
         if self.artifact is not None:
             return f"{self.artifact.kind} {self.artifact.label}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
 import subprocess
 import time
@@ -79,6 +80,16 @@ class StoreCheckpoint(Checkpoint):
         self.partial.clear()
 
 
+@functools.cache
+def _settle() -> None:
+    """Once a process: what importing left is no garbage, collecting after each trial skips it.
+
+    Walking those objects took 0.15 s a trial.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @dataclass
 class Worker:
     """Does jobs against a store.
@@ -109,6 +120,7 @@ class Worker:
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one."""
+        _settle()
         checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every)
         surroundings = Env(
             device=self.device,

@@ -42,6 +42,8 @@ SMALL: dict[str, dict[str, object]] = {
     "tue": {**_PHASES, "ssl": 1.0, "train_batches": 2, "steps": 2},
     "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
     | {"width": 4, "levels": 2},
+    "dvae_grow": {"base": "lsp", "epochs": 1, "share": 0.25},
+    "dvae_recon": {"base": "lsp", "epochs": 1},
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
     "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
     "em_remrepo": _STEPWISE,

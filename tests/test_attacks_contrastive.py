@@ -262,26 +262,31 @@ def loss_on(student: Student, images: Images, delta: Tensor) -> float:
         return float(student.objective(Shown(z, x, images.labels, rng("views"))))
 
 
-@pytest.mark.parametrize(
-    ("framework", "mode"), [("simclr", "sample"), ("align_uniform", "sample"), ("simclr", "class")]
-)
+# Least drop of the loss in nats, unscaled. Class-wise noise has an anchor for SimCLR alone: a short
+# run hardly moves alignment and uniformity with one noise for a whole class.
+DROPS = {("simclr", "sample"): 0.02, ("align_uniform", "sample"): 0.05, ("simclr", "class"): 0.01}
+
+
+@pytest.mark.parametrize(("framework", "mode"), DROPS)
 def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: str) -> None:
     images = scenes(128)
     craft = Craft(Stream("poison"))
     sample = mode == "sample"
-    lr, size, rounds = (0.03, 64, 8) if sample else (0.1, 32, 20)
-    cp = Cp(surrogate="small_cnn", batch_size=size, framework=framework, mode=mode, lr=lr)  # type: ignore[arg-type]
+    cp = Cp(surrogate="small_cnn", batch_size=64, framework=framework, mode=mode, lr=0.03)  # type: ignore[arg-type]
     noise = (Noise if sample else ClassNoise)(
         images, torch.zeros(len(images) if sample else 4, *images.shape)
     )
-    descent = Descent(RADIUS, RADIUS / 10, 5 if sample else 1)
-    student = cp.student(images, noise, descent, rounds, craft)
-    delta = alternate(noise, [student], rounds, size, craft)
+    rounds = 8 if sample else 10
+    student = cp.student(
+        images, noise, Descent(RADIUS, RADIUS / 10, 5 if sample else 2), rounds, craft
+    )
+    student.model_batches = None if sample else 4
+    delta = alternate(noise, [student], rounds, 64, craft)
     clean = loss_on(student, images, torch.zeros_like(delta))
     scale = 0.5 / 0.07 if framework == "simclr" else 1.0
-    assert loss_on(student, images, delta) < clean - 0.015 * scale
+    assert loss_on(student, images, delta) < clean - DROPS[framework, mode] * scale
     random = (torch.rand(delta.shape, generator=rng("random")) * 2 - 1) * RADIUS
-    assert abs(loss_on(student, images, random) - clean) < 0.006 * scale
+    assert abs(loss_on(student, images, random) - clean) < 0.005 * scale
 
 
 # TP

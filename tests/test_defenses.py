@@ -32,6 +32,7 @@ from raygrid.defenses.early_stopping import EarlyStopping
 from raygrid.defenses.mixup import Mixup
 from raygrid.defenses.random_blur import blur
 from raygrid.errors import DataError, SpecError
+from raygrid.estimate import GPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
@@ -59,6 +60,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 # Settings at which a method must change nothing.
 IDLE: dict[str, list[dict[str, object]]] = {
+    "advcl": [{}],  # for learners made of views alone
     "at": [{"radius": 0.0}],
     "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}],
     "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
@@ -261,6 +263,17 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         ("random_noise(level=2)", "level is 2.0"),
         ("median_filter(kernel=4)", "kernel is 4, allowed are odd"),
         ("ueraser_max(repeats=0)", "repeats is 0"),
+        ("ueraser_max(lite_after=-1)", "lite_after is -1"),
+        ("ueraser_max(lite_after=soon)", "not of type int"),
+        ("advcl(radius=-1)", "radius is -1.0"),
+        ("advcl(steps=-1)", "steps is -1"),
+        ("advcl(step=0)", "step is 0.0"),
+        ("advcl(cutoff=-1)", "cutoff is -1.0"),
+        ("at(step=0)", "step is 0.0"),
+        ("jpeg(quality=101)", "quality is 101"),
+        ("jpeg(quality=high)", "not of type int"),
+        ("bdr(bits=0)", "bits is 0"),
+        ("mean_filter(kernel=0)", "kernel is 0"),
         ("ueraser_lite(p=2)", "p is 2.0"),
     ],
 )
@@ -588,6 +601,51 @@ def test_ueraser_without_augmentation_is_standard(monkeypatch: pytest.MonkeyPatc
     for settings in ("", "(two_pass=true)"):
         loss, _ = DEFENSES.make(f"ueraser_max{settings}").loss(network, x, y, rng())
         assert torch.allclose(loss, plain)
+
+
+def test_ueraser_max_turns_to_lite() -> None:
+    chain = Chain.make(parse_chain("cutout+ueraser_max(lite_after=2, p=0.3)"))
+    assert chain.during(1) is chain
+    assert str(chain.during(2)) == "cutout+ueraser_lite(p=0.3)"
+    assert Chain.make(parse_chain("ueraser_max")).during(10**6).links[0].id == "ueraser_max"
+    run = session(Chain.make(parse_chain("ueraser_max(repeats=2, lite_after=1)")), toy(32))
+    lite = session(Chain.make(parse_chain("ueraser_lite")), toy(32))
+    lite.load_state_dict(run.state_dict())
+    assert run.epoch(1) == lite.epoch(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "cost"),
+    [
+        ("standard", 1),
+        ("at", 11),
+        ("at(steps=5)", 6),
+        ("ueraser_max", 5),
+        ("ueraser_max(two_pass=true)", 2.67),
+        ("ueraser_lite", 1.1),
+        ("advcl", 5),
+        ("mixup+at", 11),
+    ],
+)
+def test_costs_are_those_of_the_papers(text: str, cost: float) -> None:
+    assert Chain.make(parse_chain(text)).cost == pytest.approx(cost, abs=0.01)
+
+
+def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
+    spec = "cifar10/lsp/{}/resnet18/supervised/dvae/0"
+    plain, *filters = (plan([spec.format(d)], None).trials[0] for d in ("at", "jpeg", "grayscale"))
+    assert trial_seconds(plain, GPU) > 5 * trial_seconds(filters[0], GPU)
+    for trial in filters:
+        assert trial.purified is not None
+        assert not trial.purified.gpu
+        assert artifact_seconds(trial.purified, GPU) < 10
+    epoch = GPU.seconds(3.3, 50_000)
+    for text, epochs in (("vae", 43), ("dvae", 93), ("dvae_detect", 153), ("avatar", 798)):
+        (trial,) = plan([spec.format(text)], None).trials
+        assert trial.purified is not None
+        assert trial.purified.gpu
+        seconds = artifact_seconds(trial.purified, GPU)
+        assert seconds / epoch == pytest.approx(epochs, rel=0.05)
 
 
 def test_a_missing_package_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:

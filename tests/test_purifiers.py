@@ -15,13 +15,14 @@ from raygrid.artifacts import purify
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
 from raygrid.data import Images, to_uint8
-from raygrid.defenses import DEFENSES, denoisers, diffusion, disentangling
-from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, divergence, rate_loss
+from raygrid.defenses import DEFENSES, denoisers, diffusion
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
-from raygrid.defenses.disentangling import cleaned, marked, objective, part_of, through
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
+from raygrid.disentangling import AutoEncoder, Parts, Plan, cleaned, fitting, marked, through
+from raygrid.disentangling.autoencoders import divergence, rate_loss
+from raygrid.disentangling.fitting import objective
 from raygrid.errors import DataError, DivergedError, SpecError
 from raygrid.evaluate import detection
 from raygrid.grid import plan
@@ -146,9 +147,9 @@ def test_the_amplitude_counts_from_the_twelfth_epoch(monkeypatch: pytest.MonkeyP
         seen.append(late)
         return objective(parts, x, limit, late)
 
-    monkeypatch.setattr(disentangling, "objective", spy)
-    how = disentangling.Fit(Plan(8, 4), 1.0, epochs=13)
-    disentangling.fit(how, toy(8, 8), workshop())
+    monkeypatch.setattr(fitting, "objective", spy)
+    how = fitting.Fit(Plan(8, 4), 1.0, epochs=13)
+    fitting.fit(how, toy(8, 8), workshop())
     assert seen == [False] * 11 + [True] * 2
 
 
@@ -191,7 +192,7 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
     """With known networks the result can be written down: two shifts, then half the brightness."""
     fits: list[tuple[float, Images]] = []
 
-    def known(how: disentangling.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    def known(how: fitting.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
         fits.append((how.limit, images))
         return Known(how.plan)
 
@@ -223,7 +224,7 @@ def test_a_network_that_diverges_is_an_error() -> None:
     with pytest.raises(DataError, match="NaN"):
         to_uint8(through(Lost(Plan(8, 4)), images.pixels, images.labels, workshop(), cleaned))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disentangling, "AutoEncoder", Lost)
+        patch.setattr(fitting, "AutoEncoder", Lost)
         with pytest.raises(DivergedError):
             purify(DEFENSES.make("dvae(epochs=1)"), images, workshop())
 
@@ -316,9 +317,9 @@ def test_detection_finds_poison() -> None:
     detector = DEFENSES.make(f"dvae_detect({settings})")
     assert isinstance(detector, DVaeDetect)
     network = detector.dvae().stage1(bad, workshop())
-    after = part_of(workshop(), "mark")
+    after = workshop().part("mark")
     pixels = through(network, bad.pixels, bad.labels, after, marked)
-    flags = detector._knows(bad.with_pixels(pixels), bad, part_of(workshop(), "classifier"))
+    flags = detector._knows(bad.with_pixels(pixels), bad, workshop().part("classifier"))
     recall, false = flags[mask].float().mean(), flags[~mask].float().mean()
     assert recall > 0.7
     assert recall > false + 0.3

@@ -30,6 +30,7 @@ GRID = Grid(
     defenses=["none", "grayscale"],
     protocols=["brief"],
 )
+DERIVED = ("standard", "early_stopping")
 SLEEP = "dots/{}/none/small_cnn/sleeper{}/brief/0"
 
 
@@ -74,6 +75,15 @@ def test_every_cell_has_a_row_and_a_second_run_submits_nothing(options: Options)
     assert second.submitted == 0
     assert again.artifacts == []
     assert list(map(essence, second.results)) == list(map(essence, outcome.results))
+
+
+def test_a_second_run_derives_and_writes_nothing_anew(options: Options) -> None:
+    specs = [f"dots/clean/{defense}/small_cnn/supervised/brief/0" for defense in DERIVED]
+    first, again = Recorder(), Recorder()
+    assert run_grid(specs, options, first).files
+    assert len(first.rows) == 2
+    assert run_grid(specs, options, again).files == []
+    assert again.rows == []
 
 
 def test_gaps_are_filled_with_the_same_numbers(options: Options, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from raygrid.tables import (
     write_all,
 )
 from raygrid.tables.cells import Cell, wilson
+from raygrid.tables.labels import short
 from raygrid.tables.layout import Panel, order
 from raygrid.tables.plots import picture
 from raygrid.tables.render import escape
@@ -428,3 +429,36 @@ def test_ten_thousand_rows_take_less_than_twenty_seconds(tmp_path: Path) -> None
     started = time.process_time()
     assert write_all(tmp_path, rows)
     assert time.process_time() - started < 20
+
+
+def test_labels_keep_what_tells_methods_apart() -> None:
+    labels = [
+        "clean",
+        "lsp(budget=l2:3.48)",
+        "em(budget=8/255, step=2)",
+        "em(budget=16/255, step=2)",
+        "em(budget=16/255, step=2, surrogate=small_cnn)",
+        "grayscale+jpeg(quality=10)",
+        "grayscale+jpeg(quality=30)",
+        "8/255",
+        "worst",
+    ]
+    made = short(labels)
+    assert [made[label] for label in labels] == [
+        "clean",
+        "lsp",
+        "em(budget=8/255)",
+        "em(budget=16/255)",
+        "em(budget=16/255, surrogate=small_cnn)",
+        "grayscale+jpeg(quality=10)",
+        "grayscale+jpeg(quality=30)",
+        "8/255",
+        "worst",
+    ]
+
+
+def test_a_shortened_label_is_explained_below_its_panel() -> None:
+    text = markdown(table("defense", frame(grid())))
+    for panel in table("defense", frame(grid())).panels:
+        for label, name in panel.short.items():
+            assert name == label or f"- {name}: {label}." in text

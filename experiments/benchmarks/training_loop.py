@@ -23,11 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import place
 from raygrid.augment import CropFlip
 from raygrid.data import Images
 from raygrid.seeds import Stream
-from raygrid.training import Batch, Recipe, Step, Trainer, autocast, classify_step
+from raygrid.training import Batch, Recipe, Step, Trainer, autocast, classify_step, place
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RECIPE = Recipe(epochs=1, schedule="constant")

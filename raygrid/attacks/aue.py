@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from raygrid.attacks.phases import Student, alternate, fresh, training
 from raygrid.augment import Views
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _PUBLISHED = "cifar10/aue/standard/resnet18/{}/tp/0"
@@ -46,6 +48,15 @@ class Aue(GradientAttack):
         notes="strength is 0.6 on CIFAR-10 (the default), 1 on CIFAR-100; none is given for "
         "64-pixel sets, where the code's default is 1",
     )
+
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 8,
+        "steps": 3,
+        "step": 0.2,
+        "flip": False,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     epochs: int = 60

@@ -17,6 +17,8 @@ from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+from raygrid.setups import Scene
+from raygrid.spec import Scalar
 from raygrid.store import Progress as Progress
 from raygrid.store import Silent as Silent
 
@@ -32,6 +34,7 @@ class Craft:
     owned: int64 rows that the attacker may change, ascending; None: every row.
     units: which of the attack's units to make (see `Attack.units`); None: all.
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
+    scene: the set-up of the trial, for attacks on a target.
     """
 
     stream: Stream
@@ -41,6 +44,7 @@ class Craft:
     owned: Tensor | None = None
     units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    scene: Scene | None = None
 
     def rows(self, images: Images) -> Tensor:
         """int64 rows that the attacker may change, on the CPU."""
@@ -62,6 +66,9 @@ class Attack(Method):
     seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is.
+    one_surrogate: the surrogates of `needs` are the same for every seed.
+    quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
+    budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -69,6 +76,8 @@ class Attack(Method):
     grain: ClassVar[int] = 256
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
+    one_surrogate: ClassVar[bool] = False
+    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def limit(self) -> Budget | None:
@@ -111,6 +120,11 @@ class Attack(Method):
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
+        return ()
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        """Architectures of the pre-trained extractors in `Craft.surrogates`, by their names."""
         return ()
 
     @abstractmethod

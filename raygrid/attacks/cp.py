@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from raygrid.contrastive.losses import loss_factor
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
@@ -56,6 +58,16 @@ class Cp(GradientAttack):
         "(`dual=false`); its slow branches also move while the noise is made (`slow=moving`). Its "
         "own figures for noise and victim of one kind, clean probe: 0.449 / 0.551 / 0.596",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "start": "uniform",
+        "epochs": 5,
+        "steps": 3,
+        "step": 0.2,
+        "lr": 0.1,
+        "flip": False,
+    }
 
     framework: Literal["simclr", "moco", "byol", "align_uniform"] = "simclr"
     mode: Literal["sample", "class"] = "sample"

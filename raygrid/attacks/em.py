@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from raygrid.attacks.rounds import Noise, RoundsAttack
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import Stream
+from raygrid.spec import Scalar
 
 _PUBLISHED = "cifar10/{}/{}/resnet18/supervised/{}/0"
 
@@ -43,6 +45,13 @@ class Em(RoundsAttack):
         "both the published figures used differs by author. Recipes of APBench and D-VAE: em_apb, "
         "em_remrepo",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "max_rounds": 4,
+        "steps": 2,
+        "step": 0.5,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     steps: int | None = None  # descent steps of a round; 20, class-wise 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from raygrid.contrastive.base import Branch
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
@@ -65,6 +66,15 @@ class Tp(GradientAttack):
         "that of pairs. Open in the paper, ours: batch 512, uniform start, constant rates, a "
         "linear projection to 128, nothing done to the images of the supervised half",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 5,
+        "step": 0.2,
+        "cl_lr": 0.1,
+        "surrogate_epochs": 6,
+        "flip": False,
+    }
 
     variant: Literal["shared", "two_models", "tap_based", "hf", "cc"] = "shared"
     epochs: int = 300

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from raygrid.contrastive.base import Branch, Framework
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 
@@ -93,6 +95,14 @@ class Tue(GradientAttack):
         "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
         "one augmentation for a whole batch while it makes the noise, here each image has its own",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 4,
+        "train_batches": 34,
+        "steps": 5,
+        "flip": False,
+    }
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

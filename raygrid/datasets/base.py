@@ -36,8 +36,10 @@ class Dataset(Method):
 
     classes, image_size (H = W), train_size, test_size: of the official data, known before anything
     is looked at; a dataset returned by `seen` has those of the data at hand instead.
-    augmentation: what "standard augmentation" means here: `crop_flip`, `crop`, `none`.
+    augmentation: what "standard augmentation" means here, a name that `augment.standard` knows:
+        `crop_flip`, `crop`, `rrc_flip` or `none`.
     mean, std: per channel in [0, 1], for protocols that normalize inside the model.
+    pretraining: the dataset of other classes that extractors are pre-trained on; empty: itself.
     """
 
     classes: ClassVar[int]
@@ -47,6 +49,7 @@ class Dataset(Method):
     augmentation: ClassVar[str] = "crop_flip"
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
+    pretraining: ClassVar[str] = ""
 
     @abstractmethod
     def source(self, root: Path) -> str:

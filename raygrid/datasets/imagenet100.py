@@ -26,8 +26,7 @@ class ImageNet100(FileDataset):
     card = Card(
         paper="Russakovsky et al. 2015 (ImageNet); subset: Huang et al. 2021 (first 100 classes)",
         notes="APBench has 200 training and 40 test images a class (train_per_class=200, "
-        "test_per_class=40), which ones is not published; others take all. Sources train with "
-        "random resized crops, here with padded crops and flips",
+        "test_per_class=40), which ones is not published; others take all",
     )
     train_per_class: int | None = None  # images, the first ones by name; none: all
     test_per_class: int | None = None  # images
@@ -36,6 +35,7 @@ class ImageNet100(FileDataset):
     image_size: ClassVar[int] = 224
     train_size: ClassVar[int] = 128_000  # about 1,280 a class
     test_size: ClassVar[int] = 5_000
+    augmentation: ClassVar[str] = "rrc_flip"
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 

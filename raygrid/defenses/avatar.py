@@ -59,6 +59,13 @@ class Avatar(Defense):
         own = self.source == "poisoned" or bool(self.checkpoint)
         require(own, f"source is {self.source}: without a checkpoint it can only be poisoned")
 
+    @property
+    def purify_cost(self) -> float:
+        """Fitting counts in epochs over 50,000 images."""
+        size = {"xs": 0.18, "s": 1.0, "m": 3.9}[self.size]
+        fit = 0.0 if self.checkpoint else 740 * self.updates / 100_000
+        return size * (fit + 58 * self.steps / 60)
+
     def purify(self, images: Images, workshop: Workshop) -> Images:
         noise = self.predictor(images, workshop) if self.steps else _none
         return denoised(images, noise, SOLVERS[self.solver], self.steps, workshop)

@@ -43,6 +43,10 @@ class UEraserLite(Defense):
     def __post_init__(self) -> None:
         require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
 
+    @property
+    def cost(self) -> float:
+        return 1.0 if self.static else 1.1
+
     def acts(self, hook: str) -> bool:
         if hook in ("purify", "augment"):
             return self.static == (hook == "purify")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from raygrid.errors import SpecError
 from raygrid.seeds import derive
@@ -50,6 +49,8 @@ def correlate(x: Sequence[float], y: Sequence[float], resamples: int = RESAMPLES
 
     Raises SpecError below three points or where one side does not vary.
     """
+    from scipy import stats
+
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         raise SpecError(f"{len(a)} points do not make a correlation: 3 that vary are needed")
@@ -69,6 +70,7 @@ def _interval(
     a: Array, b: Array, statistic: Callable[..., Array], resamples: int
 ) -> tuple[float, float]:
     """Bootstrap over points. Resamples in which a side does not vary count as no correlation."""
+    from scipy import stats
 
     def interval(method: str) -> tuple[float, float]:
         found = stats.bootstrap(
@@ -100,6 +102,8 @@ def _pearson(a: Array, b: Array, axis: int = -1) -> Array:
 
 
 def _spearman(a: Array, b: Array, axis: int = -1) -> Array:
+    from scipy import stats
+
     return _pearson(stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis), axis)
 
 

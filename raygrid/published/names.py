@@ -68,7 +68,7 @@ _DEFENSE = {
     "jpeg30": "jpeg(quality=30)",
     "jpeg50": "jpeg(quality=50)",
     "jpeg70": "jpeg(quality=70)",
-    "aa": "ueraser_max",  # the UEraser authors' two-stage code
+    "aa": "ueraser_max(lite_after=50)",  # the UEraser authors' two-stage code
     "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }
@@ -147,7 +147,7 @@ def _attack(row: Row) -> Part:
     name = row["attack"]
     if name == "clean":
         return Part("clean")
-    part = Part.parse(_attack_text(name, row["learner"]))
+    part = Part.parse(_attack_text(name, row["learner"], (row["paper"], row["table"])))
     if not row["budget"]:
         return part
     budget = _budget(row["budget_norm"], row["budget"])
@@ -157,9 +157,11 @@ def _attack(row: Row) -> Part:
     return part.with_params(budget=str(budget))
 
 
-def _attack_text(name: str, learner: str) -> str:
-    if name == "ucl":  # contrastive poisoning; APBench made it for the learner it is tested on
+def _attack_text(name: str, learner: str, table: tuple[str, str]) -> str:
+    if name == "ucl":  # contrastive poisoning, made for the learner it is tested on
         return f"cp(framework={learner})"
+    if name == "tue" and table == ("apbench", "10"):  # made for that learner too
+        return f"tue(framework={learner})"
     for pattern, form in _ATTACK_FAMILY.items():
         if name not in _ATTACK and (match := re.fullmatch(pattern, name)):
             return form.format(*match.groups())

@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
+from raygrid.packing import Sharing
 from raygrid.result import Result
-from raygrid.runner.resources import doubled, share_of
+from raygrid.runner.resources import doubled
 from raygrid.schedule import Agenda, Job
 
 
 class ReadyFirst(Searcher):  # type: ignore[misc]
     """Suggests the next ready job; says nothing while all open jobs wait, so nothing is held."""
 
-    def __init__(self, agenda: Agenda, gpus: bool) -> None:
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
         super().__init__(metric="done", mode="max")
         self.agenda = agenda
-        self.gpus = gpus
+        self.sharing = sharing
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher for a restore that raygrid never does
@@ -33,7 +35,7 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
         if not len(self.agenda):
             return str(Searcher.FINISHED)
         job = self.agenda.take()
-        return None if job is None else config_of(job, self.gpus)
+        return None if job is None else config_of(job, self.sharing)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -44,9 +46,45 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None: ...
 
 
-def config_of(job: Job, gpus: bool) -> dict[str, Any]:
+class LongestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Chooses among the trials that wait: the highest rank, and none whose worker is starting.
+
+    Tune's own scheduler gives a free worker to the oldest waiting trial. That is the one for which
+    a worker is being started, which Tune then ends: with short jobs the rest of the machine starts
+    workers for ever and does no work. Ranks change nothing about which jobs are ready.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        super().__init__()
+        self.agenda = agenda
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        inner = tune_controller._tune_controller
+        waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
+        served = [
+            trial
+            for trial in waiting
+            if inner._actor_cache.has_cached_object(trial.placement_group_factory)
+        ]
+        return max(served or waiting, key=self._rank, default=None)
+
+    def _rank(self, trial: Any) -> float:
+        job = self.agenda.jobs.get(trial.config["key"])
+        return job.rank if job is not None else 0.0
+
+
+def _starting(controller: Any, trial: Any) -> bool:
+    """Whether a worker of its own has been placed for a trial that does not run yet."""
+    actor = controller._trial_to_actor.get(trial)
+    return actor is not None and controller._actor_manager.is_actor_started(actor)
+
+
+def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
     """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
-    share = share_of(job) if gpus else 0.0
+    share = sharing.share(job.work)
     return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}
 
 
@@ -54,10 +92,15 @@ class Book(Callback):  # type: ignore[misc]
     """Turns Tune's events into rows, listener events and agenda entries."""
 
     def __init__(
-        self, agenda: Agenda, listener: Listener, release: Callable[[list[str]], None]
+        self,
+        agenda: Agenda,
+        listener: Listener,
+        sharing: Sharing,
+        release: Callable[[list[str]], None],
     ) -> None:
         self.agenda = agenda
         self.listener = listener
+        self.sharing = sharing
         self.release = release
         self.open = dict(agenda.jobs)
         self.users: dict[str, int] = {}
@@ -113,6 +156,7 @@ class Book(Callback):  # type: ignore[misc]
         assert job.trial is not None
         del self.open[job.key]
         self.agenda.finish(job.key)
+        self.sharing.profiles.learn(job.trial, result.row())
         self.listener.trial_finished(job.trial, result)
         self._release(job)
 

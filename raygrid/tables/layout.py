@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from raygrid.published import SIX
 from raygrid.tables.cells import Cell
+from raygrid.tables.labels import short
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {
@@ -48,6 +50,11 @@ class Panel:
         """The shared axes as part of a file name."""
         joined = "-".join(str(value) for value in self.where.values() if value != "")
         return re.sub(r"[^A-Za-z0-9.]+", "_", joined).strip("_")
+
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """Labels to what is printed for them: methods with what tells them apart in the panel."""
+        return {**short(self.rows), **short(self.columns)}
 
     def best(self, row: str) -> set[str]:
         """Columns with the highest value of a row, and those within one std of it."""

@@ -33,8 +33,9 @@ def new(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _heatmap(panel: Panel) -> Figure:
     rows, columns = list(panel.rows), list(panel.columns)
-    left = 0.25 + 0.075 * max(map(len, rows))
-    top = 0.55 + 0.062 * max(len(head(c)) for c in columns)
+    names, heads = ([head(panel, label) for label in side] for side in (rows, columns))
+    left = 0.25 + 0.075 * max(map(len, names))
+    top = 0.55 + 0.062 * max(map(len, heads))
     wide, tall = CELL[0] * len(columns), CELL[1] * len(rows)
     width, height = max(left + wide + 1.1, 4.2), top + tall + 0.25
     figure, axes = new(width, height)
@@ -48,8 +49,8 @@ def _heatmap(panel: Panel) -> Figure:
     )
     image = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     axes.set_facecolor("#e4e4e4")
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
-    axes.set_xticks(range(len(columns)), list(map(head, columns)), fontsize=8, rotation=40)
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.set_xticks(range(len(columns)), heads, fontsize=8, rotation=40)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     for label in axes.get_xticklabels():
         label.set(ha="left", va="bottom", rotation_mode="anchor")
@@ -111,7 +112,7 @@ def _curves(panel: Panel) -> Figure:
         line = [panel.cells.get((row, column)) for column in panel.columns]
         if control is not None and line[0] is None:
             line[0] = control
-        _curve(axes, spots, line, row, LINES[number_ % len(LINES)])
+        _curve(axes, spots, line, head(panel, row), LINES[number_ % len(LINES)])
     if control is not None and control.value is not None:
         axes.axhline(100 * control.value, color="gray", lw=0.8, label="clean")
     axes.set_xticks(spots, panel.columns, fontsize=8)
@@ -176,7 +177,7 @@ def _dumbbells(panel: Panel) -> Figure:
                 )
         if not ends:
             axes.text(1, y, measured(final), va="center", fontsize=7)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_yticks(range(len(rows)), [head(panel, row) for row in rows], fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("test accuracy (%)", fontsize=9)

@@ -44,7 +44,7 @@ def _lines(panel: Panel, style: Style) -> Iterator[list[str]]:
     strong = {column: panel.strongest(column) for column in panel.columns}
     for row in panel.rows:
         best = panel.best(row)
-        line = [head(row)]
+        line = [head(panel, row)]
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             text = style(measured(cell, panel.digits), column in best, row in strong[column])
@@ -58,7 +58,7 @@ def markdown(table: Table) -> str:
     """GitHub tables, one a panel, each with its notes."""
     blocks = [f"# {table.kind}", table.caption]
     for panel in table.panels:
-        heads = [panel.down, *map(head, panel.columns)]
+        heads = [panel.down, *(head(panel, c) for c in panel.columns)]
         lines = [heads, ["---"] * len(heads), *_lines(panel, _markdown)]
         grid = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         blocks += [f"## {panel.title}", grid, "\n".join(f"- {n}" for n in notes(table, panel))]
@@ -81,7 +81,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_panel(table: Table, panel: Panel) -> str:
-    heads = [escape(text) for text in (panel.down, *map(head, panel.columns))]
+    heads = [escape(text) for text in (panel.down, *(head(panel, c) for c in panel.columns))]
     body = [[escape(line[0]), *line[1:]] for line in _lines(panel, _latex)]
     caption = escape(" ".join([f"{panel.title}.", table.caption, *notes(table, panel)]))
     rows = "\n".join("    " + " & ".join(line) + r" \\" for line in body)
@@ -136,13 +136,17 @@ def terminal(table: Table) -> Group:
     """Something that rich prints: a grid a panel, notes below."""
     parts: list[Any] = []
     for panel in table.panels:
-        grid = RichTable(title=Text(panel.title), title_justify="left", header_style="bold")
+        grid = RichTable(header_style="bold")
         grid.add_column(panel.down, no_wrap=True)
         for column in panel.columns:
-            grid.add_column(head(column), justify="right")
+            grid.add_column(head(panel, column), justify="right")
         for line in _rich_lines(panel):
             grid.add_row(*line)
-        parts += [grid, Text("\n".join(notes(table, panel)) + "\n", style="dim")]
+        parts += [
+            Text(panel.title, style="bold"),
+            grid,
+            Text("\n".join(notes(table, panel)) + "\n", style="dim"),
+        ]
     return Group(*parts or [Text(f"{table.kind}: nothing to compare yet")])
 
 
@@ -150,7 +154,7 @@ def _rich_lines(panel: Panel) -> Iterator[list[Text]]:
     strong = {column: panel.strongest(column) for column in panel.columns}
     for row in panel.rows:
         best = panel.best(row)
-        line = [Text(head(row))]
+        line = [Text(head(panel, row))]
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             style = "bold " * (column in best) + "underline" * (row in strong[column])

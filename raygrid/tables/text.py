@@ -85,9 +85,9 @@ def marks(cell: Cell) -> str:
     return "*" * cell.differs + "†" * bool(cell.contradicting) + "‡" * cell.suspect
 
 
-def head(label: str) -> str:
+def head(panel: Panel, label: str) -> str:
     """A column's or row's label as it is printed."""
-    return HEADS.get(label, label)
+    return HEADS.get(label, panel.short.get(label, label))
 
 
 def notes(table: Table, panel: Panel) -> list[str]:
@@ -109,6 +109,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
             "Bold: best defense of an attack; underlined: strongest attack of a defense; "
             "both with all that lie within one standard deviation."
         )
+    lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)
     lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
     lines += [
@@ -118,7 +119,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
     ]
     lines += sorted(
         {
-            f"{' / '.join(map(head, spot))}: {first_line(cell.why)}"
+            f"{_place(panel, spot)}: {first_line(cell.why)}"
             for spot, cell in panel.cells.items()
             if cell.why
         }
@@ -129,7 +130,11 @@ def notes(table: Table, panel: Panel) -> list[str]:
 def _contradiction(panel: Panel, spot: tuple[str, str], cell: Cell) -> str:
     printed = number(cell.published or 0.0, cell.metric, 2)
     others = "; ".join(cell.contradicting)
-    return f"† {' / '.join(map(head, spot))}: {cell.source}: {printed} against {others}"
+    return f"† {_place(panel, spot)}: {cell.source}: {printed} against {others}"
+
+
+def _place(panel: Panel, spot: tuple[str, str]) -> str:
+    return " / ".join(head(panel, label) for label in spot)
 
 
 def first_line(text: str | None) -> str:

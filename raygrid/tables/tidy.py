@@ -98,7 +98,7 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
 
 @cache
 def tier(protocol: Part) -> str:
-    """`quick` or `paper`; a protocol that is not installed here counts as `paper`."""
+    """`quick`, `grid` or `paper`; a protocol that is not installed here counts as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 
