@@ -124,6 +124,12 @@ def test_low_frequencies_bite_at_four_times_their_budget(cifar: Split, clean: fl
     assert final("low_frequency(n=2, budget=32/255)", cifar) <= clean - 0.12
 
 
+@pytest.mark.parametrize("part", ["ar", "lsp", "low_frequency(n=8)"])
+def test_a_network_this_small_hardly_sees_it(part: str, cifar: Split, clean: float) -> None:
+    """What the cards say: at the published budget nothing can be concluded here."""
+    assert final(part, cifar) > clean - 0.1
+
+
 def test_one_region_is_weaker_than_two(cifar: Split) -> None:
     seeds = [final("regions(n=1)", cifar), final("regions(n=2)", cifar)]
     assert seeds[0] > seeds[1]
