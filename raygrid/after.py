@@ -13,8 +13,9 @@ from raygrid.errors import DataError, SpecError
 from raygrid.registry import coerce, load_plugins
 from raygrid.remote import open_store
 from raygrid.spec import parse_scalar
+from raygrid.store import ResultLog
 
-QUESTIONS = ("transferability", "robustness", "sets")
+QUESTIONS = ("transferability", "robustness", "sets", "seeds", "cost")
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
 
 
@@ -22,7 +23,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
     parser.add_argument("question", choices=QUESTIONS)
     parser.add_argument(
-        "specs", nargs="+", help="trials run with --keep weights; poisons for transferability"
+        "specs",
+        nargs="*",
+        help="trials run with --keep weights; poisons for transferability; "
+        "seeds and cost: trials, or none for all of --out",
     )
     parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
     parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
@@ -53,7 +57,11 @@ def evaluate(args: argparse.Namespace) -> int:
         "transferability": _transferability,
         "robustness": _robustness,
         "sets": _sets,
+        "seeds": _seeds,
+        "cost": _cost,
     }
+    if not args.specs and args.question not in ("seeds", "cost"):
+        raise SpecError(f"{args.question} needs the spec of a trial or poison")
     rows = answers[args.question](_records(args), args)
     print(json.dumps(rows, indent=1) if args.json else text(rows))
     return 0
@@ -112,6 +120,30 @@ def _sets(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
 
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
+
+
+def _seeds(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+    from raygrid.analysis import over_seeds
+
+    return over_seeds(_rows(records, args))
+
+
+def _cost(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+    from raygrid.analysis import costs
+
+    return costs(_rows(records, args), records.store)
+
+
+def _rows(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of the given specs, or all of the output folder; DataError if one is missing."""
+    from raygrid.resolve import resolve
+
+    rows = {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
+    wanted = [str(resolve(spec, records.catalog).spec) for spec in args.specs] or list(rows)
+    for spec in wanted:
+        if spec not in rows:
+            raise DataError(f"there is no result of {spec} under {args.out}")
+    return [rows[spec] for spec in wanted]
 
 
 def _maps(records: Any, args: argparse.Namespace) -> Any:

@@ -31,7 +31,8 @@ NAME, SIDE, TRAIN, TEST = "cifar10_small", 16, 128, 200
 DIGITS = "photo_digits/{}/{}/small_cnn/supervised/quick/0"
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 LSP = "lsp(budget=l2:1.74)"
-FITTED = "epochs=12"
+EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
+FITTED = "epochs=40"
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
 CASES: Cases = {
@@ -47,7 +48,7 @@ CASES: Cases = {
         DIGITS,
         tuple(
             (attack, defense)
-            for attack in ("clean", "em(budget=16/255)")
+            for attack in ("clean", EM)
             for defense in ("standard", "ueraser_lite", "ueraser_max", "at")
         ),
     ),

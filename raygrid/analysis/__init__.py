@@ -10,3 +10,5 @@ from raygrid.analysis.questions import robustness as robustness
 from raygrid.analysis.questions import transferability as transferability
 from raygrid.analysis.records import Records as Records
 from raygrid.analysis.records import Victim as Victim
+from raygrid.analysis.summary import costs as costs
+from raygrid.analysis.summary import over_seeds as over_seeds

@@ -47,6 +47,14 @@ def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
     """A network fitted to the images, in eval mode; raises DataError if they do not fit it."""
     if reason := misfit("an auto-encoder", images.shape[-1]):
         raise DataError(reason)
+    network, trainer = start(how, images, workshop)
+    for epoch in range(how.epochs):
+        trainer.epoch(epoch)
+    return network.eval()
+
+
+def start(how: Fit, images: Images, workshop: Workshop) -> tuple[AutoEncoder, Trainer]:
+    """A fresh network, and what trains it."""
     with forked(workshop.stream.seed("init")):
         network = AutoEncoder(how.plan)
     network.to(workshop.device)
@@ -57,9 +65,7 @@ def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
         return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
     trainer = Trainer(network, step, images.to(workshop.device), how.recipe, workshop.stream)
-    for epoch in range(how.epochs):
-        trainer.epoch(epoch)
-    return network.eval()
+    return network, trainer
 
 
 def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:

@@ -300,10 +300,34 @@ def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixtur
     assert " %" in capsys.readouterr().out
 
 
+def test_seeds_and_costs_from_the_command_line(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(out, "evaluate", "seeds", *SPECS[:2], "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    values = [result_of(out, spec).final_acc or 0.0 for spec in SPECS[:2]]
+    assert (row["n"], row["interval"], row["seeds"]) == (2, "t", "0 1")
+    assert row["acc"] == pytest.approx(np.mean(values))
+    assert row["std_acc"] == pytest.approx(np.std(values, ddof=1))
+    half = 8.9846 * np.std(values, ddof=1)
+    assert row["high_acc"] - row["low_acc"] == pytest.approx(2 * half, rel=1e-3)
+    assert command(out, "evaluate", "cost", BARE, LSP, "--json") == 0
+    bare, lsp = json.loads(capsys.readouterr().out)
+    assert bare["training_s"] == result_of(out, BARE).seconds
+    assert bare["purified_s"] >= 0
+    assert lsp["purified_s"] is None
+    assert lsp["poison_s"] > 0
+    assert lsp["memory_mb"] > 0
+    assert command(out, "evaluate", "cost") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("evaluate", "transferability", "dots/lsp"), "needs --victims"),
+        (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
+        (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
         (("evaluate", "robustness", BARE), "left no weights: run it with --keep weights"),
