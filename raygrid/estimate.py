@@ -10,6 +10,7 @@ from typing import Any
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
 from raygrid.attacks.base import Attack
+from raygrid.features import FeaturesArtifact
 from raygrid.resolve import Trial
 from raygrid.shards import Shard
 
@@ -75,7 +76,12 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
     forward = trial.architecture.gflop * scale
     factor = trial.learner.passes * trial.defense.cost
     epochs = trial.recipe.epochs
-    train = speed.seconds(3 * forward * factor, data.train_size * epochs)
+    images = data.train_size
+    if trial.setup is not None and trial.setup.rule.per_class is not None:
+        images = min(images, trial.setup.rule.per_class * data.classes)
+    if trial.features is not None:  # a head on kept features: their cost is an artifact's
+        return 1.0 + speed.seconds(0.0, images * epochs)
+    train = speed.seconds(3 * forward * factor, images * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
 
 
@@ -89,7 +95,15 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     if isinstance(artifact, PoisonArtifact):
         data = artifact.data.dataset
         gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
-        return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+        images = data.train_size
+        if artifact.setup is not None and artifact.attack.on_target:
+            images = artifact.setup.rule.poisons
+        return 1.0 + speed.seconds(gflop, images * artifact.attack.passes)
+    if isinstance(artifact, FeaturesArtifact):
+        data = artifact.data.dataset
+        forward = ARCHITECTURES.make(artifact.extractor.recipe.architecture).gflop
+        gflop = forward * (data.image_size / 32) ** 2
+        return 1.0 + speed.seconds(gflop, data.train_size * artifact.passes + 3 * data.test_size)
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
@@ -103,7 +117,8 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
 
 def _surrogate_gflop(attack: Attack) -> float:
     """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
-    return ARCHITECTURES[getattr(attack, "surrogate", "resnet18")].gflop
+    names = str(getattr(attack, "surrogate", "resnet18")).split(":")
+    return sum(ARCHITECTURES[name].gflop for name in names)
 
 
 def artifact_bytes(artifact: Artifact) -> int:

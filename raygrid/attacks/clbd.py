@@ -42,6 +42,7 @@ class Clbd(CleanLabel):
         "cell the surrogate knew other classes",
     )
     pasted: ClassVar[str] = "clbd"
+    passes: ClassVar[float] = 40.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
 
     variant: str = "clipped"

@@ -42,6 +42,7 @@ class Htbd(ExtractorAttack):
         notes="published numbers are those of `released`, a bug of both codes",
     )
     pasted: ClassVar[str] = "htbd"
+    passes: ClassVar[float] = 10_000.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
 
     pairing: Literal["one_to_one", "released"] = "one_to_one"

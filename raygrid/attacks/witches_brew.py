@@ -38,6 +38,7 @@ class WitchesBrew(CleanLabel):
         cost="about 3 ordinary passes a step, start and base",
         notes="the published run is most likely one ResNet-18; its own paper allows 16/255",
     )
+    passes: ClassVar[float] = 12_000.0
     quick: ClassVar[dict[str, Scalar]] = {
         "surrogate": "small_cnn",
         "surrogate_epochs": 12,
