@@ -13,6 +13,7 @@ from raygrid.grid import Grid
 from raygrid.run import Options
 from raygrid.simulate import Fleet
 from raygrid.spec import parse_ratio
+from raygrid.store import LEFT
 
 AXES = {
     "datasets": "datasets, e.g. cifar10",
@@ -91,6 +92,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
     )
+    group.add_argument(
+        "--keep",
+        nargs="+",
+        choices=LEFT,
+        help="what trials leave for `raygrid evaluate` and `figure` (weights: 45 MB a ResNet-18)",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress display")
 
 
@@ -98,7 +105,8 @@ def options_of(args: argparse.Namespace, **changes: object) -> Options:
     """The run options that were given."""
     known = {f.name for f in fields(Options)}
     given = {k: v for k, v in vars(args).items() if k in known and v is not None}
-    given["imports"] = tuple(given.get("imports", ()))
+    for name in ("imports", "keep"):
+        given[name] = tuple(given.get(name, ()))
     return replace(Options(**given), **changes)  # type: ignore[arg-type]
 
 

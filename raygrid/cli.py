@@ -1,4 +1,4 @@
-"""The command `raygrid`: list, plan, run, table, poison, download, sync, doctor."""
+"""The command `raygrid`: list, plan, run, table, evaluate, figure, poison, and more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raygrid import after, status
 from raygrid.arguments import (
     add_axes,
     add_fleet,
@@ -65,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    after.add_evaluate(command("evaluate", after.evaluate, "Questions to finished trials."))
+    after.add_figure(command("figure", after.figure, "Figures of finished trials and poisons."))
     poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
     poison.add_argument("dataset", help="e.g. cifar10")
     poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
@@ -78,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
+    state = command("status", show_status, "How the run in --out is doing.")
+    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
     command("sync", sync, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
@@ -165,6 +171,14 @@ def run_specs(args: argparse.Namespace) -> int:
 def _strict(args: argparse.Namespace) -> Options:
     """A spec that a person typed and that cannot run is a fault, not a skip."""
     return options_of(args, strict=bool(args.specs), name="run")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    found = status.read(args.out.absolute())
+    print(
+        json.dumps(found, indent=1) if args.json else status.text(found, args.price, args.devices)
+    )
+    return 0
 
 
 def show_table(args: argparse.Namespace) -> int:

@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
-from raygrid.attacks.base import Attack
+from raygrid.artifacts import (
+    Artifact,
+    DatasetArtifact,
+    PoisonArtifact,
+    PurifiedArtifact,
+    SurrogateArtifact,
+)
+from raygrid.data import count_at
 from raygrid.features import FeaturesArtifact
 from raygrid.resolve import Trial
 from raygrid.shards import Shard
@@ -86,24 +92,17 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
 
 
 def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
-    """Forward passes of the method's card are not machine-readable; each kind has its own rule."""
+    """By the passes through the network that is trained or attacked; the others are quick."""
     if isinstance(artifact, SurrogateArtifact):
-        data = artifact.data.dataset
-        forward = ARCHITECTURES.make(artifact.recipe.architecture).gflop
-        gflop = 3 * forward * (data.image_size / 32) ** 2
-        return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
+        passes = 3.0 * artifact.recipe.recipe.epochs
+        return pass_seconds(artifact.recipe.architecture, artifact.data, passes, speed)
     if isinstance(artifact, PoisonArtifact):
-        data = artifact.data.dataset
-        gflop = _surrogate_gflop(artifact.attack) * (data.image_size / 32) ** 2
-        images = data.train_size
-        if artifact.setup is not None and artifact.attack.on_target:
-            images = artifact.setup.rule.poisons
-        return 1.0 + speed.seconds(gflop, images * artifact.attack.passes)
+        return 1.0 + _poison_seconds(artifact, speed)
     if isinstance(artifact, FeaturesArtifact):
         data = artifact.data.dataset
-        forward = ARCHITECTURES.make(artifact.extractor.recipe.architecture).gflop
-        gflop = forward * (data.image_size / 32) ** 2
-        return 1.0 + speed.seconds(gflop, data.train_size * artifact.passes + 3 * data.test_size)
+        passes = artifact.passes + 3 * data.test_size / data.train_size
+        architecture = artifact.extractor.recipe.architecture
+        return 1.0 + pass_seconds(architecture, artifact.data, passes, speed)
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
@@ -115,10 +114,21 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     return 1.0
 
 
-def _surrogate_gflop(attack: Attack) -> float:
-    """Forward cost of one 32x32 image through an attack's network, a ResNet-18 if it names none."""
-    names = str(getattr(attack, "surrogate", "resnet18")).split(":")
-    return sum(ARCHITECTURES[name].gflop for name in names)
+def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
+    """Passes through every network of the attack; one on a target sees its bases alone."""
+    attack, size = artifact.attack, artifact.data.train_size
+    images = count_at(artifact.ratio, size)
+    if artifact.setup is not None and attack.on_target:
+        images = artifact.setup.rule.poisons
+    passes = attack.passes(size) * images / size
+    networks = str(getattr(attack, "surrogate", "resnet18")).split(":")
+    return sum(pass_seconds(name, artifact.data, passes, speed) for name in networks)
+
+
+def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:
+    """Time of so many forward passes of the whole training set; three are a training pass."""
+    gflop = ARCHITECTURES.make(architecture).gflop * (data.dataset.image_size / 32) ** 2
+    return speed.seconds(3 * gflop, data.train_size * passes / 3)
 
 
 def artifact_bytes(artifact: Artifact) -> int:

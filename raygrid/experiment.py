@@ -31,6 +31,7 @@ from raygrid.report import Look, marks_of, plan_json, plan_text
 from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
+from raygrid.status import Beacon
 from raygrid.store import ResultLog
 
 Scales = Mapping[str, Sequence[Grid]]
@@ -106,7 +107,9 @@ def listeners_for(options: Options) -> list[Listener]:
     """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
     from raygrid.progress import Display
 
-    listeners: list[Listener] = [] if options.quiet else [Display()]
+    listeners: list[Listener] = [Beacon(options.out.absolute())]
+    if not options.quiet:
+        listeners.append(Display())
     if options.tracking == "off":
         return listeners
     if importlib.util.find_spec("mlflow") is None:

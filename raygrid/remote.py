@@ -2,6 +2,7 @@
 
     <url>/artifacts/<kind>/<key>/<checksum>.safetensors   the arrays, named by their content
                                 /meta.json                written last; names the file that counts
+    <url>/results/<key>/<kind>/                           the same two: what a trial left on request
     <url>/results/<time>-<id>.jsonl                       rows in the order of their upload, never
                                                           changed afterwards
 
@@ -26,7 +27,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from raygrid.errors import StoreError
-from raygrid.store import DATA, META, Bundle, Json, ResultLog, Store, checksum, key_of
+from raygrid.store import DATA, META, Bundle, Json, ResultLog, Store, checksum, entry, key_of
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -298,11 +299,11 @@ class RemoteStore(Store):
 
 
 def _meta(kind: str, key: str) -> str:
-    return f"artifacts/{kind}/{key}/{META}"
+    return f"{entry(kind, key)}/{META}"
 
 
 def _data(kind: str, key: str, meta: Json) -> str:
-    return f"artifacts/{kind}/{key}/{meta['sha256'][:32]}.safetensors"
+    return f"{entry(kind, key)}/{meta['sha256'][:32]}.safetensors"
 
 
 class MirroredLog(ResultLog):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from raygrid import grid as grids
+from raygrid import keeping
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
@@ -42,6 +43,8 @@ class Options:
     refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
     shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
     there is room for where it takes long, one without Ray.
+    keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
+    that lacks any of them is trained again.
     """
 
     out: Path = Path("runs")
@@ -57,6 +60,7 @@ class Options:
     strict: bool = False
     checkpoint_every: float = 30.0
     shards: int | None = None
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fits = self.shards is None or self.shards >= 1
@@ -106,6 +110,7 @@ class Timer:
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
+    keeping.check(options.keep)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
     listed = specs.specs() if isinstance(specs, Grid) else specs
@@ -118,8 +123,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log = store.results(options.out.absolute() / "results.jsonl")
-    done = log.done()
-    todo = [trial for trial in plan.trials if trial.key not in done]
+    todo = _open(plan, log, store, options.keep)
     listener = Listeners(Writer(log), *listeners)
     listener.started(plan, todo)
     interrupted = True
@@ -135,6 +139,19 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
     return Outcome(plan, rows, len(todo), timer.seconds, files)
+
+
+def _open(plan: Plan, log: ResultLog, store: Store, keep: Sequence[str]) -> list[Trial]:
+    """Trials that are not done, or that are and did not leave all that is to be kept."""
+    status = {row["key"]: row["status"] for row in log.rows()}
+
+    def is_open(trial: Trial) -> bool:
+        found = status.get(trial.key, "failed")
+        if found == "done":
+            return not all(store.has(kind, trial.key) for kind in keep)
+        return found == "failed"
+
+    return [trial for trial in plan.trials if is_open(trial)]
 
 
 def _execute(
@@ -154,7 +171,8 @@ def _execute(
         listener.artifact(artifact, "reused", {})
     if pick_executor(options) == "inline":
         every = options.checkpoint_every
-        worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        data = options.data.absolute()
+        worker = Worker(store, data, device, checkpoint_every=every, keep=options.keep)
         agenda.divide(1, options.shards)
         run_inline(agenda, worker, listener)
         return
@@ -167,6 +185,7 @@ def _execute(
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,
+        keep=options.keep,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)

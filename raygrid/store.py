@@ -3,7 +3,7 @@
     <root>/artifacts/<kind>/<key>/data.safetensors   arrays, no pickle
                                  /meta.json          checksum, shapes, provenance, seconds
     <root>/results.jsonl                             one finished trial a line: the truth
-    <root>/results/<key>/                            files a trial left on request
+    <root>/results/<key>/<kind>/                     the same two: what a trial left on request
 
 An entry exists once `meta.json` does; it is written last. A damaged entry is moved aside and
 counts as missing, so it is made again.
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
+LEFT = ("weights", "predictions", "features")  # by trials; all other kinds are artifacts
 Json = dict[str, Any]
 
 
@@ -47,6 +48,11 @@ class Bundle:
     @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def entry(kind: str, key: str) -> str:
+    """The folder of an entry below the root."""
+    return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
 
 
 class Store:
@@ -63,7 +69,7 @@ class Store:
             raise StoreError(f"store {self.root} is not writable: {error.strerror}") from None
 
     def path(self, kind: str, key: str) -> Path:
-        return self.root / "artifacts" / kind / key
+        return self.root / entry(kind, key)
 
     def has(self, kind: str, key: str) -> bool:
         return (self.path(kind, key) / META).exists()
@@ -115,7 +121,7 @@ class Store:
         stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
             stage.mkdir(parents=True)
-            save_file({k: t.contiguous() for k, t in bundle.tensors.items()}, stage / DATA)
+            save_file(_apart(bundle.tensors), stage / DATA)
             meta = self._describe(stage / DATA, bundle)
             (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
             self._publish(stage, target)
@@ -162,6 +168,17 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / "results.jsonl")
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as the file format wants them."""
+    out, places = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.contiguous()
+        place = plain.untyped_storage().data_ptr()
+        out[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return out
 
 
 def checksum(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from raygrid import augment, evaluate, features
+from raygrid import augment, evaluate, features, keeping
 from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of
 from raygrid.data import Images
 from raygrid.errors import DivergedError
@@ -43,6 +43,7 @@ class Checkpoint:
 class Env:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
+    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
     raise_memory: let out-of-memory errors through, so that the caller can give more memory.
     """
 
@@ -51,6 +52,8 @@ class Env:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
     raise_memory: bool = False
 
 
@@ -115,7 +118,11 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
         env.checkpoint.save({"session": session.state_dict(), "history": result.history})
         env.report({**metrics, **_peak(result.history)})
     result.stopped_early = len(result.history) < trial.recipe.epochs
-    result.probes = {name: s.row() for name, s in ask(session.finish()).items()}
+    model = session.finish()
+    result.probes = {name: s.row() for name, s in ask(model).items()}
+    test = world.test.to(env.device)
+    for kind in env.keep:
+        env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
 
 
 def _shown(

@@ -96,6 +96,7 @@ class Worker:
 
     load: gets the content of an artifact that already exists, or None if it is not there after
     all (a cluster shares one copy through its object store); the default reads the store.
+    keep: kinds of what trials leave in the store.
     """
 
     store: Store
@@ -103,6 +104,7 @@ class Worker:
     device: torch.device = field(default_factory=best_device)
     load: Callable[[Artifact], Bundle | None] | None = None
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""
@@ -128,6 +130,8 @@ class Worker:
             checkpoint=checkpoint,
             commit=commit(),
             versions=versions(),
+            keep=self.keep,
+            leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
         )
         result = run_trial(trial, self._remembering(), replace(surroundings, **env))
         checkpoint.clear()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
 from raygrid.attacks.descent import GradientAttack
@@ -147,6 +148,8 @@ def test_noise_for_a_subset_leaves_the_other_rows_alone(name: str, images: Image
     assert not torch.equal(part.pixels, images.pixels[owned])
     whole = attack.poison(images, craft_for(attack, images)).pixels
     assert not torch.equal(part.pixels, whole[owned])
+    nobody = craft_for(attack, images, owned=torch.arange(0))
+    assert len(attack.poison(images, nobody).indices) == 0
     every = craft_for(attack, images, owned=torch.arange(64))
     assert torch.equal(attack.poison(images, every).pixels, whole)
 
@@ -224,6 +227,33 @@ def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Imag
             attack.poison(images, again)
         assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
         assert again.facts == craft.facts
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack) and n != "dc"]
+)
+def test_estimates_count_the_passes(
+    name: str, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes through networks, three for one in training, two for one to the pixels."""
+    settings = {"max_rounds": 1} if "max_rounds" in ATTACKS[name].__dataclass_fields__ else {}
+    attack = dataclasses.replace(small(name), **settings)  # type: ignore[arg-type]
+    craft = craft_for(attack, images)
+    total, features = 0, Network.features
+
+    def counted(network: Network, x: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        weight = (3 if network.training else 2) if torch.is_grad_enabled() else 1
+        total += weight * len(x)
+        return features(network, x)
+
+    monkeypatch.setattr(Network, "features", counted)
+    attack.poison(images, craft)
+    expected = total / len(images)
+    if name == "functional":  # color tables cost more than the network and are no passes
+        assert attack.passes(len(images)) > expected
+    else:
+        assert attack.passes(len(images)) == pytest.approx(expected, rel=0.25)
 
 
 def test_clean_is_an_empty_poison(images: Images) -> None:

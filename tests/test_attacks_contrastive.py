@@ -27,7 +27,9 @@ from raygrid.augment.views import DRAWS
 from raygrid.contrastive.base import Branch
 from raygrid.data import Images, to_uint8
 from raygrid.errors import SpecError
+from raygrid.making import StoreProgress
 from raygrid.seeds import Stream, forked
+from raygrid.store import Store
 from tests.conftest import toy
 from tests.test_attacks import Killed, Notebook, craft_for
 
@@ -95,6 +97,25 @@ def test_every_kind_goes_on_with_the_same_bytes(name: str) -> None:
     again = dataclasses.replace(craft, progress=Notebook(after))
     with pytest.raises(Killed):
         attack.poison(images, again)
+    assert torch.equal(attack.poison(images, again).pixels, pixels)
+
+
+def test_a_shared_encoder_goes_on_from_a_checkpoint_in_the_store(store: Store) -> None:
+    """TP's halves hold one network under two names."""
+    attack, images = Tp(**{**SMALL, "cl_steps": 1, "sl_steps": 1}), toy(32)  # type: ignore[arg-type]
+    pixels = attack.poison(images, craft_for(attack, images)).pixels
+    progress = StoreProgress(store, "tp", every=0.0)
+    assert progress.load() is None
+    attack.poison(images, craft_for(attack, images, progress=progress))
+    saved = progress.load()
+    assert saved is not None
+    assert saved[1] == {"rounds": 2}
+    with pytest.raises(Killed):
+        attack.poison(images, craft_for(attack, images, progress=(dying := Notebook(1))))
+    assert dying.kept is not None
+    progress = StoreProgress(store, "again", every=0.0)
+    progress.save(*dying.kept)
+    again = craft_for(attack, images, progress=progress)
     assert torch.equal(attack.poison(images, again).pixels, pixels)
 
 

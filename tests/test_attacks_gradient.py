@@ -57,9 +57,10 @@ from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
+from raygrid.making import StoreProgress
 from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
-from raygrid.store import Bundle
+from raygrid.store import Bundle, Store
 from raygrid.training import Batch, Recipe, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
@@ -379,6 +380,26 @@ def test_a_killed_surrogate_training_goes_on_with_the_same_bytes(
         assert not again.training
         for name, value in whole.state_dict().items():
             assert torch.equal(again.state_dict()[name], value), f"killed after {after}"
+
+
+def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data", kept=(0, 2))
+    whole = train_surrogate(recipe, images, Stream("surrogate"), CPU)
+    seen: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 2:
+            raise Killed
+
+    first = StoreProgress(store, "key", tell, every=0.0)
+    with pytest.raises(Killed):
+        train_surrogate(recipe, images, Stream("surrogate"), CPU, first)
+    second = StoreProgress(store, "key", tell, every=0.0)
+    again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
+    assert seen == [1, 2, 3]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
 
 
 def test_a_weak_surrogate_is_marked() -> None:

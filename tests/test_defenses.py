@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import inspect
 import io
 import itertools
 import math
+import re
+import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,15 +239,96 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         "purify": ["Images", "Workshop"],
         "augment": ["Tensor", "Tensor", "torch.Generator"],
         "loss": ["nn.Module", "Tensor", "Tensor", "torch.Generator"],
+        "contrast": ["Framework", "Tensor", "Pair", "Tensor", "torch.Generator"],
+        "prepare": ["nn.Module"],
+        "during": ["int"],
         "view": ["Tensor"],
     }
-    for hook, types in allowed.items():
-        assert list(annotations(hook)) == types
+    for hook, kinds in allowed.items():
+        assert list(annotations(hook)) == kinds
         own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
         assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
     assert {f.name for f in dataclasses.fields(Workshop)} == {"stream", "device"}
     carried = {f.name for f in dataclasses.fields(Task)} | {"pixels", "classes", "fingerprint"}
     assert not carried & {"attack", "poison", "mask", "test", "clean", "val", "targets", "trigger"}
+
+
+def reachable(*roots: object) -> Iterator[object]:
+    """All that can be got at from some objects, but for modules, classes and functions."""
+    closed = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+    seen: dict[int, object] = {}
+    stack = list(roots)
+    while stack:
+        found = stack.pop()
+        if id(found) in seen or isinstance(found, closed):
+            continue
+        seen[id(found)] = found
+        stack.extend(gc.get_referents(found))
+        if isinstance(found, Tensor):
+            stack.extend(vars(found).values())
+        yield found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snoop(Defense):
+    """Looks at everything that it can reach from what its hooks are given."""
+
+    id = "snoop"
+    card = Card(paper="none")
+    texts: set[str] = dataclasses.field(default_factory=set)
+    sets: list[Tensor] = dataclasses.field(default_factory=list)
+    calls: set[str] = dataclasses.field(default_factory=set)
+
+    def look(self, hook: str, *given: object) -> None:
+        self.calls.add(hook)
+        for found in reachable(*given):
+            if isinstance(found, str):
+                self.texts.add(found)
+            elif isinstance(found, Tensor) and found.dim() == 4 and found.dtype == torch.uint8:
+                self.sets.append(found)
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        self.look("purify", images, workshop)
+        return images
+
+    def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        self.look("augment", x, y, rng)
+        return x, y
+
+    def loss(
+        self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        self.look("loss", model, x, y, rng)
+        return super().loss(model, x, y, rng)
+
+    def prepare(self, model: nn.Module) -> None:
+        self.look("prepare", model)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"id": self.id}
+
+
+@pytest.mark.parametrize("attack", ["clean", "lsp"])
+def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
+    attack: str, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    """It runs as part of a real trial and follows every reference that it is handed."""
+    (made,) = plan(
+        [f"photo_digits/{attack}/jpeg/small_cnn/supervised/quick(epochs=1)/0"], None
+    ).trials
+    snoop = Snoop()
+    trial = on_toys(dataclasses.replace(made, defense=Chain((snoop,))))
+    assert run_trial(trial, fetch, Env()).error is None
+    assert snoop.calls == {"purify", "augment", "loss", "prepare"}
+    assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
+    data = fetch(trial.data).tensors
+    bad = fetch(trial.poison).tensors.get("pixels")
+    assert snoop.sets, "it was not even given its training set"
+    for pixels in snoop.sets:
+        assert not torch.equal(pixels, data["test_pixels"])
+        if attack != "clean":
+            assert torch.equal(pixels, bad)
+            assert not torch.equal(pixels, data["train_pixels"])
 
 
 @pytest.mark.parametrize(

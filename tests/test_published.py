@@ -129,6 +129,28 @@ def test_parts_that_are_registered_here_can_be_made() -> None:
                     registry.make(part)
 
 
+def cited() -> list[tuple[str, float]]:
+    kinds = (ATTACKS, DEFENSES, ARCHITECTURES, LEARNERS, PROTOCOLS)
+    return [
+        item
+        for registry in kinds
+        for name in registry
+        for item in registry[name].card.published.items()
+    ]  # type: ignore[attr-defined]
+
+
+def test_cards_cite_what_the_papers_print_under_the_method_that_they_ran() -> None:
+    wrong = {}
+    for text, value in cited():
+        found = find(text)
+        if "patch=32" in text:  # APBench's LSP on ImageNet-100, filed under its usual patch
+            continue
+        values = [] if found is None else [found.best.value, *(f.value for f in found.others)]
+        if found is None or not found.own or value not in values:
+            wrong[text] = (value, found and (found.apart, values))
+    assert wrong == {}
+
+
 def test_none_means_standard_training_except_in_apbench() -> None:
     rows = load()
     plain = rows[(rows["defense"] == "none") & rows["spec"].notna()]

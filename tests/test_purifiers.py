@@ -453,3 +453,34 @@ def test_checkpoints_are_loaded_and_checked(tmp_path: Path) -> None:
     (tmp_path / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "cosine"}))
     with pytest.raises(DataError, match="not the linear schedule"):
         denoisers.loaded(str(tmp_path), 8, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_checkpoints_of_the_wrong_shape_are_one_clear_error(tmp_path: Path) -> None:
+    from diffusers import UNet2DModel
+    from safetensors.torch import load_file, save_file
+
+    def load(folder: Path) -> None:
+        denoisers.loaded(str(folder), 8, torch.device("cpu"))
+
+    settings = {"sample_size": 8, "layers_per_block": 1, "block_out_channels": (32, 64, 64)}
+    blocks = {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
+    gray, learned = tmp_path / "gray", tmp_path / "learned"
+    UNet2DModel(in_channels=1, out_channels=1, **settings, **blocks).save_pretrained(gray)
+    with pytest.raises(DataError, match="gray maps 1 channels to 1, not 3 to 3"):
+        load(gray)
+    UNet2DModel(out_channels=6, **settings, **blocks).save_pretrained(learned)
+    with pytest.raises(DataError, match="learned maps 3 channels to 6, not 3 to 3"):
+        load(learned)
+    torn = tmp_path / "torn"
+    denoisers.unet("xs", 8).save_pretrained(torn)  # type: ignore[operator]
+    weights = torn / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file({**tensors, "conv_in.weight": torch.zeros(16, 3, 3, 3)}, weights)
+    with pytest.raises(DataError, match=r"torn cannot be loaded: .*conv_in"):
+        load(torn)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(DataError, match="torn cannot be loaded"):
+        load(torn)
+    with pytest.raises(DataError, match="nowhere cannot be loaded"):
+        load(tmp_path / "nowhere")

@@ -116,6 +116,17 @@ def test_a_failing_trial_is_a_row_and_runs_again(options: Options) -> None:
     assert run_grid(specs, options).submitted == 1
 
 
+def test_a_loss_that_is_not_finite_ends_the_trial_as_a_row(options: Options) -> None:
+    wild = "dots/clean/none/small_cnn/supervised/brief(epochs=4, lr=1e30)/0"
+    calm = "dots/clean/none/small_cnn/supervised/brief/0"
+    row, other = run_grid([wild, calm], options).results
+    assert other.status == "done"
+    assert row.status == "diverged"
+    assert f"diverged in epoch {len(row.history) + 1}: loss is " in str(row.error)
+    assert row.final_acc is None
+    assert not run_grid([wild], options).submitted, "the same numbers would diverge again"
+
+
 def test_a_failing_artifact_fails_just_the_trials_that_need_it(options: Options) -> None:
     specs = [SLEEP.format("broken", ""), SLEEP.format("clean", "")]
     recorder = Recorder()

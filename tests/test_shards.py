@@ -132,7 +132,8 @@ def test_as_many_shards_as_slots_and_none_shorter_than_a_minute() -> None:
 
 def test_what_cannot_be_divided_stays_as_it_is(catalog: Catalog) -> None:
     trial = resolve(TRIAL.format("em(surrogate=small_cnn)"), None)
-    assert split(trial.poison, 4) is trial.poison
+    poison = trial.poison
+    assert split(poison, 4) is poison
     assert split(trial.data, 4) is trial.data
     with pytest.raises(SpecError, match="shards is 0, allowed are"):
         Options(shards=0)

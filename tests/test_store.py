@@ -30,6 +30,15 @@ def test_a_second_writer_changes_nothing(store: Store) -> None:
     assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
 
 
+def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"a": whole, "b": whole, "row": whole[1], "turned": whole.T, "none": whole[:0]}
+    store.put("poison", "k", Bundle(tensors, {}))
+    found = store.get("poison", "k")
+    assert found is not None
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose_meta", "lose_data", "garble_meta"])
 def test_a_damaged_entry_is_moved_aside(store: Store, damage: str) -> None:
     store.put("poison", "k", BUNDLE)

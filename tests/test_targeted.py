@@ -472,6 +472,10 @@ def test_set_ups_decide_poisons_and_further_victims_do_not(catalog: Catalog) -> 
     assert again.streams()["init"] != one.streams()["init"]
     assert one.extractor is not None
     assert one.extractor.key == one.poison.surrogates[0].key, "the attack is white-box"
+    gray = resolve(spec(attack).replace("poisons=8", "checkpoint=1, poisons=8"), catalog)
+    assert gray.extractor is not None
+    assert gray.extractor.key != one.extractor.key
+    assert gray.poison.key == one.poison.key
     scratch = resolve(spec(attack, "supervised"), catalog)
     assert scratch.poison.key != one.poison.key, "another cell, another set-up"
 

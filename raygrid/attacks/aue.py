@@ -77,15 +77,13 @@ class Aue(GradientAttack):
         require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
 
     @property
-    def passes(self) -> float:  # type: ignore[override]  # a constant of other attacks
-        """A step of the noise counts as a forward and a backward pass."""
-        return float(self.epochs * (3 + 2 * self.descent.steps))
-
-    @property
     def descent(self) -> Descent:
         usual = 5 if self.mode == "sample" else 1
         steps = usual if self.steps is None else self.steps
         return Descent(self.radius, self.step * self.radius, steps)
+
+    def passes(self, n: int) -> float:
+        return self.epochs * (3.0 + 2 * self.descent.steps)
 
     def views(self, epoch: int) -> Views:
         """The views of an epoch, counted from 0."""

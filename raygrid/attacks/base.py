@@ -65,10 +65,8 @@ class Attack(Method):
     range of rows can be made alone. grain: units that are best made together. seeded: whether the
     seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. passes: forward passes per training image, for estimates
-    (a backward pass to the pixels counts as one, a full one as two).
-    on_target: perturbs the bases of a set-up alone, for its target. one_surrogate: the surrogates
-    of `needs` are the same for every seed.
+    the user sets is taken as it is. on_target: perturbs the bases of a set-up alone, for its
+    target. one_surrogate: the surrogates of `needs` are the same for every seed.
     quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
     budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
@@ -78,7 +76,6 @@ class Attack(Method):
     grain: ClassVar[int] = 256
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
-    passes: ClassVar[float] = 0.0
     on_target: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Scalar]] = {}
@@ -114,6 +111,14 @@ class Attack(Method):
         """int64 rows that the units of `craft` consist of, ascending, on the CPU."""
         return craft.index(images)
 
+    def passes(self, n: int) -> float:
+        """Forward passes for each of `n` training images through `surrogate`, for estimates.
+
+        A backward pass to the pixels counts as one, a full one as two. Without a field
+        `surrogate` they are those of a ResNet-18.
+        """
+        return 0.0
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
         return ()
@@ -135,7 +140,7 @@ class Attack(Method):
         """Final uint8 pixels (n, C, H, W) for the units of `craft`, within the budget."""
         index = self.index(images, craft)
         clean = images.pixels[index]
-        if self.limit is None or self.limit.value == 0:
+        if self.limit is None or self.limit.value == 0 or len(index) == 0:
             return clean
         limit = self.limit_at(images.shape[-1])
         return enforce(clean, self.propose(images, craft).cpu(), limit)

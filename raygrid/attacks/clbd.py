@@ -42,7 +42,6 @@ class Clbd(CleanLabel):
         "cell the surrogate knew other classes",
     )
     pasted: ClassVar[str] = "clbd"
-    passes: ClassVar[float] = 40.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
 
     variant: str = "clipped"
@@ -58,6 +57,9 @@ class Clbd(CleanLabel):
         variants = ("clipped", "unclipped")
         require(self.variant in variants, unknown("variant", self.variant, variants))
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         falls = (self.surrogate_epochs // 2, 3 * self.surrogate_epochs // 4)

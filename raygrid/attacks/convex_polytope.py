@@ -35,7 +35,6 @@ class ConvexPolytope(Polytope):
         notes="the weights' step is 1 / largest eigenvalue; the code estimates and halves it. The "
         "original runs 4,000 steps at 25.5/255 with dropout left on",
     )
-    passes: ClassVar[float] = 2400.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100, "inner": 200}
 
     inner: int = 10_000  # most steps on the weights before each step on the images

@@ -95,10 +95,19 @@ class Cp(GradientAttack):
         require(self.lr is None or self.lr > 0, f"lr is {self.lr}, allowed: above 0")
         require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
 
+    def passes(self, n: int) -> float:
+        sample = self.epochs * 2 * (3.0 + 2 * self.sample_steps)
+        shown = self.class_rounds * self.class_batches * min(self.batch_size, n)
+        class_wise = 2 * (3.0 + 2) * shown / n
+        if self.mode == "class":
+            return class_wise
+        return sample + (class_wise if self.start == "class" else 0.0)
+
     @property
-    def passes(self) -> float:  # type: ignore[override]  # a constant of other attacks
-        """Two views count twice, a step of the noise as forward and backward."""
-        return float(self.epochs * (6 + 4 * (5 if self.steps is None else self.steps)))
+    def sample_steps(self) -> int:
+        """Steps of sample-wise noise."""
+        usual = 1 if self.framework == "byol" else 5
+        return usual if self.steps is None else self.steps
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         on_device = images.to(craft.device)
@@ -127,9 +136,8 @@ class Cp(GradientAttack):
         x = images.floats()
         noise = Noise(images, (x + start).clamp_(0, 1).sub_(x))
         byol = self.framework == "byol"
-        steps = (1 if byol else 5) if self.steps is None else self.steps
         share = (0.02 if byol else 0.1) if self.step is None else self.step
-        descent = Descent(self.radius, share * self.radius, steps)
+        descent = Descent(self.radius, share * self.radius, self.sample_steps)
         student = self.student(images, noise, descent, self.epochs, craft)
         return alternate(noise, [student], self.epochs, self.batch_size, craft)
 

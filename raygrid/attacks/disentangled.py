@@ -23,7 +23,6 @@ class Disentangled(Attack):
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
-    passes: ClassVar[float] = 140.0  # of the fit; the base attack's own come on top
 
     budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
     base: str = "em"  # attack whose poison is taken
@@ -50,6 +49,10 @@ class Disentangled(Attack):
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return self.attack.needs()
+
+    def passes(self, n: int) -> float:
+        """Those of the base attack and of the fit, a forward and a full backward pass an epoch."""
+        return self.attack.passes(n) + 3.0 * self.epochs
 
     def original(self, images: Images, craft: Craft) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""

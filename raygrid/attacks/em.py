@@ -70,6 +70,10 @@ class Em(RoundsAttack):
     def usual(self) -> tuple[int, float, int]:
         return super().usual if self.mode == "sample" else (1, 0.1, 300)
 
+    @property
+    def round_passes(self) -> float:
+        return super().round_passes * (1 if self.mode == "sample" else self.noise_share)
+
     def maker(self, images: Images, craft: Craft) -> Noise:
         if self.mode == "class":
             maker: Noise = ClassNoise(self, images, craft, self.noise_share)

@@ -42,7 +42,6 @@ class FeatureCollision(ExtractorAttack):
         notes="published numbers are those of `released`, a bug of the benchmark; the default is "
         "what the papers describe",
     )
-    passes: ClassVar[float] = 240.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
 
     variant: Literal["monotone", "released", "penalty"] = "monotone"
@@ -56,6 +55,9 @@ class FeatureCollision(ExtractorAttack):
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
         require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
         require(0 <= self.watermark <= 1, f"watermark is {self.watermark}, allowed are 0 to 1")
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         shop = self.workshop(images, craft)

@@ -42,7 +42,6 @@ class Htbd(ExtractorAttack):
         notes="published numbers are those of `released`, a bug of both codes",
     )
     pasted: ClassVar[str] = "htbd"
-    passes: ClassVar[float] = 10_000.0
     quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
 
     pairing: Literal["one_to_one", "released"] = "one_to_one"
@@ -56,6 +55,9 @@ class Htbd(ExtractorAttack):
         super().__post_init__()
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
         require(self.period >= 1, f"period is {self.period}, allowed are whole numbers from 1")
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         scene, shop = scene_of(craft, self.id), self.workshop(images, craft)

@@ -16,6 +16,9 @@ from raygrid.data import Images
 from raygrid.registry import require
 from raygrid.training import Batch, Recipe
 
+ROUNDS = 10
+"""Rounds after which the error is usually low enough."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsAttack(JointAttack):
@@ -50,6 +53,16 @@ class RoundsAttack(JointAttack):
             error if self.stop_error is None else self.stop_error,
             rounds if self.max_rounds is None else self.max_rounds,
         )
+
+    def passes(self, n: int) -> float:
+        """With as many rounds as are usually needed, about ten."""
+        learned = 3.0 * self.model_steps * min(self.batch_size, n) / n
+        return min(ROUNDS, self.plan[2]) * (self.round_passes + learned)
+
+    @property
+    def round_passes(self) -> float:
+        """Passes of an image while noise is made in one round, and for its error."""
+        return 2.0 * self.plan[0] + 1
 
     def maker(self, images: Images, craft: Craft) -> Noise:
         """The noise before the first round, with its network."""

@@ -38,6 +38,20 @@ class StepwiseAttack(JointAttack):
         require(self.train_steps >= 1, f"train_steps is {self.train_steps}, allowed from 1")
         require(self.decay_every >= 1, f"decay_every is {self.decay_every}, allowed from 1")
 
+    def passes(self, n: int) -> float:
+        shown = self.train_steps * min(self.batch_size, n) / n
+        return shown * (self.noise_passes + self.shown_passes + 3) + self.noise_passes
+
+    @property
+    def noise_passes(self) -> float:
+        """Passes of an image for its noise, once."""
+        return 2.0 * self.steps
+
+    @property
+    def shown_passes(self) -> float:
+        """Passes of an image before the network trains on it."""
+        return 0.0
+
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         """New noise float32 of the batch's shape, within the budget, for the frozen network."""
         raise NotImplementedError

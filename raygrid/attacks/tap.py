@@ -80,6 +80,9 @@ class TapFull(Tap):
         super().__post_init__()
         require(self.restarts >= 1, f"restarts is {self.restarts}, allowed from 1")
 
+    def passes(self, n: int) -> float:
+        return self.restarts * (super().passes(n) + 1)
+
     def propose(self, images: Images, craft: Craft) -> Tensor:
         chain = _Restarts(craft.progress, self.restarts)
         for number in range(chain.first, self.restarts):

@@ -105,10 +105,9 @@ class Tp(GradientAttack):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
 
-    @property
-    def passes(self) -> float:  # type: ignore[override]  # a constant of other attacks
-        """Two views count twice, a step of the noise as forward and backward."""
-        return float(self.epochs * (9 + 4 * self.cl_steps + 2 * self.sl_steps))
+    def passes(self, n: int) -> float:
+        contrastive, supervised = 2 * (3.0 + 2 * self.cl_steps), 3.0 + 2 * self.sl_steps
+        return self.epochs * (contrastive + supervised)
 
     @property
     def clean_recipe(self) -> SurrogateRecipe:

@@ -38,7 +38,6 @@ class WitchesBrew(CleanLabel):
         cost="about 3 ordinary passes a step, start and base",
         notes="the published run is most likely one ResNet-18; its own paper allows 16/255",
     )
-    passes: ClassVar[float] = 12_000.0
     quick: ClassVar[dict[str, Scalar]] = {
         "surrogate": "small_cnn",
         "surrogate_epochs": 12,
@@ -61,6 +60,9 @@ class WitchesBrew(CleanLabel):
         for name in ("surrogate_epochs", "steps", "restarts", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
+
+    def passes(self, n: int) -> float:
+        return 6.0 * self.restarts * self.steps
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (tap40(self.surrogate, self.surrogate_epochs),)

@@ -27,7 +27,7 @@ class AdversarialTraining(Defense):
         paper="Madry et al. 2018; Qin et al. 2024 (APBench), table 15",
         code="lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/at/resnet18/supervised/apbench/0": 0.8251,
+            "cifar10/em_apb/at/resnet18/supervised/apbench/0": 0.8251,
             "cifar10/lsp/at/resnet18/supervised/apbench/0": 0.8138,
             "cifar10/tap/at/resnet18/supervised/apbench/0": 0.7992,
             "cifar10/ops/at/resnet18/supervised/apbench/0": 0.1495,

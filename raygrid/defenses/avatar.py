@@ -30,10 +30,10 @@ class Avatar(Defense):
         paper="Dolatabadi et al. 2023 (AVATAR); Qin et al. 2024 (APBench)",
         code="hmdolatabadi/AVATAR; lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7562,
+            "cifar10/em_apb/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7562,
             "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7690,
             "cifar10/ar/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.8860,
-            "cifar10/em/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8954,
+            "cifar10/em_remrepo/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8954,
             "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8115,
         },
         needs="diffusers; a noise predictor",

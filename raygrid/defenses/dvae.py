@@ -35,7 +35,7 @@ class DVae(Defense):
         code="yuyi-sd/D-VAE",
         published={
             "cifar10/clean/dvae/resnet18/supervised/dvae/0": 0.9329,
-            "cifar10/em/dvae/resnet18/supervised/dvae/0": 0.9142,
+            "cifar10/em_remrepo/dvae/resnet18/supervised/dvae/0": 0.9142,
             "cifar10/rem/dvae/resnet18/supervised/dvae/0": 0.8638,
             "cifar10/lsp/dvae/resnet18/supervised/dvae/0": 0.9120,
             "cifar10/ops/dvae/resnet18/supervised/dvae/0": 0.8895,

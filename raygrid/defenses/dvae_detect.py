@@ -33,8 +33,8 @@ class DVaeDetect(Defense):
         paper="Yu et al. 2024 (D-VAE), tables 7 and 8",
         code="yuyi-sd/D-VAE",
         published={
-            "cifar10/em@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9350,
-            "cifar10/em@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9226,
+            "cifar10/em_remrepo@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9350,
+            "cifar10/em_remrepo@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9226,
             "cifar10/lsp@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9320,
             "cifar10/lsp@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9216,
         },

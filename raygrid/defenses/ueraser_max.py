@@ -27,7 +27,7 @@ class UEraserMax(Defense):
         paper="Qin et al. 2023 (Learning the Unlearnable); Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/ueraser_max/resnet18/supervised/apbench/0": 0.9361,
+            "cifar10/em_apb/ueraser_max/resnet18/supervised/apbench/0": 0.9361,
             "cifar10/lsp/ueraser_max/resnet18/supervised/apbench/0": 0.9283,
             "cifar10/tap/ueraser_max/resnet18/supervised/apbench/0": 0.7905,
             "cifar10/ops/ueraser_max/resnet18/supervised/apbench/0": 0.7799,

@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from raygrid.architectures.base import Architecture, Network
+from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.augment import Augmentation
 from raygrid.data import Images
 from raygrid.defenses.base import Chain
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
-from raygrid.training import PROBING, Metrics, Probing, Recipe
+from raygrid.training import PROBING, Metrics, Probing, Recipe, place
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
 View = Callable[[Tensor], Tensor]
@@ -80,12 +80,8 @@ class Task:
 
     def network(self) -> Network:
         """The fresh victim on the device; its weights depend on the `init` stream alone."""
-        from raygrid.architectures.base import Normalize
-        from raygrid.training import place
-
-        size = self.train.shape[-1]
         seed = self.streams["init"].seed()
-        network = self.architecture.build(self.train.classes, size, seed)
+        network = self.architecture.build(self.train.classes, self.train.shape[-1], seed)
         if self.normalization is not None:
             network.normalize = Normalize(*self.normalization)
         place(network, self.device, self.architecture.convolutional)

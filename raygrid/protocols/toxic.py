@@ -72,7 +72,8 @@ class Targeted(Protocol):
     setups: `own`, or the folder of the official ones. poisons: K; the victim's training set grows
     with it, unless per_class says how many images of a class it has. pair: classes of target and
     bases, `target:base`. pretrain: dataset of the extractor; `auto` is the one of other classes.
-    rep: number of the victim's training on the same poison.
+    checkpoint: number of the victim's extractor; the attacker has number 0, so that any other makes
+    a victim of the same architecture a gray box. rep: number of the victim's training on a poison.
     """
 
     quick: ClassVar[str] = "toxic_quick"
@@ -87,6 +88,7 @@ class Targeted(Protocol):
     pretrain: str = "auto"
     pretrain_epochs: int | None = None
     optimizer: Literal["recipe", "sgd", "adam"] = "recipe"
+    checkpoint: int = 0
     rep: int = 0
 
     def __post_init__(self) -> None:
@@ -94,7 +96,9 @@ class Targeted(Protocol):
         for name in ("poisons", "per_class", "patch", "pretrain_epochs"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
-        require(self.rep >= 0, f"rep is {self.rep}, allowed are whole numbers from 0")
+        for name in ("checkpoint", "rep"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} is {value}, allowed are whole numbers from 0")
         self._classes()
 
     def _classes(self) -> tuple[int, int] | None:

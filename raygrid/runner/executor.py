@@ -53,6 +53,7 @@ class RayOptions:
     checkpoint_every: float = 30.0
     profiles: Profiles = field(default_factory=Profiles)
     shards: int | None = None
+    keep: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -93,6 +94,7 @@ def run_on_ray(
         options.plugins,
         versions()["raygrid"],
         options.checkpoint_every,
+        options.keep,
     )
     with connected(options):
         agenda.divide(slots(ray.cluster_resources()), options.shards)

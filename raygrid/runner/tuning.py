@@ -126,6 +126,8 @@ class Book(Callback):  # type: ignore[misc]
         job = self.open.get(trial.config["key"])
         if job is None:
             return
+        if "where" in result:
+            self.listener.placed(job.key, result["where"])
         if "row" in result and job.trial is not None:
             self._close(job, Result.from_row(json.loads(result["row"])))
         elif "artifact" in result:

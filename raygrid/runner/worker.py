@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -35,6 +36,7 @@ class Setup:
     plugins: tuple[str, ...]
     version: str
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -82,17 +84,26 @@ def shared_bundle(client: BrokerClient, artifact: Artifact) -> Bundle | None:
         return Bundle({name: torch.from_numpy(a) for name, a in arrays.items()}, facts)
 
 
+def place() -> str:
+    """The node of this worker and its GPUs, for a person."""
+    context = ray.get_runtime_context()
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    node = ray.util.get_node_ip_address()
+    return f"{node} GPU {','.join(gpus)}" if gpus else node
+
+
 class Reporter:
     """Passes metrics on to Tune, at most one report a second."""
 
     def __init__(self) -> None:
         self._last = 0.0
+        self.where = place()
 
     def __call__(self, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY:
             self._last = now
-            tune.report({"metrics": json.dumps(metrics)})
+            tune.report({"metrics": json.dumps(metrics), "where": self.where})
 
     def making(self, done: int, total: int) -> None:
         self({"done": float(done), "total": float(total)})
@@ -109,6 +120,7 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
         Path(setup.data_root),
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
     )
     report = Reporter()
     if artifact is None:
