@@ -42,6 +42,7 @@ from tests.conftest import toy
 assert plugin.CARD
 TARGETED = [n for n in ATTACKS if ATTACKS[n].on_target and n != "triples"]
 SMALL: dict[str, dict[str, object]] = {
+    "base_noise": {},
     "feature_collision": {"steps": 6, "step": 0.01},
     "convex_polytope": {"steps": 4, "inner": 50},
     "bullseye_polytope": {"steps": 4},

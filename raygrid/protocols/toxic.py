@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from raygrid.errors import SpecError
 from raygrid.protocols.papers import PROTOCOLS, SUPERVISED, Protocol
@@ -100,6 +100,11 @@ class Targeted(Protocol):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are whole numbers from 0")
         self._classes()
+
+    def resolved(self) -> dict[str, Any]:
+        """Not where the official set-ups lie: what they hold is part of a trial's set-up."""
+        place = _OWN if self.setups == _OWN else "official"
+        return {**super().resolved(), "setups": place}
 
     def _classes(self) -> tuple[int, int] | None:
         if self.pair == "any":
