@@ -99,6 +99,26 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="what trials leave for `raygrid evaluate` and `figure` (weights: 45 MB a ResNet-18)",
     )
     group.add_argument("--quiet", action="store_true", help="no progress display")
+    group.add_argument(
+        "--checkpoint-every",
+        type=seconds,
+        metavar="SECONDS",
+        help="between checkpoints of a trial (30)",
+    )
+    group.add_argument(
+        "--deadline",
+        type=seconds,
+        metavar="SECONDS",
+        help="without progress, after which a job is ended and tried once more "
+        "(ten times its estimate, an hour at least)",
+    )
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    if not (value := float(text)) > 0:
+        raise ValueError
+    return value
 
 
 def options_of(args: argparse.Namespace, **changes: object) -> Options:

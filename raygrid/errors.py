@@ -27,7 +27,11 @@ class DataError(RaygridError):
 
 
 class StoreError(RaygridError):
-    """A store that cannot be read or written."""
+    """A store that cannot be read or written; `passing` if it may be a moment later."""
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class TrackingError(RaygridError):
@@ -36,6 +40,13 @@ class TrackingError(RaygridError):
 
 class ClusterError(RaygridError):
     """A Ray cluster that cannot be reached or does not fit."""
+
+
+class Moving(BaseException):
+    """This machine will be taken away: the work is kept and goes on elsewhere.
+
+    No `Exception`, because it is no fault that becomes a row.
+    """
 
 
 class DivergedError(RaygridError):

@@ -44,20 +44,21 @@ def fail_artifact(job: Job, error: str, agenda: Agenda, listener: Listener) -> N
     artifact = job.artifact
     assert artifact is not None
     listener.artifact(artifact, "failed", {"error": error})
+    why = f"its artifact failed: {artifact.label}: {error}"
     for lost in agenda.fail(job.key):
         if lost.trial is not None:
-            listener.trial_finished(lost.trial, lost_result(lost, artifact.label, error))
+            listener.trial_finished(lost.trial, lost_result(lost, why))
 
 
-def lost_result(job: Job, label: str, error: str) -> Result:
-    """The row of a trial whose artifact could not be made."""
+def lost_result(job: Job, error: str) -> Result:
+    """The row of a trial that could not be run to its end."""
     trial = job.trial
     assert trial is not None
     return Result(
         str(trial.spec),
         trial.key,
         status="failed",
-        error=f"its artifact failed: {label}: {error}",
+        error=error,
         resolved=trial.resolved(),
         epochs_planned=trial.recipe.epochs,
         commit=commit(),

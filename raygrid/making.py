@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from raygrid.artifacts import Artifact, Bench
-from raygrid.store import Bundle, Partial, Store
+from raygrid.store import Bundle, Keeper, Partial, Store, patiently
 
 Tell = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of progress, and who knows whether this machine will be taken away soon."""
+
+    tell: Tell = lambda done, total: None
+    leaving: Callable[[], bool] = lambda: False
+
+
 class StoreProgress:
-    """Progress of a generation: told to a listener, checkpointed in the store.
+    """Progress of a generation: told to a listener, checkpointed in the store."""
 
-    Checkpoints closer together than `every` seconds are left out.
-    """
-
-    def __init__(
-        self, store: Store, key: str, tell: Tell = lambda done, total: None, every: float = 20.0
-    ) -> None:
+    def __init__(self, store: Store, key: str, watch: Watch, every: float = 20.0) -> None:
         self.partial = Partial(store, key)
-        self.tell = tell
-        self.every = every
-        self._last = time.monotonic()
+        self.tell = watch.tell
+        self.keeper = Keeper(self.partial, every, watch.leaving)
 
     def report(self, done: int, total: int, **facts: float) -> None:
         self.tell(done, total)
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        if time.monotonic() - self._last < self.every:
-            return
-        self._last = time.monotonic()
-        self.partial.save(Bundle({k: t.cpu() for k, t in tensors.items()}, dict(facts)))
+        self.keeper.save(lambda: Bundle({k: t.cpu() for k, t in tensors.items()}, dict(facts)))
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
         found = self.partial.load()
@@ -48,27 +47,27 @@ def realize(
     store: Store,
     bench: Bench,
     fetch: Callable[[Artifact], Bundle],
-    tell: Tell = lambda done, total: None,
+    watch: Watch | None = None,
 ) -> tuple[Bundle, bool]:
     """Load an artifact or make it from what `fetch` gives for its needs.
 
     Returns the content and whether it was made now. Only one process of a machine makes a key;
     the others wait and load.
     """
-    found = store.get(artifact.kind, artifact.key)
+    found = patiently(lambda: store.get(artifact.kind, artifact.key))
     if found is not None:
         return found, False
     with store.lock(artifact.key):
         found = store.get(artifact.kind, artifact.key)
         if found is not None:
             return found, False
-        progress = StoreProgress(store, artifact.key, tell)
+        progress = StoreProgress(store, artifact.key, watch or Watch())
         started = time.perf_counter()
         inputs = [fetch(need) for need in artifact.needs()]
         made = artifact.make(inputs, replace(bench, progress=progress))
         facts = {"label": artifact.label, "seconds": time.perf_counter() - started, **made.facts}
         made = Bundle(made.tensors, facts)
-        store.put(artifact.kind, artifact.key, made)
+        patiently(lambda: store.put(artifact.kind, artifact.key, made))
         progress.partial.clear()
         for need in artifact.spent:
             store.drop(need.kind, need.key)

@@ -21,17 +21,28 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from raygrid.errors import StoreError
-from raygrid.store import DATA, META, Bundle, Json, ResultLog, Store, checksum, entry, key_of
+from raygrid.store import (
+    DATA,
+    META,
+    Bundle,
+    Json,
+    ResultLog,
+    Store,
+    checksum,
+    entry,
+    key_of,
+    numbers_of,
+)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-LOCAL_KINDS = {"partial"}  # checkpoints of unfinished work: large, short-lived, of one machine
 HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "Not a directory")
 OPTIONS = {"s3": {"region", "scheme", "endpoint_override"}, "gs": {"scheme", "endpoint_override"}}
 
@@ -83,9 +94,10 @@ class Remote:
                 raise
             except OSError as error:
                 hopeless = any(word in str(error) for word in HOPELESS)
-                if pause is None or hopeless or isinstance(error, PermissionError):
-                    why = _first_line(error)
-                    raise StoreError(f"cannot {verb} {name} in {self.url}: {why}") from None
+                hopeless = hopeless or isinstance(error, PermissionError)
+                if pause is None or hopeless:
+                    why = f"cannot {verb} {name} in {self.url}: {_first_line(error)}"
+                    raise StoreError(why, passing=not hopeless) from None
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
@@ -160,18 +172,28 @@ class Remote:
 
     def names(self, folder: str) -> list[str]:
         """The files directly in a folder, sorted."""
+        found = self._list(folder)
+        return sorted(f"{folder}/{info.base_name}" for info in found if info.is_file)
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly in a folder."""
+        return [info.base_name for info in self._list(folder) if not info.is_file]
+
+    def _list(self, folder: str) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self._path(folder), allow_not_found=True)
-        found = self._try(lambda: self.filesystem.get_file_info(selector), "list", folder)
-        return sorted(f"{folder}/{info.base_name}" for info in found if info.is_file)
+        return list(self._try(lambda: self.filesystem.get_file_info(selector), "list", folder))
 
     def delete(self, name: str) -> None:
         """Remove a file if it is there."""
-        try:
+        with suppress(FileNotFoundError):
             self._try(lambda: self.filesystem.delete_file(self._path(name)), "delete", name)
-        except FileNotFoundError:
-            return
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder and all its files if it is there."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self.filesystem.delete_dir(self._path(folder)), "delete", folder)
 
 
 def _parse(url: str) -> tuple[str, str, dict[str, str]]:
@@ -228,9 +250,7 @@ class RemoteStore(Store):
         self.remote = Remote.open(url)
 
     def has(self, kind: str, key: str) -> bool:
-        if super().has(kind, key):
-            return True
-        return kind not in LOCAL_KINDS and self.remote.size(_meta(kind, key)) is not None
+        return super().has(kind, key) or self.remote.size(_meta(kind, key)) is not None
 
     def meta(self, kind: str, key: str) -> Json | None:
         return super().meta(kind, key) or self._remote_meta(kind, key)
@@ -245,26 +265,25 @@ class RemoteStore(Store):
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:
         super().put(kind, key, bundle)
-        if kind in LOCAL_KINDS:
-            return
         folder = self.path(kind, key)
         mine = json.loads((folder / META).read_text())
         if not self._is_whole(kind, key):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
 
+    def numbers(self, kind: str, key: str) -> list[int]:
+        there = numbers_of(key, self.remote.folders(f"artifacts/{kind}"))
+        return sorted({*super().numbers(kind, key), *there})
+
     def drop(self, kind: str, key: str) -> None:
         super().drop(kind, key)
-        meta = self._remote_meta(kind, key)
-        if meta is not None:
-            self.remote.delete(_meta(kind, key))
-            self.remote.delete(_data(kind, key, meta))
+        self.remote.remove(entry(kind, key))
 
     def results(self, path: Path | None = None) -> MirroredLog:
         return MirroredLog(path or self.root / "results.jsonl", self.remote)
 
     def _remote_meta(self, kind: str, key: str) -> Json | None:
-        content = None if kind in LOCAL_KINDS else self.remote.read(_meta(kind, key))
+        content = self.remote.read(_meta(kind, key))
         try:
             loaded = json.loads(content) if content is not None else None
         except ValueError:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from raygrid import grid as grids
 from raygrid import keeping
+from raygrid.claims import claimed
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
@@ -24,7 +25,7 @@ from raygrid.resolve import Catalog, Trial
 from raygrid.result import Result
 from raygrid.schedule import Agenda
 from raygrid.spec import TrialSpec
-from raygrid.store import ResultLog, Store
+from raygrid.store import ResultLog, Store, patiently
 from raygrid.trial import derive
 from raygrid.work import Worker, best_device
 
@@ -40,7 +41,9 @@ class Options:
     executor: `ray`, `inline`, or `auto` (Ray where it is installed). address: a live Ray cluster.
     tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
     imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
-    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial.
+    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial. deadline:
+    seconds without progress after which a job on Ray is ended and tried again, by default
+    derived from its estimate.
     shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
     there is room for where it takes long, one without Ray.
     keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
@@ -59,6 +62,7 @@ class Options:
     name: str = "grid"
     strict: bool = False
     checkpoint_every: float = 30.0
+    deadline: float | None = None
     shards: int | None = None
     keep: tuple[str, ...] = ()
 
@@ -93,7 +97,7 @@ class Writer(Listener):
         self.log = log
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        self.log.append(result.row())
+        patiently(lambda: self.log.append(result.row()))
 
 
 class Timer:
@@ -122,36 +126,39 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     timer = Timer()
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
-    log = store.results(options.out.absolute() / "results.jsonl")
-    todo = _open(plan, log, store, options.keep)
-    listener = Listeners(Writer(log), *listeners)
-    listener.started(plan, todo)
-    interrupted = True
-    try:
-        profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
-        _execute(todo, profiles, (store, catalog), listener, options)
-        news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
-        interrupted = False
-        files = _tables(options.out, log, listener) if news else []
-    finally:
-        listener.close(interrupted)
-        log.close()
+    log, todo = _open(plan, store, options)
+    with claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
+        if todo:  # another driver may just have finished some
+            log, todo = _open(plan, store, options)
+        listener = Listeners(Writer(log), *listeners)
+        listener.started(plan, todo)
+        interrupted = True
+        try:
+            profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
+            _execute(todo, profiles, (store, catalog), listener, options)
+            news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
+            interrupted = False
+            files = _tables(options.out, log, listener) if news else []
+        finally:
+            listener.close(interrupted)
+            log.close()
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
     return Outcome(plan, rows, len(todo), timer.seconds, files)
 
 
-def _open(plan: Plan, log: ResultLog, store: Store, keep: Sequence[str]) -> list[Trial]:
-    """Trials that are not done, or that are and did not leave all that is to be kept."""
+def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
+    """The result log, and the trials that it lacks or that did not leave all that is to be kept."""
+    log = store.results(options.out.absolute() / "results.jsonl")
     status = {row["key"]: row["status"] for row in log.rows()}
 
     def is_open(trial: Trial) -> bool:
         found = status.get(trial.key, "failed")
         if found == "done":
-            return not all(store.has(kind, trial.key) for kind in keep)
+            return not all(store.has(kind, trial.key) for kind in options.keep)
         return found == "failed"
 
-    return [trial for trial in plan.trials if is_open(trial)]
+    return log, [trial for trial in plan.trials if is_open(trial)]
 
 
 def _execute(
@@ -186,6 +193,7 @@ def _execute(
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,
         keep=options.keep,
+        deadline=options.deadline,
     )
     data = options.data.absolute()
     run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)

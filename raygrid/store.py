@@ -14,20 +14,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from raygrid.errors import StoreError
+from raygrid.errors import Moving, StoreError
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
@@ -36,6 +37,12 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 DATA, META = "data.safetensors", "meta.json"
 LEFT = ("weights", "predictions", "features")  # by trials; all other kinds are artifacts
 Json = dict[str, Any]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Seconds between tries while a disk is full or a server away: two minutes in all."""
+LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+SHARE = 1 / 20
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,8 @@ class Store:
             (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"cannot write {kind} {key} to {self.root}: {error}") from error
+            why = f"cannot write {kind} {key} to {self.root}: {error}"
+            raise StoreError(why, _passes(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -136,6 +144,11 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+
+    def numbers(self, kind: str, key: str) -> list[int]:
+        """The n of all entries `<key>.<n>`, in order."""
+        folder = self.root / "artifacts" / kind
+        return numbers_of(key, (path.name for path in folder.glob(f"{key}.*")))
 
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry; nothing happens if it is not there."""
@@ -181,6 +194,30 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
+def _passes(error: Exception) -> bool:
+    """Whether a fault may be gone later, as a full disk may."""
+    return not isinstance(error, OSError) or error.errno not in LASTING
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Do what must succeed: again after a while, as long as a StoreError may pass."""
+    for pause in PATIENCE:
+        try:
+            return action()
+        except StoreError as error:
+            if not error.passing:
+                raise
+            log.warning("%s; trying again in %.0f s", error, pause)
+            time.sleep(pause)
+    return action()
+
+
+def numbers_of(key: str, names: Iterable[str]) -> list[int]:
+    """The n of all names `<key>.<n>`, in order."""
+    ends = (name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
+    return sorted(int(end) for end in ends if end.isdecimal())
+
+
 def checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -210,7 +247,8 @@ class ResultLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(f"cannot append to {self.path}: {error.strerror}") from error
+            why = f"cannot append to {self.path}: {error.strerror}"
+            raise StoreError(why, _passes(error)) from error
 
     @staticmethod
     def _ends_line(file: Any) -> bool:
@@ -243,16 +281,15 @@ def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Partial:
     """The newest checkpoint of something unfinished, under a key of its own.
 
-    A checkpoint is complete before the one it replaces is dropped.
+    A checkpoint is complete before the one it replaces is dropped. In a mirrored store it is on
+    both sides, so that what a lost machine began goes on elsewhere.
     """
 
     def __init__(self, store: Store, key: str) -> None:
         self.store, self.key = store, key
 
     def _numbers(self) -> list[int]:
-        folder = self.store.root / "artifacts" / "partial"
-        names = (p.name for p in folder.glob(f"{self.key}.*") if ".damaged" not in p.name)
-        return sorted(int(name.rpartition(".")[2]) for name in names)
+        return self.store.numbers("partial", self.key)
 
     def save(self, bundle: Bundle) -> None:
         old = self._numbers()
@@ -261,6 +298,9 @@ class Partial:
             self.store.drop("partial", f"{self.key}.{number}")
 
     def load(self) -> Bundle | None:
+        return patiently(self._load)
+
+    def _load(self) -> Bundle | None:
         for number in reversed(self._numbers()):
             found = self.store.get("partial", f"{self.key}.{number}")
             if found is not None:
@@ -268,8 +308,38 @@ class Partial:
         return None
 
     def clear(self) -> None:
-        for number in self._numbers():
-            self.store.drop("partial", f"{self.key}.{number}")
+        """Drop everything; what a store that is away keeps does no harm."""
+        with suppress(StoreError):
+            for number in self._numbers():
+                self.store.drop("partial", f"{self.key}.{number}")
+
+
+class Keeper:
+    """Checkpoints now and then; a store that is full or away costs a checkpoint, not the work.
+
+    every: seconds between two, up to ten times as many where saving would take more than `SHARE`
+    of the time. leaving: whether this machine was told that it will be taken away; then the state
+    is saved at once, and Moving is raised.
+    """
+
+    def __init__(
+        self, partial: Partial, every: float, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.partial, self.every, self.leaving = partial, every, leaving
+        self._next = time.monotonic() + every
+
+    def save(self, bundle: Callable[[], Bundle]) -> None:
+        leaving, started = self.leaving(), time.monotonic()
+        if not leaving and started < self._next:
+            return
+        try:
+            self.partial.save(bundle())
+        except StoreError as error:
+            log.warning("no checkpoint: %s", error)
+        now = time.monotonic()
+        self._next = now + min(max(self.every, (now - started) / SHARE), 10 * self.every)
+        if leaving:
+            raise Moving(self.partial.key)
 
 
 class Progress(Protocol):

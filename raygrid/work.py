@@ -6,7 +6,6 @@ import functools
 import gc
 import importlib.metadata
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 
 from raygrid.artifacts import Artifact, Bench
-from raygrid.making import Tell, realize
+from raygrid.making import Tell, Watch, realize
 from raygrid.resolve import Trial
 from raygrid.result import Result
-from raygrid.store import Bundle, Partial, Store, pack, unpack
+from raygrid.store import Bundle, Keeper, Partial, Store, pack, unpack
 from raygrid.trial import Checkpoint, Env, Fetch, Report, run_trial
 
 _NAMED = ("torch", "torchvision", "timm", "lightly", "numpy", "ray")
@@ -59,17 +58,14 @@ def best_device() -> torch.device:
 
 
 class StoreCheckpoint(Checkpoint):
-    """A trial's state between epochs, in the store, at most every `every` seconds."""
+    """A trial's state between epochs, in the store."""
 
-    def __init__(self, store: Store, key: str, every: float = 30.0) -> None:
+    def __init__(self, store: Store, key: str, every: float, leaving: Callable[[], bool]) -> None:
         self.partial = Partial(store, f"trial-{key}")
-        self.every = every
-        self._last = time.monotonic()
+        self.keeper = Keeper(self.partial, every, leaving)
 
     def save(self, state: dict[str, Any]) -> None:
-        if time.monotonic() - self._last >= self.every:
-            self._last = time.monotonic()
-            self.partial.save(pack(state))
+        self.keeper.save(functools.partial(pack, state))
 
     def load(self) -> dict[str, Any] | None:
         found = self.partial.load()
@@ -97,6 +93,7 @@ class Worker:
     load: gets the content of an artifact that already exists, or None if it is not there after
     all (a cluster shares one copy through its object store); the default reads the store.
     keep: kinds of what trials leave in the store.
+    leaving: whether this machine will be taken away soon.
     """
 
     store: Store
@@ -105,6 +102,7 @@ class Worker:
     load: Callable[[Artifact], Bundle | None] | None = None
     checkpoint_every: float = 30.0
     keep: tuple[str, ...] = ()
+    leaving: Callable[[], bool] = lambda: False
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""
@@ -118,12 +116,12 @@ class Worker:
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # the same sums in the same order, whoever makes it
         bench = Bench(self.device, self.data_root)
-        return realize(artifact, self.store, bench, self.fetch, tell)
+        return realize(artifact, self.store, bench, self.fetch, Watch(tell, self.leaving))
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one."""
         _settle()
-        checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every)
+        checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every, self.leaving)
         surroundings = Env(
             device=self.device,
             report=report,

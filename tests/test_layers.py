@@ -23,6 +23,7 @@ ORDER = [
     "triples",
     "store",
     "remote",
+    "claims",
     "augment",
     "codec",
     "erasing",

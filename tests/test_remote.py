@@ -19,7 +19,7 @@ import torch
 from raygrid import remote as remote_module
 from raygrid.errors import StoreError
 from raygrid.remote import MirroredLog, Remote, RemoteStore, open_store
-from raygrid.store import DATA, META, Bundle, Store
+from raygrid.store import DATA, META, Bundle, Partial, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 OTHER = Bundle({"x": torch.zeros(2, 3), "y": torch.ones(2)}, {"note": "b"})
@@ -202,12 +202,28 @@ def test_a_damaged_local_entry_comes_back_from_there(machine: Opener) -> None:
     assert len(list(path.parents[1].glob("k.damaged-*"))) == 1
 
 
-def test_checkpoints_stay_here(machine: Opener) -> None:
-    first = machine("a")
-    first.put("partial", "k", BUNDLE)
-    assert same(first.get("partial", "k"), BUNDLE)
-    assert not machine("b").has("partial", "k")
-    assert machine("b").get("partial", "k") is None
+def test_another_machine_goes_on_from_the_newest_checkpoint(machine: Opener) -> None:
+    first, second = Partial(machine("a"), "t"), Partial(machine("b"), "t")
+    for bundle in (OTHER, BUNDLE):
+        first.save(bundle)
+    assert same(second.load(), BUNDLE)
+    second.save(OTHER)
+    assert same(Partial(machine("c"), "t").load(), OTHER)
+    assert same(first.load(), OTHER), "its own copy is older"
+    assert Partial(machine("c"), "t.x").load() is None
+    assert Partial(machine("c"), "").load() is None
+
+
+def test_checkpoints_leave_nothing(machine: Opener) -> None:
+    store = machine("a")
+    partial = Partial(store, "t")
+    for _ in range(3):
+        partial.save(BUNDLE)
+    assert store.remote.folders("artifacts/partial") == ["t.3"]
+    partial.clear()
+    assert store.remote.folders("artifacts/partial") == []
+    assert not list((store.root / "artifacts" / "partial").iterdir())
+    partial.clear()
 
 
 # The result log

@@ -24,8 +24,9 @@ Loaded = tuple[dict[str, Any], dict[str, Any]]
 def load(store: str, kind: str, key: str) -> Loaded | None:
     """Read an artifact from the store; None if it is not there or was damaged."""
     from raygrid.remote import open_store
+    from raygrid.store import patiently
 
-    return open_store(store).arrays(kind, key)
+    return patiently(lambda: open_store(store).arrays(kind, key))
 
 
 class BrokerActor:

@@ -33,7 +33,7 @@ from raygrid.packing import Profiles, Sharing  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
 from raygrid.runner.resources import memory_gb, promised, request, slots  # noqa: E402
-from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst  # noqa: E402
+from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
@@ -54,6 +54,7 @@ class RayOptions:
     profiles: Profiles = field(default_factory=Profiles)
     shards: int | None = None
     keep: tuple[str, ...] = ()
+    deadline: float | None = None
 
 
 @contextlib.contextmanager
@@ -104,18 +105,20 @@ def run_on_ray(
             sharing = Sharing(options.profiles, memory_gb(total))
             book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
-            _tuner(agenda, book, setup).fit()
+            _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)
 
 
-def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
+def _tuner(
+    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: Setup
+) -> tune.Tuner:
     local = Path(setup.store if "://" not in setup.store else ".").absolute()
     return tune.Tuner(
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(
-            search_alg=ReadyFirst(agenda, book.sharing),
+            search_alg=ReadyFirst(agenda, sharing),
             scheduler=LongestFirst(agenda),
             num_samples=len(agenda),
             reuse_actors=True,
@@ -126,7 +129,7 @@ def _tuner(agenda: Agenda, book: Book, setup: Setup) -> tune.Tuner:
             name=f"run-{uuid.uuid4().hex[:8]}",
             storage_path=str(local.parent / "ray"),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[book],
+            callbacks=callbacks,
             verbose=0,
         ),
     )

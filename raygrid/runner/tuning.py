@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -18,6 +19,8 @@ from raygrid.packing import Sharing
 from raygrid.result import Result
 from raygrid.runner.resources import doubled
 from raygrid.schedule import Agenda, Job
+
+HOUR = 3600.0  # seconds
 
 
 class ReadyFirst(Searcher):  # type: ignore[misc]
@@ -103,6 +106,7 @@ class Book(Callback):  # type: ignore[misc]
         self.sharing = sharing
         self.release = release
         self.open = dict(agenda.jobs)
+        self.reasons: dict[str, str] = {}
         self.users: dict[str, int] = {}
         for job in self.open.values():
             for artifact in job.trial.artifacts if job.trial is not None else ():
@@ -140,19 +144,23 @@ class Book(Callback):  # type: ignore[misc]
         job = self.open.get(trial.config["key"])
         if job is None:
             return
-        error = last_error(trial)
+        error = self.reasons.get(job.key) or last_error(trial)
         if job.trial is not None:
-            result = lost_result(job, "its worker", error)
-            self._close(job, result)
+            self._close(job, lost_result(job, f"it was given up: {error}"))
         else:
             self._failed(job, error)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Before a retry: a job that ran out of GPU memory gets twice the share."""
+        """Before a retry: a job that ran out of memory gets twice the share of a GPU.
+
+        One that has all there is gets one try more.
+        """
         if "out of memory" in last_error(trial).lower():
             larger = doubled(trial.placement_group_factory)
             if larger is not None:
                 trial.update_resources(larger)
+            else:
+                last_try(trial)
 
     def _close(self, job: Job, result: Result) -> None:
         assert job.trial is not None
@@ -187,6 +195,69 @@ class Book(Callback):  # type: ignore[misc]
         fail_artifact(job, error, self.agenda, self.listener)
         for key in before - set(self.agenda.jobs):
             self.open.pop(key, None)
+
+
+class Watchdog(Callback):  # type: ignore[misc]
+    """Ends jobs that show no progress: the first time for another try, then for good.
+
+    deadline: seconds without a report; by default ten times the estimate, an hour at least.
+    """
+
+    def __init__(self, book: Book, deadline: float | None) -> None:
+        self.book = book
+        self.deadline = deadline
+        self._ended: set[str] = set()
+        self._seen: dict[str, tuple[Any, float]] = {}
+        self._next = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def _alive(self, trial: Any) -> None:
+        self._seen[trial.trial_id] = trial, time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._alive(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._alive(trial)
+
+    def _over(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._seen.pop(trial.trial_id, None)
+
+    on_trial_complete = on_trial_error = on_trial_recover = _over
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 1.0
+        for trial, seen in list(self._seen.values()):
+            job = self.book.open.get(trial.config["key"])
+            if job is not None and now - seen > self._patience(job):
+                self._end(trial, now - seen)
+
+    def _patience(self, job: Job) -> float:
+        return self.deadline or max(HOUR, 10 * job.seconds)
+
+    def _end(self, trial: Any, silence: float) -> None:
+        actor = trial.temporary_state.ray_actor
+        if actor is None:
+            return
+        self._alive(trial)
+        key = trial.config["key"]
+        if key in self._ended:
+            last_try(trial)
+            self.book.reasons[key] = f"no progress for {silence:.0f} s, twice"
+        self._ended.add(key)
+        ray.kill(actor)
+
+
+def last_try(trial: Any) -> None:
+    """Have Tune give a trial up when it fails again."""
+    trial.max_failures = min(trial.max_failures, trial.run_metadata.num_failures)
 
 
 def last_error(trial: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from ray import tune
 
 from raygrid import work
 from raygrid.artifacts import Artifact
-from raygrid.errors import ClusterError
+from raygrid.errors import ClusterError, Moving
 from raygrid.registry import load_plugins
 from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
 from raygrid.runner.broker import BrokerClient
+from raygrid.runner.notice import Leaving
 from raygrid.shards import split
-from raygrid.store import Bundle
+from raygrid.store import Bundle, patiently
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
 
@@ -116,18 +118,22 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
     trial, artifact = job_of(config, setup)
     client = BrokerClient(setup.store, setup.version)
     worker = work.Worker(
-        open_store(setup.store),
+        patiently(lambda: open_store(setup.store)),
         Path(setup.data_root),
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
         keep=setup.keep,
+        leaving=Leaving(),
     )
     report = Reporter()
-    if artifact is None:
-        result = worker.run(trial, report, raise_memory=True)
-        tune.report({"row": json.dumps(result.row())})
-    else:
-        tune.report({"artifact": json.dumps(_make(worker, artifact, report))})
+    try:
+        if artifact is None:
+            result = worker.run(trial, report, raise_memory=True)
+            tune.report({"row": json.dumps(result.row())})
+        else:
+            tune.report({"artifact": json.dumps(_make(worker, artifact, report))})
+    except Moving:
+        os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
 
 
 def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
