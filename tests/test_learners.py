@@ -229,7 +229,7 @@ def test_the_matrix_of_defenses_and_learners(defense: str, name: str) -> None:
     assert chained.skip() == reason, "a chain is skipped for its link"
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if not LEARNERS[name].pretrained])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_made_without_the_learner(attack: str, name: str) -> None:
     """A poison does not know its victim: all learners of a cell run or none."""
