@@ -22,10 +22,13 @@ from _paper import parser_of, show
 from raygrid.arguments import fleet_of, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
-from raygrid.published import specs_of
+from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
 from raygrid.reproduce import Job, job_of
+from raygrid.run import Options
 from raygrid.spec import Part, TrialSpec
+from raygrid.store import ResultLog
+from raygrid.tables import frame
 
 PAPER = "just_how_toxic"
 SIX = ("alexnet_fc", "alexnet_htbd", "resnet32_narrow", "resnet18", "vgg11", "mobilenetv2")
@@ -107,6 +110,19 @@ def wanted(args: argparse.Namespace) -> Job:
     return job_of(list(dict.fromkeys(both)), args.scale, range(args.seeds))
 
 
+def mirrored(job: Job, options: Options) -> None:
+    """One line an attack: success on the target as it is and mirrored, which every trial asks."""
+    trials = frame(ResultLog(options.out.absolute() / "results.jsonl").rows())
+    trials = trials[trials["status"].eq("done") & trials["target_hflip_success"].notna()]
+    specs = [str(TrialSpec.parse(text).replace(seed=0)) for text in trials["spec"]]
+    for text, rows in trials.groupby(specs):
+        printed = job.printed.get(str(text))
+        found = find(printed, "target_hflip_success") if printed else None
+        shares = rows[["target_success", "target_hflip_success"]].mean() * 100
+        line = f"{text}: {shares.iloc[0]:.1f}, mirrored {shares.iloc[1]:.1f} of {len(rows)} set-ups"
+        print(line + (f" [{100 * found.best.value:.1f}]" if found else ""))
+
+
 def main() -> int:
     tables = ("3", "2", "text", *ABLATIONS)
     parser = parser_of(__doc__ or "", tables)
@@ -129,6 +145,8 @@ def _run(args: argparse.Namespace) -> int:
         status = place_and_run(job.specs, options, args)
     if not args.json:
         show(job, options, ("success",), PAPER if args.scale == "quick" else None, QUICK)
+        if args.table == "flip":
+            mirrored(job, options)
     return status
 
 

@@ -16,6 +16,7 @@ from raygrid.artifacts import (
     SurrogateArtifact,
 )
 from raygrid.data import count_at
+from raygrid.features import FeaturesArtifact
 from raygrid.resolve import Trial
 from raygrid.shards import Shard
 
@@ -81,7 +82,12 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
     forward = trial.architecture.gflop * scale
     factor = trial.learner.passes * trial.defense.cost
     epochs = trial.recipe.epochs
-    train = speed.seconds(3 * forward * factor, data.train_size * epochs)
+    images = data.train_size
+    if trial.setup is not None and trial.setup.rule.per_class is not None:
+        images = min(images, trial.setup.rule.per_class * data.classes)
+    if trial.features is not None:  # a head on kept features: their cost is an artifact's
+        return 1.0 + speed.seconds(0.0, images * epochs)
+    train = speed.seconds(3 * forward * factor, images * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
 
 
@@ -91,11 +97,12 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         passes = 3.0 * artifact.recipe.recipe.epochs
         return pass_seconds(artifact.recipe.architecture, artifact.data, passes, speed)
     if isinstance(artifact, PoisonArtifact):
-        attack, size = artifact.attack, artifact.data.train_size
-        network = getattr(attack, "surrogate", "resnet18")
-        share = count_at(artifact.ratio, size) / size
-        passes = attack.passes(size) * share
-        return 1.0 + pass_seconds(network, artifact.data, passes, speed)
+        return 1.0 + _poison_seconds(artifact, speed)
+    if isinstance(artifact, FeaturesArtifact):
+        data = artifact.data.dataset
+        passes = artifact.passes + 3 * data.test_size / data.train_size
+        architecture = artifact.extractor.recipe.architecture
+        return 1.0 + pass_seconds(architecture, artifact.data, passes, speed)
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
@@ -105,6 +112,17 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
+
+
+def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
+    """Passes through every network of the attack; one on a target sees its bases alone."""
+    attack, size = artifact.attack, artifact.data.train_size
+    images = count_at(artifact.ratio, size)
+    if artifact.setup is not None and attack.on_target:
+        images = artifact.setup.rule.poisons
+    passes = attack.passes(size) * images / size
+    networks = str(getattr(attack, "surrogate", "resnet18")).split(":")
+    return sum(pass_seconds(name, artifact.data, passes, speed) for name in networks)
 
 
 def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:

@@ -36,7 +36,6 @@ class FeaturesArtifact(Artifact):
     passes: int
     augmented: bool
     kind: ClassVar[str] = "features"
-    gpu: ClassVar[bool] = True
 
     @property
     def key(self) -> str:

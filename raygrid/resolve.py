@@ -149,7 +149,8 @@ class Trial:
         """The pre-trained network that the victim starts from, None for fresh victims."""
         if self.pretraining is None or not self.learner.pretrained:
             return None
-        return self.pretraining.extractor(str(self.architecture.part()))
+        number = getattr(self.protocol, "checkpoint", 0)
+        return self.pretraining.extractor(str(self.architecture.part()), number)
 
     @property
     def features(self) -> FeaturesArtifact | None:

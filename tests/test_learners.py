@@ -49,6 +49,7 @@ SMALL: dict[str, dict[str, object]] = {
     "simsiam": {"hidden": 32, "predictor": 16},
 }
 VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
+FRESH = [name for name in LEARNERS if not LEARNERS[name].pretrained]
 RECIPE = Recipe(
     epochs=3, batch_size=16, lr=0.05, weight_decay=1e-4, schedule="constant", precision="fp32"
 )
@@ -210,7 +211,7 @@ ONLY_VIEWS = {"advcl": {"simclr"}}  # by the learners that they do have a meanin
 PACKAGE = "needs the package"  # another reason, of the machine
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", FRESH)
 @pytest.mark.parametrize("defense", DEFENSES)
 def test_the_matrix_of_defenses_and_learners(defense: str, name: str) -> None:
     """Every cell: it runs, or it is skipped with a reason that names the defense or learner."""
@@ -229,7 +230,7 @@ def test_the_matrix_of_defenses_and_learners(defense: str, name: str) -> None:
     assert chained.skip() == reason, "a chain is skipped for its link"
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", FRESH)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_made_without_the_learner(attack: str, name: str) -> None:
     """A poison does not know its victim: all learners of a cell run or none."""

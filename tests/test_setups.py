@@ -16,6 +16,7 @@ from raygrid.data import Images, Trigger
 from raygrid.errors import DataError, SpecError
 from raygrid.pickles import ArrayUnpickler
 from raygrid.protocols import PROTOCOLS
+from raygrid.resolve import resolve
 from raygrid.setups import SetupRule, official
 from raygrid.setups.triggers import triggers
 from raygrid.spec import Part
@@ -247,6 +248,24 @@ def test_the_place_of_the_files_is_no_part_of_a_rule(shared: Path, tmp_path: Pat
     assert one.resolved() == other.resolved()
     own = SetupRule("cifar10/transfer", 25, 250)
     assert own.resolved() != one.resolved()
+
+
+def test_a_number_without_a_set_up_is_refused_before_work_starts(
+    shared: Path, tmp_path: Path
+) -> None:
+    def reason(folder: Path, number: int) -> str | None:
+        protocol = f"just_how_toxic(setups={folder})"
+        text = f"cifar10/clean/standard/resnet18/linear_probe/{protocol}/{number}"
+        return resolve(text, None).skip()
+
+    assert reason(shared / "data", 99) is None
+    assert "has 100, from 0 to 99" in str(reason(shared / "data", 100))
+    assert "has neither" in str(reason(tmp_path, 0))
+    one, other = (
+        PROTOCOLS.make(f"just_how_toxic(setups={folder})").resolved()
+        for folder in (shared, tmp_path)
+    )
+    assert one == other
 
 
 def test_images_stay_as_they_were() -> None:

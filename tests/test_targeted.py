@@ -42,6 +42,7 @@ from tests.conftest import toy
 assert plugin.CARD
 TARGETED = [n for n in ATTACKS if ATTACKS[n].on_target and n != "triples"]
 SMALL: dict[str, dict[str, object]] = {
+    "base_noise": {},
     "feature_collision": {"steps": 6, "step": 0.01},
     "convex_polytope": {"steps": 4, "inner": 50},
     "bullseye_polytope": {"steps": 4},
@@ -472,6 +473,10 @@ def test_set_ups_decide_poisons_and_further_victims_do_not(catalog: Catalog) -> 
     assert again.streams()["init"] != one.streams()["init"]
     assert one.extractor is not None
     assert one.extractor.key == one.poison.surrogates[0].key, "the attack is white-box"
+    gray = resolve(spec(attack).replace("poisons=8", "checkpoint=1, poisons=8"), catalog)
+    assert gray.extractor is not None
+    assert gray.extractor.key != one.extractor.key
+    assert gray.poison.key == one.poison.key
     scratch = resolve(spec(attack, "supervised"), catalog)
     assert scratch.poison.key != one.poison.key, "another cell, another set-up"
 

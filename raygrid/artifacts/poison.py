@@ -61,6 +61,8 @@ class PoisonArtifact(Artifact):
 
     @property
     def shards(self) -> int:
+        if self.setup is not None:  # its training set is not the whole one
+            return 0
         return self.attack.units(count_at(self.ratio, self.data.train_size))
 
     def needs(self) -> tuple[Artifact, ...]:

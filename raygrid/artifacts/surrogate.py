@@ -76,9 +76,9 @@ class Pretraining:
     content: str
     recipe: Recipe
 
-    def extractor(self, architecture: str) -> SurrogateArtifact:
+    def extractor(self, architecture: str, number: int = 0) -> SurrogateArtifact:
         recipe = SurrogateRecipe(architecture, architecture, self.recipe, normalization="data")
-        return SurrogateArtifact(self.data, self.content, recipe, seed=0)
+        return SurrogateArtifact(self.data, self.content, recipe, number)
 
     def resolved(self) -> dict[str, Any]:
         return {"content": self.content, "recipe": asdict(self.recipe)}

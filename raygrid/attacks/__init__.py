@@ -3,6 +3,7 @@
 from raygrid.attacks import aap as aap
 from raygrid.attacks import ar as ar
 from raygrid.attacks import aue as aue
+from raygrid.attacks import base_noise as base_noise
 from raygrid.attacks import bullseye_polytope as bullseye_polytope
 from raygrid.attacks import clbd as clbd
 from raygrid.attacks import clean as clean

@@ -33,7 +33,7 @@ class Clbd(CleanLabel):
         paper="Turner et al. 2018 (Clean-Label Backdoor Attacks); as in Schwarzschild et al. 2021",
         code="MadryLab/label-consistent-backdoor-code@b18d8ab; aks2203/poisoning-benchmark@97a67ae",
         published={
-            "cifar10/clbd/standard/resnet18/supervised/just_how_toxic/0": 0.0,
+            "cifar10/clbd/standard/resnet18/linear_probe/just_how_toxic/0": 0.05,
         },
         needs="a surrogate adversarially trained on the clean training set",
         cost="20 forward and backward passes a base",
@@ -57,6 +57,9 @@ class Clbd(CleanLabel):
         variants = ("clipped", "unclipped")
         require(self.variant in variants, unknown("variant", self.variant, variants))
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         falls = (self.surrogate_epochs // 2, 3 * self.surrogate_epochs // 4)

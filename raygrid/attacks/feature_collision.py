@@ -56,6 +56,9 @@ class FeatureCollision(ExtractorAttack):
         require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
         require(0 <= self.watermark <= 1, f"watermark is {self.watermark}, allowed are 0 to 1")
 
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
     def propose(self, images: Images, craft: Craft) -> Tensor:
         shop = self.workshop(images, craft)
         start = self.watermark * shop.target + (1 - self.watermark) * shop.bases

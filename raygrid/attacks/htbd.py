@@ -56,6 +56,9 @@ class Htbd(ExtractorAttack):
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
         require(self.period >= 1, f"period is {self.period}, allowed are whole numbers from 1")
 
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
     def propose(self, images: Images, craft: Craft) -> Tensor:
         scene, shop = scene_of(craft, self.id), self.workshop(images, craft)
         patched = scene.triggers[self.pasted].apply(sources(scene, len(shop.bases), craft))

@@ -29,6 +29,9 @@ class Polytope(ExtractorAttack):
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
         require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
 
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
     def loss(self, shop: Workshop) -> PolytopeLoss:
         """The loss of this attack, which may remember what it found in the step before."""
         raise NotImplementedError

@@ -119,7 +119,7 @@ class ProbeSession:
         with forked(task.streams["init"].seed("head")):
             head = nn.Linear(self.network.width, task.train.classes).to(task.device)
         self.model = FrozenClassifier(self.network, head)
-        passes = learner.passes_kept(task.augmentation is None)
+        passes = learner.passes_kept(task.defense.plain)
         self.features = [self._kept(number) for number in range(passes)]
         train = task.train
         if self.features:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from raygrid.errors import SpecError
 from raygrid.protocols.papers import PROTOCOLS, SUPERVISED, Protocol
@@ -72,7 +72,8 @@ class Targeted(Protocol):
     setups: `own`, or the folder of the official ones. poisons: K; the victim's training set grows
     with it, unless per_class says how many images of a class it has. pair: classes of target and
     bases, `target:base`. pretrain: dataset of the extractor; `auto` is the one of other classes.
-    rep: number of the victim's training on the same poison.
+    checkpoint: number of the victim's extractor; the attacker has number 0, so that any other makes
+    a victim of the same architecture a gray box. rep: number of the victim's training on a poison.
     """
 
     quick: ClassVar[str] = "toxic_quick"
@@ -87,6 +88,7 @@ class Targeted(Protocol):
     pretrain: str = "auto"
     pretrain_epochs: int | None = None
     optimizer: Literal["recipe", "sgd", "adam"] = "recipe"
+    checkpoint: int = 0
     rep: int = 0
 
     def __post_init__(self) -> None:
@@ -94,8 +96,15 @@ class Targeted(Protocol):
         for name in ("poisons", "per_class", "patch", "pretrain_epochs"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
-        require(self.rep >= 0, f"rep is {self.rep}, allowed are whole numbers from 0")
+        for name in ("checkpoint", "rep"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} is {value}, allowed are whole numbers from 0")
         self._classes()
+
+    def resolved(self) -> dict[str, Any]:
+        """Not where the official set-ups lie: what they hold is part of a trial's set-up."""
+        place = _OWN if self.setups == _OWN else "official"
+        return {**super().resolved(), "setups": place}
 
     def _classes(self) -> tuple[int, int] | None:
         if self.pair == "any":
