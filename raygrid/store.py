@@ -67,7 +67,8 @@ class Store:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"store {self.root} is not writable: {error.strerror}") from None
+            why = f"store {self.root} is not writable: {error.strerror}"
+            raise StoreError(why, _passes(error)) from None
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / "artifacts" / kind / key

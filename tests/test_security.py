@@ -1,4 +1,4 @@
-"""Nothing runs code that comes from outside, nothing tells a secret, nothing listens to the world."""
+"""No code comes from outside, no secret is told, nothing listens to the world."""
 
 from __future__ import annotations
 
