@@ -27,17 +27,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from raygrid.errors import StoreError
-from raygrid.store import (
-    DATA,
-    META,
-    Bundle,
-    Json,
-    ResultLog,
-    Store,
-    checksum,
-    key_of,
-    numbers_of,
-)
+from raygrid.store import DATA, META, Bundle, Json, ResultLog, Store, checksum, key_of
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -269,9 +259,8 @@ class RemoteStore(Store):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
 
-    def numbers(self, kind: str, key: str) -> list[int]:
-        there = numbers_of(key, self.remote.folders(f"artifacts/{kind}"))
-        return sorted({*super().numbers(kind, key), *there})
+    def names(self, kind: str) -> set[str]:
+        return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))
 
     def drop(self, kind: str, key: str) -> None:
         super().drop(kind, key)

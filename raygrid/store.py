@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,10 +140,9 @@ class Store:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
-    def numbers(self, kind: str, key: str) -> list[int]:
-        """The n of all entries `<key>.<n>`, in order."""
-        folder = self.root / "artifacts" / kind
-        return numbers_of(key, (path.name for path in folder.glob(f"{key}.*")))
+    def names(self, kind: str) -> set[str]:
+        """The names of all entries of a kind, also of those that are damaged or half written."""
+        return {path.name for path in (self.root / "artifacts" / kind).glob("*")}
 
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry; nothing happens if it is not there."""
@@ -194,12 +193,6 @@ def patiently(action: Callable[[], T]) -> T:
             log.warning("%s; trying again in %.0f s", error, pause)
             time.sleep(pause)
     return action()
-
-
-def numbers_of(key: str, names: Iterable[str]) -> list[int]:
-    """The n of all names `<key>.<n>`, in order."""
-    ends = (name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
-    return sorted(int(end) for end in ends if end.isdecimal())
 
 
 def checksum(path: Path) -> str:
@@ -273,7 +266,8 @@ class Partial:
         self.store, self.key = store, key
 
     def _numbers(self) -> list[int]:
-        return self.store.numbers("partial", self.key)
+        names = (name.rpartition(".") for name in self.store.names("partial"))
+        return sorted(int(n) for key, _, n in names if key == self.key and n.isdecimal())
 
     def save(self, bundle: Bundle) -> None:
         old = self._numbers()
