@@ -30,7 +30,8 @@ class Partial:
         self.store, self.key = store, key
 
     def _numbers(self) -> list[int]:
-        return self.store.numbers("partial", self.key)
+        names = (name.rpartition(".") for name in self.store.names("partial"))
+        return sorted(int(n) for key, _, n in names if key == self.key and n.isdecimal())
 
     def save(self, bundle: Bundle) -> None:
         old = self._numbers()

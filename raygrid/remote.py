@@ -36,7 +36,6 @@ from raygrid.store import (
     checksum,
     entry,
     key_of,
-    numbers_of,
 )
 
 log = logging.getLogger(__name__)
@@ -87,9 +86,8 @@ class RemoteStore(Store):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
 
-    def numbers(self, kind: str, key: str) -> list[int]:
-        there = numbers_of(key, self.remote.folders(f"artifacts/{kind}"))
-        return sorted({*super().numbers(kind, key), *there})
+    def names(self, kind: str) -> set[str]:
+        return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))
 
     def drop(self, kind: str, key: str) -> None:
         super().drop(kind, key)

@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,8 @@ class Store:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"store {self.root} is not writable: {error.strerror}") from None
+            why = f"store {self.root} is not writable: {error.strerror}"
+            raise StoreError(why, _passes(error)) from None
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / entry(kind, key)
@@ -144,10 +145,9 @@ class Store:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
-    def numbers(self, kind: str, key: str) -> list[int]:
-        """The n of all entries `<key>.<n>`, in order."""
-        folder = self.root / "artifacts" / kind
-        return numbers_of(key, (path.name for path in folder.glob(f"{key}.*")))
+    def names(self, kind: str) -> set[str]:
+        """The names of all entries of a kind, also of those that are damaged or half written."""
+        return {path.name for path in (self.root / "artifacts" / kind).glob("*")}
 
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry; nothing happens if it is not there."""
@@ -209,12 +209,6 @@ def patiently(action: Callable[[], T]) -> T:
             log.warning("%s; trying again in %.0f s", error, pause)
             time.sleep(pause)
     return action()
-
-
-def numbers_of(key: str, names: Iterable[str]) -> list[int]:
-    """The n of all names `<key>.<n>`, in order."""
-    ends = (name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
-    return sorted(int(end) for end in ends if end.isdecimal())
 
 
 def checksum(path: Path) -> str:

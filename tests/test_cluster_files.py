@@ -1,4 +1,4 @@
-"""cluster.yaml is what Ray's launcher accepts, keeps ports closed and holds no secret."""
+"""Cluster files are what Ray and KubeRay accept, keep ports closed and hold no secret."""
 
 from __future__ import annotations
 
@@ -10,46 +10,155 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+CLUSTERS = ROOT / "experiments" / "clusters"
+AWS, GCP, KUBERAY = ROOT / "cluster.yaml", CLUSTERS / "gcp.yaml", CLUSTERS / "kuberay.yaml"
+LAUNCHED = [AWS, GCP]
+DOCKERFILE = CLUSTERS / "Dockerfile"
+SECRETS = re.compile(
+    r"AKIA[0-9A-Z]{16}|AIza[\w-]{35}|-----BEGIN|aws_secret|password|private_key"
+    r"|token: *[A-Za-z0-9_-]{16,}",
+    re.IGNORECASE,
+)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def config() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    return loaded
+def loaded(path: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    return config
 
 
-def test_ray_accepts_the_file(config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_ray_accepts_the_file(path: Path) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    prepared = prepare_config(config)
+    prepared = prepare_config(loaded(path))
     validate_config(prepared)
     assert prepared["max_workers"] == 16
 
 
-def test_ray_refuses_a_misspelt_key(config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_ray_refuses_a_misspelt_key(path: Path) -> None:
     from jsonschema import ValidationError
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     with pytest.raises((ValidationError, ValueError)):
-        validate_config(prepare_config({**config, "max_wokers": 3}))
+        validate_config(prepare_config({**loaded(path), "max_wokers": 3}))
 
 
-def test_workers_are_spot_machines_that_scale_from_zero(config: dict[str, Any]) -> None:
+def is_spot(node: dict[str, Any]) -> bool:
+    config = node["node_config"]
+    if "machineType" in config:
+        return bool(config["scheduling"]["provisioningModel"] == "SPOT")
+    return bool(config["InstanceMarketOptions"]["MarketType"] == "spot")
+
+
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_workers_are_spot_machines_that_scale_from_zero(path: Path) -> None:
+    config = loaded(path)
     types = dict(config["available_node_types"])
     head = types.pop(config["head_node_type"])
     assert head["resources"]["CPU"] == 0
     assert len(types) == 2
     for node in types.values():
         assert node["min_workers"] == 0
-        assert node["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+        assert is_spot(node)
     assert sum(node["max_workers"] for node in types.values()) <= config["max_workers"]
 
 
-def test_ports_are_closed_and_there_are_no_secrets() -> None:
-    text = (ROOT / "cluster.yaml").read_text()
-    assert "0.0.0.0" not in text
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_services_answer_on_the_head_alone(path: Path) -> None:
+    text = path.read_text()
     assert "--dashboard-host=127.0.0.1" in text
-    assert "--host 127.0.0.1" in text
-    assert "RAY_AUTH_MODE=token" in text
-    assert not re.search(r"AKIA[0-9A-Z]{16}|aws_secret|password", text, re.IGNORECASE)
+    assert "mlflow server --host 127.0.0.1" in text
+    config = loaded(path)
+    started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    asks = [line for line in started if "ray start" in line or "notice" in line]
+    assert len(asks) == 3
+    assert all("RAY_AUTH_MODE=token" in line for line in asks)
+
+
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_a_clouds_notice_is_passed_on(path: Path) -> None:
+    import importlib.util
+
+    assert "-m raygrid.runner.notice" in loaded(path)["worker_start_ray_commands"][-1]
+    assert importlib.util.find_spec("raygrid.runner.notice")
+
+
+@pytest.mark.parametrize("path", [*LAUNCHED, KUBERAY, DOCKERFILE], ids=lambda p: p.name)
+def test_nothing_is_open_to_the_world_and_there_are_no_secrets(path: Path) -> None:
+    text = path.read_text()
+    assert not SECRETS.search(text)
+    for word in ("0.0.0.0", "LoadBalancer", "NodePort", "Ingress\n", "hostNetwork", "privileged:"):
+        assert word not in text
+
+
+# KubeRay: the fields of RayCluster, ray.io/v1, by the reference of its API.
+
+SPEC = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions"}
+SPEC |= {"headGroupSpec", "workerGroupSpecs", "headServiceAnnotations", "suspend", "managedBy"}
+SPEC |= {"gcsFaultToleranceOptions"}
+AUTOSCALER = {"resources", "image", "imagePullPolicy", "securityContext", "env", "envFrom"}
+AUTOSCALER |= {"idleTimeoutSeconds", "upscalingMode", "version", "volumeMounts"}
+HEAD = {"template", "headService", "enableIngress", "resources", "labels", "rayStartParams"}
+HEAD |= {"serviceType"}
+WORKERS = {"groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "suspend"}
+WORKERS |= {"numOfHosts", "resources", "labels", "rayStartParams", "template", "scaleStrategy"}
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    return {d["kind"]: d for d in yaml.safe_load_all(KUBERAY.read_text())}
+
+
+def test_kuberay_knows_every_field() -> None:
+    cluster = documents()["RayCluster"]
+    assert cluster["apiVersion"] == "ray.io/v1"
+    spec = cluster["spec"]
+    assert set(spec) <= SPEC
+    assert set(spec["autoscalerOptions"]) <= AUTOSCALER
+    assert spec["autoscalerOptions"]["upscalingMode"] in ("Default", "Aggressive", "Conservative")
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    assert set(spec["headGroupSpec"]) <= HEAD
+    for group in spec["workerGroupSpecs"]:
+        assert set(group) <= WORKERS
+        assert {"groupName", "template", "maxReplicas", "minReplicas"} <= set(group)
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_kuberay_workers_hold_one_gpu_and_scale_from_zero() -> None:
+    (group,) = documents()["RayCluster"]["spec"]["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"]) == (0, 0)
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    drain = next(e for e in container["env"] if e["name"].startswith("RAY_GRACEFUL"))
+    assert int(drain["value"]) < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_kuberay_is_closed() -> None:
+    parts = documents()
+    spec = parts["RayCluster"]["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert spec["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    policy = parts["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"]["ray.io/cluster"] == "raygrid"
+    assert all(source.get("podSelector") for source in policy["ingress"][0]["from"])
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    mlflow = spec["headGroupSpec"]["template"]["spec"]["containers"][1]
+    assert mlflow["command"][:4] == ["mlflow", "server", "--host", "127.0.0.1"]
+
+
+def test_the_image_has_the_ray_that_the_files_and_the_project_name() -> None:
+    (version,) = re.findall(r"^FROM rayproject/ray:([\d.]+)-", DOCKERFILE.read_text(), re.M)
+    assert documents()["RayCluster"]["spec"]["rayVersion"] == version
+    assert f'"ray=={version}"' in (ROOT / "pyproject.toml").read_text()
+    copied = re.findall(r"^COPY --chown=ray:users (.+) \S+$", DOCKERFILE.read_text(), re.M)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import shutil
@@ -12,13 +13,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raygrid import launch
 from raygrid.errors import ClusterError
+from raygrid.store import ResultLog
+from tests.test_tracking import children, parents
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,18 +134,54 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def quick_command(cluster: str, out: Path, *attacks: str) -> list[str]:
+    command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
+    command += ["--attacks", *attacks, "--defenses", "none", "--learners", "supervised"]
+    command += ["--architectures", "small_cnn", "--protocols", "quick(epochs=1)"]
+    return [*command, "--out", str(out)]
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_the_command_submits_itself_and_brings_its_tables_home(
     cluster: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
-    command += ["--attacks", "clean", "--defenses", "none", "--learners", "supervised"]
-    command += ["--architectures", "small_cnn", "--protocols", "quick(epochs=1)"]
-    command += ["--out", str(tmp_path / "out")]
+    command = quick_command(cluster, tmp_path / "out", "clean")
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job raygrid-full_grid-quick-" in done.stderr
     assert launch.MARK not in done.stdout
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_job_is_taken_up_by_the_same_command(cluster: str, tmp_path: Path) -> None:
+    """What the first job finished is not run again, and MLflow shows each trial once."""
+    out = tmp_path / "out"
+    command = quick_command(cluster, out, "clean", "lsp", "random_noise")
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    first = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    log = ResultLog(out / "results.jsonl")
+    until = time.monotonic() + 240
+    while not (before := list(log.rows())):
+        assert first.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(out) in process.cmdline() and process.pid != first.pid:
+                process.kill()
+    assert first.wait(60) == 1
+    before = list(log.rows())
+    assert len(before) < 3
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{3 - len(before)} trials run" in done.stdout
+    assert list(log.rows())[: len(before)] == before
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+    assert {run.info.status for run in children(out).values()} == {"FINISHED"}
+    assert len(children(out)) == 3
+    assert [run.info.status for run in parents(out)] == ["FINISHED"]
