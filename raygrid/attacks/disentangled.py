@@ -47,10 +47,6 @@ class Disentangled(Attack):
     def resolved(self) -> dict[str, Any]:
         return {**super().resolved(), "base": self.attack.resolved(), "base_budget": ""}
 
-    def passes(self, n: int) -> float:
-        """The base attack's, and as long as 140 for the fit."""
-        return self.attack.passes(n) + 140.0
-
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return self.attack.needs()
 
