@@ -109,7 +109,7 @@ SMALL = "surrogate=small_cnn"
         (f"em({SMALL}, batch_size=128, steps=5, step=0.2)", 0.2),
         (f"em_apb({SMALL})", 0.2),
         (f"em({SMALL}, mode=class, batch_size=128, noise_share=1)", 0.2),
-        (f"rem_apb({SMALL}, max_rounds=10)", 0.25),
+        (f"rem_apb({SMALL}, max_rounds=10)", 0.3),
         ("regions(n=1024)", 0.2),
         ("ar(budget=l2:3.0)", 0.2),
         ("lsp(budget=l2:3.48)", 0.2),
