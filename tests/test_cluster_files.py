@@ -15,7 +15,8 @@ AWS, GCP, KUBERAY = ROOT / "cluster.yaml", CLUSTERS / "gcp.yaml", CLUSTERS / "ku
 LAUNCHED = [AWS, GCP]
 DOCKERFILE = CLUSTERS / "Dockerfile"
 SECRETS = re.compile(
-    r"AKIA[0-9A-Z]{16}|AIza[\w-]{35}|-----BEGIN|aws_secret|password|private_key|token: *[A-Za-z0-9_-]{16,}",
+    r"AKIA[0-9A-Z]{16}|AIza[\w-]{35}|-----BEGIN|aws_secret|password|private_key"
+    r"|token: *[A-Za-z0-9_-]{16,}",
     re.IGNORECASE,
 )
 pytestmark = pytest.mark.filterwarnings("ignore")
