@@ -5,38 +5,58 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import get_args
 
 from rich.console import Console
 
-from raygrid.arguments import add_options, add_running, options_of
+from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import plan
 from raygrid.published import tables_of
-from raygrid.reproduce import Job, Scale, job
+from raygrid.reproduce import Job, Scale, beside, job
 from raygrid.run import Options
 from raygrid.store import ResultLog
 from raygrid.tables import frame, table, terminal
 
+QUICK = (
+    "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
+    "printed budget; in brackets what the paper printed for the real thing."
+)
+
 
 def main(
-    paper: str, description: str, kinds: Sequence[str], argv: Sequence[str] | None = None
+    paper: str,
+    description: str,
+    kinds: Sequence[str],
+    tables: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse the command line, plan or run the table; kinds: what to print of the results."""
+    """Parse the command line, plan or run the table.
+
+    kinds: what to print of the results. tables: those that the script is for, all by default.
+    """
+    args = parser_of(description, list(tables) or tables_of(paper)).parse_args(argv)
+    return guarded(lambda: _run(paper, kinds, args))
+
+
+def parser_of(description: str, known: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that the scripts of all papers have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", required=True, choices=tables_of(paper))
-    parser.add_argument("--scale", default="quick", choices=get_args(Scale))
+    only = known[0] if len(known) == 1 else None
+    parser.add_argument("--table", required=only is None, default=only, choices=known)
+    parser.add_argument("--scale", "--tier", default="quick", choices=get_args(Scale))
     parser.add_argument("--dataset", help="only this dataset of the table")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fleet(parser)
     add_running(parser)
     add_options(parser)
-    args = parser.parse_args(argv)
-    return guarded(lambda: _run(paper, kinds, args))
+    return parser
 
 
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
@@ -47,17 +67,24 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")
     if args.dry_run:
-        status = show_plan(wanted.specs, options, args.json)
+        status = show_plan(wanted.specs, options, args.json, fleet_of(args))
     else:
         status = place_and_run(wanted.specs, options, args)
-        kinds = [kind for kind in kinds if kind != "defense"]  # printed by the run
+        if args.scale != "quick":  # there the run has no published numbers to print
+            kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
-        show(wanted, options, kinds)
+        show(wanted, options, kinds, paper if args.scale == "quick" else None)
     return status
 
 
-def show(wanted: Job, options: Options, kinds: Iterable[str]) -> None:
-    """Published beside measured, for the trials of the table that have a row."""
+def show(
+    wanted: Job, options: Options, kinds: Iterable[str], quick: str | None, note: str = QUICK
+) -> None:
+    """Published beside measured, for the trials of the table that have a row.
+
+    quick: the paper whose numbers stand beside those of its stand-ins, at that scale. note: what
+    the stand-ins are.
+    """
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")
@@ -65,5 +92,8 @@ def show(wanted: Job, options: Options, kinds: Iterable[str]) -> None:
     print(f"{int((trials['status'] == 'done').sum())} of {len(names)} rows are there")
     for kind in kinds:
         made = table(kind, trials)
+        if quick and made.panels:
+            panels = tuple(beside(panel, quick, wanted.printed) for panel in made.panels)
+            made = replace(made, panels=panels, caption=f"{made.caption} {note}")
         if made.panels:
             Console().print(terminal(made))

@@ -1,11 +1,16 @@
 """Worst-case learner: one poison, six ways to learn from it (Liu et al., tables 1 to 3).
 
-python experiments/worst_case_learner.py [--scale quick|small|paper]
+    python experiments/worst_case_learner.py [--scale quick|small|paper]
+    python experiments/worst_case_learner.py --table 1 --tier quick|small|grid|paper
+
+With `--table` the printed table: 1 CIFAR-10, 2 CIFAR-100, 3 TinyImageNet and MiniImageNet.
 """
 
 import sys
 
-from raygrid.experiment import main
+import _paper
+
+from raygrid import experiment
 from raygrid.grid import Grid
 
 LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
@@ -33,5 +38,13 @@ SCALES = {
     ),
 }
 
+
+def main() -> int:
+    """A printed table if one is asked for, else a grid."""
+    if any(word.partition("=")[0] == "--table" for word in sys.argv[1:]):
+        return _paper.main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
+    return experiment.main("worst_case_learner", SCALES, __doc__)
+
+
 if __name__ == "__main__":
-    sys.exit(main("worst_case_learner", SCALES, __doc__))
+    sys.exit(main())

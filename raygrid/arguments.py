@@ -11,7 +11,9 @@ from pathlib import Path
 from raygrid.errors import SpecError
 from raygrid.grid import Grid
 from raygrid.run import Options
+from raygrid.simulate import Fleet
 from raygrid.spec import parse_ratio
+from raygrid.store import LEFT
 
 AXES = {
     "datasets": "datasets, e.g. cifar10",
@@ -68,6 +70,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """What a plan is simulated on."""
+    group = parser.add_argument_group("fleet (of a plan)")
+    group.add_argument("--gpus", metavar="NxKIND", help="play the schedule on it: 8xA10G, 16xCPU")
+    group.add_argument("--price", type=float, default=0.0, help="of one GPU (or core) an hour")
+
+
+def fleet_of(args: argparse.Namespace) -> Fleet | None:
+    """The fleet that was named."""
+    return Fleet.parse(args.gpus, args.price) if args.gpus else None
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """How a grid runs."""
     group = parser.add_argument_group("running")
@@ -75,6 +89,15 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", help="a Ray cluster: http://host:8265, host:6379, auto, local")
     group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
     group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
+    group.add_argument(
+        "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
+    )
+    group.add_argument(
+        "--keep",
+        nargs="+",
+        choices=LEFT,
+        help="what trials leave for `raygrid evaluate` and `figure` (weights: 45 MB a ResNet-18)",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress display")
     group.add_argument(
         "--checkpoint-every",
@@ -102,7 +125,8 @@ def options_of(args: argparse.Namespace, **changes: object) -> Options:
     """The run options that were given."""
     known = {f.name for f in fields(Options)}
     given = {k: v for k, v in vars(args).items() if k in known and v is not None}
-    given["imports"] = tuple(given.get("imports", ()))
+    for name in ("imports", "keep"):
+        given[name] = tuple(given.get(name, ()))
     return replace(Options(**given), **changes)  # type: ignore[arg-type]
 
 

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.bucket import Remote
 from raygrid.errors import StoreError
-from raygrid.remote import Remote, RemoteStore
+from raygrid.remote import RemoteStore
 from raygrid.store import Store
 
 log = logging.getLogger(__name__)

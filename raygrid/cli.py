@@ -1,4 +1,4 @@
-"""The command `raygrid`: list, plan, run, table, poison, download, sync, doctor."""
+"""The command `raygrid`: list, plan, run, table, evaluate, figure, poison, and more."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
+from raygrid import after, status
+from raygrid.arguments import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
 from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import Grid, read_specs
@@ -18,7 +27,10 @@ from raygrid.remote import open_store
 from raygrid.run import Options
 from raygrid.spec import Part, TrialSpec, parse_ratio, parse_scalar
 
-TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak")
+if TYPE_CHECKING:
+    from raygrid.triples import Triple
+
+TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,9 +61,13 @@ def parser() -> argparse.ArgumentParser:
         grid.add_argument("specs", nargs="*", help="spec strings, or files of them (@FILE)")
         add_axes(grid)
         add_running(grid)
+        if name == "plan":
+            add_fleet(grid)
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    after.add_evaluate(command("evaluate", after.evaluate, "Questions to finished trials."))
+    after.add_figure(command("figure", after.figure, "Figures of finished trials and poisons."))
     poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
     poison.add_argument("dataset", help="e.g. cifar10")
     poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
@@ -59,10 +75,15 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
     poison.add_argument("--seed", type=int, default=0)
     poison.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
-    poison.add_argument("--form", choices=("png", "npz", "pt"), default="png")
+    poison.add_argument("--form", choices=("png", "npz", "pt", "triples"), default="png")
+    poison.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
+    poison.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
+    state = command("status", show_status, "How the run in --out is doing.")
+    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
     command("sync", sync, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
@@ -140,7 +161,7 @@ def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
 
 
 def plan(args: argparse.Namespace) -> int:
-    return show_plan(specs_of(args), _strict(args), args.json)
+    return show_plan(specs_of(args), _strict(args), args.json, fleet_of(args))
 
 
 def run_specs(args: argparse.Namespace) -> int:
@@ -150,6 +171,14 @@ def run_specs(args: argparse.Namespace) -> int:
 def _strict(args: argparse.Namespace) -> Options:
     """A spec that a person typed and that cannot run is a fault, not a skip."""
     return options_of(args, strict=bool(args.specs), name="run")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    found = status.read(args.out.absolute())
+    print(
+        json.dumps(found, indent=1) if args.json else status.text(found, args.price, args.devices)
+    )
+    return 0
 
 
 def show_table(args: argparse.Namespace) -> int:
@@ -185,9 +214,12 @@ def make_poison(args: argparse.Namespace) -> int:
         attack = attack.with_params(budget=parse_scalar(args.budget))
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
     worker = Worker(store, options.data.absolute())
-    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed)
+    victim = (args.learner, args.protocol)
+    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
     facts = poisons.inspect(made)
-    if args.export is not None:
+    if args.export is not None and args.form == "triples":
+        facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
+    elif args.export is not None:
         facts["manifest"] = str(poisons.export(made, args.export, args.form))
     if args.gallery is not None:
         facts["gallery"] = str(poisons.gallery(made, args.gallery))
@@ -197,6 +229,16 @@ def make_poison(args: argparse.Namespace) -> int:
         for name, value in facts.items():
             print(f"{name:<14} {value}")
     return 0
+
+
+def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
+    """The benchmark's three pickles of one set-up."""
+    from raygrid.triples import write
+
+    if triple is None:
+        raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
+    write(triple, folder)
+    return folder
 
 
 def fetch_data(args: argparse.Namespace) -> int:

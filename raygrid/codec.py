@@ -1,17 +1,11 @@
-"""The JPEG codec on stored images, and changes of images that a gradient passes through."""
+"""The JPEG codec on stored images."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from raygrid.data import to_uint8
-
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-"""(images float32 (n, C, H, W) in [0, 1], CPU generator) -> images, differentiable in them."""
 
 
 def recode(pixels: Tensor, quality: int) -> Tensor:
@@ -31,21 +25,3 @@ def recode(pixels: Tensor, quality: int) -> Tensor:
             for row, file in enumerate(files, start):
                 out[row] = decode_jpeg(file)
     return out
-
-
-def luminance(x: Tensor, rng: torch.Generator) -> Tensor:
-    """0.2989 R + 0.587 G + 0.114 B in all three channels."""
-    red, green, blue = x.unbind(1)
-    gray = 0.2989 * red + 0.587 * green + 0.114 * blue
-    return gray[:, None].expand_as(x)
-
-
-def through_jpeg(x: Tensor, rng: torch.Generator) -> Tensor:
-    """JPEG at a quality drawn from 10 to 29 for the batch; its gradient is that of the identity."""
-    quality = int(torch.randint(10, 30, (), generator=rng))
-    with torch.no_grad():
-        decoded = recode(to_uint8(x), quality).to(x.device).float() / 255
-    return x + (decoded - x).detach()
-
-
-TRANSFORMS: dict[str, Transform] = {"grayscale": luminance, "jpeg": through_jpeg}

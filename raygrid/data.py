@@ -85,6 +85,11 @@ class Trigger:
     left: int
     top: int
 
+    def same(self, other: Trigger) -> bool:
+        """Whether both do the same to every image."""
+        place = (self.left, self.top) == (other.left, other.top)
+        return place and torch.equal(self.pattern, other.pattern)
+
     def apply(self, pixels: Tensor) -> Tensor:
         """Paste on uint8 (N, C, H, W); raise DataError if the patch lies outside the image."""
         height, width = self.pattern.shape[-2:]
@@ -104,6 +109,17 @@ class Target:
     index: int
     true_label: int
     wanted: int
+
+
+def count_at(ratio: float, n: int) -> int:
+    """How many of `n` rows are poisoned at a ratio."""
+    return int(ratio * n + 1e-9)
+
+
+def prefix(n: int, ratio: float, stream: Stream) -> Tensor:
+    """A share of 0..n-1, int64 ascending: the first entries of one permutation, so nested."""
+    order = torch.randperm(n, generator=stream.generator("permutation"))
+    return order[: count_at(ratio, n)].sort().values
 
 
 @dataclass(frozen=True)
@@ -127,8 +143,7 @@ class Poison:
 
         The sets are nested: what is poisoned at 0.2 is poisoned at 0.4 too.
         """
-        order = torch.randperm(len(self.indices), generator=stream.generator("permutation"))
-        return order[: int(ratio * len(order) + 1e-9)].sort().values
+        return prefix(len(self.indices), ratio, stream)
 
     def overlay(self, clean: Images, ratio: float, stream: Stream) -> tuple[Images, Tensor]:
         """The training set at `ratio` and the bool (N,) mask of rows that the attacker touched.

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from raygrid.artifacts import Artifact, PoisonArtifact, PurifiedArtifact, SurrogateArtifact
+from raygrid.architectures import ARCHITECTURES
+from raygrid.artifacts import (
+    Artifact,
+    DatasetArtifact,
+    PoisonArtifact,
+    PurifiedArtifact,
+    SurrogateArtifact,
+)
+from raygrid.data import count_at
+from raygrid.features import FeaturesArtifact
 from raygrid.resolve import Trial
+from raygrid.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -29,32 +42,93 @@ CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core")
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")
 
 
+@dataclass
+class Measured:
+    """How much longer trials took than estimated, by architecture and learner."""
+
+    factors: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]], speed: Speed
+    ) -> Measured:
+        """From the rows (by key) of trials that ran on such a device."""
+        found = cls()
+        for trial in trials:
+            row = rows.get(trial.key, {})
+            if row.get("status") == "done" and _same_device(str(row["device"]), speed):
+                planned = trial_seconds(trial, speed) * row["epochs_run"] / trial.recipe.epochs
+                found.factors.setdefault(_pair(trial), []).append(row["seconds"] / planned)
+        return found
+
+    def correct(self, trial: Trial, seconds: float) -> float:
+        """An estimate by what was measured: of the same pair, else of all, else as it is."""
+        known = self.factors.get(_pair(trial)) or [f for fs in self.factors.values() for f in fs]
+        return seconds * (statistics.median(known) if known else 1.0)
+
+
+def _pair(trial: Trial) -> tuple[str, str]:
+    return trial.architecture.id, trial.learner.id
+
+
+def _same_device(device: str, speed: Speed) -> bool:
+    return device.startswith("cpu") if speed == CPU else speed.name in device
+
+
 def trial_seconds(trial: Trial, speed: Speed) -> float:
     """Training plus one test pass an epoch, times what the learner and the defenses add."""
     data = trial.dataset
     scale = (data.image_size / 32) ** 2
     forward = trial.architecture.gflop * scale
-    factor = trial.learner.passes
-    for link in trial.defense.links:
-        factor *= link.cost
+    factor = trial.learner.passes * trial.defense.cost
     epochs = trial.recipe.epochs
-    train = speed.seconds(3 * forward * factor, data.train_size * epochs)
+    images = data.train_size
+    if trial.setup is not None and trial.setup.rule.per_class is not None:
+        images = min(images, trial.setup.rule.per_class * data.classes)
+    if trial.features is not None:  # a head on kept features: their cost is an artifact's
+        return 1.0 + speed.seconds(0.0, images * epochs)
+    train = speed.seconds(3 * forward * factor, images * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
 
 
 def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
-    """Forward passes of the method's card are not machine-readable; each kind has its own rule."""
+    """By the passes through the network that is trained or attacked; the others are quick."""
     if isinstance(artifact, SurrogateArtifact):
-        data = artifact.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2
-        return speed.seconds(gflop, data.train_size * artifact.recipe.recipe.epochs)
+        passes = 3.0 * artifact.recipe.recipe.epochs
+        return pass_seconds(artifact.recipe.architecture, artifact.data, passes, speed)
     if isinstance(artifact, PoisonArtifact):
+        return 1.0 + _poison_seconds(artifact, speed)
+    if isinstance(artifact, FeaturesArtifact):
         data = artifact.data.dataset
-        gflop = 1.11 * (data.image_size / 32) ** 2
-        return 1.0 + speed.seconds(gflop, data.train_size * artifact.attack.passes)
+        passes = artifact.passes + 3 * data.test_size / data.train_size
+        architecture = artifact.extractor.recipe.architecture
+        return 1.0 + pass_seconds(architecture, artifact.data, passes, speed)
+    if isinstance(artifact, Shard):
+        share = len(artifact.units) / artifact.poison.shards
+        return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact):
-        return 1.0 + artifact.poison.data.dataset.train_size * 1e-4
+        data = artifact.poison.data.dataset
+        gflop = 3.3 * (data.image_size / 32) ** 2
+        fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
+        return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
+
+
+def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
+    """Passes through every network of the attack; one on a target sees its bases alone."""
+    attack, size = artifact.attack, artifact.data.train_size
+    images = count_at(artifact.ratio, size)
+    if artifact.setup is not None and attack.on_target:
+        images = artifact.setup.rule.poisons
+    passes = attack.passes(size) * images / size
+    networks = str(getattr(attack, "surrogate", "resnet18")).split(":")
+    return sum(pass_seconds(name, artifact.data, passes, speed) for name in networks)
+
+
+def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:
+    """Time of so many forward passes of the whole training set; three are a training pass."""
+    gflop = ARCHITECTURES.make(architecture).gflop * (data.dataset.image_size / 32) ** 2
+    return speed.seconds(3 * gflop, data.train_size * passes / 3)
 
 
 def artifact_bytes(artifact: Artifact) -> int:

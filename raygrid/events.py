@@ -28,6 +28,9 @@ class Listener:
     def trial_started(self, trial: Trial) -> None:
         """A trial begins to train (again, after a lost worker)."""
 
+    def placed(self, key: str, where: str) -> None:
+        """A job (an artifact's or a trial's key) runs at a place: a node, and a GPU of it."""
+
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         """A trial finished an epoch."""
 
@@ -58,6 +61,10 @@ class Listeners(Listener):
     def trial_started(self, trial: Trial) -> None:
         for member in self.members:
             member.trial_started(trial)
+
+    def placed(self, key: str, where: str) -> None:
+        for member in self.members:
+            member.placed(key, where)
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         for member in self.members:

@@ -14,14 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from raygrid import launch
-from raygrid.arguments import add_axes, add_options, add_running, options_of, with_axes
-from raygrid.errors import DataError, RaygridError
+from raygrid.arguments import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
+from raygrid.errors import DataError, RaygridError, SpecError
 from raygrid.events import Listener
-from raygrid.grid import Grid, Plan
+from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
-from raygrid.report import plan_json, plan_text
+from raygrid.report import Look, marks_of, plan_json, plan_text
 from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
+from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
+from raygrid.status import Beacon
+from raygrid.store import ResultLog
 
 Scales = Mapping[str, Sequence[Grid]]
 
@@ -31,6 +42,7 @@ def main(name: str, scales: Scales, description: str, argv: Sequence[str] | None
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    add_fleet(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_axes(parser)
     add_running(parser)
@@ -45,7 +57,7 @@ def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
     specs = [spec for grid in grids for spec in grid.specs()]
     options = options_of(args, name=f"{name}-{scale}")
     if args.dry_run:
-        return show_plan(specs, options, args.json)
+        return show_plan(specs, options, args.json, fleet_of(args))
     return place_and_run(specs, options, args)
 
 
@@ -75,15 +87,19 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
     return "quick"
 
 
-def show_plan(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
-    """Print what a grid comes to; works without the data too."""
-    known, plan = True, Plan()
+def show_plan(
+    specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
+) -> int:
+    """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
+    rows = {row["key"]: row for row in ResultLog(options.out.absolute() / "results.jsonl").rows()}
     try:
-        plan, _, _ = make_plan(specs, options)
-    except DataError as error:
+        plan, store, _ = make_plan(specs, options)
+        look = Look(True, rows, marks_of(plan, store), fleet)
+    except (DataError, SpecError) as error:  # the plan without data finds every other fault
+        plan = plan_specs(specs, None, strict=options.strict)
+        look = Look(False, rows, fleet=fleet)
         print(f"note: {error}", file=sys.stderr)
-        known, plan = False, plan_specs(specs, None)
-    print(json.dumps(plan_json(plan, known), indent=1) if as_json else plan_text(plan, known))
+    print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
     return 0
 
 
@@ -91,7 +107,9 @@ def listeners_for(options: Options) -> list[Listener]:
     """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
     from raygrid.progress import Display
 
-    listeners: list[Listener] = [] if options.quiet else [Display()]
+    listeners: list[Listener] = [Beacon(options.out.absolute())]
+    if not options.quiet:
+        listeners.append(Display())
     if options.tracking == "off":
         return listeners
     if importlib.util.find_spec("mlflow") is None:

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from raygrid.artifacts import Artifact, Bench
-from raygrid.store import Bundle, Keeper, Partial, Store, patiently
+from raygrid.checkpoints import Keeper, Partial
+from raygrid.store import Bundle, Store, patiently
 
 Tell = Callable[[int, int], None]
 
@@ -69,4 +70,6 @@ def realize(
         made = Bundle(made.tensors, facts)
         patiently(lambda: store.put(artifact.kind, artifact.key, made))
         progress.partial.clear()
+        for need in artifact.spent:
+            store.drop(need.kind, need.key)
     return made, True

@@ -21,15 +21,17 @@ from torch import Tensor
 from raygrid.artifacts import Artifact, World, mix, poison_of
 from raygrid.attacks.base import measure
 from raygrid.attacks.foreign import load_array, load_class_folders
-from raygrid.data import Images, fingerprint
+from raygrid.data import Images, Poison, fingerprint
 from raygrid.errors import DataError, SpecError
 from raygrid.resolve import Catalog, resolve
+from raygrid.setups import Scene
 from raygrid.store import Bundle
+from raygrid.triples import Triple
 
 Fetch = Callable[[Artifact], Bundle]
 Form = Literal["png", "npz", "pt"]
 MANIFEST = "manifest.json"
-_VICTIM = "none/small_cnn/supervised/quick"  # never trained: a spec is complete only with a victim
+VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Poisoned:
 
     clean: before; images: after, at the poison ratio. mask: bool (N,) of `clean`, rows that the
     attacker touched. spec: `dataset/attack@ratio/seed`. key: of the poison in the store.
+    triple: the poisons alone where the attack is made for a set-up.
     """
 
     clean: Images
@@ -45,6 +48,7 @@ class Poisoned:
     mask: Tensor
     spec: str
     key: str
+    triple: Triple | None = None
 
     @property
     def replaced(self) -> bool:
@@ -52,20 +56,44 @@ class Poisoned:
         return len(self.clean) == len(self.images)
 
 
-def make(text: str, catalog: Catalog, fetch: Fetch, seed: int = 0) -> Poisoned:
+def make(
+    text: str,
+    catalog: Catalog,
+    fetch: Fetch,
+    seed: int = 0,
+    victim: tuple[str, str] = VICTIM,
+) -> Poisoned:
     """Make or load the poisoned set that `dataset/attack[@ratio]` names.
 
-    The poison is the one that a grid with this dataset, attack and seed uses. Raises SpecError for
-    a faulty text or an attack that cannot be made for the dataset.
+    The poison is the one that a grid with this dataset, attack and seed uses. victim: learner and
+    protocol, which decide the set-up of an attack on a target. Raises SpecError for a faulty text
+    or an attack that cannot be made for the dataset.
     """
-    trial = resolve(f"{text}/{_VICTIM}/{seed}", catalog)
+    behind = f"/none/small_cnn/{victim[0]}/{victim[1]}/{seed}"
+    trial = resolve(text + behind, catalog)
     reason = trial.attack.skip(trial.cell())
     if reason:
         raise SpecError(f"{text}: {reason}")
-    world, poison = World.of(fetch(trial.data)), poison_of(fetch(trial.poison))
+    world, poison = World.of(fetch(trial.data), trial.setup), poison_of(fetch(trial.poison))
     images, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
-    name = str(trial.spec).removesuffix(f"/{_VICTIM}/{seed}")
-    return Poisoned(world.train, images, mask, f"{name}/{seed}", trial.poison.key)
+    spec = trial.spec
+    ratio = "" if spec.poison_ratio == 1.0 else f"@{spec.poison_ratio!r}"
+    name = f"{spec.dataset}/{spec.attack}{ratio}/{seed}"
+    triple = triple_of(world.scene, poison) if trial.attack.on_target and world.scene else None
+    return Poisoned(world.train, images, mask, name, trial.poison.key, triple)
+
+
+def triple_of(scene: Scene, poison: Poison) -> Triple:
+    """The poisons of a set-up in the form of the benchmark's files."""
+    target = scene.setup.target
+    return Triple(
+        poison.pixels,
+        poison.labels,
+        scene.setup.bases,
+        scene.target[0],
+        target.true_label,
+        poison.trigger,
+    )
 
 
 def inspect(poisoned: Poisoned) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class Display(Listener):
         self.score.finish(trial, result)
         if result.status == "done":
             text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
+            text += "".join(f" ({mark})" for mark in result.marks)
         else:
             text = f"{result.status.upper()} {(result.error or '').splitlines()[0]}"
         count = f"[{self.score.already + self.score.done}/{self.score.total}]"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ class Cell:
     """The methods of one trial side by side, for `skip` to look at.
 
     views: whether the learner learns from pairs of views (`Learner.views`).
+    targets: whether the protocol gives every trial a set-up with a target.
     """
 
     dataset: Method
@@ -90,6 +92,7 @@ class Cell:
     classes: int
     poison_ratio: float
     views: bool = False
+    targets: bool = False
 
 
 class Registry(Generic[M]):
@@ -216,3 +219,10 @@ def require(condition: bool, message: str) -> None:
     """Refuse a parameter: raise SpecError with `message` unless `condition` holds."""
     if not condition:
         raise SpecError(message)
+
+
+def lacks(package: str, extra: str) -> str | None:
+    """The reason to skip a method whose package is not installed, None if it is."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"needs the package {package}: install raygrid[{extra}]"

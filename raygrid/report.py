@@ -3,19 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from raygrid.estimate import CPU, GPU, artifact_bytes, artifact_seconds, trial_seconds
+from raygrid.estimate import CPU, GPU, Measured, artifact_bytes, artifact_seconds, trial_seconds
 from raygrid.grid import Plan
+from raygrid.packing import Profiles
 from raygrid.progress import clock
+from raygrid.schedule import Agenda, Job
+from raygrid.simulate import Fleet, Timeline, play
+from raygrid.store import Store
 
 
-def plan_json(plan: Plan, known: bool = True) -> dict[str, Any]:
-    """Trials, derived rows, skips with reasons, artifacts, estimates.
+def marks_of(plan: Plan, store: Store) -> list[str]:
+    """What is marked in the artifacts of a plan that are there already, such as weak surrogates."""
+    metas = (store.meta(a.kind, a.key) for a in plan.artifacts)
+    found = (mark for meta in metas if meta for mark in meta["facts"].get("marks", ()))
+    return list(dict.fromkeys(found))
 
-    known: whether the data were looked at; without them keys are not those of a run.
+
+@dataclass(frozen=True)
+class Look:
+    """What is known about a plan besides the plan.
+
+    known: whether the data were looked at; without them keys are not those of a run, and nothing
+    is known to be done. rows: of earlier runs by key. marks: see `marks_of`. fleet: to simulate
+    the rest of the run on.
     """
+
+    known: bool = True
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    marks: Sequence[str] = ()
+    fleet: Fleet | None = None
+
+
+def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
+    """What is left of a plan, played on a fleet."""
+    done = {key for key, row in look.rows.items() if row["status"] != "failed"}
+    todo = [trial for trial in plan.trials if not look.known or trial.key not in done]
+    measured = Measured.of(plan.trials, look.rows, fleet.speed)
+    profiles = Profiles.of(plan.trials, look.rows)
+
+    def seconds(job: Job) -> float:
+        return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
+
+    agenda = Agenda(todo, lambda artifact: False, fleet.speed)
+    return play(agenda, fleet, profiles, seconds)
+
+
+def fleet_json(line: Timeline) -> dict[str, Any]:
+    """Makespan in hours, use, trials by GPU share, cost."""
     return {
+        "makespan_hours": round(line.makespan / 3600, 4),
+        "busy": round(line.busy, 3),
+        "trials_per_device": {f"{1 / share:g}": n for share, n in sorted(line.packed.items())},
+        "cost": round(line.cost, 2),
+    }
+
+
+def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
+    """Trials, derived rows, skips with reasons, artifacts, estimates, marks, the fleet's run."""
+    known = look.known
+    found: dict[str, Any] = {
         "trials": [{"spec": str(t.spec), "key": t.key if known else None} for t in plan.trials],
         "derived": [{"spec": str(t.spec), "from": [str(b) for b in t.bases]} for t in plan.derived],
         "skips": [{"spec": s.spec, "reason": s.reason} for s in plan.skips],
@@ -24,7 +74,11 @@ def plan_json(plan: Plan, known: bool = True) -> dict[str, Any]:
             for a in plan.artifacts
         ],
         "estimates": estimates(plan),
+        "marks": list(look.marks),
     }
+    if look.fleet is not None:
+        found["fleet"] = fleet_json(simulated(plan, look, look.fleet))
+    return found
 
 
 def estimates(plan: Plan) -> dict[str, float]:
@@ -38,7 +92,7 @@ def estimates(plan: Plan) -> dict[str, float]:
     return found
 
 
-def plan_text(plan: Plan, known: bool = True) -> str:
+def plan_text(plan: Plan, look: Look = Look()) -> str:
     """The same for a person."""
     costs = estimates(plan)
     kinds = Counter(a.kind for a in plan.artifacts)
@@ -52,6 +106,16 @@ def plan_text(plan: Plan, known: bool = True) -> str:
     ]
     reasons = Counter(skip.reason for skip in plan.skips)
     lines += [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
-    if not known:
+    lines += [f"note: {mark}" for mark in look.marks]
+    if look.fleet is not None:
+        lines.append(_fleet_line(simulated(plan, look, look.fleet), look.fleet))
+    if not look.known:
         lines.append("the data were not found here, so what is done already is not known")
     return "\n".join(lines)
+
+
+def _fleet_line(line: Timeline, fleet: Fleet) -> str:
+    packed = ", ".join(f"{n} at {1 / share:g} to one" for share, n in sorted(line.packed.items()))
+    text = f"on {line.slots} x {fleet.name}: {clock(line.makespan)}, {line.busy:.0%} in use"
+    text += f"; trials: {packed or 'none left'}"
+    return text + (f"; costs {line.cost:.2f}" if line.price else "")

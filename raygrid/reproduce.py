@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
+from raygrid import published
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.budget import Budget
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import specs_of
+from raygrid.published import SIX, specs_of
 from raygrid.registry import Registry
+from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
+from raygrid.tables.cells import Cell, with_published
+from raygrid.tables.layout import Panel
 
-Scale = Literal["quick", "small", "paper"]
+Scale = Literal["quick", "small", "grid", "paper"]
 SMALL_EPOCHS = 30
 
 
 @dataclass(frozen=True)
 class Job:
-    """The trials of a printed table at some scale, and what of it cannot be run here."""
+    """The trials of a printed table at some scale, and what of it cannot be run here.
+
+    printed: by trial (canonical, seed 0) the printed one that it stands for, if it is just one.
+    """
 
     specs: tuple[str, ...]
     missing: tuple[str, ...]
+    printed: Mapping[str, TrialSpec] = field(default_factory=dict)
 
 
 def job(
@@ -39,32 +48,85 @@ def job(
 ) -> Job:
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
-    scale: `paper` as printed; `small` with the paper's data and networks for 30 epochs; `quick`
-        on the embedded digits with a small network, minutes on a CPU.
+    scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
+        and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
+        a CPU.
     dataset: only this one of the table's. What is not installed here is listed as missing.
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
-    parsed = [scaled(TrialSpec.parse(text), scale) for text in specs_of(paper, number, dataset)]
+    listed = [TrialSpec.parse(text) for text in specs_of(paper, number, dataset)]
+    return job_of(listed, scale, seeds)
+
+
+def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:
+    """The same for trials that somebody else listed."""
     specs: dict[str, None] = {}
     missing: dict[str, None] = {}
-    for spec in parsed:
+    printed: dict[str, dict[TrialSpec, None]] = {}
+    for each in listed:
+        spec = scaled(each, scale)
         lacking = absent(spec)
         missing.update(dict.fromkeys(lacking))
         if not lacking:
             specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
-    return Job(tuple(specs), tuple(missing))
+            canonical = str(resolve(spec, None).spec)
+            printed.setdefault(canonical, {})[each] = None
+    single = {name: next(iter(of)) for name, of in printed.items() if len(of) == 1}
+    return Job(tuple(specs), tuple(missing), single)
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
-    """The same question at a smaller size."""
+    """The same question at a smaller size; raises SpecError if there is no such size."""
     if scale == "quick":
-        return spec.replace(
-            dataset=Part("photo_digits"), architecture=Part("small_cnn"), protocol=Part("quick")
-        )
+        return _quick(spec)
+    if scale == "grid":
+        name = f"{spec.protocol.name}_grid"
+        if name not in PROTOCOLS:
+            raise SpecError(f"protocol {spec.protocol} has no grid tier")
+        return spec.replace(protocol=Part.of(name, **dict(spec.protocol.params)))
     if scale == "small":
         return spec.replace(protocol=spec.protocol.with_params(epochs=SMALL_EPOCHS))
     return spec
+
+
+def _quick(spec: TrialSpec) -> TrialSpec:
+    """On the embedded digits; every network but ResNet-18 becomes another one than its stand-in."""
+    network = "small_cnn" if spec.architecture.name == "resnet18" else "small_resnet"
+    pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
+    return spec.replace(
+        dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
+        attack=_quick_attack(spec.attack),
+        architecture=Part(network),
+        protocol=_quick_protocol(spec),
+    )
+
+
+def _quick_attack(part: Part) -> Part:
+    """An attack at its `quick` parameters, where it has some.
+
+    Those on all images at twice their budget; of those on a target, the printed network too is
+    replaced by the small one.
+    """
+    if part.name not in ATTACKS or not ATTACKS[part.name].quick:
+        return part
+    kind, params = ATTACKS[part.name], dict(part.params)
+    if kind.on_target:
+        return Part.of(part.name, **{**params, **kind.quick})
+    usual: Budget = kind.__dataclass_fields__["budget"].default  # type: ignore[assignment]
+    budget = Budget.parse(str(params.get("budget", usual)), usual)
+    doubled = Budget(budget.norm, 2 * budget.value)
+    return Part.of(part.name, **{**kind.quick, **params, "budget": str(doubled)})
+
+
+def _quick_protocol(spec: TrialSpec) -> Part:
+    """The paper's own small one or `quick`, with the probe on the images of the paper's."""
+    if spec.protocol.name in PROTOCOLS and PROTOCOLS[spec.protocol.name].quick != "quick":
+        theirs = PROTOCOLS[spec.protocol.name]
+        return Part.of(theirs.quick, **theirs.quick_params(dict(spec.protocol.params)))
+    views = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].views
+    data = PROTOCOLS.make(spec.protocol).probe_data if views else "poisoned"
+    return Part("quick") if data == "poisoned" else Part.of("quick", probe_data=data)
 
 
 def absent(spec: TrialSpec) -> list[str]:
@@ -89,3 +151,38 @@ def _fault(registry: Registry[Any], part: Part) -> str | None:
     except SpecError as error:
         return f"{registry.kind} {error}"
     return None
+
+
+def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
+    """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
+
+    printed: as in `Job`, for the very trials whose cells these are. Such a number says which
+    dataset it is of.
+    """
+    cells = dict(panel.cells)
+    for place, cell in panel.cells.items():
+        spec = _printed_for(cell, printed)
+        measure = "target_success" if cell.metric == "target_success" else "final_acc"
+        found = None if spec is None else published.find(spec, measure)
+        if spec and found and found.best.paper == paper and cell.published is None:
+            cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
+    return replace(panel, cells=cells)
+
+
+def _printed_for(cell: Cell, printed: Mapping[str, TrialSpec]) -> TrialSpec | None:
+    """The printed trial of a cell; for `worst` that of a learner, with `worst` in its place."""
+    worst = cell.axes["learner"] == "worst"
+    for learner in SIX if worst else (cell.axes["learner"],):
+        axes = {**cell.axes, "learner": learner}
+        spec = printed.get(_text(axes))
+        if spec is not None:
+            return spec.replace(learner=Part("worst")) if worst else spec
+    return None
+
+
+def _text(axes: Mapping[str, Any]) -> str:
+    """The spec of a cell's axes at seed 0."""
+    ratio = "" if axes["attack"] == "clean" else f"@{axes['poison_ratio']}"
+    names = ("defense", "architecture", "learner", "protocol")
+    where = "/".join(str(axes[name]) for name in names)
+    return str(TrialSpec.parse(f"{axes['dataset']}/{axes['attack']}{ratio}/{where}/0"))

@@ -11,18 +11,27 @@ from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
-from raygrid.artifacts import Artifact, DatasetArtifact, PoisonArtifact, PurifiedArtifact
+from raygrid.artifacts import (
+    Artifact,
+    DatasetArtifact,
+    PoisonArtifact,
+    Pretraining,
+    PurifiedArtifact,
+    SurrogateArtifact,
+)
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Chain
 from raygrid.errors import DataError, SpecError, SpecErrors
+from raygrid.features import FeaturesArtifact
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.registry import Cell
 from raygrid.seeds import Stream
+from raygrid.setups import SetupPlan
 from raygrid.spec import Part, TrialSpec
 from raygrid.store import Bundle, Store, key_of
 from raygrid.training import Probing, Recipe
@@ -33,7 +42,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Trial:
-    """One fully decided trial. `spec` is in canonical form: only non-defaults are printed."""
+    """One fully decided trial. `spec` is in canonical form: only non-defaults are printed.
+
+    setup: the target that it is asked about; pretraining: where its extractors come from. None
+    where the protocol has no such thing.
+    """
 
     spec: TrialSpec
     dataset: Dataset
@@ -45,6 +58,8 @@ class Trial:
     recipe: Recipe
     data: DatasetArtifact
     content: str
+    setup: SetupPlan | None = None
+    pretraining: Pretraining | None = None
 
     @property
     def seed(self) -> int:
@@ -57,6 +72,11 @@ class Trial:
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the result, as JSON values."""
+        more: dict[str, Any] = {}
+        if self.setup is not None:
+            more["setup"] = self.setup.resolved()
+        if self.pretraining is not None:
+            more["pretraining"] = self.pretraining.resolved()
         return {
             "version": VERSION,
             "content": self.content,
@@ -71,6 +91,7 @@ class Trial:
             "recipe": dataclasses.asdict(self.recipe),
             "probing": dataclasses.asdict(self.probing) if self.learner.views else None,
             "seed": self.seed,
+            **more,
         }
 
     @property
@@ -91,12 +112,15 @@ class Trial:
             classes=self.dataset.classes,
             poison_ratio=self.spec.poison_ratio,
             views=self.learner.views,
+            targets=self.setup is not None,
         )
 
     def skip(self) -> str | None:
         """Why this combination cannot be run, or None."""
         if not self.protocol.has(self.learner.id):
             return f"protocol {self.protocol.id} has no recipe for the learner {self.learner.id}"
+        if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
+            return reason
         cell = self.cell()
         methods = (
             self.dataset,
@@ -116,7 +140,26 @@ class Trial:
 
     @property
     def poison(self) -> PoisonArtifact:
-        return PoisonArtifact(self.data, self.content, self.attack, self.seed)
+        ratio = self.spec.poison_ratio if self.attack.scoped else 1.0
+        parts = (self.data, self.content, self.attack, self.seed, ratio)
+        return PoisonArtifact(*parts, self.setup, self.pretraining)
+
+    @property
+    def extractor(self) -> SurrogateArtifact | None:
+        """The pre-trained network that the victim starts from, None for fresh victims."""
+        if self.pretraining is None or not self.learner.pretrained:
+            return None
+        number = getattr(self.protocol, "checkpoint", 0)
+        return self.pretraining.extractor(str(self.architecture.part()), number)
+
+    @property
+    def features(self) -> FeaturesArtifact | None:
+        """What the frozen extractor makes of the clean data, if trials share that."""
+        passes = self.learner.passes_kept(self.defense.plain)
+        if self.extractor is None or self.setup is None or not passes:
+            return None
+        parts = (self.data, self.content, self.extractor, self.setup.rule)
+        return FeaturesArtifact(*parts, passes, not self.defense.plain)
 
     @property
     def purified(self) -> PurifiedArtifact | None:
@@ -129,11 +172,14 @@ class Trial:
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """What the trial reads: data, poison and, with a purifier, the purified set."""
-        return tuple(filter(None, (self.data, self.poison, self.purified)))
+        parts = (self.data, self.poison, self.purified, self.extractor, self.features)
+        return tuple(part for part in parts if part is not None)
 
     def streams(self) -> dict[str, Stream]:
         """The victim's randomness: shared by the clean control, independent of the defense."""
-        where = (self.dataset.id, self.seed)
+        where: tuple[Any, ...] = (self.dataset.id, self.seed)
+        if rep := getattr(self.protocol, "rep", 0):
+            where = (*where, rep)
         return {
             "init": Stream("init", (self.architecture.id, *where)),
             "data": Stream("data", where),
@@ -220,6 +266,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         content = catalog.content(data)
         dataset = data.dataset  # with the sizes of the data at hand
     recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
+    rule = protocol.setup_rule(dataset.id, learner.pretrained)
     canonical = TrialSpec(
         dataset=dataset.part(),
         attack=attack.part(),
@@ -241,7 +288,24 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
         recipe,
         data,
         content,
+        None if rule is None else SetupPlan(rule, spec.seed),
+        _pretraining(protocol, dataset, learner.pretrained or bool(attack.extractors), catalog),
     )
+
+
+def _pretraining(
+    protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Catalog | None
+) -> Pretraining | None:
+    """Where extractors come from, if the protocol has any and the trial needs one."""
+    name = getattr(protocol, "pretrain", "auto")
+    origin = DATASETS.make(dataset.pretraining or dataset.id if name == "auto" else name)
+    recipe = protocol.pretraining(origin.id)
+    if not wanted or recipe is None:
+        return None
+    if catalog is None:
+        return Pretraining(DatasetArtifact(origin, "unknown"), "unknown", recipe)
+    data = catalog.artifact(origin, 0.0)
+    return Pretraining(data, catalog.content(data), recipe)
 
 
 Methods = tuple[Dataset, Attack, Chain, Architecture, Protocol, tuple[Learner, Part]]

@@ -20,6 +20,7 @@ class Result:
         trial stopped early. last_acc: the same after whatever epoch was the last to run.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
     detection: counts and rates of finding the poisoned images, for defenses that look for them.
+    marks: what a reader has to know about the poison, such as a surrogate that is too weak.
     probes: by name, how many of n images got the wanted label, and their mean loss.
     """
 
@@ -47,6 +48,7 @@ class Result:
     derived_from: str | None = None
     error: str | None = None
     reason: str | None = None
+    marks: list[str] = field(default_factory=list)
     finished: float = 0.0
 
     def row(self) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from raygrid import grid as grids
+from raygrid import keeping
 from raygrid.claims import claimed
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
-from raygrid.registry import load_plugins
+from raygrid.packing import Profiles
+from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
 from raygrid.resolve import Catalog, Trial
 from raygrid.result import Result
@@ -42,6 +44,10 @@ class Options:
     refused, not skipped. checkpoint_every: seconds between checkpoints of a trial. deadline:
     seconds without progress after which a job on Ray is ended and tried again, by default
     derived from its estimate.
+    shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
+    there is room for where it takes long, one without Ray.
+    keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
+    that lacks any of them is trained again.
     """
 
     out: Path = Path("runs")
@@ -57,6 +63,12 @@ class Options:
     strict: bool = False
     checkpoint_every: float = 30.0
     deadline: float | None = None
+    shards: int | None = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fits = self.shards is None or self.shards >= 1
+        require(fits, f"shards is {self.shards}, allowed are whole numbers from 1")
 
     @property
     def store_url(self) -> str:
@@ -102,6 +114,7 @@ class Timer:
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
+    keeping.check(options.keep)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
     listed = specs.specs() if isinstance(specs, Grid) else specs
@@ -121,7 +134,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         listener.started(plan, todo)
         interrupted = True
         try:
-            _execute(todo, store, catalog, listener, options)
+            profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
+            _execute(todo, profiles, (store, catalog), listener, options)
             news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
             interrupted = False
             files = _tables(options.out, log, listener) if news else []
@@ -134,15 +148,27 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
 
 
 def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
-    """The result log, and the trials that it does not have as done."""
+    """The result log, and the trials that it lacks or that did not leave all that is to be kept."""
     log = store.results(options.out.absolute() / "results.jsonl")
-    done = log.done()
-    return log, [trial for trial in plan.trials if trial.key not in done]
+    status = {row["key"]: row["status"] for row in log.rows()}
+
+    def is_open(trial: Trial) -> bool:
+        found = status.get(trial.key, "failed")
+        if found == "done":
+            return not all(store.has(kind, trial.key) for kind in options.keep)
+        return found == "failed"
+
+    return log, [trial for trial in plan.trials if is_open(trial)]
 
 
 def _execute(
-    todo: Sequence[Trial], store: Store, catalog: Catalog, listener: Listener, options: Options
+    todo: Sequence[Trial],
+    profiles: Profiles,
+    where: tuple[Store, Catalog],
+    listener: Listener,
+    options: Options,
 ) -> None:
+    store, catalog = where
     if not todo:
         return
     device = best_device()
@@ -152,7 +178,9 @@ def _execute(
         listener.artifact(artifact, "reused", {})
     if pick_executor(options) == "inline":
         every = options.checkpoint_every
-        worker = Worker(store, options.data.absolute(), device, checkpoint_every=every)
+        data = options.data.absolute()
+        worker = Worker(store, data, device, checkpoint_every=every, keep=options.keep)
+        agenda.divide(1, options.shards)
         run_inline(agenda, worker, listener)
         return
     from raygrid.runner.executor import RayOptions, run_on_ray
@@ -160,8 +188,11 @@ def _execute(
     ray_options = RayOptions(
         options.address,
         options.cpus,
+        profiles=profiles,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
+        shards=options.shards,
+        keep=options.keep,
         deadline=options.deadline,
     )
     data = options.data.absolute()

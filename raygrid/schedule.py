@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from raygrid.artifacts import Artifact
 from raygrid.estimate import CPU, Speed, artifact_seconds, trial_seconds
 from raygrid.resolve import Trial
+from raygrid.shards import Joined, split
+
+LEAST_SHARD = 60.0
+"""Seconds of making that are worth a job of their own; starting one takes a few."""
 
 
 @dataclass
@@ -21,6 +25,7 @@ class Job:
 
     rank: seconds of the longest chain of jobs from here to the end of a trial.
     needs: keys of jobs that must be done first. spec: a trial that leads to the artifact.
+    pieces: into how many shards the poison is divided that it makes or belongs to.
     """
 
     key: str
@@ -30,6 +35,15 @@ class Job:
     rank: float = 0.0
     needs: set[str] = field(default_factory=set)
     spec: str = ""
+    pieces: int = 1
+
+    @property
+    def work(self) -> Trial | Artifact:
+        """What it is: the one of the two that is set."""
+        if self.artifact is not None:
+            return self.artifact
+        assert self.trial is not None
+        return self.trial
 
     @property
     def label(self) -> str:
@@ -55,8 +69,13 @@ class Agenda:
             job = Job(trial.key, trial=trial, seconds=seconds, spec=str(trial.spec))
             self.jobs[trial.key] = job
             self._need(job, trial.artifacts)
+        self._order()
+
+    def _order(self) -> None:
+        """Who needs whom, which way is the longest, and what is ready."""
         self._users: dict[str, list[str]] = {}
         for job in self.jobs.values():
+            job.rank = 0.0
             for need in job.needs:
                 self._users.setdefault(need, []).append(job.key)
         for job in self.jobs.values():
@@ -64,6 +83,27 @@ class Agenda:
         self._ready: list[tuple[float, str]] = []
         for job in self.jobs.values():
             self._offer(job)
+
+    def divide(self, slots: int, wanted: int | None = None) -> None:
+        """Have long poisons made by several jobs, before the first job is taken.
+
+        slots: how many artifacts can be made at a time; a shard takes `LEAST_SHARD` seconds or
+        more. wanted: so many shards, however long they take.
+        """
+        for job in [job for job in self.jobs.values() if job.artifact is not None]:
+            assert job.artifact is not None
+            count = min(slots, int(job.seconds / LEAST_SHARD)) if wanted is None else wanted
+            whole = split(job.artifact, count)
+            if isinstance(whole, Joined):
+                self._divide(job, whole)
+        self._order()
+
+    def _divide(self, job: Job, whole: Joined) -> None:
+        job.artifact, job.pieces, job.needs = whole, whole.count, set()
+        job.seconds = artifact_seconds(whole, self.speed)
+        self._need(job, whole.needs())
+        for key in job.needs:
+            self.jobs[key].pieces = whole.count
 
     def _offer(self, job: Job) -> None:
         if not job.needs:

@@ -3,7 +3,7 @@
     <root>/artifacts/<kind>/<key>/data.safetensors   arrays, no pickle
                                  /meta.json          checksum, shapes, provenance, seconds
     <root>/results.jsonl                             one finished trial a line: the truth
-    <root>/results/<key>/                            files a trial left on request
+    <root>/results/<key>/<kind>/                     the same two: what a trial left on request
 
 An entry exists once `meta.json` does; it is written last. A damaged entry is moved aside and
 counts as missing, so it is made again.
@@ -28,20 +28,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from raygrid.errors import Moving, StoreError
+from raygrid.errors import StoreError
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
     from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
+LEFT = ("weights", "predictions", "features")  # by trials; all other kinds are artifacts
 Json = dict[str, Any]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Seconds between tries while a disk is full or a server away: two minutes in all."""
 LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
-SHARE = 1 / 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Bundle:
     @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def entry(kind: str, key: str) -> str:
+    """The folder of an entry below the root."""
+    return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
 
 
 class Store:
@@ -71,7 +76,7 @@ class Store:
             raise StoreError(why, _passes(error)) from None
 
     def path(self, kind: str, key: str) -> Path:
-        return self.root / "artifacts" / kind / key
+        return self.root / entry(kind, key)
 
     def has(self, kind: str, key: str) -> bool:
         return (self.path(kind, key) / META).exists()
@@ -123,7 +128,7 @@ class Store:
         stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
             stage.mkdir(parents=True)
-            save_file({k: t.contiguous() for k, t in bundle.tensors.items()}, stage / DATA)
+            save_file(_apart(bundle.tensors), stage / DATA)
             meta = self._describe(stage / DATA, bundle)
             (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
             self._publish(stage, target)
@@ -175,6 +180,17 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / "results.jsonl")
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as the file format wants them."""
+    out, places = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.contiguous()
+        place = plain.untyped_storage().data_ptr()
+        out[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return out
 
 
 def _passes(error: Exception) -> bool:
@@ -253,103 +269,3 @@ class ResultLog:
 def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict that owns its memory (arrays from a store or object store are read-only)."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-class Partial:
-    """The newest checkpoint of something unfinished, under a key of its own.
-
-    A checkpoint is complete before the one it replaces is dropped. In a mirrored store it is on
-    both sides, so that what a lost machine began goes on elsewhere.
-    """
-
-    def __init__(self, store: Store, key: str) -> None:
-        self.store, self.key = store, key
-
-    def _numbers(self) -> list[int]:
-        names = (name.rpartition(".") for name in self.store.names("partial"))
-        return sorted(int(n) for key, _, n in names if key == self.key and n.isdecimal())
-
-    def save(self, bundle: Bundle) -> None:
-        old = self._numbers()
-        self.store.put("partial", f"{self.key}.{(old or [0])[-1] + 1}", bundle)
-        for number in old:
-            self.store.drop("partial", f"{self.key}.{number}")
-
-    def load(self) -> Bundle | None:
-        return patiently(self._load)
-
-    def _load(self) -> Bundle | None:
-        for number in reversed(self._numbers()):
-            found = self.store.get("partial", f"{self.key}.{number}")
-            if found is not None:
-                return found
-        return None
-
-    def clear(self) -> None:
-        """Drop everything; what a store that is away keeps does no harm."""
-        with suppress(StoreError):
-            for number in self._numbers():
-                self.store.drop("partial", f"{self.key}.{number}")
-
-
-class Keeper:
-    """Checkpoints now and then; a store that is full or away costs a checkpoint, not the work.
-
-    every: seconds between two, up to ten times as many where saving would take more than `SHARE`
-    of the time. leaving: whether this machine was told that it will be taken away; then the state
-    is saved at once, and Moving is raised.
-    """
-
-    def __init__(
-        self, partial: Partial, every: float, leaving: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.partial, self.every, self.leaving = partial, every, leaving
-        self._next = time.monotonic() + every
-
-    def save(self, bundle: Callable[[], Bundle]) -> None:
-        leaving, started = self.leaving(), time.monotonic()
-        if not leaving and started < self._next:
-            return
-        try:
-            self.partial.save(bundle())
-        except StoreError as error:
-            log.warning("no checkpoint: %s", error)
-        now = time.monotonic()
-        self._next = now + min(max(self.every, (now - started) / SHARE), 10 * self.every)
-        if leaving:
-            raise Moving(self.partial.key)
-
-
-def pack(state: Any) -> Bundle:
-    """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle."""
-    from torch import Tensor as TorchTensor
-
-    tensors: dict[str, Tensor] = {}
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, TorchTensor):
-            name = f"t{len(tensors)}"
-            tensors[name] = value.detach().cpu().clone()
-            return {"tensor": name}
-        if isinstance(value, Mapping):
-            return {"dict": [[key, walk(item)] for key, item in value.items()]}
-        if isinstance(value, list | tuple):
-            return {"list": [walk(item) for item in value]}
-        return {"value": value}
-
-    return Bundle(tensors, {"state": walk(state)})
-
-
-def unpack(bundle: Bundle) -> Any:
-    """The inverse of `pack` (tuples come back as lists)."""
-
-    def build(node: Json) -> Any:
-        if "tensor" in node:
-            return bundle.tensors[node["tensor"]].clone()
-        if "dict" in node:
-            return {key: build(item) for key, item in node["dict"]}
-        if "list" in node:
-            return [build(item) for item in node["list"]]
-        return node["value"]
-
-    return build(bundle.facts["state"])

@@ -9,12 +9,12 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from raygrid import augment, evaluate
+from raygrid import augment, evaluate, features, keeping
 from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of
 from raygrid.data import Images
 from raygrid.errors import DivergedError
@@ -43,6 +43,7 @@ class Checkpoint:
 class Env:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
+    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
     raise_memory: let out-of-memory errors through, so that the caller can give more memory.
     """
 
@@ -51,6 +52,8 @@ class Env:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
     raise_memory: bool = False
 
 
@@ -84,22 +87,26 @@ def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
 def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
-    world = World.of(fetch(trial.data))
-    poison = poison_of(fetch(trial.poison))
+    world = World.of(fetch(trial.data), trial.setup)
+    made = fetch(trial.poison)
+    poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch) or mixed
     if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:
         result.detection = evaluate.detection(mixed, purified, mask)
     train, held = hold_out(purified, trial.protocol.holdout)
-    probes = evaluate.probes_for(world.train, world.test, world.val, poison, mask)
+    probes = evaluate.probes_for(world, poison, mask)
     if held is not None:
         probes.append(evaluate.Probe("poison_val", held))
-    probes = [evaluate.Probe(p.name, p.images.to(env.device)) for p in probes]
-    session = trial.learner.start(task_of(trial, train, world.train, env.device))
+    task = task_of(trial, train, world.train, env.device)
+    session = trial.learner.start(
+        replace(task, **pretrained(trial, fetch, world, train, task.device))
+    )
+    asked = [_shown(trial, session, probe, env.device) for probe in probes]
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
 
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
-        return evaluate.ask(model, probes, trial.defense.view, precision)
+        return evaluate.ask(model, asked, precision)
 
     first = _restore(session, result.history, env.checkpoint)
     for epoch in range(first, trial.recipe.epochs):
@@ -111,7 +118,33 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
         env.checkpoint.save({"session": session.state_dict(), "history": result.history})
         env.report({**metrics, **_peak(result.history)})
     result.stopped_early = len(result.history) < trial.recipe.epochs
-    result.probes = {name: s.row() for name, s in ask(session.finish()).items()}
+    model = session.finish()
+    result.probes = {name: s.row() for name, s in ask(model).items()}
+    test = world.test.to(env.device)
+    for kind in env.keep:
+        env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
+
+
+def _shown(
+    trial: Trial, session: Session, probe: evaluate.Probe, device: torch.device
+) -> evaluate.Asked:
+    """A question as the learner's classifier is shown it."""
+    images = probe.images.to(device)
+    inputs, view = trial.learner.shown(session, images, trial.defense.view)
+    return evaluate.Asked(probe.name, inputs, view, probe.odds)
+
+
+def pretrained(
+    trial: Trial, fetch: Fetch, world: World, train: Images, device: torch.device
+) -> dict[str, Any]:
+    """The parts of a task that come from pre-training; none for fresh victims."""
+    if trial.extractor is None:
+        return {}
+    extractor = trial.extractor
+    found = {"extractor": extractor.network(fetch(extractor), extractor.blank(), device)}
+    if trial.features is None or len(train) != len(world.train):
+        return found
+    return {**found, "kept": features.kept(fetch(trial.features), world, train, device)}
 
 
 def _purified(trial: Trial, fetch: Fetch) -> Images | None:
@@ -145,6 +178,8 @@ def flatten(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
     for name, score in scores.items():
         short = "test" if name == "clean_test" else name
         flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
+        if score.logodds is not None:
+            flat[f"{short}_logodds"] = score.logodds
     return flat
 
 

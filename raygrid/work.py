@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from raygrid.artifacts import Artifact, Bench
+from raygrid.checkpoints import Keeper, Partial, pack, unpack
 from raygrid.making import Tell, Watch, realize
 from raygrid.resolve import Trial
 from raygrid.result import Result
-from raygrid.store import Bundle, Keeper, Partial, Store, pack, unpack
+from raygrid.store import Bundle, Store
 from raygrid.trial import Checkpoint, Env, Fetch, Report, run_trial
 
 _NAMED = ("torch", "torchvision", "timm", "lightly", "numpy", "ray")
@@ -92,6 +93,7 @@ class Worker:
 
     load: gets the content of an artifact that already exists, or None if it is not there after
     all (a cluster shares one copy through its object store); the default reads the store.
+    keep: kinds of what trials leave in the store.
     leaving: whether this machine will be taken away soon.
     """
 
@@ -100,11 +102,12 @@ class Worker:
     device: torch.device = field(default_factory=best_device)
     load: Callable[[Artifact], Bundle | None] | None = None
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
     leaving: Callable[[], bool] = lambda: False
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""
-        found = self.load(artifact) if self.load is not None else None
+        found = self.load(artifact) if self.load is not None and artifact.shared else None
         return found if found is not None else self.make(artifact)[0]
 
     def make(
@@ -126,6 +129,8 @@ class Worker:
             checkpoint=checkpoint,
             commit=commit(),
             versions=versions(),
+            keep=self.keep,
+            leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
         )
         result = run_trial(trial, self._remembering(), replace(surroundings, **env))
         checkpoint.clear()

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Attack, Craft, enforce, measure
+from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
 from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.surrogates import freeze, train_surrogate
 from raygrid.budget import Budget
@@ -41,6 +42,8 @@ SMALL: dict[str, dict[str, object]] = {
     "tue": {**_PHASES, "ssl": 1.0, "train_batches": 2, "steps": 2},
     "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
     | {"width": 4, "levels": 2},
+    "dvae_grow": {"base": "lsp", "epochs": 1, "share": 0.25},
+    "dvae_recon": {"base": "lsp", "epochs": 1},
     "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
     "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
     "em_remrepo": _STEPWISE,
@@ -75,7 +78,10 @@ def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -
 
 
 # The attacks that perturb every image: `clean` and `withheld` have no budget.
-AVAILABILITY = [name for name in ATTACKS if small(name).limit is not None]
+# Those on a target perturb a few: see test_targeted.py.
+AVAILABILITY = [
+    name for name in ATTACKS if small(name).limit is not None and not ATTACKS[name].on_target
+]
 
 
 @pytest.mark.parametrize("name", AVAILABILITY)
@@ -115,14 +121,37 @@ def test_the_seed_decides_the_bytes(name: str, images: Images) -> None:
     assert torch.equal(one, other) != attack.seeded
 
 
-@pytest.mark.parametrize("name", [n for n in AVAILABILITY if ATTACKS[n].sharded])
-def test_any_range_of_rows_can_be_made_alone(name: str, images: Images) -> None:
+@pytest.mark.parametrize("name", [n for n in AVAILABILITY if small(n).units(64)])
+def test_any_range_of_units_can_be_made_alone(name: str, images: Images) -> None:
     attack = small(name)
     whole = attack.poison(images, craft_for(attack, images)).pixels
-    for rows in (range(0, 13), range(13, 40), range(40, len(images))):
-        part = attack.poison(images, craft_for(attack, images, rows=rows))
-        assert torch.equal(part.indices, torch.arange(rows.start, rows.stop))
-        assert torch.equal(part.pixels, whole[rows.start : rows.stop])
+    count = attack.units(len(images))
+    cuts = [0, count // 5, count * 5 // 8, count]
+    seen = []
+    for units in itertools.starmap(range, itertools.pairwise(cuts)):
+        part = attack.poison(images, craft_for(attack, images, units=units))
+        assert torch.equal(part.pixels, whole[part.indices])
+        assert torch.equal(part.labels, images.labels[part.indices])
+        if attack.sharded:
+            assert torch.equal(part.indices, torch.arange(units.start, units.stop))
+        seen.append(part.indices)
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(len(images)))
+
+
+@pytest.mark.parametrize("name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], ScopedAttack)])
+def test_noise_for_a_subset_leaves_the_other_rows_alone(name: str, images: Images) -> None:
+    attack = dataclasses.replace(small(name), scope="subset")  # type: ignore[call-arg]
+    assert attack.scoped
+    owned = torch.arange(64)[torch.arange(64) % 3 > 0]
+    part = attack.poison(images, craft_for(attack, images, owned=owned))
+    assert torch.equal(part.indices, owned)
+    assert not torch.equal(part.pixels, images.pixels[owned])
+    whole = attack.poison(images, craft_for(attack, images)).pixels
+    assert not torch.equal(part.pixels, whole[owned])
+    nobody = craft_for(attack, images, owned=torch.arange(0))
+    assert len(attack.poison(images, nobody).indices) == 0
+    every = craft_for(attack, images, owned=torch.arange(64))
+    assert torch.equal(attack.poison(images, every).pixels, whole)
 
 
 @pytest.mark.parametrize("name", AVAILABILITY)
@@ -198,6 +227,33 @@ def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Imag
             attack.poison(images, again)
         assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
         assert again.facts == craft.facts
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack) and n != "dc"]
+)
+def test_estimates_count_the_passes(
+    name: str, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes through networks, three for one in training, two for one to the pixels."""
+    settings = {"max_rounds": 1} if "max_rounds" in ATTACKS[name].__dataclass_fields__ else {}
+    attack = dataclasses.replace(small(name), **settings)  # type: ignore[arg-type]
+    craft = craft_for(attack, images)
+    total, features = 0, Network.features
+
+    def counted(network: Network, x: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        weight = (3 if network.training else 2) if torch.is_grad_enabled() else 1
+        total += weight * len(x)
+        return features(network, x)
+
+    monkeypatch.setattr(Network, "features", counted)
+    attack.poison(images, craft)
+    expected = total / len(images)
+    if name == "functional":  # color tables cost more than the network and are no passes
+        assert attack.passes(len(images)) > expected
+    else:
+        assert attack.passes(len(images)) == pytest.approx(expected, rel=0.25)
 
 
 def test_clean_is_an_empty_poison(images: Images) -> None:

@@ -24,12 +24,19 @@ from raygrid.attacks.tp import Making, Tp
 from raygrid.attacks.tue import Tue, separability
 from raygrid.augment import Views
 from raygrid.augment.views import DRAWS
+from raygrid.budget import Budget
 from raygrid.contrastive.base import Branch
 from raygrid.data import Images, to_uint8
 from raygrid.errors import SpecError
+from raygrid.evaluate import score
+from raygrid.making import StoreProgress
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
+from raygrid.store import Store
+from raygrid.trial import task_of
 from tests.conftest import toy
 from tests.test_attacks import Killed, Notebook, craft_for
+from tests.victims import photo_digits
 
 RADIUS = 8 / 255
 SMALL: dict[str, object] = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
@@ -95,6 +102,25 @@ def test_every_kind_goes_on_with_the_same_bytes(name: str) -> None:
     again = dataclasses.replace(craft, progress=Notebook(after))
     with pytest.raises(Killed):
         attack.poison(images, again)
+    assert torch.equal(attack.poison(images, again).pixels, pixels)
+
+
+def test_a_shared_encoder_goes_on_from_a_checkpoint_in_the_store(store: Store) -> None:
+    """TP's halves hold one network under two names."""
+    attack, images = Tp(**{**SMALL, "cl_steps": 1, "sl_steps": 1}), toy(32)  # type: ignore[arg-type]
+    pixels = attack.poison(images, craft_for(attack, images)).pixels
+    progress = StoreProgress(store, "tp", every=0.0)
+    assert progress.load() is None
+    attack.poison(images, craft_for(attack, images, progress=progress))
+    saved = progress.load()
+    assert saved is not None
+    assert saved[1] == {"rounds": 2}
+    with pytest.raises(Killed):
+        attack.poison(images, craft_for(attack, images, progress=(dying := Notebook(1))))
+    assert dying.kept is not None
+    progress = StoreProgress(store, "again", every=0.0)
+    progress.save(*dying.kept)
+    again = craft_for(attack, images, progress=progress)
     assert torch.equal(attack.poison(images, again).pixels, pixels)
 
 
@@ -262,26 +288,31 @@ def loss_on(student: Student, images: Images, delta: Tensor) -> float:
         return float(student.objective(Shown(z, x, images.labels, rng("views"))))
 
 
-@pytest.mark.parametrize(
-    ("framework", "mode"), [("simclr", "sample"), ("align_uniform", "sample"), ("simclr", "class")]
-)
+# Least drop of the loss in nats, unscaled. Class-wise noise has an anchor for SimCLR alone: a short
+# run hardly moves alignment and uniformity with one noise for a whole class.
+DROPS = {("simclr", "sample"): 0.02, ("align_uniform", "sample"): 0.05, ("simclr", "class"): 0.01}
+
+
+@pytest.mark.parametrize(("framework", "mode"), DROPS)
 def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: str) -> None:
     images = scenes(128)
     craft = Craft(Stream("poison"))
     sample = mode == "sample"
-    lr, size, rounds = (0.03, 64, 8) if sample else (0.1, 32, 20)
-    cp = Cp(surrogate="small_cnn", batch_size=size, framework=framework, mode=mode, lr=lr)  # type: ignore[arg-type]
+    cp = Cp(surrogate="small_cnn", batch_size=64, framework=framework, mode=mode, lr=0.03)  # type: ignore[arg-type]
     noise = (Noise if sample else ClassNoise)(
         images, torch.zeros(len(images) if sample else 4, *images.shape)
     )
-    descent = Descent(RADIUS, RADIUS / 10, 5 if sample else 1)
-    student = cp.student(images, noise, descent, rounds, craft)
-    delta = alternate(noise, [student], rounds, size, craft)
+    rounds = 8 if sample else 10
+    student = cp.student(
+        images, noise, Descent(RADIUS, RADIUS / 10, 5 if sample else 2), rounds, craft
+    )
+    student.model_batches = None if sample else 4
+    delta = alternate(noise, [student], rounds, 64, craft)
     clean = loss_on(student, images, torch.zeros_like(delta))
     scale = 0.5 / 0.07 if framework == "simclr" else 1.0
-    assert loss_on(student, images, delta) < clean - 0.015 * scale
+    assert loss_on(student, images, delta) < clean - DROPS[framework, mode] * scale
     random = (torch.rand(delta.shape, generator=rng("random")) * 2 - 1) * RADIUS
-    assert abs(loss_on(student, images, random) - clean) < 0.006 * scale
+    assert abs(loss_on(student, images, random) - clean) < 0.005 * scale
 
 
 # TP
@@ -506,6 +537,79 @@ def test_surrogates_of_views_mirror_or_not() -> None:
     assert augmentation("views:0.4") == Views.of_strength(0.4)
     assert augmentation("upright:0.4") == Views.of_strength(0.4, flip=False)
     assert Aap(flip=False).recipe.augmentation == "upright:0.4"
+
+
+# What a fresh victim makes of the noise
+
+
+def fresh_loss(images: Images, delta: Tensor, framework: str, seed: int) -> float:
+    """Loss of a fresh framework on images + delta after six epochs on them, unscaled."""
+    cp = Cp(surrogate="small_cnn", batch_size=64, framework=framework, lr=0.05)  # type: ignore[arg-type]
+    noise = Noise(images, delta)
+    craft = Craft(Stream("victim", (seed,)))
+    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 6, craft)
+    for number in range(6):
+        student.learn(number)
+    scale = 0.5 / 0.07 if framework == "simclr" else 1.0
+    return loss_on(student, images, delta) / scale
+
+
+@pytest.mark.slow
+def test_contrastive_noise_is_easier_for_a_fresh_framework_and_supervised_noise_is_not() -> None:
+    images = scenes(256)
+    craft = Craft(Stream("poison"))
+    tp = Tp(surrogate="small_cnn", batch_size=64, epochs=8, cl_lr=0.1, sl_lr=0.05)
+    cp = Cp(
+        surrogate="small_cnn",
+        batch_size=64,
+        framework="align_uniform",
+        start="uniform",
+        epochs=8,
+        lr=0.1,
+    )
+    em = Aue(surrogate="small_cnn", batch_size=64, epochs=8, strength=0.0, lr=0.05)
+    noises = {
+        "clean": torch.zeros(256, *images.shape),
+        **{a.id: a.propose(images, craft) for a in (tp, cp, em)},
+    }
+    for framework in ("simclr", "align_uniform"):
+        loss = {
+            name: sum(fresh_loss(images, delta, framework, seed) for seed in (0, 1)) / 2
+            for name, delta in noises.items()
+        }
+        assert max(loss["tp"], loss["cp"]) < min(loss["clean"], loss["aue"]) - 0.01, framework
+
+
+def strongly_augmented(train: Images, strength: float, epochs: int) -> float:
+    """Clean test accuracy of small_cnn trained on views of a strength, 0 for none."""
+    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick/0", None)
+    task = task_of(trial, train, train, torch.device("cpu"))
+    views = Views.of_strength(strength, flip=False) if strength else None
+    recipe = task.recipe.with_(epochs=epochs)
+    session = trial.learner.start(dataclasses.replace(task, recipe=recipe, augmentation=views))
+    for epoch in range(epochs):
+        session.epoch(epoch)
+    return score(session.finish(), photo_digits(900).test, lambda x: x).acc
+
+
+@pytest.mark.slow
+def test_aue_survives_strong_augmentation_where_em_does_not() -> None:
+    """EM is AUE at strength 0 here: the same program without the views."""
+    train = photo_digits(900).train
+    accuracy = {"clean": strongly_augmented(train, 0.6, 25)}
+    for name, strength in (("em", 0.0), ("aue", 0.6)):
+        attack = Aue(
+            surrogate="small_cnn",
+            epochs=15,
+            lr=0.05,
+            strength=strength,
+            flip=False,
+            budget=Budget("linf", 16 / 255),
+        )
+        pixels = attack.poison(train, Craft(Stream("poison", (name,)))).pixels
+        accuracy[name] = strongly_augmented(train.with_pixels(pixels), 0.6, 25)
+    assert accuracy["em"] > accuracy["clean"] - 0.03
+    assert accuracy["aue"] < accuracy["clean"] - 0.05
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.adaptive import through_erasing, through_jpeg
 from raygrid.attacks.base import Attack, Craft
 from raygrid.attacks.dc import Dc, Search, ahead
 from raygrid.attacks.descent import (
@@ -44,6 +45,7 @@ from raygrid.attacks.surrogates import (
     moments,
     sep120,
     shift_by,
+    shortfall,
     tap40,
     train_surrogate,
 )
@@ -51,13 +53,14 @@ from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
 from raygrid.augment import CropFlip
 from raygrid.budget import Budget
-from raygrid.codec import recode, through_jpeg
+from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
+from raygrid.making import StoreProgress
 from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
-from raygrid.store import Bundle
+from raygrid.store import Bundle, Store
 from raygrid.training import Batch, Recipe, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
@@ -138,7 +141,7 @@ def test_in_batches_fills_up_the_last_batch(images: Images) -> None:
         rows_seen.append(rows)
         return (rows / 255).view(-1, 1, 1, 1).expand_as(x).clone()
 
-    craft = craft_for(make("tap", surrogate_epochs=1), images, rows=range(3, 29))
+    craft = craft_for(make("tap", surrogate_epochs=1), images, units=range(3, 29))
     pixels = in_batches(images, craft, 10, change)
     assert shapes == {(10, 3, 16, 16)}
     assert rows_seen[2].tolist() == [23, 24, 25, 26, 27, 28, 28, 28, 28, 28]
@@ -359,6 +362,52 @@ def test_a_stored_surrogate_comes_back(
         assert torch.equal(network.state_dict()[name], value)
     last = network[-1] if isinstance(network, nn.ModuleList) else network
     assert bundle.facts["test_acc"] == accuracy(last, World.of(world).test)
+
+
+@pytest.mark.parametrize(("kept", "held_out"), [((), 0), ((0, 2), 0), ((), 16)])
+def test_a_killed_surrogate_training_goes_on_with_the_same_bytes(
+    kept: tuple[int, ...], held_out: int, images: Images
+) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data", kept, held_out)
+    whole = train_surrogate(recipe, images, Stream("surrogate"), CPU, book := Notebook())
+    assert book.reports == [(1, 3), (2, 3), (3, 3)]
+    for after in (1, 2, 3):
+        notebook = Notebook(after)
+        with pytest.raises(Killed):
+            train_surrogate(recipe, images, Stream("surrogate"), CPU, notebook)
+        again = train_surrogate(recipe, images, Stream("surrogate"), CPU, notebook)
+        assert notebook.saves == 3
+        assert not again.training
+        for name, value in whole.state_dict().items():
+            assert torch.equal(again.state_dict()[name], value), f"killed after {after}"
+
+
+def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> None:
+    recipe = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data", kept=(0, 2))
+    whole = train_surrogate(recipe, images, Stream("surrogate"), CPU)
+    seen: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 2:
+            raise Killed
+
+    first = StoreProgress(store, "key", tell, every=0.0)
+    with pytest.raises(Killed):
+        train_surrogate(recipe, images, Stream("surrogate"), CPU, first)
+    second = StoreProgress(store, "key", tell, every=0.0)
+    again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
+    assert seen == [1, 2, 3]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_a_weak_surrogate_is_marked() -> None:
+    assert shortfall("cifar10", "resnet18", 0.93) is None
+    assert shortfall("photo_digits", "resnet18", 0.1) is None
+    assert shortfall("cifar10", "small_cnn", 0.1) is None
+    mark = shortfall("cifar10", "resnet18", 0.8123)
+    assert mark == "surrogate below 93%: resnet18 reaches 81.2% on cifar10"
 
 
 # TAP
@@ -863,7 +912,7 @@ def test_ntga_takes_whole_steps_and_every_image_once(images: Images) -> None:
     attack = ATTACKS.make("ntga(block=16)")
     assert isinstance(attack, Ntga)
     craft = Craft(Stream("poison"))
-    blocks = attack.blocks(64, craft)
+    blocks = attack.blocks(images, craft)
     assert torch.cat([rows for rows, _ in blocks]).sort().values.tolist() == list(range(64))
     assert all(not set(rows.tolist()) & set(held.tolist()) for rows, held in blocks)
     change = attack.pixels(images, craft).short() - images.pixels.short()
@@ -875,7 +924,7 @@ def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
     images = toy(160)
     attack = ATTACKS.make("ntga(block=96, time=4000)")
     assert isinstance(attack, Ntga)
-    rows, held = attack.blocks(160, Craft(Stream("poison")))[0]
+    rows, held = attack.blocks(images, Craft(Stream("poison")))[0]
     block = Block(attack, images, rows, held, CPU)
     signs = torch.randn(block.x.shape, generator=torch.Generator().manual_seed(0)).sign()
     ours = attack.perturbed(block).double() / 255
@@ -928,6 +977,57 @@ def test_noise_against_jpeg_goes_on_after_a_kill(images: Images) -> None:
         attack.pixels(images, again)
     assert whole.saves == 3
     assert torch.equal(attack.pixels(images, again), pixels)
+
+
+def test_the_gradient_passes_through_every_step_of_ueraser(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels have no gradient: that of the identity; other steps keep their own."""
+    way = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    steps: tuple[Callable[[Tensor], Tensor], ...]
+    for steps, slope in (
+        ((lambda x: (x * 4).floor() / 4,), 1.0),
+        ((lambda x: 0.5 * x,), 0.5),
+        ((lambda x: (x * 4).floor() / 4, lambda x: 0.25 * x), 0.25),
+    ):
+        monkeypatch.setattr("raygrid.erasing._steps", lambda p, steps=steps: steps)
+        x = images.floats()[:8].mul(0.5).add(0.2).requires_grad_()
+        seen = through_erasing(x, torch.Generator())
+        (gradient,) = torch.autograd.grad((seen * way).sum(), x)
+        torch.testing.assert_close(gradient, slope * way)
+        expected = x.detach()
+        for step in steps:
+            expected = step(expected)
+        assert torch.equal(seen.detach(), expected)
+
+
+@pytest.mark.parametrize("operation", range(12))
+def test_no_operation_of_trivial_augment_stops_the_gradient(
+    images: Images, operation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = pytest.importorskip("kornia.augmentation.auto.trivial_augment.trivial_augment")
+    step = auto.TrivialAugment(policy=[auto.default_policy[operation]])
+    monkeypatch.setattr("raygrid.erasing._steps", lambda p: (step,))
+    x = images.floats()[:4].requires_grad_()
+    seen = through_erasing(x, torch.Generator().manual_seed(operation))
+    way = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad((seen * way).sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).any(1).float().mean() >= 0.5
+
+
+def test_noise_against_ueraser_is_made_through_it(images: Images) -> None:
+    pytest.importorskip("kornia")
+    settings = {"batch_size": 32, "steps": 2, "max_rounds": 2, "stop_error": 0.0}
+    attack = make("em_apb", against="ueraser", **settings)
+    whole = attack.pixels(images, craft_for(attack, images, progress=(book := Notebook())))
+    plain = make("em_apb", **settings)
+    assert not torch.equal(whole, plain.pixels(images, craft_for(plain, images)))
+    again = craft_for(attack, images, progress=Notebook(1))
+    with pytest.raises(Killed):
+        attack.pixels(images, again)
+    assert torch.equal(attack.pixels(images, again), whole)
+    assert book.saves == 2
 
 
 # DC

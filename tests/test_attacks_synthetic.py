@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from raygrid.artifacts import Artifact
-from raygrid.attacks import ATTACKS
+from raygrid.attacks import ATTACKS, autoregression
 from raygrid.attacks.autoregression import border_size, find, residual, run, threshold
 from raygrid.attacks.base import Craft, Silent, measure
 from raygrid.attacks.ops import scores, shortcuts
@@ -175,6 +175,18 @@ def test_ar_processes_are_stable_normalized_and_tell_each_other_apart() -> None:
     others = answers[~torch.eye(10, dtype=torch.bool)]
     assert others.min() > 3
     assert others.mean() > 10
+
+
+def test_a_process_whose_noise_overflows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three noises that it is judged on may be fine; 200 have to be."""
+    sound = find(0, 4, 3, 3.0, 1000).filters
+    assert all(autoregression._lasts(filters, 0) for filters in sound)
+    wild = sound[0] * 1e8  # grows by its gain with every pixel
+    assert not autoregression._lasts(wild, 0)
+    fine = torch.zeros(3, 32, 32)
+    monkeypatch.setattr(autoregression, "_candidates", lambda *_: iter([(wild, fine)] * 3))
+    with pytest.raises(SpecError, match=r"3 candidates gave 0 .* finite over 200 noises"):
+        find(123, 1, 3, 0.0, 3)
 
 
 def test_the_matched_filter_knows_the_class_of_ar_noise_but_not_of_the_image() -> None:

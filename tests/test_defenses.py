@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import inspect
 import io
 import itertools
 import math
+import re
+import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +22,12 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor, nn
 
-from raygrid import augment, evaluate
+from raygrid import augment, erasing, evaluate
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, DatasetArtifact, purify
 from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
-from raygrid.defenses import DEFENSES, erasing
+from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
 from raygrid.defenses.base import Chain, Defense, Workshop
 from raygrid.defenses.cutmix import Cutmix
@@ -32,6 +36,7 @@ from raygrid.defenses.early_stopping import EarlyStopping
 from raygrid.defenses.mixup import Mixup
 from raygrid.defenses.random_blur import blur
 from raygrid.errors import DataError, SpecError
+from raygrid.estimate import GPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
@@ -59,6 +64,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 # Settings at which a method must change nothing.
 IDLE: dict[str, list[dict[str, object]]] = {
+    "advcl": [{}],  # for learners made of views alone
     "at": [{"radius": 0.0}],
     "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}],
     "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
@@ -233,15 +239,96 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         "purify": ["Images", "Workshop"],
         "augment": ["Tensor", "Tensor", "torch.Generator"],
         "loss": ["nn.Module", "Tensor", "Tensor", "torch.Generator"],
+        "contrast": ["Framework", "Tensor", "Pair", "Tensor", "torch.Generator"],
+        "prepare": ["nn.Module"],
+        "during": ["int"],
         "view": ["Tensor"],
     }
-    for hook, types in allowed.items():
-        assert list(annotations(hook)) == types
+    for hook, kinds in allowed.items():
+        assert list(annotations(hook)) == kinds
         own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
         assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
     assert {f.name for f in dataclasses.fields(Workshop)} == {"stream", "device"}
     carried = {f.name for f in dataclasses.fields(Task)} | {"pixels", "classes", "fingerprint"}
     assert not carried & {"attack", "poison", "mask", "test", "clean", "val", "targets", "trigger"}
+
+
+def reachable(*roots: object) -> Iterator[object]:
+    """All that can be got at from some objects, but for modules, classes and functions."""
+    closed = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+    seen: dict[int, object] = {}
+    stack = list(roots)
+    while stack:
+        found = stack.pop()
+        if id(found) in seen or isinstance(found, closed):
+            continue
+        seen[id(found)] = found
+        stack.extend(gc.get_referents(found))
+        if isinstance(found, Tensor):
+            stack.extend(vars(found).values())
+        yield found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snoop(Defense):
+    """Looks at everything that it can reach from what its hooks are given."""
+
+    id = "snoop"
+    card = Card(paper="none")
+    texts: set[str] = dataclasses.field(default_factory=set)
+    sets: list[Tensor] = dataclasses.field(default_factory=list)
+    calls: set[str] = dataclasses.field(default_factory=set)
+
+    def look(self, hook: str, *given: object) -> None:
+        self.calls.add(hook)
+        for found in reachable(*given):
+            if isinstance(found, str):
+                self.texts.add(found)
+            elif isinstance(found, Tensor) and found.dim() == 4 and found.dtype == torch.uint8:
+                self.sets.append(found)
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        self.look("purify", images, workshop)
+        return images
+
+    def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        self.look("augment", x, y, rng)
+        return x, y
+
+    def loss(
+        self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        self.look("loss", model, x, y, rng)
+        return super().loss(model, x, y, rng)
+
+    def prepare(self, model: nn.Module) -> None:
+        self.look("prepare", model)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"id": self.id}
+
+
+@pytest.mark.parametrize("attack", ["clean", "lsp"])
+def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
+    attack: str, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    """It runs as part of a real trial and follows every reference that it is handed."""
+    (made,) = plan(
+        [f"photo_digits/{attack}/jpeg/small_cnn/supervised/quick(epochs=1)/0"], None
+    ).trials
+    snoop = Snoop()
+    trial = on_toys(dataclasses.replace(made, defense=Chain((snoop,))))
+    assert run_trial(trial, fetch, Env()).error is None
+    assert snoop.calls == {"purify", "augment", "loss", "prepare"}
+    assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
+    data = fetch(trial.data).tensors
+    bad = fetch(trial.poison).tensors.get("pixels")
+    assert snoop.sets, "it was not even given its training set"
+    for pixels in snoop.sets:
+        assert not torch.equal(pixels, data["test_pixels"])
+        if attack != "clean":
+            assert torch.equal(pixels, bad)
+            assert not torch.equal(pixels, data["train_pixels"])
 
 
 @pytest.mark.parametrize(
@@ -261,6 +348,17 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         ("random_noise(level=2)", "level is 2.0"),
         ("median_filter(kernel=4)", "kernel is 4, allowed are odd"),
         ("ueraser_max(repeats=0)", "repeats is 0"),
+        ("ueraser_max(lite_after=-1)", "lite_after is -1"),
+        ("ueraser_max(lite_after=soon)", "not of type int"),
+        ("advcl(radius=-1)", "radius is -1.0"),
+        ("advcl(steps=-1)", "steps is -1"),
+        ("advcl(step=0)", "step is 0.0"),
+        ("advcl(cutoff=-1)", "cutoff is -1.0"),
+        ("at(step=0)", "step is 0.0"),
+        ("jpeg(quality=101)", "quality is 101"),
+        ("jpeg(quality=high)", "not of type int"),
+        ("bdr(bits=0)", "bits is 0"),
+        ("mean_filter(kernel=0)", "kernel is 0"),
         ("ueraser_lite(p=2)", "p is 2.0"),
     ],
 )
@@ -588,6 +686,51 @@ def test_ueraser_without_augmentation_is_standard(monkeypatch: pytest.MonkeyPatc
     for settings in ("", "(two_pass=true)"):
         loss, _ = DEFENSES.make(f"ueraser_max{settings}").loss(network, x, y, rng())
         assert torch.allclose(loss, plain)
+
+
+def test_ueraser_max_turns_to_lite() -> None:
+    chain = Chain.make(parse_chain("cutout+ueraser_max(lite_after=2, p=0.3)"))
+    assert chain.during(1) is chain
+    assert str(chain.during(2)) == "cutout+ueraser_lite(p=0.3)"
+    assert Chain.make(parse_chain("ueraser_max")).during(10**6).links[0].id == "ueraser_max"
+    run = session(Chain.make(parse_chain("ueraser_max(repeats=2, lite_after=1)")), toy(32))
+    lite = session(Chain.make(parse_chain("ueraser_lite")), toy(32))
+    lite.load_state_dict(run.state_dict())
+    assert run.epoch(1) == lite.epoch(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "cost"),
+    [
+        ("standard", 1),
+        ("at", 11),
+        ("at(steps=5)", 6),
+        ("ueraser_max", 5),
+        ("ueraser_max(two_pass=true)", 2.67),
+        ("ueraser_lite", 1.1),
+        ("advcl", 5),
+        ("mixup+at", 11),
+    ],
+)
+def test_costs_are_those_of_the_papers(text: str, cost: float) -> None:
+    assert Chain.make(parse_chain(text)).cost == pytest.approx(cost, abs=0.01)
+
+
+def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
+    spec = "cifar10/lsp/{}/resnet18/supervised/dvae/0"
+    plain, *filters = (plan([spec.format(d)], None).trials[0] for d in ("at", "jpeg", "grayscale"))
+    assert trial_seconds(plain, GPU) > 5 * trial_seconds(filters[0], GPU)
+    for trial in filters:
+        assert trial.purified is not None
+        assert not trial.purified.gpu
+        assert artifact_seconds(trial.purified, GPU) < 10
+    epoch = GPU.seconds(3.3, 50_000)
+    for text, epochs in (("vae", 43), ("dvae", 93), ("dvae_detect", 153), ("avatar", 798)):
+        (trial,) = plan([spec.format(text)], None).trials
+        assert trial.purified is not None
+        assert trial.purified.gpu
+        seconds = artifact_seconds(trial.purified, GPU)
+        assert seconds / epoch == pytest.approx(epochs, rel=0.05)
 
 
 def test_a_missing_package_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:

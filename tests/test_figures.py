@@ -206,4 +206,4 @@ def test_printed_tables_become_frames() -> None:
     assert isinstance(trials, pd.DataFrame)
     em = trials[trials["attack"] == "em_remrepo"].set_index("defense")
     assert em.loc["standard", "final_acc"] == 0.1226
-    assert em.loc["ueraser_max", "peak_acc"] == 0.76
+    assert em.loc["ueraser_max(lite_after=50)", "peak_acc"] == 0.76

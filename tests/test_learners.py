@@ -17,13 +17,17 @@ from torch.nn import functional
 
 from raygrid import contrastive
 from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.surrogates import freeze
 from raygrid.augment import CropFlip
 from raygrid.contrastive.base import Branch
 from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
 from raygrid.data import Images, to_uint8
+from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain
 from raygrid.errors import DivergedError, SpecError
 from raygrid.evaluate import score
+from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner, Session, Task
 from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
@@ -45,6 +49,7 @@ SMALL: dict[str, dict[str, object]] = {
     "simsiam": {"hidden": 32, "predictor": 16},
 }
 VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
+FRESH = [name for name in LEARNERS if not LEARNERS[name].pretrained]
 RECIPE = Recipe(
     epochs=3, batch_size=16, lr=0.05, weight_decay=1e-4, schedule="constant", precision="fp32"
 )
@@ -76,6 +81,7 @@ def task_of(images: Images, recipe: Recipe = RECIPE, **changes: Any) -> Task:
         augmentation=CropFlip(2),
         normalization=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         probing=PROBE,
+        extractor=freeze(ARCHITECTURES.make("small_cnn(width=8)").build(7, images.shape[-1], 1)),
     )
     return replace(task, **changes)
 
@@ -134,7 +140,7 @@ def test_resuming_gives_the_same_bits(name: str, images: Images) -> None:
     assert torch.equal(whole.finish().eval()(x), resumed.finish().eval()(x))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "linear_probe"])
 def test_labels_matter_just_where_the_learner_says_so(name: str, images: Images) -> None:
     permuted = replace(images, labels=images.labels.sort().values)  # other pairs share a class
     encoders = []
@@ -192,11 +198,62 @@ def test_every_protocol_recipe_can_start(name: str) -> None:
             trial.learner.start(task_of(toy(32), trial.recipe.with_(batch_size=16)))
 
 
-def test_learners_of_views_refuse_what_has_no_meaning_for_them() -> None:
-    for name in VIEWS:
-        trial = resolve(f"photo_digits/clean/none/small_cnn/{name}/tp/0", None)
-        assert "made of augmentation" in str(trial.skip())
-    assert resolve("photo_digits/clean/none/small_cnn/supervised/tp/0", None).skip() is None
+# Defenses without meaning for learners made of views, by what their reason has to say.
+NO_VIEWS = {
+    "at": "has no meaning",
+    "cutmix": "has no meaning",
+    "early_stopping": "scored by kNN only",
+    "mixup": "has no meaning",
+    "none": "made of augmentation",
+    "ueraser_max": "has no meaning",
+}
+ONLY_VIEWS = {"advcl": {"simclr"}}  # by the learners that they do have a meaning for
+PACKAGE = "needs the package"  # another reason, of the machine
+
+
+@pytest.mark.parametrize("name", FRESH)
+@pytest.mark.parametrize("defense", DEFENSES)
+def test_the_matrix_of_defenses_and_learners(defense: str, name: str) -> None:
+    """Every cell: it runs, or it is skipped with a reason that names the defense or learner."""
+    trial = resolve(f"photo_digits/clean/{defense}/small_cnn/{name}/tp/0", None)
+    reason = str(trial.skip())
+    if PACKAGE in reason:
+        pytest.skip(reason)
+    if name in ONLY_VIEWS.get(defense, {name}) and not (defense in NO_VIEWS and name in VIEWS):
+        assert reason == "None" or "mode=" in reason
+        return
+    assert NO_VIEWS.get(defense, "") in reason
+    assert reason != "None"
+    assert name in reason
+    longer = defense if defense == "none" else f"grayscale+{defense}"
+    chained = resolve(f"photo_digits/clean/{longer}/small_cnn/{name}/tp/0", None)
+    assert chained.skip() == reason, "a chain is skipped for its link"
+
+
+@pytest.mark.parametrize("name", FRESH)
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_made_without_the_learner(attack: str, name: str) -> None:
+    """A poison does not know its victim: all learners of a cell run or none."""
+    text = f"photo_digits/{attack}/standard/small_cnn/{{}}/tp/0"
+    mine, other = (resolve(text.format(learner), None) for learner in (name, "supervised"))
+    assert mine.skip() == other.skip()
+    assert mine.poison.key == other.poison.key
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_batch_of_one_is_refused_before_anything_runs(name: str) -> None:
+    text = f"photo_digits/clean/standard/small_cnn/{name}/quick(batch_size=1)/0"
+    with pytest.raises(SpecError, match="batch_size is 1, allowed are 2 and more"):
+        plan([text], None)
+
+
+def test_a_queue_is_checked_in_the_plan() -> None:
+    text = "photo_digits/clean/standard/small_cnn/moco(queue={})/quick(batch_size=48)/0"
+    (skip,) = plan([text.format(100)], None).skips
+    assert skip.reason == "queue is 100, allowed are multiples of the batch size 48"
+    with pytest.raises(SpecError, match="queue is 100"):
+        plan([text.format(100)], None, strict=True)
+    assert not plan([text.format(96)], None).skips
 
 
 @pytest.mark.parametrize("name", VIEWS)

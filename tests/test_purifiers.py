@@ -15,13 +15,14 @@ from raygrid.artifacts import purify
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
 from raygrid.data import Images, to_uint8
-from raygrid.defenses import DEFENSES, denoisers, diffusion, disentangling
-from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, divergence, rate_loss
+from raygrid.defenses import DEFENSES, denoisers, diffusion
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
-from raygrid.defenses.disentangling import cleaned, marked, objective, part_of, through
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
+from raygrid.disentangling import AutoEncoder, Parts, Plan, cleaned, fitting, marked, through
+from raygrid.disentangling.autoencoders import divergence, rate_loss
+from raygrid.disentangling.fitting import objective
 from raygrid.errors import DataError, DivergedError, SpecError
 from raygrid.evaluate import detection
 from raygrid.grid import plan
@@ -146,9 +147,9 @@ def test_the_amplitude_counts_from_the_twelfth_epoch(monkeypatch: pytest.MonkeyP
         seen.append(late)
         return objective(parts, x, limit, late)
 
-    monkeypatch.setattr(disentangling, "objective", spy)
-    how = disentangling.Fit(Plan(8, 4), 1.0, epochs=13)
-    disentangling.fit(how, toy(8, 8), workshop())
+    monkeypatch.setattr(fitting, "objective", spy)
+    how = fitting.Fit(Plan(8, 4), 1.0, epochs=13)
+    fitting.fit(how, toy(8, 8), workshop())
     assert seen == [False] * 11 + [True] * 2
 
 
@@ -191,7 +192,7 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
     """With known networks the result can be written down: two shifts, then half the brightness."""
     fits: list[tuple[float, Images]] = []
 
-    def known(how: disentangling.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    def known(how: fitting.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
         fits.append((how.limit, images))
         return Known(how.plan)
 
@@ -223,7 +224,7 @@ def test_a_network_that_diverges_is_an_error() -> None:
     with pytest.raises(DataError, match="NaN"):
         to_uint8(through(Lost(Plan(8, 4)), images.pixels, images.labels, workshop(), cleaned))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disentangling, "AutoEncoder", Lost)
+        patch.setattr(fitting, "AutoEncoder", Lost)
         with pytest.raises(DivergedError):
             purify(DEFENSES.make("dvae(epochs=1)"), images, workshop())
 
@@ -316,9 +317,9 @@ def test_detection_finds_poison() -> None:
     detector = DEFENSES.make(f"dvae_detect({settings})")
     assert isinstance(detector, DVaeDetect)
     network = detector.dvae().stage1(bad, workshop())
-    after = part_of(workshop(), "mark")
+    after = workshop().part("mark")
     pixels = through(network, bad.pixels, bad.labels, after, marked)
-    flags = detector._knows(bad.with_pixels(pixels), bad, part_of(workshop(), "classifier"))
+    flags = detector._knows(bad.with_pixels(pixels), bad, workshop().part("classifier"))
     recall, false = flags[mask].float().mean(), flags[~mask].float().mean()
     assert recall > 0.7
     assert recall > false + 0.3
@@ -452,3 +453,34 @@ def test_checkpoints_are_loaded_and_checked(tmp_path: Path) -> None:
     (tmp_path / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "cosine"}))
     with pytest.raises(DataError, match="not the linear schedule"):
         denoisers.loaded(str(tmp_path), 8, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_checkpoints_of_the_wrong_shape_are_one_clear_error(tmp_path: Path) -> None:
+    from diffusers import UNet2DModel
+    from safetensors.torch import load_file, save_file
+
+    def load(folder: Path) -> None:
+        denoisers.loaded(str(folder), 8, torch.device("cpu"))
+
+    settings = {"sample_size": 8, "layers_per_block": 1, "block_out_channels": (32, 64, 64)}
+    blocks = {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
+    gray, learned = tmp_path / "gray", tmp_path / "learned"
+    UNet2DModel(in_channels=1, out_channels=1, **settings, **blocks).save_pretrained(gray)
+    with pytest.raises(DataError, match="gray maps 1 channels to 1, not 3 to 3"):
+        load(gray)
+    UNet2DModel(out_channels=6, **settings, **blocks).save_pretrained(learned)
+    with pytest.raises(DataError, match="learned maps 3 channels to 6, not 3 to 3"):
+        load(learned)
+    torn = tmp_path / "torn"
+    denoisers.unet("xs", 8).save_pretrained(torn)  # type: ignore[operator]
+    weights = torn / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file({**tensors, "conv_in.weight": torch.zeros(16, 3, 3, 3)}, weights)
+    with pytest.raises(DataError, match=r"torn cannot be loaded: .*conv_in"):
+        load(torn)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(DataError, match="torn cannot be loaded"):
+        load(torn)
+    with pytest.raises(DataError, match="nowhere cannot be loaded"):
+        load(tmp_path / "nowhere")

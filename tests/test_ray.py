@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raygrid.run import Options, run_grid
 from tests.test_run import GRID, SLEEP, Recorder, essence
+from tests.test_shards import PGD, TRIAL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ray = pytest.importorskip("ray")
@@ -28,16 +30,21 @@ def ray_options(tmp_path: Path) -> Options:
 
 
 def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Path) -> None:
-    """Artifacts that need the only GPU and trials that wait for them both finish."""
+    """Artifacts that need the only GPU and trials that wait for them both finish.
+
+    One poison is made by two jobs, there alone.
+    """
     recorder = Recorder()
-    outcome = run_grid(GRID, ray_options(tmp_path), recorder)
-    inline = run_grid(GRID, Options(out=tmp_path / "in", data=tmp_path, executor="inline"))
+    specs = [*GRID.specs(), TRIAL.format(PGD)]
+    outcome = run_grid(specs, replace(ray_options(tmp_path), shards=2), recorder)
+    inline = run_grid(specs, Options(out=tmp_path / "in", data=tmp_path, executor="inline"))
     there = {r.key: essence(r) for r in outcome.results}
     here = {r.key: essence(r) for r in inline.results}
     assert there == here
-    assert recorder.artifacts.count(("poison", "made")) == 3
+    assert recorder.artifacts.count(("shard", "made")) == 2
+    assert recorder.artifacts.count(("poison", "made")) == 4
     assert recorder.artifacts.count(("purified", "made")) == 3
-    assert run_grid(GRID, ray_options(tmp_path)).submitted == 0
+    assert run_grid(specs, ray_options(tmp_path)).submitted == 0
 
 
 def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:

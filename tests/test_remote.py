@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 
-from raygrid import remote as remote_module
+from raygrid import bucket
+from raygrid.bucket import Remote
+from raygrid.checkpoints import Partial
 from raygrid.errors import StoreError
-from raygrid.remote import MirroredLog, Remote, RemoteStore, open_store
-from raygrid.store import DATA, META, Bundle, Partial, Store
+from raygrid.remote import MirroredLog, RemoteStore, open_store
+from raygrid.store import DATA, META, Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 OTHER = Bundle({"x": torch.zeros(2, 3), "y": torch.ones(2)}, {"note": "b"})
@@ -364,7 +366,7 @@ def test_a_store_that_does_not_answer_is_one_clear_error(
 def test_a_bucket_that_does_not_exist_is_not_tried_again(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_module.time, "sleep", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr(bucket.time, "sleep", lambda _: pytest.fail("tried again"))
     where = f"s3://nowhere/x?endpoint_override={s3}&scheme=http&region=us-east-1"
     with pytest.raises(StoreError, match="bucket does not exist"):
         open_store(where, tmp_path)

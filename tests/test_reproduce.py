@@ -17,9 +17,13 @@ from raygrid.errors import SpecError
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, absent, job, scaled
-from raygrid.spec import TrialSpec
+from raygrid.published import SIX, specs_of, tables_of
+from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, scaled
+from raygrid.resolve import resolve
+from raygrid.spec import Part, TrialSpec
+from raygrid.tables import frame, table
+from raygrid.tables.labels import short
+from raygrid.tables.tidy import tier
 
 ROOT = Path(__file__).parents[1]
 KINDS = {r.kind: r for r in (ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, LEARNERS, PROTOCOLS)}
@@ -52,7 +56,88 @@ def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     assert len(planned.trials) + len(planned.derived) + len(planned.skips) >= len(quick.specs)
 
 
-@pytest.mark.parametrize("paper", ["apbench", "learned_faster", "dvae"])
+def test_the_grid_tier_is_the_protocols_own() -> None:
+    spec = TrialSpec.parse("cifar10/tp/standard/resnet18/simclr/tp/0")
+    assert str(scaled(spec, "grid")) == "cifar10/tp/standard/resnet18/simclr/tp_grid/0"
+    with pytest.raises(SpecError, match="protocol dvae has no grid tier"):
+        scaled(spec.replace(protocol=Part("dvae")), "grid")
+
+
+def test_quick_attacks_keep_what_the_table_varies_at_twice_the_budget() -> None:
+    def quick(attack: str, learner: str = "supervised", protocol: str = "tp") -> str:
+        text = f"cifar10/{attack}/standard/resnet18/{learner}/{protocol}/0"
+        return str(scaled(TrialSpec.parse(text), "quick"))
+
+    given = {**ATTACKS["tp"].quick, "budget": "16/255", "cl_steps": 3}
+    assert quick("tp(cl_steps=3)") == (
+        f"photo_digits/{Part.of('tp', **given)}/standard/small_cnn/supervised/quick/0"
+    )
+    assert "budget=32/255" in quick("tp(budget=16/255)")
+    assert quick("lsp") == "photo_digits/lsp/standard/small_cnn/supervised/quick/0"
+    assert quick("clean", "simclr", "apbench").endswith("simclr/quick(probe_data=clean)/0")
+    assert quick("clean", "simclr").endswith("simclr/quick/0")
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].quick])
+def test_quick_parameters_make_a_small_attack(name: str) -> None:
+    attack = ATTACKS.make(Part.of(name, **ATTACKS[name].quick))
+    assert attack.surrogate == "small_cnn"  # type: ignore[attr-defined]
+    assert getattr(attack, "flip", False) is False, "a mirrored digit is another one"
+    assert attack.resolved() != ATTACKS.make(name).resolved()
+
+
+@pytest.mark.parametrize("scale", ["quick", "grid", "paper"])
+@pytest.mark.parametrize("number", ["1", "2", "3", "4", "5", "6", "7", "10"])
+def test_the_tables_of_tp_are_jobs_of_one_tier(number: str, scale: Scale) -> None:
+    wanted = job("transferable", number, scale)
+    assert wanted.missing == ()
+    parsed = [TrialSpec.parse(text) for text in wanted.specs]
+    assert {tier(spec.protocol) for spec in parsed} == {scale}
+    if scale == "paper":
+        assert set(wanted.specs) == set(specs_of("transferable", number))
+    six: dict[object, set[str]] = {(s.dataset, s.attack, s.architecture): set() for s in parsed}
+    for spec in parsed:
+        six[spec.dataset, spec.attack, spec.architecture].add(spec.learner.name)
+    assert all(learners == set(SIX) for learners in six.values())
+
+
+def test_apbench_made_its_contrastive_poisons_for_the_learner() -> None:
+    pairs = {(s.attack, s.learner.name) for s in map(TrialSpec.parse, specs_of("apbench", "10"))}
+    frameworks: dict[str, set[str]] = {"cp": set(), "tue": set()}
+    for attack, learner in pairs:
+        assert ATTACKS.make(attack).framework == learner  # type: ignore[attr-defined]
+        frameworks[attack.name].add(learner)
+    assert frameworks == {"cp": {"simclr", "moco"}, "tue": {"simclr", "moco"}}
+
+
+def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
+    wanted = job("transferable", "5", "quick")
+    rows = []
+    for name, text in enumerate(wanted.specs):
+        made = str(resolve(text, None).spec)
+        rows.append({"spec": made, "key": str(name), "status": "done", "final_acc": 0.5})
+    (panel,) = table("worst-learner", frame(rows)).panels
+    assert all(cell.published is None for cell in panel.cells.values())
+    filled = beside(panel, "transferable", wanted.printed)
+    names = short(filled.rows)
+    assert set(names.values()) == {
+        "tp",
+        *(f"tp(cl_steps={n}, sl_steps={n})" for n in (3, 7, 9)),
+        "tp(sl_steps=3)",
+        "tp(cl_steps=3)",
+    }
+    (row,) = (label for label, name in names.items() if name == "tp(cl_steps=3)")
+    assert filled.cells[row, "simclr"].published == pytest.approx(0.4564)
+    assert filled.cells[row, "worst"].published == pytest.approx(0.4811)
+    assert filled.cells[row, "worst"].apart == "transferable, cifar10"
+    assert not any(cell.differs for cell in filled.cells.values())
+    several = job("transferable", "3", "quick").printed
+    assert not several, "a stand-in for two datasets has no number of its own"
+
+
+@pytest.mark.parametrize(
+    "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
+)
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
@@ -74,23 +159,56 @@ def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paper", "number"), [("apbench", "6"), ("learned_faster", "2"), ("dvae", "9")]
+    ("script", "number", "scale"),
+    [
+        ("apbench", "6", "quick"),
+        ("learned_faster", "2", "quick"),
+        ("dvae", "9", "quick"),
+        ("worst_case_learner", "1", "quick"),
+        ("tp_ablation", "4", "grid"),
+        ("tp_ablation", "10", "quick"),
+        ("unsupervised", "10", "grid"),
+        ("just_how_toxic", "3", "paper"),
+        ("just_how_toxic", "patch", "quick"),
+    ],
 )
 def test_the_script_of_a_paper_plans(
-    paper: str,
+    script: str,
     number: str,
+    scale: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("raygrid.experiment")
-    script = ROOT / "experiments" / f"{paper}.py"
-    monkeypatch.syspath_prepend(script.parent)
-    words = ["--table", number, "--dry-run", "--out", str(tmp_path), "--executor", "inline"]
-    monkeypatch.setattr(sys, "argv", [str(script), *words])
+    path = ROOT / "experiments" / f"{script}.py"
+    monkeypatch.syspath_prepend(path.parent)
+    words = ["--table", number, "--tier", scale, "--dry-run", "--executor", "inline"]
+    places = ["--out", str(tmp_path), "--data", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(path), *words, *places])
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(path), run_name="__main__")
     said = capsys.readouterr().out
     assert end.value.code == 0
     assert "trials" in said
     assert re.search(r"0 of \d+ rows are there", said)
+
+
+@pytest.mark.parametrize("tier_name", ["quick", "grid", "paper"])
+@pytest.mark.parametrize("which", ["frozen_views", "probe_data", "loss_scale", "tue_loss"])
+def test_a_contradiction_changes_one_thing(
+    which: str, tier_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    script = runpy.run_path(str(ROOT / "experiments" / "contradictions.py"))
+    asked = script["CONTRADICTIONS"][which]
+    sides = [
+        [TrialSpec.parse(text) for _, _, text in script["specs"](which, tier_name, change, 2)]
+        for _, change in (asked.first, asked.second)
+    ]
+    assert len(sides[0]) == len(sides[1]) == 2 * len(asked.attacks) * len(asked.learners)
+    for one, other in zip(*sides, strict=True):
+        changed = {axis for axis in vars(one) if getattr(one, axis) != getattr(other, axis)}
+        assert changed == set(asked.second[1])
+        assert resolve(one, None).key != resolve(other, None).key
+    assert not plan([spec for side in sides for spec in side], None).skips

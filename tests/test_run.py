@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raygrid.artifacts import Artifact
+from raygrid.artifacts import Artifact, World, poison_of
+from raygrid.attacks import surrogates
 from raygrid.errors import SpecError, StoreError
 from raygrid.events import Listener
+from raygrid.experiment import show_plan
 from raygrid.grid import Grid
 from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.run import Options, exclusive, run_grid
-from raygrid.store import DATA
+from raygrid.seeds import Stream
+from raygrid.store import DATA, Bundle, Store
 from tests import plugin
 
 assert plugin.CARD
@@ -112,6 +116,17 @@ def test_a_failing_trial_is_a_row_and_runs_again(options: Options) -> None:
     assert run_grid(specs, options).submitted == 1
 
 
+def test_a_loss_that_is_not_finite_ends_the_trial_as_a_row(options: Options) -> None:
+    wild = "dots/clean/none/small_cnn/supervised/brief(epochs=4, lr=1e30)/0"
+    calm = "dots/clean/none/small_cnn/supervised/brief/0"
+    row, other = run_grid([wild, calm], options).results
+    assert other.status == "done"
+    assert row.status == "diverged"
+    assert f"diverged in epoch {len(row.history) + 1}: loss is " in str(row.error)
+    assert row.final_acc is None
+    assert not run_grid([wild], options).submitted, "the same numbers would diverge again"
+
+
 def test_a_failing_artifact_fails_just_the_trials_that_need_it(options: Options) -> None:
     specs = [SLEEP.format("broken", ""), SLEEP.format("clean", "")]
     recorder = Recorder()
@@ -191,6 +206,55 @@ def test_partial_poisoning_answers_four_views(options: Options) -> None:
     assert {"unlearnable_acc", "original_loss", "clean_train_acc"} <= set(result.history[0])
     full = run_grid(["dots/lsp/none/small_cnn/supervised/brief/0"], options).results[0]
     assert full.artifacts["poison"] == result.artifacts["poison"], "the ratio costs no generation"
+
+
+SUBSET = (
+    "em(batch_size=32, max_rounds=1, scope=subset, steps=1, surrogate=small_cnn)@{}"
+    "/none/small_cnn/supervised/brief/0"
+)
+
+
+def test_noise_for_a_subset_is_made_for_every_ratio(options: Options) -> None:
+    """The rows are those that the ratio takes of a full poison."""
+    specs = [f"dots/{SUBSET.format(ratio)}" for ratio in (0.25, 0.5)]
+    specs.append("dots/lsp@0.25/none/small_cnn/supervised/brief/0")
+    by_spec = {r.spec: r for r in run_grid(specs, options).results}
+    less, more, other = (by_spec[spec] for spec in specs)
+    assert less.artifacts["poison"] != more.artifacts["poison"]
+    assert [r.probes["unlearnable"]["n"] for r in (less, more)] == [32, 64]
+    store = Store(options.out / "store")
+    rows = [set(poison_of(found).indices.tolist()) for found in poisons(store, less, more)]
+    assert rows[0] < rows[1]
+    assert (len(rows[0]), len(rows[1])) == (32, 64)
+    data = store.get("dataset", other.artifacts["dataset"])
+    assert data is not None
+    _, mask = poison_of(next(poisons(store, other))).overlay(
+        World.of(data).train, 0.25, Stream("ratio", ("dots", 0))
+    )
+    assert set(mask.nonzero().squeeze(1).tolist()) == rows[0]
+
+
+def poisons(store: Store, *results: Result) -> Iterator[Bundle]:
+    for result in results:
+        found = store.get("poison", result.artifacts["poison"])
+        assert found is not None
+        yield found
+
+
+def test_the_mark_of_a_surrogate_is_told_everywhere(
+    options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(surrogates.FLOORS, ("dots", "small_cnn"), 1.01)
+    spec = (
+        "dots/pgd(batch_size=32, steps=1, surrogate=small_cnn, surrogate_epochs=1)"
+        "/none/small_cnn/supervised/brief/0"
+    )
+    result = run_grid([spec], options).results[0]
+    (mark,) = result.marks
+    assert mark.startswith("surrogate below 101%: small_cnn reaches")
+    assert mark in (options.out / "tables" / "defense.md").read_text()
+    show_plan([spec], options, as_json=False)
+    assert f"note: {mark}" in capsys.readouterr().out
 
 
 def test_two_drivers_do_not_share_a_folder(tmp_path: Path) -> None:

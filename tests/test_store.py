@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from raygrid.checkpoints import Partial, pack, unpack
 from raygrid.errors import StoreError
-from raygrid.store import DATA, Bundle, Partial, Store, key_of, pack, unpack
+from raygrid.store import DATA, Bundle, Store, key_of
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 
@@ -28,6 +29,15 @@ def test_a_second_writer_changes_nothing(store: Store) -> None:
     store.put("poison", "k", BUNDLE)
     assert (store.path("poison", "k") / DATA).stat().st_ino == before
     assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
+
+
+def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"a": whole, "b": whole, "row": whole[1], "turned": whole.T, "none": whole[:0]}
+    store.put("poison", "k", Bundle(tensors, {}))
+    found = store.get("poison", "k")
+    assert found is not None
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose_meta", "lose_data", "garble_meta"])

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from raygrid import store as store_module
+from raygrid.checkpoints import Keeper, Partial
 from raygrid.errors import Moving, StoreError
-from raygrid.store import Bundle, Keeper, Partial, ResultLog, Store, patiently
+from raygrid.store import Bundle, ResultLog, Store, patiently
 
 BUNDLE = Bundle({"x": torch.arange(3)})
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -2,7 +2,9 @@
 
 Each attack runs once while the passes through its networks are counted by kind and batch size
 (training; input gradient of a frozen network; no gradient), then it is timed against a loop that
-does nothing but these passes: python experiments/benchmarks/gradient_attacks.py --help
+does nothing but these passes. For NTGA they are kernel evaluations of a block. DC differentiates a
+training step, which takes more than the plain passes that it is held against.
+python experiments/benchmarks/gradient_attacks.py --help
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.ntk import KERNELS
 from raygrid.attacks.surrogates import freeze
+from raygrid.attacks.unet import UNet
 from raygrid.data import Images
 from raygrid.seeds import Stream
 from raygrid.training import place
@@ -34,52 +38,82 @@ SETTINGS = {
     "em_remrepo": "train_steps=8, steps=5",
     "rem": "train_steps=2, steps=2, copies=2, adv_steps=4",
     "tap": "steps=10",
+    "tap_full": "steps=5, restarts=2",
     "tap_remrepo": "steps=10",
     "pgd": "steps=10",
     "mifgsm": "steps=10",
     "hypo": "steps=10",
     "sep": "variant=ce, steps=5, checkpoints=3, surrogate_epochs=3",
     "functional": "steps=5",
+    "dc": "trials=1, inner_epochs=1, width=16, levels=3",
+    "ntga": "block=128",
 }
+UNITS = {"ntga": range(1)}
 
-Pass = tuple[str, int]
-"""Kind of a pass and its batch size."""
+Pass = tuple[str, str, int]
+"""What is passed through (`net`, `unet`, `kernel`), how, and the batch size."""
+
+BARE: dict[str, nn.Module] = {}
+"""Networks of the attack at hand, for the bare passes."""
 
 
 @contextmanager
 def counted() -> Iterator[Counter[Pass]]:
-    """Count the passes through every network."""
+    """Count the passes through every network, and the evaluations of NTGA's kernel."""
     counts: Counter[Pass] = Counter()
 
     def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if isinstance(module, Network):
+        what = {Network: "net", UNet: "unet"}.get(type(module))
+        if what is not None:
             kind = "train" if module.training else "input"
-            counts[kind if torch.is_grad_enabled() else "none", len(args[0])] += 1
+            BARE.setdefault(what, module)
+            counts[what, kind if torch.is_grad_enabled() else "none", len(args[0])] += 1
+
+    kernel = KERNELS["cnn"]
+
+    def asked(held: Tensor, x: Tensor) -> Tensor:
+        counts["kernel", "input" if torch.is_grad_enabled() else "none", len(held)] += 1
+        return kernel(held, x)
 
     handle = register_module_forward_pre_hook(look)
+    KERNELS["cnn"] = asked
+    BARE.clear()
     try:
         yield counts
     finally:
+        KERNELS["cnn"] = kernel
         handle.remove()
 
 
-def replay(network: nn.Module, counts: Counter[Pass], images: Images) -> None:
+def replay(counts: Counter[Pass], images: Images) -> None:
     """The same passes and nothing else."""
-    device = images.pixels.device
-    for (kind, size), count in counts.items():
-        rows = torch.arange(size, device=device) % len(images)
-        x, y = images.floats(rows), images.labels[rows]
-        network.train(kind == "train")
-        network.requires_grad_(kind == "train")
-        x.requires_grad_(kind == "input")
-        wanted = list(network.parameters()) if kind == "train" else [x]
-        for _ in range(count):
-            if kind == "none":
-                with torch.no_grad():
-                    network(x)
-            else:
-                loss = nn.functional.cross_entropy(network(x), y, reduction="sum")
-                torch.autograd.grad(loss, wanted)
+    for (what, kind, size), count in counts.items():
+        rows = torch.arange(size, device=images.pixels.device) % len(images)
+        work = kernel_pass if what == "kernel" else network_pass
+        with torch.set_grad_enabled(kind != "none"):
+            for _ in range(count):
+                work(BARE.get(what), kind, images, rows)
+
+
+def network_pass(network: nn.Module | None, kind: str, images: Images, rows: Tensor) -> None:
+    assert network is not None
+    x = images.floats(rows).requires_grad_(kind == "input")
+    network.train(kind == "train")
+    network.requires_grad_(kind == "train")
+    out = network(x)
+    if kind == "none":
+        return
+    wanted = list(network.parameters()) if kind == "train" else [x]
+    plain = out.dim() == 2
+    loss = nn.functional.cross_entropy(out, images.labels[rows]) if plain else out.sum()
+    torch.autograd.grad(loss, wanted)
+
+
+def kernel_pass(network: nn.Module | None, kind: str, images: Images, rows: Tensor) -> None:
+    x = images.floats(slice(0, 128)).double().requires_grad_(kind == "input")
+    out = KERNELS["cnn"](images.floats(rows).double(), x)
+    if kind == "input":
+        torch.autograd.grad(out.sum(), x)
 
 
 def craft_for(attack: Attack, make: Callable[[], Network], device: torch.device) -> Craft:
@@ -88,7 +122,7 @@ def craft_for(attack: Attack, make: Callable[[], Network], device: torch.device)
     for recipe in attack.needs():
         networks = [make() for _ in recipe.kept or (0,)]
         surrogates[recipe.name] = freeze(nn.ModuleList(networks) if recipe.kept else networks[0])
-    return Craft(Stream("benchmark"), device, surrogates)
+    return Craft(Stream("benchmark"), device, surrogates, units=UNITS.get(attack.id))
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -111,10 +145,10 @@ def measure(
     craft = craft_for(attack, make, device)
     with counted() as counts:
         attack.pixels(images, craft)
-    network, near = make(), images.to(device)
+    near = images.to(device)
     bare, ours = [], []
     for _ in range(repeats):
-        bare.append(seconds(lambda: replay(network, counts, near), device))
+        bare.append(seconds(lambda: replay(counts, near), device))
         ours.append(seconds(lambda: attack.pixels(images, craft), device))
     return counts, min(ours), min(bare)
 
@@ -142,12 +176,14 @@ def main() -> None:
         return network
 
     print(f"{args.architecture} on {device}, {args.images} images, batches of {args.batch}")
-    print("attack        passes (kind x batch: count)                 attack s  bare s  share")
+    print("attack        passes (what kind x batch: count)            attack s  bare s  share")
     for name in args.attacks:
-        part = f"{name}({SETTINGS[name]}, surrogate={args.architecture}, batch_size={args.batch})"
-        attack = ATTACKS.make(part)
+        settings = SETTINGS[name]
+        if name != "ntga":
+            settings += f", surrogate={args.architecture}, batch_size={args.batch}"
+        attack = ATTACKS.make(f"{name}({settings})")
         counts, ours, bare = measure(attack, make, images, device, args.repeats)
-        passes = ", ".join(f"{k}x{size}: {n}" for (k, size), n in counts.items())
+        passes = ", ".join(f"{w} {k}x{size}: {n}" for (w, k, size), n in counts.items())
         print(f"{name:<13} {passes:<44} {ours:8.2f} {bare:7.2f} {bare / ours:6.0%}", flush=True)
 
 

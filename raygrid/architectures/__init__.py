@@ -8,6 +8,7 @@ from raygrid.architectures import cait as cait
 from raygrid.architectures import densenet as densenet
 from raygrid.architectures import googlenet as googlenet
 from raygrid.architectures import mobilenet as mobilenet
+from raygrid.architectures import originals as originals
 from raygrid.architectures import resnet as resnet
 from raygrid.architectures import senet as senet
 from raygrid.architectures import small_cnn as small_cnn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from raygrid.attacks.transfer import ErrorMaximizing
 from raygrid.augment import Views
 from raygrid.augment.views import DRAWS
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _PUBLISHED = "cifar10/{}/standard/resnet18/{}/tp/0"
@@ -45,7 +47,14 @@ class Aap(ErrorMaximizing):
         "64-pixel sets, where the code's default is 1. Colors change in one order for all images "
         "of a step",
     )
-    passes: ClassVar[float] = 500.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "surrogate_epochs": 6,
+        "steps": 12,
+        "step": 0.2,
+        "flip": False,
+    }
     seeded: ClassVar[bool] = True
 
     step: float | None = 0.01

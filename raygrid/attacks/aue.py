@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from raygrid.attacks.phases import Student, alternate, fresh, training
 from raygrid.augment import Views
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _PUBLISHED = "cifar10/aue/standard/resnet18/{}/tp/0"
@@ -47,7 +49,14 @@ class Aue(GradientAttack):
         "64-pixel sets, where the code's default is 1",
     )
 
-    passes: ClassVar[float] = 780.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 8,
+        "steps": 3,
+        "step": 0.2,
+        "flip": False,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     epochs: int = 60
@@ -72,6 +81,9 @@ class Aue(GradientAttack):
         usual = 5 if self.mode == "sample" else 1
         steps = usual if self.steps is None else self.steps
         return Descent(self.radius, self.step * self.radius, steps)
+
+    def passes(self, n: int) -> float:
+        return self.epochs * (3.0 + 2 * self.descent.steps)
 
     def views(self, epoch: int) -> Views:
         """The views of an epoch, counted from 0."""

@@ -18,6 +18,7 @@ SIDE, CROP = 32, 4
 
 _NOISES = 3  # noises a candidate is judged on
 _MAX_NORM = 50.0  # largest raw l2 length of such a noise
+_DRAWS = 200  # further noises that all have to be finite
 _BATCH = 1024  # filters drawn at once
 
 
@@ -95,21 +96,22 @@ def find(seed: int, classes: int, channels: int, response: float, limit: int) ->
     """Look for processes that are stable and that answer to each other's noise.
 
     A candidate is accepted if the filter of each process accepted before answers to the
-    candidate's noise (of length 1) with at least `response`, summed over positive answers.
-    Raises SpecError if `limit` candidates do not suffice.
+    candidate's noise (of length 1) with at least `response`, summed over positive answers, and if
+    200 further noises of it are finite. Raises SpecError if `limit` candidates do not suffice.
     """
     found = torch.empty(0, channels, 3, 3, dtype=torch.float64)
     seen = 0
     for filters, noise in _candidates(seed, channels):
         seen += 1
-        if _answers(noise, found, response):
+        if _answers(noise, found, response) and _lasts(filters, seed):
             found = torch.cat([found, filters[None]])
         if len(found) == classes:
             return Processes(found, seen)
         if seen == limit:
             break
     raise SpecError(
-        f"{seen} candidates gave {len(found)} autoregressive processes of the {classes} needed; "
+        f"{seen} candidates gave {len(found)} autoregressive processes of the {classes} needed "
+        f"that stay finite over {_DRAWS} noises and answer to each other; "
         f"lower min_response (now {response:.3g}) or raise candidates"
     )
 
@@ -123,10 +125,16 @@ def _answers(noise: Tensor, found: Tensor, response: float) -> bool:
     return True
 
 
-def _noises(filters: Tensor, generator: torch.Generator) -> Tensor:
-    """Three raw noises of each filter (P, 3, 3): float64 (32, 32, P, 3)."""
+def _lasts(filters: Tensor, seed: int) -> bool:
+    """Whether many noises of a process (C, 3, 3) are finite; the three it is judged on are few."""
+    noises = _noises(filters, Stream("autoregression", (seed, "lasts")).generator(), _DRAWS)
+    return bool(noises.isfinite().all())
+
+
+def _noises(filters: Tensor, generator: torch.Generator, count: int = _NOISES) -> Tensor:
+    """Raw noises of each filter (P, 3, 3): float64 (32, 32, P, count)."""
     size = SIDE + CROP
-    shape = (border_size(size, size), len(filters), _NOISES)
+    shape = (border_size(size, size), len(filters), count)
     borders = torch.randn(shape, generator=generator, dtype=torch.float64)
     return run(filters.permute(1, 2, 0)[..., None], borders, size, size, CROP)
 

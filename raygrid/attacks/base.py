@@ -6,44 +6,24 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
+from raygrid.checkpoints import Progress as Progress
+from raygrid.checkpoints import Silent as Silent
 from raygrid.data import Images, Poison, to_uint8
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
+from raygrid.setups import Scene
+from raygrid.spec import Scalar
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""
-
-
-class Progress(Protocol):
-    """Where a long generation says how far it is and keeps what it needs to go on."""
-
-    def report(self, done: int, total: int, **facts: float) -> None:
-        """Say that `done` of `total` units are made, with any numbers worth seeing."""
-
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Keep a checkpoint; the one before is replaced. The tensors may change after the call."""
-
-    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
-        """The checkpoint of a generation that was cut off, or None."""
-
-
-class Silent:
-    """Progress that goes nowhere."""
-
-    def report(self, done: int, total: int, **facts: float) -> None: ...
-
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None: ...
-
-    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
-        return None
 
 
 @dataclass
@@ -51,21 +31,29 @@ class Craft:
     """What an attack works with besides the images.
 
     stream: all randomness. surrogates: networks in eval mode without gradients, by recipe name.
-    rows: the part of the training set to perturb (all of it unless the attack is sharded).
+    owned: int64 rows that the attacker may change, ascending; None: every row.
+    units: which of the attack's units to make (see `Attack.units`); None: all.
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
+    scene: the set-up of the trial, for attacks on a target.
     """
 
     stream: Stream
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     surrogates: Mapping[str, nn.Module] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
-    rows: range | None = None
+    owned: Tensor | None = None
+    units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    scene: Scene | None = None
+
+    def rows(self, images: Images) -> Tensor:
+        """int64 rows that the attacker may change, on the CPU."""
+        return torch.arange(len(images)) if self.owned is None else self.owned
 
     def index(self, images: Images) -> Tensor:
-        """int64 rows to perturb, on the CPU."""
-        rows = self.rows if self.rows is not None else range(len(images))
-        return torch.arange(rows.start, rows.stop)
+        """int64 rows to perturb now, on the CPU, where a unit is a row."""
+        rows = self.rows(images)
+        return rows if self.units is None else rows[self.units.start : self.units.stop]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +62,23 @@ class Attack(Method):
 
     A subclass that perturbs has a field `budget` whose default is the method's own.
     norms: budgets it can hold. sharded: rows are independent given images and surrogates, so any
-    range of rows can be made alone. seeded: whether the seed changes the result.
+    range of rows can be made alone. grain: units that are best made together. seeded: whether the
+    seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. passes: forward passes per training image, for estimates
-    (a backward pass to the pixels counts as one, a full one as two).
+    the user sets is taken as it is. on_target: perturbs the bases of a set-up alone, for its
+    target. one_surrogate: the surrogates of `needs` are the same for every seed.
+    quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
+    budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     sharded: ClassVar[bool] = False
+    grain: ClassVar[int] = 256
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
-    passes: ClassVar[float] = 0.0
+    on_target: ClassVar[bool] = False
+    one_surrogate: ClassVar[bool] = False
+    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def limit(self) -> Budget | None:
@@ -104,34 +98,72 @@ class Attack(Method):
             allowed = ", ".join(self.norms)
             raise SpecError(f"budget {self.limit} is {self.limit.norm}; {self.id} takes {allowed}")
 
+    @property
+    def scoped(self) -> bool:
+        """Whether the perturbation depends on which rows are poisoned: `scope=subset`."""
+        return getattr(self, "scope", "full") == "subset"
+
+    def units(self, rows: int) -> int:
+        """Into how many units that can be made alone `rows` rows fall; 0: they go together."""
+        return rows if self.sharded else 0
+
+    def index(self, images: Images, craft: Craft) -> Tensor:
+        """int64 rows that the units of `craft` consist of, ascending, on the CPU."""
+        return craft.index(images)
+
+    def passes(self, n: int) -> float:
+        """Forward passes for each of `n` training images through `surrogate`, for estimates.
+
+        A backward pass to the pixels counts as one, a full one as two. Without a field
+        `surrogate` they are those of a ResNet-18.
+        """
+        return 0.0
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
         return ()
 
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        """Architectures of the pre-trained extractors in `Craft.surrogates`, by their names."""
+        return ()
+
     @abstractmethod
     def propose(self, images: Images, craft: Craft) -> Tensor:
-        """Make the perturbation for the rows of `craft`.
+        """Make the perturbation for the units of `craft`.
 
         images: the whole clean training set. Returns for each row either a float32 perturbation
         (n, C, H, W) in [-1, 1], or final uint8 pixels (n, C, H, W).
         """
 
     def pixels(self, images: Images, craft: Craft) -> Tensor:
-        """Final uint8 pixels (n, C, H, W) for the rows of `craft`, within the budget."""
-        index = craft.index(images)
+        """Final uint8 pixels (n, C, H, W) for the units of `craft`, within the budget."""
+        index = self.index(images, craft)
         clean = images.pixels[index]
-        if self.limit is None or self.limit.value == 0:
+        if self.limit is None or self.limit.value == 0 or len(index) == 0:
             return clean
         limit = self.limit_at(images.shape[-1])
         return enforce(clean, self.propose(images, craft).cpu(), limit)
 
     def poison(self, images: Images, craft: Craft) -> Poison:
-        """The poison for all rows of `craft`. Targeted attacks override this."""
-        index = craft.index(images)
+        """The poison for the units of `craft`. Targeted attacks override this."""
+        index = self.index(images, craft)
         return Poison(index, self.pixels(images, craft), images.labels[index])
 
     def skip(self, cell: Cell) -> str | None:
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScopedAttack(Attack):
+    """Base of attacks whose rows depend on each other, so that it matters which are poisoned.
+
+    scope: `full` perturbs the whole training set, and a poison ratio takes some of it; `subset`
+    knows the poisoned rows, learns with the others clean, and makes a poison for each ratio.
+    Attacks with independent rows have none: their noise for a subset is that of the whole.
+    """
+
+    scope: Literal["full", "subset"] = "full"
 
 
 ATTACKS: Registry[Attack] = Registry("attack", Attack)  # type: ignore[type-abstract]

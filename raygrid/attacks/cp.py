@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from raygrid.contrastive.losses import loss_factor
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
@@ -56,7 +58,16 @@ class Cp(GradientAttack):
         "(`dual=false`); its slow branches also move while the noise is made (`slow=moving`). Its "
         "own figures for noise and victim of one kind, clean probe: 0.449 / 0.551 / 0.596",
     )
-    passes: ClassVar[float] = 5200.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "start": "uniform",
+        "epochs": 5,
+        "steps": 3,
+        "step": 0.2,
+        "lr": 0.1,
+        "flip": False,
+    }
 
     framework: Literal["simclr", "moco", "byol", "align_uniform"] = "simclr"
     mode: Literal["sample", "class"] = "sample"
@@ -83,6 +94,20 @@ class Cp(GradientAttack):
         require(self.step is None or self.step > 0, f"step is {self.step}, allowed: above 0")
         require(self.lr is None or self.lr > 0, f"lr is {self.lr}, allowed: above 0")
         require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
+
+    def passes(self, n: int) -> float:
+        sample = self.epochs * 2 * (3.0 + 2 * self.sample_steps)
+        shown = self.class_rounds * self.class_batches * min(self.batch_size, n)
+        class_wise = 2 * (3.0 + 2) * shown / n
+        if self.mode == "class":
+            return class_wise
+        return sample + (class_wise if self.start == "class" else 0.0)
+
+    @property
+    def sample_steps(self) -> int:
+        """Steps of sample-wise noise."""
+        usual = 1 if self.framework == "byol" else 5
+        return usual if self.steps is None else self.steps
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         on_device = images.to(craft.device)
@@ -111,9 +136,8 @@ class Cp(GradientAttack):
         x = images.floats()
         noise = Noise(images, (x + start).clamp_(0, 1).sub_(x))
         byol = self.framework == "byol"
-        steps = (1 if byol else 5) if self.steps is None else self.steps
         share = (0.02 if byol else 0.1) if self.step is None else self.step
-        descent = Descent(self.radius, share * self.radius, steps)
+        descent = Descent(self.radius, share * self.radius, self.sample_steps)
         student = self.student(images, noise, descent, self.epochs, craft)
         return alternate(noise, [student], self.epochs, self.batch_size, craft)
 

@@ -50,6 +50,11 @@ class GradientAttack(Attack):
         """The largest change of a value, in units of the pixel range [0, 1]."""
         return self.budget.value
 
+    @property
+    def grain(self) -> int:  # type: ignore[override]  # a constant of other attacks
+        """Whole batches: a last one that is not full costs what a full one costs."""
+        return self.batch_size
+
     def skip(self, cell: Cell) -> str | None:
         reason = ARCHITECTURES.make(self.surrogate).skip(cell)
         return f"no surrogate for {self.id}: {reason}" if reason else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from raygrid.attacks.rounds import Noise, RoundsAttack
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import Stream
+from raygrid.spec import Scalar
 
 _PUBLISHED = "cifar10/{}/{}/resnet18/supervised/{}/0"
 
@@ -43,6 +45,13 @@ class Em(RoundsAttack):
         "both the published figures used differs by author. Recipes of APBench and D-VAE: em_apb, "
         "em_remrepo",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "max_rounds": 4,
+        "steps": 2,
+        "step": 0.5,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     steps: int | None = None  # descent steps of a round; 20, class-wise 1
@@ -61,6 +70,10 @@ class Em(RoundsAttack):
     def usual(self) -> tuple[int, float, int]:
         return super().usual if self.mode == "sample" else (1, 0.1, 300)
 
+    @property
+    def round_passes(self) -> float:
+        return super().round_passes * (1 if self.mode == "sample" else self.noise_share)
+
     def maker(self, images: Images, craft: Craft) -> Noise:
         if self.mode == "class":
             maker: Noise = ClassNoise(self, images, craft, self.noise_share)
@@ -70,6 +83,8 @@ class Em(RoundsAttack):
             shape = tuple(maker.noise.shape)
             draws = craft.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
             maker.noise += ((draws * 2 - 1) * self.radius).to(craft.device)
+            if self.mode == "sample":
+                maker.noise *= maker.owned
         return maker
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
@@ -85,13 +100,14 @@ class ClassNoise(Noise):
 
     def __init__(self, attack: Em, images: Images, craft: Craft, share: float) -> None:
         super().__init__(attack, images, craft, images.classes)
-        self.subset = stratified(images.labels.cpu(), share, craft.stream)
+        rows = craft.rows(images)
+        self.subset = rows[stratified(images.labels.cpu()[rows], share, craft.stream)]
 
     def of(self, index: Tensor) -> Tensor:
-        return self.noise[self.images.labels[index]]
+        return self.noise[self.images.labels[index]] * self.owned[index]
 
     def delta(self) -> Tensor:
-        return self.noise[self.images.labels]
+        return self.noise[self.images.labels] * self.owned
 
     def round(self, number: int) -> float:
         order = torch.randperm(len(self.subset), generator=self.stream.generator("subset", number))
@@ -150,6 +166,8 @@ class EmApb(Em):
             _PUBLISHED.format("em_apb(against=grayscale)", "grayscale", "apbench"): 0.2164,
             _PUBLISHED.format("em_apb(against=jpeg)", "standard", "apbench"): 0.2067,
             _PUBLISHED.format("em_apb(against=jpeg)", "jpeg", "apbench"): 0.7625,
+            _PUBLISHED.format("em_apb(against=ueraser)", "standard", "apbench"): 0.3524,
+            _PUBLISHED.format("em_apb(against=ueraser)", "ueraser_max", "apbench"): 0.8955,
         },
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",

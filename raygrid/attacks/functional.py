@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import GradientAttack, in_batches
-from raygrid.attacks.luv import to_luv, to_rgb
+from raygrid.attacks.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.budget import Budget
 from raygrid.data import Images
@@ -70,6 +71,10 @@ class Functional(GradientAttack):
         epochs = self.surrogate_epochs
         require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
 
+    def passes(self, n: int) -> float:
+        """By measured time: a color table takes as long as 0.8 GFLOP, whatever the network."""
+        return self.steps * (2 + 0.8 / ARCHITECTURES.make(self.surrogate).gflop)
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (tap40(self.surrogate, self.surrogate_epochs),)
 
@@ -79,7 +84,7 @@ class Functional(GradientAttack):
         def make(x: Tensor, rows: Tensor) -> Tensor:
             labels = images.labels[rows].to(x.device)
             change = Change(self, x)
-            optimizer = torch.optim.Adam(change.parameters, lr=self.lr)
+            optimizer = torch.optim.Adam(change.parameters, lr=self.lr, fused=True)
             for _ in range(self.steps):
                 logits = network(change.apply())
                 loss = self.margin(logits, labels).sum() + self.smoothness * change.roughness()
@@ -136,10 +141,11 @@ class Change:
     @torch.no_grad()
     def _project(self) -> None:
         attack = self.attack
-        table = to_luv(to_rgb(self.table.clamp(0, 1)))
-        self.table.copy_(near(table, self.table0, attack.color_bound * attack.strength))
-        flow = self.flow.clamp(-1, 1)
-        self.flow.copy_(near(flow, self.flow0, attack.flow_bound * attack.strength))
+        table = into_gamut(self.table.clamp(0, 1))
+        self.table.copy_(near(table, self.table0[:1], attack.color_bound * attack.strength))
+        if "s" in attack.parts:
+            flow = self.flow.clamp(-1, 1)
+            self.flow.copy_(near(flow, self.flow0[:1], attack.flow_bound * attack.strength))
 
     def roughness(self) -> Tensor:
         """Roughness of table and flow, summed over images."""
@@ -150,7 +156,7 @@ class Change:
 
 
 def near(values: Tensor, center: Tensor, bound: float) -> Tensor:
-    return torch.minimum(torch.maximum(values, center - bound), center + bound)
+    return torch.clamp(values, center - bound, center + bound)
 
 
 def identity_table(device: torch.device) -> Tensor:
@@ -171,8 +177,26 @@ def look_up(table: Tensor, colors: Tensor) -> Tensor:
 
 def rough(values: Tensor) -> Tensor:
     """Sum of the lengths of differences to both neighbors along each axis of (n, c, ...)."""
-    total = torch.zeros((), device=values.device)
-    for axis in range(2, values.dim()):
-        steps = values.diff(dim=axis).square().sum(1)
-        total = total + 2 * (steps + 1e-10).sqrt().sum()
+    total: Tensor = _Rough.apply(values)
     return total
+
+
+class _Rough(torch.autograd.Function):
+    """The sum and, as it is a number, its gradient at once: in few passes over a large table."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = torch.zeros((), device=values.device)
+        ctx.slope = torch.zeros_like(values)
+        for axis in range(2, values.dim()):
+            steps, count = values.diff(dim=axis), values.shape[axis] - 1
+            lengths = steps.square().sum(1, keepdim=True).add_(1e-10).sqrt_()
+            total += 2 * lengths.sum()
+            steps.div_(lengths).mul_(2)
+            ctx.slope.narrow(axis, 1, count).add_(steps)
+            ctx.slope.narrow(axis, 0, count).sub_(steps)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * ctx.slope

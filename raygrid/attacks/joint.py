@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import Craft
+from raygrid.attacks.adaptive import TRANSFORMS, Seen
+from raygrid.attacks.base import Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
-from raygrid.codec import TRANSFORMS, Transform
 from raygrid.data import Images
+from raygrid.erasing import EXTRA
+from raygrid.registry import Cell, lacks
 from raygrid.seeds import forked
 from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
 
@@ -22,32 +23,19 @@ Perturb = Callable[[Batch], Tensor]
 """A batch of clean images -> the images that the surrogate trains on."""
 
 
-class Seen(nn.Module):
-    """A network that sees images only through a transform, as a defended victim does.
-
-    rng: of the transform's draws; whoever uses the network sets it.
-    """
-
-    def __init__(self, network: nn.Module, transform: Transform) -> None:
-        super().__init__()
-        self.network = network
-        self.transform = transform
-        self.rng = torch.Generator()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(self.transform(x, self.rng))
-        return out
-
-
 @dataclass(frozen=True, kw_only=True)
-class JointAttack(GradientAttack):
+class JointAttack(GradientAttack, ScopedAttack):
     """Base of attacks that train their network themselves.
 
     With `against` the network sees everything through that transform, drawn anew each time, in
     training and where the noise is made: noise for a victim that is known to defend itself so.
     """
 
-    against: Literal["none", "grayscale", "jpeg"] = "none"
+    against: Literal["none", "grayscale", "jpeg", "ueraser"] = "none"
+
+    def skip(self, cell: Cell) -> str | None:
+        missing = lacks(*EXTRA) if self.against == "ueraser" else None
+        return missing or super().skip(cell)
 
 
 class Joint:

@@ -51,6 +51,14 @@ class Rem(StepwiseAttack):
         require(self.adv_step > 0, f"adv_step is {self.adv_step}, allowed are positive numbers")
         require(self.copies >= 1, f"copies is {self.copies}, allowed are whole numbers from 1")
 
+    @property
+    def noise_passes(self) -> float:
+        return self.steps * self.copies * (self.shown_passes + 2)
+
+    @property
+    def shown_passes(self) -> float:
+        return 2.0 * self.adv_steps if self.adv_radius else 0.0
+
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         noise = uniform(batch.x, self.radius, batch.rng)
         for _ in range(self.steps):

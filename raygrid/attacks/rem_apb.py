@@ -32,7 +32,8 @@ class RemApb(RoundsAttack):
             "cifar10/rem_apb(budget=16/255)/standard/resnet18/supervised/apbench/0": 0.1980,
             "cifar10/rem_apb(against=grayscale)/grayscale/resnet18/supervised/apbench/0": 0.5633,
             "cifar10/rem_apb(against=jpeg)/jpeg/resnet18/supervised/apbench/0": 0.7584,
-            "cifar100/rem_apb/standard/resnet18/supervised/apbench/0": 0.0357,
+            "cifar10/rem_apb(against=ueraser)/ueraser_max/resnet18/supervised/apbench/0": 0.9184,
+            "cifar100/rem_apb/standard/resnet18/supervised/apbench/0": 0.0373,
         },
         needs="labels",
         cost="21 forward passes per image and round, about 10 rounds",
@@ -51,6 +52,10 @@ class RemApb(RoundsAttack):
         require(self.up_radius >= 0, f"up_radius is {self.up_radius}, allowed from 0")
         require(self.up_steps >= 1, f"up_steps is {self.up_steps}, allowed from 1")
         require(self.up_step > 0, f"up_step is {self.up_step}, allowed are positive numbers")
+
+    @property
+    def round_passes(self) -> float:
+        return super().round_passes + 2.0 * self.up_steps
 
     def maker(self, images: Images, craft: Craft) -> Noise:
         up = Descent(self.up_radius * self.radius, self.up_step * self.radius, self.up_steps)

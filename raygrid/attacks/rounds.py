@@ -16,6 +16,9 @@ from raygrid.data import Images
 from raygrid.registry import require
 from raygrid.training import Batch, Recipe
 
+ROUNDS = 10
+"""Rounds after which the error is usually low enough."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsAttack(JointAttack):
@@ -51,6 +54,16 @@ class RoundsAttack(JointAttack):
             rounds if self.max_rounds is None else self.max_rounds,
         )
 
+    def passes(self, n: int) -> float:
+        """With as many rounds as are usually needed, about ten."""
+        learned = 3.0 * self.model_steps * min(self.batch_size, n) / n
+        return min(ROUNDS, self.plan[2]) * (self.round_passes + learned)
+
+    @property
+    def round_passes(self) -> float:
+        """Passes of an image while noise is made in one round, and for its error."""
+        return 2.0 * self.plan[0] + 1
+
     def maker(self, images: Images, craft: Craft) -> Noise:
         """The noise before the first round, with its network."""
         return Noise(self, images, craft, len(images))
@@ -68,13 +81,14 @@ class RoundsAttack(JointAttack):
             craft.progress.save(maker.tensors(), {"rounds": done, "error": error})
             craft.progress.report(done, max_rounds, error=error)
         craft.facts.update(rounds=done, error=error, converged=error <= stop_error)
-        return maker.delta()
+        return maker.delta()[craft.rows(images).to(craft.device)]
 
 
 class Noise:
     """Noise float32 (count, C, H, W) on the device; this one has a row for every image.
 
-    The network trains on batches in a fixed order, without augmentation and without clipping to
+    rows: those that the attacker owns; the others stay clean and are learned all the same. The
+    network trains on batches in a fixed order, without augmentation and without clipping to
     the pixel range, as the official EM code does.
     """
 
@@ -95,6 +109,9 @@ class Noise:
         self.joint = Joint(attack, images, recipe, craft, self.noisy)
         self.images = self.joint.images
         self.noise = torch.zeros((count, *images.shape), device=craft.device)
+        self.rows = craft.rows(images).to(craft.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.owned[self.rows] = 1
         self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])
 
     def of(self, index: Tensor) -> Tensor:
@@ -110,10 +127,9 @@ class Noise:
 
     def round(self, number: int) -> float:
         """Make new noise for the frozen network; returns its error rate with that noise."""
-        rows = torch.arange(len(self.images), device=self.noise.device)
-        for index in rows.split(self.attack.batch_size):
+        for index in self.rows.split(self.attack.batch_size):
             self.noise[index] = self.descend(index)
-        return self.error(rows)
+        return self.error(self.rows)
 
     def descend(self, index: Tensor) -> Tensor:
         """New noise of these rows, from what they have."""

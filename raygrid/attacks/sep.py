@@ -80,6 +80,11 @@ class Sep(GradientAttack):
         """Only the variance reduction draws; the surrogate's seed is part of its own key."""
         return self.variant == "fa_vr"
 
+    def passes(self, n: int) -> float:
+        means = 0 if self.variant == "ce" else self.count
+        inner = self.inner_steps if self.variant == "fa_vr" else 0
+        return means + 2.0 * self.steps * (self.count + inner)
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (sep120(self.surrogate, self.surrogate_epochs, self.count),)
 

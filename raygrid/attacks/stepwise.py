@@ -38,6 +38,20 @@ class StepwiseAttack(JointAttack):
         require(self.train_steps >= 1, f"train_steps is {self.train_steps}, allowed from 1")
         require(self.decay_every >= 1, f"decay_every is {self.decay_every}, allowed from 1")
 
+    def passes(self, n: int) -> float:
+        shown = self.train_steps * min(self.batch_size, n) / n
+        return shown * (self.noise_passes + self.shown_passes + 3) + self.noise_passes
+
+    @property
+    def noise_passes(self) -> float:
+        """Passes of an image for its noise, once."""
+        return 2.0 * self.steps
+
+    @property
+    def shown_passes(self) -> float:
+        """Passes of an image before the network trains on it."""
+        return 0.0
+
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         """New noise float32 of the batch's shape, within the budget, for the frozen network."""
         raise NotImplementedError
@@ -57,11 +71,14 @@ class StepwiseAttack(JointAttack):
             done = levels.advance(done, chunk)
             craft.progress.save(levels.tensors(), {"done": done})
             craft.progress.report(done, levels.total)
-        return levels.kept.float() / 255
+        return levels.kept[levels.rows].float() / 255
 
 
 class _Levels:
-    """The network and the noise in whole levels, int16 (n, C, H, W) on the device."""
+    """The network and the noise in whole levels, int16 (n, C, H, W) on the device.
+
+    rows: those that the attacker owns; the others stay clean.
+    """
 
     def __init__(self, attack: StepwiseAttack, images: Images, craft: Craft) -> None:
         self.attack = attack
@@ -77,7 +94,10 @@ class _Levels:
         self.joint = Joint(attack, images, recipe, craft, self.perturb)
         self.images = self.joint.images
         self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=craft.device)
-        self.finals = torch.arange(len(images), device=craft.device).split(attack.batch_size)
+        self.rows = craft.rows(images).to(craft.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.owned[self.rows] = 1
+        self.finals = self.rows.split(attack.batch_size)
         self.total = attack.train_steps + len(self.finals)
 
     def advance(self, done: int, count: int) -> int:
@@ -93,7 +113,7 @@ class _Levels:
     def make(self, batch: Batch) -> Tensor:
         """New noise of the batch, kept; as float32."""
         noise = self.attack.noise(self.joint.network, batch)
-        levels = noise.mul(255).round_()
+        levels = noise.mul(255).round_().mul_(self.owned[batch.index])
         self.kept[batch.index] = levels.short()
         return levels.div_(255)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network, Normalize
 from raygrid.augment import CropFlip, Views
+from raygrid.checkpoints import Progress, Silent, pack, unpack
 from raygrid.data import Images
 from raygrid.seeds import Stream
-from raygrid.store import as_state
+from raygrid.store import Bundle, as_state
 from raygrid.training import (
     Batch,
     Recipe,
@@ -39,6 +39,7 @@ class SurrogateRecipe:
     kept: epochs (counted from 0) after which weights are kept; the surrogate is then a ModuleList
     of one network for each. Empty: one network, that of the last epoch.
     held_out: training images kept back to choose the epoch whose network is kept; 0: the last.
+    radius: largest change of a value, in [0, 1], that the network is trained against; 0: none.
     """
 
     name: str
@@ -48,12 +49,15 @@ class SurrogateRecipe:
     normalization: Literal["none", "data", "centered"] = "none"
     kept: tuple[int, ...] = ()
     held_out: int = 0
+    radius: float = 0.0
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values (the name does not)."""
         architecture = ARCHITECTURES.make(self.architecture)
         fields = dataclasses.asdict(self)
         del fields["name"]
+        if not self.radius:
+            del fields["radius"]
         return {**fields, "architecture": architecture.resolved(), "version": 2}
 
     def build(self, images: Images, seed: int, device: torch.device) -> Network:
@@ -172,28 +176,96 @@ def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
     return Views.of_strength(float(strength), flip=kind == "views")
 
 
+FLOORS = {("cifar10", "resnet18"): 0.93}
+"""Clean test accuracy, by dataset and architecture, that published attacks count on."""
+
+
+def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
+    """What to say of a surrogate that is worse than those of the papers, None if it is not."""
+    floor = FLOORS.get((dataset, architecture), 0.0)
+    if reached >= floor:
+        return None
+    return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"
+
+
 def train_surrogate(
-    recipe: SurrogateRecipe, images: Images, stream: Stream, device: torch.device
+    recipe: SurrogateRecipe,
+    images: Images,
+    stream: Stream,
+    device: torch.device,
+    progress: Progress | None = None,
 ) -> nn.Module:
     """Train on the clean set; returns a `Network`, or a ModuleList of those of the kept epochs.
 
-    In eval mode and without gradients.
+    In eval mode and without gradients. Goes on from the checkpoint in `progress`, kept after every
+    epoch.
     """
-    network = recipe.build(images, stream.seed("init"), device)
-    train, held = _hold_out(images.to(device), recipe.held_out, stream)
-    trainer = Trainer(network, _step(recipe, network), train, recipe.recipe, stream)
-    kept: dict[int, nn.Module] = {}
-    best, best_accuracy = network.state_dict(), -1.0
-    for epoch in range(recipe.recipe.epochs):
-        trainer.epoch(epoch)
-        if epoch in recipe.kept:
-            kept[epoch] = copy.deepcopy(network)
-        if held is not None and (reached := accuracy(network, held)) > best_accuracy:
-            best, best_accuracy = as_state(network.state_dict()), reached
-    if recipe.kept:
-        return freeze(nn.ModuleList([kept[epoch] for epoch in recipe.kept]))
-    network.load_state_dict(best)
-    return freeze(network)
+    progress = progress or Silent()
+    fitting = _Fitting(recipe, images, stream, device)
+    epochs = recipe.recipe.epochs
+    for epoch in range(fitting.restore(progress), epochs):
+        fitting.epoch(epoch)
+        bundle = pack(fitting.state_dict(epoch + 1), copy=False)
+        progress.save(bundle.tensors, bundle.facts)
+        progress.report(epoch + 1, epochs)
+    return freeze(fitting.chosen())
+
+
+class _Fitting:
+    """A surrogate's training: the network as it is, and the weights that were kept on the way."""
+
+    def __init__(
+        self, recipe: SurrogateRecipe, images: Images, stream: Stream, device: torch.device
+    ) -> None:
+        self.recipe, self.images, self.device = recipe, images, device
+        self.network = recipe.build(images, stream.seed("init"), device)
+        train, self.held = _hold_out(images.to(device), recipe.held_out, stream)
+        step = _step(recipe, self.network)
+        self.trainer = Trainer(self.network, step, train, recipe.recipe, stream)
+        self.kept: dict[str, dict[str, Tensor]] = {}
+        self.best, self.best_accuracy = dict[str, Tensor](), -1.0
+
+    def epoch(self, epoch: int) -> None:
+        self.trainer.epoch(epoch)
+        state = self.network.state_dict()
+        if epoch in self.recipe.kept:
+            self.kept[str(epoch)] = as_state(state)
+        if self.held is not None and (reached := accuracy(self.network, self.held)) > (
+            self.best_accuracy
+        ):
+            self.best, self.best_accuracy = as_state(state), reached
+
+    def chosen(self) -> nn.Module:
+        """What the recipe keeps: the networks of some epochs, the best one, or the last."""
+        if self.recipe.kept:
+            networks = self.recipe.shell(self.images, self.device)
+            assert isinstance(networks, nn.ModuleList)
+            for network, epoch in zip(networks, self.recipe.kept, strict=True):
+                network.load_state_dict(self.kept[str(epoch)])
+            return networks
+        if self.best:
+            self.network.load_state_dict(self.best)
+        return self.network
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        return {
+            "done": done,
+            "trainer": self.trainer.state_dict(),
+            "kept": self.kept,
+            "best": self.best,
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def restore(self, progress: Progress) -> int:
+        """Go on from a checkpoint; returns the number of finished epochs."""
+        saved = progress.load()
+        if saved is None:
+            return 0
+        state = unpack(Bundle(saved[0], dict(saved[1])))
+        self.trainer.load_state_dict(state["trainer"])
+        self.kept, self.best = state["kept"], state["best"]
+        self.best_accuracy = state["best_accuracy"]
+        return int(state["done"])
 
 
 def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
@@ -203,9 +275,30 @@ def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
 
     def step(batch: Batch) -> Step:
         batch.x = augment(batch.x, batch.rng)
+        if recipe.radius:
+            batch.x = harden(network, batch, recipe.radius)
         return classify_step(network, batch, precision)
 
     return step
+
+
+def harden(network: nn.Module, batch: Batch, radius: float) -> Tensor:
+    """The batch after 7 signed steps of a quarter of the radius that raise its loss (Madry et al.).
+
+    From a random start; the network's batch statistics and its mode stay as they were.
+    """
+    training = network.training
+    network.eval()
+    low, high = (batch.x - radius).clamp_(min=0), (batch.x + radius).clamp_(max=1)
+    noise = torch.rand(batch.x.shape, generator=batch.rng, device=batch.x.device)
+    x = torch.clamp(batch.x + (2 * noise - 1) * radius, low, high)
+    for _ in range(7):
+        x.requires_grad_()
+        loss = nn.functional.cross_entropy(network(x), batch.y)
+        (slope,) = torch.autograd.grad(loss, x)
+        x = torch.clamp(x.detach() + radius / 4 * slope.sign(), low, high)
+    network.train(training)
+    return x
 
 
 def _hold_out(images: Images, count: int, stream: Stream) -> tuple[Images, Images | None]:

@@ -15,6 +15,7 @@ from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.transfer import ErrorMaximizing
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _PAPER = "Fowl et al. 2021, Adversarial Examples Make Strong Poisons"
@@ -44,6 +45,13 @@ class Tap(ErrorMaximizing):
         notes="one restart; the paper's eight are tap_full. APBench's code defaults to "
         "untargeted though its text is not. D-VAE's TAP is another program: tap_remrepo",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 6,
+        "batch_size": 128,
+        "steps": 12,
+        "step": 0.2,
+    }
 
     start: Literal["zero", "uniform", "normal"] = "normal"
     augmentation: Literal["none", "affine_shift", "crop_flip"] = "affine_shift"
@@ -71,6 +79,9 @@ class TapFull(Tap):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.restarts >= 1, f"restarts is {self.restarts}, allowed from 1")
+
+    def passes(self, n: int) -> float:
+        return self.restarts * (super().passes(n) + 1)
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         chain = _Restarts(craft.progress, self.restarts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +21,7 @@ from raygrid.contrastive.base import Branch
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
@@ -65,7 +66,15 @@ class Tp(GradientAttack):
         "that of pairs. Open in the paper, ours: batch 512, uniform start, constant rates, a "
         "linear projection to 128, nothing done to the images of the supervised half",
     )
-    passes: ClassVar[float] = 11_700.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 5,
+        "step": 0.2,
+        "cl_lr": 0.1,
+        "surrogate_epochs": 6,
+        "flip": False,
+    }
 
     variant: Literal["shared", "two_models", "tap_based", "hf", "cc"] = "shared"
     epochs: int = 300
@@ -95,6 +104,10 @@ class Tp(GradientAttack):
         for name in ("align", "uniform"):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
+
+    def passes(self, n: int) -> float:
+        contrastive, supervised = 2 * (3.0 + 2 * self.cl_steps), 3.0 + 2 * self.sl_steps
+        return self.epochs * (contrastive + supervised)
 
     @property
     def clean_recipe(self) -> SurrogateRecipe:

@@ -68,6 +68,9 @@ class TransferAttack(GradientAttack):
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (self.recipe,)
 
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What is descended, for each image: logits (n, classes), labels (n,) -> (n,)."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,6 +20,7 @@ from raygrid.contrastive.base import Branch, Framework
 from raygrid.data import Images
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import Recipe
 
 
@@ -93,7 +95,14 @@ class Tue(GradientAttack):
         "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
         "one augmentation for a whole batch while it makes the noise, here each image has its own",
     )
-    passes: ClassVar[float] = 100.0
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "epochs": 4,
+        "train_batches": 33,
+        "steps": 10,
+        "flip": False,
+    }
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1
@@ -115,6 +124,19 @@ class Tue(GradientAttack):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
         require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+
+    def passes(self, n: int) -> float:
+        """Without the contrastive loss no network is asked."""
+        plan = self.plan
+        if not self.ssl_weight:
+            return 0.0
+        shown = plan.train_batches * min(self.batch_size, n) / n
+        return self.rounds(n) * 2 * (3.0 * shown + 2 * plan.steps)
+
+    def rounds(self, n: int) -> int:
+        """Noise passes over `n` images: one after every `train_batches` batches of training."""
+        per_epoch = max(1, n // min(self.batch_size, n))
+        return max(1, self.plan.epochs * per_epoch // self.plan.train_batches)
 
     @property
     def plan(self) -> _Plan:
@@ -138,16 +160,13 @@ class Tue(GradientAttack):
         return self.ssl
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
-        plan = self.plan
         x = images.to(craft.device).floats()
         start = torch.zeros_like(x)
         if self.framework != "moco":
             start = uniform_start(len(images), images, self.radius, craft)
         noise = Noise(images.to(craft.device), (x + start).clamp_(0, 1).sub_(x))
-        per_epoch = max(1, len(images) // min(self.batch_size, len(images)))
-        rounds = max(1, plan.epochs * per_epoch // plan.train_batches)
         student = self.student(noise, craft)
-        return alternate(noise, [student], rounds, self.batch_size, craft)
+        return alternate(noise, [student], self.rounds(len(images)), self.batch_size, craft)
 
     def student(self, noise: Noise, craft: Craft) -> Student:
         """The framework, if it takes part, and what the noise lowers."""

@@ -3,6 +3,7 @@
 from raygrid.datasets import cifar10 as cifar10
 from raygrid.datasets import cifar100 as cifar100
 from raygrid.datasets import folder as folder
+from raygrid.datasets import halves as halves
 from raygrid.datasets import imagenet100 as imagenet100
 from raygrid.datasets import miniimagenet as miniimagenet
 from raygrid.datasets import photo_digits as photo_digits

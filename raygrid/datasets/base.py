@@ -39,6 +39,7 @@ class Dataset(Method):
     augmentation: what "standard augmentation" means here, a name that `augment.standard` knows:
         `crop_flip`, `crop`, `rrc_flip` or `none`.
     mean, std: per channel in [0, 1], for protocols that normalize inside the model.
+    pretraining: the dataset of other classes that extractors are pre-trained on; empty: itself.
     """
 
     classes: ClassVar[int]
@@ -48,6 +49,7 @@ class Dataset(Method):
     augmentation: ClassVar[str] = "crop_flip"
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
+    pretraining: ClassVar[str] = ""
 
     @abstractmethod
     def source(self, root: Path) -> str:

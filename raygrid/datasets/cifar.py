@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +15,7 @@ from raygrid.data import Images
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.holdings import Holding, identity
 from raygrid.errors import DataError
-
-_ARRAY: dict[str, Any] = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "ndarray": np.ndarray,
-    "dtype": np.dtype,
-}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Admits arrays of numbers and Python's plain containers; nothing else is ever called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] != "numpy" or name not in _ARRAY:
-            raise pickle.UnpicklingError(f"refuses {module}.{name}")
-        return _ARRAY[name]
+from raygrid.pickles import ArrayUnpickler
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class Batches(Holding):
     def _batch(self, path: Path, md5: str) -> tuple[Any, list[int]]:
         content = checked(path, md5)
         try:
-            batch = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+            batch = ArrayUnpickler.read(content, encoding="bytes")
             return batch[b"data"], batch[self.label.encode()]
         except Exception as error:  # a pickle fails in many ways
             raise DataError(f"{path} is no batch file ({error}); get it again") from None

@@ -44,6 +44,7 @@ class Cifar10(FileDataset):
     test_size: ClassVar[int] = 10_000
     mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, float, float]] = (0.2023, 0.1994, 0.2010)
+    pretraining: ClassVar[str] = "cifar100"
 
     def official(self, place: Path) -> Holding | None:
         folder = place / "cifar-10-batches-py"

@@ -1,5 +1,6 @@
 """Defenses: one file each. Importing this package registers all of them."""
 
+from raygrid.defenses import advcl as advcl
 from raygrid.defenses import at as at
 from raygrid.defenses import avatar as avatar
 from raygrid.defenses import bdr as bdr

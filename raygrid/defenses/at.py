@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from raygrid.defenses.ascent import Ball, frozen
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.registry import Card, require
 
@@ -28,7 +27,7 @@ class AdversarialTraining(Defense):
         paper="Madry et al. 2018; Qin et al. 2024 (APBench), table 15",
         code="lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/at/resnet18/supervised/apbench/0": 0.8251,
+            "cifar10/em_apb/at/resnet18/supervised/apbench/0": 0.8251,
             "cifar10/lsp/at/resnet18/supervised/apbench/0": 0.8138,
             "cifar10/tap/at/resnet18/supervised/apbench/0": 0.7992,
             "cifar10/ops/at/resnet18/supervised/apbench/0": 0.1495,
@@ -50,6 +49,10 @@ class AdversarialTraining(Defense):
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
         require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
 
+    @property
+    def cost(self) -> float:
+        return self.steps + 1.0
+
     def loss(
         self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -59,28 +62,10 @@ class AdversarialTraining(Defense):
         """Adversarial images (n, C, H, W) in [0, 1], within `radius` of x; the model is left as it
         was, with its parameters, buffers and gradients."""
         noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype)
-        moved = x + self.step * noise
-        with frozen(model), torch.enable_grad():
-            for _ in range(self.steps):
-                moved.requires_grad_(True)
-                loss = nn.functional.cross_entropy(model(moved).float(), y)
-                (slope,) = torch.autograd.grad(loss, moved)
-                moved = moved.detach() + self.step * slope.sign()
-                moved = torch.clamp(moved, x - self.radius, x + self.radius).clamp_(0, 1)
-        return moved
 
+        def loss(moved: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(model(moved).float(), y)
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode and without parameter gradients; both are restored."""
-    training = model.training
-    learned = [p for p in model.parameters() if p.requires_grad]
-    model.eval()
-    for parameter in learned:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
-        model.train(training)
+        with frozen(model):
+            ball = Ball(self.radius, self.steps, self.step)
+            return ball.climb(loss, x, x + self.step * noise)

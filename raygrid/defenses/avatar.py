@@ -9,9 +9,9 @@ import torch
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses import denoisers
-from raygrid.defenses.base import DEFENSES, Defense, Workshop, lacks
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.diffusion import SOLVERS, STEPS, Noise, Solver, diffuse
-from raygrid.registry import Card, Cell, require
+from raygrid.registry import Card, Cell, lacks, require
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
 
@@ -30,10 +30,10 @@ class Avatar(Defense):
         paper="Dolatabadi et al. 2023 (AVATAR); Qin et al. 2024 (APBench)",
         code="hmdolatabadi/AVATAR; lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7562,
+            "cifar10/em_apb/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7562,
             "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7690,
             "cifar10/ar/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.8860,
-            "cifar10/em/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8954,
+            "cifar10/em_remrepo/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8954,
             "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8115,
         },
         needs="diffusers; a noise predictor",
@@ -58,6 +58,13 @@ class Avatar(Defense):
         require(fits, f"horizon is {self.horizon}, allowed are {self.steps} to {STEPS}")
         own = self.source == "poisoned" or bool(self.checkpoint)
         require(own, f"source is {self.source}: without a checkpoint it can only be poisoned")
+
+    @property
+    def purify_cost(self) -> float:
+        """Fitting counts in epochs over 50,000 images."""
+        size = {"xs": 0.18, "s": 1.0, "m": 3.9}[self.size]
+        fit = 0.0 if self.checkpoint else 740 * self.updates / 100_000
+        return size * (fit + 58 * self.steps / 60)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         noise = self.predictor(images, workshop) if self.steps else _none

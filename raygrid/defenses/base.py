@@ -6,7 +6,7 @@ test set.
 
 from __future__ import annotations
 
-import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -14,19 +14,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from raygrid.contrastive.base import Framework
 from raygrid.data import Images
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
-from raygrid.seeds import Stream
 from raygrid.spec import Part
+from raygrid.workshop import Workshop as Workshop
 
-
-@dataclass(frozen=True)
-class Workshop:
-    """What `purify` works with: its randomness and where to compute."""
-
-    stream: Stream
-    device: torch.device
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +33,34 @@ class Defense(Method):
     detects: `purify` changes just the images that it takes for poisoned.
     derived: computed from finished trials without this defense (`sources`), never trained.
     learners: `all`, or `supervised` where the hook has no meaning for learners made of views
-        (mixed labels, say; a `loss` hook never has).
-    cost: training time in units of a plain epoch, for estimates.
+        (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
     """
 
     plain: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
     detects: ClassVar[bool] = False
     derived: ClassVar[bool] = False
-    learners: ClassVar[Literal["all", "supervised"]] = "all"
-    cost: ClassVar[float] = 1.0
+    learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
+
+    @property
+    def cost(self) -> float:
+        """Training time in units of training without the defense, for estimates."""
+        return 1.0
+
+    @property
+    def purify_cost(self) -> float:
+        """Time of `purify` in epochs of a ResNet-18 on the same images, for estimates.
+
+        A purifier that costs any is given a GPU.
+        """
+        return 0.0
+
+    def during(self, epoch: int) -> Defense:
+        """What stands in for this defense in an epoch (counted from 0)."""
+        return self
+
+    def prepare(self, model: nn.Module) -> None:
+        """Change a fresh model in place; what is added to it is trained with it."""
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         """Change the stored training set once, before training. Made once, kept as an artifact."""
@@ -67,6 +80,16 @@ class Defense(Method):
         """The training loss (scalar) and the logits (n, classes) it was computed from."""
         logits = model(x)
         return nn.functional.cross_entropy(logits.float(), y), logits
+
+    def contrast(
+        self, framework: Framework, x: Tensor, views: Pair, y: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        """The loss of a learner made of views, a scalar.
+
+        x: the batch (n, C, H, W) in [0, 1] without augmentation; views: two views of it after
+        `augment`; y: int64 (n,).
+        """
+        return framework(*views, y)
 
     def view(self, x: Tensor) -> Tensor:
         """What happens to images at test time; float32 (n, C, H, W) in [0, 1]."""
@@ -91,17 +114,12 @@ class Defense(Method):
     def skip(self, cell: Cell) -> str | None:
         if cell.views and (self.learners == "supervised" or self.acts("loss")):
             return f"{self.id} has no meaning for the learner {cell.learner.id}"
+        if not cell.views and self.learners == "views":
+            return f"{self.id} has no meaning for the learner {cell.learner.id}"
         return None
 
 
 DEFENSES: Registry[Defense] = Registry("defense", Defense)
-
-
-def lacks(package: str, extra: str) -> str | None:
-    """The reason to skip a method whose package is not installed, None if it is."""
-    if importlib.util.find_spec(package) is not None:
-        return None
-    return f"needs the package {package}: install raygrid[{extra}]"
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ class Chain:
     def __post_init__(self) -> None:
         roles = {
             "loss hooks": [d.id for d in self.links if d.acts("loss")],
+            "contrast hooks": [d.id for d in self.links if d.acts("contrast")],
             "derived defenses": [d.id for d in self.links if d.derived],
         }
         for role, users in roles.items():
@@ -147,6 +166,20 @@ class Chain:
         return next((d for d in self.links if d.derived), None)
 
     @property
+    def cost(self) -> float:
+        """Training time in units of training without any of them."""
+        return math.prod(link.cost for link in self.links)
+
+    def during(self, epoch: int) -> Chain:
+        """The chain as it acts in an epoch (counted from 0)."""
+        links = tuple(link.during(epoch) for link in self.links)
+        return self if links == self.links else Chain(links)
+
+    def prepare(self, model: nn.Module) -> None:
+        for link in self.links:
+            link.prepare(model)
+
+    @property
     def sources(self) -> tuple[Chain, ...]:
         """The chains to be trained before a derived link can be computed; none without one."""
         if self.derived is None:
@@ -169,6 +202,12 @@ class Chain:
     ) -> tuple[Tensor, Tensor]:
         acting = next((d for d in self.links if d.acts("loss")), self.links[0])
         return acting.loss(model, x, y, rng)
+
+    def contrast(
+        self, framework: Framework, x: Tensor, views: Pair, y: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        acting = next((d for d in self.links if d.acts("contrast")), self.links[0])
+        return acting.contrast(framework, x, views, y, rng)
 
     def view(self, x: Tensor) -> Tensor:
         for link in self.links:

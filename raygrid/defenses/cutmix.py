@@ -26,7 +26,7 @@ class Cutmix(Defense):
         paper="Yun et al. 2019; Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91 (kornia RandomCutMixV2); clovaai/CutMix-PyTorch",
         published={
-            "cifar10/em/cutmix/resnet18/supervised/apbench/0": 0.2228,
+            "cifar10/em_apb/cutmix/resnet18/supervised/apbench/0": 0.2228,
             "cifar10/lsp/cutmix/resnet18/supervised/apbench/0": 0.1769,
             "cifar10/ops/cutmix/resnet18/supervised/apbench/0": 0.6472,
         },

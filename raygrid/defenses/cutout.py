@@ -23,7 +23,7 @@ class Cutout(Defense):
         paper="DeVries and Taylor 2017; Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em/cutout/resnet18/supervised/apbench/0": 0.1879,
+            "cifar10/em_apb/cutout/resnet18/supervised/apbench/0": 0.1879,
             "cifar10/lsp/cutout/resnet18/supervised/apbench/0": 0.1496,
             "cifar10/ops/cutout/resnet18/supervised/apbench/0": 0.5298,
             "cifar10/tp/cutout/resnet18/simclr/tp/0": 0.3334,

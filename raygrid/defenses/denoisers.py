@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -130,11 +131,16 @@ def loaded(checkpoint: str, side: int, device: torch.device) -> Noise:
         if any(found.get(key, value) != value for key, value in _SCHEDULE.items()):
             raise DataError(f"{schedule} is not the linear schedule from 1e-4 to 0.02")
     try:
-        network = UNet2DModel.from_pretrained(checkpoint)
-    except OSError as error:
-        raise DataError(f"checkpoint {checkpoint}: {error}") from error
-    if network.config.sample_size != side:
-        raise DataError(f"{checkpoint} is for {network.config.sample_size} pixels, not {side}")
+        network = UNet2DModel.from_pretrained(checkpoint, low_cpu_mem_usage=False)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}") from error
+    made_for = network.config
+    if made_for.sample_size != side:
+        raise DataError(f"{checkpoint} is for {made_for.sample_size} pixels, not {side}")
+    if (made_for.in_channels, made_for.out_channels) != (3, 3):
+        shape = f"{made_for.in_channels} channels to {made_for.out_channels}"
+        raise DataError(f"{checkpoint} maps {shape}, not 3 to 3")
     return _predictor(network.to(device))
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses.autoencoders import AutoEncoder, Plan
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.disentangling import Fit, cleaned, fit, part_of, reconstructed, through
-from raygrid.defenses.vae import whole_features
+from raygrid.disentangling import (
+    AutoEncoder,
+    Fit,
+    Plan,
+    Table,
+    cleaned,
+    fit,
+    misfit,
+    reconstructed,
+    through,
+)
 from raygrid.registry import Card, Cell, require
 
 
@@ -28,7 +35,7 @@ class DVae(Defense):
         code="yuyi-sd/D-VAE",
         published={
             "cifar10/clean/dvae/resnet18/supervised/dvae/0": 0.9329,
-            "cifar10/em/dvae/resnet18/supervised/dvae/0": 0.9142,
+            "cifar10/em_remrepo/dvae/resnet18/supervised/dvae/0": 0.9142,
             "cifar10/rem/dvae/resnet18/supervised/dvae/0": 0.8638,
             "cifar10/lsp/dvae/resnet18/supervised/dvae/0": 0.9120,
             "cifar10/ops/dvae/resnet18/supervised/dvae/0": 0.8895,
@@ -45,7 +52,7 @@ class DVae(Defense):
     limit1: float = 1.0  # rate of stage 1, nats for each position
     limit2: float = 3.0  # rate of stage 2
     epochs: int = 60  # of each stage
-    table: Literal["spatial", "flat"] = "spatial"  # a map or a vector for each class
+    table: Table = "spatial"  # a map or a vector for each class
     first: bool = True  # whether there is a stage 1
     subtract: bool = True  # whether stage 2 takes its perturbation off before it reconstructs
 
@@ -55,14 +62,18 @@ class DVae(Defense):
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
 
+    @property
+    def purify_cost(self) -> float:
+        return (2 if self.first else 1) * 46.5 / 60 * self.epochs
+
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.stage1(images, workshop) if self.first else None
         return self.purify_after(network, images, workshop)
 
     def stage1(self, images: Images, workshop: Workshop) -> AutoEncoder:
         """The D-VAE of stage 1."""
-        plan = self._plan(images, deep=images.shape[-1] >= 112)
-        return fit(Fit(plan, self.limit1, self.epochs), images, part_of(workshop, "fit1"))
+        plan = self._plan(images)
+        return fit(Fit(plan, self.limit1, self.epochs), images, workshop.part("fit1"))
 
     def purify_after(
         self, network: AutoEncoder | None, images: Images, workshop: Workshop
@@ -70,17 +81,16 @@ class DVae(Defense):
         """The rest of the purification, given the D-VAE of stage 1 (None: without it)."""
         x, y = images.pixels, images.labels
         if network is not None:
-            x = to_uint8(through(network, x, y, part_of(workshop, "stage1"), cleaned))
+            x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned))
         how = Fit(self._plan(images, deep=False), self.limit2, self.epochs)
-        network = fit(how, images.with_pixels(x), part_of(workshop, "fit2"))
+        network = fit(how, images.with_pixels(x), workshop.part("fit2"))
         if self.subtract:
-            x = through(network, x, y, part_of(workshop, "stage2"), cleaned)
-        made = through(network, x, y, part_of(workshop, "reconstruct"), reconstructed)
+            x = through(network, x, y, workshop.part("stage2"), cleaned)
+        made = through(network, x, y, workshop.part("reconstruct"), reconstructed)
         return images.with_pixels(to_uint8(made))
 
-    def _plan(self, images: Images, deep: bool) -> Plan:
-        spatial = self.table == "spatial" and images.shape[-1] < 112
-        return Plan(images.shape[-1], images.classes, deep, spatial)
+    def _plan(self, images: Images, deep: bool = True) -> Plan:
+        return Plan.disentangling(images.shape[-1], images.classes, self.table, deep)
 
     def skip(self, cell: Cell) -> str | None:
-        return whole_features(self, cell) or super().skip(cell)
+        return misfit(self.id, cell.image_size) or super().skip(cell)

@@ -12,9 +12,8 @@ from raygrid import augment
 from raygrid.architectures import ARCHITECTURES
 from raygrid.data import Images
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.disentangling import marked, part_of, through
 from raygrid.defenses.dvae import DVae
-from raygrid.defenses.vae import whole_features
+from raygrid.disentangling import Table, marked, misfit, through
 from raygrid.protocols import PROTOCOLS
 from raygrid.registry import Card, Cell, require
 from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place, precision_of
@@ -34,8 +33,8 @@ class DVaeDetect(Defense):
         paper="Yu et al. 2024 (D-VAE), tables 7 and 8",
         code="yuyi-sd/D-VAE",
         published={
-            "cifar10/em@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9350,
-            "cifar10/em@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9226,
+            "cifar10/em_remrepo@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9350,
+            "cifar10/em_remrepo@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9226,
             "cifar10/lsp@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9320,
             "cifar10/lsp@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9216,
         },
@@ -49,7 +48,7 @@ class DVaeDetect(Defense):
     limit1: float = 1.0  # as in dvae
     limit2: float = 3.0
     epochs: int = 60
-    table: Literal["spatial", "flat"] = "spatial"
+    table: Table = "spatial"
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
     augmentation: Literal["crop_flip", "crop", "none"] = "crop_flip"  # of its training
@@ -61,15 +60,20 @@ class DVaeDetect(Defense):
         require(epochs >= 1, f"classifier_epochs is {epochs}, {allowed}")
         ARCHITECTURES.make(self.architecture)
 
+    @property
+    def purify_cost(self) -> float:
+        classifier = ARCHITECTURES.make(self.architecture).gflop / 1.11 * self.classifier_epochs
+        return self.dvae().purify_cost + classifier
+
     def dvae(self) -> DVae:
         """The purification."""
         return DVae(limit1=self.limit1, limit2=self.limit2, epochs=self.epochs, table=self.table)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.dvae().stage1(images, workshop)
-        after = part_of(workshop, "mark")
+        after = workshop.part("mark")
         poisoned = through(network, images.pixels, images.labels, after, marked)
-        flags = self._knows(images.with_pixels(poisoned), images, part_of(workshop, "classifier"))
+        flags = self._knows(images.with_pixels(poisoned), images, workshop.part("classifier"))
         purified = self.dvae().purify_after(network, images, workshop)
         flags = flags.view(-1, 1, 1, 1)
         return images.with_pixels(torch.where(flags, purified.pixels, images.pixels.cpu()))
@@ -97,7 +101,7 @@ class DVaeDetect(Defense):
         return agreeing(network.eval(), images, workshop.device, precision)
 
     def skip(self, cell: Cell) -> str | None:
-        return whole_features(self, cell) or super().skip(cell)
+        return misfit(self.id, cell.image_size) or super().skip(cell)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class EarlyStopping(Defense):
     card = Card(
         paper="Sandoval-Segura et al. 2022, section 3; Qin et al. 2024 (APBench)",
         published={
-            "cifar10/em/early_stopping/resnet18/supervised/apbench/0": 0.2539,
+            "cifar10/em_apb/early_stopping/resnet18/supervised/apbench/0": 0.2539,
             "cifar10/lsp/early_stopping/resnet18/supervised/apbench/0": 0.2910,
             "cifar10/tap/early_stopping/resnet18/supervised/apbench/0": 0.3954,
         },

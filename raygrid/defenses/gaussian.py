@@ -23,7 +23,7 @@ class Gaussian(Defense):
         paper="Qin et al. 2024 (APBench), table 15",
         code="lafeat/apbench@9a6fb91; liuzrcc/ImageShortcutSqueezing",
         published={
-            "cifar10/em/gaussian/resnet18/supervised/apbench/0": 0.1471,
+            "cifar10/em_apb/gaussian/resnet18/supervised/apbench/0": 0.1471,
             "cifar10/lsp/gaussian/resnet18/supervised/apbench/0": 0.1861,
             "cifar10/tap/gaussian/resnet18/supervised/apbench/0": 0.0788,
         },

@@ -22,7 +22,7 @@ class Grayscale(Defense):
         paper="Liu et al. 2023 (ISS); Qin et al. 2024 (APBench)",
         code="liuzrcc/ImageShortcutSqueezing",
         published={
-            "cifar10/em/grayscale/resnet18/supervised/apbench/0": 0.9203,
+            "cifar10/em_apb/grayscale/resnet18/supervised/apbench/0": 0.9203,
             "cifar10/lsp/grayscale/resnet18/supervised/apbench/0": 0.6470,
         },
         cost="seconds for 50,000 images",

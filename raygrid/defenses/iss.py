@@ -25,9 +25,9 @@ class Iss(Defense):
         paper="Liu et al. 2023 (ISS); Yu et al. 2024 (D-VAE), tables 3 to 5",
         code="liuzrcc/ImageShortcutSqueezing",
         published={
-            "cifar100/em/iss/resnet18/supervised/dvae/0": 0.6191,
+            "cifar100/em_remrepo/iss/resnet18/supervised/dvae/0": 0.6191,
             "cifar100/lsp/iss/resnet18/supervised/dvae/0": 0.5306,
-            "cifar100/tap/iss/resnet18/supervised/dvae/0": 0.5733,
+            "cifar100/tap_remrepo/iss/resnet18/supervised/dvae/0": 0.5733,
         },
         cost="nothing: computed from three trials",
     )

@@ -19,8 +19,8 @@ class Jpeg(Defense):
         paper="Liu et al. 2023 (ISS); Qin et al. 2024 (APBench)",
         code="liuzrcc/ImageShortcutSqueezing",
         published={
-            "cifar10/em/jpeg/resnet18/supervised/apbench/0": 0.8072,
-            "cifar10/rem/jpeg/resnet18/supervised/apbench/0": 0.8544,
+            "cifar10/em_apb/jpeg/resnet18/supervised/apbench/0": 0.8072,
+            "cifar10/rem_apb/jpeg/resnet18/supervised/apbench/0": 0.8544,
             "cifar10/lsp/jpeg/resnet18/supervised/apbench/0": 0.8014,
             "cifar10/tap/jpeg/resnet18/supervised/apbench/0": 0.8408,
             "cifar10/ops/jpeg/resnet18/supervised/apbench/0": 0.7848,

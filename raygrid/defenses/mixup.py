@@ -24,7 +24,7 @@ class Mixup(Defense):
         paper="Zhang et al. 2018; Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91 (kornia RandomMixUp)",
         published={
-            "cifar10/em/mixup/resnet18/supervised/apbench/0": 0.3114,
+            "cifar10/em_apb/mixup/resnet18/supervised/apbench/0": 0.3114,
             "cifar10/lsp/mixup/resnet18/supervised/apbench/0": 0.1877,
             "cifar10/ops/mixup/resnet18/supervised/apbench/0": 0.4927,
         },

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses.base import DEFENSES, Defense, Workshop, lacks
-from raygrid.defenses.erasing import EXTRA, erase
-from raygrid.registry import Card, Cell, require
+from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.erasing import EXTRA, erase
+from raygrid.registry import Card, Cell, lacks, require
 
 
 @DEFENSES.register("ueraser_lite")
@@ -42,6 +42,10 @@ class UEraserLite(Defense):
 
     def __post_init__(self) -> None:
         require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
+
+    @property
+    def cost(self) -> float:
+        return 1.0 if self.static else 1.1
 
     def acts(self, hook: str) -> bool:
         if hook in ("purify", "augment"):

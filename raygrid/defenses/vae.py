@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses.autoencoders import Plan
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.disentangling import Fit, fit, part_of, reconstructed, through
+from raygrid.disentangling import Fit, Plan, fit, misfit, reconstructed, through
 from raygrid.registry import Card, Cell, require
 
 
@@ -39,21 +38,17 @@ class Vae(Defense):
         require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
 
+    @property
+    def purify_cost(self) -> float:
+        return 43 / 60 * self.epochs
+
     def purify(self, images: Images, workshop: Workshop) -> Images:
         side = images.shape[-1]
         how = Fit(Plan(side, deep=side >= 112, width=self.width), self.limit, self.epochs)
-        network = fit(how, images, part_of(workshop, "fit"))
-        after = part_of(workshop, "reconstruct")
+        network = fit(how, images, workshop.part("fit"))
+        after = workshop.part("reconstruct")
         made = through(network, images.pixels, images.labels, after, reconstructed)
         return images.with_pixels(to_uint8(made))
 
     def skip(self, cell: Cell) -> str | None:
-        return whole_features(self, cell) or super().skip(cell)
-
-
-def whole_features(defense: Defense, cell: Cell) -> str | None:
-    """Why auto-encoders cannot take the images of a cell, or None."""
-    stride = 8 if cell.image_size >= 112 else 2
-    if cell.image_size % stride:
-        return f"{defense.id} takes sides divisible by {stride}, not {cell.image_size}"
-    return None
+        return misfit(self.id, cell.image_size) or super().skip(cell)

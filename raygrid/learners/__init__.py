@@ -1,6 +1,8 @@
 """Learners: one file each. Importing this package registers all of them."""
 
 from raygrid.learners import byol as byol
+from raygrid.learners import finetune as finetune
+from raygrid.learners import linear_probe as linear_probe
 from raygrid.learners import moco as moco
 from raygrid.learners import simclr as simclr
 from raygrid.learners import simsiam as simsiam

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from raygrid.architectures.base import Architecture, Network
+from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.augment import Augmentation
 from raygrid.data import Images
 from raygrid.defenses.base import Chain
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
-from raygrid.training import PROBING, Metrics, Probing, Recipe
+from raygrid.training import PROBING, Metrics, Probing, Recipe, place
+
+NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
+View = Callable[[Tensor], Tensor]
+
+
+class Shown(Protocol):
+    """Labeled inputs of a classifier: `Images`, or what a learner made of them once and for all."""
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def floats(self, index: slice) -> Tensor:
+        """The inputs of these rows, float32."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Features that a frozen extractor made of clean images, shared by all trials of a cell.
+
+    rows: int64 (N,) the place of each training image in the whole data set. known: bool (N,)
+    whether its features are here. train: float32 (passes, N, width), one augmented pass after the
+    other, zero where not known. tests: float32 (T, width) of images of the test part as they are,
+    by their fingerprint.
+    """
+
+    rows: Tensor
+    known: Tensor
+    train: Tensor
+    tests: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,6 +58,8 @@ class Task:
     set itself, or its clean version where the protocol says so).
     augmentation: the standard one, None where there is none.
     normalization: (mean, std) per channel, or None. probing: how a linear probe is fitted.
+    extractor: a pre-trained network, frozen, for learners that start from one. kept: features that
+    it made already.
     """
 
     train: Images
@@ -38,6 +71,8 @@ class Task:
     augmentation: Augmentation | None
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
     probing: Probing = PROBING
+    extractor: Network | None = None
+    kept: Kept | None = None
 
     @property
     def device(self) -> torch.device:
@@ -45,12 +80,8 @@ class Task:
 
     def network(self) -> Network:
         """The fresh victim on the device; its weights depend on the `init` stream alone."""
-        from raygrid.architectures.base import Normalize
-        from raygrid.training import place
-
-        size = self.train.shape[-1]
         seed = self.streams["init"].seed()
-        network = self.architecture.build(self.train.classes, size, seed)
+        network = self.architecture.build(self.train.classes, self.train.shape[-1], seed)
         if self.normalization is not None:
             network.normalize = Normalize(*self.normalization)
         place(network, self.device, self.architecture.convolutional)
@@ -81,15 +112,25 @@ class Learner(Method):
     labels: whether training uses labels. views: whether it learns from pairs of augmented views
     and scores an encoder, so that hooks on labels or logits have no meaning. passes: forward and
     backward passes per image and epoch in units of one supervised pass, for estimates.
+    pretrained: whether it starts from an extractor that the protocol pre-trains.
     """
 
     labels: ClassVar[bool] = True
     views: ClassVar[bool] = False
     passes: ClassVar[float] = 1.0
+    pretrained: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, task: Task) -> Session:
         """Set up the training; nothing is trained yet."""
+
+    def passes_kept(self, plain: bool) -> int:
+        """Augmented passes whose features trials share; 0: none. plain: nothing is augmented."""
+        return 0
+
+    def shown(self, session: Session, images: Images, view: View) -> tuple[Shown, View]:
+        """What the session's classifier is shown for images that do not change, and its view."""
+        return images, view
 
 
 LEARNERS: Registry[Learner] = Registry("learner", Learner)  # type: ignore[type-abstract]

@@ -10,7 +10,8 @@ from raygrid.contrastive.base import Branch, Framework
 from raygrid.contrastive.losses import LossScale, loss_factor
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.two_views import TwoViews
-from raygrid.registry import Card, require
+from raygrid.protocols import Protocol
+from raygrid.registry import Card, Cell, require
 
 
 @LEARNERS.register("moco")
@@ -48,6 +49,15 @@ class Moco(TwoViews):
             f"queue is {self.queue}, allowed are multiples of the batch size {size}",
         )
         return super().start(task)
+
+    def skip(self, cell: Cell) -> str | None:
+        """Said in the plan already: a queue that the protocol's batches do not fill evenly."""
+        assert isinstance(cell.protocol, Protocol)
+        recipe = cell.protocol.recipe(self.id, cell.dataset.id, cell.image_size)
+        if self.queue % recipe.batch_size:
+            size = recipe.batch_size
+            return f"queue is {self.queue}, allowed are multiples of the batch size {size}"
+        return super().skip(cell)
 
     def framework(self, network: Network, precision: str) -> Framework:
         from lightly.models.modules import MoCoProjectionHead

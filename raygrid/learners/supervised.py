@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Network
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.registry import Card
 from raygrid.training import Batch, Metrics, Step, Trainer, autocast, precision_of
@@ -26,11 +27,12 @@ class Supervised(Learner):
 
 
 class SupervisedSession:
-    """One network and one trainer."""
+    """One network, a fresh one unless it is given, and one trainer."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, network: Network | None = None) -> None:
         self.task = task
-        self.network = task.network()
+        self.network = network or task.network()
+        task.defense.prepare(self.network)
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         stream = task.streams["data"]
         self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)
@@ -41,9 +43,10 @@ class SupervisedSession:
             x = self.task.augmentation(x, batch.rng)
         if self.task.defense.mixes:
             y = nn.functional.one_hot(y, self.task.train.classes).float()
-        x, y = self.task.defense.augment(x, y, batch.rng)
+        defense = self.task.defense.during(batch.epoch)
+        x, y = defense.augment(x, y, batch.rng)
         with autocast(self.precision, x.device):
-            loss, logits = self.task.defense.loss(self.network, x, y, batch.rng)
+            loss, logits = defense.loss(self.network, x, y, batch.rng)
         return Step(loss, hits(logits, y), len(y))
 
     def epoch(self, epoch: int) -> Metrics:

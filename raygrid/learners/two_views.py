@@ -77,6 +77,7 @@ class TwoViewSession:
         self.network = task.network()
         with forked(task.streams["init"].seed("heads")):
             self.framework = learner.framework(self.network, self.precision).to(task.device)
+        task.defense.prepare(self.framework)
         self.views = learner.pipeline(task)
         self.frozen = self._freeze() if learner.frozen_views else None
         stream = task.streams["data"]
@@ -85,9 +86,9 @@ class TwoViewSession:
         self._knn: KnnClassifier | None = None
 
     def step(self, batch: Batch) -> Step:
-        a, b = self.pair(batch)
-        loss = self.framework(a, b, batch.y)
-        return Step(loss, torch.zeros((), device=a.device), len(a))
+        defense, views = self.task.defense.during(batch.epoch), self.pair(batch)
+        loss = defense.contrast(self.framework, batch.x, views, batch.y, batch.rng)
+        return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two views of each image, float32 (n, C, H, W) in [0, 1], after the defense."""

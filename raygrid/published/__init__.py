@@ -18,6 +18,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
+from raygrid.published import toxic
 from raygrid.published.names import (
     ISS,
     MADE,
@@ -53,11 +54,12 @@ CONTRADICTION = 0.05  # papers contradict each other from this difference on, as
 class Figure:
     """One published number of a paper, with every table that prints it. Fractions.
 
-    made: attack, defense and architecture as that paper ran them.
+    made: attack, defense and architecture as that paper ran them; protocol: of its trials.
     """
 
     paper: str
     made: tuple[str, str, str]
+    protocol: str
     tables: tuple[str, ...]
     value: float
     std: float | None
@@ -137,18 +139,18 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
     figures = _index().get((cell_key(spec), measure))
     if not figures:
         return None
-    protocol, methods = str(spec.protocol), _methods(spec)
+    protocol, methods = _protocol(spec), _methods(spec)
 
     def distance(figure: Figure) -> tuple[bool, bool, bool]:
         return (
             figure.suspect,
-            PROTOCOL[figure.paper] != protocol,
+            figure.protocol != protocol,
             figure.made != methods,
         )
 
     best, *others = sorted(figures, key=distance)
     unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
-    apart = best.paper if PROTOCOL[best.paper] != protocol else ", ".join(unlike)
+    apart = best.paper if best.protocol != protocol else ", ".join(unlike)
     return Finding(best, apart, tuple(others))
 
 
@@ -161,6 +163,7 @@ def _index() -> dict[tuple[str, str], list[Figure]]:
         new = Figure(
             paper=row["paper"],
             made=_methods(TrialSpec.parse(row["made"])),
+            protocol=_protocol(TrialSpec.parse(row["made"])),
             tables=(row["table"],),
             value=row["accuracy"],
             std=None if pd.isna(row["accuracy_std"]) else float(row["accuracy_std"]),
@@ -189,6 +192,12 @@ def cell_key(spec: TrialSpec) -> str:
     chain = "+".join(_shared(DEFENSES, part) for part in spec.defense)
     architecture = _shared(ARCHITECTURES, spec.architecture)
     return f"{spec.dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
+
+
+def _protocol(spec: TrialSpec) -> str:
+    """The protocol, wherever its set-ups lie."""
+    params = {key: value for key, value in spec.protocol.params if key != "setups"}
+    return str(Part.of(spec.protocol.name, **params))
 
 
 def _methods(spec: TrialSpec) -> tuple[str, str, str]:
@@ -241,7 +250,9 @@ def specs_of(paper: str, table: str, dataset: str | None = None) -> list[str]:
 
 def _trials(paper: str, cell: str) -> Iterator[str]:
     spec = TrialSpec.parse(cell)
-    if spec.learner.name == "worst":
+    if spec.architecture.name == toxic.MEAN:
+        yield from (str(spec.replace(architecture=a)) for a in toxic.members(spec.architecture))
+    elif spec.learner.name == "worst":
         yield from (str(spec.replace(learner=Part(name))) for name in SIX)
     elif spec.defense[0].name == "iss" and "iss" not in DEFENSES:
         yield from (str(made_by(paper, spec.replace(defense=(Part(name),)))) for name in ISS)

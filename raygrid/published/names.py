@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from raygrid.budget import Budget
+from raygrid.published import toxic
 from raygrid.spec import Part, Scalar, TrialSpec, parse_chain
 
 Row = dict[str, str]
@@ -22,6 +23,7 @@ MEASURES = {
     "success_rate": "target_success",
     "success_rate_whitebox": "target_success",
     "success_rate_blackbox": "target_success",
+    "success_rate_flipped_target": "target_hflip_success",
 }
 """The metrics that a trial's row holds, by the name that raygrid gives them."""
 
@@ -31,7 +33,6 @@ _NO_TRIAL = {
     "poisoned_train_acc": "accuracy on the training set of a poison that D-VAE predicted",
     "pgd_whitebox_acc": "accuracy under white-box PGD-20, no clean accuracy",
     "pgd_blackbox_acc": "accuracy under black-box PGD-20, no clean accuracy",
-    "success_rate_flipped_target": "success on a mirrored target, a variant of the probe",
     "detection": "how well poisoned images are found, no accuracy",
     "psnr": "fidelity of images in dB, no accuracy",
     "gpu_hours": "cost in hours, no accuracy",
@@ -68,7 +69,7 @@ _DEFENSE = {
     "jpeg30": "jpeg(quality=30)",
     "jpeg50": "jpeg(quality=50)",
     "jpeg70": "jpeg(quality=70)",
-    "aa": "ueraser_max",  # the UEraser authors' two-stage code
+    "aa": "ueraser_max(lite_after=50)",  # the UEraser authors' two-stage code
     "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }
@@ -86,14 +87,19 @@ MADE = {
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
     ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
     ("transferable", "gaussian"): "random_blur",
+    ("just_how_toxic", "feature_collision"): "feature_collision(variant=released)",
+    ("just_how_toxic", "feature_collision(surrogate=vgg16)"): (
+        "feature_collision(surrogate=vgg16, variant=released)"
+    ),
+    ("just_how_toxic", "htbd"): "htbd(pairing=released)",
+    ("just_how_toxic", "htbd(surrogate=vgg16)"): (
+        "htbd(decay=0.5, pairing=released, period=1000, surrogate=vgg16)"
+    ),
 }
 """What a paper really ran under a name that others use for something else."""
 
 _LEARNER = {
     "sl": "supervised",
-    "sl_scratch": "supervised",
-    "sl_transfer": "transfer",
-    "sl_e2e": "finetune",
 }
 _USUAL = {"lsp": ("l2", (1.3, 1.0)), "ar": ("l2", (1.0,)), "ops": ("l0", (1.0,))}
 """Budgets that the papers call the attack's own; D-VAE prints 1.0 for LSP and ran 1.304."""
@@ -105,6 +111,8 @@ def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
         return None, _no_trial(row["metric"])
     if reason := _outside(row):
         return None, reason
+    if row["paper"] == "just_how_toxic":
+        return toxic.map_row(row)
     axes = TrialSpec(
         dataset=Part(row["dataset"]),
         attack=_attack(row),
@@ -136,10 +144,6 @@ def _outside(row: Row) -> str | None:
         return "the clean remainder carries the poison that D-VAE predicted"
     if "quoted from" in row["note"]:
         return "quoted from another paper, with another training"
-    if "+" in row["architecture"]:
-        return f"mean over the victims {row['architecture'].replace('+', ', ')}"
-    if row["paper"] == "just_how_toxic" and row["table"] != "3":
-        return "the attack authors' own setting, not that of the benchmark"
     return None
 
 
@@ -147,7 +151,7 @@ def _attack(row: Row) -> Part:
     name = row["attack"]
     if name == "clean":
         return Part("clean")
-    part = Part.parse(_attack_text(name, row["learner"]))
+    part = Part.parse(_attack_text(name, row["learner"], (row["paper"], row["table"])))
     if not row["budget"]:
         return part
     budget = _budget(row["budget_norm"], row["budget"])
@@ -157,9 +161,11 @@ def _attack(row: Row) -> Part:
     return part.with_params(budget=str(budget))
 
 
-def _attack_text(name: str, learner: str) -> str:
-    if name == "ucl":  # contrastive poisoning; APBench made it for the learner it is tested on
+def _attack_text(name: str, learner: str, table: tuple[str, str]) -> str:
+    if name == "ucl":  # contrastive poisoning, made for the learner it is tested on
         return f"cp(framework={learner})"
+    if name == "tue" and table == ("apbench", "10"):  # made for that learner too
+        return f"tue(framework={learner})"
     for pattern, form in _ATTACK_FAMILY.items():
         if name not in _ATTACK and (match := re.fullmatch(pattern, name)):
             return form.format(*match.groups())
@@ -180,10 +186,7 @@ def _defense(row: Row) -> str:
 
 
 def _ratio(row: Row) -> float:
-    """Targeted attacks bring their own few images, so their share is no ratio of the grid's."""
-    if row["attack"] == "clean" or row["paper"] == "just_how_toxic":
-        return 1.0
-    return float(row["poison_ratio"])
+    return 1.0 if row["attack"] == "clean" else float(row["poison_ratio"])
 
 
 def made_by(paper: str, axes: TrialSpec) -> TrialSpec:

@@ -7,7 +7,7 @@ import functools
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENT = {
@@ -29,9 +29,10 @@ from ray import tune  # noqa: E402
 
 from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
+from raygrid.packing import Profiles, Sharing  # noqa: E402
 from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
-from raygrid.runner.resources import request  # noqa: E402
+from raygrid.runner.resources import memory_gb, promised, request, slots  # noqa: E402
 from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
@@ -50,6 +51,9 @@ class RayOptions:
     gpus: int | None = None
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
+    profiles: Profiles = field(default_factory=Profiles)
+    shards: int | None = None
+    keep: tuple[str, ...] = ()
     deadline: float | None = None
 
 
@@ -91,25 +95,30 @@ def run_on_ray(
         options.plugins,
         versions()["raygrid"],
         options.checkpoint_every,
+        options.keep,
     )
     with connected(options):
+        agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(store, setup.version)
         try:
-            book = Book(agenda, listener, lambda keys: broker.release.remote(keys))
-            _tuner(agenda, [Watchdog(book, options.deadline), book], setup).fit()
+            total = {**promised(), **ray.cluster_resources()}
+            sharing = Sharing(options.profiles, memory_gb(total))
+            book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
+            _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)
 
 
-def _tuner(agenda: Agenda, callbacks: list[tune.Callback], setup: Setup) -> tune.Tuner:
-    total = ray.cluster_resources()
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending(total)))
+def _tuner(
+    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: Setup
+) -> tune.Tuner:
     local = Path(setup.store if "://" not in setup.store else ".").absolute()
     return tune.Tuner(
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(
-            search_alg=ReadyFirst(agenda, gpus=total.get("GPU", 0) > 0),
+            search_alg=ReadyFirst(agenda, sharing),
             scheduler=LongestFirst(agenda),
             num_samples=len(agenda),
             reuse_actors=True,
@@ -126,7 +135,10 @@ def _tuner(agenda: Agenda, callbacks: list[tune.Callback], setup: Setup) -> tune
     )
 
 
-def pending(total: dict[str, float]) -> int:
-    """How many trials Tune may hold ready to start: enough for the autoscaler to see the queue."""
+def pending(total: dict[str, float], address: str | None) -> int:
+    """How many trials may wait for a place: where a cluster may grow, what its autoscaler sees.
+
+    On one machine twice what it can hold: the next job is known when a worker becomes free.
+    """
     slots = int(total.get("CPU", 1)) + 8 * int(total.get("GPU", 0))
-    return max(2, slots)
+    return max(200, slots) if address else max(4, 2 * slots)

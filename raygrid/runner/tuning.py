@@ -15,8 +15,9 @@ from ray.tune.search import Searcher
 
 from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
+from raygrid.packing import Sharing
 from raygrid.result import Result
-from raygrid.runner.resources import doubled, share_of
+from raygrid.runner.resources import doubled
 from raygrid.schedule import Agenda, Job
 
 HOUR = 3600.0  # seconds
@@ -25,10 +26,10 @@ HOUR = 3600.0  # seconds
 class ReadyFirst(Searcher):  # type: ignore[misc]
     """Suggests the next ready job; says nothing while all open jobs wait, so nothing is held."""
 
-    def __init__(self, agenda: Agenda, gpus: bool) -> None:
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
         super().__init__(metric="done", mode="max")
         self.agenda = agenda
-        self.gpus = gpus
+        self.sharing = sharing
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its searcher for a restore that raygrid never does
@@ -37,7 +38,7 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
         if not len(self.agenda):
             return str(Searcher.FINISHED)
         job = self.agenda.take()
-        return None if job is None else config_of(job, self.gpus)
+        return None if job is None else config_of(job, self.sharing)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -84,19 +85,25 @@ def _starting(controller: Any, trial: Any) -> bool:
     return actor is not None and controller._actor_manager.is_actor_started(actor)
 
 
-def config_of(job: Job, gpus: bool) -> dict[str, Any]:
-    """The job's key, a spec that leads to it, and its share of a GPU."""
-    return {"key": job.key, "spec": job.spec, "gpu": share_of(job) if gpus else 0.0}
+def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
+    """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
+    share = sharing.share(job.work)
+    return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}
 
 
 class Book(Callback):  # type: ignore[misc]
     """Turns Tune's events into rows, listener events and agenda entries."""
 
     def __init__(
-        self, agenda: Agenda, listener: Listener, release: Callable[[list[str]], None]
+        self,
+        agenda: Agenda,
+        listener: Listener,
+        sharing: Sharing,
+        release: Callable[[list[str]], None],
     ) -> None:
         self.agenda = agenda
         self.listener = listener
+        self.sharing = sharing
         self.release = release
         self.open = dict(agenda.jobs)
         self.reasons: dict[str, str] = {}
@@ -123,6 +130,8 @@ class Book(Callback):  # type: ignore[misc]
         job = self.open.get(trial.config["key"])
         if job is None:
             return
+        if "where" in result:
+            self.listener.placed(job.key, result["where"])
         if "row" in result and job.trial is not None:
             self._close(job, Result.from_row(json.loads(result["row"])))
         elif "artifact" in result:
@@ -157,6 +166,7 @@ class Book(Callback):  # type: ignore[misc]
         assert job.trial is not None
         del self.open[job.key]
         self.agenda.finish(job.key)
+        self.sharing.profiles.learn(job.trial, result.row())
         self.listener.trial_finished(job.trial, result)
         self._release(job)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -21,6 +22,7 @@ from raygrid.registry import load_plugins
 from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
 from raygrid.runner.broker import BrokerClient
 from raygrid.runner.notice import Leaving
+from raygrid.shards import split
 from raygrid.store import Bundle, patiently
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
@@ -36,6 +38,7 @@ class Setup:
     plugins: tuple[str, ...]
     version: str
     checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -52,17 +55,20 @@ def job_of(config: dict[str, Any], setup: Setup) -> tuple[Trial, Artifact | None
     trial = resolve(config["spec"], ToldCatalog(setup.contents))
     if config["key"] == trial.key:
         return trial, None
-    found = find_artifact(trial, config["key"])
+    found = find_artifact(trial, config["key"], config["pieces"])
     if found is None:
         raise ClusterError(f"this worker computes other keys for {config['spec']}; same code?")
     return trial, found
 
 
-def find_artifact(trial: Trial, key: str) -> Artifact | None:
-    """The artifact of that key among all that a trial needs, at any distance."""
+def find_artifact(trial: Trial, key: str, pieces: int) -> Artifact | None:
+    """The artifact of that key among all that a trial needs, at any distance.
+
+    pieces: into how many shards poisons are divided.
+    """
     stack = list(trial.artifacts)
     while stack:
-        artifact = stack.pop()
+        artifact = split(stack.pop(), pieces)
         if artifact.key == key:
             return artifact
         stack.extend(artifact.needs())
@@ -80,17 +86,26 @@ def shared_bundle(client: BrokerClient, artifact: Artifact) -> Bundle | None:
         return Bundle({name: torch.from_numpy(a) for name, a in arrays.items()}, facts)
 
 
+def place() -> str:
+    """The node of this worker and its GPUs, for a person."""
+    context = ray.get_runtime_context()
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    node = ray.util.get_node_ip_address()
+    return f"{node} GPU {','.join(gpus)}" if gpus else node
+
+
 class Reporter:
     """Passes metrics on to Tune, at most one report a second."""
 
     def __init__(self) -> None:
         self._last = 0.0
+        self.where = place()
 
     def __call__(self, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY:
             self._last = now
-            tune.report({"metrics": json.dumps(metrics)})
+            tune.report({"metrics": json.dumps(metrics), "where": self.where})
 
     def making(self, done: int, total: int) -> None:
         self({"done": float(done), "total": float(total)})
@@ -107,6 +122,7 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
         Path(setup.data_root),
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
         leaving=Leaving(),
     )
     report = Reporter()

@@ -19,7 +19,7 @@ from raygrid.tables.tidy import AXES
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
 
-NOISE = {"final_acc": 0.06, "peak_acc": 0.12}
+NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09}
 """Differences to a paper that are always taken for noise; a peak is a maximum over noisy epochs."""
 
 
@@ -90,7 +90,8 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     status = [columns["status"][i] for i in where]
     done = [i for i in where if columns["status"][i] == "done"]
     final = _known(columns["final_acc"], done)
-    whys = (columns["why"][i] for i in where if columns["status"][i] != "done")
+    troubled = [i for i in where if i not in done]
+    whys = (columns["why"][i] for i in troubled + done)
     cell = Cell(
         axes=dict(zip(AXES, key, strict=True)),
         metric=metric,
@@ -124,7 +125,7 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
     images: on how many test images each value was measured, for the interval of a single seed.
     """
     numbers = [values[seed] for seed in sorted(values)]
-    low, high, interval = confidence(numbers, 0 if cell.metric not in NOISE else images)
+    low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
     return dataclasses.replace(
         cell,
         value=_mean(numbers),

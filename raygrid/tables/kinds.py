@@ -12,6 +12,7 @@ import pandas as pd
 
 from raygrid.errors import SpecError, unknown
 from raygrid.spec import Part
+from raygrid.tables import success
 from raygrid.tables.cells import Cell, cells_of, with_values
 from raygrid.tables.layout import NAMES, Panel, Table, order
 from raygrid.tables.tidy import tier
@@ -175,6 +176,11 @@ def _curve(
     return dataclasses.replace(panel, columns=columns, numeric=spots)
 
 
+def _success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    found = success.placed(cells)
+    return rectangle(where, found, "attack", "victim") if found else None
+
+
 PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
 
 
@@ -226,6 +232,14 @@ KINDS: dict[str, Kind] = {
     "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),
     "budget": Kind(
         (*_VICTIM, "poison_ratio", "defense", "norm"), "Accuracy over the budget.", _budget
+    ),
+    "success": Kind(
+        ("dataset", "protocol", "learner", "defense"),
+        "Success of targeted attacks: the share of set-ups whose target gets the wanted label. The "
+        "control is a clean victim of the same set-ups, asked with the same trigger; p: exact "
+        "McNemar.",
+        _success,
+        metrics=success.METRICS,
     ),
     "peak": Kind(
         (*_VICTIM, "poison_ratio", "defense"),

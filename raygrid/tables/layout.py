@@ -16,6 +16,7 @@ FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {
     "final_acc": "test accuracy after the last epoch",
     "peak_acc": "highest test accuracy over the epochs",
+    "target_success": "success on the target",
 }
 _SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
 

@@ -61,6 +61,10 @@ def _aside(cell: Cell) -> str:
         notes.append(f"without {', '.join(cell.facts['missing'])}")
     if cell.facts.get("drop") is not None:
         notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
+    if "control" in cell.facts:
+        notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
+    if "p" in cell.facts:
+        notes.append(f"p = {cell.facts['p']:.2g}")
     if cell.n < cell.of:
         notes.append(f"n = {cell.n} of {cell.of}")
         notes += [f"{count} {name}" for name in OUTCOMES if (count := getattr(cell, name))]
@@ -95,9 +99,12 @@ def notes(table: Table, panel: Panel) -> list[str]:
     cells = list(panel.cells.values())
     of = max((cell.of for cell in cells), default=0)
     name = "accuracies" if table.kind == "peak" else NAMES[panel.metric]
+    spread, unit = "sample standard deviation", "seed"
+    if panel.metric == "target_success":
+        spread, unit = "the benchmark's standard error", "set-up"
     lines = [
-        f"{name[0].upper()}{name[1:]} in percent; mean ± sample standard deviation over "
-        f"{of} seed{'s' * (of != 1)}."
+        f"{name[0].upper()}{name[1:]} in percent; mean ± {spread} over "
+        f"{of} {unit}{'s' * (of != 1)}."
     ]
     if any(cell.published is not None for cell in cells):
         lines.append(

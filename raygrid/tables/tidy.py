@@ -31,6 +31,13 @@ PLAIN = [
     "derived_from",
 ]
 VALUES = ["final_acc", "peak_acc", "peak_epoch", "last_acc", "epochs_to_half", "n_test"]
+TARGETS = {
+    "target_success": "target",
+    "target_hflip_success": "target_hflip",
+    "target_clbd_success": "target_clbd",
+    "target_htbd_success": "target_htbd",
+}
+"""Success on the target, by the probe that it is asked with."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 
 Row = Mapping[str, Any]
@@ -41,12 +48,14 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
-    n_test: images of the test set. why: error or reason. `<probe>_acc`, `<probe>_loss`: views.
+    n_test: images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`:
+    views. target_*: success on the target, see TARGETS, and its log-odds.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
+    columns += [*TARGETS, "target_logodds"]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
-    numbers = [*VALUES, "size", *columns[-2 * len(PROBES) :]]
+    numbers = [*VALUES, "size", *TARGETS, "target_logodds", *columns[-2 * len(PROBES) :]]
     table[numbers] = table[numbers].apply(pd.to_numeric)
     return table
 
@@ -70,10 +79,12 @@ def _line(row: Row) -> dict[str, Any]:
         "norm": "" if clean else norm,
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
-        "why": row.get("error") or row.get("reason"),
+        "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
     probes = row.get("probes") or {}
     line["n_test"] = probes.get("clean_test", {}).get("n")
+    line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
+    line["target_logodds"] = probes.get("target", {}).get("logodds")
     for probe in PROBES:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
@@ -97,7 +108,7 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
 
 @cache
 def tier(protocol: Part) -> str:
-    """`quick` or `paper`; a protocol that is not installed here counts as `paper`."""
+    """`quick`, `grid` or `paper`; a protocol that is not installed here counts as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 

@@ -21,7 +21,8 @@ def erase(x: Tensor, rng: torch.Generator, p: float, jpeg: bool = False) -> Tens
 
     p: probability of each of the two plasma steps, for each image. The operation of TrivialAugment
     is drawn for the whole batch, its strength for each image. jpeg: first encode each image with a
-    quality of 10 to 99.
+    quality of 10 to 99. Steps without a gradient (TrivialAugment's equalize and posterize) have
+    that of the identity.
     """
     if jpeg:
         x = random_jpeg(x, rng)
@@ -29,8 +30,24 @@ def erase(x: Tensor, rng: torch.Generator, p: float, jpeg: bool = False) -> Tens
     seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
     with forked(seed, x.device), torch.autocast(x.device.type, enabled=False):
         for step in _steps(p):
-            x = step(x)
+            x = _Through.apply(step, x) if x.requires_grad else step(x)
     return x.clamp(0, 1)
+
+
+class _Through(torch.autograd.Function):
+    """A step whose gradient is that of the identity where it has none of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, step: Any, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            ctx.x = x.detach().requires_grad_()
+            ctx.out = step(ctx.x)
+        return ctx.out.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (own,) = torch.autograd.grad(ctx.out, ctx.x, gradient)
+        return None, torch.where(own.any(), own, gradient)
 
 
 @lru_cache

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 LATENT = 256
+DEEP_FROM = 112  # pixels a side, from which features have stride 8
+
+Table = Literal["spatial", "flat"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,12 @@ class Plan:
     spatial: bool = True
     width: int = 0
 
+    @classmethod
+    def disentangling(cls, side: int, classes: int, table: Table, deep: bool = True) -> Plan:
+        """That of a D-VAE for images of `side` pixels; deep: as far as they are large enough."""
+        large = side >= DEEP_FROM
+        return cls(side, classes, deep and large, table == "spatial" and not large)
+
     @property
     def channels(self) -> int:
         return 512 if self.deep else 128
@@ -33,6 +43,12 @@ class Plan:
     def grid(self) -> int:
         """Side of the feature map."""
         return self.side // (8 if self.deep else 2)
+
+
+def misfit(name: str, side: int) -> str | None:
+    """Why auto-encoders cannot take images of `side` pixels, or None; name: of the method."""
+    stride = 8 if side >= DEEP_FROM else 2
+    return f"{name} takes sides divisible by {stride}, not {side}" if side % stride else None
 
 
 @dataclass

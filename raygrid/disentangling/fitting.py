@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses.autoencoders import AutoEncoder, Parts, Plan, rate_loss
-from raygrid.defenses.base import Workshop
+from raygrid.disentangling.autoencoders import AutoEncoder, Parts, Plan, misfit, rate_loss
+from raygrid.errors import DataError
 from raygrid.seeds import forked
 from raygrid.training import Batch, Recipe, Step, Trainer
+from raygrid.workshop import Workshop
 
 AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
 _CHUNK = 256  # images a pass: part of the draws, so never a setting
@@ -42,13 +43,18 @@ class Fit:
         object.__setattr__(self, "recipe", recipe)
 
 
-def part_of(workshop: Workshop, name: str) -> Workshop:
-    """The workshop for one step of a purification, with draws of its own."""
-    return Workshop(workshop.stream.child(name), workshop.device)
-
-
 def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
-    """A network fitted to the images, in eval mode."""
+    """A network fitted to the images, in eval mode; raises DataError if they do not fit it."""
+    if reason := misfit("an auto-encoder", images.shape[-1]):
+        raise DataError(reason)
+    network, trainer = start(how, images, workshop)
+    for epoch in range(how.epochs):
+        trainer.epoch(epoch)
+    return network.eval()
+
+
+def start(how: Fit, images: Images, workshop: Workshop) -> tuple[AutoEncoder, Trainer]:
+    """A fresh network, and what trains it."""
     with forked(workshop.stream.seed("init")):
         network = AutoEncoder(how.plan)
     network.to(workshop.device)
@@ -59,9 +65,7 @@ def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
         return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
     trainer = Trainer(network, step, images.to(workshop.device), how.recipe, workshop.stream)
-    for epoch in range(how.epochs):
-        trainer.epoch(epoch)
-    return network.eval()
+    return network, trainer
 
 
 def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:
@@ -104,13 +108,17 @@ def reconstructed(x: Tensor, parts: Parts) -> Tensor:
     return parts.image
 
 
+def perturbation(x: Tensor, parts: Parts) -> Tensor:
+    """For `through`: what the network takes for the perturbation, float32, unbounded."""
+    assert parts.perturbation is not None, "the network has no perturbation branch"
+    return parts.perturbation
+
+
 def cleaned(x: Tensor, parts: Parts) -> Tensor:
     """For `through`: the input less its perturbation, in [0, 1]."""
-    assert parts.perturbation is not None, "the network has no perturbation branch"
-    return (x - parts.perturbation).clamp_(0, 1)
+    return (x - perturbation(x, parts)).clamp_(0, 1)
 
 
 def marked(x: Tensor, parts: Parts) -> Tensor:
     """For `through`: the input plus its perturbation, uint8."""
-    assert parts.perturbation is not None, "the network has no perturbation branch"
-    return to_uint8(x + parts.perturbation)
+    return to_uint8(x + perturbation(x, parts))

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from raygrid.errors import SpecError
 from raygrid.registry import Card, Method, Registry, require
+from raygrid.setups import SetupRule
 from raygrid.spec import Scalar
 from raygrid.training import PROBING, Probing, Recipe
 
@@ -28,6 +29,7 @@ class Protocol(Method):
     by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
+    quick: the protocol that asks the same on a CPU in minutes.
     probe: how linear probes are fitted; probe_lr: their rate by learner, where it differs.
     min_epochs: never stop before. probe_data: what the linear probe of a learner is fitted on.
     validation: share of the training set held out, clean, before poisoning.
@@ -47,6 +49,7 @@ class Protocol(Method):
         "cait_small": _TRANSFORMER,
     }
     tier: ClassVar[str] = "paper"
+    quick: ClassVar[str] = "quick"
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -91,8 +94,24 @@ class Protocol(Method):
         recipe = self.probe.recipe.with_(lr=self.probe_lr.get(learner))
         return replace(self.probe, recipe=recipe)
 
+    @classmethod
+    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """What of a spec's parameters holds for the protocol `quick` too."""
+        return {}
+
     def has(self, learner: str) -> bool:
         return learner in self.recipes
+
+    def setup_rule(self, dataset: str, pretrained: bool) -> SetupRule | None:
+        """Where the set-ups of targeted attacks come from; None if trials have no target.
+
+        pretrained: whether the victim starts from a pre-trained extractor. Raises SpecError.
+        """
+        return None
+
+    def pretraining(self, dataset: str) -> Recipe | None:
+        """How extractors are pre-trained on a dataset, None where there are none."""
+        return None
 
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol", Protocol)
@@ -193,6 +212,23 @@ class ApBench(Protocol):
     )
     probe_lr: ClassVar[Mapping[str, float]] = {"moco": 0.3}
     probe_data: Literal["poisoned", "clean"] = "clean"
+
+
+@PROTOCOLS.register("apbench_grid")
+@dataclass(frozen=True, kw_only=True)
+class ApBenchGrid(ApBench):
+    """`apbench` with 200 contrastive epochs, for grids that nobody could wait for."""
+
+    card = Card(
+        paper="Qin et al. 2024 (APBench), section B; epochs are ours",
+        notes="200 contrastive epochs instead of 500; its numbers stand in no paper's table",
+    )
+    tier: ClassVar[str] = "grid"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        **ApBench.recipes,
+        "simclr": ApBench.recipes["simclr"].with_(epochs=200),
+        "moco": ApBench.recipes["moco"].with_(epochs=200),
+    }
 
 
 @PROTOCOLS.register("learned_faster")

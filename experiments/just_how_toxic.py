@@ -1,0 +1,154 @@
+"""Schwarzschild et al. 2021, targeted poisoning: `python experiments/just_how_toxic.py --table 3`.
+
+3             the benchmark: four cells, white-box, black-box and from scratch
+2, text       every attack in its authors' setting, and the changes that the text prints
+optimizer     Adam and SGD                      augmentation   none, crop and flip
+architecture  six victims                       epsilon        8, 16, 25.5 levels
+disjoint      extractors of other classes       size           K = 5 to 500 at a fixed share
+pairs         any classes, a fixed pair         flip           the target mirrored
+patch         3, 5, 8 pixels
+
+Tables by name start from the settings of table 2, one thing changed at a time. Every attack comes
+with its clean control. `--setups FOLDER` takes the official set-ups (the benchmark's checkout, or
+the same as JSON); without it they are drawn by the same rules. `--seeds N`: set-ups 0 to N-1.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from _paper import parser_of, show
+
+from raygrid.arguments import fleet_of, options_of
+from raygrid.errors import SpecError
+from raygrid.experiment import guarded, place_and_run, show_plan
+from raygrid.published import find, specs_of
+from raygrid.published.toxic import BASELINES
+from raygrid.reproduce import Job, job_of
+from raygrid.run import Options
+from raygrid.spec import Part, TrialSpec
+from raygrid.store import ResultLog
+from raygrid.tables import frame
+
+PAPER = "just_how_toxic"
+SIX = ("alexnet_fc", "alexnet_htbd", "resnet32_narrow", "resnet18", "vgg11", "mobilenetv2")
+PAIRS = {"feature_collision": "0:6", "convex_polytope": "6:8"}  # the authors' own, target:base
+ABLATIONS = (
+    *("optimizer", "augmentation", "architecture", "epsilon", "disjoint", "size", "pairs"),
+    *("flip", "patch"),
+)
+
+
+QUICK = (
+    "Scale quick: stand-ins on digits of other classes, small networks and short attacks; in "
+    "brackets what the paper printed for the real thing."
+)
+
+
+def ablation(axis: str) -> Iterator[TrialSpec]:
+    """The settings of table 2 with one thing changed; what does not apply is left out."""
+    for text in BASELINES.values():
+        base = TrialSpec.parse(text)
+        yield base
+        yield from changed(base, axis)
+
+
+def changed(base: TrialSpec, axis: str) -> Iterator[TrialSpec]:
+    """The values of an axis that mean something for a setting."""
+    if axis in ("augmentation", "architecture", "epsilon"):
+        yield from {"augmentation": augmented, "architecture": rebuilt, "epsilon": bounded}[axis](
+            base
+        )
+        return
+    values: dict[str, list[dict[str, int | str]]] = {
+        "optimizer": [{"optimizer": name} for name in ("adam", "sgd")],
+        "size": [{"poisons": k, "per_class": 10 * k} for k in (5, 10, 25, 50, 100, 250, 500)],
+    }
+    if base.learner.name != "supervised":
+        values["disjoint"] = [{"pretrain": "cifar100"}]
+    if base.attack.name in PAIRS:
+        values["pairs"] = [{"pair": PAIRS[base.attack.name]}]
+    if base.attack.name in ("clbd", "htbd"):
+        values["patch"] = [{"patch": size} for size in (3, 5, 8)]
+    for params in values.get(axis, []):
+        yield base.replace(protocol=base.protocol.with_params(**params))
+
+
+def augmented(base: TrialSpec) -> Iterator[TrialSpec]:
+    yield from (base.replace(defense=(Part(name),)) for name in ("none", "standard"))
+
+
+def rebuilt(base: TrialSpec) -> Iterator[TrialSpec]:
+    """Attacker and victim with another network."""
+    for name in SIX:
+        attack = base.attack.with_params(surrogate=name)
+        yield base.replace(architecture=Part(name), attack=attack)
+
+
+def bounded(base: TrialSpec) -> Iterator[TrialSpec]:
+    """Without the penalty that stands for a budget in the first setting."""
+    params = dict(base.attack.params)
+    if params.get("variant") == "penalty":
+        del params["variant"]
+    for budget in ("8/255", "16/255", "25.5/255"):
+        attack = Part.of(base.attack.name, **params).with_params(budget=budget)
+        yield base.replace(attack=attack)
+
+
+def wanted(args: argparse.Namespace) -> Job:
+    """The trials of a table with their controls, at the scale and set-ups that were asked for."""
+    if args.table in ABLATIONS:
+        printed = list(ablation(args.table))
+    else:
+        printed = [TrialSpec.parse(text) for text in specs_of(PAPER, args.table)]
+    if args.dataset:
+        printed = [spec for spec in printed if spec.dataset.name.startswith(args.dataset)]
+    printed = [spec for spec in printed if not args.attacks or spec.attack.name in args.attacks]
+    both = [each for spec in printed for each in (spec, spec.replace(attack=Part("clean")))]
+    if args.setups:
+        both = [s.replace(protocol=s.protocol.with_params(setups=args.setups)) for s in both]
+    return job_of(list(dict.fromkeys(both)), args.scale, range(args.seeds))
+
+
+def mirrored(job: Job, options: Options) -> None:
+    """One line an attack: success on the target as it is and mirrored, which every trial asks."""
+    trials = frame(ResultLog(options.out.absolute() / "results.jsonl").rows())
+    trials = trials[trials["status"].eq("done") & trials["target_hflip_success"].notna()]
+    specs = [str(TrialSpec.parse(text).replace(seed=0)) for text in trials["spec"]]
+    for text, rows in trials.groupby(specs):
+        printed = job.printed.get(str(text))
+        found = find(printed, "target_hflip_success") if printed else None
+        shares = rows[["target_success", "target_hflip_success"]].mean() * 100
+        line = f"{text}: {shares.iloc[0]:.1f}, mirrored {shares.iloc[1]:.1f} of {len(rows)} set-ups"
+        print(line + (f" [{100 * found.best.value:.1f}]" if found else ""))
+
+
+def main() -> int:
+    tables = ("3", "2", "text", *ABLATIONS)
+    parser = parser_of(__doc__ or "", tables)
+    parser.add_argument("--setups", help="folder with the official set-ups")
+    parser.add_argument("--attacks", nargs="+", metavar="X", help="only these attacks")
+    args = parser.parse_args()
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    job = wanted(args)
+    for name in job.missing:
+        print(f"left out, not there: {name}", file=sys.stderr)
+    if not job.specs:
+        raise SpecError(f"nothing of table {args.table} can be run")
+    options = options_of(args, name=f"{PAPER}-{args.table}-{args.scale}")
+    if args.dry_run:
+        status = show_plan(job.specs, options, args.json, fleet_of(args))
+    else:
+        status = place_and_run(job.specs, options, args)
+    if not args.json:
+        show(job, options, ("success",), PAPER if args.scale == "quick" else None, QUICK)
+        if args.table == "flip":
+            mirrored(job, options)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""Questions to finished trials, answered from what these left: nothing here trains a victim."""
+
+from raygrid.analysis.explaining import grad_cam as grad_cam
+from raygrid.analysis.explaining import shapley as shapley
+from raygrid.analysis.pictures import draw_maps as draw_maps
+from raygrid.analysis.pictures import draw_perturbations as draw_perturbations
+from raygrid.analysis.pictures import draw_tsne as draw_tsne
+from raygrid.analysis.questions import accuracy_on_sets as accuracy_on_sets
+from raygrid.analysis.questions import robustness as robustness
+from raygrid.analysis.questions import transferability as transferability
+from raygrid.analysis.records import Records as Records
+from raygrid.analysis.records import Victim as Victim
+from raygrid.analysis.summary import costs as costs
+from raygrid.analysis.summary import over_seeds as over_seeds

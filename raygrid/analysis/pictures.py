@@ -1,0 +1,121 @@
+"""Figures of networks and perturbations: explanations of images, and t-SNE with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raygrid.analysis.records import Records
+from raygrid.data import Images
+from raygrid.errors import DataError
+from raygrid.figures.canvas import blank, panels
+from raygrid.poisons import Poisoned
+from raygrid.seeds import Stream
+
+PER_CLASS = 200  # points of a class in t-SNE
+Array = NDArray[np.float32]
+
+
+def examples(images: Images, count: int = 10) -> Tensor:
+    """The first image of each of the first `count` classes, int64 rows."""
+    present = images.labels.unique()[:count]
+    return torch.stack([(images.labels == label).nonzero()[0, 0] for label in present])
+
+
+def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figure:
+    """Images (one a column) above the maps (n, H, W) of each name (one a row).
+
+    Unsigned maps lie in [0, 1] and are laid over the image; signed ones are red where positive and
+    blue where negative, each scaled by its own 99th percentile.
+    """
+    pictures = images.pixels.permute(0, 2, 3, 1).cpu().numpy()
+    figure = blank(0.9 * len(pictures) + 1.6, 0.95 * (len(maps) + 1) + 0.3)
+    grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
+    for axes, picture in zip(grid[0], pictures, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+    for line, (name, drawn) in zip(grid[1:], maps.items(), strict=True):
+        line[0].set_ylabel(name.replace("/", "/\n"), fontsize=5, rotation=0, ha="right")
+        for axes, picture, values in zip(line, pictures, drawn.numpy(), strict=True):
+            if signed:
+                bound = float(np.percentile(np.abs(values), 99)) or 1.0
+                axes.imshow(values, cmap="seismic", vmin=-bound, vmax=bound)
+            else:
+                axes.imshow(picture, interpolation="nearest")
+                axes.imshow(values, cmap="jet", vmin=0, vmax=1, alpha=0.5)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.tight_layout()
+    return figure
+
+
+def draw_tsne(records: Records, specs: Sequence[str]) -> Figure:
+    """Penultimate features of the test images of each trial, a panel a trial, the same images."""
+    sets = {}
+    for spec in specs:
+        trial = records.trial(spec)
+        left = records.left(trial, "features").tensors
+        sets[str(trial.spec)] = left["features"].float().numpy(), left["labels"].numpy()
+    return _scatter(sets)
+
+
+def draw_perturbations(poisons: Sequence[Poisoned]) -> Figure:
+    """What each attack added to its images, by t-SNE after 50 principal components."""
+    from sklearn.decomposition import PCA
+
+    sets = {}
+    for poisoned in poisons:
+        if not poisoned.replaced or not bool(poisoned.mask.any()):
+            raise DataError(f"{poisoned.spec} changed no image")
+        clean = poisoned.clean.rows(poisoned.mask)
+        change = poisoned.images.rows(poisoned.mask).floats() - clean.floats()
+        rows = sample(clean.labels.numpy())
+        flat = change.flatten(1).numpy()[rows]
+        few = PCA(min(50, *flat.shape), random_state=0).fit_transform(flat)
+        sets[poisoned.spec] = few.astype(np.float32), clean.labels.numpy()[rows]
+    return _scatter(sets)
+
+
+def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
+    """At most `PER_CLASS` rows of each class, always the same for the same labels; sorted."""
+    order = torch.randperm(len(labels), generator=Stream("tsne").generator()).numpy()
+    kinds = np.unique(labels)
+    return np.sort(np.concatenate([order[labels[order] == kind][:PER_CLASS] for kind in kinds]))
+
+
+def _scatter(sets: Mapping[str, tuple[Array, NDArray[np.integer]]]) -> Figure:
+    from sklearn.manifold import TSNE
+
+    figure, grid = panels(len(sets))
+    for axes, (name, (features, labels)) in zip(grid, sets.items(), strict=True):
+        rows = sample(labels)
+        points, kinds = features[rows], labels[rows]
+        neighbors, silhouette = apart(points, kinds)
+        spread = min(30.0, (len(points) - 1) / 3)
+        tsne = TSNE(perplexity=spread, init="pca", learning_rate="auto", random_state=0)
+        at = tsne.fit_transform(points)
+        axes.scatter(at[:, 0], at[:, 1], c=kinds, cmap="tab10", s=2)
+        axes.set_title(
+            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=5
+        )
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=6)
+    return figure
+
+
+def apart(features: Array, labels: NDArray[np.integer]) -> tuple[float, float]:
+    """Leave-one-out accuracy of 10 nearest neighbors, and silhouette, in the original space."""
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(10, len(features) - 1)
+    near = NearestNeighbors(n_neighbors=count).fit(features).kneighbors(return_distance=False)
+    votes = np.stack([(labels[near] == kind).sum(1) for kind in np.unique(labels)], 1)
+    right = np.unique(labels)[votes.argmax(1)] == labels
+    return float(right.mean()), float(silhouette_score(features, labels))

@@ -1,0 +1,92 @@
+"""What a defense makes of a poisoned training set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from raygrid.artifacts.base import Artifact, Bench
+from raygrid.artifacts.dataset import World
+from raygrid.artifacts.poison import PoisonArtifact, mix, poison_of
+from raygrid.data import Images
+from raygrid.defenses.base import Defense, Workshop
+from raygrid.errors import DataError
+from raygrid.seeds import Stream
+from raygrid.store import Bundle, key_of
+
+
+@dataclass(frozen=True)
+class PurifiedArtifact(Artifact):
+    """A training set after one purifying link of a defense chain."""
+
+    poison: PoisonArtifact
+    ratio: float
+    links: tuple[Defense, ...]
+    seed: int
+    kind: ClassVar[str] = "purified"
+
+    @property
+    def gpu(self) -> bool:
+        return self.links[-1].purify_cost > 0
+
+    @property
+    def before(self) -> PurifiedArtifact | None:
+        """The same set one link earlier, None for the first link."""
+        if len(self.links) == 1:
+            return None
+        return PurifiedArtifact(self.poison, self.ratio, self.links[:-1], self.seed)
+
+    @property
+    def key(self) -> str:
+        links = [d.resolved() for d in self.links]
+        return key_of([self.kind, self.poison.key, self.ratio, links, self.seed])
+
+    @property
+    def label(self) -> str:
+        return f"{'+'.join(d.id for d in self.links)} of {self.poison.label}"
+
+    def needs(self) -> tuple[Artifact, ...]:
+        before = self.before
+        return (before,) if before else (self.poison.data, self.poison)
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        if self.before:
+            stored = inputs[0]
+            images = Images(
+                stored.tensors["pixels"], stored.tensors["labels"], stored.facts["classes"]
+            )
+        else:
+            world = World.of(inputs[0], self.poison.setup)
+            images, _ = mix(world, poison_of(inputs[1]), self.poison, self.ratio)
+        # The stream must not know the attack: the same images are purified the same way.
+        stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
+        started = time.perf_counter()
+        purified = purify(self.links[-1], images, Workshop(stream, bench.device))
+        facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
+        return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
+
+
+def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
+    """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
+    nameless = images.with_pixels(images.pixels)  # only unpoisoned images have a fingerprint
+    try:
+        purified = link.purify(nameless, workshop)
+    except DataError as error:
+        raise DataError(f"{link.id}: {error}") from error
+    check_purified(images, purified, link)
+    return purified
+
+
+def check_purified(before: Images, after: Images, link: Defense) -> None:
+    """A purifier keeps shape, order and labels; raises DataError otherwise."""
+    if not isinstance(after, Images):
+        raise DataError(f"{link.id} returned {type(after).__name__}, expected Images")
+    if after.pixels.shape != before.pixels.shape:
+        shape = tuple(after.pixels.shape)
+        raise DataError(f"{link.id} returned images {shape}, expected {tuple(before.pixels.shape)}")
+    if not torch.equal(after.labels.cpu(), before.labels.cpu()):
+        raise DataError(f"{link.id} changed labels")

@@ -1,0 +1,26 @@
+"""Noise on the bases of a set-up: the control that every attack on a target is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.targeted import CleanLabel, scene_of
+from raygrid.data import Images
+from raygrid.registry import Card
+
+
+@ATTACKS.register("base_noise")
+@dataclass(frozen=True, kw_only=True)
+class BaseNoise(CleanLabel):
+    """+budget or -budget for every value of every base; it knows nothing of the target."""
+
+    card = Card(paper="control", cost="nothing")
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        slots = scene_of(craft, self.id).slots
+        draws = torch.rand((len(slots), *images.shape), generator=craft.stream.generator("noise"))
+        return (draws.round() * 2 - 1) * self.limit_at(images.shape[-1]).value

@@ -1,0 +1,73 @@
+"""What attacks by D-VAE share: another attack's poison, and a D-VAE that finds it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.surrogates import SurrogateRecipe
+from raygrid.budget import Budget
+from raygrid.data import Images
+from raygrid.disentangling import AutoEncoder, Fit, Plan, Table, fit, misfit
+from raygrid.registry import Cell, require
+from raygrid.spec import Part, parse_scalar
+from raygrid.workshop import Workshop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disentangled(Attack):
+    """Fits a D-VAE to a poison and puts the perturbations that it finds on clean images.
+
+    Nothing bounds what the network finds; the budget is there for who wants to.
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
+
+    budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
+    base: str = "em"  # attack whose poison is taken
+    base_budget: str = ""  # its budget, e.g. 16/255 or l2:1.7; empty: its own
+    rate: float = 1.0  # most nats for each position of the D-VAE's latent
+    epochs: int = 60  # of the D-VAE
+    table: Table = "spatial"  # a map or a vector for each class
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rate >= 0, f"rate is {self.rate}, allowed are numbers from 0")
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        perturbs = self.attack.limit is not None and not isinstance(self.attack, Disentangled)
+        require(perturbs, f"base is {self.base}, allowed are attacks that perturb by themselves")
+
+    @property
+    def attack(self) -> Attack:
+        """The base attack; raises SpecError if there is none of the name or with the budget."""
+        budget = {"budget": parse_scalar(self.base_budget)} if self.base_budget else {}
+        return ATTACKS.make(Part.of(self.base, **budget))
+
+    def resolved(self) -> dict[str, Any]:
+        return {**super().resolved(), "base": self.attack.resolved(), "base_budget": ""}
+
+    def needs(self) -> tuple[SurrogateRecipe, ...]:
+        return self.attack.needs()
+
+    def passes(self, n: int) -> float:
+        """Those of the base attack and of the fit, a forward and a full backward pass an epoch."""
+        return self.attack.passes(n) + 3.0 * self.epochs
+
+    def original(self, images: Images, craft: Craft) -> Images:
+        """The whole training set under the base attack: what a grid has under its name."""
+        axes = (self.attack.id if axis == self.id else axis for axis in craft.stream.depends)
+        stream = replace(craft.stream, depends=tuple(axes))
+        return images.with_pixels(self.attack.pixels(images, replace(craft, stream=stream)))
+
+    def network(self, images: Images, workshop: Workshop, repeats: int = 1) -> AutoEncoder:
+        """A D-VAE of stage 1 fitted to the images, for `repeats` times the epochs."""
+        plan = Plan.disentangling(images.shape[-1], images.classes, self.table)
+        how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats)
+        return fit(how, images, workshop)
+
+    def workshop(self, craft: Craft) -> Workshop:
+        return Workshop(craft.stream.child("dvae"), craft.device)
+
+    def skip(self, cell: Cell) -> str | None:
+        return self.attack.skip(cell) or misfit(self.id, cell.image_size)

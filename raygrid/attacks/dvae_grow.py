@@ -1,0 +1,76 @@
+"""Growing a small poison to the whole training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.disentangled import Disentangled
+from raygrid.data import Images
+from raygrid.disentangling import marked, through
+from raygrid.errors import DataError
+from raygrid.registry import Card, require
+from raygrid.workshop import Workshop
+
+
+@ATTACKS.register("dvae_grow")
+@dataclass(frozen=True, kw_only=True)
+class DVaeGrow(Disentangled):
+    """A D-VAE fitted to a few poisoned images perturbs all others.
+
+    `share` of the training set, drawn at random, is poisoned by the base attack and stays as it
+    is. Each clean image becomes Q(x + p(x, label)); Q clips and rounds to uint8.
+    """
+
+    card = Card(
+        paper="Yu et al. 2024 (D-VAE), table 7",
+        code="yuyi-sd/D-VAE",
+        published={
+            "cifar10/dvae_grow(base=em_remrepo)/standard/resnet18/supervised/dvae/0": 0.1009,
+            "cifar10/dvae_grow(base=lsp)/standard/resnet18/supervised/dvae/0": 0.1558,
+            "cifar10/dvae_grow(base=lsp, share=0.08)/standard/resnet18/supervised/dvae/0": 0.1763,
+            "cifar10/dvae_grow(base=ops)/standard/resnet18/supervised/dvae/0": 0.2059,
+        },
+        needs="the base attack's poison",
+        cost="the base attack; 46 epochs of standard training with steps=matched",
+        notes="the paper does not say how long the network is fitted to so few images: `epochs` "
+        "takes as many passes over them as over a whole set, `matched` as many updates. The "
+        "poisoned images are those of the base attack on the whole set",
+    )
+
+    share: float = 0.01  # of the training set that the base attack poisons
+    steps: Literal["epochs", "matched"] = "epochs"  # how long the D-VAE is fitted
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.share < 1, f"share is {self.share}, allowed are numbers between 0 and 1")
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        workshop = self.workshop(craft)
+        seed = self._seed(images, workshop)
+        craft.facts["seed_images"] = len(seed)
+        poisoned = self.original(images, craft)
+        few = poisoned.rows(seed)
+        repeats = 1 if self.steps == "epochs" else _updates(len(images)) // _updates(len(few))
+        network = self.network(few, workshop.part("fit"), repeats)
+        after = workshop.part("perturbation")
+        grown = through(network, images.pixels, images.labels, after, marked)
+        grown[seed] = few.pixels
+        return grown
+
+    def _seed(self, images: Images, workshop: Workshop) -> Tensor:
+        """The rows that the base attack poisons, int64."""
+        count = round(self.share * len(images))
+        if count < 2:
+            raise DataError(f"share {self.share} of {len(images)} images is {count}, 2 are needed")
+        order = torch.randperm(len(images), generator=workshop.stream.generator("seed"))
+        return order[:count].sort().values
+
+
+def _updates(images: int) -> int:
+    """Of a network in one epoch over this many images."""
+    return max(1, images // 128)

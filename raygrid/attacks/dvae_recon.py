@@ -1,0 +1,42 @@
+"""Disentangled perturbations in place of those that they were found in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.disentangled import Disentangled
+from raygrid.data import Images
+from raygrid.disentangling import perturbation, through
+from raygrid.registry import Card
+
+
+@ATTACKS.register("dvae_recon")
+@dataclass(frozen=True, kw_only=True)
+class DVaeRecon(Disentangled):
+    """Clean images plus what a D-VAE takes for the perturbation of their poisoned versions.
+
+    If a victim of it knows the original poison and no clean images, the D-VAE has found what
+    poisons.
+    """
+
+    card = Card(
+        paper="Yu et al. 2024 (D-VAE), section 4.2 and table 1",
+        code="yuyi-sd/D-VAE",
+        published={
+            "cifar10/dvae_recon(base=em_remrepo)/standard/resnet18/supervised/dvae/0": 0.0965,
+            "cifar10/dvae_recon(base=lsp)/standard/resnet18/supervised/dvae/0": 0.1534,
+            "cifar10/dvae_recon(base=ops)/standard/resnet18/supervised/dvae/0": 0.1873,
+        },
+        needs="the base attack's poison",
+        cost="the base attack and 46 epochs of standard training",
+        notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`",
+    )
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        poisoned, workshop = self.original(images, craft), self.workshop(craft)
+        network = self.network(poisoned, workshop.part("fit"))
+        after = workshop.part("perturbation")
+        return through(network, poisoned.pixels, poisoned.labels, after, perturbation)

@@ -1,0 +1,33 @@
+"""The plain backdoor: patched images of other classes under the wanted label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.targeted import TargetedAttack, scene_of
+from raygrid.data import Images
+from raygrid.registry import Card
+
+
+@ATTACKS.register("patch_dirty")
+@dataclass(frozen=True, kw_only=True)
+class PatchDirty(TargetedAttack):
+    """The positive control: in place of each base a patched image of another class, relabeled.
+
+    No budget and no clean labels: if this does not work, no backdoor can.
+    """
+
+    card = Card(paper="Gu et al. 2017 (BadNets); here a control")
+    pasted: ClassVar[str] = "clbd"
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        scene = scene_of(craft, self.id)
+        rows = (scene.whole.labels != scene.wanted).nonzero().squeeze(1)
+        order = torch.randperm(len(rows), generator=craft.stream.generator("sources"))
+        chosen = scene.whole.pixels[rows[order[: len(scene.slots)]]]
+        return scene.triggers[self.pasted].apply(chosen)

@@ -1,0 +1,165 @@
+"""How a run is doing, for whoever looks from outside: a small file that the driver keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raygrid.artifacts import Artifact
+from raygrid.errors import DataError
+from raygrid.events import ArtifactState, Listener
+from raygrid.grid import Plan
+from raygrid.progress import Score, clock
+from raygrid.resolve import Trial
+from raygrid.result import Result
+
+FILE = "status.json"
+EVERY = 2.0  # seconds between two writings
+SILENT = 60.0  # seconds without a word after which a run counts as gone
+
+
+class Beacon(Listener):
+    """Keeps `status.json` under `out` while a run lasts.
+
+    Every event writes, at most one in `every` seconds; a file that cannot be written ends no run.
+    """
+
+    def __init__(
+        self, out: Path, every: float = EVERY, now: Callable[[], float] = time.time
+    ) -> None:
+        self.path = out / FILE
+        self.every = every
+        self.now = now
+        self.score = Score()
+        self.state = "running"
+        self.trials: dict[str, dict[str, Any]] = {}
+        self.making: dict[str, dict[str, Any]] = {}
+        self._wrote = 0.0
+
+    def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
+        self.score.begin(plan, todo)
+        self.write()
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        self.score.made += state == "made"
+        self.score.reused += state == "reused"
+        if state == "making":
+            self.making[artifact.key] = self._job(f"{artifact.kind} {artifact.label}")
+        else:
+            self.making.pop(artifact.key, None)
+        self.tick()
+
+    def trial_started(self, trial: Trial) -> None:
+        self.trials[trial.key] = self._job(str(trial.spec))
+        self.tick()
+
+    def placed(self, key: str, where: str) -> None:
+        for known in (self.trials, self.making):
+            if key in known:
+                known[key]["where"] = where
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        if "epoch" in metrics and trial.key in self.trials:
+            self.trials[trial.key]["epoch"] = int(metrics["epoch"])
+            self.trials[trial.key]["epochs"] = trial.recipe.epochs
+        self.tick()
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        self.score.finish(trial, result)
+        self.trials.pop(trial.key, None)
+        self.tick()
+
+    def close(self, interrupted: bool) -> None:
+        self.state = "interrupted" if interrupted else "finished"
+        self.write()
+
+    def _job(self, what: str) -> dict[str, Any]:
+        return {"what": what, "where": "", "since": self.now()}
+
+    def tick(self) -> None:
+        """Write if the last time is long enough ago."""
+        if self.now() - self._wrote >= self.every:
+            self.write()
+
+    def write(self) -> None:
+        self._wrote = self.now()
+        new = self.path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            new.write_text(json.dumps(self.facts()))
+            new.replace(self.path)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything the file says; times in seconds since 1970."""
+        score = self.score
+        elapsed = time.monotonic() - score.started
+        finished = score.already + score.done
+        return {
+            "state": self.state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "written": self._wrote,
+            "started": self._wrote - elapsed,
+            "trials": score.total,
+            "done": finished,
+            "failed": score.failed,
+            "queued": max(0, score.total - finished - len(self.trials)),
+            "artifacts": {"made": score.made, "reused": score.reused},
+            "trials_per_hour": 3600 * score.done / max(elapsed, 1e-9),
+            "seconds_left": score.left,
+            "running": [*self.trials.values(), *self.making.values()],
+        }
+
+
+def read(out: Path, now: float | None = None) -> dict[str, Any]:
+    """The last word of the run in `out`; `state` is `lost` if the driver has been silent.
+
+    Raises DataError where no run has been.
+    """
+    try:
+        found: dict[str, Any] = json.loads((out / FILE).read_text())
+    except (OSError, json.JSONDecodeError):
+        raise DataError(f"no run has left a {FILE} in {out}; name its folder with --out") from None
+    silence = (time.time() if now is None else now) - found["written"]
+    if found["state"] == "running" and silence > SILENT:
+        found["state"] = "lost"
+    return found
+
+
+def text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) -> str:
+    """The same for a person. price: of a device an hour, devices: how many are paid for."""
+    elapsed = found["written"] - found["started"]
+    made = found["artifacts"]
+    lines = [
+        f"{found['state']} on {found['host']} (process {found['pid']}) for {clock(elapsed)}",
+        f"{found['done']} of {found['trials']} trials done, {found['failed']} failed, "
+        f"{found['queued']} queued; artifacts {made['made']} made, {made['reused']} reused",
+        f"{found['trials_per_hour']:.0f} trials an hour{_left(found)}",
+    ]
+    if price:
+        cost = price * devices * elapsed / 3600
+        lines.append(f"cost so far {cost:.2f} for {devices} devices at {price:g} an hour")
+    places: dict[str, list[str]] = {}
+    for job in found["running"]:
+        places.setdefault(job["where"] or "here", []).append(_line(job, found["written"]))
+    for place, jobs in sorted(places.items()):
+        lines += [f"{place}:", *jobs]
+    if found["state"] == "lost":
+        lines.append("the driver has been silent; the same command goes on where it was")
+    return "\n".join(lines)
+
+
+def _left(found: Mapping[str, Any]) -> str:
+    left = found["seconds_left"]
+    going = found["state"] == "running" and left is not None
+    return f", {clock(left)} left" if going else ""
+
+
+def _line(job: Mapping[str, Any], now: float) -> str:
+    epoch = f"  epoch {job['epoch']}/{job['epochs']}" if "epoch" in job else ""
+    return f"  {job['what']}{epoch}  {clock(now - job['since'])}"

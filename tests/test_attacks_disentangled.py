@@ -1,0 +1,135 @@
+"""Attacks by D-VAE: what they keep of the base attack, and what they put on clean images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from raygrid.attacks import ATTACKS, disentangled
+from raygrid.attacks.base import Craft, enforce
+from raygrid.attacks.disentangled import Disentangled
+from raygrid.budget import Budget
+from raygrid.data import Images, to_uint8
+from raygrid.disentangling import AutoEncoder, Fit, Parts
+from raygrid.errors import DataError, SpecError
+from raygrid.grid import plan
+from raygrid.seeds import Stream
+from raygrid.workshop import Workshop
+from tests.conftest import toy
+
+
+class Known(AutoEncoder):
+    """Says that the perturbation is the label times 0.1, less half the image."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, rng: torch.Generator) -> Parts:
+        shift = 0.1 * y.view(-1, 1, 1, 1) - x / 2
+        return Parts(x, shift, torch.zeros(()))
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Fit, Images]]:
+    """What is fitted, with known networks in place of learned ones."""
+    seen: list[tuple[Fit, Images]] = []
+
+    def known(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+        seen.append((how, images))
+        return Known(how.plan)
+
+    monkeypatch.setattr(disentangled, "fit", known)
+    return seen
+
+
+def craft(name: str) -> Craft:
+    return Craft(Stream("poison", ("toy", name, 0)))
+
+
+def base(images: Images, part: str = "lsp") -> torch.Tensor:
+    """The base attack's pixels as the grid makes them."""
+    attack = ATTACKS.make(part)
+    return attack.poison(images, craft(attack.id)).pixels
+
+
+def test_recon_adds_what_is_found_in_the_grids_own_poison(
+    images: Images, fits: list[tuple[Fit, Images]]
+) -> None:
+    made = ATTACKS.make("dvae_recon(base=lsp, epochs=7)").poison(images, craft("dvae_recon"))
+    ((how, fitted),) = fits
+    poisoned = base(images)
+    assert torch.equal(fitted.pixels, poisoned)
+    assert (how.limit, how.epochs, how.late) == (1.0, 7, 11)
+    found = 0.1 * images.labels.view(-1, 1, 1, 1) - poisoned.float() / 255 / 2
+    assert torch.equal(made.pixels, to_uint8(images.floats() + found))
+
+
+def test_a_budget_bounds_what_is_found(images: Images, fits: list[tuple[Fit, Images]]) -> None:
+    part = "dvae_recon(base=lsp, base_budget=l2:3, budget=8/255)"
+    made = ATTACKS.make(part).poison(images, craft("dvae_recon"))
+    poisoned = base(images, "lsp(budget=l2:3)")
+    assert torch.equal(fits[0][1].pixels, poisoned)
+    found = 0.1 * images.labels.view(-1, 1, 1, 1) - poisoned.float() / 255 / 2
+    assert torch.equal(made.pixels, enforce(images.pixels, found, Budget("linf", 8 / 255)))
+
+
+def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[Fit, Images]]) -> None:
+    images = toy(100)
+    made = craft("dvae_grow")
+    grown = ATTACKS.make("dvae_grow(base=lsp, share=0.2)").poison(images, made).pixels
+    poisoned = base(images)
+    kept = (grown == poisoned).flatten(1).all(1)
+    assert int(kept.sum()) == made.facts["seed_images"] == 20
+    assert torch.equal(fits[0][1].pixels, poisoned[kept])
+    assert torch.equal(fits[0][1].labels, images.labels[kept])
+    x = images.floats()
+    marked = to_uint8(x + 0.1 * images.labels.view(-1, 1, 1, 1) - x / 2)
+    assert torch.equal(grown[~kept], marked[~kept])
+
+
+@pytest.mark.parametrize(("steps", "epochs", "late"), [("epochs", 6, 11), ("matched", 60, 110)])
+def test_a_few_images_get_as_many_updates_as_all(
+    steps: str, epochs: int, late: int, fits: list[tuple[Fit, Images]]
+) -> None:
+    """1,280 images are 10 updates an epoch, 5 % of them 1."""
+    attack = ATTACKS.make(f"dvae_grow(base=lsp, share=0.05, epochs=6, steps={steps})")
+    attack.poison(toy(1280, 4), craft("dvae_grow"))
+    assert (fits[0][0].epochs, fits[0][0].late) == (epochs, late)
+
+
+def test_the_key_follows_the_base_attack() -> None:
+    def key(part: str) -> object:
+        return ATTACKS.make(part).resolved()
+
+    assert key("dvae_recon") == key("dvae_recon(base=em, base_budget=8/255)")
+    assert key("dvae_recon(base=lsp)") != key("dvae_recon(base=lsp, base_budget=l2:2)")
+    tap = ATTACKS.make("dvae_recon(base=tap)")
+    assert isinstance(tap, Disentangled)
+    assert tap.needs() == ATTACKS.make("tap").needs() != ()
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("dvae_recon(base=taps)", "did you mean 'tap'"),
+        ("dvae_recon(base=clean)", "allowed are attacks that perturb by themselves"),
+        ("dvae_recon(base=dvae_grow)", "allowed are attacks that perturb by themselves"),
+        ("dvae_recon(base=lsp, base_budget=8/255)", "lsp takes l2"),
+        ("dvae_recon(epochs=0)", "epochs is 0"),
+        ("dvae_recon(rate=-1)", "rate is -1.0"),
+        ("dvae_grow(share=1)", "share is 1.0, allowed are numbers between 0 and 1"),
+    ],
+)
+def test_bad_parameters_are_refused(part: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        ATTACKS.make(part)
+    assert says in str(caught.value)
+
+
+def test_too_few_images_and_odd_sides_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raygrid.datasets.photo_digits import PhotoDigits
+
+    with pytest.raises(DataError, match=r"share 0\.01 of 64 images is 1, 2 are needed"):
+        ATTACKS.make("dvae_grow(base=lsp)").poison(toy(64), craft("dvae_grow"))
+    with pytest.raises(DataError, match="divisible by 2, not 17"):
+        ATTACKS.make("dvae_recon(base=lsp)").poison(toy(4, 17), craft("dvae_recon"))
+    monkeypatch.setattr(PhotoDigits, "image_size", 33)
+    made = plan(["photo_digits/dvae_recon/none/small_cnn/supervised/quick/0"], None)
+    assert "dvae_recon takes sides divisible by 2, not 33" in made.skips[0].reason

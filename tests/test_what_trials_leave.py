@@ -1,0 +1,360 @@
+"""What trials leave on request, and the questions and figures that are answered from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from raygrid import cli
+from raygrid.analysis import Records, Victim, grad_cam, robustness, shapley, transferability
+from raygrid.analysis.explaining import find_layer, patches
+from raygrid.analysis.pictures import apart, examples, sample
+from raygrid.analysis.questions import adversarial
+from raygrid.architectures.base import Network
+from raygrid.defenses.ascent import Ball
+from raygrid.errors import DataError, SpecError
+from raygrid.evaluate import score
+from raygrid.remote import open_store
+from raygrid.resolve import resolve
+from raygrid.result import Result
+from raygrid.run import Options, run_grid
+from raygrid.seeds import Stream
+from raygrid.store import DATA, LEFT, META, Bundle, Store
+from tests import plugin
+from tests.conftest import toy
+
+assert plugin.CARD
+CLEAN = "dots/clean/none/small_cnn/supervised/brief/{}"
+LSP = "dots/lsp(budget=l2:3.0)/none/small_cnn/supervised/brief/0"
+BARE = "dots/clean/grayscale/small_cnn/supervised/brief/0"
+SPECS = [CLEAN.format(0), CLEAN.format(1), LSP]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three finished trials that left everything, and one that left nothing."""
+    folder = tmp_path_factory.mktemp("analysis")
+    assert not run_grid(SPECS, options(folder, LEFT)).failed
+    assert not run_grid([BARE], options(folder)).failed
+    return folder
+
+
+def options(out: Path, keep: tuple[str, ...] = ()) -> Options:
+    return Options(out=out, data=out / "data", executor="inline", keep=keep)
+
+
+@pytest.fixture
+def records(out: Path) -> Records:
+    return Records(Store(out / "store"), out / "data")
+
+
+def result_of(out: Path, spec: str) -> Result:
+    rows = Store(out / "store").results(out / "results.jsonl").rows()
+    return next(Result.from_row(row) for row in rows if row["spec"] == spec)
+
+
+# --- keeping -------------------------------------------------------------------------------------
+
+
+def test_a_kept_network_is_the_one_that_was_scored(out: Path, records: Records) -> None:
+    for spec in SPECS:
+        victim = records.victim(spec)
+        again = score(victim.network, victim.test, lambda x: x, "bf16")  # as in its trial
+        assert again.row() == result_of(out, spec).probes["clean_test"]
+        assert not victim.network.training
+
+
+def test_predictions_and_features_belong_together(out: Path, records: Records) -> None:
+    trial = records.trial(LSP)
+    said, seen = (records.left(trial, kind).tensors for kind in ("predictions", "features"))
+    assert (said["logits"].dtype, said["predicted"].dtype) == (torch.float16, torch.int16)
+    assert torch.equal(said["logits"].argmax(1).short(), said["predicted"])
+    assert torch.equal(said["labels"], seen["labels"])
+    hits = int((said["predicted"] == said["labels"]).sum())
+    assert hits == result_of(out, LSP).probes["clean_test"]["k"]
+    head = records.victim(LSP).network.head
+    assert torch.allclose(head(seen["features"].float()), said["logits"].float(), atol=0.05)
+
+
+def test_what_is_kept_lies_in_the_results_folder(out: Path, records: Records) -> None:
+    folder = out / "store" / "results" / records.trial(LSP).key
+    assert sorted(p.name for p in folder.iterdir()) == sorted(LEFT)
+    assert {p.name for p in (folder / "weights").iterdir()} == {DATA, META}
+
+
+def test_a_finished_trial_runs_again_only_for_what_it_did_not_leave(out: Path) -> None:
+    assert run_grid(SPECS, options(out, LEFT)).submitted == 0
+    assert run_grid([*SPECS, BARE], options(out)).submitted == 0
+    assert run_grid([SPECS[0], BARE], options(out, ("predictions",))).submitted == 1
+    assert run_grid([BARE], options(out, ("predictions",))).submitted == 0
+
+
+def test_unknown_things_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"unknown thing to keep 'weight' \(did you mean 'weights'"):
+        run_grid([BARE], options(tmp_path, ("weight",)))
+
+
+def test_kept_files_are_mirrored(tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'remote'}"
+    one, other = (open_store(url, tmp_path / name) for name in ("one", "other"))
+    one.put("weights", "abc", Bundle({"w": torch.ones(2)}))
+    assert (tmp_path / "remote" / "results" / "abc" / "weights" / META).exists()
+    found = other.get("weights", "abc")
+    assert found is not None
+    assert torch.equal(found.tensors["w"], torch.ones(2))
+    assert list(other.results().rows()) == []
+
+
+@pytest.mark.slow
+def test_networks_changed_by_a_defense_are_restored(tmp_path: Path) -> None:
+    spec = "dots/clean/advcl(steps=1)/small_cnn/simclr/quick(epochs=1)/0"
+    assert not run_grid([spec], options(tmp_path, ("weights",))).failed
+    victim = Records(Store(tmp_path / "store"), tmp_path / "data").victim(spec)
+    hits = (victim(victim.test.floats()).argmax(1) == victim.test.labels).sum()
+    assert int(hits) == result_of(tmp_path, victim.name).probes["clean_test"]["k"]
+
+
+def test_what_was_not_kept_is_one_clear_error(records: Records) -> None:
+    with pytest.raises(DataError, match="left no weights: run it with --keep weights"):
+        records.victim(BARE)
+    with pytest.raises(DataError, match=r"is derived and left nothing; it comes from .*/standard"):
+        records.victim(LSP.replace("/none/", "/early_stopping/"))
+
+
+# --- questions -----------------------------------------------------------------------------------
+
+
+def test_transferability_counts_what_clean_victims_get_wrong(records: Records) -> None:
+    victims = [records.victim(spec) for spec in SPECS[:2]]
+    poison = records.poisoned("dots/lsp(budget=l2:3)")
+    rows = transferability([poison, records.poisoned("dots/clean")], victims)
+    x = poison.images.floats()
+    for row, victim in zip(rows, victims, strict=False):
+        wrong = int((victim(x).argmax(1) != poison.images.labels).sum())
+        assert (row["k"], row["n"]) == (wrong, 128)
+        assert row["rate"] == pytest.approx(wrong / 128)
+    assert rows[2]["rate"] == pytest.approx((rows[0]["rate"] + rows[1]["rate"]) / 2)
+    assert all(row["rate"] == row["clean_rate"] for row in rows[3:])
+    with pytest.raises(DataError, match="was trained on other images"):
+        transferability([records.poisoned("photo_digits/clean")], victims)
+
+
+def test_robustness_of_victims_and_pairs_of_seeds(records: Records) -> None:
+    victims = [records.victim(spec) for spec in SPECS]
+    none = robustness(victims, Ball(0.0, 3, 0.01), images=40)
+    for row in none:
+        assert row["n"] == 40
+        assert row["white_acc"] == row["clean_acc"]
+    strong = robustness(victims, Ball(16 / 255, 5, 4 / 255), images=40)
+    assert [row["source"] for row in strong] == [victims[1].name, victims[0].name, None]
+    for row in strong[:2]:
+        assert row["white_acc"] <= row["black_acc"] <= row["clean_acc"]
+        assert row["white_acc"] < row["clean_acc"]
+    assert strong[2]["black_acc"] is None
+
+
+def test_adversarial_images_stay_in_their_ball(records: Records) -> None:
+    victim = records.victim(SPECS[0])
+    x = victim.test.floats()
+    one, same = (
+        adversarial(victim, victim.test, Ball(0.02, 4, 0.01), Stream("test").generator())
+        for _ in range(2)
+    )
+    assert torch.equal(one, same)
+    assert (one - x).abs().max() <= 0.02 + 1e-6
+    assert one.min() >= 0
+    assert one.max() <= 1
+    loss = nn.functional.cross_entropy
+    assert loss(victim(one), victim.test.labels) > loss(victim(x), victim.test.labels)
+
+
+# --- explanations --------------------------------------------------------------------------------
+
+
+def by_hand(body: nn.Module, width: int, architecture: str = "small_cnn") -> Victim:
+    """A network of 3 classes whose explanations can be written down."""
+    spec = f"photo_digits/clean/standard/{architecture}/supervised/quick/0"
+    network = Network(body, width, 3)
+    generator = Stream("weights").generator()
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    network.eval().requires_grad_(False)
+    return Victim(resolve(spec, None), network, toy(40, 8, 3), toy(6, 8, 3))
+
+
+def pooled() -> Victim:
+    conv = nn.Conv2d(3, 5, 1)
+    return by_hand(nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 5)
+
+
+def test_grad_cam_is_the_weighted_sum_of_maps() -> None:
+    """Behind a mean, the gradient of a score is the head's weight over the number of pixels."""
+    victim = pooled()
+    x, y = victim.test.floats(), victim.test.labels
+    maps = victim.network.body[0](x)  # type: ignore[index]
+    sums = torch.relu(torch.einsum("nc,nchw->nhw", victim.network.head.weight[y], maps))
+    low, high = sums.amin((1, 2), keepdim=True), sums.amax((1, 2), keepdim=True)
+    expected = torch.where(high > low, (sums - low) / (high - low).clamp_min(1e-12), 0.0)
+    assert torch.allclose(grad_cam(victim, x, y, "body.0"), expected, atol=1e-4)
+    assert torch.equal(grad_cam(victim, x, y), grad_cam(victim, x, y, "body.0"))
+
+
+def linear() -> Victim:
+    return by_hand(nn.Flatten(), 192)
+
+
+def test_shapley_values_of_a_linear_network_are_known() -> None:
+    victim = linear()
+    x, y = victim.test.floats(), victim.test.labels
+    weights = victim.network.head.weight[y].view_as(x)
+    black = shapley(victim, x, y, "sampling", samples=2)
+    patch = patches(8)[0, 0]
+    each = (weights * x).sum(1)
+    for number in range(4):
+        inside = patch == number
+        sums = each[:, inside].sum(1)
+        assert torch.allclose(black[:, inside].sum(1), sums, atol=1e-3)
+    scores = victim(x).gather(1, y[:, None]) - victim(0 * x).gather(1, y[:, None])
+    assert torch.allclose(black.sum((1, 2)), scores.squeeze(1), atol=1e-3)
+    gradient = shapley(victim, x, y, samples=400)
+    mean = victim.clean.floats().mean(0)
+    exact = (weights * (x - mean)).sum(1)
+    assert torch.corrcoef(torch.stack([gradient.flatten(), exact.flatten()]))[0, 1] > 0.99
+    assert torch.equal(gradient, shapley(victim, x, y, samples=400))
+
+
+def test_layers_that_are_no_maps_are_refused() -> None:
+    x = torch.rand(1, 3, 8, 8)
+    victim = pooled()
+    for layer, says in (
+        ("body.9", r"small_cnn: unknown layer 'body.9' \(did you mean 'body"),
+        ("body.2", "layer body.2 of small_cnn makes no feature map; body.0 does"),
+        ("head", "layer head of small_cnn makes no feature map"),
+    ):
+        with pytest.raises(DataError, match=says):
+            find_layer(victim, layer, x)
+    with pytest.raises(DataError, match="makes a feature map"):
+        find_layer(linear(), "", x)
+    transformer = by_hand(nn.Flatten(), 192, "vit_small")
+    with pytest.raises(DataError, match="vit_small has no feature maps"):
+        find_layer(transformer, "", x)
+
+
+def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    victim = pooled()
+    for explain in (grad_cam, shapley):
+        with pytest.raises(SpecError, match=r"captum: install raygrid\[figures\]"):
+            explain(victim, victim.test.floats(), victim.test.labels)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_examples_and_samples_are_fixed() -> None:
+    assert examples(toy(12, 8, 3), 2).tolist() == [0, 1]
+    labels = np.repeat(np.arange(3), [500, 10, 300])
+    rows = sample(labels)
+    assert np.array_equal(rows, sample(labels))
+    assert np.bincount(labels[rows]).tolist() == [200, 10, 200]
+
+
+def test_numbers_beside_tsne_are_leave_one_out() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    points = rng.normal(size=(60, 4)).astype(np.float32) + 1.2 * labels[:, None]
+    right = [
+        KNeighborsClassifier(10)
+        .fit(np.delete(points, i, 0), np.delete(labels, i))
+        .predict(points[i : i + 1])[0]
+        == labels[i]
+        for i in range(60)
+    ]
+    assert apart(points, labels)[0] == pytest.approx(np.mean(right))
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def command(out: Path, *words: str) -> int:
+    places = ["--out", str(out), "--data", str(out / "data"), "--tracking", "off"]
+    return cli.main([*words, *places, "--import", "tests.plugin"])
+
+
+def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on = "dots/lsp(budget=l2:3)"
+    assert command(out, "evaluate", "sets", LSP, "--on", on, "--json") == 0
+    rows = {row["set"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["clean_test"]["k"] == result_of(out, LSP).probes["clean_test"]["k"]
+    assert rows["train"]["k"] == rows[on]["k"]
+    assert rows["train"]["acc"] > rows["clean_train"]["acc"]
+    assert command(out, "evaluate", "robustness", SPECS[0], "--steps", "1", "--images", "8") == 0
+    assert "clean_acc" in capsys.readouterr().out
+    assert command(out, "evaluate", "transferability", on, "--victims", SPECS[0]) == 0
+    assert " %" in capsys.readouterr().out
+
+
+def test_seeds_and_costs_from_the_command_line(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(out, "evaluate", "seeds", *SPECS[:2], "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    values = [result_of(out, spec).final_acc or 0.0 for spec in SPECS[:2]]
+    assert (row["n"], row["interval"], row["seeds"]) == (2, "t", "0 1")
+    assert row["acc"] == pytest.approx(np.mean(values))
+    assert row["std_acc"] == pytest.approx(np.std(values, ddof=1))
+    half = 8.9846 * np.std(values, ddof=1)
+    assert row["high_acc"] - row["low_acc"] == pytest.approx(2 * half, rel=1e-3)
+    assert command(out, "evaluate", "cost", BARE, LSP, "--json") == 0
+    bare, lsp = json.loads(capsys.readouterr().out)
+    assert bare["training_s"] == result_of(out, BARE).seconds
+    assert bare["purified_s"] >= 0
+    assert lsp["purified_s"] is None
+    assert lsp["poison_s"] > 0
+    assert lsp["memory_mb"] > 0
+    assert command(out, "evaluate", "cost") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("evaluate", "transferability", "dots/lsp"), "needs --victims"),
+        (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
+        (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
+        (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
+        (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
+        (("evaluate", "robustness", BARE), "left no weights: run it with --keep weights"),
+        (("figure", "tsne", BARE, "--file", "x.png"), "left no features"),
+        (("figure", "perturbations", "dots/clean", "--file", "x.png"), "changed no image"),
+        (("figure", "grad-cam", LSP, "--layer", "body.77", "--file", "x.png"), "unknown layer"),
+    ],
+)
+def test_questions_that_have_no_answer(
+    words: tuple[str, ...], says: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(out, *words) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "specs", "extra"),
+    [
+        ("tsne", SPECS, []),
+        ("perturbations", ["dots/lsp", "dots/noise"], []),
+        ("grad-cam", SPECS[:1], ["--of", "predicted"]),
+        ("shapley", SPECS[1:], ["--samples", "4"]),
+    ],
+)
+def test_figures_from_the_command_line(
+    name: str, specs: list[str], extra: list[str], out: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / f"{name}.png"
+    assert command(out, "figure", name, *specs, "--file", str(path), *extra) == 0
+    assert path.stat().st_size > 5000
