@@ -44,7 +44,8 @@ class LowFrequency(ClassWise):
         cost="nothing",
         notes="final accuracies of one draw each, augmentation not stated; the paper "
         "does not say how it scales to linf 8/255. With max scaling its l2 length is a "
-        "quarter to a third of that of regions",
+        "quarter to a third of that of regions. Three layers trained on 1,000 CIFAR-10 images need "
+        "four times the budget: 41 to 23 % with n=2 at 32/255",
     )
 
     budget: Budget = Budget("linf", 8 / 255)

@@ -49,7 +49,8 @@ class Lsp(Attack):
         cost="seconds on a CPU",
         notes="D-VAE prints l2 1.0 but ran the official code, 6/255 * sqrt(3072) = 1.304; its "
         "ImageNet numbers are for patch 8, APBench's for patch 32 at l2 1.3 (table 13). The "
-        "official code needs sides that the patch divides and equal class sizes, this does not",
+        "official code needs sides that the patch divides and equal class sizes, this does not. "
+        "Three layers trained on 1,000 CIFAR-10 images need more than that: 41 to 17 % at l2:3.48",
     )
     norms: ClassVar[tuple[str, ...]] = ("l2",)
     sharded: ClassVar[bool] = True
