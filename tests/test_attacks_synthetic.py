@@ -29,8 +29,8 @@ from tests.conftest import toy
 from tests.separability import held_out_accuracy
 
 
-def craft(name: str, seed: int = 0, rows: range | None = None) -> Craft:
-    return Craft(Stream("poison", ("toy", name, seed)), rows=rows)
+def craft(name: str, seed: int = 0, units: range | None = None) -> Craft:
+    return Craft(Stream("poison", ("toy", name, seed)), units=units)
 
 
 def proposal(part: str, images: Images, seed: int = 0) -> Tensor:

@@ -27,7 +27,7 @@ class UEraserLite(Defense):
         code="lafeat/ueraser; lafeat/apbench@9a6fb91",
         published={
             "cifar10/tue/ueraser_lite(static=true)/resnet18/simclr/apbench/0": 0.6659,
-            "cifar10/tue/ueraser_lite(static=true)/resnet18/moco/apbench/0": 0.7482,
+            "cifar10/tue(framework=moco)/ueraser_lite(static=true)/resnet18/moco/apbench/0": 0.7482,
         },
         needs="kornia",
         cost="a tenth of standard training",

@@ -215,6 +215,9 @@ def _shared(registry: Registry[Any], part: Part) -> str:
         if canonical(registry, Part.parse(made)) == str(method):
             method = Part.parse(canonical(registry, Part.parse(name)))
             break
+    params = dict(method.params)
+    if "base" in params:  # an attack made of another
+        method = method.with_params(base=_shared(registry, Part.parse(str(params["base"]))))
     return str(method.with_params(**budget))
 
 

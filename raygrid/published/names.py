@@ -98,6 +98,8 @@ MADE = {
 }
 """What a paper really ran under a name that others use for something else."""
 
+GROWN = 0.01
+"""The share from which `dvae_grow` grows by default."""
 _LEARNER = {
     "sl": "supervised",
 }
@@ -138,10 +140,6 @@ def _outside(row: Row) -> str | None:
     """Why a row is no cell of a grid at all."""
     if row["attack"] == "mean":
         return "mean over the attacks of that table"
-    if row["attack"].endswith("_dvae_recon"):
-        return "trained on the poison that D-VAE predicted, an analysis of that defense"
-    if row["attack"].endswith("_dvae_increase"):
-        return "the clean remainder carries the poison that D-VAE predicted"
     if "quoted from" in row["note"]:
         return "quoted from another paper, with another training"
     return None
@@ -151,6 +149,9 @@ def _attack(row: Row) -> Part:
     name = row["attack"]
     if name == "clean":
         return Part("clean")
+    base, by, how = name.partition("_dvae_")
+    if by:
+        return _by_dvae({**row, "attack": base}, how)
     part = Part.parse(_attack_text(name, row["learner"], (row["paper"], row["table"])))
     if not row["budget"]:
         return part
@@ -159,6 +160,16 @@ def _attack(row: Row) -> Part:
     if budget.norm == norm and any(abs(budget.value - value) < 1e-9 for value in usual):
         return part
     return part.with_params(budget=str(budget))
+
+
+def _by_dvae(base: Row, how: str) -> Part:
+    """The attack that D-VAE made of another: its poison again, or grown from a share of it."""
+    original = str(_attack(base))
+    if how == "recon":
+        return Part.of("dvae_recon", base=original)
+    share = float(base["poison_ratio"])
+    shown = {} if share == GROWN else {"share": share}
+    return Part.of("dvae_grow", base=original, **shown)
 
 
 def _attack_text(name: str, learner: str, table: tuple[str, str]) -> str:
@@ -186,13 +197,18 @@ def _defense(row: Row) -> str:
 
 
 def _ratio(row: Row) -> float:
-    return 1.0 if row["attack"] == "clean" else float(row["poison_ratio"])
+    """Of the training set; what D-VAE grows is all of it in the end."""
+    whole = row["attack"] == "clean" or row["attack"].endswith("_dvae_increase")
+    return 1.0 if whole else float(row["poison_ratio"])
 
 
 def made_by(paper: str, axes: TrialSpec) -> TrialSpec:
     """The cell with the methods that this paper ran under its names."""
 
     def swap(part: Part) -> Part:
+        params = dict(part.params)
+        if "base" in params:  # an attack made of another
+            return part.with_params(base=str(swap(Part.parse(str(params["base"])))))
         method, budget = split_budget(part)
         text = MADE.get((paper, str(method)))
         return part if text is None else Part.parse(text).with_params(**budget)
