@@ -217,7 +217,8 @@ def _shared(registry: Registry[Any], part: Part) -> str:
             break
     params = dict(method.params)
     if "base" in params:  # an attack made of another
-        method = method.with_params(base=_shared(registry, Part.parse(str(params["base"]))))
+        base = _shared(registry, Part.parse(str(params["base"])))
+        method = Part.parse(canonical(registry, method.with_params(base=base)))
     return str(method.with_params(**budget))
 
 
