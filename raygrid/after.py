@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raygrid.arguments import options_of
 from raygrid.errors import DataError, SpecError
@@ -15,6 +15,12 @@ from raygrid.remote import open_store
 from raygrid.spec import parse_scalar
 from raygrid.store import ResultLog
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from raygrid.analysis import Records
+
+Row = dict[str, Any]
 QUESTIONS = ("transferability", "robustness", "sets", "seeds", "cost")
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
 
@@ -53,7 +59,7 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Answer a question and print its rows."""
-    answers: dict[str, Callable[[Any, argparse.Namespace], list[dict[str, Any]]]] = {
+    answers: dict[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
         "transferability": _transferability,
         "robustness": _robustness,
         "sets": _sets,
@@ -84,7 +90,7 @@ def figure(args: argparse.Namespace) -> int:
     return 0
 
 
-def _records(args: argparse.Namespace) -> Any:
+def _records(args: argparse.Namespace) -> Records:
     from raygrid.analysis import Records
 
     options = options_of(args)
@@ -92,7 +98,7 @@ def _records(args: argparse.Namespace) -> Any:
     return Records(open_store(options.store_url), options.data)
 
 
-def _transferability(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import transferability
 
     if not args.victims:
@@ -101,7 +107,7 @@ def _transferability(records: Any, args: argparse.Namespace) -> list[dict[str, A
     return transferability([records.poisoned(s, args.seed) for s in args.specs], victims)
 
 
-def _robustness(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import robustness
     from raygrid.defenses.ascent import Ball
 
@@ -115,26 +121,26 @@ def _robustness(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
     return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
 
 
-def _sets(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import accuracy_on_sets
 
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
 
 
-def _seeds(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import over_seeds
 
     return over_seeds(_rows(records, args))
 
 
-def _cost(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import costs
 
     return costs(_rows(records, args), records.store)
 
 
-def _rows(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _rows(records: Records, args: argparse.Namespace) -> list[Row]:
     """The rows of the given specs, or all of the output folder; DataError if one is missing."""
     from raygrid.resolve import resolve
 
@@ -146,7 +152,7 @@ def _rows(records: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
     return [rows[spec] for spec in wanted]
 
 
-def _maps(records: Any, args: argparse.Namespace) -> Any:
+def _maps(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid import analysis
     from raygrid.analysis.explaining import need_captum
     from raygrid.analysis.pictures import examples
@@ -170,7 +176,7 @@ def _maps(records: Any, args: argparse.Namespace) -> Any:
     return analysis.draw_maps(images, maps, signed=args.figure == "shapley")
 
 
-def text(rows: Sequence[dict[str, Any]]) -> str:
+def text(rows: Sequence[Row]) -> str:
     """Rows as aligned columns; shares in percent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]

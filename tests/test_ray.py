@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.grid import plan
 from raygrid.run import Options, run_grid
+from raygrid.schedule import Job
 from tests.test_run import GRID, SLEEP, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
@@ -18,7 +20,7 @@ ray = pytest.importorskip("ray")
 
 @pytest.fixture(scope="module")
 def one_gpu() -> Iterator[None]:
-    """A cluster with one logical GPU and two CPUs: every job here asks for GPU shares."""
+    """A cluster with one logical GPU and two CPUs: poisons and trials here ask for GPU shares."""
     from raygrid.runner.executor import RayOptions, connected
 
     with connected(RayOptions(cpus=2, gpus=1)):
@@ -54,3 +56,16 @@ def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path
     assert flag.exists()
     assert sorted(r.status for r in outcome.results) == ["done", "failed"]
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
+
+
+def test_filters_ask_for_no_gpu_and_networks_do() -> None:
+    from raygrid.runner.resources import share_of
+
+    spec = "photo_digits/lsp/{}/small_cnn/supervised/quick/0"
+    shares = []
+    for defense in ("jpeg", "dvae"):
+        (trial,) = plan([spec.format(defense)], None).trials
+        assert trial.purified is not None
+        shares.append(share_of(Job(trial.purified.key, artifact=trial.purified)))
+        assert share_of(Job(trial.key, trial=trial)) > 0
+    assert shares == [0.0, 0.5]
