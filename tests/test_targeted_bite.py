@@ -1,7 +1,9 @@
 """Attacks on a target raise its odds for the wanted label, in the order that their papers expect.
 
 Shifts of the log-odds against the clean victim of the same set-up, frozen small_cnn, 25 poisons in
-250 images of the class, 32/255, no augmentation.
+250 images of the class, 32/255, no augmentation. Measured once, set-ups 0 and 1: noise -0.11 and
+-0.24, released collision 1.06 and 1.36, collision 1.28 and 1.57, hull 1.85 (set-up 0), bullseye
+2.12 and 2.25. On these networks the hull lies above the collision, not below as in the papers.
 """
 
 from __future__ import annotations
@@ -51,8 +53,7 @@ def test_attacks_on_the_features_are_ordered_as_expected(catalog: Catalog, fetch
     found = {name: shifts(catalog, fetch, part) for name, part in parts.items()}
     rise = {name: mean(rises) for name, (rises, _) in found.items()}
     drop = {name: mean(drops) for name, (_, drops) in found.items()}
-    print({n: (round(rise[n], 3), round(min(found[n][0]), 3), round(drop[n], 4)) for n in rise})
-    assert abs(rise["noise"]) < 0.3
+    assert abs(rise["noise"]) < 0.5
     assert rise["noise"] < rise["released"] < rise["collision"] < rise["bullseye"]
     assert rise["noise"] < rise["hull"] < rise["bullseye"]
     assert min(found["bullseye"][0]) > 0
