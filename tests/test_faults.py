@@ -112,7 +112,7 @@ class Lab:
         """What the cloud's notice leads to: the node drains, and has a minute left."""
         from raygrid.runner.notice import drain
 
-        drain(self.cluster.address, self.nodes[name]._node_id, 60)
+        drain(self.cluster.address, self.nodes[name].node_id, 60)
 
     def order(self, what: str, tag: int) -> None:
         """Have one process carry out a fault."""
