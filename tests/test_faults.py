@@ -58,7 +58,7 @@ def head() -> Iterator[Any]:
     (folder / "ray").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         own = {"RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-        for name, value in {**WORDS, **QUICK_DEATH, **own}.items():
+        for name, value in {**WORDS, **QUICK_DEATH, **ObjectStore.keys, **own}.items():
             patch.setenv(name, value)
         patch.setenv("RAYGRID_CACHE", str(folder / "cache"))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -78,7 +78,6 @@ class Lab:
     store: str
     database: Path
     pause: float = 0.7
-    keys: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)
     drivers: list[Driver] = field(default_factory=list)
 
@@ -93,7 +92,6 @@ class Lab:
             faulty.PAUSE: str(self.pause),
             faulty.NODE: name,
             "OMP_NUM_THREADS": "1",
-            **self.keys,
         }
 
     def start(self, *names: str, **resources: Any) -> None:
@@ -425,7 +423,7 @@ def test_two_drivers_of_one_grid_run_each_trial_once(lab: Lab, undisturbed: Undi
 class ObjectStore:
     """An S3 server that may go away and come back with all it had."""
 
-    keys: ClassVar = {
+    keys: ClassVar = {  # in every node's environment, as a machine's role would be
         "AWS_ACCESS_KEY_ID": "test-id",
         "AWS_SECRET_ACCESS_KEY": "planted-secret-7f3a",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -455,9 +453,7 @@ class ObjectStore:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    for name, value in ObjectStore.keys.items():
-        monkeypatch.setenv(name, value)
+def s3() -> Iterator[ObjectStore]:
     made = ObjectStore()
     yield made
     made.stop()
@@ -471,7 +467,7 @@ def test_an_object_store_that_is_away_costs_time_alone(
     Neither logs nor output hold the credentials.
     """
     specs = [CLEAN[0], POISONED[0]]
-    lab.store, lab.keys = s3.url("grid"), ObjectStore.keys
+    lab.store = s3.url("grid")
     lab.start("a", "b")
     driver = lab.drive(specs)
     lab.when("epoch", tag=1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import ipaddress
 import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,20 @@ def test_mlflow_refuses_other_hosts_and_serves_raygrid(tmp_path: Path) -> None:
         )
         with pytest.raises(HTTPError, match="403"):
             urlopen(asked, timeout=10)
-        assert set(listeners(lambda command: str(port) in command)) == {"127.0.0.1"}
+        assert listeners(port) == {"127.0.0.1"}
+
+
+def listeners(port: int) -> set[str]:
+    """The addresses at which processes of this test listen on a port."""
+    pytest.importorskip("ray")  # brings psutil along
+    import psutil
+
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            ends = [c for c in process.net_connections() if c.status == "LISTEN"]
+            found |= {end.laddr.ip for end in ends if end.laddr.port == port}
+    return found
 
 
 @pytest.fixture
@@ -196,28 +209,50 @@ def test_a_run_in_postgresql_is_whole_and_written_once(
     assert SECRET not in caplog.text
 
 
+HOST = """
+from raygrid.runner.executor import RayOptions, connected
+import ray
+with connected(RayOptions(cpus=1)):
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    input()
+"""
+STRANGER = """
+import sys, ray
+print(len(ray._raylet.GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=10)))
+"""
+
+
 @pytest.mark.cluster
-@pytest.mark.filterwarnings("ignore")
-def test_a_local_ray_listens_to_nobody_outside() -> None:
-    ray = pytest.importorskip("ray")
-    from raygrid.runner.executor import RayOptions, connected
+def test_a_local_ray_answers_nobody_without_its_token(tmp_path: Path) -> None:
+    """Ray's ports are open on every interface whatever one asks for; its token closes them."""
+    pytest.importorskip("ray")
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    home = {**plain, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    (tmp_path / "home").mkdir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    host = subprocess.Popen([sys.executable, "-c", HOST], env=home, text=True, **pipes)  # type: ignore[call-overload]
+    try:
+        address = host.stdout.readline().strip()
 
-    with connected(RayOptions(cpus=1)):
-        session = ray._private.worker.global_worker.node.get_session_dir_path()
-        heard = listeners(lambda command: session in command or not command)
-    assert heard
-    assert [ip for ip in heard if not ipaddress.ip_address(ip).is_loopback] == []
+        def ask(**env: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-c", STRANGER, address]
+            return subprocess.run(
+                command,
+                env={**home, **env},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
 
-
-def listeners(mine: Callable[[str], bool]) -> list[str]:
-    """Where this process, called "", and those of its descendants that are meant listen."""
-    pytest.importorskip("ray")  # brings psutil along
-    import psutil
-
-    heard = []
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            own = process.pid == os.getpid()
-            if mine("" if own else " ".join(process.cmdline())):
-                heard += [c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"]
-    return heard
+        friend = ask(RAY_AUTH_MODE="token")
+        assert friend.returncode == 0, friend.stderr
+        assert int(friend.stdout) > 0
+        for stranger in (
+            ask(RAY_AUTH_MODE="disabled"),
+            ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64),
+        ):
+            assert stranger.returncode != 0
+            assert "uthenticat" in stranger.stderr
+    finally:
+        host.communicate("\n", timeout=60)

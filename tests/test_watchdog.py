@@ -200,3 +200,30 @@ def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatc
     assert book.reasons == {"k": "no progress for 31 s, twice"}
     patient = tuning.Watchdog(book, None)
     assert patient._patience(book.open["k"]) == tuning.HOUR
+
+
+def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path: Path) -> None:
+    """A whole GPU that was too small gets one try more; a lost node is no lack of memory."""
+    pytest.importorskip("ray")
+    from ray.tune import PlacementGroupFactory
+
+    from raygrid.runner import tuning
+
+    file = tmp_path / "error.txt"
+    trial: Any = SimpleNamespace(
+        error_file=str(file),
+        placement_group_factory=PlacementGroupFactory([{"CPU": 1.0, "GPU": 0.5}]),
+        max_failures=8,
+        run_metadata=SimpleNamespace(num_failures=1),
+    )
+    trial.update_resources = lambda larger: setattr(trial, "placement_group_factory", larger)
+
+    def fails(text: str) -> tuple[float, int]:
+        with file.open("a") as log:
+            log.write(f"Failure # 1 (occurred at noon)\n{text}\n")
+        tuning.Book.on_trial_recover(None, 0, [], trial)  # type: ignore[arg-type]
+        return trial.placement_group_factory.bundles[0]["GPU"], trial.max_failures
+
+    assert fails("CUDA out of memory") == (1.0, 8)
+    assert fails("The node has died") == (1.0, 8)
+    assert fails("CUDA out of memory") == (1.0, 1)

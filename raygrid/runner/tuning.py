@@ -261,8 +261,8 @@ def last_try(trial: Any) -> None:
 
 
 def last_error(trial: Any) -> str:
-    """The end of what Tune noted about a trial's failure."""
+    """The end of what Tune noted about a trial's last failure; earlier ones stand before it."""
     try:
-        return Path(trial.error_file).read_text()[-2000:]
+        return Path(trial.error_file).read_text().rpartition("Failure # ")[2][-2000:]
     except (OSError, TypeError):
         return f"the worker was lost at {time.strftime('%H:%M:%S')}"
