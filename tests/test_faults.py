@@ -354,13 +354,14 @@ def test_trials_that_misbehave_cost_only_themselves(
     lab: Lab, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One runs out of memory, one hangs, one diverges, one finds damaged artifacts."""
-    diverging = SPEC.format("clean", "5, diverges=true")
+    diverging = "dots/clean/none/small_cnn/paced(diverges=true, tag=5)/paces/0"
     specs = [*CLEAN, POISONED[0], diverging]
     monkeypatch.setenv("RAYGRID_CACHE", str(lab.folder / "disk-another"))
     options = Options(out=lab.folder / "before", data=lab.folder, store=lab.store)
     before = run_grid([SPEC.format("paced_shift(tag=7)", 9)], replace(options, executor="inline"))
     assert before.results[0].status == "done"
     remote = Path(lab.store.removeprefix("file://"))
+    shutil.rmtree(remote / "results")
     assert damage(remote, "artifacts/poison/*/*.safetensors") == 1
     assert damage(remote, "artifacts/dataset/*/*.safetensors", 100) == 1
     lab.order("memory", 1)

@@ -133,10 +133,10 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def quick_command(cluster: str, out: Path, *attacks: str) -> list[str]:
+def quick_command(cluster: str, out: Path, *attacks: str, epochs: int = 1) -> list[str]:
     command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
     command += ["--attacks", *attacks, "--defenses", "none", "--learners", "supervised"]
-    command += ["--architectures", "small_cnn", "--protocols", "quick(epochs=1)"]
+    command += ["--architectures", "small_cnn", "--protocols", f"quick(epochs={epochs})"]
     return [*command, "--out", str(out)]
 
 
@@ -156,7 +156,6 @@ def test_the_command_submits_itself_and_brings_its_tables_home(
 
 def kill_job(out: Path, follower: int) -> None:
     """End the command with this folder that runs in the cluster, not the one that follows it."""
-    pytest.importorskip("ray")  # brings psutil along
     import psutil
 
     for process in psutil.process_iter():
@@ -170,8 +169,9 @@ def kill_job(out: Path, follower: int) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_job_is_taken_up_by_the_same_command(cluster: str, tmp_path: Path) -> None:
     """What the first job finished is not run again, and MLflow shows each trial once."""
+    pytest.importorskip("ray")  # brings psutil along, and takes its time
     out = tmp_path / "out"
-    command = quick_command(cluster, out, "clean", "lsp", "regions")
+    command = quick_command(cluster, out, "clean", "lsp", "regions", epochs=8)
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     log = ResultLog(out / "results.jsonl")
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as first:
