@@ -404,9 +404,11 @@ def test_a_killed_driver_started_again_goes_on(lab: Lab, undisturbed: Undisturbe
 
 def test_two_drivers_of_one_grid_run_each_trial_once(lab: Lab, undisturbed: Undisturbed) -> None:
     """The second one is refused while the first runs, and finds its rows afterwards."""
+    lab.pause = 2.0
     lab.start("a")
     first = lab.drive(CLEAN)
-    lab.when("epoch")
+    claims = Path(lab.store.removeprefix("file://")) / "claims"
+    until(lambda: next(claims.glob("*.json"), None), 60, first.words)
     second = lab.drive(CLEAN, out="other")
     assert second.wait(60) == 2, second.words()
     assert f"works on 2 of these trials (process {first.process.pid} on" in second.words()
