@@ -354,13 +354,14 @@ def test_trials_that_misbehave_cost_only_themselves(
     lab: Lab, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One runs out of memory, one hangs, one diverges, one finds damaged artifacts."""
-    diverging = SPEC.format("clean", "5, diverges=true")
+    diverging = "dots/clean/none/small_cnn/paced(diverges=true, tag=5)/paces/0"
     specs = [*CLEAN, POISONED[0], diverging]
     monkeypatch.setenv("RAYGRID_CACHE", str(lab.folder / "disk-another"))
     options = Options(out=lab.folder / "before", data=lab.folder, store=lab.store)
     before = run_grid([SPEC.format("paced_shift(tag=7)", 9)], replace(options, executor="inline"))
     assert before.results[0].status == "done"
     remote = Path(lab.store.removeprefix("file://"))
+    shutil.rmtree(remote / "results")
     assert damage(remote, "artifacts/poison/*/*.safetensors") == 1
     assert damage(remote, "artifacts/dataset/*/*.safetensors", 100) == 1
     lab.order("memory", 1)
@@ -403,9 +404,11 @@ def test_a_killed_driver_started_again_goes_on(lab: Lab, undisturbed: Undisturbe
 
 def test_two_drivers_of_one_grid_run_each_trial_once(lab: Lab, undisturbed: Undisturbed) -> None:
     """The second one is refused while the first runs, and finds its rows afterwards."""
+    lab.pause = 2.0
     lab.start("a")
     first = lab.drive(CLEAN)
-    lab.when("epoch")
+    claims = Path(lab.store.removeprefix("file://")) / "claims"
+    until(lambda: next(claims.glob("*.json"), None), 60, first.words)
     second = lab.drive(CLEAN, out="other")
     assert second.wait(60) == 2, second.words()
     assert f"works on 2 of these trials (process {first.process.pid} on" in second.words()

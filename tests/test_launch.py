@@ -133,10 +133,10 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def quick_command(cluster: str, out: Path, *attacks: str) -> list[str]:
+def quick_command(cluster: str, out: Path, *attacks: str, epochs: int = 1) -> list[str]:
     command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
     command += ["--attacks", *attacks, "--defenses", "none", "--learners", "supervised"]
-    command += ["--architectures", "small_cnn", "--protocols", "quick(epochs=1)"]
+    command += ["--architectures", "small_cnn", "--protocols", f"quick(epochs={epochs})"]
     return [*command, "--out", str(out)]
 
 
@@ -154,29 +154,33 @@ def test_the_command_submits_itself_and_brings_its_tables_home(
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
 
 
+def kill_job(out: Path, follower: int) -> None:
+    """End the command with this folder that runs in the cluster, not the one that follows it."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(out) in process.cmdline() and process.pid != follower:
+                process.kill()
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_job_is_taken_up_by_the_same_command(cluster: str, tmp_path: Path) -> None:
     """What the first job finished is not run again, and MLflow shows each trial once."""
-    pytest.importorskip("ray")  # brings psutil along
-    import psutil
-
+    pytest.importorskip("ray")  # brings psutil along, and takes its time
     out = tmp_path / "out"
-    command = quick_command(cluster, out, "clean", "lsp", "random_noise")
+    command = quick_command(cluster, out, "clean", "lsp", "regions", epochs=8)
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    first = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     log = ResultLog(out / "results.jsonl")
-    until = time.monotonic() + 240
-    while not (before := list(log.rows())):
-        assert first.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(out) in process.cmdline() and process.pid != first.pid:
-                process.kill()
-    assert first.wait(60) == 1
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 240
+        while not list(log.rows()) and first.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        kill_job(out, first.pid)
+    assert first.returncode == 1
     before = list(log.rows())
     assert len(before) < 3
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,20 @@ def test_secrets_reach_no_log_and_no_file(
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+def test_tune_hands_no_credentials_on() -> None:
+    """Ray writes what Tune hands on into the logs of every node."""
+    pytest.importorskip("ray")
+    from ray.tune.execution import class_cache
+
+    from raygrid.runner import executor
+
+    assert executor.MAX_FAILURES
+    words = ("AWS", "KEY", "SECRET", "TOKEN", "PASSWORD")
+    handed = class_cache.ENV_VARS_TO_PROPAGATE
+    assert handed
+    assert [name for name in handed if any(word in name for word in words)] == []
+
+
 @pytest.mark.slow
 def test_mlflow_refuses_other_hosts_and_serves_raygrid(tmp_path: Path) -> None:
     """The server's host check stays on; raygrid's own requests pass it."""
@@ -187,7 +202,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.2)
         yield f"postgresql+psycopg2://raygrid:{SECRET}@127.0.0.1:{port}/postgres"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # it ends without waiting for MLflow's connections
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

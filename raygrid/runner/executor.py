@@ -26,6 +26,7 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.execution import class_cache  # noqa: E402
 
 from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
@@ -37,6 +38,11 @@ from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # no
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
+
+# Tune would hand the driver's keys to every worker by a way that Ray writes into its logs. Nodes
+# have credentials of their own.
+for _name in [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
+    class_cache.ENV_VARS_TO_PROPAGATE.discard(_name)
 
 MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
