@@ -27,7 +27,7 @@ class Watch:
 class StoreProgress:
     """Progress of a generation: told to a listener, checkpointed in the store."""
 
-    def __init__(self, store: Store, key: str, watch: Watch, every: float = 20.0) -> None:
+    def __init__(self, store: Store, key: str, watch: Watch = Watch(), every: float = 20.0) -> None:
         self.partial = Partial(store, key)
         self.tell = watch.tell
         self.keeper = Keeper(self.partial, every, watch.leaving)

@@ -21,7 +21,11 @@ from raygrid.resolve import Catalog
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
 
-TOYS = {"dots", "sleeper", "paced", "broken", "slow_shift", "brief"}
+TOYS = {
+    *("dots", "sleeper", "broken", "slow_shift", "brief"),  # plugin.py
+    *("paced", "paced_shift", "paces"),  # faulty.py
+}
+"""Methods that tests register."""
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -57,7 +57,7 @@ from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
-from raygrid.making import StoreProgress
+from raygrid.making import StoreProgress, Watch
 from raygrid.resolve import Catalog, resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
@@ -392,10 +392,10 @@ def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> Non
         if len(seen) == 2:
             raise Killed
 
-    first = StoreProgress(store, "key", tell, every=0.0)
+    first = StoreProgress(store, "key", Watch(tell), every=0.0)
     with pytest.raises(Killed):
         train_surrogate(recipe, images, Stream("surrogate"), CPU, first)
-    second = StoreProgress(store, "key", tell, every=0.0)
+    second = StoreProgress(store, "key", Watch(tell), every=0.0)
     again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
     assert seen == [1, 2, 3]
     for name, value in whole.state_dict().items():

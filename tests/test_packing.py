@@ -72,6 +72,9 @@ def test_an_artifact_gets_a_gpu_if_it_needs_one() -> None:
         a.kind: Sharing(Profiles(), 24.0).share(a) for a in plan([trial.spec], None).artifacts
     }
     assert shares == {"dataset": 0.0, "surrogate": 0.5, "poison": 0.5, "purified": 0.0}
+    trained = trial_of("cifar10/lsp/dvae/resnet18/supervised/dvae/0").purified
+    assert trained is not None
+    assert Sharing(Profiles(), 24.0).share(trained) == 0.5
 
 
 @pytest.mark.parametrize(

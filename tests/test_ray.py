@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.grid import plan
 from raygrid.run import Options, run_grid
-from raygrid.schedule import Job
 from tests.test_run import GRID, SLEEP, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
@@ -56,16 +54,3 @@ def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path
     assert flag.exists()
     assert sorted(r.status for r in outcome.results) == ["done", "failed"]
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
-
-
-def test_filters_ask_for_no_gpu_and_networks_do() -> None:
-    from raygrid.runner.resources import share_of
-
-    spec = "photo_digits/lsp/{}/small_cnn/supervised/quick/0"
-    shares = []
-    for defense in ("jpeg", "dvae"):
-        (trial,) = plan([spec.format(defense)], None).trials
-        assert trial.purified is not None
-        shares.append(share_of(Job(trial.purified.key, artifact=trial.purified)))
-        assert share_of(Job(trial.key, trial=trial)) > 0
-    assert shares == [0.0, 0.5]
