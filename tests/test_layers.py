@@ -122,6 +122,15 @@ def test_importing_raygrid_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_workers_start_in_the_interpreter_of_the_driver() -> None:
+    """Not through `uv run` in a copy of the folder, which is Ray's way under `uv run`."""
+    code = (
+        "import raygrid.runner.executor; from ray._private import ray_constants as ray;"
+        "assert ray.RAY_ENABLE_UV_RUN_RUNTIME_ENV is False"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_plan_needs_no_heavy_library() -> None:
     heavy = {"ray", "mlflow", "lightly", "timm", "torchvision", "scipy", "sklearn", "pandas"}
     code = f"import sys, raygrid.experiment; assert not {heavy} & set(sys.modules)"

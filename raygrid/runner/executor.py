@@ -20,6 +20,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DEDUP_LOGS": "1",
+    # Under `uv run` Ray would pack the whole folder, data and all, and start workers through uv.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is imported
     os.environ.setdefault(_name, _value)
