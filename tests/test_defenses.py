@@ -41,7 +41,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
 from raygrid.registry import Card
-from raygrid.resolve import Trial
+from raygrid.resolve import Trial, resolve
 from raygrid.result import Result
 from raygrid.seeds import Stream
 from raygrid.spec import parse_chain
@@ -726,7 +726,7 @@ def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
         assert artifact_seconds(trial.purified, GPU) < 10
     epoch = GPU.seconds(3.3, 50_000)
     for text, epochs in (("vae", 43), ("dvae", 93), ("dvae_detect", 153), ("avatar", 798)):
-        (trial,) = plan([spec.format(text)], None).trials
+        trial = resolve(spec.format(text), None)
         assert trial.purified is not None
         assert trial.purified.gpu
         seconds = artifact_seconds(trial.purified, GPU)
