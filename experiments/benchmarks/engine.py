@@ -65,10 +65,11 @@ def main() -> None:
         shared = "blank(images=50000)/lsp@1.0/none/small_cnn/idle(seconds={})/idle/0"
         specs = [shared.format(i / 1000) for i in range(args.sharers)]
         seconds, _, rows = grid(specs, Path(folder) / "shared")
-        grown = max(row.history[0]["grown_mb"] for row in rows)
+        grown = sorted(row.history[0]["grown_mb"] for row in rows)
         poisons = {row.artifacts["poison"] for row in rows}
         print(f"{args.sharers} trials that want one poison of 154 MB: {seconds:.1f} s")
-        print(f"  {len(poisons)} poison made, largest private growth of a trial {grown:.1f} MB")
+        print(f"  {len(poisons)} poison made; private growth of a trial: median", end=" ")
+        print(f"{grown[len(grown) // 2]:.1f} MB, largest {grown[-1]:.1f} MB")
 
 
 if __name__ == "__main__":
