@@ -111,7 +111,7 @@ class Agenda:
 
     def _need(self, job: Job, artifacts: Iterable[Artifact]) -> None:
         for artifact in artifacts:
-            if artifact.key in self.reused:
+            if artifact.instant or artifact.key in self.reused:
                 continue
             if artifact.key not in self.jobs:
                 if self._made(artifact):

@@ -42,7 +42,7 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Pa
     here = {r.key: essence(r) for r in inline.results}
     assert there == here
     assert recorder.artifacts.count(("shard", "made")) == 2
-    assert recorder.artifacts.count(("poison", "made")) == 4
+    assert recorder.artifacts.count(("poison", "made")) == 3
     assert recorder.artifacts.count(("purified", "made")) == 3
     assert run_grid(specs, ray_options(tmp_path)).submitted == 0
 

@@ -34,6 +34,11 @@ class Artifact(ABC):
     shared: ClassVar[bool] = True
 
     @property
+    def instant(self) -> bool:
+        """Whether it takes no time and is made by the first job that needs it."""
+        return False
+
+    @property
     def gpu(self) -> bool:
         """Whether making it is worth a GPU."""
         return True

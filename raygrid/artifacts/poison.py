@@ -36,6 +36,10 @@ class PoisonArtifact(Artifact):
     kind: ClassVar[str] = "poison"
 
     @property
+    def instant(self) -> bool:
+        return self.attack.instant
+
+    @property
     def surrogates(self) -> tuple[SurrogateArtifact, ...]:
         seed = 0 if self.attack.one_surrogate else self.seed
         own = (SurrogateArtifact(self.data, self.content, r, seed) for r in self.attack.needs())

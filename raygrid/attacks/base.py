@@ -65,7 +65,8 @@ class Attack(Method):
     range of rows can be made alone. grain: units that are best made together. seeded: whether the
     seed changes the result.
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. on_target: perturbs the bases of a set-up alone, for its
+    the user sets is taken as it is. instant: takes no time, so that whoever needs it makes it, with
+    no job of its own. on_target: perturbs the bases of a set-up alone, for its
     target. one_surrogate: the surrogates of `needs` are the same for every seed.
     quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
     budget of availability attacks is doubled there, since images of digits are easy to learn.
@@ -77,6 +78,7 @@ class Attack(Method):
     seeded: ClassVar[bool] = True
     grows: ClassVar[bool] = False
     on_target: ClassVar[bool] = False
+    instant: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Scalar]] = {}
 

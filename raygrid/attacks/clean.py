@@ -27,6 +27,7 @@ class Clean(Attack):
         },
     )
     seeded: ClassVar[bool] = False
+    instant: ClassVar[bool] = True
 
     def propose(self, images: Images, craft: Craft) -> Tensor:
         return images.pixels[craft.index(images)]
