@@ -61,20 +61,24 @@ def parser_of(description: str, known: Sequence[str]) -> argparse.ArgumentParser
 
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     wanted = job(paper, args.table, args.scale, args.dataset, range(args.seeds))
+    status, options = plan_or_run(wanted, paper, args)
+    if not args.dry_run and args.scale != "quick":  # whose run prints no published numbers
+        kinds = [kind for kind in kinds if kind != "defense"]
+    if not args.json:
+        show(wanted, options, kinds, paper if args.scale == "quick" else None)
+    return status
+
+
+def plan_or_run(wanted: Job, paper: str, args: argparse.Namespace) -> tuple[int, Options]:
+    """Plan or run what a table needs; says what is not there, raises SpecError if nothing is."""
     for name in wanted.missing:
         print(f"left out, not there: {name}", file=sys.stderr)
     if not wanted.specs:
         raise SpecError(f"nothing of table {args.table} can be run")
     options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")
     if args.dry_run:
-        status = show_plan(wanted.specs, options, args.json, fleet_of(args))
-    else:
-        status = place_and_run(wanted.specs, options, args)
-        if args.scale != "quick":  # there the run has no published numbers to print
-            kinds = [kind for kind in kinds if kind != "defense"]
-    if not args.json:
-        show(wanted, options, kinds, paper if args.scale == "quick" else None)
-    return status
+        return show_plan(wanted.specs, options, args.json, fleet_of(args)), options
+    return place_and_run(wanted.specs, options, args), options
 
 
 def show(

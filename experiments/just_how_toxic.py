@@ -17,11 +17,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from _paper import parser_of, show
+from _paper import parser_of, plan_or_run, show
 
-from raygrid.arguments import fleet_of, options_of
-from raygrid.errors import SpecError
-from raygrid.experiment import guarded, place_and_run, show_plan
+from raygrid.experiment import guarded
 from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
 from raygrid.reproduce import Job, job_of
@@ -134,15 +132,7 @@ def main() -> int:
 
 def _run(args: argparse.Namespace) -> int:
     job = wanted(args)
-    for name in job.missing:
-        print(f"left out, not there: {name}", file=sys.stderr)
-    if not job.specs:
-        raise SpecError(f"nothing of table {args.table} can be run")
-    options = options_of(args, name=f"{PAPER}-{args.table}-{args.scale}")
-    if args.dry_run:
-        status = show_plan(job.specs, options, args.json, fleet_of(args))
-    else:
-        status = place_and_run(job.specs, options, args)
+    status, options = plan_or_run(job, PAPER, args)
     if not args.json:
         show(job, options, ("success",), PAPER if args.scale == "quick" else None, QUICK)
         if args.table == "flip":

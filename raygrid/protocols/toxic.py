@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from raygrid.errors import SpecError
-from raygrid.protocols.papers import PROTOCOLS, SUPERVISED, Protocol
+from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
 from raygrid.registry import Card, Cell, require
 from raygrid.setups import SetupRule
 from raygrid.spec import Scalar

@@ -1,0 +1,117 @@
+"""What a protocol is: how a source trains and tests its victims. Part of every key.
+
+A protocol is data: recipes by learner, and switches. A field set in a spec (`quick(epochs=3)`)
+overrides the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from raygrid.errors import SpecError
+from raygrid.registry import Method, Registry, require
+from raygrid.setups import SetupRule
+from raygrid.spec import Scalar
+from raygrid.training import PROBING, Probing, Recipe
+
+SUPERVISED = "supervised"
+_TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}
+"""No source prints a rate at which its transformers learn; 0.1 with SGD is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Method):
+    """Recipes by learner id; a learner that is not listed cannot be trained in this protocol.
+
+    recipes_64: for images of 64 pixels and more, where the source has other ones.
+    by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
+    patience: epochs after the peak until a trial may stop early; None runs every epoch.
+    settings: parameters of learners, by learner id, that differ from the learners' defaults.
+    quick: the protocol that asks the same on a CPU in minutes.
+    probe: how linear probes are fitted; probe_lr: their rate by learner, where it differs.
+    min_epochs: never stop before. probe_data: what the linear probe of a learner is fitted on.
+    validation: share of the training set held out, clean, before poisoning.
+    holdout: share of the set that reaches the learner held out after poisoning and purifying, for
+        a victim without clean images.
+    """
+
+    recipes: ClassVar[Mapping[str, Recipe]]
+    recipes_64: ClassVar[Mapping[str, Recipe]] = {}
+    by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {}
+    probe: ClassVar[Probing] = PROBING
+    probe_lr: ClassVar[Mapping[str, float]] = {}
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "vit_small": _TRANSFORMER,
+        "cait_small": _TRANSFORMER,
+    }
+    tier: ClassVar[str] = "paper"
+    quick: ClassVar[str] = "quick"
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    patience: int | None = None
+    min_epochs: int = 1
+    probe_data: Literal["poisoned", "clean"] = "poisoned"
+    validation: float = 0.0
+    holdout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(
+            self.patience is None or self.patience >= 1,
+            f"patience is {self.patience}, allowed are none and whole numbers from 1",
+        )
+        require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}, allowed from 1")
+        require(0 <= self.validation < 1, f"validation is {self.validation}, allowed: 0 to below 1")
+        require(0 <= self.holdout < 1, f"holdout is {self.holdout}, allowed: 0 to below 1")
+
+    def recipe(
+        self,
+        learner: str,
+        dataset: str,
+        image_size: int,
+        defenses: tuple[str, ...] = (),
+        architecture: str = "",
+    ) -> Recipe:
+        """The recipe of one trial; raises SpecError if the protocol has none for the learner."""
+        known = {**self.recipes, **(self.recipes_64 if image_size >= 64 else {})}
+        if learner not in known:
+            raise SpecError(f"protocol {self.id} has no recipe for the learner {learner}")
+        recipe = known[learner]
+        if learner == SUPERVISED:
+            recipe = recipe.with_(**self.by_dataset.get(dataset, {}))
+            for defense in defenses:
+                recipe = recipe.with_(**self.by_defense.get(defense, {}))
+            recipe = recipe.with_(**self.by_architecture.get(architecture, {}))
+        return recipe.with_(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+
+    def probing(self, learner: str) -> Probing:
+        """How a linear probe is fitted on the features of a learner."""
+        recipe = self.probe.recipe.with_(lr=self.probe_lr.get(learner))
+        return replace(self.probe, recipe=recipe)
+
+    @classmethod
+    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """What of a spec's parameters holds for the protocol `quick` too."""
+        return {}
+
+    def has(self, learner: str) -> bool:
+        return learner in self.recipes
+
+    def setup_rule(self, dataset: str, pretrained: bool) -> SetupRule | None:
+        """Where the set-ups of targeted attacks come from; None if trials have no target.
+
+        pretrained: whether the victim starts from a pre-trained extractor. Raises SpecError.
+        """
+        return None
+
+    def pretraining(self, dataset: str) -> Recipe | None:
+        """How extractors are pre-trained on a dataset, None where there are none."""
+        return None
+
+
+PROTOCOLS: Registry[Protocol] = Registry("protocol", Protocol)
