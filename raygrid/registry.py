@@ -102,6 +102,7 @@ class Registry(Generic[M]):
         self.kind = kind
         self.base = base
         self._methods: dict[str, type[M]] = {}
+        self._types: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str) -> Callable[[type[K]], type[K]]:
         """Class decorator: file the class under `name`; a taken or malformed name raises."""
@@ -143,7 +144,7 @@ class Registry(Generic[M]):
         """Build the method that `part` names; raise SpecError for a bad name or parameter."""
         part = Part.parse(part) if isinstance(part, str) else part
         cls = self[part.name]
-        types_ = get_type_hints(cls)
+        types_ = self._types_of(part.name)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
         for key, raw in part.params:
@@ -157,6 +158,12 @@ class Registry(Generic[M]):
             return cls(**values)
         except SpecError as error:
             raise SpecError(f"{part}: {error}") from None
+
+    def _types_of(self, name: str) -> dict[str, Any]:
+        """The types of a method's fields, worked out once: a large grid asks very often."""
+        if name not in self._types:
+            self._types[name] = get_type_hints(self._methods[name])
+        return self._types[name]
 
 
 def coerce(raw: Scalar, wanted: Any, default: Any) -> Any:

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/engine.py [--trials 200] [--seconds 1] [--cpus 2]
 
-Both run on the same local cluster, one after the other, workers cold.
+Both run on the same local cluster, one after the other. Tune's workers are processes of their own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
         print(f"  plain Ray tasks {base:7.1f} s")
         print(f"  raygrid         {ours:7.1f} s   ratio {ours / base:.3f}")
         print(f"  with all tables {whole:7.1f} s")
-        shared = "blank(images=50000)/lsp@1.0/none/small_cnn/idle(seconds={})/idle/0"
+        shared = "blank(images=50000)/lsp@1.0/none/small_cnn/idle(seconds={},watch=true)/idle/0"
         specs = [shared.format(i / 1000) for i in range(args.sharers)]
         seconds, _, rows = grid(specs, Path(folder) / "shared")
         grown = sorted(row.history[0]["grown_mb"] for row in rows)

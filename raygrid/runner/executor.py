@@ -28,6 +28,7 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.air._internal import usage  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
 
 from raygrid.errors import ClusterError  # noqa: E402
@@ -41,10 +42,13 @@ from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
 
-# Tune would hand the driver's keys to every worker by a way that Ray writes into its logs. Nodes
-# have credentials of their own.
-for _name in [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
-    class_cache.ENV_VARS_TO_PROPAGATE.discard(_name)
+# Tune would give its workers some of the driver's variables, keys of the cloud among them, as a
+# runtime environment: Ray writes it into its logs, and starts a second process for every worker.
+# Nodes have variables and credentials of their own.
+class_cache.DEFAULT_ENV_VARS.clear()
+class_cache.ENV_VARS_TO_PROPAGATE.clear()
+# To count callbacks for usage statistics, which are off, Tune imports MLflow: two seconds.
+usage.tag_callbacks = lambda callbacks: False
 
 MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
