@@ -24,6 +24,7 @@ from raygrid.store import Bundle, Store
 TOYS = {
     *("dots", "sleeper", "broken", "slow_shift", "brief"),  # plugin.py
     *("paced", "paced_shift", "paces"),  # faulty.py
+    *("cifar_six", "cifar_four"),  # test_targeted_bite.py
 }
 """Methods that tests register."""
 SHARED = Path(__file__).parents[2] / "shared"
