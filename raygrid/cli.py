@@ -203,7 +203,7 @@ def show_table(args: argparse.Namespace) -> int:
 
 def make_poison(args: argparse.Namespace) -> int:
     from raygrid import poisons
-    from raygrid.resolve import Catalog
+    from raygrid.catalog import Catalog
     from raygrid.work import Worker
 
     options = options_of(args)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
+from raygrid.catalog import Catalog
 from raygrid.errors import SpecError
-from raygrid.resolve import Catalog, Trial, check, resolve
+from raygrid.resolve import Trial, check, resolve
 from raygrid.spec import Part, TrialSpec, parse_chain
 
 Axis = Sequence[str]

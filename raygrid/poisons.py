@@ -21,9 +21,10 @@ from torch import Tensor
 from raygrid.artifacts import Artifact, World, mix, poison_of
 from raygrid.attacks.base import measure
 from raygrid.attacks.foreign import load_array, load_class_folders
+from raygrid.catalog import Catalog
 from raygrid.data import Images, Poison, fingerprint
 from raygrid.errors import DataError, SpecError
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.setups import Scene
 from raygrid.store import Bundle
 from raygrid.triples import Triple

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
@@ -21,6 +20,7 @@ from raygrid.artifacts import (
 )
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
+from raygrid.catalog import Lookup
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Chain
@@ -33,7 +33,7 @@ from raygrid.registry import Cell
 from raygrid.seeds import Stream
 from raygrid.setups import SetupPlan
 from raygrid.spec import Part, TrialSpec
-from raygrid.store import Bundle, Store, key_of
+from raygrid.store import key_of
 from raygrid.training import Probing, Recipe
 
 VERSION = 1
@@ -188,69 +188,7 @@ class Trial:
         }
 
 
-Contents = dict[tuple[str, float], tuple[DatasetArtifact, str]]
-"""(dataset part, validation) -> artifact and content: what a driver tells its workers."""
-
-
-class Catalog:
-    """The data at hand: knows each dataset's content, decoding it once."""
-
-    def __init__(self, store: Store, data_root: Path) -> None:
-        self.store = store
-        self.data_root = data_root.absolute()
-        self._content: dict[DatasetArtifact, str] = {}
-        self._seen: dict[Dataset, tuple[Dataset, str]] = {}
-
-    def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        """The artifact of the dataset, which then knows the sizes of the data at hand.
-
-        Files are looked at once. Raises DataError if they are not there.
-        """
-        if dataset not in self._seen:
-            root = self.data_root
-            self._seen[dataset] = dataset.seen(root), dataset.source(root)
-        return DatasetArtifact(*self._seen[dataset], validation)
-
-    def content(self, artifact: DatasetArtifact) -> str:
-        """The fingerprint of the decoded data; decodes and stores them if nobody did yet."""
-        if artifact not in self._content:
-            meta = self.store.meta(artifact.kind, artifact.key)
-            facts = meta["facts"] if meta else self._decode(artifact).facts
-            self._content[artifact] = str(facts["fingerprint"])
-        return self._content[artifact]
-
-    @property
-    def contents(self) -> Contents:
-        """Everything looked up so far."""
-        return {
-            (str(a.dataset.part()), a.validation): (a, content)
-            for a, content in self._content.items()
-        }
-
-    def _decode(self, artifact: DatasetArtifact) -> Bundle:
-        import torch
-
-        from raygrid.artifacts import Bench
-
-        bundle = artifact.make([], Bench(torch.device("cpu"), self.data_root))
-        self.store.put(artifact.kind, artifact.key, bundle)
-        return bundle
-
-
-class ToldCatalog(Catalog):
-    """What a driver found, on a worker that need not have the data themselves."""
-
-    def __init__(self, told: Contents) -> None:
-        self._told = told
-
-    def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        return self._told[str(dataset.part()), validation][0]
-
-    def content(self, artifact: DatasetArtifact) -> str:
-        return self._told[str(artifact.dataset.part()), artifact.validation][1]
-
-
-def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
+def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
     """Decide everything about a trial; raises SpecError or DataError that says what is wrong.
 
     Without a catalog no data are looked at: names, parameters and skips can be checked, but the
@@ -294,7 +232,7 @@ def resolve(spec: TrialSpec | str, catalog: Catalog | None) -> Trial:
 
 
 def _pretraining(
-    protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Catalog | None
+    protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Lookup | None
 ) -> Pretraining | None:
     """Where extractors come from, if the protocol has any and the trial needs one."""
     name = getattr(protocol, "pretrain", "auto")
@@ -350,7 +288,7 @@ def _recipe(
     return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
 
 
-def check(specs: list[TrialSpec], catalog: Catalog | None) -> tuple[list[Trial], list[str]]:
+def check(specs: list[TrialSpec], catalog: Lookup | None) -> tuple[list[Trial], list[str]]:
     """Resolve all specs and collect every fault once, instead of stopping at the first."""
     trials, faults = [], dict[str, None]()
     for spec in specs:

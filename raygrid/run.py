@@ -12,6 +12,7 @@ from typing import Literal
 
 from raygrid import grid as grids
 from raygrid import keeping
+from raygrid.catalog import Catalog
 from raygrid.claims import claimed
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
@@ -21,7 +22,7 @@ from raygrid.inline import run_inline
 from raygrid.packing import Profiles
 from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
-from raygrid.resolve import Catalog, Trial
+from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.schedule import Agenda
 from raygrid.spec import TrialSpec

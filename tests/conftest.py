@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from raygrid.artifacts import Artifact, Bench
+from raygrid.catalog import Catalog
 from raygrid.data import Images
 from raygrid.making import realize
-from raygrid.resolve import Catalog
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
 

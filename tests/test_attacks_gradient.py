@@ -53,12 +53,13 @@ from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
 from raygrid.augment import CropFlip
 from raygrid.budget import Budget
+from raygrid.catalog import Catalog
 from raygrid.codec import recode
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
 from raygrid.making import StoreProgress, Watch
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
 from raygrid.training import Batch, Recipe, Trainer, classify_step, place

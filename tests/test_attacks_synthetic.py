@@ -18,10 +18,11 @@ from raygrid.attacks import ATTACKS, autoregression
 from raygrid.attacks.autoregression import border_size, find, residual, run, threshold
 from raygrid.attacks.base import Craft, Silent, measure
 from raygrid.attacks.ops import scores, shortcuts
+from raygrid.catalog import Catalog
 from raygrid.data import Images
 from raygrid.errors import SpecError
 from raygrid.grid import Grid
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle
 from raygrid.trial import Env, run_trial

@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from raygrid.artifacts import Artifact, Bench, DatasetArtifact
+from raygrid.catalog import Catalog
 from raygrid.data import Images, fingerprint
 from raygrid.datasets import DATASETS
 from raygrid.datasets import photo_digits as photo_digits_module
@@ -35,7 +36,7 @@ from raygrid.datasets.svhn import Svhn
 from raygrid.datasets.tinyimagenet import TinyImageNet
 from raygrid.errors import DataError, SpecError
 from raygrid.grid import plan
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.store import DATA, Bundle, Store
 
 

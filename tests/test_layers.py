@@ -45,6 +45,7 @@ ORDER = [
     "making",
     "evaluate",
     "keeping",
+    "catalog",
     "resolve",
     "trial",
     "work",

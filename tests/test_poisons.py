@@ -19,10 +19,11 @@ from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
 from raygrid.attacks.file import File
+from raygrid.catalog import Catalog
 from raygrid.data import Images, fingerprint
 from raygrid.errors import DataError, SpecError
 from raygrid.poisons import Form, Poisoned, export, gallery, inspect, make, read
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle
 from tests.conftest import toy

@@ -12,8 +12,9 @@ import torch
 
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
+from raygrid.catalog import Catalog
 from raygrid.errors import SpecError
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.run import Options, run_grid
 from raygrid.schedule import LEAST_SHARD, Agenda
 from raygrid.shards import Joined, Shard, cut, split

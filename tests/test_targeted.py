@@ -24,12 +24,13 @@ from raygrid.attacks.surrogates import SurrogateRecipe, freeze, train_surrogate
 from raygrid.attacks.targeted import TargetedAttack, Workshop
 from raygrid.attacks.witches_brew import mismatch
 from raygrid.budget import Budget
+from raygrid.catalog import Catalog
 from raygrid.data import Images, Poison
 from raygrid.errors import SpecError
 from raygrid.evaluate import log_odds
 from raygrid.features import kept
 from raygrid.protocols import PROTOCOLS
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.setups import Scene, SetupRule
 from raygrid.store import Bundle

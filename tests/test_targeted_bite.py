@@ -19,10 +19,11 @@ import pytest
 
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
+from raygrid.catalog import Catalog
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.datasets.halves import Half
-from raygrid.resolve import Catalog, resolve
+from raygrid.resolve import resolve
 from raygrid.spec import Part
 from raygrid.store import Bundle
 from raygrid.trial import Env, run_trial

@@ -31,10 +31,10 @@ from ray import tune  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
 
+from raygrid.catalog import Contents  # noqa: E402
 from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
 from raygrid.packing import Profiles, Sharing  # noqa: E402
-from raygrid.resolve import Contents  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
 from raygrid.runner.resources import memory_gb, promised, request, slots  # noqa: E402
 from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402

@@ -17,9 +17,10 @@ from ray import tune
 
 from raygrid import work
 from raygrid.artifacts import Artifact
+from raygrid.catalog import Contents, ToldCatalog
 from raygrid.errors import ClusterError, Moving
 from raygrid.registry import load_plugins
-from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
+from raygrid.resolve import Trial, resolve
 from raygrid.runner.broker import BrokerClient
 from raygrid.runner.notice import Leaving
 from raygrid.shards import split
