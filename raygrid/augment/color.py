@@ -25,8 +25,8 @@ def grayscale(x: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    weight = factor.view(-1, 1, 1, 1)
-    return (weight * x + (1 - weight) * other).clamp(0, 1)
+    weight = factor.to(x.dtype).view(-1, 1, 1, 1)
+    return torch.lerp(other.expand_as(x), x, weight).clamp(0, 1)
 
 
 def brightness(x: Tensor, factor: Tensor) -> Tensor:
@@ -63,7 +63,8 @@ def hue(x: Tensor, shift: Tensor) -> Tensor:
     ahead = torch.addcmul(ahead, is_green, blue - red)
     ahead = torch.addcmul(ahead, is_blue, red - green)
     start = torch.add(6 * shift.view(-1, 1, 1) + 2 * is_green, is_blue, alpha=4)
-    sector = torch.remainder(ahead / chroma.clamp_min(1e-12) + start, 6.0)
+    sector = torch.addcdiv(start, ahead, chroma.clamp_min(1e-12))
+    sector = sector - 6 * (sector / 6).floor()
     channels = []
     for own in (0.0, 2.0, 4.0):
         share = (2 - ((sector - own).abs() - 3).abs()).clamp(0, 1)
