@@ -10,10 +10,10 @@ from typing import Any
 from raygrid.estimate import CPU, GPU, Measured, artifact_bytes, artifact_seconds, trial_seconds
 from raygrid.grid import Plan
 from raygrid.packing import Profiles
-from raygrid.progress import clock
 from raygrid.schedule import Agenda, Job
 from raygrid.simulate import Fleet, Timeline, play
 from raygrid.store import Store
+from raygrid.tally import clock
 
 
 def marks_of(plan: Plan, store: Store) -> list[str]:

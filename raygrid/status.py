@@ -8,23 +8,24 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from raygrid.artifacts import Artifact
 from raygrid.errors import DataError
-from raygrid.events import ArtifactState, Listener
+from raygrid.events import ArtifactState
 from raygrid.grid import Plan
-from raygrid.progress import Score, clock
 from raygrid.resolve import Trial
 from raygrid.result import Result
+from raygrid.tally import Tally, clock
 
 FILE = "status.json"
 EVERY = 2.0  # seconds between two writings
 SILENT = 60.0  # seconds without a word after which a run counts as gone
 
 
-class Beacon(Listener):
+class Beacon(Tally):
     """Keeps `status.json` under `out` while a run lasts.
 
     Every event writes, at most one in `every` seconds; a file that cannot be written ends no run.
@@ -33,54 +34,35 @@ class Beacon(Listener):
     def __init__(
         self, out: Path, every: float = EVERY, now: Callable[[], float] = time.time
     ) -> None:
+        super().__init__(now)
         self.path = out / FILE
         self.every = every
-        self.now = now
-        self.score = Score()
         self.state = "running"
-        self.trials: dict[str, dict[str, Any]] = {}
-        self.making: dict[str, dict[str, Any]] = {}
         self._wrote = 0.0
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
-        self.score.begin(plan, todo)
+        super().started(plan, todo)
         self.write()
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
-        self.score.made += state == "made"
-        self.score.reused += state == "reused"
-        if state == "making":
-            self.making[artifact.key] = self._job(f"{artifact.kind} {artifact.label}")
-        else:
-            self.making.pop(artifact.key, None)
+        super().artifact(artifact, state, facts)
         self.tick()
 
     def trial_started(self, trial: Trial) -> None:
-        self.trials[trial.key] = self._job(str(trial.spec))
+        super().trial_started(trial)
         self.tick()
 
-    def placed(self, key: str, where: str) -> None:
-        for known in (self.trials, self.making):
-            if key in known:
-                known[key]["where"] = where
-
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        if "epoch" in metrics and trial.key in self.trials:
-            self.trials[trial.key]["epoch"] = int(metrics["epoch"])
-            self.trials[trial.key]["epochs"] = trial.recipe.epochs
+        super().epoch(trial, metrics)
         self.tick()
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        self.score.finish(trial, result)
-        self.trials.pop(trial.key, None)
+        super().trial_finished(trial, result)
         self.tick()
 
     def close(self, interrupted: bool) -> None:
         self.state = "interrupted" if interrupted else "finished"
         self.write()
-
-    def _job(self, what: str) -> dict[str, Any]:
-        return {"what": what, "where": "", "since": self.now()}
 
     def tick(self) -> None:
         """Write if the last time is long enough ago."""
@@ -96,23 +78,21 @@ class Beacon(Listener):
 
     def facts(self) -> dict[str, Any]:
         """Everything the file says; times in seconds since 1970."""
-        score = self.score
-        elapsed = time.monotonic() - score.started
-        finished = score.already + score.done
+        finished = self.already + self.done
         return {
             "state": self.state,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "written": self._wrote,
-            "started": self._wrote - elapsed,
-            "trials": score.total,
+            "started": self.begun,
+            "trials": self.total,
             "done": finished,
-            "failed": score.failed,
-            "queued": max(0, score.total - finished - len(self.trials)),
-            "artifacts": {"made": score.made, "reused": score.reused},
-            "trials_per_hour": 3600 * score.done / max(elapsed, 1e-9),
-            "seconds_left": score.left,
-            "running": [*self.trials.values(), *self.making.values()],
+            "failed": self.failed,
+            "queued": max(0, self.total - finished - len(self.trials)),
+            "artifacts": {"made": self.made, "reused": self.reused},
+            "trials_per_hour": 3600 * self.done / max(self.elapsed, 1e-9),
+            "seconds_left": self.left,
+            "running": [asdict(job) for job in self.running],
         }
 
 
@@ -161,5 +141,5 @@ def _left(found: Mapping[str, Any]) -> str:
 
 
 def _line(job: Mapping[str, Any], now: float) -> str:
-    epoch = f"  epoch {job['epoch']}/{job['epochs']}" if "epoch" in job else ""
+    epoch = f"  epoch {job['epoch']}/{job['epochs']}" if job.get("epoch") else ""
     return f"  {job['what']}{epoch}  {clock(now - job['since'])}"

@@ -63,6 +63,7 @@ ORDER = [
     "analysis",
     "events",
     "tracking",
+    "tally",
     "progress",
     "status",
     "inline",

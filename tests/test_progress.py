@@ -1,0 +1,64 @@
+"""What a person sees of a run: plain lines in a file, a panel on a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from raygrid.progress import Display, describe
+from raygrid.run import Options, run_grid
+from raygrid.tally import Running, clock
+from tests import plugin
+
+assert plugin.CARD
+SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
+
+
+def test_plain_lines_tell_every_event_once(options: Options) -> None:
+    stream = io.StringIO()
+    display = Display(stream)
+    run_grid(SPECS, options, display)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "2 of 2 trials to run"
+    assert sum(line.startswith("made poison slow_shift") for line in lines) == 1
+    assert [line[:5] for line in lines if line.startswith("[")] == ["[1/2]", "[2/2]"]
+    assert lines[-1].startswith("finished after ")
+    assert "2/2 trials, 0 running, 0 failed" in lines[-1]
+    assert set(display.best) == {"clean", "slow_shift"}
+
+
+def test_a_terminal_gets_a_panel(options: Options) -> None:
+    stream = Terminal()
+    run_grid(SPECS, options, Display(stream))
+    text = stream.getvalue()
+    assert "\x1b[" in text
+    assert "[2/2]" in text
+
+
+def test_a_second_run_says_what_is_there(options: Options) -> None:
+    run_grid(SPECS, options)
+    stream = io.StringIO()
+    run_grid(SPECS, options, Display(stream))
+    assert "0 of 2 trials to run" in stream.getvalue()
+    assert "2/2 trials, 2 from earlier runs" in stream.getvalue()
+
+
+def test_running_jobs_and_times_are_short() -> None:
+    assert describe(Running("poison em on x", since=0.0)) == "poison em on x"
+    job = Running("a/b/0", since=0.0, epoch=3, epochs=9, test_acc=0.512)
+    assert describe(job) == "a/b/0  epoch 3/9  test 51.2 %"
+    assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
