@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from raygrid.errors import SpecError
 from raygrid.estimate import CPU, GPU, Speed
-from raygrid.packing import BASE, Card, Profiles, Sharing, card
+from raygrid.packing import BASE, Card, Sharing, card
+from raygrid.profiles import Profiles
 from raygrid.schedule import Agenda, Job
 
 WORKER_START = 8.0  # seconds until a new worker process has imported everything
@@ -19,13 +20,15 @@ WORKER_START = 8.0  # seconds until a new worker process has imported everything
 class Fleet:
     """Machines of one kind: `gpus` cards, or `cpus` cores without any.
 
-    price: of a GPU (or core) an hour, in whatever money; all are paid from start to end.
+    price: of a GPU (or core) an hour, in whatever money; all are paid from start to end. per_gpu:
+    so many trials share a GPU, by default as many as fit.
     """
 
     gpus: int = 0
     name: str = ""
     cpus: int = 0
     price: float = 0.0
+    per_gpu: int | None = None
 
     @classmethod
     def parse(cls, text: str, price: float = 0.0) -> Fleet:
@@ -93,8 +96,7 @@ def play(
     paid once by every worker. Each job goes to the device with the least free room that is enough,
     the highest rank first; jobs that do not fit wait and let smaller ones pass.
     """
-    memory = fleet.card.memory_gb if fleet.card else 0.0
-    sharing = Sharing(profiles or Profiles(), memory)
+    sharing = Sharing(profiles or Profiles(), fleet.name if fleet.gpus else "", fleet.per_gpu)
     free = [1.0] * fleet.slots
     warm = [0] * fleet.slots
     ends: list[tuple[float, int, str, int, float]] = []

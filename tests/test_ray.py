@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.profiles import Shelf
 from raygrid.run import Options, run_grid
+from raygrid.store import Store
 from tests.test_run import GRID, SLEEP, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
@@ -54,3 +56,17 @@ def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path
     assert flag.exists()
     assert sorted(r.status for r in outcome.results) == ["done", "failed"]
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: Path) -> None:
+    """Two at a time find too little, at 1/8 and at 1/4; those that wait then ask for more."""
+    log = tmp_path / "log"
+    wants = f"(hunger=0.5, log={log})"
+    specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(8)]
+    outcome = run_grid(specs, ray_options(tmp_path))
+    assert [r.status for r in outcome.results] == ["done"] * 8
+    shares = [float(line) for line in log.read_text().splitlines()]
+    assert set(shares) == {1 / 8, 1 / 4}
+    assert len(shares) <= 6, "without learning they are sixteen"
+    kept = Shelf(Store(tmp_path / "ray" / "store")).load()
+    assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.5

@@ -210,8 +210,10 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     from raygrid.runner import tuning
 
     file = tmp_path / "error.txt"
+    book: Any = SimpleNamespace(open={}, on_trial_recover=tuning.Book.on_trial_recover)
     trial: Any = SimpleNamespace(
         error_file=str(file),
+        config={"key": "an artifact"},
         placement_group_factory=PlacementGroupFactory([{"CPU": 1.0, "GPU": 0.5}]),
         max_failures=8,
         run_metadata=SimpleNamespace(num_failures=1),
@@ -221,7 +223,7 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     def fails(text: str) -> tuple[float, int]:
         with file.open("a") as log:
             log.write(f"Failure # 1 (occurred at noon)\n{text}\n")
-        tuning.Book.on_trial_recover(None, 0, [], trial)  # type: ignore[arg-type]
+        book.on_trial_recover(book, 0, [], trial)
         return trial.placement_group_factory.bundles[0]["GPU"], trial.max_failures
 
     assert fails("CUDA out of memory") == (1.0, 8)

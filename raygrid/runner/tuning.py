@@ -17,7 +17,7 @@ from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
 from raygrid.packing import Sharing
 from raygrid.result import Result
-from raygrid.runner.resources import doubled
+from raygrid.runner.resources import request, share_of
 from raygrid.schedule import Agenda, Job
 
 HOUR = 3600.0  # seconds
@@ -57,15 +57,22 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
     workers for ever and does no work. Ranks change nothing about which jobs are ready.
     """
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
         super().__init__()
         self.agenda = agenda
+        self.sharing = sharing
+        self._outgrown = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as above
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         inner = tune_controller._tune_controller
+        if self._outgrown != self.sharing.outgrown:
+            self._outgrown = self.sharing.outgrown
+            for trial in list(inner._pending_trials):
+                self._enlarge(inner, trial)
+            _file_anew(inner)
         waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
         served = [
             trial
@@ -77,6 +84,37 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
     def _rank(self, trial: Any) -> float:
         job = self.agenda.jobs.get(trial.config["key"])
         return job.rank if job is not None else 0.0
+
+    def _enlarge(self, inner: Any, trial: Any) -> None:
+        """A trial that waits for a share that has since proved too small waits for a larger one."""
+        job = self.agenda.jobs.get(trial.config["key"])
+        share = self.sharing.share(job.work) if job is not None else 0.0
+        if share > share_of(trial.placement_group_factory):
+            _ask_anew(inner, trial, request({"gpu": share}))
+
+
+def _ask_anew(controller: Any, trial: Any, resources: Any) -> None:
+    """Change the resources of a trial that waits, unless a worker is being made ready for it."""
+    if _starting(controller, trial) or trial in controller._resetting_trials:
+        return
+    actor = controller._trial_to_actor.pop(trial, None)
+    if actor is not None:
+        controller._actor_to_trial.pop(actor)
+        controller._remove_actor(actor)
+    if trial in controller._staged_trials:
+        controller._staged_trials.remove(trial)
+        controller._actor_cache.decrease_max(trial.placement_group_factory)
+    trial.update_resources(resources)
+    controller._pending_trials_list.append(trial)
+
+
+def _file_anew(controller: Any) -> None:
+    """Trials that wait under resources that they no longer ask for wait under their new ones."""
+    waiting = controller._resources_to_pending_trials
+    moved = [(old, t) for old in waiting for t in waiting[old] if t.placement_group_factory != old]
+    for old, trial in moved:
+        waiting[old].discard(trial)
+        waiting[trial.placement_group_factory].add(trial)
 
 
 def _starting(controller: Any, trial: Any) -> bool:
@@ -137,6 +175,8 @@ class Book(Callback):  # type: ignore[misc]
         elif "artifact" in result:
             self._made(job, json.loads(result["artifact"]))
         elif "metrics" in result and job.trial is not None:
+            if "taken" in result:  # the first epoch is the probe of its kind
+                self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
             self.listener.epoch(job.trial, json.loads(result["metrics"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -153,20 +193,24 @@ class Book(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Before a retry: a job that ran out of memory gets twice the share of a GPU.
 
-        One that has all there is gets one try more.
+        So do all trials of its kind from now on. One that has all there is gets one try more.
         """
-        if "out of memory" in last_error(trial).lower():
-            larger = doubled(trial.placement_group_factory)
-            if larger is not None:
-                trial.update_resources(larger)
-            else:
-                last_try(trial)
+        if "out of memory" not in last_error(trial).lower():
+            return
+        share = share_of(trial.placement_group_factory)
+        if not 0 < share < 1:
+            last_try(trial)
+            return
+        job = self.open.get(trial.config["key"])
+        if job is not None:
+            self.sharing.ran_out(job.work, share)
+            share = max(share, self.sharing.share(job.work) / 2)
+        trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
 
     def _close(self, job: Job, result: Result) -> None:
         assert job.trial is not None
         del self.open[job.key]
         self.agenda.finish(job.key)
-        self.sharing.profiles.learn(job.trial, result.row())
         self.listener.trial_finished(job.trial, result)
         self._release(job)
 

@@ -17,6 +17,7 @@ from ray import tune
 
 from raygrid import work
 from raygrid.artifacts import Artifact
+from raygrid.device import Meter, device_name, limit_memory
 from raygrid.errors import ClusterError, Moving
 from raygrid.registry import load_plugins
 from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
@@ -39,6 +40,7 @@ class Setup:
     version: str
     checkpoint_every: float = 30.0
     keep: tuple[str, ...] = ()
+    mps: bool = True
 
 
 @functools.cache
@@ -94,18 +96,30 @@ def place() -> str:
     return f"{node} GPU {','.join(gpus)}" if gpus else node
 
 
-class Reporter:
-    """Passes metrics on to Tune, at most one report a second."""
+def gpu_share() -> float:
+    """The part of a GPU that this worker holds: after a lack of memory more than was planned."""
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
-    def __init__(self) -> None:
+
+class Reporter:
+    """Passes metrics on to Tune, and what a GPU has to give, at most one report a second."""
+
+    def __init__(self, meter: Meter) -> None:
         self._last = 0.0
         self.where = place()
+        self.meter = meter
 
     def __call__(self, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY:
             self._last = now
-            tune.report({"metrics": json.dumps(metrics), "where": self.where})
+            tune.report({"metrics": json.dumps(metrics), "where": self.where, **self._taken()})
+
+    def _taken(self) -> dict[str, str]:
+        if self.meter.device.type == "cpu":
+            return {}
+        facts = {"device": device_name(self.meter.device), **self.meter.facts()}
+        return {"taken": json.dumps(facts)}
 
     def making(self, done: int, total: int) -> None:
         self({"done": float(done), "total": float(total)})
@@ -117,18 +131,22 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
 
     trial, artifact = job_of(config, setup)
     client = BrokerClient(setup.store, setup.version)
+    share = gpu_share()
+    meter = Meter(work.best_device(), share)
+    limit_memory(meter.device, share)
     worker = work.Worker(
         patiently(lambda: open_store(setup.store)),
         Path(setup.data_root),
+        meter.device,
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
         keep=setup.keep,
         leaving=Leaving(),
     )
-    report = Reporter()
+    report = Reporter(meter)
     try:
         if artifact is None:
-            result = worker.run(trial, report, raise_memory=True)
+            result = worker.run(trial, report, raise_memory=True, meter=meter)
             tune.report({"row": json.dumps(result.row())})
         else:
             tune.report({"artifact": json.dumps(_make(worker, artifact, report))})
