@@ -58,15 +58,16 @@ def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: Path) -> None:
-    """Two at a time find too little, at 1/8 and at 1/4; those that wait then ask for more."""
+    """Two at a time find an eighth too little; those that wait then ask for a quarter."""
     log = tmp_path / "log"
-    wants = f"(hunger=0.5, log={log})"
-    specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(8)]
+    wants = f"(hunger=0.25, log={log})"
+    specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(6)]
     outcome = run_grid(specs, ray_options(tmp_path))
-    assert [r.status for r in outcome.results] == ["done"] * 8
+    assert [r.status for r in outcome.results] == ["done"] * 6
     shares = [float(line) for line in log.read_text().splitlines()]
-    assert set(shares) == {1 / 8, 1 / 4}
-    assert len(shares) <= 6, "without learning they are sixteen"
+    assert set(shares) == {1 / 8}
+    assert len(shares) <= 3, "without learning they are six"
     kept = Shelf(Store(tmp_path / "ray" / "store")).load()
-    assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.5
+    assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.25
