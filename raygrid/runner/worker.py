@@ -21,6 +21,7 @@ from raygrid.device import Meter, device_name, limit_memory
 from raygrid.errors import ClusterError, Moving
 from raygrid.registry import load_plugins
 from raygrid.resolve import Contents, ToldCatalog, Trial, resolve
+from raygrid.runner import mps
 from raygrid.runner.broker import BrokerClient
 from raygrid.runner.notice import Leaving
 from raygrid.shards import split
@@ -132,6 +133,8 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
     trial, artifact = job_of(config, setup)
     client = BrokerClient(setup.store, setup.version)
     share = gpu_share()
+    if setup.mps:
+        mps.join(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
     worker = work.Worker(
