@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -97,48 +98,91 @@ def play(
     the highest rank first; jobs that do not fit wait and let smaller ones pass.
     """
     sharing = Sharing(profiles or Profiles(), fleet.name if fleet.gpus else "", fleet.per_gpu)
-    free = [1.0] * fleet.slots
-    warm = [0] * fleet.slots
+    rooms, waiting = Rooms(fleet.slots), Waiting()
     ends: list[tuple[float, int, str, int, float]] = []
-    waiting: list[Job] = []
     now, order = 0.0, 0
     out = Timeline(slots=fleet.slots, price=fleet.price)
-    used = [0] * fleet.slots
     while len(agenda):
         while (job := agenda.take()) is not None:
-            waiting.append(job)
-        waiting.sort(key=lambda job: -job.rank)
-        rest = []
-        for job in waiting:
-            share = sharing.share(job.work) if fleet.gpus else 1.0  # without GPUs a core each
-            place = _place(free, share)
-            if place is None:
-                rest.append(job)
-                continue
-            free[place] -= share
-            used[place] += 1
-            cold = used[place] > warm[place]
-            warm[place] = max(warm[place], used[place])
+            waiting.add(job, sharing.share(job.work) if fleet.gpus else 1.0)  # else a core each
+        while (share := waiting.next(rooms.largest)) is not None:
+            job = waiting.pop(share)
+            place, cold = rooms.take(share)
             length = (seconds or _estimated)(job) + start * cold
             if job.trial is not None:
                 out.packed[share] = out.packed.get(share, 0) + 1
             out.work += share * length
             heapq.heappush(ends, (now + length, order, job.key, place, share))
             order += 1
-        waiting = rest
         now, _, key, place, share = heapq.heappop(ends)
-        free[place] += share
-        used[place] -= 1
+        rooms.give(place, share)
         agenda.finish(key)
     out.makespan = max([now, *(end for end, *_ in ends)])
     return out
 
 
+class Waiting:
+    """Jobs that are ready, the highest rank of each share first."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[float, list[tuple[float, int, Job]]] = {}
+        self._order = itertools.count()
+
+    def add(self, job: Job, share: float) -> None:
+        heapq.heappush(self._jobs.setdefault(share, []), (-job.rank, next(self._order), job))
+
+    def next(self, room: float) -> float | None:
+        """The share of the highest rank that fits into the room, None if nothing does."""
+        tops = ((jobs[0][:2], share) for share, jobs in self._jobs.items() if jobs)
+        return min(((top, s) for top, s in tops if s <= room), default=(None, None))[1]
+
+    def pop(self, share: float) -> Job:
+        return heapq.heappop(self._jobs[share])[2]
+
+
+class Rooms:
+    """What is free of each device, and how many workers it has had at a time.
+
+    Shares are 1, 1/2, 1/4 and 1/8, so sums are exact and few rooms differ in size.
+    """
+
+    def __init__(self, devices: int) -> None:
+        self._free = [1.0] * devices
+        self._used = [0] * devices
+        self._warm = [0] * devices
+        self._by_size: dict[float, list[int]] = {1.0: list(range(devices))}
+
+    @property
+    def largest(self) -> float:
+        """The most room on any device."""
+        return max(size for size in list(self._by_size) if self._first(size) is not None)
+
+    def _first(self, size: float) -> int | None:
+        """The first device with just that room; entries that are out of date are dropped."""
+        devices = self._by_size[size]
+        while devices and self._free[devices[0]] != size:
+            heapq.heappop(devices)
+        return devices[0] if devices else None
+
+    def take(self, share: float) -> tuple[int, bool]:
+        """Use the fullest device that has room, the first of several; whether a worker is new."""
+        sizes = sorted(size for size in self._by_size if size >= share)
+        place = next(p for p in map(self._first, sizes) if p is not None)
+        self._move(place, -share)
+        self._used[place] += 1
+        cold = self._used[place] > self._warm[place]
+        self._warm[place] = max(self._warm[place], self._used[place])
+        return place, cold
+
+    def give(self, place: int, share: float) -> None:
+        """A job has ended."""
+        self._move(place, share)
+        self._used[place] -= 1
+
+    def _move(self, place: int, change: float) -> None:
+        self._free[place] += change
+        heapq.heappush(self._by_size.setdefault(self._free[place], []), place)
+
+
 def _estimated(job: Job) -> float:
     return job.seconds
-
-
-def _place(free: list[float], share: float) -> int | None:
-    """The fullest device that still has room."""
-    fits = [(room, index) for index, room in enumerate(free) if room >= share - 1e-9]
-    return min(fits)[1] if fits else None

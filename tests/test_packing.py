@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from raygrid.report import Look, plan_json, plan_text
 from raygrid.resolve import Trial
 from raygrid.run import Options
 from raygrid.schedule import Agenda, Job
-from raygrid.simulate import Fleet, play
+from raygrid.simulate import Fleet, Rooms, Waiting, play
 from raygrid.store import Store
 from tests import plugin
 
@@ -342,3 +343,35 @@ def test_what_earlier_runs_measured_corrects_the_plan() -> None:
     slow = plan_json(naps(16), Look(rows=rows, fleet=Fleet.parse("1xCPU")))["fleet"]
     assert slow["makespan_hours"] == pytest.approx(15 * 1000 / 3600, rel=0.02)
     assert slow["makespan_hours"] > 10 * base
+
+
+def test_the_fullest_device_with_room_is_taken_and_a_worker_starts_once() -> None:
+    """Against looking at every device."""
+    draw, rooms = random.Random(0), Rooms(5)
+    free, most, held = [1.0] * 5, [0] * 5, list[tuple[int, float]]()
+    for _ in range(500):
+        part = draw.choice(LADDER)
+        fits = [(room, index) for index, room in enumerate(free) if room >= part]
+        assert rooms.largest == max(free)
+        if fits and draw.random() < 0.6:
+            place, cold = rooms.take(part)
+            assert place == min(fits)[1]
+            held.append((place, part))
+            count = sum(p == place for p, _ in held)
+            assert cold == (count > most[place])
+            most[place] = max(most[place], count)
+            free[place] -= part
+        elif held:
+            place, part = held.pop(draw.randrange(len(held)))
+            rooms.give(place, part)
+            free[place] += part
+
+
+def test_smaller_jobs_pass_those_that_do_not_fit() -> None:
+    waiting = Waiting()
+    for rank, part in ((3.0, 1.0), (2.0, 0.5), (1.0, 0.5)):
+        waiting.add(Job(str(rank), rank=rank), part)
+    assert waiting.next(0.25) is None
+    assert waiting.next(0.5) == 0.5
+    assert waiting.next(1.0) == 1.0
+    assert [waiting.pop(0.5).rank, waiting.pop(0.5).rank] == [2.0, 1.0]
