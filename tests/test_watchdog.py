@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -229,3 +230,31 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     assert fails("CUDA out of memory") == (1.0, 8)
     assert fails("The node has died") == (1.0, 8)
     assert fails("CUDA out of memory") == (1.0, 1)
+
+
+def test_workers_report_less_often_to_a_driver_that_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray")
+    from raygrid.device import Meter
+    from raygrid.runner import worker
+
+    now, takes, told = 100.0, 0.0, list[float]()
+
+    def report(_: dict[str, Any]) -> None:
+        nonlocal now
+        told.append(now)
+        now += takes
+
+    monkeypatch.setattr(worker, "place", lambda: "here")
+    monkeypatch.setattr(worker.tune, "report", report)
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
+    reporter = worker.Reporter(Meter(torch.device("cpu")))
+    for takes, until, gap in ((0.0, 120.0, 1.0), (0.5, 200.0, 10.0), (9.0, 800.0, 60.0)):  # noqa: B007
+        told.clear()
+        while now < until:
+            reporter({"epoch": 1.0})
+            now += 0.25
+        gaps = [b - a for a, b in itertools.pairwise(told[1:])]
+        assert gaps == pytest.approx([gap] * len(gaps), abs=0.5)
+        assert gaps

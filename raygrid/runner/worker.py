@@ -28,6 +28,9 @@ from raygrid.shards import split
 from raygrid.store import Bundle, patiently
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
+REPORT_AT_LEAST = 60.0  # seconds
+SHARE = 1 / 20
+"""The most of its time that a job waits for the driver to take its reports."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,23 @@ def gpu_share() -> float:
 
 
 class Reporter:
-    """Passes metrics on to Tune, and what a GPU has to give, at most one report a second."""
+    """Passes metrics on to Tune, and what a GPU has to give, at most one report a second.
+
+    A report lasts until the driver has taken it: where it serves so many workers that this takes
+    long, they report less often.
+    """
 
     def __init__(self, meter: Meter) -> None:
-        self._last = 0.0
+        self._next = 0.0
         self.where = place()
         self.meter = meter
 
     def __call__(self, metrics: dict[str, float]) -> None:
-        now = time.monotonic()
-        if now - self._last >= REPORT_EVERY:
-            self._last = now
+        started = time.monotonic()
+        if started >= self._next:
             tune.report({"metrics": json.dumps(metrics), "where": self.where, **self._taken()})
+            waited = time.monotonic() - started
+            self._next = started + min(max(REPORT_EVERY, waited / SHARE), REPORT_AT_LEAST)
 
     def _taken(self) -> dict[str, str]:
         if self.meter.device.type == "cpu":
