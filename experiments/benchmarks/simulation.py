@@ -59,8 +59,8 @@ class Diary(Listener):
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         if state == "making":
             self.begun.append(time.time())
-        else:
-            self.seconds[artifact.key] = facts.get("seconds", 0.0)
+        elif state == "made":
+            self.seconds[artifact.key] = facts["seconds"]
 
     def trial_started(self, trial: Trial) -> None:
         self.begun.append(time.time())
@@ -100,12 +100,12 @@ def real(trials: int = 24, cpus: int = 2) -> None:
     def seconds(job: Job) -> float:
         return diary.seconds[job.key]
 
-    print(f"{trials} trials of {min(lengths)} to {max(lengths)} s, 5 artifacts, {cpus} CPUs")
+    made = len(diary.seconds) - trials
+    print(f"{trials} trials of {min(lengths)} to {max(lengths)} s, {made} artifacts, {cpus} CPUs")
     print(f"  ran in {ran:.1f} s, of which {start:.1f} s until the first worker began")
     for name, cost in (("this start", start), ("the default start", WORKER_START)):
-        played = play(
-            Agenda(todo, lambda a: False, CPU), Fleet(cpus=cpus), None, seconds, cost
-        ).makespan
+        agenda = Agenda(todo, lambda artifact: artifact.key not in diary.seconds, CPU)
+        played = play(agenda, Fleet(cpus=cpus), None, seconds, cost).makespan
         print(f"  played with {name} ({cost:.1f} s): {played:.1f} s, {played / ran:.3f} of the run")
 
 
