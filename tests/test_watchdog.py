@@ -258,3 +258,32 @@ def test_workers_report_less_often_to_a_driver_that_is_slow(
         gaps = [b - a for a, b in itertools.pairwise(told[1:])]
         assert gaps == pytest.approx([gap] * len(gaps), abs=0.5)
         assert gaps
+
+
+def test_of_equal_trials_the_one_goes_first_whose_artifacts_are_there() -> None:
+    """Two nodes, one poison each; a free worker takes what its node has, but rank comes first."""
+    pytest.importorskip("ray")
+    from raygrid.packing import Sharing
+    from raygrid.profiles import Profiles
+    from raygrid.runner.tuning import LongestFirst
+
+    reads = {"a": ("p",), "b": ("q",), "c": ("p",), "d": ("q",), "long": ("q",)}
+    jobs = {k: SimpleNamespace(rank=2.0 if k == "long" else 1.0, reads=r) for k, r in reads.items()}
+    trials = {k: SimpleNamespace(config={"key": k}, placement_group_factory="pg") for k in reads}
+    cache = SimpleNamespace(_cached_objects={"pg": ["worker"]}, has_cached_object=lambda pg: True)
+    held = {id(trials["a"]): "worker", id(trials["b"]): "other"}
+    actors = SimpleNamespace(get=lambda trial: held.get(id(trial)))
+    inner = SimpleNamespace(_actor_cache=cache, _trial_to_actor=actors, _pending_trials=[])
+    tune: Any = SimpleNamespace(_tune_controller=inner)
+    agenda: Any = SimpleNamespace(jobs=jobs)
+    first = LongestFirst(agenda, Sharing(Profiles()))
+    first.on_trial_result(tune, trials["a"], {"node_ip": "1"})
+    first.on_trial_result(tune, trials["b"], {"node_ip": "2"})
+    held.clear()
+    inner._pending_trials = [trials["d"], trials["c"]]
+    assert first.choose_trial_to_run(tune) is trials["c"]
+    cache._cached_objects["pg"] = ["other", "worker"]
+    assert first.choose_trial_to_run(tune) is trials["d"]
+    inner._pending_trials.append(trials["long"])
+    cache._cached_objects["pg"] = ["worker"]
+    assert first.choose_trial_to_run(tune) is trials["long"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.tune import Callback
+from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -54,7 +56,8 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
 
     Tune's own scheduler gives a free worker to the oldest waiting trial. That is the one for which
     a worker is being started, which Tune then ends: with short jobs the rest of the machine starts
-    workers for ever and does no work. Ranks change nothing about which jobs are ready.
+    workers for ever and does no work. Ranks change nothing about which jobs are ready. Among
+    equals that one goes first whose artifacts are on the free worker's node.
     """
 
     def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
@@ -62,6 +65,8 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         self.agenda = agenda
         self.sharing = sharing
         self._outgrown = 0
+        self._node: dict[Any, str] = {}
+        self._held: dict[str, set[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as above
@@ -79,7 +84,31 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
             for trial in waiting
             if inner._actor_cache.has_cached_object(trial.placement_group_factory)
         ]
-        return max(served or waiting, key=self._rank, default=None)
+        first = max(map(self._rank, served or waiting), default=0.0)
+        equal = [trial for trial in served or waiting if self._rank(trial) == first]
+        return max(equal, key=functools.partial(self._at_hand, inner), default=None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        """Note which worker is on which node, and which artifacts have come there."""
+        actor = tune_controller._tune_controller._trial_to_actor.get(trial)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if actor is not None and job is not None and NODE_IP in result:
+            self._node[actor] = result[NODE_IP]
+            self._held.setdefault(result[NODE_IP], set()).update(job.reads)
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def _at_hand(self, inner: Any, trial: Any) -> int:
+        """How many of its artifacts are on the node of the worker that a trial would get.
+
+        Only a preference among equals: a placement group that names a node makes workers for that
+        node alone, and starting another one takes longer than fetching an artifact.
+        """
+        free = inner._actor_cache._cached_objects.get(trial.placement_group_factory)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if len(self._held) < 2 or not free or job is None:
+            return 0
+        held = self._held.get(self._node.get(free[0], ""), set())
+        return sum(key in held for key in job.reads)
 
     def _rank(self, trial: Any) -> float:
         job = self.agenda.jobs.get(trial.config["key"])
