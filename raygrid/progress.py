@@ -130,6 +130,9 @@ class Display(Listener):
         if self.live is None and time.monotonic() - self._spoke > HEARTBEAT:
             self._say(self.score.line())
 
+    def retried(self, label: str, why: str) -> None:
+        self._say(f"again {label}: {why}")
+
     def trial_finished(self, trial: Trial, result: Result) -> None:
         self.score.finish(trial, result)
         if result.status == "done":

@@ -224,17 +224,19 @@ class Book(Callback):  # type: ignore[misc]
 
         So do all trials of its kind from now on. One that has all there is gets one try more.
         """
-        if "out of memory" not in last_error(trial).lower():
-            return
-        share = share_of(trial.placement_group_factory)
-        if not 0 < share < 1:
-            last_try(trial)
-            return
         job = self.open.get(trial.config["key"])
+        share = share_of(trial.placement_group_factory)
+        memory = "out of memory" in last_error(trial).lower()
         if job is not None:
-            self.sharing.ran_out(job.work, share)
-            share = max(share, self.sharing.share(job.work) / 2)
-        trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
+            why = f"out of memory with {share:g} of a GPU" if memory else "its worker was lost"
+            self.listener.retried(job.label, why)
+        if memory and 0 < share < 1:
+            if job is not None:
+                self.sharing.ran_out(job.work, share)
+                share = max(share, self.sharing.share(job.work) / 2)
+            trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
+        elif memory:
+            last_try(trial)
 
     def _close(self, job: Job, result: Result) -> None:
         assert job.trial is not None
