@@ -79,7 +79,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
 
 def fleet_of(args: argparse.Namespace) -> Fleet | None:
     """The fleet that was named."""
-    return Fleet.parse(args.gpus, args.price) if args.gpus else None
+    if not args.gpus:
+        return None
+    return replace(Fleet.parse(args.gpus, args.price), per_gpu=args.per_gpu)
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +93,18 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
     group.add_argument(
         "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
+    )
+    group.add_argument(
+        "--per-gpu",
+        type=int,
+        metavar="N",
+        help="trials that share a GPU: 1, 2, 4 or 8 (as many as fit, by what was measured)",
+    )
+    group.add_argument(
+        "--no-mps",
+        dest="mps",
+        action="store_false",
+        help="trials that share a GPU take turns on it, also where NVIDIA's MPS is there",
     )
     group.add_argument(
         "--keep",

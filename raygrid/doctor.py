@@ -57,7 +57,10 @@ def _torch(options: Options) -> Finding:
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
         count = torch.cuda.device_count()
-        return Finding("torch", "ok", f"{torch.__version__}, {count} GPU: {', '.join(names)}")
+        text = f"{torch.__version__}, {count} GPU: {', '.join(names)}"
+        if importlib.util.find_spec("pynvml") is None:
+            return Finding("torch", "note", f"{text}; their utilization needs raygrid[gpu]")
+        return Finding("torch", "ok", text)
     return Finding("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
 
 

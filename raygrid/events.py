@@ -34,6 +34,9 @@ class Listener:
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         """A trial finished an epoch."""
 
+    def retried(self, label: str, why: str) -> None:
+        """A job that was cut off will be tried again."""
+
     def trial_finished(self, trial: Trial, result: Result) -> None:
         """A trial has its row, whatever its status."""
 
@@ -69,6 +72,10 @@ class Listeners(Listener):
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         for member in self.members:
             member.epoch(trial, metrics)
+
+    def retried(self, label: str, why: str) -> None:
+        for member in self.members:
+            member.retried(label, why)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         for member in self.members:

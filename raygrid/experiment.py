@@ -27,8 +27,9 @@ from raygrid.errors import DataError, RaygridError, SpecError
 from raygrid.events import Listener
 from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
+from raygrid.profiles import Shelf
 from raygrid.report import Look, marks_of, plan_json, plan_text
-from raygrid.run import Options, Outcome, exclusive, make_plan, run_grid
+from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
 from raygrid.status import Beacon
@@ -91,10 +92,11 @@ def show_plan(
     specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
 ) -> int:
     """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
-    rows = {row["key"]: row for row in ResultLog(options.out.absolute() / "results.jsonl").rows()}
+    log = ResultLog(options.out.absolute() / "results.jsonl")
+    rows = {row["key"]: row for row in log.rows()}
     try:
         plan, store, _ = make_plan(specs, options)
-        look = Look(True, rows, marks_of(plan, store), fleet)
+        look = Look(True, rows, marks_of(plan, store), fleet, measured(plan, log, Shelf(store)))
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
         look = Look(False, rows, fleet=fleet)

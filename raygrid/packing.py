@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from raygrid.artifacts import Artifact
+from raygrid.device import CONTEXT_MB
 from raygrid.errors import SpecError, unknown
+from raygrid.profiles import Profile, Profiles, kind
 from raygrid.resolve import Trial
 
 LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -16,8 +16,8 @@ ARTIFACT = 1 / 2
 """What making an artifact gets if it needs a GPU."""
 ROOM = 1.15
 """Memory is asked for with this much more than was measured: fragments, other batches."""
-CONTEXT_MB = 600.0
-"""What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""
+CROWD = 1.25
+"""So much work the holders of a GPU may bring together: none of them computes all the time."""
 
 
 @dataclass(frozen=True)
@@ -53,59 +53,64 @@ def card(name: str) -> Card:
     return CARDS[name]
 
 
-def kind(trial: Trial) -> str:
-    """What a profile is valid for: architecture, learner, batch size and image size."""
-    size, batch = trial.dataset.image_size, trial.recipe.batch_size
-    return f"{trial.architecture.id}/{trial.learner.id}/{batch}/{size}"
+def check_per_gpu(count: int | None) -> None:
+    """Raises SpecError for a number of trials that do not tile a GPU."""
+    fits = [round(1 / share) for share in reversed(LADDER)]
+    if count is not None and count not in fits:
+        allowed = ", ".join(map(str, fits))
+        raise SpecError(f"{count} trials to a GPU do not tile it; allowed are {allowed}")
 
 
-@dataclass
-class Profiles:
-    """Peak memory of trials by kind, in MB, each the most that was seen."""
-
-    memory_mb: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]]) -> Profiles:
-        """What the rows of earlier runs say about the trials of a plan, by key."""
-        found = cls()
-        for trial in trials:
-            if trial.key in rows:
-                found.learn(trial, rows[trial.key])
-        return found
-
-    def learn(self, trial: Trial, row: Mapping[str, Any]) -> None:
-        """Take in a finished trial; only one that ran on a GPU says anything."""
-        if row.get("status") == "done" and not str(row.get("device", "cpu")).startswith("cpu"):
-            name, seen = kind(trial), float(row.get("memory_mb") or 0.0)
-            self.memory_mb[name] = max(seen, self.memory_mb.get(name, 0.0))
-
-    def share(self, trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:
-        """The part 1/n of a GPU with that much memory that a trial gets.
-
-        Measured memory decides what fits, the rule by FLOPs how many may compute at a time.
-        """
-        known = self.memory_mb.get(kind(trial))
-        if known is None:
-            return rule(trial, memory_gb)
-        needed = (ROOM * known + CONTEXT_MB) / (1024 * memory_gb)
-        return max(_step_up(needed), _compute(trial))
+def memory_gb(gpu: str) -> float:
+    """Of a kind of GPU; one that is not known counts as the base card."""
+    return CARDS.get(gpu, CARDS[BASE]).memory_gb
 
 
 @dataclass
 class Sharing:
-    """How a run divides the GPUs of its cluster, none if `memory_gb` is 0."""
+    """How a run divides the GPUs of its cluster.
+
+    gpu: their kind (of several the smallest), empty if there are none. per_gpu: so many trials to
+    a GPU, whatever they take. outgrown: how often a job found too little memory in its share.
+    """
 
     profiles: Profiles
-    memory_gb: float
+    gpu: str = ""
+    per_gpu: int | None = None
+    outgrown: int = 0
 
     def share(self, work: Trial | Artifact) -> float:
-        """Of a trial to run or an artifact to make."""
-        if not self.memory_gb:
+        """The part 1/n of a GPU that a trial to run or an artifact to make gets."""
+        if not self.gpu:
             return 0.0
         if isinstance(work, Artifact):
             return ARTIFACT if work.gpu else 0.0
-        return self.profiles.share(work, self.memory_gb)
+        profile = self.profiles.find(self.gpu, kind(work))
+        wanted = 1 / self.per_gpu if self.per_gpu else self._measured(work, profile)
+        return max(wanted, _step_up(profile.least) if profile.least else 0.0)
+
+    def ran_out(self, work: Trial | Artifact, share: float) -> None:
+        """A job found too little memory in its share: no trial of its kind gets that any more."""
+        if not isinstance(work, Artifact):
+            self.profiles.ran_out(work, self.gpu, share)
+        self.outgrown += 1
+
+    def _measured(self, trial: Trial, profile: Profile) -> float:
+        """Measured memory decides what fits, measured use how many may compute at a time.
+
+        Where there is no measurement the rules by FLOPs stand in.
+        """
+        if not profile.memory_mb:
+            return rule(trial, memory_gb(self.gpu))
+        needed = (ROOM * profile.memory_mb + CONTEXT_MB) / (1024 * memory_gb(self.gpu))
+        return max(_step_up(needed), _busy(trial, profile))
+
+
+def _busy(trial: Trial, profile: Profile) -> float:
+    """The share by work: what was seen, twice what was too little, else by the network."""
+    if profile.use:
+        return _step_up(profile.use / CROWD)
+    return _step_up(2 * profile.full) if profile.full else _compute(trial)
 
 
 def rule(trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:

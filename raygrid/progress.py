@@ -55,6 +55,9 @@ class Display(Tally):
         if self.live is None and time.monotonic() - self._spoke > HEARTBEAT:
             self._say(self.line())
 
+    def retried(self, label: str, why: str) -> None:
+        self._say(f"again {label}: {why}")
+
     def trial_finished(self, trial: Trial, result: Result) -> None:
         super().trial_finished(trial, result)
         if result.status == "done":

@@ -9,7 +9,7 @@ from typing import Any
 
 from raygrid.estimate import CPU, GPU, Measured, artifact_bytes, artifact_seconds, trial_seconds
 from raygrid.grid import Plan
-from raygrid.packing import Profiles
+from raygrid.profiles import Profiles
 from raygrid.schedule import Agenda, Job
 from raygrid.simulate import Fleet, Timeline, play
 from raygrid.store import Store
@@ -29,13 +29,14 @@ class Look:
 
     known: whether the data were looked at; without them keys are not those of a run, and nothing
     is known to be done. rows: of earlier runs by key. marks: see `marks_of`. fleet: to simulate
-    the rest of the run on.
+    the rest of the run on. profiles: of trials on GPUs, what the rows say among them.
     """
 
     known: bool = True
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     marks: Sequence[str] = ()
     fleet: Fleet | None = None
+    profiles: Profiles = field(default_factory=Profiles)
 
 
 def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
@@ -43,13 +44,12 @@ def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
     done = {key for key, row in look.rows.items() if row["status"] != "failed"}
     todo = [trial for trial in plan.trials if not look.known or trial.key not in done]
     measured = Measured.of(plan.trials, look.rows, fleet.speed)
-    profiles = Profiles.of(plan.trials, look.rows)
 
     def seconds(job: Job) -> float:
         return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
 
     agenda = Agenda(todo, lambda artifact: False, fleet.speed)
-    return play(agenda, fleet, profiles, seconds)
+    return play(agenda, fleet, look.profiles, seconds)
 
 
 def fleet_json(line: Timeline) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class Result:
     final_acc: after the last planned epoch (linear probe for contrastive learners); None if the
         trial stopped early. last_acc: the same after whatever epoch was the last to run.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
+    utilization: part of the time in which the GPU computed while the trial trained, for all that
+        shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
     detection: counts and rates of finding the poisoned images, for defenses that look for them.
     marks: what a reader has to know about the poison, such as a surrogate that is too weak.
     probes: by name, how many of n images got the wanted label, and their mean loss.
@@ -40,6 +42,8 @@ class Result:
     stopped_early: bool = False
     seconds: float = 0.0
     memory_mb: float = 0.0
+    utilization: float | None = None
+    gpu_share: float = 0.0
     device: str = ""
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,8 @@ from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
 from raygrid.grid import Grid, Plan
 from raygrid.inline import run_inline
-from raygrid.packing import Profiles
+from raygrid.packing import check_per_gpu
+from raygrid.profiles import Profiles, Shelf
 from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
 from raygrid.resolve import Trial
@@ -49,6 +50,8 @@ class Options:
     there is room for where it takes long, one without Ray.
     keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
     that lacks any of them is trained again.
+    per_gpu: so many trials share a GPU of the cluster; None: as many as fit by what was measured.
+    mps: use NVIDIA's Multi-Process Service where it is there and trials share a GPU.
     """
 
     out: Path = Path("runs")
@@ -66,10 +69,13 @@ class Options:
     deadline: float | None = None
     shards: int | None = None
     keep: tuple[str, ...] = ()
+    per_gpu: int | None = None
+    mps: bool = True
 
     def __post_init__(self) -> None:
         fits = self.shards is None or self.shards >= 1
         require(fits, f"shards is {self.shards}, allowed are whole numbers from 1")
+        check_per_gpu(self.per_gpu)
 
     @property
     def store_url(self) -> str:
@@ -99,6 +105,20 @@ class Writer(Listener):
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         patiently(lambda: self.log.append(result.row()))
+
+
+class Learning(Listener):
+    """Has the profiles take in every trial that ends, and the store keep them."""
+
+    def __init__(self, profiles: Profiles, shelf: Shelf) -> None:
+        self.profiles, self.shelf = profiles, shelf
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        self.profiles.learn(trial, result.row())
+        self.shelf.tick(self.profiles)
+
+    def close(self, interrupted: bool) -> None:
+        self.shelf.save(self.profiles)
 
 
 class Timer:
@@ -131,11 +151,12 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     with claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)
-        listener = Listeners(Writer(log), *listeners)
+        shelf = Shelf(store)
+        profiles = measured(plan, log, shelf) if todo else Profiles()
+        listener = Listeners(Writer(log), Learning(profiles, shelf), *listeners)
         listener.started(plan, todo)
         interrupted = True
         try:
-            profiles = Profiles.of(plan.trials, {row["key"]: row for row in log.rows()})
             _execute(todo, profiles, (store, catalog), listener, options)
             news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
             interrupted = False
@@ -146,6 +167,13 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
     return Outcome(plan, rows, len(todo), timer.seconds, files)
+
+
+def measured(plan: Plan, log: ResultLog, shelf: Shelf) -> Profiles:
+    """What earlier runs saw of trials on GPUs: those of the store, and the rows of this grid."""
+    found = shelf.load()
+    found.learn_rows(plan.trials, {row["key"]: row for row in log.rows()})
+    return found
 
 
 def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
@@ -190,6 +218,8 @@ def _execute(
         options.address,
         options.cpus,
         profiles=profiles,
+        per_gpu=options.per_gpu,
+        mps=options.mps,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,

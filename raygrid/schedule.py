@@ -24,7 +24,8 @@ class Job:
     """One unit of work: exactly one of `artifact` and `trial` is set.
 
     rank: seconds of the longest chain of jobs from here to the end of a trial.
-    needs: keys of jobs that must be done first. spec: a trial that leads to the artifact.
+    needs: keys of jobs that must be done first. reads: of all shared artifacts that it
+    takes in, done or not. spec: a trial that leads to the artifact.
     pieces: into how many shards the poison is divided that it makes or belongs to.
     """
 
@@ -34,6 +35,7 @@ class Job:
     seconds: float = 0.0
     rank: float = 0.0
     needs: set[str] = field(default_factory=set)
+    reads: tuple[str, ...] = ()
     spec: str = ""
     pieces: int = 1
 
@@ -99,7 +101,7 @@ class Agenda:
         self._order()
 
     def _divide(self, job: Job, whole: Joined) -> None:
-        job.artifact, job.pieces, job.needs = whole, whole.count, set()
+        job.artifact, job.pieces, job.needs, job.reads = whole, whole.count, set(), ()
         job.seconds = artifact_seconds(whole, self.speed)
         self._need(job, whole.needs())
         for key in job.needs:
@@ -111,17 +113,21 @@ class Agenda:
 
     def _need(self, job: Job, artifacts: Iterable[Artifact]) -> None:
         for artifact in artifacts:
-            if artifact.instant or artifact.key in self.reused:
+            if artifact.instant:
                 continue
-            if artifact.key not in self.jobs:
+            key = artifact.key
+            job.reads += (key,) if artifact.shared else ()
+            if key in self.reused:
+                continue
+            if key not in self.jobs:
                 if self._made(artifact):
-                    self.reused[artifact.key] = artifact
+                    self.reused[key] = artifact
                     continue
                 seconds = artifact_seconds(artifact, self.speed)
-                made = Job(artifact.key, artifact=artifact, seconds=seconds, spec=job.spec)
-                self.jobs[artifact.key] = made
+                made = Job(key, artifact=artifact, seconds=seconds, spec=job.spec)
+                self.jobs[key] = made
                 self._need(made, artifact.needs())
-            job.needs.add(artifact.key)
+            job.needs.add(key)
 
     def _rank(self, job: Job) -> float:
         if job.rank == 0.0:

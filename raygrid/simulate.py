@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raygrid.errors import SpecError
 from raygrid.estimate import CPU, GPU, Speed
-from raygrid.packing import BASE, Card, Profiles, Sharing, card
+from raygrid.packing import BASE, Card, Sharing, card
+from raygrid.profiles import Profiles
 from raygrid.schedule import Agenda, Job
 
 WORKER_START = 8.0  # seconds until a new worker process has imported everything
@@ -19,13 +21,15 @@ WORKER_START = 8.0  # seconds until a new worker process has imported everything
 class Fleet:
     """Machines of one kind: `gpus` cards, or `cpus` cores without any.
 
-    price: of a GPU (or core) an hour, in whatever money; all are paid from start to end.
+    price: of a GPU (or core) an hour, in whatever money; all are paid from start to end. per_gpu:
+    so many trials share a GPU, by default as many as fit.
     """
 
     gpus: int = 0
     name: str = ""
     cpus: int = 0
     price: float = 0.0
+    per_gpu: int | None = None
 
     @classmethod
     def parse(cls, text: str, price: float = 0.0) -> Fleet:
@@ -93,50 +97,92 @@ def play(
     paid once by every worker. Each job goes to the device with the least free room that is enough,
     the highest rank first; jobs that do not fit wait and let smaller ones pass.
     """
-    memory = fleet.card.memory_gb if fleet.card else 0.0
-    sharing = Sharing(profiles or Profiles(), memory)
-    free = [1.0] * fleet.slots
-    warm = [0] * fleet.slots
+    sharing = Sharing(profiles or Profiles(), fleet.name if fleet.gpus else "", fleet.per_gpu)
+    rooms, waiting = Rooms(fleet.slots), Waiting()
     ends: list[tuple[float, int, str, int, float]] = []
-    waiting: list[Job] = []
     now, order = 0.0, 0
     out = Timeline(slots=fleet.slots, price=fleet.price)
-    used = [0] * fleet.slots
     while len(agenda):
         while (job := agenda.take()) is not None:
-            waiting.append(job)
-        waiting.sort(key=lambda job: -job.rank)
-        rest = []
-        for job in waiting:
-            share = sharing.share(job.work) if fleet.gpus else 1.0  # without GPUs a core each
-            place = _place(free, share)
-            if place is None:
-                rest.append(job)
-                continue
-            free[place] -= share
-            used[place] += 1
-            cold = used[place] > warm[place]
-            warm[place] = max(warm[place], used[place])
+            waiting.add(job, sharing.share(job.work) if fleet.gpus else 1.0)  # else a core each
+        while (share := waiting.next(rooms.largest)) is not None:
+            job = waiting.pop(share)
+            place, cold = rooms.take(share)
             length = (seconds or _estimated)(job) + start * cold
             if job.trial is not None:
                 out.packed[share] = out.packed.get(share, 0) + 1
             out.work += share * length
             heapq.heappush(ends, (now + length, order, job.key, place, share))
             order += 1
-        waiting = rest
         now, _, key, place, share = heapq.heappop(ends)
-        free[place] += share
-        used[place] -= 1
+        rooms.give(place, share)
         agenda.finish(key)
     out.makespan = max([now, *(end for end, *_ in ends)])
     return out
 
 
+class Waiting:
+    """Jobs that are ready, the highest rank of each share first."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[float, list[tuple[float, int, Job]]] = {}
+        self._order = itertools.count()
+
+    def add(self, job: Job, share: float) -> None:
+        heapq.heappush(self._jobs.setdefault(share, []), (-job.rank, next(self._order), job))
+
+    def next(self, room: float) -> float | None:
+        """The share of the highest rank that fits into the room, None if nothing does."""
+        tops = ((jobs[0][:2], share) for share, jobs in self._jobs.items() if jobs)
+        return min(((top, s) for top, s in tops if s <= room), default=(None, None))[1]
+
+    def pop(self, share: float) -> Job:
+        return heapq.heappop(self._jobs[share])[2]
+
+
+class Rooms:
+    """What is free of each device, and how many workers it has had at a time.
+
+    Shares are 1, 1/2, 1/4 and 1/8, so sums are exact and few rooms differ in size.
+    """
+
+    def __init__(self, devices: int) -> None:
+        self._free = [1.0] * devices
+        self._used = [0] * devices
+        self._warm = [0] * devices
+        self._by_size: dict[float, list[int]] = {1.0: list(range(devices))}
+
+    @property
+    def largest(self) -> float:
+        """The most room on any device."""
+        return max(size for size in list(self._by_size) if self._first(size) is not None)
+
+    def _first(self, size: float) -> int | None:
+        """The first device with just that room; entries that are out of date are dropped."""
+        devices = self._by_size[size]
+        while devices and self._free[devices[0]] != size:
+            heapq.heappop(devices)
+        return devices[0] if devices else None
+
+    def take(self, share: float) -> tuple[int, bool]:
+        """Use the fullest device that has room, the first of several; whether a worker is new."""
+        sizes = sorted(size for size in self._by_size if size >= share)
+        place = next(p for p in map(self._first, sizes) if p is not None)
+        self._move(place, -share)
+        self._used[place] += 1
+        cold = self._used[place] > self._warm[place]
+        self._warm[place] = max(self._warm[place], self._used[place])
+        return place, cold
+
+    def give(self, place: int, share: float) -> None:
+        """A job has ended."""
+        self._move(place, share)
+        self._used[place] -= 1
+
+    def _move(self, place: int, change: float) -> None:
+        self._free[place] += change
+        heapq.heappush(self._by_size.setdefault(self._free[place], []), place)
+
+
 def _estimated(job: Job) -> float:
     return job.seconds
-
-
-def _place(free: list[float], share: float) -> int | None:
-    """The fullest device that still has room."""
-    fits = [(room, index) for index, room in enumerate(free) if room >= share - 1e-9]
-    return min(fits)[1] if fits else None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import platform
-import resource
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +14,7 @@ import torch
 from raygrid import augment, evaluate, features, keeping
 from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of
 from raygrid.data import Images
+from raygrid.device import Meter, device_name, release
 from raygrid.errors import DivergedError
 from raygrid.learners.base import Session, Task
 from raygrid.resolve import Trial
@@ -45,6 +43,7 @@ class Env:
 
     keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
     raise_memory: let out-of-memory errors through, so that the caller can give more memory.
+    meter: of what the trial takes of its device, by default one that has all of it.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -55,6 +54,7 @@ class Env:
     keep: tuple[str, ...] = ()
     leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
     raise_memory: bool = False
+    meter: Meter | None = None
 
 
 def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
@@ -65,8 +65,9 @@ def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
     result.device = device_name(env.device)
     result.epochs_planned = trial.recipe.epochs
     result.artifacts = {a.kind: a.key for a in trial.artifacts}
+    meter = env.meter or Meter(env.device)
     try:
-        _run(trial, fetch, env, result)
+        _run(trial, fetch, env, result, meter)
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
     except torch.OutOfMemoryError as error:
@@ -78,13 +79,14 @@ def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
     finally:
         result.summarize()
         result.seconds = time.perf_counter() - started
-        result.memory_mb = peak_memory(env.device)
+        for name, value in meter.facts().items():
+            setattr(result, name, value)
         result.finished = time.time()
         release(env.device)
     return result
 
 
-def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
+def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
     world = World.of(fetch(trial.data), trial.setup)
@@ -113,6 +115,7 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result) -> None:
         if _stops(trial, result.history):
             break
         metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
+        meter.sample()
         metrics |= flatten(ask(session.classifier()))
         result.history.append(metrics)
         env.checkpoint.save({"session": session.state_dict(), "history": result.history})
@@ -235,25 +238,3 @@ def derive(trial: Trial, bases: Sequence[Result]) -> Result:
 def _final(result: Result) -> float:
     assert result.last_acc is not None, f"{result.spec} is done but has no accuracy"
     return result.last_acc
-
-
-def device_name(device: torch.device) -> str:
-    """What a person would call the device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)"
-
-
-def peak_memory(device: torch.device) -> float:
-    """Highest memory so far in MB: of the GPU if there is one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def release(device: torch.device) -> None:
-    """Leave nothing of a trial behind in a process that runs the next one."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)

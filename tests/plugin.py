@@ -80,14 +80,26 @@ class Sleeper(Learner):
     seconds: float = 0.0  # per epoch
     flag: str = ""  # a file; if it is missing it is written and the process dies
     fails: bool = False
+    hunger: float = 0.0  # part of a GPU with less of which it runs out of memory
+    log: str = ""  # a file that gets a line each time
 
     def start(self, task: Task) -> Session:
+        if self.hunger:
+            self._eat()
         if self.fails:
             raise RuntimeError("told to fail")
         if self.flag and not Path(self.flag).exists():
             Path(self.flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return Idle(task, self.seconds)
+
+    def _eat(self) -> None:
+        from raygrid.runner.worker import gpu_share
+
+        if gpu_share() < self.hunger:
+            with Path(self.log).open("a") as file:
+                file.write(f"{gpu_share()}\n")
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @ATTACKS.register("broken")

@@ -78,6 +78,16 @@ def test_services_answer_on_the_head_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_metrics_are_at_one_port_of_every_node(path: Path) -> None:
+    config = loaded(path)
+    started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    starts = [line for line in started if "ray start" in line]
+    assert len(starts) == 2
+    assert all("--metrics-export-port=8080" in line for line in starts)
+    assert "port 8080" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
 def test_a_clouds_notice_is_passed_on(path: Path) -> None:
     import importlib.util
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from raygrid.profiles import Shelf
+from raygrid.progress import Display
 from raygrid.run import Options, run_grid
+from raygrid.store import Store
 from tests.test_run import GRID, SLEEP, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
@@ -50,7 +54,26 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Pa
 def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:
     flag = tmp_path / "died"
     specs = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", "")]
-    outcome = run_grid(specs, ray_options(tmp_path))
+    lines = io.StringIO()
+    outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
     assert flag.exists()
     assert sorted(r.status for r in outcome.results) == ["done", "failed"]
     assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
+    assert "its worker was lost" in lines.getvalue()
+
+
+@pytest.mark.slow
+def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: Path) -> None:
+    """Two at a time find an eighth too little; those that wait then ask for a quarter."""
+    log = tmp_path / "log"
+    wants = f"(hunger=0.25, log={log})"
+    specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(6)]
+    lines = io.StringIO()
+    outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
+    assert [r.status for r in outcome.results] == ["done"] * 6
+    shares = [float(line) for line in log.read_text().splitlines()]
+    assert set(shares) == {1 / 8}
+    assert len(shares) <= 3, "without learning they are six"
+    assert lines.getvalue().count("out of memory with 0.125 of a GPU") == len(shares)
+    kept = Shelf(Store(tmp_path / "ray" / "store")).load()
+    assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.25

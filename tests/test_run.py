@@ -59,7 +59,8 @@ def options(tmp_path: Path) -> Options:
 
 def essence(result: Result) -> dict[str, Any]:
     """What must not depend on who ran a trial or when."""
-    who = ("seconds", "memory_mb", "finished", "device", "versions", "commit")
+    who = {"seconds", "finished", "device", "versions", "commit"}
+    who |= {"memory_mb", "utilization", "gpu_share"}
     return {k: v for k, v in result.row().items() if k not in who}
 
 

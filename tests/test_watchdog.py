@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -210,8 +211,10 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     from raygrid.runner import tuning
 
     file = tmp_path / "error.txt"
+    book: Any = SimpleNamespace(open={}, on_trial_recover=tuning.Book.on_trial_recover)
     trial: Any = SimpleNamespace(
         error_file=str(file),
+        config={"key": "an artifact"},
         placement_group_factory=PlacementGroupFactory([{"CPU": 1.0, "GPU": 0.5}]),
         max_failures=8,
         run_metadata=SimpleNamespace(num_failures=1),
@@ -221,9 +224,66 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     def fails(text: str) -> tuple[float, int]:
         with file.open("a") as log:
             log.write(f"Failure # 1 (occurred at noon)\n{text}\n")
-        tuning.Book.on_trial_recover(None, 0, [], trial)  # type: ignore[arg-type]
+        book.on_trial_recover(book, 0, [], trial)
         return trial.placement_group_factory.bundles[0]["GPU"], trial.max_failures
 
     assert fails("CUDA out of memory") == (1.0, 8)
     assert fails("The node has died") == (1.0, 8)
     assert fails("CUDA out of memory") == (1.0, 1)
+
+
+def test_workers_report_less_often_to_a_driver_that_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray")
+    from raygrid.device import Meter
+    from raygrid.runner import worker
+
+    now, takes, told = 100.0, 0.0, list[float]()
+
+    def report(_: dict[str, Any]) -> None:
+        nonlocal now
+        told.append(now)
+        now += takes
+
+    monkeypatch.setattr(worker, "place", lambda: "here")
+    monkeypatch.setattr(worker.tune, "report", report)
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
+    reporter = worker.Reporter(Meter(torch.device("cpu")))
+    for takes, until, gap in ((0.0, 120.0, 1.0), (0.5, 200.0, 10.0), (9.0, 800.0, 60.0)):  # noqa: B007
+        told.clear()
+        while now < until:
+            reporter({"epoch": 1.0})
+            now += 0.25
+        gaps = [b - a for a, b in itertools.pairwise(told[1:])]
+        assert gaps == pytest.approx([gap] * len(gaps), abs=0.5)
+        assert gaps
+
+
+def test_of_equal_trials_the_one_goes_first_whose_artifacts_are_there() -> None:
+    """Two nodes, one poison each; a free worker takes what its node has, but rank comes first."""
+    pytest.importorskip("ray")
+    from raygrid.packing import Sharing
+    from raygrid.profiles import Profiles
+    from raygrid.runner.tuning import LongestFirst
+
+    reads = {"a": ("p",), "b": ("q",), "c": ("p",), "d": ("q",), "long": ("q",)}
+    jobs = {k: SimpleNamespace(rank=2.0 if k == "long" else 1.0, reads=r) for k, r in reads.items()}
+    trials = {k: SimpleNamespace(config={"key": k}, placement_group_factory="pg") for k in reads}
+    cache = SimpleNamespace(_cached_objects={"pg": ["worker"]}, has_cached_object=lambda pg: True)
+    held = {id(trials["a"]): "worker", id(trials["b"]): "other"}
+    actors = SimpleNamespace(get=lambda trial: held.get(id(trial)))
+    inner = SimpleNamespace(_actor_cache=cache, _trial_to_actor=actors, _pending_trials=[])
+    tune: Any = SimpleNamespace(_tune_controller=inner)
+    agenda: Any = SimpleNamespace(jobs=jobs)
+    first = LongestFirst(agenda, Sharing(Profiles()))
+    first.on_trial_result(tune, trials["a"], {"node_ip": "1"})
+    first.on_trial_result(tune, trials["b"], {"node_ip": "2"})
+    held.clear()
+    inner._pending_trials = [trials["d"], trials["c"]]
+    assert first.choose_trial_to_run(tune) is trials["c"]
+    cache._cached_objects["pg"] = ["other", "worker"]
+    assert first.choose_trial_to_run(tune) is trials["d"]
+    inner._pending_trials.append(trials["long"])
+    cache._cached_objects["pg"] = ["worker"]
+    assert first.choose_trial_to_run(tune) is trials["long"]

@@ -121,4 +121,7 @@ class IdleProtocol(Protocol):
 
     card = CARD
     tier: ClassVar[str] = "quick"
-    recipes: ClassVar[Mapping[str, Recipe]] = {"idle": Recipe(epochs=1)}
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "idle": Recipe(epochs=1),
+        "supervised": Recipe(epochs=1),
+    }

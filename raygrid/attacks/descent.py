@@ -18,7 +18,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, Craft
 from raygrid.budget import Budget
 from raygrid.data import Images, to_uint8
-from raygrid.errors import unknown
+from raygrid.errors import SpecError, unknown
 from raygrid.registry import Cell, require
 
 Objective = Callable[[Tensor, int], Tensor]
@@ -41,8 +41,8 @@ class GradientAttack(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = self.surrogate in ARCHITECTURES
-        require(known, unknown("architecture", self.surrogate, ARCHITECTURES))
+        if self.surrogate not in ARCHITECTURES:
+            raise SpecError(unknown("architecture", self.surrogate, ARCHITECTURES))
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
 
     @property

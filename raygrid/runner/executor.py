@@ -34,9 +34,10 @@ from ray.tune.execution import class_cache  # noqa: E402
 from raygrid.catalog import Contents  # noqa: E402
 from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
-from raygrid.packing import Profiles, Sharing  # noqa: E402
+from raygrid.packing import Sharing  # noqa: E402
+from raygrid.profiles import Profiles  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
-from raygrid.runner.resources import memory_gb, promised, request, slots  # noqa: E402
+from raygrid.runner.resources import gpu_kind, promised, request, slots  # noqa: E402
 from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
@@ -64,6 +65,8 @@ class RayOptions:
     plugins: tuple[str, ...] = ()
     checkpoint_every: float = 30.0
     profiles: Profiles = field(default_factory=Profiles)
+    per_gpu: int | None = None
+    mps: bool = True
     shards: int | None = None
     keep: tuple[str, ...] = ()
     deadline: float | None = None
@@ -108,13 +111,14 @@ def run_on_ray(
         versions()["raygrid"],
         options.checkpoint_every,
         options.keep,
+        options.mps,
     )
     with connected(options):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(store, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
-            sharing = Sharing(options.profiles, memory_gb(total))
+            sharing = Sharing(options.profiles, gpu_kind(total), options.per_gpu)
             book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
             _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
@@ -131,7 +135,7 @@ def _tuner(
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(
             search_alg=ReadyFirst(agenda, sharing),
-            scheduler=LongestFirst(agenda),
+            scheduler=LongestFirst(agenda, sharing),
             num_samples=len(agenda),
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["key"])[:12],

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from ray.tune import PlacementGroupFactory
 
-from raygrid.packing import ARTIFACT, BASE, CARDS, card
+from raygrid.packing import ARTIFACT, BASE, memory_gb
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves a cluster's description on its head."""
@@ -31,25 +31,20 @@ def request(config: dict[str, Any]) -> PlacementGroupFactory:
     return PlacementGroupFactory([bundle])
 
 
-def doubled(factory: PlacementGroupFactory) -> PlacementGroupFactory | None:
-    """The request with twice the GPU, None if it had a whole one or none."""
-    bundle = dict(factory.bundles[0])
-    if not 0 < bundle.get("GPU", 0) < 1:
-        return None
-    bundle["GPU"] = min(1.0, 2 * bundle["GPU"])
-    return PlacementGroupFactory([bundle])
+def share_of(factory: PlacementGroupFactory) -> float:
+    """The part of a GPU that a request asks for."""
+    return float(factory.bundles[0].get("GPU", 0.0))
 
 
-def memory_gb(total: Mapping[str, float]) -> float:
-    """Memory of the smallest GPU among a cluster's resources, 0 if it has none.
+def gpu_kind(total: Mapping[str, float]) -> str:
+    """The smallest kind of GPU among a cluster's resources, empty if it has none.
 
     Ray names the cards it knows as `accelerator_type:A10G`.
     """
     if not total.get("GPU"):
-        return 0.0
+        return ""
     names = (key.partition(":")[2] for key in total if key.startswith("accelerator_type:"))
-    known = (CARDS[name].memory_gb for name in names if name in CARDS)
-    return min(known, default=card(BASE).memory_gb)
+    return min(sorted(names), key=memory_gb, default=BASE)
 
 
 def promised(config: Path = BOOTSTRAP) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.tune import Callback
+from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -17,7 +19,7 @@ from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
 from raygrid.packing import Sharing
 from raygrid.result import Result
-from raygrid.runner.resources import doubled
+from raygrid.runner.resources import request, share_of
 from raygrid.schedule import Agenda, Job
 
 HOUR = 3600.0  # seconds
@@ -54,29 +56,94 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
 
     Tune's own scheduler gives a free worker to the oldest waiting trial. That is the one for which
     a worker is being started, which Tune then ends: with short jobs the rest of the machine starts
-    workers for ever and does no work. Ranks change nothing about which jobs are ready.
+    workers for ever and does no work. Ranks change nothing about which jobs are ready. Among
+    equals that one goes first whose artifacts are on the free worker's node.
     """
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
         super().__init__()
         self.agenda = agenda
+        self.sharing = sharing
+        self._outgrown = 0
+        self._node: dict[Any, str] = {}
+        self._held: dict[str, set[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as above
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         inner = tune_controller._tune_controller
+        if self._outgrown != self.sharing.outgrown:
+            self._outgrown = self.sharing.outgrown
+            for trial in list(inner._pending_trials):
+                self._enlarge(inner, trial)
+            _file_anew(inner)
         waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
         served = [
             trial
             for trial in waiting
             if inner._actor_cache.has_cached_object(trial.placement_group_factory)
         ]
-        return max(served or waiting, key=self._rank, default=None)
+        first = max(map(self._rank, served or waiting), default=0.0)
+        equal = [trial for trial in served or waiting if self._rank(trial) == first]
+        return max(equal, key=functools.partial(self._at_hand, inner), default=None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        """Note which worker is on which node, and which artifacts have come there."""
+        actor = tune_controller._tune_controller._trial_to_actor.get(trial)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if actor is not None and job is not None and NODE_IP in result:
+            self._node[actor] = result[NODE_IP]
+            self._held.setdefault(result[NODE_IP], set()).update(job.reads)
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def _at_hand(self, inner: Any, trial: Any) -> int:
+        """How many of its artifacts are on the node of the worker that a trial would get.
+
+        Only a preference among equals: a placement group that names a node makes workers for that
+        node alone, and starting another one takes longer than fetching an artifact.
+        """
+        free = inner._actor_cache._cached_objects.get(trial.placement_group_factory)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if len(self._held) < 2 or not free or job is None:
+            return 0
+        held = self._held.get(self._node.get(free[0], ""), set())
+        return sum(key in held for key in job.reads)
 
     def _rank(self, trial: Any) -> float:
         job = self.agenda.jobs.get(trial.config["key"])
         return job.rank if job is not None else 0.0
+
+    def _enlarge(self, inner: Any, trial: Any) -> None:
+        """A trial that waits for a share that has since proved too small waits for a larger one."""
+        job = self.agenda.jobs.get(trial.config["key"])
+        share = self.sharing.share(job.work) if job is not None else 0.0
+        if share > share_of(trial.placement_group_factory):
+            _ask_anew(inner, trial, request({"gpu": share}))
+
+
+def _ask_anew(controller: Any, trial: Any, resources: Any) -> None:
+    """Change the resources of a trial that waits, unless a worker is being made ready for it."""
+    if _starting(controller, trial) or trial in controller._resetting_trials:
+        return
+    actor = controller._trial_to_actor.pop(trial, None)
+    if actor is not None:
+        controller._actor_to_trial.pop(actor)
+        controller._remove_actor(actor)
+    if trial in controller._staged_trials:
+        controller._staged_trials.remove(trial)
+        controller._actor_cache.decrease_max(trial.placement_group_factory)
+    trial.update_resources(resources)
+    controller._pending_trials_list.append(trial)
+
+
+def _file_anew(controller: Any) -> None:
+    """Trials that wait under resources that they no longer ask for wait under their new ones."""
+    waiting = controller._resources_to_pending_trials
+    moved = [(old, t) for old in waiting for t in waiting[old] if t.placement_group_factory != old]
+    for old, trial in moved:
+        waiting[old].discard(trial)
+        waiting[trial.placement_group_factory].add(trial)
 
 
 def _starting(controller: Any, trial: Any) -> bool:
@@ -137,6 +204,8 @@ class Book(Callback):  # type: ignore[misc]
         elif "artifact" in result:
             self._made(job, json.loads(result["artifact"]))
         elif "metrics" in result and job.trial is not None:
+            if "taken" in result:  # the first epoch is the probe of its kind
+                self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
             self.listener.epoch(job.trial, json.loads(result["metrics"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -153,20 +222,26 @@ class Book(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Before a retry: a job that ran out of memory gets twice the share of a GPU.
 
-        One that has all there is gets one try more.
+        So do all trials of its kind from now on. One that has all there is gets one try more.
         """
-        if "out of memory" in last_error(trial).lower():
-            larger = doubled(trial.placement_group_factory)
-            if larger is not None:
-                trial.update_resources(larger)
-            else:
-                last_try(trial)
+        job = self.open.get(trial.config["key"])
+        share = share_of(trial.placement_group_factory)
+        memory = "out of memory" in last_error(trial).lower()
+        if job is not None:
+            why = f"out of memory with {share:g} of a GPU" if memory else "its worker was lost"
+            self.listener.retried(job.label, why)
+        if memory and 0 < share < 1:
+            if job is not None:
+                self.sharing.ran_out(job.work, share)
+                share = max(share, self.sharing.share(job.work) / 2)
+            trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
+        elif memory:
+            last_try(trial)
 
     def _close(self, job: Job, result: Result) -> None:
         assert job.trial is not None
         del self.open[job.key]
         self.agenda.finish(job.key)
-        self.sharing.profiles.learn(job.trial, result.row())
         self.listener.trial_finished(job.trial, result)
         self._release(job)
 

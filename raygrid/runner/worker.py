@@ -18,15 +18,20 @@ from ray import tune
 from raygrid import work
 from raygrid.artifacts import Artifact
 from raygrid.catalog import Contents, ToldCatalog
+from raygrid.device import Meter, device_name, limit_memory
 from raygrid.errors import ClusterError, Moving
 from raygrid.registry import load_plugins
 from raygrid.resolve import Trial, resolve
+from raygrid.runner import mps
 from raygrid.runner.broker import BrokerClient
 from raygrid.runner.notice import Leaving
 from raygrid.shards import split
 from raygrid.store import Bundle, patiently
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
+REPORT_AT_LEAST = 60.0  # seconds
+SHARE = 1 / 20
+"""The most of its time that a job waits for the driver to take its reports."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Setup:
     version: str
     checkpoint_every: float = 30.0
     keep: tuple[str, ...] = ()
+    mps: bool = True
 
 
 @functools.cache
@@ -95,18 +101,35 @@ def place() -> str:
     return f"{node} GPU {','.join(gpus)}" if gpus else node
 
 
-class Reporter:
-    """Passes metrics on to Tune, at most one report a second."""
+def gpu_share() -> float:
+    """The part of a GPU that this worker holds: after a lack of memory more than was planned."""
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
-    def __init__(self) -> None:
-        self._last = 0.0
+
+class Reporter:
+    """Passes metrics on to Tune, and what a GPU has to give, at most one report a second.
+
+    A report lasts until the driver has taken it: where it serves so many workers that this takes
+    long, they report less often.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._next = 0.0
         self.where = place()
+        self.meter = meter
 
     def __call__(self, metrics: dict[str, float]) -> None:
-        now = time.monotonic()
-        if now - self._last >= REPORT_EVERY:
-            self._last = now
-            tune.report({"metrics": json.dumps(metrics), "where": self.where})
+        started = time.monotonic()
+        if started >= self._next:
+            tune.report({"metrics": json.dumps(metrics), "where": self.where, **self._taken()})
+            waited = time.monotonic() - started
+            self._next = started + min(max(REPORT_EVERY, waited / SHARE), REPORT_AT_LEAST)
+
+    def _taken(self) -> dict[str, str]:
+        if self.meter.device.type == "cpu":
+            return {}
+        facts = {"device": device_name(self.meter.device), **self.meter.facts()}
+        return {"taken": json.dumps(facts)}
 
     def making(self, done: int, total: int) -> None:
         self({"done": float(done), "total": float(total)})
@@ -118,18 +141,24 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
 
     trial, artifact = job_of(config, setup)
     client = BrokerClient(setup.store, setup.version)
+    share = gpu_share()
+    if setup.mps:
+        mps.join(share)
+    meter = Meter(work.best_device(), share)
+    limit_memory(meter.device, share)
     worker = work.Worker(
         patiently(lambda: open_store(setup.store)),
         Path(setup.data_root),
+        meter.device,
         load=functools.partial(shared_bundle, client),
         checkpoint_every=setup.checkpoint_every,
         keep=setup.keep,
         leaving=Leaving(),
     )
-    report = Reporter()
+    report = Reporter(meter)
     try:
         if artifact is None:
-            result = worker.run(trial, report, raise_memory=True)
+            result = worker.run(trial, report, raise_memory=True, meter=meter)
             tune.report({"row": json.dumps(result.row())})
         else:
             tune.report({"artifact": json.dumps(_make(worker, artifact, report))})

@@ -22,6 +22,7 @@ ONCE = (
     "epochs_to_half",
     "seconds",
     "memory_mb",
+    "utilization",
 )
 
 Point = tuple[str, float, int, int]

@@ -1,0 +1,246 @@
+"""The simulated schedule against a real run, and a cluster of 1,000 GPUs that nobody has here.
+
+    python experiments/benchmarks/simulation.py [real] [driver] [large]
+
+real: a small grid of sleeping trials with artifacts on local Ray, and the same jobs played with the
+durations that were measured. driver: what a trial costs the driver, through Ray and without it.
+large: planning and playing 100,000 trials, and which limit 1,000 GPUs would meet first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from header import header
+
+from raygrid.artifacts import Artifact
+from raygrid.estimate import CPU
+from raygrid.events import ArtifactState, Listener
+from raygrid.grid import Plan, plan
+from raygrid.packing import Sharing
+from raygrid.profiles import Profiles
+from raygrid.registry import load_plugins
+from raygrid.resolve import Trial
+from raygrid.result import Result
+from raygrid.run import Options, make_plan, run_grid
+from raygrid.runner.executor import RayOptions, connected
+from raygrid.runner.tuning import Book, ReadyFirst
+from raygrid.schedule import Agenda, Job
+from raygrid.simulate import WORKER_START, Fleet, play
+from raygrid.status import Beacon
+from raygrid.store import ResultLog
+
+IDLE = "blank/{attack}/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
+LARGE = "cifar10/{attack}/{defense}/{net}/supervised/dvae/{seed}"
+ATTACKS = ("clean", "em", "rem", "lsp", "ops", "ar", "tap", "ntga", "hypo", "sep")
+DEFENSES = ("standard", "grayscale", "jpeg", "cutout", "mixup")
+NETS = ("resnet18", "resnet50", "vgg16", "densenet121", "mobilenetv2")
+
+
+class Diary(Listener):
+    """When jobs began, how long artifacts took, and the driver's CPU time at the end of each."""
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+        self.seconds: dict[str, float] = {}
+        self.cpu = [time.process_time()]
+        self.reports = 0
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        if state == "making":
+            self.begun.append(time.time())
+        elif state == "made":
+            self.seconds[artifact.key] = facts["seconds"]
+
+    def trial_started(self, trial: Trial) -> None:
+        self.begun.append(time.time())
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        self.reports += 1
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        self.seconds[trial.key] = result.seconds
+        self.cpu.append(time.process_time())
+
+    def per_trial(self) -> float:
+        """The driver's milliseconds a trial, workers being there."""
+        half = self.cpu[len(self.cpu) // 2 :]
+        return 1000 * (half[-1] - half[0]) / (len(half) - 1)
+
+
+@contextmanager
+def workplace(cpus: int) -> Iterator[Options]:
+    """A local Ray and a folder."""
+    with tempfile.TemporaryDirectory() as folder, connected(RayOptions(cpus=cpus)):
+        yield Options(out=Path(folder) / "out", executor="ray", imports=("idle",), quiet=True)
+
+
+def real(trials: int = 24, cpus: int = 2) -> None:
+    """Makespan of a run and of its play."""
+    draw = random.Random(0)
+    lengths = [round(draw.uniform(0.5, 3.0), 2) for _ in range(trials)]
+    specs = [IDLE.format(attack="lsp", seconds=s, seed=i % 4) for i, s in enumerate(lengths)]
+    with workplace(cpus) as options:
+        diary, started = Diary(), time.time()
+        outcome = run_grid(specs, options, diary)
+        ran = max(r.finished for r in outcome.results) - started
+        todo = make_plan(specs, options)[0].trials
+    start = min(diary.begun) - started
+
+    def seconds(job: Job) -> float:
+        return diary.seconds[job.key]
+
+    made = len(diary.seconds) - trials
+    print(f"{trials} trials of {min(lengths)} to {max(lengths)} s, {made} artifacts, {cpus} CPUs")
+    print(f"  ran in {ran:.1f} s, of which {start:.1f} s until the first worker began")
+    for name, cost in (("this start", start), ("the default start", WORKER_START)):
+        agenda = Agenda(todo, lambda artifact: artifact.key not in diary.seconds, CPU)
+        played = play(agenda, Fleet(cpus=cpus), None, seconds, cost).makespan
+        print(f"  played with {name} ({cost:.1f} s): {played:.1f} s, {played / ran:.3f} of the run")
+
+
+def through_ray(trials: int = 300, cpus: int = 2) -> float:
+    """The driver's milliseconds a trial with all of Tune, trials that do nothing."""
+    specs = [IDLE.format(attack="clean", seconds=0, seed=seed) for seed in range(trials)]
+    with workplace(cpus) as options:
+        diary = Diary()
+        run_grid(specs, options, diary, Beacon(options.out))
+    per = diary.per_trial()
+    print(f"  through Ray: {per:.1f} ms of driver a trial, over the later half of {trials}")
+    return per
+
+
+def without_ray(plan: Plan, folder: Path) -> tuple[float, float]:
+    """CPU milliseconds a trial of raygrid's own part, in the first and in the last tenth.
+
+    Without the row that is written to disk, whose time depends on the disk alone.
+    """
+    agenda = Agenda(plan.trials, lambda artifact: True)
+    sharing = Sharing(Profiles(), "A10G")
+    listener = Beacon(folder)
+    listener.started(plan, plan.trials)
+    search = ReadyFirst(agenda, sharing)
+    book = Book(agenda, listener, sharing, lambda keys: None)
+    spent: list[float] = []
+    while len(agenda):
+        begun = time.process_time()
+        config = search.suggest("")
+        spent.append(time.process_time() - begun)
+        assert isinstance(config, dict)
+        tune, row = Tune(config), row_of(book.open[config["key"]])
+        begun = time.process_time()
+        book.on_trial_start(0, [], tune)
+        book.on_trial_result(0, [], tune, {"metrics": json.dumps({"epoch": 1.0}), "where": "a"})
+        book.on_trial_result(0, [], tune, {"row": row})
+        spent[-1] += time.process_time() - begun
+    tenth = max(1, len(spent) // 10)
+    return 1000 * sum(spent[:tenth]) / tenth, 1000 * sum(spent[-tenth:]) / tenth
+
+
+@dataclass
+class Tune:
+    """As much of Tune's trial as raygrid looks at."""
+
+    config: dict[str, Any]
+
+
+def row_of(job: Job) -> str:
+    """What a worker sends at the end of a trial of 60 epochs."""
+    trial = job.trial
+    assert trial is not None
+    epoch = {"epoch": 1.0, "train_loss": 0.51, "train_acc": 0.91, "test_acc": 0.53, "lr": 0.1}
+    result = Result(str(trial.spec), trial.key, history=[epoch] * 60, resolved=trial.resolved())
+    return json.dumps(result.row())
+
+
+def writing(plan: Plan, folder: Path, rows: int = 100) -> float:
+    """Milliseconds by the clock that the driver waits for a row to be on disk."""
+    agenda, log = Agenda(plan.trials[:rows], lambda artifact: True), ResultLog(folder / "rows")
+    lines = [json.loads(row_of(job)) for job in agenda.jobs.values()]
+    started = time.perf_counter()
+    for line in lines:
+        log.append(line)
+    return 1000 * (time.perf_counter() - started) / len(lines)
+
+
+def specs_of(count: int) -> list[str]:
+    """So many trials of a large comparison."""
+    cells = [(a, d, n) for a in ATTACKS for d in DEFENSES for n in NETS]
+    rounds = range(-(-count // len(cells)))
+    named = (
+        LARGE.format(attack=a, defense=d, net=n, seed=seed) for seed in rounds for a, d, n in cells
+    )
+    return [spec for spec, _ in zip(named, range(count), strict=False)]
+
+
+def memory() -> float:
+    """The most that this process held, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def clocked(text: str, action: Any) -> Any:
+    started = time.process_time()
+    found = action()
+    print(f"    {text}: {time.process_time() - started:.2f} s of CPU, {memory():.2f} GiB")
+    return found
+
+
+def large(counts: list[int], gpus: int, cost: float) -> None:
+    """Plan and play; then the rate that the GPUs ask of the driver."""
+    fleet = Fleet.parse(f"{gpus}xA10G")
+    for count in counts:
+        print(f"  {count} trials")
+        found = clocked("planned", lambda count=count: plan(specs_of(count), None))
+        trials = found.trials
+        agenda = clocked("agenda", lambda trials=trials: Agenda(trials, lambda a: False))
+        agenda = Agenda(trials, lambda a: False, fleet.speed)
+        line = clocked("played", lambda agenda=agenda: play(agenda, fleet))
+        with tempfile.TemporaryDirectory() as folder:
+            first, last = without_ray(found, Path(folder))
+            disk = writing(found, Path(folder))
+        print(
+            f"    raygrid's part of the driver: {first:.2f} ms of CPU a trial at first, {last:.2f} "
+            f"last; {disk:.2f} ms by the clock for a row on disk"
+        )
+    rate = len(trials) / line.makespan
+    print(f"  {gpus} GPUs take {line.makespan / 3600:.1f} h, {line.busy:.0%} in use")
+    print(f"  {rate:.2f} trials a second keep the driver busy for {rate * cost / 10:.1f} %")
+    together = sum(line.packed.values()) / sum(s * n for s, n in line.packed.items())
+    print(
+        f"  the first limit is the driver: {1000 / cost:.0f} trials a second, which {gpus} GPUs "
+        f"with {together:.1f} trials each ask for when a trial lasts "
+        f"{gpus * together * cost / 1000:.0f} s"
+    )
+    mean = line.work * together / len(trials)
+    met = mean * 1000 / cost / together
+    print(f"  these trials last {mean:.0f} s each, and meet it at {met:.0f} GPUs")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["real", "driver", "large"])
+    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--gpus", type=int, default=1000)
+    parser.add_argument("--cost", type=float, default=20.0, help="ms a trial, if not measured")
+    args = parser.parse_args()
+    print(header())
+    load_plugins(("idle",))
+    if "real" in args.parts:
+        real()
+    cost = through_ray() if "driver" in args.parts else args.cost
+    if "large" in args.parts:
+        large(args.counts, args.gpus, cost)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The device of a process: its name, what a job takes of it, and the bound that a job is given."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+import statistics
+from typing import Any
+
+import torch
+
+CONTEXT_MB = 600.0
+"""What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""
+
+
+class Meter:
+    """What a job takes of its device. share: the part of a GPU that it was given."""
+
+    def __init__(self, device: torch.device, share: float = 1.0) -> None:
+        self.device = device
+        self.share = share if device.type == "cuda" else 0.0
+        self._samples: list[float] = []
+
+    def sample(self) -> None:
+        """Look how busy the GPU was in the last moments, as at the end of an epoch's training."""
+        seen = utilization(self.device)
+        if seen is not None:
+            self._samples.append(seen)
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of a result: memory_mb, utilization, gpu_share."""
+        return {
+            "memory_mb": peak_memory(self.device),
+            "utilization": statistics.median(self._samples) if self._samples else None,
+            "gpu_share": self.share,
+        }
+
+
+def utilization(device: torch.device) -> float | None:
+    """The part of the last second or less in which a GPU computed, for any process, 0 to 1.
+
+    None on a CPU and where nobody counts: without the package nvidia-ml-py, on a slice of a card.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        return torch.cuda.utilization(device) / 100
+    except Exception:  # NVML has errors of its own; to know less must not end a trial
+        return None
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Have torch's pool of this process end where its share of the GPU ends, less the context.
+
+    A job that wants more runs out of memory itself, and no neighbor does. The bound lasts as long
+    as the process: set it for every job.
+    """
+    if device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory / 2**20
+    part = share - CONTEXT_MB / total if share < 1 else 1.0
+    torch.cuda.set_per_process_memory_fraction(max(part, 0.01), device)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person would call the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)"
+
+
+def peak_memory(device: torch.device) -> float:
+    """Highest memory so far in MB: of the GPU if there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def release(device: torch.device) -> None:
+    """Leave nothing of a job behind in a process that runs the next one."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
