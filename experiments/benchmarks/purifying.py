@@ -37,7 +37,8 @@ DIGITS = "photo_digits/{}/{}/small_cnn/supervised/quick/0"
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
-FITTED = "epochs=30, batch_size=32"
+FITTED = "epochs=20, batch_size=32"
+FITTED_LONGER = "epochs=30, batch_size=32"  # where 40 % of the images have the perturbation
 HALF, RECALL = 0.5, 0.9
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
@@ -75,7 +76,7 @@ CASES: Cases = {
         (
             (
                 f"{REGIONS}@0.4",
-                f"dvae_detect({FITTED}, architecture=small_cnn, classifier_epochs=20)",
+                f"dvae_detect({FITTED_LONGER}, architecture=small_cnn, classifier_epochs=20)",
             ),
         ),
     ),
