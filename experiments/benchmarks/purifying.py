@@ -53,10 +53,9 @@ CASES: Cases = {
     ),
     "erasing": (
         DIGITS,
-        tuple(
-            (attack, defense)
-            for attack in ("clean", EM)
-            for defense in ("standard", "ueraser_lite", "ueraser_max", "at")
+        (
+            ("clean", "standard"),
+            *((EM, defense) for defense in ("standard", "ueraser_lite", "ueraser_max", "at")),
         ),
     ),
     "dvae": (
