@@ -75,7 +75,7 @@ CASES: Cases = {
         (
             (
                 f"{REGIONS}@0.4",
-                f"dvae_detect({FITTED_LONGER}, architecture=small_cnn, classifier_epochs=20)",
+                f"dvae_detect({FITTED_LONGER}, architecture=small_cnn)",
             ),
         ),
     ),
