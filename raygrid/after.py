@@ -41,6 +41,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
     parser.add_argument("--steps", type=int, default=20, help="of robustness")
     parser.add_argument("--images", type=int, help="of robustness: only so many test images")
+    _add_epoch(parser)
 
 
 def add_figure(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +56,16 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--of", choices=("label", "predicted"), default="label", help="class")
     parser.add_argument("--estimator", choices=("gradient", "sampling"), default="gradient")
     parser.add_argument("--samples", type=int, default=200, help="of shapley")
+    _add_epoch(parser)
+
+
+def _add_epoch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--epoch",
+        choices=("last", "peak"),
+        default="last",
+        help="whose weights; peak: of trials run with --keep peak",
+    )
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -95,7 +106,7 @@ def _records(args: argparse.Namespace) -> Records:
 
     options = options_of(args)
     load_plugins(options.imports)
-    return Records(open_store(options.store_url), options.data)
+    return Records(open_store(options.store_url), options.data, args.epoch)
 
 
 def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:

@@ -110,7 +110,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--keep",
         nargs="+",
         choices=LEFT,
-        help="what trials leave for `raygrid evaluate` and `figure` (weights: 45 MB a ResNet-18)",
+        help="what trials leave for `raygrid evaluate` and `figure` (`plan` says its size)",
     )
     group.add_argument("--quiet", action="store_true", help="no progress display")
     group.add_argument(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import torch
+
 from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Architecture
 from raygrid.artifacts import (
     Artifact,
     DatasetArtifact,
@@ -143,3 +147,21 @@ def artifact_bytes(artifact: Artifact) -> int:
     image = 3 * kind.image_size**2 + 8
     both = kind.train_size + (kind.test_size if holder is data else 0)
     return int(both * image)
+
+
+def kept_bytes(trial: Trial, keep: Iterable[str]) -> int:
+    """Disk that a trial leaves on request (kinds of `raygrid.store.LEFT`)."""
+    classes, side = trial.dataset.classes, trial.dataset.image_size
+    weights, width = _network_size(trial.architecture, classes, side)
+    image = {"predictions": 2 * classes + 4, "features": 2 * width + 2}
+    tests = trial.dataset.test_size
+    return sum(tests * image[kind] if kind in image else weights for kind in keep)
+
+
+@lru_cache
+def _network_size(architecture: Architecture, classes: int, side: int) -> tuple[int, int]:
+    """Bytes of a network's state, and the width of its features; it is built without memory."""
+    with torch.device("meta"):
+        network = architecture.build(classes, side, 0)
+    state = network.state_dict().values()
+    return sum(value.numel() * value.element_size() for value in state), network.width

@@ -28,7 +28,7 @@ from raygrid.events import Listener
 from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
 from raygrid.profiles import Shelf
-from raygrid.report import Look, marks_of, plan_json, plan_text
+from raygrid.report import Look, kept_text, marks_of, plan_json, plan_text
 from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
@@ -96,10 +96,11 @@ def show_plan(
     rows = {row["key"]: row for row in log.rows()}
     try:
         plan, store, _ = make_plan(specs, options)
-        look = Look(True, rows, marks_of(plan, store), fleet, measured(plan, log, Shelf(store)))
+        profiles = measured(plan, log, Shelf(store))
+        look = Look(True, rows, marks_of(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
-        look = Look(False, rows, fleet=fleet)
+        look = Look(False, rows, fleet=fleet, keep=options.keep)
         print(f"note: {error}", file=sys.stderr)
     print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
     return 0
@@ -125,7 +126,9 @@ def listeners_for(options: Options) -> list[Listener]:
 
 def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
     """Run specs and print their tables; 1 if a trial failed."""
-    make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    plan, _, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    if options.keep and not options.quiet:
+        print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
     with exclusive(options.out.absolute()):
         outcome = run_grid(specs, options, *listeners_for(options))
     launch.send_home(options.out)

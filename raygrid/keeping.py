@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +22,42 @@ def check(kinds: Iterable[str]) -> None:
             raise SpecError(unknown("thing to keep", kind, LEFT))
 
 
+@dataclass
+class Peak:
+    """The weights of the epoch with the highest test accuracy so far, the first of several.
+
+    A learner that scores an encoder by kNN leaves the encoder's, under `network.`.
+    """
+
+    accuracy: float = -1.0
+    weights: dict[str, Tensor] | None = None
+
+    def see(self, accuracy: float, model: nn.Module) -> None:
+        if accuracy > self.accuracy:
+            self.accuracy, self.weights = accuracy, weights_of(model)
+
+    def bundle(self) -> Bundle:
+        assert self.weights is not None, "no epoch was seen"
+        return Bundle(self.weights, {"accuracy": self.accuracy})
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
 def left_by(
     kind: str, model: nn.Module, test: Images, view: Callable[[Tensor], Tensor], precision: str
 ) -> Bundle:
     """One kind of what a trained model leaves.
 
     weights: its state. predictions: `logits` float16 (N, classes) on the test images, `predicted`
-    and `labels` int16 (N,). features: penultimate ones, float16 (N, width), and `labels`.
+    and `labels` int16 (N,). features: penultimate ones, float16 (N, width), and `labels`. What
+    `peak` is shows during the training alone: see `Peak`.
     test: on the model's device; view: the defense's change at test time. In eval mode.
     """
     if kind == "weights":
-        return Bundle({name: value.detach().cpu() for name, value in model.state_dict().items()})
+        return Bundle(weights_of(model))
     labels = test.labels.cpu().to(torch.int16)
     if kind == "predictions":
         logits = _over(model, model, test, view, precision)

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raygrid.estimate import CPU, GPU, Measured, artifact_bytes, artifact_seconds, trial_seconds
+from raygrid.estimate import (
+    CPU,
+    GPU,
+    Measured,
+    artifact_bytes,
+    artifact_seconds,
+    kept_bytes,
+    trial_seconds,
+)
 from raygrid.grid import Plan
 from raygrid.profiles import Profiles
 from raygrid.schedule import Agenda, Job
@@ -29,7 +37,8 @@ class Look:
 
     known: whether the data were looked at; without them keys are not those of a run, and nothing
     is known to be done. rows: of earlier runs by key. marks: see `marks_of`. fleet: to simulate
-    the rest of the run on. profiles: of trials on GPUs, what the rows say among them.
+    the rest of the run on. profiles: of trials on GPUs, what the rows say among them. keep: what
+    trials are to leave.
     """
 
     known: bool = True
@@ -37,6 +46,7 @@ class Look:
     marks: Sequence[str] = ()
     fleet: Fleet | None = None
     profiles: Profiles = field(default_factory=Profiles)
+    keep: tuple[str, ...] = ()
 
 
 def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
@@ -73,7 +83,7 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
             {"kind": a.kind, "label": a.label, "key": a.key if known else None}
             for a in plan.artifacts
         ],
-        "estimates": estimates(plan),
+        "estimates": estimates(plan, look.keep),
         "marks": list(look.marks),
     }
     if look.fleet is not None:
@@ -81,20 +91,27 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
     return found
 
 
-def estimates(plan: Plan) -> dict[str, float]:
-    """Rough costs: hours on one CPU core and on one GPU, and gigabytes of disk."""
+def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
+    """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
     found = {}
     for speed, name in ((CPU, "cpu_core_hours"), (GPU, "gpu_hours")):
         trials = sum(trial_seconds(t, speed) for t in plan.trials)
         made = sum(artifact_seconds(a, speed) for a in plan.artifacts)
         found[name] = round((trials + made) / 3600, 4)
     found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
+    found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
     return found
+
+
+def kept_text(plan: Plan, keep: Sequence[str]) -> str:
+    """What trials are to leave, and the disk that it takes."""
+    size = sum(kept_bytes(trial, keep) for trial in plan.trials) / 1e9
+    return f"{', '.join(keep)} of {len(plan.trials)} trials, about {size:.2f} GB of disk"
 
 
 def plan_text(plan: Plan, look: Look = Look()) -> str:
     """The same for a person."""
-    costs = estimates(plan)
+    costs = estimates(plan, look.keep)
     kinds = Counter(a.kind for a in plan.artifacts)
     made = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "none"
     lines = [
@@ -104,6 +121,8 @@ def plan_text(plan: Plan, look: Look = Look()) -> str:
         f"estimate: {clock(3600 * costs['cpu_core_hours'])} on one CPU core or "
         f"{clock(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
     ]
+    if look.keep:
+        lines.append(f"kept: {kept_text(plan, look.keep)}")
     reasons = Counter(skip.reason for skip in plan.skips)
     lines += [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
     lines += [f"note: {mark}" for mark in look.marks]

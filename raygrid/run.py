@@ -48,8 +48,8 @@ class Options:
     derived from its estimate.
     shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
     there is room for where it takes long, one without Ray.
-    keep: what trials leave in the store: `weights`, `predictions`, `features`. A finished trial
-    that lacks any of them is trained again.
+    keep: what trials leave in the store: `weights` and those at the peak, `peak`, `predictions`,
+    `features`. A finished trial that lacks any of them is trained again.
     per_gpu: so many trials share a GPU of the cluster; None: as many as fit by what was measured.
     mps: use NVIDIA's Multi-Process Service where it is there and trials share a GPU.
     """

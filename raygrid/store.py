@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
-LEFT = ("weights", "predictions", "features")  # by trials; all other kinds are artifacts
+LEFT = ("weights", "peak", "predictions", "features")  # by trials; all other kinds are artifacts
 Json = dict[str, Any]
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -110,7 +110,8 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
         return evaluate.ask(model, asked, precision)
 
-    first = _restore(session, result.history, env.checkpoint)
+    peak = keeping.Peak() if "peak" in env.keep else None
+    first = _restore(session, result.history, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
         if _stops(trial, result.history):
             break
@@ -118,14 +119,21 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
         meter.sample()
         metrics |= flatten(ask(session.classifier()))
         result.history.append(metrics)
-        env.checkpoint.save({"session": session.state_dict(), "history": result.history})
+        state = {"session": session.state_dict(), "history": result.history}
+        if peak is not None:
+            peak.see(metrics["test_acc"], session.classifier())
+            state["peak"] = vars(peak)
+        env.checkpoint.save(state)
         env.report({**metrics, **_peak(result.history)})
     result.stopped_early = len(result.history) < trial.recipe.epochs
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
     test = world.test.to(env.device)
     for kind in env.keep:
-        env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
+        if peak is not None and kind == "peak":
+            env.leave(kind, peak.bundle())
+        else:
+            env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
 
 
 def _shown(
@@ -197,12 +205,17 @@ def _stops(trial: Trial, history: History) -> bool:
     return should_stop(accuracies, trial.protocol.patience, trial.protocol.min_epochs)
 
 
-def _restore(session: Session, history: History, checkpoint: Checkpoint) -> int:
+def _restore(
+    session: Session, history: History, checkpoint: Checkpoint, peak: keeping.Peak | None
+) -> int:
+    """Go on from a checkpoint; the epoch to go on with. One without the peak asked for is none."""
     state = checkpoint.load()
-    if state is None:
+    if state is None or (peak is not None and "peak" not in state):
         return 0
     session.load_state_dict(state["session"])
     history.extend(state["history"])
+    if peak is not None:
+        peak.accuracy, peak.weights = state["peak"]["accuracy"], state["peak"]["weights"]
     return len(history)
 
 

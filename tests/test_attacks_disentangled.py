@@ -84,12 +84,19 @@ def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[Fit, Images]]
     assert torch.equal(grown[~kept], marked[~kept])
 
 
-@pytest.mark.parametrize(("steps", "epochs", "late"), [("epochs", 6, 11), ("matched", 60, 110)])
+@pytest.mark.parametrize(
+    ("settings", "epochs", "late"),
+    [
+        ("steps=epochs", 6, 11),
+        ("steps=matched", 60, 110),
+        ("steps=matched, batch_size=32", 120, 220),
+    ],
+)
 def test_a_few_images_get_as_many_updates_as_all(
-    steps: str, epochs: int, late: int, fits: list[tuple[Fit, Images]]
+    settings: str, epochs: int, late: int, fits: list[tuple[Fit, Images]]
 ) -> None:
-    """1,280 images are 10 updates an epoch, 5 % of them 1."""
-    attack = ATTACKS.make(f"dvae_grow(base=lsp, share=0.05, epochs=6, steps={steps})")
+    """1,280 images are 10 updates an epoch, 5 % of them 1; in batches of 32 they are 40 and 2."""
+    attack = ATTACKS.make(f"dvae_grow(base=lsp, share=0.05, epochs=6, {settings})")
     attack.poison(toy(1280, 4), craft("dvae_grow"))
     assert (fits[0][0].epochs, fits[0][0].late) == (epochs, late)
 
@@ -113,6 +120,7 @@ def test_the_key_follows_the_base_attack() -> None:
         ("dvae_recon(base=dvae_grow)", "allowed are attacks that perturb by themselves"),
         ("dvae_recon(base=lsp, base_budget=8/255)", "lsp takes l2"),
         ("dvae_recon(epochs=0)", "epochs is 0"),
+        ("dvae_recon(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
         ("dvae_recon(rate=-1)", "rate is -1.0"),
         ("dvae_grow(share=1)", "share is 1.0, allowed are numbers between 0 and 1"),
     ],

@@ -213,6 +213,22 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
             assert torch.equal(fits[1][1].pixels, once), "stage 2 is fitted to the stored stage 1"
 
 
+def test_smaller_batches_reach_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def known(how: fitting.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+        sizes.append(how.recipe.batch_size)
+        return Known(how.plan)
+
+    monkeypatch.setattr("raygrid.defenses.dvae.fit", known)
+    DVae(batch_size=32).purify(toy(8, 8), workshop())
+    assert sizes == [32, 32]
+    assert DVaeDetect(batch_size=32, epochs=7, limit1=2.0).dvae() == DVae(
+        batch_size=32, epochs=7, limit1=2.0
+    )
+    assert fitting.Fit(Plan(8), 1.0, 1).recipe.batch_size == 128
+
+
 def test_a_network_that_diverges_is_an_error() -> None:
     images = toy(8, 8)
 
@@ -235,6 +251,7 @@ def test_a_network_that_diverges_is_an_error() -> None:
         ("vae(limit=-1)", "limit is -1.0"),
         ("vae(epochs=0)", "epochs is 0"),
         ("dvae(limit2=-1)", "limit2 is -1.0"),
+        ("dvae(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
         ("avatar(steps=1001)", "steps is 1001"),
         ("avatar(steps=200)", "horizon is 150, allowed are 200 to 1000"),
         ("avatar(source=clean_train)", "without a checkpoint"),

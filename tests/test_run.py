@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raygrid.artifacts import Artifact, World, poison_of
 from raygrid.attacks import surrogates
@@ -149,23 +150,51 @@ def test_a_damaged_artifact_is_made_again_with_the_same_result(options: Options)
     assert list(store.parent.glob("*.damaged-*"))
 
 
+class Cut(Listener):
+    """Ctrl-C once an epoch is over."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        if metrics["epoch"] == self.after:
+            raise KeyboardInterrupt
+
+
 def test_a_cut_off_trial_goes_on_from_its_checkpoint(options: Options) -> None:
     spec = ["dots/lsp/none/small_cnn/supervised/brief(epochs=4)/0"]
     whole = run_grid(spec, replace(options, out=options.out.with_name("whole"))).results[0]
 
-    class Cut(Listener):
-        def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-            if metrics["epoch"] == 3:
-                raise KeyboardInterrupt
-
     often = replace(options, checkpoint_every=0.0)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(spec, often, Cut())
+        run_grid(spec, often, Cut(after=3))
     recorder = Recorder()
     resumed = run_grid(spec, often, recorder).results[0]
     assert recorder.epochs == 1
     assert essence(resumed) == essence(whole)
     assert not list((options.out / "store" / "artifacts" / "partial").glob("*"))
+
+
+def test_the_peak_outlives_an_interruption(options: Options) -> None:
+    """A checkpoint knows the best epoch before it; one that does not is not gone on from."""
+    spec = ["dots/lsp/none/small_cnn/supervised/brief(epochs=5)/0"]
+    whole = replace(options, out=options.out.with_name("whole"), keep=("peak",))
+    result = run_grid(spec, whole).results[0]
+    expected = Store(whole.out / "store").get("peak", result.key)
+    assert expected is not None
+    assert result.peak_acc == expected.facts["accuracy"]
+    for first in ("peak",), ():
+        out = options.out.with_name(f"cut{len(first)}")
+        often = replace(options, out=out, checkpoint_every=0.0, keep=first)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(spec, often, Cut(after=4))
+        recorder = Recorder()
+        run_grid(spec, replace(often, keep=("peak",)), recorder)
+        assert recorder.epochs == (1 if first else 5)
+        found = Store(out / "store").get("peak", result.key)
+        assert found is not None
+        assert found.facts == expected.facts
+        assert all(torch.equal(t, found.tensors[n]) for n, t in expected.tensors.items())
 
 
 def test_all_faults_come_at_once_and_nothing_is_written(options: Options) -> None:

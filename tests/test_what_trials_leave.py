@@ -19,8 +19,11 @@ from raygrid.analysis.questions import adversarial
 from raygrid.architectures.base import Network
 from raygrid.defenses.ascent import Ball
 from raygrid.errors import DataError, SpecError
+from raygrid.estimate import kept_bytes
 from raygrid.evaluate import score
+from raygrid.grid import plan
 from raygrid.remote import open_store
+from raygrid.report import Look, plan_text
 from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.run import Options, run_grid
@@ -80,6 +83,25 @@ def test_predictions_and_features_belong_together(out: Path, records: Records) -
     assert hits == result_of(out, LSP).probes["clean_test"]["k"]
     head = records.victim(LSP).network.head
     assert torch.allclose(head(seen["features"].float()), said["logits"].float(), atol=0.05)
+
+
+def test_the_network_of_the_peak_is_the_one_that_reached_it(out: Path) -> None:
+    records = Records(Store(out / "store"), out / "data", epoch="peak")
+    for spec in SPECS:
+        victim = records.victim(spec)
+        found = score(victim.network, victim.test, lambda x: x, "bf16")
+        assert found.acc == result_of(out, spec).peak_acc
+        assert records.left(victim.trial, "peak").facts == {"accuracy": found.acc}
+    with pytest.raises(DataError, match="is an encoder without a linear probe"):
+        records.victim(LSP.replace("supervised", "simclr").replace("brief", "quick"))
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_the_plan_knows_the_size_of_what_is_kept(kind: str, out: Path, records: Records) -> None:
+    trial = records.trial(LSP)
+    assert kept_bytes(trial, (kind,)) == records.left(trial, kind).nbytes
+    said = plan_text(plan([LSP], records.catalog), Look(keep=(kind,)))
+    assert f"kept: {kind} of 1 trials, about 0.00 GB of disk" in said
 
 
 def test_what_is_kept_lies_in_the_results_folder(out: Path, records: Records) -> None:

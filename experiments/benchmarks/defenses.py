@@ -11,15 +11,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from header import header
 from PIL import Image
 from torch import Tensor
 
@@ -39,9 +37,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
-    print(f"command: python {' '.join(sys.argv)}")
-    print(f"commit:  {commit()}")
-    print(f"machine: {machine(device)}")
+    print(header())
+    print(
+        f"load:    {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} torch threads, on {device}"
+    )
     filters(photographs(options.images))
     ueraser(device)
     disentangling(device)
@@ -154,19 +153,6 @@ def photographs(n: int) -> Images:
     noise = torch.randn(n, 3, 32, 32, generator=rng).mul_(0.03)
     pixels = fine.add_(noise).clamp_(0, 1).mul_(255).to(torch.uint8)
     return Images(pixels, torch.arange(n) % 10, 10)
-
-
-def commit() -> str:
-    asked = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def machine(device: torch.device) -> str:
-    cores = len(os.sched_getaffinity(0))
-    load = f"{os.getloadavg()[0]:.1f}"
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
-    threads = f"{torch.get_num_threads()} torch threads"
-    return f"{platform.machine()}, {cores} cores, {accelerator}, {threads}, load {load}"
 
 
 if __name__ == "__main__":

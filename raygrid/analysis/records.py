@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -47,10 +48,13 @@ class Victim:
 
 
 class Records:
-    """What is in a store, by spec."""
+    """What is in a store, by spec; networks as they were after the last epoch or at their peak."""
 
-    def __init__(self, store: Store, data_root: Path) -> None:
+    def __init__(
+        self, store: Store, data_root: Path, epoch: Literal["last", "peak"] = "last"
+    ) -> None:
         self.store = store
+        self.networks = "peak" if epoch == "peak" else "weights"
         self.catalog = Catalog(store, data_root)
         self.worker = Worker(store, data_root.absolute())
 
@@ -83,9 +87,11 @@ class Records:
         return poisons.make(text, self.catalog, self.worker.fetch, seed)
 
     def victim(self, spec: str) -> Victim:
-        """The network of a trial; raises DataError if it left no weights."""
+        """The network of a trial; raises DataError if it left no weights, or none with a head."""
         trial = self.trial(spec)
-        bundle = self.left(trial, "weights")
+        if self.networks == "peak" and trial.learner.views:
+            raise DataError(f"the peak of {trial.spec} is an encoder without a linear probe")
+        bundle = self.left(trial, self.networks)
         world = self.world(trial)
         network = trial.architecture.build(world.train.classes, trial.dataset.image_size, 0)
         if trial.recipe.normalize:

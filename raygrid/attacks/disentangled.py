@@ -29,12 +29,14 @@ class Disentangled(Attack):
     base_budget: str = ""  # its budget, e.g. 16/255 or l2:1.7; empty: its own
     rate: float = 1.0  # most nats for each position of the D-VAE's latent
     epochs: int = 60  # of the D-VAE
+    batch_size: int = 128  # images an update of it
     table: Table = "spatial"  # a map or a vector for each class
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rate >= 0, f"rate is {self.rate}, allowed are numbers from 0")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
         perturbs = self.attack.limit is not None and not isinstance(self.attack, Disentangled)
         require(perturbs, f"base is {self.base}, allowed are attacks that perturb by themselves")
 
@@ -63,7 +65,7 @@ class Disentangled(Attack):
     def network(self, images: Images, workshop: Workshop, repeats: int = 1) -> AutoEncoder:
         """A D-VAE of stage 1 fitted to the images, for `repeats` times the epochs."""
         plan = Plan.disentangling(images.shape[-1], images.classes, self.table)
-        how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats)
+        how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
         return fit(how, images, workshop)
 
     def workshop(self, craft: Craft) -> Workshop:

@@ -55,7 +55,8 @@ class DVaeGrow(Disentangled):
         craft.facts["seed_images"] = len(seed)
         poisoned = self.original(images, craft)
         few = poisoned.rows(seed)
-        repeats = 1 if self.steps == "epochs" else _updates(len(images)) // _updates(len(few))
+        matched = self._updates(len(images)) // self._updates(len(few))
+        repeats = matched if self.steps == "matched" else 1
         network = self.network(few, workshop.part("fit"), repeats)
         after = workshop.part("perturbation")
         grown = through(network, images.pixels, images.labels, after, marked)
@@ -70,7 +71,6 @@ class DVaeGrow(Disentangled):
         order = torch.randperm(len(images), generator=workshop.stream.generator("seed"))
         return order[:count].sort().values
 
-
-def _updates(images: int) -> int:
-    """Of a network in one epoch over this many images."""
-    return max(1, images // 128)
+    def _updates(self, images: int) -> int:
+        """Of the network in one epoch over this many images."""
+        return max(1, images // self.batch_size)

@@ -46,12 +46,14 @@ class DVae(Defense):
         cost="93 epochs of standard training for twice 60 epochs at 32 pixels",
         notes="weights of the losses, the sampled latent, the map for each class and the bound on "
         "the amplitude from the 12th epoch on are the code's; the code truncates to uint8 where "
-        "raygrid rounds. For 224 pixels: limit1=1.5, epochs=20",
+        "raygrid rounds. For 224 pixels: limit1=1.5, epochs=20. 60 epochs of 50,000 images are "
+        "23,400 updates; for few images batch_size=32, since a few hundred updates find little",
     )
 
     limit1: float = 1.0  # rate of stage 1, nats for each position
     limit2: float = 3.0  # rate of stage 2
     epochs: int = 60  # of each stage
+    batch_size: int = 128  # images an update of either
     table: Table = "spatial"  # a map or a vector for each class
     first: bool = True  # whether there is a stage 1
     subtract: bool = True  # whether stage 2 takes its perturbation off before it reconstructs
@@ -61,6 +63,7 @@ class DVae(Defense):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
 
     @property
     def purify_cost(self) -> float:
@@ -72,8 +75,7 @@ class DVae(Defense):
 
     def stage1(self, images: Images, workshop: Workshop) -> AutoEncoder:
         """The D-VAE of stage 1."""
-        plan = self._plan(images)
-        return fit(Fit(plan, self.limit1, self.epochs), images, workshop.part("fit1"))
+        return fit(self._fit(images, self.limit1), images, workshop.part("fit1"))
 
     def purify_after(
         self, network: AutoEncoder | None, images: Images, workshop: Workshop
@@ -82,15 +84,16 @@ class DVae(Defense):
         x, y = images.pixels, images.labels
         if network is not None:
             x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned))
-        how = Fit(self._plan(images, deep=False), self.limit2, self.epochs)
+        how = self._fit(images, self.limit2, deep=False)
         network = fit(how, images.with_pixels(x), workshop.part("fit2"))
         if self.subtract:
             x = through(network, x, y, workshop.part("stage2"), cleaned)
         made = through(network, x, y, workshop.part("reconstruct"), reconstructed)
         return images.with_pixels(to_uint8(made))
 
-    def _plan(self, images: Images, deep: bool = True) -> Plan:
-        return Plan.disentangling(images.shape[-1], images.classes, self.table, deep)
+    def _fit(self, images: Images, limit: float, deep: bool = True) -> Fit:
+        plan = Plan.disentangling(images.shape[-1], images.classes, self.table, deep)
+        return Fit(plan, limit, self.epochs, batch_size=self.batch_size)
 
     def skip(self, cell: Cell) -> str | None:
         return misfit(self.id, cell.image_size) or super().skip(cell)

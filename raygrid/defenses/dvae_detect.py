@@ -48,6 +48,7 @@ class DVaeDetect(Defense):
     limit1: float = 1.0  # as in dvae
     limit2: float = 3.0
     epochs: int = 60
+    batch_size: int = 128
     table: Table = "spatial"
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
@@ -67,7 +68,8 @@ class DVaeDetect(Defense):
 
     def dvae(self) -> DVae:
         """The purification."""
-        return DVae(limit1=self.limit1, limit2=self.limit2, epochs=self.epochs, table=self.table)
+        shared = ("limit1", "limit2", "epochs", "batch_size", "table")
+        return DVae(**{name: getattr(self, name) for name in shared})
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.dvae().stage1(images, workshop)
