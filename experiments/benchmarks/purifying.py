@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/purifying.py CASE [--archive cifar10.tar.gz] [--out DIR]
 
-filters  JPEG and grayscale against LSP and regions on photo_digits
+filters  JPEG and grayscale against LSP and regions, published budgets, on photo_digits
 erasing  UEraser and adversarial training against EM on photo_digits
 dvae     D-VAE's purified set, against regions on CIFAR-10
 recon    the perturbations that D-VAE finds, put on clean images
@@ -47,7 +47,7 @@ CASES: Cases = {
         DIGITS,
         tuple(
             (attack, defense)
-            for attack in ("clean", "lsp(budget=l2:3.48)", "regions(budget=16/255)")
+            for attack in ("clean", "lsp", "regions")
             for defense in ("standard", "jpeg", "grayscale")
         ),
     ),
