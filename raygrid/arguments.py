@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from raygrid.errors import SpecError
 from raygrid.grid import Grid
 from raygrid.run import Options
 from raygrid.simulate import Fleet
-from raygrid.spec import parse_ratio
 from raygrid.store import LEFT
 
 AXES = {
@@ -147,14 +145,4 @@ def options_of(args: argparse.Namespace, **changes: object) -> Options:
 def with_axes(grids: Sequence[Grid], args: argparse.Namespace) -> list[Grid]:
     """The grids with the axes that were given in place of their own."""
     changes = {axis: getattr(args, axis) for axis in AXES if getattr(args, axis) is not None}
-    if "seeds" in changes:
-        changes["seeds"] = [_seed(text) for text in changes["seeds"]]
-    if "poison_ratios" in changes:
-        changes["poison_ratios"] = [parse_ratio(text) for text in changes["poison_ratios"]]
     return [replace(grid, **changes) for grid in grids]
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise SpecError(f"seed {text!r} is not a whole number from 0")
-    return int(text)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
 from raygrid.catalog import Catalog
-from raygrid.errors import SpecError
+from raygrid.errors import SpecError, SpecErrors
 from raygrid.resolve import Trial, check, resolve
-from raygrid.spec import Part, TrialSpec, parse_chain
+from raygrid.spec import Part, TrialSpec, parse_chain, parse_ratio, parse_seed
 
 Axis = Sequence[str]
 
@@ -29,37 +31,56 @@ class Grid:
     datasets: Axis = ("photo_digits",)
     attacks: Axis = ("clean",)
     budgets: Axis = ("default",)
-    poison_ratios: Sequence[float] = (1.0,)
+    poison_ratios: Sequence[float | str] = (1.0,)
     defenses: Axis = ("standard",)
     architectures: Axis = ("small_cnn",)
     learners: Axis = ("supervised",)
     protocols: Axis = ("quick",)
-    seeds: Sequence[int] = (0,)
+    seeds: Sequence[int | str] = (0,)
 
     def specs(self) -> Iterator[TrialSpec]:
-        """All points, the fault of any fragment raising SpecError."""
-        axes = itertools.product(
-            map(Part.parse, self.datasets),
-            self._attacks(),
-            self.poison_ratios,
-            [parse_chain(text) for text in self.defenses],
-            map(Part.parse, self.architectures),
-            map(Part.parse, self.learners),
-            map(Part.parse, self.protocols),
-            self.seeds,
-        )
-        for dataset, attack, ratio, defense, architecture, learner, protocol, seed in axes:
-            yield TrialSpec(dataset, attack, defense, architecture, learner, protocol, seed, ratio)
+        """All points; raises SpecErrors with the faults of all fragments and of their methods."""
+        faults: dict[str, None] = {}
+        axes = [list(self._read(axis, faults)) for axis in self._axes()]
+        order = ("dataset", "attack", "poison_ratio", "defense", "architecture", "learner")
+        names = (*order, "protocol", "seed")
+        points = (TrialSpec(**dict(zip(names, each, strict=True))) for each in product(*axes))
+        if faults:
+            raise SpecErrors([*faults, *check(list(points), None)[1]])
+        yield from points
 
-    def _attacks(self) -> list[Part]:
-        found: dict[Part, None] = {}
-        for text, budget in itertools.product(self.attacks, self.budgets):
-            part = Part.parse(text)
-            if budget == "default" or "budget" in dict(part.params) or not _perturbs(part):
-                found[part] = None
-            elif _joins(part, budget):
-                found[part.with_params(budget=budget)] = None
-        return list(found)
+    def _axes(self) -> Iterator[list[Callable[[], Any]]]:
+        """What reads each fragment, axis by axis."""
+        attacks = product(self.attacks, self.budgets)
+        yield [partial(Part.parse, text) for text in self.datasets]
+        yield [partial(_attack, *pair) for pair in attacks]
+        yield [partial(parse_ratio, str(ratio)) for ratio in self.poison_ratios]
+        yield [partial(parse_chain, text) for text in self.defenses]
+        for texts in (self.architectures, self.learners, self.protocols):
+            yield [partial(Part.parse, text) for text in texts]
+        yield [partial(parse_seed, str(seed)) for seed in self.seeds]
+
+    @staticmethod
+    def _read(axis: list[Callable[[], Any]], faults: dict[str, None]) -> Iterator[Any]:
+        """The fragments that can be read, each once; what is wrong with the others."""
+        seen = set()
+        for read in axis:
+            try:
+                value = read()
+            except SpecError as error:
+                faults[str(error)] = None
+                continue
+            if value is not None and value not in seen:
+                seen.add(value)
+                yield value
+
+
+def _attack(text: str, budget: str) -> Part | None:
+    """An attack with a budget of the shared axis, None if that is not meant for it."""
+    part = Part.parse(text)
+    if budget == "default" or "budget" in dict(part.params) or not _perturbs(part):
+        return part
+    return part.with_params(budget=budget) if _joins(part, budget) else None
 
 
 def _perturbs(part: Part) -> bool:

@@ -127,8 +127,6 @@ class TrialSpec:
             raise SpecError(f"{text!r} has {len(pieces)} pieces, expected 7: {_SHAPE}")
         dataset, attack, defense, architecture, learner, protocol, seed = pieces
         attack_name, at, ratio_text = _split_ratio(attack)
-        if not _INT.match(seed.strip()):
-            raise SpecError(f"seed {seed!r} in {text!r} is not a whole number")
         return cls(
             dataset=Part.parse(dataset),
             attack=Part.parse(attack_name),
@@ -136,7 +134,7 @@ class TrialSpec:
             architecture=Part.parse(architecture),
             learner=Part.parse(learner),
             protocol=Part.parse(protocol),
-            seed=int(seed),
+            seed=parse_seed(seed),
             poison_ratio=parse_ratio(ratio_text) if at else 1.0,
         )
 
@@ -165,6 +163,13 @@ def parse_ratio(text: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise SpecError(f"poison_ratio {text!r} is not a number from 0 to 1")
     return float(value)
+
+
+def parse_seed(text: str) -> int:
+    """Read a seed; raise SpecError if it is no whole number from 0."""
+    if not text.strip().isdecimal():
+        raise SpecError(f"seed {text!r} is not a whole number from 0")
+    return int(text)
 
 
 def split_outside(text: str, separator: str) -> Iterator[str]:

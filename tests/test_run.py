@@ -13,7 +13,7 @@ import torch
 
 from raygrid.artifacts import Artifact, World, poison_of
 from raygrid.attacks import surrogates
-from raygrid.errors import SpecError, StoreError
+from raygrid.errors import SpecError, SpecErrors, StoreError
 from raygrid.events import Listener
 from raygrid.experiment import show_plan
 from raygrid.grid import Grid
@@ -302,3 +302,21 @@ def test_rows_are_plain_json(options: Options) -> None:
     row = json.loads(line)
     assert Result.from_row(row).row() == row
     assert row["resolved"]["attack"]["id"] == "clean"
+
+
+def test_all_faults_of_all_axes_come_at_once() -> None:
+    """What cannot be read does not hide what cannot be made of the rest."""
+    grid = Grid(
+        attacks=["lsp", "em2", "em("],
+        budgets=["default", "0"],
+        poison_ratios=["1.2", "0.5"],
+        defenses=["at+ueraser_max", "jpeg(quality=1000)"],
+        seeds=["a", 1],
+    )
+    with pytest.raises(SpecErrors) as caught:
+        list(grid.specs())
+    words = ("'em('", "'1.2'", "'a'", "'em2'", "several loss hooks", "1 to 100")
+    assert len(caught.value.faults) == len(words)
+    for word in words:
+        assert sum(word in fault for fault in caught.value.faults) == 1, word
+    assert [s.seed for s in Grid(seeds=["3", 3, 4]).specs()] == [3, 4]
