@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from rich.console import Console
-
+from raygrid import tables
 from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.errors import SpecError
 from raygrid.experiment import guarded, place_and_run, show_plan
@@ -18,7 +17,6 @@ from raygrid.published import tables_of
 from raygrid.reproduce import Job, Scale, beside, job
 from raygrid.run import Options
 from raygrid.store import ResultLog
-from raygrid.tables import frame, table, terminal
 
 QUICK = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
@@ -92,12 +90,12 @@ def show(
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")
-    trials = frame(row for row in log.rows() if row["spec"] in names)
+    trials = tables.frame(row for row in log.rows() if row["spec"] in names)
     print(f"{int((trials['status'] == 'done').sum())} of {len(names)} rows are there")
     for kind in kinds:
-        made = table(kind, trials)
+        made = tables.table(kind, trials)
         if quick and made.panels:
             panels = tuple(beside(panel, quick, wanted.printed) for panel in made.panels)
             made = replace(made, panels=panels, caption=f"{made.caption} {note}")
         if made.panels:
-            Console().print(terminal(made))
+            tables.show(made)

@@ -151,11 +151,9 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """The attack x defense table, what failed, where everything is."""
-    from rich.console import Console
+    from raygrid import tables
 
-    from raygrid.tables import frame, table, terminal
-
-    Console().print(terminal(table("defense", frame(r.row() for r in outcome.results))))
+    tables.show(tables.table("defense", tables.frame(r.row() for r in outcome.results)))
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

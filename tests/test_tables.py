@@ -25,6 +25,7 @@ from raygrid.tables import (
     latex,
     markdown,
     plain_text,
+    show,
     table,
     write_all,
 )
@@ -462,3 +463,16 @@ def test_a_shortened_label_is_explained_below_its_panel() -> None:
     for panel in table("defense", frame(grid())).panels:
         for label, name in panel.short.items():
             assert name == label or f"- {name}: {label}." in text
+
+
+def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """80 columns, which rich takes where it cannot know, would cut them off."""
+    rows = [
+        trial(f"cifar10/tp/standard/resnet18/{learner}/tp/0", 0.1234 + i / 100)
+        for i, learner in enumerate(SIX)
+    ]
+    show(table("worst-learner", frame(rows)))
+    text = capsys.readouterr().out
+    for i in range(len(SIX)):
+        assert f"{12.34 + i:.1f}" in text
+    assert "…" not in text

@@ -16,7 +16,7 @@ from raygrid.tables.render import json_text as json_text
 from raygrid.tables.render import latex as latex
 from raygrid.tables.render import markdown as markdown
 from raygrid.tables.render import plain_text as plain_text
-from raygrid.tables.render import terminal as terminal
+from raygrid.tables.render import show as show
 from raygrid.tables.tidy import Row
 from raygrid.tables.tidy import curves as curves
 from raygrid.tables.tidy import frame as frame

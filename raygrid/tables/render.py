@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from raygrid.tables.layout import Panel, Table
 from raygrid.tables.text import head, measured, notes, quoted
 
+WIDE = 160  # columns of text that goes to no terminal
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -139,7 +141,7 @@ def terminal(table: Table) -> Group:
         grid = RichTable(header_style="bold")
         grid.add_column(panel.down, no_wrap=True)
         for column in panel.columns:
-            grid.add_column(head(panel, column), justify="right")
+            grid.add_column(head(panel, column), justify="right", overflow="fold")
         for line in _rich_lines(panel):
             grid.add_row(*line)
         parts += [
@@ -165,8 +167,13 @@ def _rich_lines(panel: Panel) -> Iterator[list[Text]]:
         yield line
 
 
-def plain_text(table: Table, width: int = 160) -> str:
+def plain_text(table: Table, width: int = WIDE) -> str:
     """What the terminal shows, without colors."""
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(terminal(table))
     return out.getvalue()
+
+
+def show(table: Table) -> None:
+    """Print as wide as the terminal; into a pipe or file, whose width nobody knows, WIDE."""
+    Console(width=None if sys.stdout.isatty() else WIDE).print(terminal(table))
