@@ -136,6 +136,7 @@ def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
     keeping.check(options.keep)
+    check_deadline(options)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
     listed = specs.specs() if isinstance(specs, Grid) else specs
@@ -237,6 +238,15 @@ def pick_executor(options: Options) -> Literal["ray", "inline"]:
     import importlib.util
 
     return "ray" if importlib.util.find_spec("ray") else "inline"
+
+
+def check_deadline(options: Options) -> None:
+    """Raises SpecError for a deadline that nobody can hold: a process cannot end its own job."""
+    if options.deadline is None:
+        return
+    require(options.deadline > 0, f"deadline is {options.deadline}, allowed are seconds from 1")
+    workers = pick_executor(options) == "ray"
+    require(workers, "deadline ends jobs in workers, which the inline executor has not; use Ray")
 
 
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:

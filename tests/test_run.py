@@ -320,3 +320,11 @@ def test_all_faults_of_all_axes_come_at_once() -> None:
     for word in words:
         assert sum(word in fault for fault in caught.value.faults) == 1, word
     assert [s.seed for s in Grid(seeds=["3", 3, 4]).specs()] == [3, 4]
+
+
+def test_a_deadline_that_nobody_can_hold_is_refused(options: Options) -> None:
+    with pytest.raises(SpecError, match="use Ray"):
+        run_grid(GRID, replace(options, executor="inline", deadline=60.0))
+    with pytest.raises(SpecError, match="deadline is -1"):
+        run_grid(GRID, replace(options, deadline=-1.0))
+    assert not (options.out / "results.jsonl").exists()
