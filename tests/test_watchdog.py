@@ -168,14 +168,14 @@ def test_the_clouds_notice_is_understood(
 
 def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    from raygrid.runner import tuning
+    from raygrid.runner import booking
 
     killed: list[Any] = []
     now = 0.0
-    monkeypatch.setattr(tuning.ray, "kill", killed.append)
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(booking.ray, "kill", killed.append)
+    monkeypatch.setattr(booking, "time", SimpleNamespace(monotonic=lambda: now))
     book: Any = SimpleNamespace(open={"k": SimpleNamespace(seconds=2.0)}, reasons={})
-    dog = tuning.Watchdog(book, 30.0)
+    dog = booking.Watchdog(book, 30.0)
     trial: Any = SimpleNamespace(
         trial_id="1",
         config={"key": "k"},
@@ -199,8 +199,8 @@ def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatc
     dog.on_step_end(0, [])
     assert (killed, trial.max_failures) == (["a", "a"], 1)
     assert book.reasons == {"k": "no progress for 31 s, twice"}
-    patient = tuning.Watchdog(book, None)
-    assert patient._patience(book.open["k"]) == tuning.HOUR
+    patient = booking.Watchdog(book, None)
+    assert patient._patience(book.open["k"]) == booking.HOUR
 
 
 def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     pytest.importorskip("ray")
     from ray.tune import PlacementGroupFactory
 
-    from raygrid.runner import tuning
+    from raygrid.runner import booking
 
     file = tmp_path / "error.txt"
-    book: Any = SimpleNamespace(open={}, on_trial_recover=tuning.Book.on_trial_recover)
+    book: Any = SimpleNamespace(open={}, on_trial_recover=booking.Book.on_trial_recover)
     trial: Any = SimpleNamespace(
         error_file=str(file),
         config={"key": "an artifact"},
@@ -265,7 +265,7 @@ def test_of_equal_trials_the_one_goes_first_whose_artifacts_are_there() -> None:
     pytest.importorskip("ray")
     from raygrid.packing import Sharing
     from raygrid.profiles import Profiles
-    from raygrid.runner.tuning import LongestFirst
+    from raygrid.runner.scheduling import LongestFirst
 
     reads = {"a": ("p",), "b": ("q",), "c": ("p",), "d": ("q",), "long": ("q",)}
     jobs = {k: SimpleNamespace(rank=2.0 if k == "long" else 1.0, reads=r) for k, r in reads.items()}

@@ -33,8 +33,9 @@ from raygrid.registry import load_plugins
 from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.run import Options, make_plan, run_grid
+from raygrid.runner.booking import Book
 from raygrid.runner.executor import RayOptions, connected
-from raygrid.runner.tuning import Book, ReadyFirst
+from raygrid.runner.scheduling import ReadyFirst
 from raygrid.schedule import Agenda, Job
 from raygrid.simulate import WORKER_START, Fleet, play
 from raygrid.status import Beacon

@@ -36,9 +36,10 @@ from raygrid.errors import ClusterError  # noqa: E402
 from raygrid.events import Listener  # noqa: E402
 from raygrid.packing import Sharing  # noqa: E402
 from raygrid.profiles import Profiles  # noqa: E402
+from raygrid.runner.booking import Book, Watchdog  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
 from raygrid.runner.resources import gpu_kind, promised, request, slots  # noqa: E402
-from raygrid.runner.tuning import Book, LongestFirst, ReadyFirst, Watchdog  # noqa: E402
+from raygrid.runner.scheduling import LongestFirst, ReadyFirst  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
 from raygrid.schedule import Agenda  # noqa: E402
 from raygrid.work import versions  # noqa: E402
