@@ -37,6 +37,9 @@ class Listener:
     def retried(self, label: str, why: str) -> None:
         """A job that was cut off will be tried again."""
 
+    def note(self, text: str) -> None:
+        """One line that a person may want to read and that belongs to no job."""
+
     def trial_finished(self, trial: Trial, result: Result) -> None:
         """A trial has its row, whatever its status."""
 
@@ -76,6 +79,10 @@ class Listeners(Listener):
     def retried(self, label: str, why: str) -> None:
         for member in self.members:
             member.retried(label, why)
+
+    def note(self, text: str) -> None:
+        for member in self.members:
+            member.note(text)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         for member in self.members:

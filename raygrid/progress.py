@@ -58,6 +58,9 @@ class Display(Tally):
     def retried(self, label: str, why: str) -> None:
         self._say(f"again {label}: {why}")
 
+    def note(self, text: str) -> None:
+        self._say(text)
+
     def trial_finished(self, trial: Trial, result: Result) -> None:
         super().trial_finished(trial, result)
         if result.status == "done":

@@ -52,6 +52,7 @@ class Options:
     `features`. A finished trial that lacks any of them is trained again.
     per_gpu: so many trials share a GPU of the cluster; None: as many as fit by what was measured.
     mps: use NVIDIA's Multi-Process Service where it is there and trials share a GPU.
+    gauge: measure kinds of trials that nobody knows on the cluster's GPUs before the grid starts.
     """
 
     out: Path = Path("runs")
@@ -71,6 +72,7 @@ class Options:
     keep: tuple[str, ...] = ()
     per_gpu: int | None = None
     mps: bool = True
+    gauge: bool = True
 
     def __post_init__(self) -> None:
         fits = self.shards is None or self.shards >= 1
@@ -221,6 +223,7 @@ def _execute(
         profiles=profiles,
         per_gpu=options.per_gpu,
         mps=options.mps,
+        gauge=options.gauge,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,

@@ -49,6 +49,7 @@ ORDER = [
     "catalog",
     "resolve",
     "trial",
+    "gauging",
     "work",
     "grid",
     "shards",

@@ -67,7 +67,7 @@ class Book(Callback):  # type: ignore[misc]
         elif "artifact" in result:
             self._made(job, json.loads(result["artifact"]))
         elif "metrics" in result and job.trial is not None:
-            if "taken" in result:  # the first epoch is the probe of its kind
+            if "taken" in result:  # what no gauge knew, the first epoch tells
                 self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
             self.listener.epoch(job.trial, json.loads(result["metrics"]))
 

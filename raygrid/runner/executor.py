@@ -38,6 +38,7 @@ from raygrid.packing import Sharing  # noqa: E402
 from raygrid.profiles import Profiles  # noqa: E402
 from raygrid.runner.booking import Book, Watchdog  # noqa: E402
 from raygrid.runner.broker import start_broker  # noqa: E402
+from raygrid.runner.measuring import measure  # noqa: E402
 from raygrid.runner.resources import gpu_kind, promised, request, slots  # noqa: E402
 from raygrid.runner.scheduling import LongestFirst, ReadyFirst  # noqa: E402
 from raygrid.runner.worker import Setup, run_job  # noqa: E402
@@ -68,6 +69,7 @@ class RayOptions:
     profiles: Profiles = field(default_factory=Profiles)
     per_gpu: int | None = None
     mps: bool = True
+    gauge: bool = True
     shards: int | None = None
     keep: tuple[str, ...] = ()
     deadline: float | None = None
@@ -119,6 +121,9 @@ def run_on_ray(
         broker = start_broker(store, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
+            if options.gauge:
+                trials = [job.trial for job in agenda.jobs.values() if job.trial is not None]
+                measure(trials, options.profiles, setup, listener.note)
             sharing = Sharing(options.profiles, gpu_kind(total), options.per_gpu)
             book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))

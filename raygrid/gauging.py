@@ -1,0 +1,79 @@
+"""What a kind of trial takes of a device: a few seconds of its own training, on noise."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from raygrid import evaluate
+from raygrid.data import Images
+from raygrid.device import Meter, device_name, release
+from raygrid.learners.base import Task
+from raygrid.resolve import Trial
+from raygrid.training import precision_of
+from raygrid.trial import task_of
+
+BATCHES = 12  # of a training epoch here
+TESTED = 1000  # images of a test
+
+
+def can_gauge(trial: Trial) -> bool:
+    """Whether a trial can train without its artifacts: not if it starts from an extractor."""
+    return not trial.learner.pretrained
+
+
+def gauge(
+    trial: Trial, device: torch.device, seconds: float = 3.0, batches: int = BATCHES
+) -> dict[str, Any]:
+    """Train as the trial would, alone on the device; the facts that `Profiles.learn` takes.
+
+    The images are noise of the dataset's shape, since neither memory nor time depends on what they
+    show; room for the rest of the dataset is held beside them. Epochs of `batches` batches repeat
+    until `seconds` have passed, then a test follows. Raises what the trial would raise,
+    torch.OutOfMemoryError included.
+    """
+    release(device)
+    meter = Meter(device)
+    try:
+        held = _rest_of_the_data(trial, batches, device)
+        session = trial.learner.start(_task(trial, batches, device))
+        started, epoch = time.perf_counter(), 0
+        while epoch == 0 or time.perf_counter() - started < seconds:
+            session.epoch(epoch % trial.recipe.epochs)
+            meter.sample()
+            epoch += 1
+        tests = evaluate.Asked("noise", noise(trial, TESTED).to(device), trial.defense.view)
+        precision = precision_of(trial.recipe, trial.architecture.convolutional)
+        evaluate.ask(session.classifier(), [tests], precision)
+        del held, session
+        return {"status": "done", "device": device_name(device), **meter.facts()}
+    finally:
+        release(device)
+
+
+def noise(trial: Trial, count: int) -> Images:
+    """Images uint8 (count, 3, side, side) of a trial's size and number of classes."""
+    side, classes = trial.dataset.image_size, trial.dataset.classes
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 3, side, side), generator=rng, dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % classes, classes)
+
+
+def _count(trial: Trial, batches: int) -> int:
+    """How many images an epoch of so many batches has."""
+    return min(max(batches * trial.recipe.batch_size, 2), trial.dataset.train_size)
+
+
+def _task(trial: Trial, batches: int, device: torch.device) -> Task:
+    images = noise(trial, _count(trial, batches))
+    return task_of(trial, images, images, device)
+
+
+def _rest_of_the_data(trial: Trial, batches: int, device: torch.device) -> torch.Tensor:
+    """As much memory as the images that are not shown take: training, clean copy and test."""
+    data = trial.dataset
+    copies = 2 if trial.protocol.probe_data == "clean" else 1
+    rest = copies * (data.train_size - _count(trial, batches)) + data.test_size
+    return torch.zeros(rest * 3 * data.image_size**2, dtype=torch.uint8, device=device)
