@@ -13,6 +13,9 @@ from raygrid.learners.base import Shown, View
 from raygrid.setups import Scene
 from raygrid.training import autocast
 
+AT_ONCE = 1000
+"""Images that are tested at a time."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -68,8 +71,8 @@ def score(
     hits = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float32, device=device)
     ahead = torch.zeros((), dtype=torch.float32, device=device)
-    for start in range(0, len(images), 1000):
-        rows = slice(start, start + 1000)
+    for start in range(0, len(images), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
         labels = images.labels[rows]
         with autocast(precision, device):
             logits = model(view(images.floats(rows)))

@@ -10,13 +10,12 @@ import torch
 from raygrid import evaluate
 from raygrid.data import Images
 from raygrid.device import Meter, device_name, release
-from raygrid.learners.base import Task
+from raygrid.learners.base import Session, Task
 from raygrid.resolve import Trial
 from raygrid.training import precision_of
 from raygrid.trial import task_of
 
 BATCHES = 12  # of a training epoch here
-TESTED = 1000  # images of a test
 
 
 def can_gauge(trial: Trial) -> bool:
@@ -37,20 +36,25 @@ def gauge(
     release(device)
     meter = Meter(device)
     try:
-        held = _rest_of_the_data(trial, batches, device)
-        session = trial.learner.start(_task(trial, batches, device))
+        held = torch.zeros(unseen_bytes(trial, batches), dtype=torch.uint8, device=device)
+        session = trial.learner.start(task_on_noise(trial, batches, device))
         started, epoch = time.perf_counter(), 0
         while epoch == 0 or time.perf_counter() - started < seconds:
             session.epoch(epoch % trial.recipe.epochs)
             meter.sample()
             epoch += 1
-        tests = evaluate.Asked("noise", noise(trial, TESTED).to(device), trial.defense.view)
-        precision = precision_of(trial.recipe, trial.architecture.convolutional)
-        evaluate.ask(session.classifier(), [tests], precision)
+        try_out(trial, session, evaluate.AT_ONCE, device)
         del held, session
         return {"status": "done", "device": device_name(device), **meter.facts()}
     finally:
         release(device)
+
+
+def try_out(trial: Trial, session: Session, count: int, device: torch.device) -> None:
+    """Test what a session has learned, as after an epoch, on so many images."""
+    tests = evaluate.Asked("noise", noise(trial, count).to(device), trial.defense.view)
+    precision = precision_of(trial.recipe, trial.architecture.convolutional)
+    evaluate.ask(session.classifier(), [tests], precision)
 
 
 def noise(trial: Trial, count: int) -> Images:
@@ -66,14 +70,15 @@ def _count(trial: Trial, batches: int) -> int:
     return min(max(batches * trial.recipe.batch_size, 2), trial.dataset.train_size)
 
 
-def _task(trial: Trial, batches: int, device: torch.device) -> Task:
+def task_on_noise(trial: Trial, batches: int, device: torch.device) -> Task:
+    """What the trial's learner is given, with epochs of so many batches of noise."""
     images = noise(trial, _count(trial, batches))
     return task_of(trial, images, images, device)
 
 
-def _rest_of_the_data(trial: Trial, batches: int, device: torch.device) -> torch.Tensor:
-    """As much memory as the images that are not shown take: training, clean copy and test."""
+def unseen_bytes(trial: Trial, batches: int) -> int:
+    """What the images take that are not shown: of the training set, its clean copy, the tests."""
     data = trial.dataset
     copies = 2 if trial.protocol.probe_data == "clean" else 1
     rest = copies * (data.train_size - _count(trial, batches)) + data.test_size
-    return torch.zeros(rest * 3 * data.image_size**2, dtype=torch.uint8, device=device)
+    return rest * 3 * data.image_size**2

@@ -2,11 +2,15 @@
 
     <store>/profiles/<GPU>.json    {"resnet18/supervised/128/32": {"memory_mb": ..., "use": ...}}
 
-Every number was measured on that kind of GPU by a run of this store; none is shipped.
+Every number there was measured on that kind of GPU by a run of this store. For common kinds of
+trials the memory is shipped (`footprints.csv`), counted without a GPU: it counts until one was
+measured.
 """
 
 from __future__ import annotations
 
+import csv
+import functools
 import json
 import logging
 import math
@@ -14,6 +18,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
 from typing import Any
 
 from raygrid.claims import shared_side
@@ -47,6 +52,16 @@ def gpu_of(device: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
+@functools.cache
+def footprints() -> dict[str, float]:
+    """MB that common kinds of trials take, counted as `experiments/benchmarks/footprints.py` says.
+
+    What a GPU's pool takes beyond that, workspaces and fragments, is left to `packing.ROOM`.
+    """
+    text = resources.files("raygrid").joinpath("footprints.csv").read_text()
+    return {row["kind"]: float(row["memory_mb"]) for row in csv.DictReader(text.splitlines())}
+
+
 @dataclass
 class Profile:
     """Of a kind of trial on a kind of GPU; every field is the most that was seen, 0 for nothing.
@@ -77,11 +92,11 @@ class Profiles:
     changes: int = 0
 
     def find(self, gpu: str, name: str) -> Profile:
-        """Of a kind on a GPU; if it never ran there, the memory that it took on others."""
+        """Of a kind on a GPU; if it never ran there, the memory it took on others or is counted."""
         if name in self.known.get(gpu, {}):
             return self.known[gpu][name]
         others = (kinds[name].memory_mb for kinds in self.known.values() if name in kinds)
-        return Profile(memory_mb=max(others, default=0.0))
+        return Profile(memory_mb=max(others, default=footprints().get(name, 0.0)))
 
     def merge(self, gpu: str, name: str, **seen: float) -> None:
         """Take in what was seen of a kind on a GPU."""

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.bucket import Remote
 from raygrid.device import CONTEXT_MB, Meter, limit_memory
 from raygrid.errors import SpecError, StoreError
 from raygrid.grid import Plan, plan
+from raygrid.learners import LEARNERS
 from raygrid.packing import CARDS, CROWD, LADDER, ROOM, Sharing
-from raygrid.profiles import Profile, Profiles, Shelf, gpu_of, kind
+from raygrid.profiles import Profile, Profiles, Shelf, footprints, gpu_of, kind
 from raygrid.remote import RemoteStore
 from raygrid.report import Look, plan_json, plan_text
 from raygrid.resolve import Trial
@@ -375,3 +377,31 @@ def test_smaller_jobs_pass_those_that_do_not_fit() -> None:
     assert waiting.next(0.5) == 0.5
     assert waiting.next(1.0) == 1.0
     assert [waiting.pop(0.5).rank, waiting.pop(0.5).rank] == [2.0, 1.0]
+
+
+def test_common_kinds_have_a_counted_footprint_until_one_was_measured() -> None:
+    trial = cifar("resnet18")
+    counted = footprints()[kind(trial)]
+    assert 500 < counted < 2000  # MB; 11 million parameters, 128 images of 32 pixels
+    assert Profiles().find("A10G", kind(trial)).memory_mb == counted
+    known = measured(trial, 3000)
+    assert known.find("A10G", kind(trial)).memory_mb == 3000
+    assert known.find("T4", kind(trial)).memory_mb == 3000  # another card knows better than none
+
+
+def test_footprints_are_of_kinds_that_can_be_planned() -> None:
+    assert len(footprints()) >= 20
+    for name, megabytes in footprints().items():
+        architecture, learner, batch, size = name.split("/")
+        assert architecture in ARCHITECTURES
+        assert learner in LEARNERS
+        assert int(batch) > 0
+        assert int(size) > 0
+        assert megabytes > 100
+
+
+def test_larger_networks_and_more_views_have_larger_footprints() -> None:
+    made = footprints()
+    small, middle, large = (made[f"resnet{n}/supervised/128/32"] for n in (18, 34, 50))
+    assert small < middle < large
+    assert made["resnet18/simclr/512/32"] > 3 * small  # four times the images, twice the views

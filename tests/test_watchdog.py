@@ -241,16 +241,21 @@ def test_workers_report_less_often_to_a_driver_that_is_slow(
 
     now, takes, told = 100.0, 0.0, list[float]()
 
-    def report(_: dict[str, Any]) -> None:
+    def report(**_: str) -> None:
         nonlocal now
         told.append(now)
         now += takes
 
     monkeypatch.setattr(worker, "place", lambda: "here")
-    monkeypatch.setattr(worker.tune, "report", report)
+    monkeypatch.setattr(worker, "tell", report)
     monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
-    reporter = worker.Reporter(Meter(torch.device("cpu")))
-    for takes, until, gap in ((0.0, 120.0, 1.0), (0.5, 200.0, 10.0), (9.0, 800.0, 60.0)):  # noqa: B007
+    meter = Meter(torch.device("cpu"))
+    slow = ((0.0, 120.0, 1.0), (0.5, 200.0, 10.0), (9.0, 800.0, 60.0))
+    patient, hurried = worker.Reporter(meter), worker.Reporter(meter, deadline=80.0)
+    for reporter, (takes, until, gap) in (  # noqa: B007
+        *((patient, case) for case in slow),
+        (hurried, (9.0, 1200.0, 20.0)),  # a job that may be silent for 80 s
+    ):
         told.clear()
         while now < until:
             reporter({"epoch": 1.0})
@@ -277,8 +282,8 @@ def test_of_equal_trials_the_one_goes_first_whose_artifacts_are_there() -> None:
     tune: Any = SimpleNamespace(_tune_controller=inner)
     agenda: Any = SimpleNamespace(jobs=jobs)
     first = LongestFirst(agenda, Sharing(Profiles()))
-    first.on_trial_result(tune, trials["a"], {"node_ip": "1"})
-    first.on_trial_result(tune, trials["b"], {"node_ip": "2"})
+    first.on_trial_result(tune, trials["a"], {"node": "1"})
+    first.on_trial_result(tune, trials["b"], {"node": "2"})
     held.clear()
     inner._pending_trials = [trials["d"], trials["c"]]
     assert first.choose_trial_to_run(tune) is trials["c"]

@@ -2,7 +2,7 @@
 
 Each attack runs once while the passes through its networks are counted by kind and batch size
 (training; input gradient of a frozen network; no gradient), then it is timed against a loop that
-does nothing but these passes. For NTGA they are kernel evaluations of a block. DC differentiates a
+does nothing but these passes (CPU time of one thread). For NTGA they are kernel evaluations of a block. DC differentiates a
 training step, which takes more than the plain passes that it is held against.
 python experiments/benchmarks/gradient_attacks.py --help
 """
@@ -126,13 +126,15 @@ def craft_for(attack: Attack, make: Callable[[], Network], device: torch.device)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of the one thread on a CPU, whatever else the machine does; on a GPU by the clock."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     if device.type == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def measure(
@@ -140,7 +142,7 @@ def measure(
 ) -> tuple[Counter[Pass], float, float]:
     """The passes of an attack, its seconds and those of the bare passes, each the best of some.
 
-    Both are timed in turn, so that a busy machine slows both.
+    Both are timed in turn: what else the machine does slows both.
     """
     craft = craft_for(attack, make, device)
     with counted() as counts:

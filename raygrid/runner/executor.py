@@ -115,6 +115,7 @@ def run_on_ray(
         options.checkpoint_every,
         options.keep,
         options.mps,
+        options.deadline,
     )
     with connected(options):
         agenda.divide(slots(ray.cluster_resources()), options.shards)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raygrid.packing import Sharing
 from raygrid.runner.resources import request, share_of
+from raygrid.runner.worker import NODE
 from raygrid.schedule import Agenda, Job
 
 
@@ -81,9 +81,9 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         """Note which worker is on which node, and which artifacts have come there."""
         actor = tune_controller._tune_controller._trial_to_actor.get(trial)
         job = self.agenda.jobs.get(trial.config["key"])
-        if actor is not None and job is not None and NODE_IP in result:
-            self._node[actor] = result[NODE_IP]
-            self._held.setdefault(result[NODE_IP], set()).update(job.reads)
+        if actor is not None and job is not None and NODE in result:
+            self._node[actor] = result[NODE]
+            self._held.setdefault(result[NODE], set()).update(job.reads)
         return super().on_trial_result(tune_controller, trial, result)
 
     def _at_hand(self, inner: Any, trial: Any) -> int:

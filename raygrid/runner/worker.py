@@ -30,6 +30,7 @@ from raygrid.store import Bundle, patiently
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
 REPORT_AT_LEAST = 60.0  # seconds
+NODE = "node"  # the word under which a report names its node
 SHARE = 1 / 20
 """The most of its time that a job waits for the driver to take its reports."""
 
@@ -46,6 +47,7 @@ class Setup:
     checkpoint_every: float = 30.0
     keep: tuple[str, ...] = ()
     mps: bool = True
+    deadline: float | None = None
 
 
 @functools.cache
@@ -106,24 +108,30 @@ def gpu_share() -> float:
     return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
 
+def tell(**words: str) -> None:
+    """Report to the driver, and from which of Ray's nodes."""
+    tune.report({**words, NODE: ray.get_runtime_context().get_node_id()})
+
+
 class Reporter:
     """Passes metrics on to Tune, and what a GPU has to give, at most one report a second.
 
     A report lasts until the driver has taken it: where it serves so many workers that this takes
-    long, they report less often.
+    long, they report less often, but several times before the deadline for a silent job.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, deadline: float | None = None) -> None:
         self._next = 0.0
         self.where = place()
         self.meter = meter
+        self.at_least = min(REPORT_AT_LEAST, deadline / 4) if deadline else REPORT_AT_LEAST
 
     def __call__(self, metrics: dict[str, float]) -> None:
         started = time.monotonic()
         if started >= self._next:
-            tune.report({"metrics": json.dumps(metrics), "where": self.where, **self._taken()})
+            tell(metrics=json.dumps(metrics), where=self.where, **self._taken())
             waited = time.monotonic() - started
-            self._next = started + min(max(REPORT_EVERY, waited / SHARE), REPORT_AT_LEAST)
+            self._next = started + min(max(REPORT_EVERY, waited / SHARE), self.at_least)
 
     def _taken(self) -> dict[str, str]:
         if self.meter.device.type == "cpu":
@@ -155,13 +163,13 @@ def run_job(config: dict[str, Any], setup: Setup) -> None:
         keep=setup.keep,
         leaving=Leaving(),
     )
-    report = Reporter(meter)
+    report = Reporter(meter, setup.deadline)
     try:
         if artifact is None:
             result = worker.run(trial, report, raise_memory=True, meter=meter)
-            tune.report({"row": json.dumps(result.row())})
+            tell(row=json.dumps(result.row()))
         else:
-            tune.report({"artifact": json.dumps(_make(worker, artifact, report))})
+            tell(artifact=json.dumps(_make(worker, artifact, report)))
     except Moving:
         os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
 
