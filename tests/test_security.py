@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -240,6 +241,27 @@ print(len(ray._raylet.GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None,
 """
 
 
+def ports(pid: int) -> set[int]:
+    """On which a process and its children listen."""
+    import psutil
+
+    process = psutil.Process(pid)
+    both = (process, *process.children(recursive=True))
+    found = [c for p in both for c in p.net_connections("tcp") if c.status == "LISTEN"]
+    assert len(found) > 5
+    return {c.laddr.port for c in found}
+
+
+def page(port: int) -> str:
+    """What a port says of metrics to whoever asks."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+            text: str = answer.read(10_000).decode(errors="replace")
+            return text
+    except (OSError, HTTPException):
+        return ""
+
+
 @pytest.mark.cluster
 def test_a_local_ray_answers_nobody_without_its_token(tmp_path: Path) -> None:
     """Ray's ports are open on every interface whatever one asks for; its token closes them."""
@@ -272,5 +294,6 @@ def test_a_local_ray_answers_nobody_without_its_token(tmp_path: Path) -> None:
         ):
             assert stranger.returncode != 0
             assert "uthenticat" in stranger.stderr
+        assert not [port for port in ports(host.pid) if "# HELP" in page(port)]
     finally:
         host.communicate("\n", timeout=60)

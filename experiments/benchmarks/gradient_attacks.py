@@ -2,9 +2,11 @@
 
 Each attack runs once while the passes through its networks are counted by kind and batch size
 (training; input gradient of a frozen network; no gradient), then it is timed against a loop that
-does nothing but these passes (CPU time of one thread). For NTGA they are kernel evaluations of a block. DC differentiates a
-training step, which takes more than the plain passes that it is held against.
-python experiments/benchmarks/gradient_attacks.py --help
+does nothing but these passes (CPU time of one thread). For NTGA they are kernel evaluations of a
+block. DC differentiates a training step, which takes more than the plain passes that it is held
+against.
+
+    python experiments/benchmarks/gradient_attacks.py --help
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,12 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "1",
     # Under `uv run` Ray would pack the whole folder, data and all, and start workers through uv.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+# A cluster of this machine alone serves no metrics: Ray would on every interface, to anybody.
+OWN = {
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
 }
 for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is imported
     os.environ.setdefault(_name, _value)
@@ -87,7 +93,8 @@ def connected(options: RayOptions) -> Iterator[None]:
             ray.init(address=options.address, **quiet)
         else:
             local = {"num_cpus": options.cpus, "num_gpus": options.gpus}
-            ray.init(address="local", include_dashboard=False, **local, **quiet)
+            with _set(OWN):
+                ray.init(address="local", include_dashboard=False, **local, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = options.address or "this machine"
         raise ClusterError(f"Ray on {where} does not answer: {error}") from error
@@ -95,6 +102,18 @@ def connected(options: RayOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _set(words: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the time of a call, where they are not set already."""
+    new = {name: value for name, value in words.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def run_on_ray(
