@@ -18,7 +18,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import SIX, specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, scaled
+from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, job_of, scaled
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
@@ -76,6 +76,64 @@ def test_quick_attacks_keep_what_the_table_varies_at_twice_the_budget() -> None:
     assert quick("lsp") == "photo_digits/lsp/standard/small_cnn/supervised/quick/0"
     assert quick("clean", "simclr", "apbench").endswith("simclr/quick(probe_data=clean)/0")
     assert quick("clean", "simclr").endswith("simclr/quick/0")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
+    kind = ARCHITECTURES[name]
+    small = ARCHITECTURES[kind.quick]
+    assert small.quick == kind.quick, "a small network stands for itself"
+    assert small.gflop < 0.01
+    low, high = small.sizes
+    assert low <= DATASETS["photo_digits"].image_size <= high
+    assert small.convolutional == kind.convolutional
+    residual = {"resnet34", "resnet50", "resnet32_narrow"}
+    if name not in residual | {"resnet18"}:
+        assert small.__module__ == kind.__module__, "a file is a family"
+    assert (kind.quick == "small_resnet") == (name in residual | {"small_resnet"})
+    made = scaled(TrialSpec.parse(f"cifar10/clean/none/{name}/supervised/tp/0"), "quick")
+    assert made.architecture == Part(kind.quick)
+    assert not absent(made)
+
+
+def test_networks_of_one_table_are_told_apart_at_scale_quick() -> None:
+    wanted = job("transferable", "6", "quick")
+    small = {TrialSpec.parse(text).architecture.name for text in wanted.specs}
+    assert small == {"small_cnn", "small_resnet", "small_vgg", "small_densenet", "small_mobilenet"}
+    assert len(wanted.printed) == len(wanted.specs) == len(specs_of("transferable", "6"))
+    assert wanted.shared == ()
+    six = job("apbench", "7", "quick")
+    assert len({TrialSpec.parse(text).architecture.name for text in six.specs}) == 6
+
+
+def test_what_stands_for_several_printed_trials_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "{}/clean/standard/{}/supervised/apbench/0"
+    cells = [("cifar10", "resnet34"), ("cifar10", "resnet50"), ("svhn", "vgg11")]
+    wanted = job_of([TrialSpec.parse(where.format(*cell)) for cell in cells], "quick", (0,))
+    assert len(wanted.specs) == 2
+    assert wanted.shared == ("small_resnet for resnet34, resnet50",)
+    assert [spec.architecture.name for spec in wanted.printed.values()] == ["vgg11"]
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    several = runpy.run_path(str(ROOT / "experiments" / "_paper.py"))["several"]
+    (said,) = several(wanted)
+    assert "small_resnet for resnet34, resnet50." in said
+    assert several(job("transferable", "6", "quick")) == []
+    assert job("apbench", "12", "quick").shared == (
+        "photo_digits for cifar10, cifar100, imagenet100, svhn",
+    )
+
+
+def test_the_attackers_networks_shrink_with_the_victims() -> None:
+    def quick(attack: str, protocol: str = "just_how_toxic") -> dict[str, object]:
+        text = f"cifar10/{attack}/none/vgg16/linear_probe/{protocol}/0"
+        return dict(scaled(TrialSpec.parse(text), "quick").attack.params)
+
+    assert quick("feature_collision(surrogate=vgg16)")["surrogate"] == "small_vgg"
+    assert quick("htbd(surrogate=alexnet_htbd)")["surrogate"] == "small_alexnet"
+    assert quick("htbd")["surrogate"] == "small_cnn"
+    three = quick("bullseye_polytope(surrogate=resnet18:vgg11:resnet34)")["surrogate"]
+    assert three == "small_cnn:small_vgg:small_resnet"
+    assert quick("pgd(surrogate=resnet50)")["surrogate"] == "small_resnet"
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].quick])
@@ -141,6 +199,8 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
+        assert len(wanted.specs) <= len(specs_of(paper, number))
+        assert len(wanted.printed) == len(wanted.specs) or wanted.shared
         planned = plan(wanted.specs, None)
         assert bool(planned.trials or planned.skips) == bool(wanted.specs)
         assert wanted.specs or wanted.missing
