@@ -189,6 +189,14 @@ def test_a_loss_that_is_not_finite_ends_with_its_epoch(name: str, images: Images
         session.epoch(1)
 
 
+def test_weights_lost_in_the_last_step_are_seen(images: Images) -> None:
+    """Its loss was finite, and no other step follows."""
+    recipe = RECIPE.with_(lr=1e38, batch_size=len(images), epochs=1)
+    session = small("supervised").start(task_of(images, recipe))
+    with pytest.raises(DivergedError, match=r"epoch 1: norm of the weights is (inf|nan)"):
+        session.epoch(0)
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_protocol_recipe_can_start(name: str) -> None:
     for protocol in PROTOCOLS:

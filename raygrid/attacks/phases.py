@@ -6,7 +6,6 @@ its training on images + noise, then descent of its loss in the noise with all o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +59,7 @@ class Student:
         with forked(trainer.stream.seed("dropout", round_), trainer.device):
             for _ in range(self.model_batches):
                 totals += trainer.update(next(batches))
-        loss, _, seen = totals.tolist()
-        if not math.isfinite(loss):
-            raise DivergedError(round_ + 1, loss)
+        loss, _, seen = trainer.checked(totals, round_)
         return loss / seen
 
     def tensors(self) -> dict[str, Tensor]:
@@ -141,14 +138,20 @@ def alternate(
 
 
 def noise_phase(noise: Noise, student: Student, number: int, batch_size: int, craft: Craft) -> None:
-    """One pass of the noise over shuffled batches, or over `noise_batches` of them."""
+    """One pass of the noise over shuffled batches, or over `noise_batches` of them.
+
+    Raises DivergedError.
+    """
     stream = craft.stream.child("noise", student.name, number)
     for part, (index, keep) in enumerate(batches(len(noise.images), batch_size, stream)):
         if part == student.noise_batches:
             break
         rng = stream.generator("draws", part, device=craft.device)
         rows = index.to(craft.device)
-        noise.descend(rows, keep, student.objective, student.descent, rng)
+        try:
+            noise.descend(rows, keep, student.objective, student.descent, rng)
+        except DivergedError as error:
+            raise error.at(number + 1) from None
 
 
 def batches(n: int, size: int, stream: Stream) -> Iterator[tuple[Tensor, int]]:
