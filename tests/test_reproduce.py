@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -241,17 +242,38 @@ def test_the_script_of_a_paper_plans(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("raygrid.experiment")
+    words = ["--table", number, "--tier", scale]
+    said = planned_by(script, words, tmp_path, monkeypatch, capsys)
+    assert "trials" in said
+    assert re.search(r"0 of \d+ rows are there", said)
+
+
+def planned_by(
+    script: str,
+    words: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What a script says to a dry run."""
     path = ROOT / "experiments" / f"{script}.py"
     monkeypatch.syspath_prepend(path.parent)
-    words = ["--table", number, "--tier", scale, "--dry-run", "--executor", "inline"]
-    places = ["--out", str(tmp_path), "--data", str(tmp_path)]
+    places = ["--dry-run", "--executor", "inline", "--out", str(folder), "--data", str(folder)]
     monkeypatch.setattr(sys, "argv", [str(path), *words, *places])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(path), run_name="__main__")
-    said = capsys.readouterr().out
     assert end.value.code == 0
-    assert "trials" in said
-    assert re.search(r"0 of \d+ rows are there", said)
+    return capsys.readouterr().out
+
+
+def test_the_contradictions_plan_in_words_and_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--which", "probe_data"]
+    said = planned_by("contradictions", words, tmp_path, monkeypatch, capsys)
+    assert said.startswith("8 trials, ")
+    said = planned_by("contradictions", [*words, "--json"], tmp_path, monkeypatch, capsys)
+    assert len(json.loads(said)["trials"]) == 8
 
 
 @pytest.mark.parametrize("tier_name", ["quick", "grid", "paper"])

@@ -22,6 +22,7 @@ from raygrid.attacks.perturbation import Loss, Noise, Shown
 from raygrid.attacks.surrogates import moments
 from raygrid.data import Images
 from raygrid.errors import DivergedError
+from raygrid.registry import require
 from raygrid.seeds import Stream, forked
 from raygrid.training import Batch, Recipe, Step, Trainer, place, restore_layout
 
@@ -89,6 +90,12 @@ def fresh(
         network.normalize = Normalize(*moments(images.pixels))
     place(network, craft.device, kind.convolutional)
     return network
+
+
+def whole_batches(queue: int, size: int) -> None:
+    """Raises SpecError for a queue of MoCo's that batches do not fill evenly: keys were lost."""
+    fits = queue % size == 0
+    require(fits, f"queue is {queue}, allowed are multiples of the batch size {size}")
 
 
 def uniform_start(rows: int, images: Images, radius: float, craft: Craft) -> Tensor:
