@@ -79,6 +79,14 @@ def plan_or_run(wanted: Job, paper: str, args: argparse.Namespace) -> tuple[int,
     return place_and_run(wanted.specs, options, args), options
 
 
+def several(wanted: Job) -> list[str]:
+    """What to say of trials that stand for more than one printed one; nothing if there are none."""
+    if not wanted.shared:
+        return []
+    names = "; ".join(wanted.shared)
+    return [f"One trial stands for several printed ones, without their numbers: {names}."]
+
+
 def show(
     wanted: Job, options: Options, kinds: Iterable[str], quick: str | None, note: str = QUICK
 ) -> None:
@@ -96,6 +104,7 @@ def show(
         made = tables.table(kind, trials)
         if quick and made.panels:
             panels = tuple(beside(panel, quick, wanted.printed) for panel in made.panels)
-            made = replace(made, panels=panels, caption=f"{made.caption} {note}")
+            caption = " ".join([made.caption, note, *several(wanted)])
+            made = replace(made, panels=panels, caption=caption)
         if made.panels:
             tables.show(made)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from raygrid.arguments import add_fleet, add_options, add_running, options_of
+from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.attacks import ATTACKS
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.resolve import resolve
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
         for _, _, spec in specs(which, args.scale, change, args.seeds)
     ]
     if args.dry_run:
-        return show_plan(wanted, options, args)
+        return show_plan(wanted, options, args.json, fleet_of(args))
     status = place_and_run(wanted, options, args)
     if not args.json:
         log = ResultLog(options.out.absolute() / "results.jsonl")

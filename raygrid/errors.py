@@ -50,15 +50,29 @@ class Moving(BaseException):
 
 
 class DivergedError(RaygridError):
-    """Training left the finite numbers; `epoch` is the first epoch that did (counted from 1)."""
+    """Numbers stopped being finite; `epoch` is the first in which they did (counted from 1).
 
-    def __init__(self, epoch: int, loss: float) -> None:
-        super().__init__(f"training diverged in epoch {epoch}: loss is {loss}")
-        self.epoch = epoch
-        self.loss = loss
+    what: whose numbers; measure, value: which of them, and what it was instead.
+    """
 
-    def __reduce__(self) -> tuple[type[DivergedError], tuple[int, float]]:
-        return (DivergedError, (self.epoch, self.loss))
+    def __init__(
+        self, epoch: int | None, value: float, what: str = "training", measure: str = "loss"
+    ) -> None:
+        when = "" if epoch is None else f" in epoch {epoch}"
+        super().__init__(f"{what} diverged{when}: {measure} is {value}")
+        self.parts = (epoch, value, what, measure)
+
+    def of(self, whole: str) -> DivergedError:
+        """The same, said to be part of something else."""
+        epoch, value, what, measure = self.parts
+        return DivergedError(epoch, value, f"{whole}: {what}", measure)
+
+    def at(self, epoch: int) -> DivergedError:
+        """The same, in this epoch."""
+        return DivergedError(epoch, *self.parts[1:])
+
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[int | None, float, str, str]]:
+        return (DivergedError, self.parts)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

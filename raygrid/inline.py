@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import time
 
+from raygrid.errors import DivergedError
 from raygrid.events import Listener
-from raygrid.result import Result
+from raygrid.result import Result, Status
 from raygrid.schedule import Agenda, Job
 from raygrid.work import Worker, commit, versions
 
@@ -32,32 +33,45 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
     try:
         bundle, made = worker.make(artifact)
     except Exception as error:
-        fail_artifact(job, f"{type(error).__name__}: {error}", agenda, listener)
+        fail_artifact(job, *lost_to(error), agenda, listener)
         return
     facts = {"seconds": time.perf_counter() - started, "bytes": bundle.nbytes, **bundle.facts}
     listener.artifact(artifact, "made" if made else "reused", facts)
     agenda.finish(job.key)
 
 
-def fail_artifact(job: Job, error: str, agenda: Agenda, listener: Listener) -> None:
-    """An artifact cannot be made: every trial that needs it becomes a failed row."""
+def lost_to(error: Exception) -> tuple[Status, str]:
+    """What becomes of the trials that need an artifact whose making raised this, and why.
+
+    One that diverged would do so again: as after a victim's divergence nobody tries.
+    """
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def fail_artifact(job: Job, status: Status, error: str, agenda: Agenda, listener: Listener) -> None:
+    """An artifact cannot be made: every trial that needs it becomes a row of that status."""
     artifact = job.artifact
     assert artifact is not None
     listener.artifact(artifact, "failed", {"error": error})
-    why = f"its artifact failed: {artifact.label}: {error}"
+    what = "its artifact diverged"
+    if status == "failed":
+        what = f"its artifact failed: {artifact.label}"
     for lost in agenda.fail(job.key):
         if lost.trial is not None:
-            listener.trial_finished(lost.trial, lost_result(lost, why))
+            row = lost_result(lost, f"{what}: {error}", status)
+            listener.trial_finished(lost.trial, row)
 
 
-def lost_result(job: Job, error: str) -> Result:
+def lost_result(job: Job, error: str, status: Status = "failed") -> Result:
     """The row of a trial that could not be run to its end."""
     trial = job.trial
     assert trial is not None
     return Result(
         str(trial.spec),
         trial.key,
-        status="failed",
+        status=status,
         error=error,
         resolved=trial.resolved(),
         epochs_planned=trial.recipe.epochs,

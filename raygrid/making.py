@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raygrid.artifacts import Artifact, Bench
 from raygrid.checkpoints import Keeper, Partial
+from raygrid.errors import DivergedError
 from raygrid.store import Bundle, Store, patiently
 
 Tell = Callable[[int, int], None]
@@ -53,7 +54,7 @@ def realize(
     """Load an artifact or make it from what `fetch` gives for its needs.
 
     Returns the content and whether it was made now. Only one process of a machine makes a key;
-    the others wait and load.
+    the others wait and load. A DivergedError of its making says whose it is.
     """
     found = patiently(lambda: store.get(artifact.kind, artifact.key))
     if found is not None:
@@ -65,7 +66,10 @@ def realize(
         progress = StoreProgress(store, artifact.key, watch or Watch())
         started = time.perf_counter()
         inputs = [fetch(need) for need in artifact.needs()]
-        made = artifact.make(inputs, replace(bench, progress=progress))
+        try:
+            made = artifact.make(inputs, replace(bench, progress=progress))
+        except DivergedError as error:
+            raise error.of(artifact.label) from error
         facts = {"label": artifact.label, "seconds": time.perf_counter() - started, **made.facts}
         made = Bundle(made.tensors, facts)
         patiently(lambda: store.put(artifact.kind, artifact.key, made))

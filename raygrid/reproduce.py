@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -32,11 +32,13 @@ class Job:
     """The trials of a printed table at some scale, and what of it cannot be run here.
 
     printed: by trial (canonical, seed 0) the printed one that it stands for, if it is just one.
+    shared: what stands for several printed ones, in words.
     """
 
     specs: tuple[str, ...]
     missing: tuple[str, ...]
     printed: Mapping[str, TrialSpec] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
 
 def job(
@@ -73,7 +75,26 @@ def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> J
             canonical = str(resolve(spec, None).spec)
             printed.setdefault(canonical, {})[each] = None
     single = {name: next(iter(of)) for name, of in printed.items() if len(of) == 1}
-    return Job(tuple(specs), tuple(missing), single)
+    return Job(tuple(specs), tuple(missing), single, shared(printed))
+
+
+def shared(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
+    """Where printed trials differ that one trial stands for: `small_resnet for resnet34, ...`.
+
+    printed: by trial all that it stands for.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for text, several in printed.items():
+        for axis in fields(TrialSpec):
+            values = dict.fromkeys(_of(each, axis.name) for each in several)
+            if len(values) > 1:
+                named.setdefault(_of(TrialSpec.parse(text), axis.name), {}).update(values)
+    return tuple(f"{one} for {', '.join(sorted(of))}" for one, of in sorted(named.items()))
+
+
+def _of(spec: TrialSpec, axis: str) -> str:
+    value = getattr(spec, axis)
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
@@ -91,28 +112,37 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
 
 
 def _quick(spec: TrialSpec) -> TrialSpec:
-    """On the embedded digits; every network but ResNet-18 becomes another one than its stand-in."""
-    network = "small_cnn" if spec.architecture.name == "resnet18" else "small_resnet"
+    """On the embedded digits, with the small network of the same family."""
     pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
         dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
         attack=_quick_attack(spec.attack),
-        architecture=Part(network),
+        architecture=_quick_network(spec.architecture),
         protocol=_quick_protocol(spec),
     )
 
 
-def _quick_attack(part: Part) -> Part:
-    """An attack at its `quick` parameters, where it has some.
-
-    Those on all images at twice their budget; of those on a target, the printed network too is
-    replaced by the small one.
-    """
-    if part.name not in ATTACKS or not ATTACKS[part.name].quick:
+def _quick_network(part: Part) -> Part:
+    if part.name not in ARCHITECTURES or ARCHITECTURES[part.name].quick == part.name:
         return part
-    kind, params = ATTACKS[part.name], dict(part.params)
+    return Part(ARCHITECTURES[part.name].quick)
+
+
+def _quick_attack(part: Part) -> Part:
+    """An attack at its `quick` parameters, where it has some; its networks as the victim's.
+
+    Those on all images at twice their budget, and what the table varies stays as printed.
+    """
+    params = dict(part.params)
+    if "surrogate" in params:
+        names = str(params["surrogate"]).split(":")
+        params["surrogate"] = ":".join(str(_quick_network(Part(name))) for name in names)
+    if part.name not in ATTACKS or not ATTACKS[part.name].quick:
+        return Part.of(part.name, **params)
+    kind = ATTACKS[part.name]
     if kind.on_target:
-        return Part.of(part.name, **{**params, **kind.quick})
+        small = {k: v for k, v in kind.quick.items() if k != "surrogate" or k not in params}
+        return Part.of(part.name, **{**params, **small})
     usual: Budget = kind.__dataclass_fields__["budget"].default  # type: ignore[assignment]
     budget = Budget.parse(str(params.get("budget", usual)), usual)
     doubled = Budget(budget.norm, 2 * budget.value)

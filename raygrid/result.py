@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 Status = Literal["done", "failed", "diverged", "skipped"]
 History = list[dict[str, float]]
+COLLAPSED = "the features of the encoder have collapsed"
 
 
 @dataclass
@@ -22,7 +23,8 @@ class Result:
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
     detection: counts and rates of finding the poisoned images, for defenses that look for them.
-    marks: what a reader has to know about the poison, such as a surrogate that is too weak.
+    marks: what a reader has to know about the number, such as a surrogate that is too weak or
+        features that have collapsed.
     probes: by name, how many of n images got the wanted label, and their mean loss.
     """
 
@@ -65,7 +67,7 @@ class Result:
         return cls(**{k: v for k, v in row.items() if k in known})
 
     def summarize(self) -> None:
-        """Fill peak, last and the epoch counts from the history and the probes."""
+        """Fill peak, last, the epoch counts and a mark from the history and the probes."""
         accuracies = [epoch["test_acc"] for epoch in self.history if "test_acc" in epoch]
         self.epochs_run = len(self.history)
         if accuracies:
@@ -73,6 +75,8 @@ class Result:
             self.peak_epoch = accuracies.index(self.peak_acc) + 1
         low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < 0.5)
         self.epochs_to_half = next(low, None)
+        if self.history and self.history[-1].get("collapsed"):
+            self.marks = [*self.marks, COLLAPSED]
         if "clean_test" in self.probes:
             self.last_acc = self.probes["clean_test"]["acc"]
             self.final_acc = None if self.stopped_early else self.last_acc

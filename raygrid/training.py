@@ -212,7 +212,7 @@ class Trainer:
         return [r for r in rows if len(r) > 1 or n == 1]
 
     def epoch(self, epoch: int) -> Metrics:
-        """Train one epoch (counted from 0); raises DivergedError if the loss is not finite.
+        """Train one epoch (counted from 0); raises DivergedError if it left the finite numbers.
 
         Returns train_loss and train_acc (running means over the epoch's batches) and lr.
         """
@@ -223,10 +223,20 @@ class Trainer:
         with forked(self.stream.seed("dropout", epoch), self.device):
             for batch in self.batches(epoch):
                 totals += self.update(batch)
-        loss, hits, count = totals.tolist()
-        if not math.isfinite(loss):
-            raise DivergedError(epoch + 1, loss)
+        loss, hits, count = self.checked(totals, epoch)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
+
+    def checked(self, totals: Tensor, epoch: int) -> list[float]:
+        """The sums of what `update` returned in an epoch (counted from 0), as numbers.
+
+        Raises DivergedError if loss or weights are not finite; the last step shows in these alone.
+        """
+        norm = nn.utils.get_total_norm([p.detach() for p in self.module.parameters()])
+        *sums, norm = torch.cat([totals, norm.to(totals).view(1)]).tolist()
+        for measure, value in (("loss", sums[0]), ("norm of the weights", norm)):
+            if not math.isfinite(value):
+                raise DivergedError(epoch + 1, value, measure=measure)
+        return sums
 
     def set_rate(self, epoch: int) -> float:
         """Give the optimizer the learning rate of an epoch, and return it."""

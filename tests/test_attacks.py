@@ -20,7 +20,7 @@ from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.surrogates import freeze, train_surrogate
 from raygrid.budget import Budget
 from raygrid.data import Images
-from raygrid.errors import DataError, SpecError
+from raygrid.errors import DataError, DivergedError, SpecError
 from raygrid.seeds import Stream
 from tests.conftest import toy
 
@@ -119,6 +119,30 @@ def test_the_seed_decides_the_bytes(name: str, images: Images) -> None:
     )
     assert torch.equal(one, same)
     assert torch.equal(one, other) != attack.seeded
+
+
+DIFFERENTIATING = [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack)]
+FROZEN = [n for n in DIFFERENTIATING if n != "dc"]  # whose classifiers are never in eval mode
+
+
+@pytest.mark.parametrize(
+    ("name", "when"), [(n, "always") for n in DIFFERENTIATING] + [(n, "frozen") for n in FROZEN]
+)
+def test_a_network_that_gives_no_numbers_makes_no_noise(
+    name: str, when: str, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of NaN is 0: images would pass for poisons that the attack never touched."""
+    attack = small(name)
+    craft = craft_for(attack, images)
+    features = Network.features
+
+    def lost(network: Network, x: torch.Tensor) -> torch.Tensor:
+        broken = when == "always" or not network.training
+        return features(network, x) * (torch.nan if broken else 1.0)
+
+    monkeypatch.setattr(Network, "features", lost)
+    with pytest.raises(DivergedError, match="diverged"):
+        attack.poison(images, craft)
 
 
 @pytest.mark.parametrize("name", [n for n in AVAILABILITY if small(n).units(64)])
@@ -273,7 +297,7 @@ def test_enforce_holds_every_norm() -> None:
     assert (measure(clean, l2, "l2") - 1.0).abs().max() < 0.02
     with pytest.raises(SpecError, match="16 pixels"):
         enforce(clean, -wild, Budget("l0", 1))
-    with pytest.raises(SpecError, match="not finite"):
+    with pytest.raises(DivergedError, match="noise diverged: its sum is nan"):
         enforce(clean, wild * float("nan"), Budget("linf", 8 / 255))
 
 

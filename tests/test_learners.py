@@ -19,7 +19,7 @@ from raygrid import contrastive
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.surrogates import freeze
-from raygrid.augment import CropFlip
+from raygrid.augment import CropFlip, Views
 from raygrid.contrastive.base import Branch
 from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
 from raygrid.data import Images, to_uint8
@@ -187,6 +187,14 @@ def test_a_loss_that_is_not_finite_ends_with_its_epoch(name: str, images: Images
         next(session.network.parameters()).fill_(float("nan"))  # type: ignore[attr-defined]
     with pytest.raises(DivergedError, match="epoch 2"):
         session.epoch(1)
+
+
+def test_weights_lost_in_the_last_step_are_seen(images: Images) -> None:
+    """Its loss was finite, and no other step follows."""
+    recipe = RECIPE.with_(lr=1e38, batch_size=len(images), epochs=1)
+    session = small("supervised").start(task_of(images, recipe))
+    with pytest.raises(DivergedError, match=r"epoch 1: norm of the weights is (inf|nan)"):
+        session.epoch(0)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -546,6 +554,13 @@ def test_the_probe_learns_and_leaves_the_encoder_alone(passes: int) -> None:
     assert same(encoder(session), encoder(type("S", (), {"network": probed})()))
     assert score(session.network, others, lambda x: x).acc < 0.4
     assert score(probed, others, lambda x: x).acc > 0.6
+
+
+def test_a_probe_that_diverges_is_not_taken_for_its_encoder(images: Images) -> None:
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    probing = replace(PROBE, recipe=PROBE.recipe.with_(lr=1e38))
+    with pytest.raises(DivergedError, match=r"linear probe: training diverged in epoch \d: "):
+        fit_probe(network, images, probing, Views(), Stream("probe"), "fp32")
 
 
 # Protocols

@@ -13,7 +13,7 @@ from raygrid.profiles import Shelf
 from raygrid.progress import Display
 from raygrid.run import Options, run_grid
 from raygrid.store import Store
-from tests.test_run import GRID, SLEEP, Recorder, essence
+from tests.test_run import GRID, SLEEP, WILD, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,12 +53,12 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Pa
 
 def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:
     flag = tmp_path / "died"
-    specs = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", "")]
+    specs = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
     lines = io.StringIO()
     outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
     assert flag.exists()
-    assert sorted(r.status for r in outcome.results) == ["done", "failed"]
-    assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 2
+    assert sorted(r.status for r in outcome.results) == ["diverged", "done", "failed"]
+    assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 3
     assert "its worker was lost" in lines.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -18,7 +19,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import SIX, specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, scaled
+from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, job_of, scaled
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
@@ -76,6 +77,64 @@ def test_quick_attacks_keep_what_the_table_varies_at_twice_the_budget() -> None:
     assert quick("lsp") == "photo_digits/lsp/standard/small_cnn/supervised/quick/0"
     assert quick("clean", "simclr", "apbench").endswith("simclr/quick(probe_data=clean)/0")
     assert quick("clean", "simclr").endswith("simclr/quick/0")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
+    kind = ARCHITECTURES[name]
+    small = ARCHITECTURES[kind.quick]
+    assert small.quick == kind.quick, "a small network stands for itself"
+    assert small.gflop < 0.01
+    low, high = small.sizes
+    assert low <= DATASETS["photo_digits"].image_size <= high
+    assert small.convolutional == kind.convolutional
+    residual = {"resnet34", "resnet50", "resnet32_narrow"}
+    if name not in residual | {"resnet18"}:
+        assert small.__module__ == kind.__module__, "a file is a family"
+    assert (kind.quick == "small_resnet") == (name in residual | {"small_resnet"})
+    made = scaled(TrialSpec.parse(f"cifar10/clean/none/{name}/supervised/tp/0"), "quick")
+    assert made.architecture == Part(kind.quick)
+    assert not absent(made)
+
+
+def test_networks_of_one_table_are_told_apart_at_scale_quick() -> None:
+    wanted = job("transferable", "6", "quick")
+    small = {TrialSpec.parse(text).architecture.name for text in wanted.specs}
+    assert small == {"small_cnn", "small_resnet", "small_vgg", "small_densenet", "small_mobilenet"}
+    assert len(wanted.printed) == len(wanted.specs) == len(specs_of("transferable", "6"))
+    assert wanted.shared == ()
+    six = job("apbench", "7", "quick")
+    assert len({TrialSpec.parse(text).architecture.name for text in six.specs}) == 6
+
+
+def test_what_stands_for_several_printed_trials_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "{}/clean/standard/{}/supervised/apbench/0"
+    cells = [("cifar10", "resnet34"), ("cifar10", "resnet50"), ("svhn", "vgg11")]
+    wanted = job_of([TrialSpec.parse(where.format(*cell)) for cell in cells], "quick", (0,))
+    assert len(wanted.specs) == 2
+    assert wanted.shared == ("small_resnet for resnet34, resnet50",)
+    assert [spec.architecture.name for spec in wanted.printed.values()] == ["vgg11"]
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    several = runpy.run_path(str(ROOT / "experiments" / "_paper.py"))["several"]
+    (said,) = several(wanted)
+    assert "small_resnet for resnet34, resnet50." in said
+    assert several(job("transferable", "6", "quick")) == []
+    assert job("apbench", "12", "quick").shared == (
+        "photo_digits for cifar10, cifar100, imagenet100, svhn",
+    )
+
+
+def test_the_attackers_networks_shrink_with_the_victims() -> None:
+    def quick(attack: str, protocol: str = "just_how_toxic") -> dict[str, object]:
+        text = f"cifar10/{attack}/none/vgg16/linear_probe/{protocol}/0"
+        return dict(scaled(TrialSpec.parse(text), "quick").attack.params)
+
+    assert quick("feature_collision(surrogate=vgg16)")["surrogate"] == "small_vgg"
+    assert quick("htbd(surrogate=alexnet_htbd)")["surrogate"] == "small_alexnet"
+    assert quick("htbd")["surrogate"] == "small_cnn"
+    three = quick("bullseye_polytope(surrogate=resnet18:vgg11:resnet34)")["surrogate"]
+    assert three == "small_cnn:small_vgg:small_resnet"
+    assert quick("pgd(surrogate=resnet50)")["surrogate"] == "small_resnet"
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].quick])
@@ -141,6 +200,8 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
+        assert len(wanted.specs) <= len(specs_of(paper, number))
+        assert len(wanted.printed) == len(wanted.specs) or wanted.shared
         planned = plan(wanted.specs, None)
         assert bool(planned.trials or planned.skips) == bool(wanted.specs)
         assert wanted.specs or wanted.missing
@@ -181,17 +242,38 @@ def test_the_script_of_a_paper_plans(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("raygrid.experiment")
+    words = ["--table", number, "--tier", scale]
+    said = planned_by(script, words, tmp_path, monkeypatch, capsys)
+    assert "trials" in said
+    assert re.search(r"0 of \d+ rows are there", said)
+
+
+def planned_by(
+    script: str,
+    words: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What a script says to a dry run."""
     path = ROOT / "experiments" / f"{script}.py"
     monkeypatch.syspath_prepend(path.parent)
-    words = ["--table", number, "--tier", scale, "--dry-run", "--executor", "inline"]
-    places = ["--out", str(tmp_path), "--data", str(tmp_path)]
+    places = ["--dry-run", "--executor", "inline", "--out", str(folder), "--data", str(folder)]
     monkeypatch.setattr(sys, "argv", [str(path), *words, *places])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(path), run_name="__main__")
-    said = capsys.readouterr().out
     assert end.value.code == 0
-    assert "trials" in said
-    assert re.search(r"0 of \d+ rows are there", said)
+    return capsys.readouterr().out
+
+
+def test_the_contradictions_plan_in_words_and_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--which", "probe_data"]
+    said = planned_by("contradictions", words, tmp_path, monkeypatch, capsys)
+    assert said.startswith("8 trials, ")
+    said = planned_by("contradictions", [*words, "--json"], tmp_path, monkeypatch, capsys)
+    assert len(json.loads(said)["trials"]) == 8
 
 
 @pytest.mark.parametrize("tier_name", ["quick", "grid", "paper"])

@@ -17,11 +17,12 @@ from raygrid.errors import SpecError, SpecErrors, StoreError
 from raygrid.events import Listener
 from raygrid.experiment import show_plan
 from raygrid.grid import Grid
-from raygrid.resolve import Trial
+from raygrid.resolve import Trial, resolve
 from raygrid.result import Result
 from raygrid.run import Options, exclusive, run_grid
 from raygrid.seeds import Stream
 from raygrid.store import DATA, Bundle, Store
+from raygrid.work import Worker
 from tests import plugin
 
 assert plugin.CARD
@@ -33,6 +34,8 @@ GRID = Grid(
 )
 DERIVED = ("standard", "early_stopping")
 SLEEP = "dots/{}/none/small_cnn/sleeper{}/brief/0"
+WILD_ATTACK = "aue(batch_size=32, epochs=2, lr=1e+30, surrogate=small_cnn)"
+WILD = SLEEP.format(WILD_ATTACK, "")
 
 
 class Recorder(Listener):
@@ -127,6 +130,19 @@ def test_a_loss_that_is_not_finite_ends_the_trial_as_a_row(options: Options) -> 
     assert f"diverged in epoch {len(row.history) + 1}: loss is " in str(row.error)
     assert row.final_acc is None
     assert not run_grid([wild], options).submitted, "the same numbers would diverge again"
+
+
+def test_an_attack_that_diverges_is_a_row_that_says_so(options: Options, tmp_path: Path) -> None:
+    recorder = Recorder()
+    (row,) = run_grid([WILD], options, recorder).results
+    assert row.status == "diverged"
+    said = f"{WILD_ATTACK} on dots: training diverged in epoch 1: loss is "
+    assert str(row.error).startswith(f"its artifact diverged: {said}")
+    assert ("poison", "failed") in recorder.artifacts
+    assert not run_grid([WILD], options).submitted, "the same numbers would diverge again"
+    alone = Worker(Store(tmp_path / "empty"), tmp_path).run(resolve(WILD, None))
+    assert alone.status == "diverged"
+    assert str(alone.error).startswith(said), "not to be taken for the victim's"
 
 
 def test_a_failing_artifact_fails_just_the_trials_that_need_it(options: Options) -> None:

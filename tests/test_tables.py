@@ -14,7 +14,7 @@ import pytest
 
 from raygrid.errors import SpecError
 from raygrid.published import SIX, load
-from raygrid.result import Result
+from raygrid.result import COLLAPSED, Result
 from raygrid.spec import TrialSpec
 from raygrid.tables import (
     KINDS,
@@ -123,6 +123,22 @@ def test_what_has_no_number_says_why() -> None:
     stopped = cell(made, "clean", "grayscale")
     assert (stopped.final_acc, stopped.value, stopped.peak_acc) == (None, None, 0.75)
     assert cell(table("defense", frame(rows), "peak_acc"), "clean", "grayscale").value == 0.75
+
+
+def test_a_collapsed_encoder_is_said_below_the_table() -> None:
+    rows = [trial(TOY.format("clean", "standard", "simsiam", 0), 0.5)]
+    for learner, collapsed in (("simclr", 0.0), ("byol", 1.0)):
+        result = Result(TOY.format("lsp", "standard", learner, 0), key=learner, marks=["weak"])
+        result.history = [
+            {"train_loss": 1.0, "test_acc": 0.2, "collapsed": 1.0},
+            {"train_loss": 0.9, "test_acc": 0.1, "collapsed": collapsed},
+        ]
+        result.probes = {"clean_test": {"k": 10, "n": 100, "acc": 0.1, "loss": 2.3}}
+        result.summarize()
+        rows.append(result.row())
+    text = plain_text(table("worst-learner", frame(rows)))
+    assert f"lsp / byol: weak; {COLLAPSED}" in text
+    assert text.count(COLLAPSED) == 1, "simclr came out of it"
 
 
 def test_protocols_datasets_and_victims_are_never_mixed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,22 @@ from torch.nn.functional import pixel_unshuffle
 from raygrid.architectures.base import ARCHITECTURES, Architecture
 from raygrid.registry import Card
 
-_DIM, _HEADS, _HEAD_DIM, _HIDDEN = 512, 6, 64, 256
-_PATCH_LAYERS, _CLASS_LAYERS = 6, 2
 _DROP, _LAYER_DROP, _SCALE = 0.1, 0.05, 0.1
+
+
+class _Size(NamedTuple):
+    """Patches to a side, width of tokens, heads and their width, width of MLPs, layers."""
+
+    side: int
+    dim: int
+    heads: int
+    head_dim: int
+    hidden: int
+    patch_layers: int
+    class_layers: int
+
+
+_PUBLISHED, _SMALL = _Size(8, 512, 6, 64, 256, 6, 2), _Size(4, 64, 4, 16, 64, 2, 1)
 
 
 @ARCHITECTURES.register("cait_small")
@@ -36,24 +49,41 @@ class CaitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.955
+    quick: ClassVar[str] = "small_cait"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        return _Cait(patch=image_size // 8), _DIM
+        return _Cait(image_size, _PUBLISHED), _PUBLISHED.dim
+
+
+@ARCHITECTURES.register("small_cait")
+@dataclass(frozen=True, kw_only=True)
+class SmallCait(Architecture):
+    """The same with 16 patches, width 64, 2 and 1 layers, 4 heads of 16, MLPs of width 64."""
+
+    card = Card(paper="Touvron et al. 2021, the layers; the network is raygrid's own")
+    sizes: ClassVar[tuple[int, int]] = (16, 64)
+    multiple: ClassVar[int] = 8
+    convolutional: ClassVar[bool] = False
+    gflop: ClassVar[float] = 0.00245
+    quick: ClassVar[str] = "small_cait"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        return _Cait(image_size, _SMALL), _SMALL.dim
 
 
 class _Cait(nn.Module):
-    """Images (N, 3, 8p, 8p) to the class token (N, 512)."""
+    """Images (N, 3, H, H) to the class token (N, dim)."""
 
-    def __init__(self, patch: int) -> None:
+    def __init__(self, image_size: int, size: _Size) -> None:
         super().__init__()
-        self.patch = patch
-        self.embed = nn.Linear(3 * patch**2, _DIM)
-        self.place = nn.Parameter(torch.randn(1, 64, _DIM))
-        self.token = nn.Parameter(torch.randn(1, 1, _DIM))
+        self.patch = image_size // size.side
+        self.embed = nn.Linear(3 * self.patch**2, size.dim)
+        self.place = nn.Parameter(torch.randn(1, size.side**2, size.dim))
+        self.token = nn.Parameter(torch.randn(1, 1, size.dim))
         self.drop = nn.Dropout(_DROP)
-        self.patch_layers = nn.ModuleList(_Layer() for _ in range(_PATCH_LAYERS))
-        self.class_layers = nn.ModuleList(_Layer() for _ in range(_CLASS_LAYERS))
-        self.norm = nn.LayerNorm(_DIM)
+        self.patch_layers = nn.ModuleList(_Layer(size) for _ in range(size.patch_layers))
+        self.class_layers = nn.ModuleList(_Layer(size) for _ in range(size.class_layers))
+        self.norm = nn.LayerNorm(size.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.embed(pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
@@ -76,27 +106,28 @@ class _Cait(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention of tokens (N, T, 512) over themselves and others (N, S, 512), then an MLP."""
+    """Attention of tokens (N, T, dim) over themselves and others (N, S, dim), then an MLP."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: _Size) -> None:
         super().__init__()
-        inner = _HEADS * _HEAD_DIM
-        self.norm = nn.LayerNorm(_DIM)
-        self.query = nn.Linear(_DIM, inner, bias=False)
-        self.key_value = nn.Linear(_DIM, 2 * inner, bias=False)
-        self.talk_before = nn.Parameter(torch.randn(_HEADS, _HEADS))
-        self.talk_after = nn.Parameter(torch.randn(_HEADS, _HEADS))
+        dim, self.heads, self.scale = size.dim, size.heads, size.head_dim**-0.5
+        inner = size.heads * size.head_dim
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, inner, bias=False)
+        self.key_value = nn.Linear(dim, 2 * inner, bias=False)
+        self.talk_before = nn.Parameter(torch.randn(size.heads, size.heads))
+        self.talk_after = nn.Parameter(torch.randn(size.heads, size.heads))
         self.drop = nn.Dropout(_DROP)
-        self.out = nn.Sequential(nn.Linear(inner, _DIM), nn.Dropout(_DROP))
+        self.out = nn.Sequential(nn.Linear(inner, dim), nn.Dropout(_DROP))
         self.mlp = nn.Sequential(
-            nn.LayerNorm(_DIM),
-            nn.Linear(_DIM, _HIDDEN),
+            nn.LayerNorm(dim),
+            nn.Linear(dim, size.hidden),
             nn.GELU(),
             nn.Dropout(_DROP),
-            nn.Linear(_HIDDEN, _DIM),
+            nn.Linear(size.hidden, dim),
             nn.Dropout(_DROP),
         )
-        self.scales = nn.ParameterList(torch.full((_DIM,), _SCALE) for _ in range(2))
+        self.scales = nn.ParameterList(torch.full((dim,), _SCALE) for _ in range(2))
 
     def forward(self, x: Tensor, others: Tensor | None = None) -> Tensor:
         tokens = self.norm(x)
@@ -106,10 +137,10 @@ class _Layer(nn.Module):
         return out
 
     def _attend(self, x: Tensor, context: Tensor) -> Tensor:
-        q = self.query(x).unflatten(2, (_HEADS, -1)).transpose(1, 2)
-        keys_values = self.key_value(context).unflatten(2, (2, _HEADS, -1))
+        q = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        keys_values = self.key_value(context).unflatten(2, (2, self.heads, -1))
         k, v = keys_values.permute(2, 0, 3, 1, 4)
-        likeness = q @ k.transpose(2, 3) * _HEAD_DIM**-0.5
+        likeness = q @ k.transpose(2, 3) * self.scale
         weights = self.drop(_talk(likeness, self.talk_before).softmax(-1))
         mixed = _talk(weights, self.talk_after) @ v
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))

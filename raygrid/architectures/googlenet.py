@@ -24,6 +24,7 @@ class GoogLeNet(Architecture):
         "torchvision's own stem",
     )
     gflop: ClassVar[float] = 2.90
+    quick: ClassVar[str] = "small_googlenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import googlenet
@@ -36,3 +37,26 @@ class GoogLeNet(Architecture):
         net.fc = nn.Identity()
         plain_init(net)
         return net, 1024
+
+
+@ARCHITECTURES.register("small_googlenet")
+@dataclass(frozen=True, kw_only=True)
+class SmallGoogLeNet(Architecture):
+    """A stem of stride 2, inception modules of 32, 64 and 64 channels, a max-pool before two."""
+
+    card = Card(paper="Szegedy et al. 2015, the module; the network is raygrid's own")
+    gflop: ClassVar[float] = 0.0022
+    quick: ClassVar[str] = "small_googlenet"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from torchvision.models.googlenet import BasicConv2d, Inception
+
+        layers: list[nn.Module] = [
+            BasicConv2d(3, 16, kernel_size=3, stride=2, padding=1),
+            Inception(16, 8, 8, 16, 4, 4, 4),
+            nn.MaxPool2d(2),
+            Inception(32, 16, 16, 32, 8, 8, 8),
+            nn.MaxPool2d(2),
+            Inception(64, 16, 16, 32, 8, 8, 8),
+        ]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64

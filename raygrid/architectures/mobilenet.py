@@ -22,6 +22,7 @@ class MobileNet(Architecture):
         notes="224-pixel images keep timm's own first stride",
     )
     gflop: ClassVar[float] = 0.093
+    quick: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         import timm
@@ -46,6 +47,7 @@ class MobileNetV2(Architecture):
         "keep torchvision's own strides",
     )
     gflop: ClassVar[float] = 0.176
+    quick: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import mobilenet_v2
@@ -71,6 +73,7 @@ class MobileNetV2Unpatched(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 224)
     gflop: ClassVar[float] = 0.0122
+    quick: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import mobilenet_v2
@@ -78,3 +81,21 @@ class MobileNetV2Unpatched(Architecture):
         net = mobilenet_v2(weights=None)
         net.classifier = net.classifier[0]  # the dropout stays, the head is the network's
         return net, net.last_channel
+
+
+@ARCHITECTURES.register("small_mobilenet")
+@dataclass(frozen=True, kw_only=True)
+class SmallMobileNet(Architecture):
+    """A stem of stride 2, three inverted residual blocks of 16, 32 and 64 channels."""
+
+    card = Card(paper="Sandler et al. 2018, the block; the network is raygrid's own")
+    gflop: ClassVar[float] = 0.00325
+    quick: ClassVar[str] = "small_mobilenet"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from torchvision.models.mobilenetv2 import InvertedResidual
+
+        stem = [nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(inplace=True)]
+        sizes = ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+        blocks = [InvertedResidual(*size, expand_ratio=4) for size in sizes]
+        return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64

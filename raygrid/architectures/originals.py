@@ -27,6 +27,7 @@ class AlexNetFc(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.066
+    quick: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         norm = nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1.0)
@@ -51,6 +52,7 @@ class AlexNetHtbd(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.086
+    quick: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         layers: list[nn.Module] = [
@@ -65,6 +67,26 @@ class AlexNetHtbd(Architecture):
         return nn.Sequential(*layers), 4096
 
 
+@ARCHITECTURES.register("small_alexnet")
+@dataclass(frozen=True, kw_only=True)
+class SmallAlexNet(Architecture):
+    """A 5x5 and a 3x3 convolution with 16 and 32 channels, a layer of 64 units, no batch norm."""
+
+    card = Card(paper="Shafahi et al. 2018, the kind of layers; the network is raygrid's own")
+    sizes: ClassVar[tuple[int, int]] = (16, 64)
+    gflop: ClassVar[float] = 0.0051
+    quick: ClassVar[str] = "small_alexnet"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        side = -(-image_size // 4)
+        layers: list[nn.Module] = [
+            *(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+            *(nn.Flatten(), nn.Linear(32 * side**2, 64), nn.ReLU()),
+        ]
+        return nn.Sequential(*layers), 64
+
+
 @ARCHITECTURES.register("resnet32_narrow")
 @dataclass(frozen=True, kw_only=True)
 class ResNet32Narrow(Architecture):
@@ -75,6 +97,7 @@ class ResNet32Narrow(Architecture):
         code="aks2203/poisoning-benchmark@97a67ae",
     )
     gflop: ClassVar[float] = 0.138
+    quick: ClassVar[str] = "small_resnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,14 +25,35 @@ class SeNet18(Architecture):
         "and more",
     )
     gflop: ClassVar[float] = 1.11
+    quick: ClassVar[str] = "small_senet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         blocks, inputs = list[nn.Module](), 64
         for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
             blocks += [_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)]
             inputs = outputs
-        stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-        return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+        return _stacked(64, 1, blocks), 512
+
+
+@ARCHITECTURES.register("small_senet")
+@dataclass(frozen=True, kw_only=True)
+class SmallSeNet(Architecture):
+    """A 3x3 convolution of stride 2, one block each with 16, 32 and 64 channels."""
+
+    card = Card(paper="Hu et al. 2018, the gate; the network is raygrid's own")
+    gflop: ClassVar[float] = 0.0062
+    quick: ClassVar[str] = "small_senet"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        blocks = [_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2)]
+        return _stacked(16, 2, blocks), 64
+
+
+def _stacked(inputs: int, stride: int, blocks: Sequence[nn.Module]) -> nn.Module:
+    """A stem of `inputs` channels, the blocks, the mean over pixels."""
+    conv = nn.Conv2d(3, inputs, 3, stride, 1, bias=False)
+    stem = [conv, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class _Block(nn.Module):

@@ -21,6 +21,7 @@ class _Vgg(Architecture):
     plan: ClassVar[str]
     card = _CARD
     sizes: ClassVar[tuple[int, int]] = (32, 224)  # five halvings
+    quick: ClassVar[str] = "small_vgg"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import vgg
@@ -54,3 +55,19 @@ class Vgg19(_Vgg):
 
     plan: ClassVar[str] = "E"
     gflop: ClassVar[float] = 0.796
+
+
+@ARCHITECTURES.register("small_vgg")
+@dataclass(frozen=True, kw_only=True)
+class SmallVgg(Architecture):
+    """Three stages of 16, 32 and 64 channels, a convolution and a max-pool each."""
+
+    card = Card(paper="Simonyan and Zisserman 2015, the stages; the network is raygrid's own")
+    gflop: ClassVar[float] = 0.0056
+    quick: ClassVar[str] = "small_vgg"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from torchvision.models import vgg
+
+        layers = vgg.make_layers([16, "M", 32, "M", 64, "M"], batch_norm=True)
+        return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64

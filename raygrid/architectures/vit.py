@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,19 @@ from torch.nn.functional import pad, pixel_unshuffle, scaled_dot_product_attenti
 from raygrid.architectures.base import ARCHITECTURES, Architecture
 from raygrid.registry import Card
 
-_DIM, _DEPTH, _HEADS, _DROP = 512, 6, 8, 0.1
+_DROP = 0.1
+
+
+class _Size(NamedTuple):
+    """Patches to a side, width of tokens and MLPs, layers, heads."""
+
+    side: int
+    dim: int
+    depth: int
+    heads: int
+
+
+_PUBLISHED, _SMALL = _Size(8, 512, 6, 8), _Size(4, 64, 2, 4)
 
 
 @ARCHITECTURES.register("vit_small")
@@ -35,24 +47,41 @@ class VitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 1.29
+    quick: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        return _Vit(patch=image_size // 8), _DIM
+        return _Vit(image_size, _PUBLISHED), _PUBLISHED.dim
+
+
+@ARCHITECTURES.register("small_vit")
+@dataclass(frozen=True, kw_only=True)
+class SmallVit(Architecture):
+    """The same with 16 patches, width 64, 2 layers, 4 heads, MLPs of width 64."""
+
+    card = Card(paper="Lee et al. 2021, the layers; the network is raygrid's own")
+    sizes: ClassVar[tuple[int, int]] = (16, 64)
+    multiple: ClassVar[int] = 8
+    convolutional: ClassVar[bool] = False
+    gflop: ClassVar[float] = 0.0038
+    quick: ClassVar[str] = "small_vit"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        return _Vit(image_size, _SMALL), _SMALL.dim
 
 
 class _Vit(nn.Module):
-    """Images (N, 3, 8p, 8p) to the class token (N, 512)."""
+    """Images (N, 3, H, H) to the class token (N, dim)."""
 
-    def __init__(self, patch: int) -> None:
+    def __init__(self, image_size: int, size: _Size) -> None:
         super().__init__()
-        pixels = 5 * 3 * patch**2
-        self.patch = patch
-        self.embed = nn.Sequential(nn.LayerNorm(pixels), nn.Linear(pixels, _DIM))
-        self.token = nn.Parameter(torch.randn(1, 1, _DIM))
-        self.place = nn.Parameter(torch.randn(1, 65, _DIM))
+        self.patch = image_size // size.side
+        pixels = 5 * 3 * self.patch**2
+        self.embed = nn.Sequential(nn.LayerNorm(pixels), nn.Linear(pixels, size.dim))
+        self.token = nn.Parameter(torch.randn(1, 1, size.dim))
+        self.place = nn.Parameter(torch.randn(1, size.side**2 + 1, size.dim))
         self.drop = nn.Dropout(_DROP)
-        self.layers = nn.Sequential(*(_Layer() for _ in range(_DEPTH)))
-        self.norm = nn.LayerNorm(_DIM)
+        self.layers = nn.Sequential(*(_Layer(size) for _ in range(size.depth)))
+        self.norm = nn.LayerNorm(size.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = pixel_unshuffle(with_shifts(x), self.patch).flatten(2).transpose(1, 2)
@@ -70,18 +99,19 @@ def with_shifts(x: Tensor) -> Tensor:
 class _Layer(nn.Module):
     """Attention and MLP, each on normalized tokens and added to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: _Size) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(_DIM)
-        self.qkv = nn.Linear(_DIM, 3 * _DIM, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(_DIM / _HEADS).log() * -0.5)
-        self.out = nn.Sequential(nn.Linear(_DIM, _DIM), nn.Dropout(_DROP))
+        dim, self.heads = size.dim, size.heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(dim / size.heads).log() * -0.5)
+        self.out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(_DROP))
         self.mlp = nn.Sequential(
-            nn.LayerNorm(_DIM),
-            nn.Linear(_DIM, _DIM),
+            nn.LayerNorm(dim),
+            nn.Linear(dim, dim),
             nn.GELU(),
             nn.Dropout(_DROP),
-            nn.Linear(_DIM, _DIM),
+            nn.Linear(dim, dim),
             nn.Dropout(_DROP),
         )
 
@@ -91,11 +121,11 @@ class _Layer(nn.Module):
         return out
 
     def _attend(self, x: Tensor) -> Tensor:
-        n, tokens, _ = x.shape
-        q, k, v = self.qkv(x).view(n, tokens, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        n, tokens, dim = x.shape
+        q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         others = ~torch.eye(tokens, dtype=torch.bool, device=x.device)
         drop = _DROP if self.training else 0.0
         mixed = scaled_dot_product_attention(
             q * self.log_scale.exp(), k, v, attn_mask=others, dropout_p=drop, scale=1.0
         )
-        return mixed.transpose(1, 2).reshape(n, tokens, _DIM)
+        return mixed.transpose(1, 2).reshape(n, tokens, dim)

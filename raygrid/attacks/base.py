@@ -16,7 +16,7 @@ from raygrid.budget import Budget
 from raygrid.checkpoints import Progress as Progress
 from raygrid.checkpoints import Silent as Silent
 from raygrid.data import Images, Poison, to_uint8
-from raygrid.errors import SpecError
+from raygrid.errors import DivergedError, SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
 from raygrid.setups import Scene
@@ -177,6 +177,7 @@ def enforce(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     clean: uint8 (n, C, H, W). proposed: float perturbation or uint8 pixels of the same shape.
     linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255; l0 exact
     (a proposal that changes more pixels raises SpecError, there is no nearest legal one).
+    Raises DivergedError for a perturbation that is not finite.
     """
     step = max(1, _CHUNK // max(1, math.prod(clean.shape[1:])))
     pieces = zip(clean.split(step), proposed.split(step), strict=True)
@@ -196,7 +197,7 @@ def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
 
 def _add(clean: Tensor, delta: Tensor, budget: Budget) -> Tensor:
     if not bool(torch.isfinite(delta).all()):
-        raise SpecError("the attack proposed a perturbation that is not finite")
+        raise DivergedError(None, float(delta.sum()), "noise", "its sum")
     if budget.norm == "l2":
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
         delta = delta * (budget.value / length).clamp_max(1.0).view(-1, 1, 1, 1)

@@ -13,7 +13,14 @@ from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import Descent, GradientAttack
 from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
-from raygrid.attacks.phases import Student, alternate, fresh, training, uniform_start
+from raygrid.attacks.phases import (
+    Student,
+    alternate,
+    fresh,
+    training,
+    uniform_start,
+    whole_batches,
+)
 from raygrid.attacks.stages import Stages
 from raygrid.augment import Views
 from raygrid.contrastive.base import Branch, Framework
@@ -94,6 +101,8 @@ class Cp(GradientAttack):
         require(self.step is None or self.step > 0, f"step is {self.step}, allowed: above 0")
         require(self.lr is None or self.lr > 0, f"lr is {self.lr}, allowed: above 0")
         require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
+        if self.framework == "moco":
+            whole_batches(self.queue, self.batch_size)
 
     def passes(self, n: int) -> float:
         sample = self.epochs * 2 * (3.0 + 2 * self.sample_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from raygrid.attacks.joint import flatten, under, unflatten
 from raygrid.attacks.surrogates import accuracy
 from raygrid.attacks.unet import UNet
 from raygrid.data import Images
+from raygrid.errors import DivergedError
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
 from raygrid.training import place
@@ -146,21 +148,29 @@ class Search:
         """Images with the noise of the learning network, in [0, 1]."""
         return (x + self.attack.radius * self.learner(x)).clamp(0, 1)
 
-    def fit(self, classifier: nn.Module, x: Tensor, y: Tensor) -> None:
-        """One plain SGD step on images that may leave [0, 1] and are clipped."""
+    def fit(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """One plain SGD step on images that may leave [0, 1] and are clipped; returns the loss."""
         loss = nn.functional.cross_entropy(classifier(x.clamp(0, 1)), y)
         parameters = list(classifier.parameters())
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(gradient, alpha=self.attack.classifier_lr)
+        return loss.detach()
 
     def judge(self, number: int) -> None:
-        """Keep the noise network if a classifier trained on its noise is worse than any before."""
+        """Keep the noise network if a classifier trained on its noise is worse than any before.
+
+        Raises DivergedError: a classifier that does not train would be the worst of all.
+        """
         classifier = self.fresh(number, "judge")
         noise = self.noise(self.train)
+        total = torch.zeros((), device=self.device)
         for index in self.batches(number, "judge"):
-            self.fit(classifier, self.train.floats(index) + noise[index], self.train.labels[index])
+            x, y = self.train.floats(index), self.train.labels[index]
+            total += self.fit(classifier, x + noise[index], y)
+        if not math.isfinite(float(total)):
+            raise DivergedError(number + 1, float(total), "judging the noise")
         reached = accuracy(classifier, self.held)
         self.stale += 1
         if reached < self.lowest or self.stale == 0:

@@ -6,6 +6,7 @@ batch of them can be made alone. Losses are summed, never averaged: only signs a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, Craft
 from raygrid.budget import Budget
 from raygrid.data import Images, to_uint8
-from raygrid.errors import SpecError, unknown
+from raygrid.errors import DivergedError, SpecError, unknown
 from raygrid.registry import Cell, require
 
 Objective = Callable[[Tensor, int], Tensor]
@@ -85,6 +86,7 @@ class Descent:
         After every step the images are within `radius` of x and in [0, 1]; `start` is used as it
         is. Returns the perturbation within `radius`, not yet clipped to the pixel range
         (error-minimizing noise is stored that way), and the losses (n,) before the last step.
+        Raises DivergedError for gradients that are not finite.
         """
         return self.follow(x, start, partial(input_gradient, objective), direction)
 
@@ -95,10 +97,13 @@ class Descent:
         into = self._into(x)
         z = moved = start
         losses = torch.zeros(len(x), device=x.device)
+        total = x.new_zeros(())
         for step in range(self.steps):
             losses, gradient = slope(z, step)
+            total += gradient.sum()
             moved = torch.sub(z, direction(gradient), alpha=self.step)
             z = into(moved)
+        check_finite(total)
         return self._within(moved.sub(x)), losses
 
     def _into(self, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -110,6 +115,13 @@ class Descent:
 
     def _within(self, delta: Tensor) -> Tensor:
         return delta.clamp_(-self.radius, self.radius)
+
+
+def check_finite(total: Tensor) -> None:
+    """Raises DivergedError if a sum over gradients is not finite: the sign of NaN would be 0."""
+    value = float(total)
+    if not math.isfinite(value):
+        raise DivergedError(None, value, "noise", "gradient")
 
 
 @dataclass(frozen=True)

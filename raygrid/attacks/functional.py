@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import GradientAttack, in_batches
+from raygrid.attacks.descent import GradientAttack, check_finite, in_batches
 from raygrid.attacks.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.budget import Budget
@@ -85,13 +85,16 @@ class Functional(GradientAttack):
             labels = images.labels[rows].to(x.device)
             change = Change(self, x)
             optimizer = torch.optim.Adam(change.parameters, lr=self.lr, fused=True)
+            total = x.new_zeros(())
             for _ in range(self.steps):
                 logits = network(change.apply())
                 loss = self.margin(logits, labels).sum() + self.smoothness * change.roughness()
                 gradients = torch.autograd.grad(loss, change.parameters)
                 for parameter, gradient in zip(change.parameters, gradients, strict=True):
                     parameter.grad = gradient
+                    total += gradient.sum()
                 optimizer.step()
+            check_finite(total)
             with torch.no_grad():
                 return change.apply() - x
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -65,14 +66,21 @@ class Joint:
         self.trainer = Trainer(self.network, step, self.images, recipe, craft.stream.child("fit"))
 
     def learn(self, first: int, count: int) -> None:
-        """`count` updates, the first of which is number `first` of the whole training."""
+        """`count` updates, the first of which is number `first` of the whole training.
+
+        Raises DivergedError.
+        """
         batches = self.trainer.endless(first)
         self.network.train()
+        totals, epoch = torch.zeros(3, device=self.trainer.device), 0
         with forked(self.trainer.stream.seed("dropout", first), self.images.pixels.device):
             for number in range(first, first + count):
                 self.trainer.set_rate(number)
                 self.redraw("update", number)
-                self.trainer.update(next(batches))
+                batch = next(batches)
+                totals += self.trainer.update(batch)
+                epoch = batch.epoch
+        self.trainer.checked(totals, epoch)
 
     def redraw(self, *key: Any) -> None:
         """Fresh draws for the network's transform, the same ones for the same key."""

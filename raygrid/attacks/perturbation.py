@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.descent import Descent
+from raygrid.attacks.descent import Descent, check_finite
 from raygrid.data import Images
 
 
@@ -80,6 +80,7 @@ class ClassNoise(Noise):
             _, slope = gradient(loss, Shown(noisy.clamp(0, 1), x, labels, rng))
             slope *= (noisy >= 0) & (noisy <= 1)  # clipped pixels do not follow the noise
             total = (members @ slope.flatten(1)).view_as(self.values)
+            check_finite(total.sum())
             self.values.sub_(total.sign_(), alpha=descent.step)
             self.values.clamp_(-descent.radius, descent.radius)
 

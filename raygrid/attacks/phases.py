@@ -6,7 +6,6 @@ its training on images + noise, then descent of its loss in the noise with all o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from raygrid.attacks.perturbation import Loss, Noise, Shown
 from raygrid.attacks.surrogates import moments
 from raygrid.data import Images
 from raygrid.errors import DivergedError
+from raygrid.registry import require
 from raygrid.seeds import Stream, forked
 from raygrid.training import Batch, Recipe, Step, Trainer, place, restore_layout
 
@@ -60,9 +60,7 @@ class Student:
         with forked(trainer.stream.seed("dropout", round_), trainer.device):
             for _ in range(self.model_batches):
                 totals += trainer.update(next(batches))
-        loss, _, seen = totals.tolist()
-        if not math.isfinite(loss):
-            raise DivergedError(round_ + 1, loss)
+        loss, _, seen = trainer.checked(totals, round_)
         return loss / seen
 
     def tensors(self) -> dict[str, Tensor]:
@@ -92,6 +90,12 @@ def fresh(
         network.normalize = Normalize(*moments(images.pixels))
     place(network, craft.device, kind.convolutional)
     return network
+
+
+def whole_batches(queue: int, size: int) -> None:
+    """Raises SpecError for a queue of MoCo's that batches do not fill evenly: keys were lost."""
+    fits = queue % size == 0
+    require(fits, f"queue is {queue}, allowed are multiples of the batch size {size}")
 
 
 def uniform_start(rows: int, images: Images, radius: float, craft: Craft) -> Tensor:
@@ -141,14 +145,20 @@ def alternate(
 
 
 def noise_phase(noise: Noise, student: Student, number: int, batch_size: int, craft: Craft) -> None:
-    """One pass of the noise over shuffled batches, or over `noise_batches` of them."""
+    """One pass of the noise over shuffled batches, or over `noise_batches` of them.
+
+    Raises DivergedError.
+    """
     stream = craft.stream.child("noise", student.name, number)
     for part, (index, keep) in enumerate(batches(len(noise.images), batch_size, stream)):
         if part == student.noise_batches:
             break
         rng = stream.generator("draws", part, device=craft.device)
         rows = index.to(craft.device)
-        noise.descend(rows, keep, student.objective, student.descent, rng)
+        try:
+            noise.descend(rows, keep, student.objective, student.descent, rng)
+        except DivergedError as error:
+            raise error.at(number + 1) from None
 
 
 def batches(n: int, size: int, stream: Stream) -> Iterator[tuple[Tensor, int]]:

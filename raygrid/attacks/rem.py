@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.descent import Descent, cross_entropy, input_gradient, negative, uniform
+from raygrid.attacks.descent import (
+    Descent,
+    check_finite,
+    cross_entropy,
+    input_gradient,
+    negative,
+    uniform,
+)
 from raygrid.attacks.stepwise import StepwiseAttack
 from raygrid.registry import Card, require
 from raygrid.training import Batch
@@ -61,10 +68,13 @@ class Rem(StepwiseAttack):
 
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         noise = uniform(batch.x, self.radius, batch.rng)
+        total = noise.new_zeros(())
         for _ in range(self.steps):
             gradient = self.routed(network, batch, noise)
+            total += gradient.sum()
             noise = noise.sub(gradient.sign_(), alpha=self.step * self.radius)
             noise.clamp_(-self.radius, self.radius)
+        check_finite(total)
         return noise
 
     def routed(self, network: nn.Module, batch: Batch, noise: Tensor) -> Tensor:

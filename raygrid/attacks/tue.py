@@ -14,7 +14,14 @@ from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import Descent, GradientAttack
 from raygrid.attacks.perturbation import Noise, Shown
-from raygrid.attacks.phases import Student, alternate, fresh, training, uniform_start
+from raygrid.attacks.phases import (
+    Student,
+    alternate,
+    fresh,
+    training,
+    uniform_start,
+    whole_batches,
+)
 from raygrid.augment import Views
 from raygrid.contrastive.base import Branch, Framework
 from raygrid.data import Images
@@ -124,6 +131,9 @@ class Tue(GradientAttack):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
         require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+        require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
+        if self.framework == "moco":
+            whole_batches(self.queue, self.batch_size)
 
     def passes(self, n: int) -> float:
         """Without the contrastive loss no network is asked."""

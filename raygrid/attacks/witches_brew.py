@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.descent import check_finite
 from raygrid.attacks.surrogates import SurrogateRecipe, affine_shift, tap40
 from raygrid.attacks.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
 from raygrid.data import Images
@@ -124,6 +125,7 @@ class WitchesBrew(CleanLabel):
                 loss = mismatch(network, aim, seen, labels[rows])
                 gradient += torch.autograd.grad(loss, adam.z)[0]
                 total += float(loss.detach()) / len(pieces)
+            check_finite(gradient.sum())
             first, last = (total if step == 0 else first), total
             adam.step(gradient.sign_(), self.rate(step))
             craft.progress.report(number * self.steps + step + 1, self.restarts * self.steps)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from raygrid.architectures.base import Network
 from raygrid.augment import Views
 from raygrid.data import Images
+from raygrid.errors import DivergedError
 from raygrid.learners.knn import features_of
 from raygrid.seeds import Stream, forked
 from raygrid.training import Batch, Probing, Step, Trainer
@@ -26,7 +27,7 @@ def fit_probe(
     """A copy of the network with a new head fitted on `labeled`; the encoder stays bit for bit.
 
     Features are computed once and kept: of the images as they are, or of `probing.passes` passes
-    through `views`, one after the other epoch by epoch.
+    through `views`, one after the other epoch by epoch. Raises DivergedError.
     """
     cache = _cache(network, labeled, probing.passes, views, stream, precision)
     with forked(stream.seed("init")):
@@ -39,8 +40,11 @@ def fit_probe(
 
     indices = labeled.with_pixels(labeled.pixels[:, :1, :1, :1])  # the step reads the cache
     trainer = Trainer(linear, step, indices, probing.recipe, stream)
-    for epoch in range(probing.recipe.epochs):
-        trainer.epoch(epoch)
+    try:
+        for epoch in range(probing.recipe.epochs):
+            trainer.epoch(epoch)
+    except DivergedError as error:
+        raise error.of("linear probe") from None
     probed = copy.deepcopy(network)
     probed.head = linear
     return probed

@@ -45,8 +45,8 @@ class Protocol(Method):
     probe: ClassVar[Probing] = PROBING
     probe_lr: ClassVar[Mapping[str, float]] = {}
     by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "vit_small": _TRANSFORMER,
-        "cait_small": _TRANSFORMER,
+        **dict.fromkeys(("vit_small", "cait_small"), _TRANSFORMER),
+        **dict.fromkeys(("small_vit", "small_cait"), _TRANSFORMER | {"lr": 1e-3}),
     }
     tier: ClassVar[str] = "paper"
     quick: ClassVar[str] = "quick"

@@ -14,7 +14,7 @@ from ray.tune import Callback
 from raygrid.events import Listener
 from raygrid.inline import fail_artifact, lost_result
 from raygrid.packing import Sharing
-from raygrid.result import Result
+from raygrid.result import Result, Status
 from raygrid.runner.resources import request, share_of
 from raygrid.schedule import Agenda, Job
 
@@ -119,18 +119,18 @@ class Book(Callback):  # type: ignore[misc]
             self.release(free)
 
     def _made(self, job: Job, outcome: dict[str, Any]) -> None:
-        if outcome["state"] == "failed":
-            self._failed(job, outcome["error"])
+        if outcome["state"] in ("failed", "diverged"):
+            self._failed(job, outcome["error"], outcome["state"])
             return
         del self.open[job.key]
         assert job.artifact is not None
         self.agenda.finish(job.key)
         self.listener.artifact(job.artifact, outcome.pop("state"), outcome)
 
-    def _failed(self, job: Job, error: str) -> None:
+    def _failed(self, job: Job, error: str, status: Status = "failed") -> None:
         del self.open[job.key]
         before = set(self.agenda.jobs)
-        fail_artifact(job, error, self.agenda, self.listener)
+        fail_artifact(job, status, error, self.agenda, self.listener)
         for key in before - set(self.agenda.jobs):
             self.open.pop(key, None)
 

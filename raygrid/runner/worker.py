@@ -20,6 +20,7 @@ from raygrid.artifacts import Artifact
 from raygrid.catalog import Contents, ToldCatalog
 from raygrid.device import Meter, device_name, limit_memory
 from raygrid.errors import ClusterError, Moving
+from raygrid.inline import lost_to
 from raygrid.registry import load_plugins
 from raygrid.resolve import Trial, resolve
 from raygrid.runner import mps
@@ -181,7 +182,8 @@ def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        return {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+        status, why = lost_to(error)
+        return {"state": status, "error": why}
     seconds = time.perf_counter() - started
     state = "made" if made else "reused"
     return {"state": state, "seconds": seconds, "bytes": bundle.nbytes}
