@@ -44,14 +44,13 @@ from raygrid.attacks.surrogates import (
     freeze,
     moments,
     sep120,
-    shift_by,
     shortfall,
     tap40,
     train_surrogate,
 )
 from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
-from raygrid.augment import CropFlip
+from raygrid.augment import CropFlip, shift_by
 from raygrid.budget import Budget
 from raygrid.catalog import Catalog
 from raygrid.codec import recode

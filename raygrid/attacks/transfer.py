@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from raygrid.attacks.base import Craft
 from raygrid.attacks.descent import Descent, Direction, GradientAttack, Objective, in_batches, sign
-from raygrid.attacks.surrogates import SurrogateRecipe, shift_by, tap40
-from raygrid.augment import CropFlip
+from raygrid.attacks.surrogates import SurrogateRecipe, tap40
+from raygrid.augment import CropFlip, shift_by
 from raygrid.data import Images
 from raygrid.registry import require
 

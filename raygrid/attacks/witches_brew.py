@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import check_finite
-from raygrid.attacks.surrogates import SurrogateRecipe, affine_shift, tap40
+from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.attacks.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
+from raygrid.augment import affine_shift
 from raygrid.data import Images
 from raygrid.errors import unknown
 from raygrid.registry import Card, Cell, require

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from raygrid.augment.crop_flip import CropFlip as CropFlip
+from raygrid.augment.shift import affine_shift as affine_shift
+from raygrid.augment.shift import shift_by as shift_by
 from raygrid.augment.views import ViewParams as ViewParams
 from raygrid.augment.views import Views as Views
 

@@ -1,0 +1,34 @@
+"""TAP's augmentation: a bilinear shift and a flip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def affine_shift(x: Tensor, rng: torch.Generator) -> Tensor:
+    """`shift_by` with draws from a generator."""
+    return shift_by(x, torch.rand(len(x), 3, generator=rng, device=x.device))
+
+
+def shift_by(x: Tensor, draws: Tensor) -> Tensor:
+    """Bilinear shift by up to an eighth of the side, and flip; differentiable in x.
+
+    draws: uniform in [0, 1), (n, 3): shift to the right, shift down, flip below 1/2. Shifts are
+    uniform in [-f, f] in normalized coordinates, f = linspace(0, 1, S)[S // 4]. The same as
+    affine_grid and grid_sample with zeros outside and align_corners; as products of matrices it
+    is faster and has one order of sums on a GPU.
+    """
+    shifts = (draws[:, :2] * 2 - 1) * ((x.shape[-1] // 4) / (x.shape[-1] - 1))
+    mirrored = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
+    across = _weights(shifts[:, 0], mirrored, x.shape[-1])
+    down = _weights(shifts[:, 1], torch.ones_like(mirrored), x.shape[-2])
+    return down[:, None] @ x @ across[:, None].transpose(-1, -2)
+
+
+def _weights(shift: Tensor, scale: Tensor, side: int) -> Tensor:
+    """Weight of pixel i in pixel j of the result: (n, side, side), rows sum to 1 or less."""
+    pixels = torch.arange(side, device=shift.device, dtype=torch.float32)
+    normalized = pixels * (2 / (side - 1)) - 1
+    places = (normalized * scale[:, None] + shift[:, None] + 1) * ((side - 1) / 2)
+    return (1 - (places[:, :, None] - pixels).abs()).clamp_(min=0)
