@@ -86,6 +86,7 @@ MADE = {
     ("dvae", "tap"): "tap_remrepo",
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
     ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
+    ("transferable", "advcl"): "rocl",  # by the reference that it is cited with
     ("transferable", "gaussian"): "random_blur",
     ("just_how_toxic", "feature_collision"): "feature_collision(variant=released)",
     ("just_how_toxic", "feature_collision(surrogate=vgg16)"): (
