@@ -148,7 +148,8 @@ class AdvCl(Defense):
     def skip(self, cell: Cell) -> str | None:
         if cell.views and cell.learner.id != "simclr":
             return f"{self.id} is made for the learner simclr, not {cell.learner.id}"
-        images, most = cell.dataset.train_size, max(self.centers)
+        most = max(self.centers)
+        images = getattr(cell.dataset, "train_size", most)
         if self.ce_weight and most > images:
             return f"{self.id} asks for {most} clusters of {images} images"
         return super().skip(cell)
