@@ -12,7 +12,7 @@ from raygrid.arguments import options_of
 from raygrid.errors import DataError, SpecError
 from raygrid.registry import coerce, load_plugins
 from raygrid.remote import open_store
-from raygrid.spec import parse_scalar
+from raygrid.spec import parse_scalar, split_outside
 from raygrid.store import ResultLog
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from raygrid.analysis import Records
 
 Row = dict[str, Any]
-QUESTIONS = ("transferability", "robustness", "sets", "seeds", "cost")
+QUESTIONS = ("transferability", "robustness", "sets", "fidelity", "seeds", "cost")
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
 
 
@@ -32,6 +32,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "specs",
         nargs="*",
         help="trials run with --keep weights; poisons for transferability; "
+        "poisons or purified trials for fidelity; "
         "seeds and cost: trials, or none for all of --out",
     )
     parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
@@ -74,6 +75,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "transferability": _transferability,
         "robustness": _robustness,
         "sets": _sets,
+        "fidelity": _fidelity,
         "seeds": _seeds,
         "cost": _cost,
     }
@@ -137,6 +139,18 @@ def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
 
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
+
+
+def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.analysis import fidelity_of_poison, fidelity_of_purified
+
+    rows: list[Row] = []
+    for text in args.specs:
+        if len(list(split_outside(text, "/"))) == 2:
+            rows += fidelity_of_poison(records.poisoned(text, args.seed))
+        else:
+            rows += fidelity_of_purified(records, text)
+    return rows
 
 
 def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:

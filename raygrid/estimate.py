@@ -17,6 +17,7 @@ from raygrid.artifacts import (
     DatasetArtifact,
     PoisonArtifact,
     PurifiedArtifact,
+    StudyArtifact,
     SurrogateArtifact,
 )
 from raygrid.data import count_at
@@ -110,10 +111,10 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
-    if isinstance(artifact, PurifiedArtifact):
+    if isinstance(artifact, PurifiedArtifact | StudyArtifact):
         data = artifact.poison.data.dataset
         gflop = 3.3 * (data.image_size / 32) ** 2
-        fit = speed.seconds(gflop, data.train_size * artifact.links[-1].purify_cost)
+        fit = speed.seconds(gflop, data.train_size * artifact.cost)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
 

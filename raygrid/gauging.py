@@ -19,8 +19,8 @@ BATCHES = 12  # of a training epoch here
 
 
 def can_gauge(trial: Trial) -> bool:
-    """Whether a trial can train without its artifacts: not if it starts from an extractor."""
-    return not trial.learner.pretrained
+    """Whether a trial can train without its artifacts: an extractor or a study are not noise."""
+    return not trial.learner.pretrained and trial.study is None
 
 
 def gauge(

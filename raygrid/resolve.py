@@ -16,6 +16,7 @@ from raygrid.artifacts import (
     PoisonArtifact,
     Pretraining,
     PurifiedArtifact,
+    StudyArtifact,
     SurrogateArtifact,
 )
 from raygrid.attacks import ATTACKS
@@ -170,9 +171,19 @@ class Trial:
         return PurifiedArtifact(self.poison, self.spec.poison_ratio, links, self.seed)
 
     @property
+    def study(self) -> StudyArtifact | None:
+        """What a link finds out about the training set, None if none of them looks."""
+        link = self.defense.student
+        if link is None:
+            return None
+        ratio, holdout = self.spec.poison_ratio, self.protocol.holdout
+        return StudyArtifact(self.poison, ratio, self.purified, link, holdout, self.seed)
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """What the trial reads: data, poison and, with a purifier, the purified set."""
-        parts = (self.data, self.poison, self.purified, self.extractor, self.features)
+        """What the trial reads: data and poison, and what its defense and protocol ask for."""
+        made = (self.purified, self.study, self.extractor, self.features)
+        parts = (self.data, self.poison, *made)
         return tuple(part for part in parts if part is not None)
 
     def streams(self) -> dict[str, Stream]:

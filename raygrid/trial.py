@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from raygrid import augment, evaluate, features, keeping
-from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of
+from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of, purified_of
 from raygrid.data import Images
+from raygrid.defenses.base import Study
 from raygrid.device import Meter, device_name, release
 from raygrid.errors import DivergedError
 from raygrid.learners.base import Session, Task
@@ -101,9 +102,8 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
     if held is not None:
         probes.append(evaluate.Probe("poison_val", held))
     task = task_of(trial, train, world.train, env.device)
-    session = trial.learner.start(
-        replace(task, **pretrained(trial, fetch, world, train, task.device))
-    )
+    more = pretrained(trial, fetch, world, train, task.device)
+    session = trial.learner.start(replace(task, study=studied(trial, fetch), **more))
     asked = [_shown(trial, session, probe, env.device) for probe in probes]
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
 
@@ -158,11 +158,13 @@ def pretrained(
     return {**found, "kept": features.kept(fetch(trial.features), world, train, device)}
 
 
+def studied(trial: Trial, fetch: Fetch) -> Study:
+    """What the defense found out about the training set; nothing if it did not look."""
+    return {} if trial.study is None else fetch(trial.study).tensors
+
+
 def _purified(trial: Trial, fetch: Fetch) -> Images | None:
-    if trial.purified is None:
-        return None
-    bundle = fetch(trial.purified)
-    return Images(bundle.tensors["pixels"], bundle.tensors["labels"], bundle.facts["classes"])
+    return None if trial.purified is None else purified_of(fetch(trial.purified))
 
 
 def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) -> Task:

@@ -29,7 +29,7 @@ from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
-from raygrid.defenses.base import Chain, Defense, Workshop
+from raygrid.defenses.base import Chain, Defense, Study, Workshop
 from raygrid.defenses.cutmix import Cutmix
 from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
@@ -77,6 +77,7 @@ IDLE: dict[str, list[dict[str, object]]] = {
     "none": [{}],
     "random_blur": [{"low": 0.05, "high": 0.05}],
     "random_noise": [{"level": 0.0}, {"level": 0.0, "kind": "gaussian"}],
+    "rocl": [{}],  # for learners made of views alone
     "standard": [{}],
 }
 # Methods that nothing switches off: what they do has no zero.
@@ -239,8 +240,9 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         "purify": ["Images", "Workshop"],
         "augment": ["Tensor", "Tensor", "torch.Generator"],
         "loss": ["nn.Module", "Tensor", "Tensor", "torch.Generator"],
-        "contrast": ["Framework", "Tensor", "Pair", "Tensor", "torch.Generator"],
-        "prepare": ["nn.Module"],
+        "contrast": ["Framework", "Batch", "Pair"],
+        "study": ["Images", "Workshop"],
+        "prepare": ["nn.Module", "Study"],
         "during": ["int"],
         "view": ["Tensor"],
     }
@@ -301,8 +303,13 @@ class Snoop(Defense):
         self.look("loss", model, x, y, rng)
         return super().loss(model, x, y, rng)
 
-    def prepare(self, model: nn.Module) -> None:
-        self.look("prepare", model)
+    def study(self, images: Images, workshop: Workshop) -> Study:
+        self.look("study", images, workshop)
+        return {"seen": images.labels}
+
+    def prepare(self, model: nn.Module, study: Study) -> None:
+        assert set(study) == {"seen"}
+        self.look("prepare", model, study)
 
     def resolved(self) -> dict[str, Any]:
         return {"id": self.id}
@@ -319,7 +326,7 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
     snoop = Snoop()
     trial = on_toys(dataclasses.replace(made, defense=Chain((snoop,))))
     assert run_trial(trial, fetch, Env()).error is None
-    assert snoop.calls == {"purify", "augment", "loss", "prepare"}
+    assert snoop.calls == {"purify", "study", "augment", "loss", "prepare"}
     assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
     data = fetch(trial.data).tensors
     bad = fetch(trial.poison).tensors.get("pixels")
@@ -354,6 +361,12 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
         ("advcl(steps=-1)", "steps is -1"),
         ("advcl(step=0)", "step is 0.0"),
         ("advcl(cutoff=-1)", "cutoff is -1.0"),
+        ("advcl(ce_weight=-1)", "ce_weight is -1.0"),
+        ("advcl(clusters=2:x)", "clusters is 2:x, allowed are whole numbers"),
+        ("advcl(encoder_epochs=0)", "encoder_epochs is 0"),
+        ("advcl(encoder=resnet81)", "resnet18"),
+        ("rocl(steps=-1)", "steps is -1"),
+        ("rocl(weight=-1)", "weight is -1.0"),
         ("at(step=0)", "step is 0.0"),
         ("jpeg(quality=101)", "quality is 101"),
         ("jpeg(quality=high)", "not of type int"),
@@ -709,6 +722,8 @@ def test_ueraser_max_turns_to_lite() -> None:
         ("ueraser_max(two_pass=true)", 2.67),
         ("ueraser_lite", 1.1),
         ("advcl", 5),
+        ("advcl(ce_weight=0.2)", 8),
+        ("rocl", 4),
         ("mixup+at", 11),
     ],
 )

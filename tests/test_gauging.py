@@ -59,7 +59,13 @@ def test_noise_has_the_shape_of_the_data() -> None:
     assert images.pixels.float().std() > 50
 
 
-def test_who_starts_from_an_extractor_is_not_gauged() -> None:
-    specs = "photo_digits_last/clean/standard/small_cnn/linear_probe/toxic_quick/0"
-    (trial,) = trials_of(specs)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "photo_digits_last/clean/standard/small_cnn/linear_probe/toxic_quick/0",
+        "cifar10/clean/advcl(ce_weight=0.2)/resnet18/simclr/tp/0",
+    ],
+)
+def test_who_starts_from_what_was_learned_is_not_gauged(spec: str) -> None:
+    (trial,) = trials_of(spec)
     assert not can_gauge(trial)

@@ -215,7 +215,7 @@ NO_VIEWS = {
     "none": "made of augmentation",
     "ueraser_max": "has no meaning",
 }
-ONLY_VIEWS = {"advcl": {"simclr"}}  # by the learners that they do have a meaning for
+ONLY_VIEWS = {"advcl": {"simclr"}, "rocl": set(VIEWS)}  # learners that they mean something for
 PACKAGE = "needs the package"  # another reason, of the machine
 
 

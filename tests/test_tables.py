@@ -297,6 +297,27 @@ def test_the_peak_table_shows_gap_and_epochs() -> None:
     assert "epochs_to_half" not in gray.panels[0].columns
 
 
+def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None:
+    spec = "cifar10/{}/dvae_detect/resnet18/supervised/dvae/0"
+    found = {"acc": 0.9, "recall": 0.99, "precision": 0.8, "f1": 0.885, "fpr": 0.16, "tp": 1}
+    rows = [
+        trial(spec.format("lsp@0.4"), 0.9, detection=found),
+        trial(spec.format("lsp@0.2"), 0.9, detection={**found, "recall": 0.5}),
+        trial(spec.format("clean"), 0.9, detection={"fpr": 0.2}),
+        trial(spec.format("lsp@0.4").replace("dvae_detect", "jpeg"), 0.9),
+    ]
+    made = table("detection", frame(rows))
+    (panel,) = made.panels
+    assert panel.rows == ("clean @ 0%", "lsp @ 20%", "lsp @ 40%")
+    recall = cell(made, "lsp @ 40%", "detection_recall")
+    assert (recall.value, recall.published, recall.own, recall.differs) == (0.99, 1.0, True, False)
+    assert cell(made, "lsp @ 20%", "detection_recall").differs
+    assert cell(made, "clean @ 0%", "detection_fpr").value == 0.2
+    text = plain_text(made, width=300)
+    for piece in ("false positives", "99.00", "[100.00]", "Detection of poisoned images"):
+        assert piece in text, piece
+
+
 def test_transfer_shows_the_drop_from_the_clean_control() -> None:
     spec = "cifar10/{}/standard/{}/supervised/tp/0"
     pairs = [("clean", "resnet18", 0.8), ("clean", "resnet50", 0.9), ("em", "resnet18", 0.2)]

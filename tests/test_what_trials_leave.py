@@ -12,11 +12,20 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from raygrid import cli
-from raygrid.analysis import Records, Victim, grad_cam, robustness, shapley, transferability
+from raygrid.analysis import (
+    Records,
+    Victim,
+    change,
+    grad_cam,
+    robustness,
+    shapley,
+    transferability,
+)
 from raygrid.analysis.explaining import find_layer, patches
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.analysis.questions import adversarial
 from raygrid.architectures.base import Network
+from raygrid.data import Images
 from raygrid.defenses.ascent import Ball
 from raygrid.errors import DataError, SpecError
 from raygrid.estimate import kept_bytes
@@ -320,6 +329,42 @@ def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixtur
     assert "clean_acc" in capsys.readouterr().out
     assert command(out, "evaluate", "transferability", on, "--victims", SPECS[0]) == 0
     assert " %" in capsys.readouterr().out
+
+
+def test_fidelity_is_that_of_the_stored_pixels() -> None:
+    """Landmarks: 8/255 in every value of 32 x 32 x 3 is l2 1.739 and 30.07 dB."""
+    before = Images(torch.full((4, 3, 32, 32), 100, dtype=torch.uint8), torch.arange(4), 4)
+    pixels = before.pixels.clone()
+    pixels[1:3] += 8
+    pixels[3, 0, 5, 5] += 51  # 20 log10(5) + 10 log10(3072)
+    row = change(before, before.with_pixels(pixels))
+    alone = 20 * np.log10(5) + 10 * np.log10(3072)
+    each = np.array([30.07, 30.07, alone])
+    assert (row["n"], row["identical"]) == (4, 0.25)
+    assert row["psnr"] == pytest.approx(each.mean(), abs=0.01)
+    assert row["psnr_std"] == pytest.approx(each.std(ddof=1), abs=0.01)
+    assert row["psnr_pooled"] == pytest.approx(
+        -10 * np.log10((10 ** (-each / 10)).mean()), abs=0.01
+    )
+    assert (row["linf_max"], row["l0_max"]) == (pytest.approx(0.2), 1024)
+    assert row["l2_max"] == pytest.approx(1.739, abs=1e-3)
+    assert row["l0"] == pytest.approx((1024 + 1024 + 1) / 3)
+    assert change(before, before) == {"n": 4, "identical": 1.0}
+
+
+def test_fidelity_from_the_command_line(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(out, "evaluate", "fidelity", "dots/lsp(budget=l2:3)@0.5", BARE, "--json") == 0
+    poison, given, clean = json.loads(capsys.readouterr().out)
+    assert (poison["set"], poison["against"], poison["identical"]) == (
+        "dots/lsp(budget=l2:3.0)@0.5/0",
+        "clean",
+        0.5,
+    )
+    assert poison["l2_max"] == pytest.approx(3, abs=0.05)
+    assert (given["against"], clean["against"]) == ("poisoned", "clean")
+    assert given["psnr"] == clean["psnr"] > 0  # the attack is none
+    assert command(out, "evaluate", "fidelity", LSP) == 2
+    assert "has no purified set" in capsys.readouterr().err
 
 
 def test_seeds_and_costs_from_the_command_line(

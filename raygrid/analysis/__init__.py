@@ -2,6 +2,9 @@
 
 from raygrid.analysis.explaining import grad_cam as grad_cam
 from raygrid.analysis.explaining import shapley as shapley
+from raygrid.analysis.fidelity import change as change
+from raygrid.analysis.fidelity import fidelity_of_poison as fidelity_of_poison
+from raygrid.analysis.fidelity import fidelity_of_purified as fidelity_of_purified
 from raygrid.analysis.pictures import draw_maps as draw_maps
 from raygrid.analysis.pictures import draw_perturbations as draw_perturbations
 from raygrid.analysis.pictures import draw_tsne as draw_tsne

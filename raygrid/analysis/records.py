@@ -96,7 +96,7 @@ class Records:
         network = trial.architecture.build(world.train.classes, trial.dataset.image_size, 0)
         if trial.recipe.normalize:
             network.normalize = Normalize(trial.dataset.mean, trial.dataset.std)
-        trial.defense.prepare(network)
+        trial.defense.prepare(network, {})
         network.load_state_dict(as_state(bundle.tensors))
         place(network, self.worker.device, trial.architecture.convolutional)
         network.eval().requires_grad_(False)

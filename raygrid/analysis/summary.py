@@ -34,8 +34,11 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
     return found
 
 
+_MADE = ("poison", "purified", "study")
+
+
 def costs(rows: Iterable[Mapping[str, Any]], store: Store) -> list[Row]:
-    """Seconds and memory of each trial, and the seconds of the poison and purified set it used.
+    """Seconds and memory of each trial, and seconds of the poison, purified set, study it used.
 
     None where nothing is known: the trial has none, or the store was emptied since.
     """
@@ -46,7 +49,7 @@ def costs(rows: Iterable[Mapping[str, Any]], store: Store) -> list[Row]:
             {
                 "spec": row["spec"],
                 "training_s": row.get("seconds"),
-                **{f"{kind}_s": _seconds(store, kind, made) for kind in ("poison", "purified")},
+                **{f"{kind}_s": _seconds(store, kind, made) for kind in _MADE},
                 "memory_mb": row.get("memory_mb"),
                 "device": row.get("device"),
             }

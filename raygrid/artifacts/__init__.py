@@ -15,6 +15,8 @@ from raygrid.artifacts.poison import poison_bundle as poison_bundle
 from raygrid.artifacts.poison import poison_of as poison_of
 from raygrid.artifacts.purified import PurifiedArtifact as PurifiedArtifact
 from raygrid.artifacts.purified import check_purified as check_purified
+from raygrid.artifacts.purified import purified_of as purified_of
 from raygrid.artifacts.purified import purify as purify
+from raygrid.artifacts.study import StudyArtifact as StudyArtifact
 from raygrid.artifacts.surrogate import Pretraining as Pretraining
 from raygrid.artifacts.surrogate import SurrogateArtifact as SurrogateArtifact

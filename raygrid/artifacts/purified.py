@@ -30,8 +30,13 @@ class PurifiedArtifact(Artifact):
     kind: ClassVar[str] = "purified"
 
     @property
+    def cost(self) -> float:
+        """In epochs of a ResNet-18 on the same images, for estimates."""
+        return self.links[-1].purify_cost
+
+    @property
     def gpu(self) -> bool:
-        return self.links[-1].purify_cost > 0
+        return self.cost > 0
 
     @property
     def before(self) -> PurifiedArtifact | None:
@@ -55,10 +60,7 @@ class PurifiedArtifact(Artifact):
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         if self.before:
-            stored = inputs[0]
-            images = Images(
-                stored.tensors["pixels"], stored.tensors["labels"], stored.facts["classes"]
-            )
+            images = purified_of(inputs[0])
         else:
             world = World.of(inputs[0], self.poison.setup)
             images, _ = mix(world, poison_of(inputs[1]), self.poison, self.ratio)
@@ -68,6 +70,11 @@ class PurifiedArtifact(Artifact):
         purified = purify(self.links[-1], images, Workshop(stream, bench.device))
         facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
+
+
+def purified_of(bundle: Bundle) -> Images:
+    """The training set that a purified bundle holds."""
+    return Images(bundle.tensors["pixels"], bundle.tensors["labels"], bundle.facts["classes"])
 
 
 def purify(link: Defense, images: Images, workshop: Workshop) -> Images:

@@ -10,4 +10,6 @@ from raygrid.contrastive.moco import Moco as Moco
 from raygrid.contrastive.pairs import AlignUniform as AlignUniform
 from raygrid.contrastive.pairs import SimClr as SimClr
 from raygrid.contrastive.pairs import SupCl as SupCl
+from raygrid.contrastive.pseudo_labels import ClusterHeads as ClusterHeads
+from raygrid.contrastive.pseudo_labels import Clustering as Clustering
 from raygrid.contrastive.simsiam import SimSiam as SimSiam

@@ -29,6 +29,11 @@ class Branch(nn.Module):
             z: Tensor = self.projector(self.network.features(x))
         return z.float()
 
+    def features(self, x: Tensor) -> Tensor:
+        """The encoder's features, float32 (n, width)."""
+        with autocast(self.precision, x.device):
+            return self.network.features(x).float()
+
 
 class Framework(nn.Module):
     """All weights, buffers and queues of one contrastive method.

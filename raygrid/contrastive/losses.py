@@ -35,6 +35,16 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return -((positive * log_share).sum(1) / positive.sum(1).clamp_min(1)).mean()
 
 
+def nt_xent(z: Tensor, images: int, temperature: float) -> Tensor:
+    """NT-Xent over any number of views, a scalar: the other views of an image are its positives.
+
+    z: float (views * images, D), rows of unit length, view by view. Mean over anchors and their
+    positives; two views: that of Chen et al. 2020.
+    """
+    ids = torch.arange(images, device=z.device).repeat(len(z) // images)
+    return sup_con(z, ids, temperature)
+
+
 def align_uniform(
     a: Tensor, b: Tensor, align: float = 1.0, uniform: float = 1.0, t: float = 2.0
 ) -> Tensor:

@@ -15,8 +15,12 @@ class _Pairs(Framework):
 
     def project(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Unit projections float32 (n, dim) of both views."""
-        z = functional.normalize(self.branch(torch.cat([a, b])), dim=1)
+        z = self.embed(torch.cat([a, b]))
         return z[: len(a)], z[len(a) :]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Unit projections float32 (n, dim)."""
+        return functional.normalize(self.branch(x), dim=1)
 
 
 class SimClr(_Pairs):

@@ -19,6 +19,7 @@ from raygrid.defenses import mixup as mixup
 from raygrid.defenses import none as none
 from raygrid.defenses import random_blur as random_blur
 from raygrid.defenses import random_noise as random_noise
+from raygrid.defenses import rocl as rocl
 from raygrid.defenses import standard as standard
 from raygrid.defenses import ueraser_lite as ueraser_lite
 from raygrid.defenses import ueraser_max as ueraser_max

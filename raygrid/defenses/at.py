@@ -45,9 +45,8 @@ class AdversarialTraining(Defense):
     step: float = 2 / 255  # size of one, in [0, 1]
 
     def __post_init__(self) -> None:
-        require(0 <= self.radius <= 1, f"radius is {self.radius}, allowed are 0 to 1")
+        Ball(self.radius, self.steps, self.step)  # refuses its own parameters
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
-        require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
 
     @property
     def cost(self) -> float:

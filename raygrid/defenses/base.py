@@ -7,7 +7,7 @@ test set.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,9 +19,12 @@ from raygrid.data import Images
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.spec import Part
+from raygrid.training import Batch
 from raygrid.workshop import Workshop as Workshop
 
 Pair = tuple[Tensor, Tensor]
+Study = Mapping[str, Tensor]
+"""What a defense found out about a training set, as named tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +58,29 @@ class Defense(Method):
         """
         return 0.0
 
+    @property
+    def study_cost(self) -> float:
+        """The same for `study`."""
+        return 0.0
+
     def during(self, epoch: int) -> Defense:
         """What stands in for this defense in an epoch (counted from 0)."""
         return self
 
-    def prepare(self, model: nn.Module) -> None:
-        """Change a fresh model in place; what is added to it is trained with it."""
+    def study(self, images: Images, workshop: Workshop) -> Study:
+        """What `prepare` needs to know of the training set, once it is purified.
+
+        Found once, before training, and kept as an artifact.
+        """
+        return {}
+
+    def prepare(self, model: nn.Module, study: Study) -> None:
+        """Change a fresh model in place; what is added to it is trained with it.
+
+        The model is a network, or the framework of a learner made of views. study: see there;
+        empty where trained weights are put back in, without what served the training alone.
+        Weights are drawn from the global stream.
+        """
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         """Change the stored training set once, before training. Made once, kept as an artifact."""
@@ -81,15 +101,13 @@ class Defense(Method):
         logits = model(x)
         return nn.functional.cross_entropy(logits.float(), y), logits
 
-    def contrast(
-        self, framework: Framework, x: Tensor, views: Pair, y: Tensor, rng: torch.Generator
-    ) -> Tensor:
+    def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
         """The loss of a learner made of views, a scalar.
 
-        x: the batch (n, C, H, W) in [0, 1] without augmentation; views: two views of it after
-        `augment`; y: int64 (n,).
+        batch: without augmentation; views: two views of its images after `augment`, each
+        (n, C, H, W) in [0, 1].
         """
-        return framework(*views, y)
+        return framework(*views, batch.y)
 
     def view(self, x: Tensor) -> Tensor:
         """What happens to images at test time; float32 (n, C, H, W) in [0, 1]."""
@@ -132,6 +150,7 @@ class Chain:
         roles = {
             "loss hooks": [d.id for d in self.links if d.acts("loss")],
             "contrast hooks": [d.id for d in self.links if d.acts("contrast")],
+            "study hooks": [d.id for d in self.links if d.acts("study")],
             "derived defenses": [d.id for d in self.links if d.derived],
         }
         for role, users in roles.items():
@@ -157,6 +176,11 @@ class Chain:
         return tuple(d for d in self.links if d.acts("purify"))
 
     @property
+    def student(self) -> Defense | None:
+        """The link that studies the training set, if there is one."""
+        return next((d for d in self.links if d.acts("study")), None)
+
+    @property
     def mixes(self) -> bool:
         return any(d.mixes for d in self.links)
 
@@ -175,9 +199,9 @@ class Chain:
         links = tuple(link.during(epoch) for link in self.links)
         return self if links == self.links else Chain(links)
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module, study: Study) -> None:
         for link in self.links:
-            link.prepare(model)
+            link.prepare(model, study if link is self.student else {})
 
     @property
     def sources(self) -> tuple[Chain, ...]:
@@ -203,11 +227,9 @@ class Chain:
         acting = next((d for d in self.links if d.acts("loss")), self.links[0])
         return acting.loss(model, x, y, rng)
 
-    def contrast(
-        self, framework: Framework, x: Tensor, views: Pair, y: Tensor, rng: torch.Generator
-    ) -> Tensor:
+    def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
         acting = next((d for d in self.links if d.acts("contrast")), self.links[0])
-        return acting.contrast(framework, x, views, y, rng)
+        return acting.contrast(framework, batch, views)
 
     def view(self, x: Tensor) -> Tensor:
         for link in self.links:

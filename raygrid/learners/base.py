@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.augment import Augmentation
 from raygrid.data import Images
-from raygrid.defenses.base import Chain
+from raygrid.defenses.base import Chain, Study
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
 from raygrid.training import PROBING, Metrics, Probing, Recipe, place
@@ -59,7 +59,7 @@ class Task:
     augmentation: the standard one, None where there is none.
     normalization: (mean, std) per channel, or None. probing: how a linear probe is fitted.
     extractor: a pre-trained network, frozen, for learners that start from one. kept: features that
-    it made already.
+    it made already. study: what the defense found out about the training set.
     """
 
     train: Images
@@ -73,6 +73,7 @@ class Task:
     probing: Probing = PROBING
     extractor: Network | None = None
     kept: Kept | None = None
+    study: Study = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

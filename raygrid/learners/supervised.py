@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from raygrid.architectures.base import Network
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.registry import Card
+from raygrid.seeds import forked
 from raygrid.training import Batch, Metrics, Step, Trainer, autocast, precision_of
 
 
@@ -32,7 +33,9 @@ class SupervisedSession:
     def __init__(self, task: Task, network: Network | None = None) -> None:
         self.task = task
         self.network = network or task.network()
-        task.defense.prepare(self.network)
+        with forked(task.streams["init"].seed("heads")):
+            task.defense.prepare(self.network, task.study)
+        self.network.to(task.device)
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         stream = task.streams["data"]
         self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)

@@ -76,8 +76,9 @@ class TwoViewSession:
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         self.network = task.network()
         with forked(task.streams["init"].seed("heads")):
-            self.framework = learner.framework(self.network, self.precision).to(task.device)
-        task.defense.prepare(self.framework)
+            self.framework = learner.framework(self.network, self.precision)
+            task.defense.prepare(self.framework, task.study)
+        self.framework.to(task.device)
         self.views = learner.pipeline(task)
         self.frozen = self._freeze() if learner.frozen_views else None
         stream = task.streams["data"]
@@ -87,7 +88,7 @@ class TwoViewSession:
 
     def step(self, batch: Batch) -> Step:
         defense, views = self.task.defense.during(batch.epoch), self.pair(batch)
-        loss = defense.contrast(self.framework, batch.x, views, batch.y, batch.rng)
+        loss = defense.contrast(self.framework, batch, views)
         return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:

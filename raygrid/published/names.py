@@ -24,6 +24,7 @@ MEASURES = {
     "success_rate_whitebox": "target_success",
     "success_rate_blackbox": "target_success",
     "success_rate_flipped_target": "target_hflip_success",
+    **{name: name for name in (f"detection_{r}" for r in ("acc", "recall", "precision", "f1"))},
 }
 """The metrics that a trial's row holds, by the name that raygrid gives them."""
 
@@ -33,7 +34,6 @@ _NO_TRIAL = {
     "poisoned_train_acc": "accuracy on the training set of a poison that D-VAE predicted",
     "pgd_whitebox_acc": "accuracy under white-box PGD-20, no clean accuracy",
     "pgd_blackbox_acc": "accuracy under black-box PGD-20, no clean accuracy",
-    "detection": "how well poisoned images are found, no accuracy",
     "psnr": "fidelity of images in dB, no accuracy",
     "gpu_hours": "cost in hours, no accuracy",
     "minutes": "cost in minutes, no accuracy",
@@ -86,6 +86,7 @@ MADE = {
     ("dvae", "tap"): "tap_remrepo",
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
     ("learned_faster", "pgd(steps=100)"): "pgd(steps=100, surrogate=resnet50)",
+    ("transferable", "advcl"): "rocl",  # by the reference that it is cited with
     ("transferable", "gaussian"): "random_blur",
     ("just_how_toxic", "feature_collision"): "feature_collision(variant=released)",
     ("just_how_toxic", "feature_collision(surrogate=vgg16)"): (
@@ -191,7 +192,8 @@ def _defense(row: Row) -> str:
     name = row["defense"]
     if name == "none" and row["paper"] != "apbench":
         return "standard"
-    if name == "dvae" and "detection, then purification" in row["note"]:
+    detects = row["metric"].startswith("detection") or "detection, then" in row["note"]
+    if name == "dvae" and detects:
         return "dvae_detect"
     return _DEFENSE.get(name, name)
 

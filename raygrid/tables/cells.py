@@ -14,7 +14,7 @@ import pandas as pd
 
 from raygrid import published
 from raygrid.published import Finding
-from raygrid.tables.tidy import AXES
+from raygrid.tables.tidy import AXES, DETECTION
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -105,7 +105,8 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
         why=next((why for why in whys if isinstance(why, str)), None),
     )
     values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
-    images = next(iter(_known(columns["n_test"], done).values()), 0)
+    asked = {} if metric in DETECTION else _known(columns["n_test"], done)
+    images = next(iter(asked.values()), 0)
     found = published.find(columns["spec"][where[0]], metric)
     return with_published(with_values(cell, values, int(images)), found)
 

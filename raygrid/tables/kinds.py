@@ -15,7 +15,7 @@ from raygrid.spec import Part
 from raygrid.tables import success
 from raygrid.tables.cells import Cell, cells_of, with_values
 from raygrid.tables.layout import NAMES, Panel, Table, order
-from raygrid.tables.tidy import tier
+from raygrid.tables.tidy import DETECTION, tier
 from raygrid.tables.worst import worst_panel
 
 Cells = Iterable[Cell]
@@ -215,6 +215,14 @@ def _gap(peak: Cell, final: Cell) -> Cell:
     return with_values(gap, both)
 
 
+def _detection(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    if all(cell.value is None for cell in cells):
+        return None
+    placed = [(f"{c.axes['attack']} @ {c.axes['poison_ratio']:.0%}", c.metric, c) for c in cells]
+    panel = rectangle(where, placed, "attack", "measure")
+    return dataclasses.replace(panel, columns=DETECTION, metric=DETECTION[0])
+
+
 _VICTIM = ("dataset", "protocol", "architecture", "learner")
 KINDS: dict[str, Kind] = {
     "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", _defense),
@@ -247,5 +255,12 @@ KINDS: dict[str, Kind] = {
         "until the training loss is below 0.5.",
         _peak,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
+    ),
+    "detection": Kind(
+        (*_VICTIM, "defense"),
+        "Poisoned images that a detector finds among the training images, at each poisoned share. "
+        "False positives: the share of clean images that are flagged.",
+        _detection,
+        metrics=DETECTION,
     ),
 }

@@ -17,6 +17,7 @@ NAMES = {
     "final_acc": "test accuracy after the last epoch",
     "peak_acc": "highest test accuracy over the epochs",
     "target_success": "success on the target",
+    "detection_acc": "detection of poisoned images",
 }
 _SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
 

@@ -18,6 +18,11 @@ HEADS = {
     "gap": "peak − final",
     "peak_epoch": "peak epoch",
     "epochs_to_half": "epochs to loss 0.5",
+    "detection_acc": "accuracy",
+    "detection_recall": "recall",
+    "detection_precision": "precision",
+    "detection_f1": "F1",
+    "detection_fpr": "false positives",
 }
 EPOCHS = ("peak_epoch", "epochs_to_half")
 OUTCOMES = ("failed", "diverged", "skipped")

@@ -38,6 +38,8 @@ TARGETS = {
     "target_htbd_success": "target_htbd",
 }
 """Success on the target, by the probe that it is asked with."""
+DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr"))
+"""How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 
 Row = Mapping[str, Any]
@@ -49,13 +51,20 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
     n_test: images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`:
-    views. target_*: success on the target, see TARGETS, and its log-odds.
+    views. target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
-    columns += [*TARGETS, "target_logodds"]
+    columns += [*TARGETS, "target_logodds", *DETECTION]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
-    numbers = [*VALUES, "size", *TARGETS, "target_logodds", *columns[-2 * len(PROBES) :]]
+    numbers = [
+        *VALUES,
+        "size",
+        *TARGETS,
+        "target_logodds",
+        *DETECTION,
+        *columns[-2 * len(PROBES) :],
+    ]
     table[numbers] = table[numbers].apply(pd.to_numeric)
     return table
 
@@ -85,6 +94,8 @@ def _line(row: Row) -> dict[str, Any]:
     line["n_test"] = probes.get("clean_test", {}).get("n")
     line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
     line["target_logodds"] = probes.get("target", {}).get("logodds")
+    detected = row.get("detection") or {}
+    line |= {name: detected.get(name.removeprefix("detection_")) for name in DETECTION}
     for probe in PROBES:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")

@@ -1,0 +1,93 @@
+"""RoCL: an adversarial third view for contrastive learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from raygrid.contrastive import Framework, SimClr
+from raygrid.contrastive.losses import nt_xent
+from raygrid.defenses.ascent import Ball, frozen
+from raygrid.defenses.base import DEFENSES, Defense, Pair
+from raygrid.registry import Card, require
+from raygrid.training import Batch
+
+
+@DEFENSES.register("rocl")
+@dataclass(frozen=True, kw_only=True)
+class RoCl(Defense):
+    """Adds a view x: the first one moved so that it agrees least with the second.
+
+    From a + U(-radius, radius), clipped, `steps` sign steps up the loss over (x, b) within the
+    linf ball around a, in eval mode. With SimCLR the loss is NT-Xent over all three, summed over
+    the two positives of an anchor, plus `weight` times that of (x, b). Other frameworks have no
+    loss over three views: theirs of (a, b) plus theirs of (x, b), slow parts moving once.
+    """
+
+    card = Card(
+        paper="Kim, Tack, Hwang 2020 (RoCL); Liu et al. (Transferable Availability Poisoning), "
+        "table 8, who call it AdvCL",
+        code="Kim-Minseon/RoCL@b6d5185",
+        published={
+            "cifar10/clean/rocl/resnet18/simclr/tp/0": 0.8122,
+            "cifar10/em/rocl/resnet18/simclr/tp/0": 0.8085,
+            "cifar10/tap/rocl/resnet18/simclr/tp/0": 0.7928,
+            "cifar10/tue/rocl/resnet18/simclr/tp/0": 0.7947,
+            "cifar10/aap(targeted=true)/rocl/resnet18/simclr/tp/0": 0.7483,
+            "cifar10/tp/rocl/resnet18/simclr/tp/0": 0.7241,
+        },
+        cost="4 times SimCLR",
+        notes="Liu et al. cite this paper for the name AdvCL (reference 17) and print no "
+        "settings; the AdvCL of Fan et al. 2021 is advcl. The code lets gradients through one "
+        "side of the similarities, embeds x and b anew for the last term, and trains with LARS; "
+        "here both sides, the embeddings of the three views, the learner's own optimizer and loss "
+        "scale. Its own clean accuracy is 0.8371. Other learners than simclr: raygrid's own form",
+    )
+    learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
+
+    radius: float = 8 / 255  # largest change of a channel value, in [0, 1]
+    steps: int = 7  # of the inner maximization
+    step: float = 0.007  # size of one, in [0, 1]
+    weight: float = 1 / 256  # of the loss over the adversarial and the second view alone
+
+    def __post_init__(self) -> None:
+        Ball(self.radius, self.steps, self.step)  # refuses its own parameters
+        require(self.weight >= 0, f"weight is {self.weight}, allowed are numbers from 0")
+
+    @property
+    def cost(self) -> float:
+        """Two thirds of a training pass for each step, three views and one target, over two."""
+        return (2 * self.steps / 3 + 3 + 1 / 3) / 2
+
+    def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
+        a, b = views
+        x = self.perturb(framework, a, b, batch)
+        if not isinstance(framework, SimClr):
+            moved: Tensor = framework(x, b, batch.y, move=False)
+            return framework(a, b, batch.y) + moved
+        n, temperature = len(a), framework.criterion.temperature
+        z = framework.embed(torch.cat([a, b, x]))
+        three = 2 * nt_xent(z, n, temperature)
+        return framework.factor * (three + self.weight * nt_xent(z[n:], n, temperature))
+
+    def perturb(self, framework: Framework, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
+        """Images (n, C, H, W) in [0, 1] within `radius` of a that agree least with b.
+
+        The framework is left as it was.
+        """
+        ball = Ball(self.radius, self.steps, self.step)
+        start = ball.inside(a, batch.rng)
+        with frozen(framework):
+            if not isinstance(framework, SimClr):
+                return ball.climb(lambda x: framework(x, b, batch.y, move=False), a, start)
+            with torch.no_grad():
+                target = framework.embed(b)
+
+            def loss(x: Tensor) -> Tensor:
+                z = torch.cat([framework.embed(x), target])
+                return nt_xent(z, len(a), framework.criterion.temperature)
+
+            return ball.climb(loss, a, start)
