@@ -338,6 +338,29 @@ def test_a_server_that_is_away_costs_the_driver_the_stated_time(
     assert len(children(out)) == 4
 
 
+@pytest.mark.parametrize("letters", [0, 1000])
+def test_a_slow_store_is_waited_for_while_it_gets_on(
+    out: Path, letters: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than `wait` in all, but for no row; no letters: all from the result log."""
+    monkeypatch.setattr(tracker_module, "LETTERS", letters)
+    grid = planned()
+    tracker = Tracker(out, every=0.01, wait=2.0)
+    finish = tracker._projection.finish
+
+    def slowly(parent: str, result: Result) -> None:
+        time.sleep(0.6)
+        finish(parent, result)
+
+    tracker._projection.finish = slowly  # type: ignore[method-assign]
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert "lacks" not in caplog.text
+    assert "more entries to MLflow" in caplog.text
+    assert {run.info.status for run in children(out).values()} == {"FINISHED"}
+    assert len(children(out)) == 4
+
+
 def test_the_outbox_is_bounded_and_loses_nothing(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -218,8 +218,13 @@ class Projection:
         self.client.set_tag(run, WRITTEN, str(result.finished))
         self.end(result.key, STATUS[result.status], result.finished)
 
-    def catch_up(self, parent: str, rows: Iterable[Json]) -> int:
-        """Write the rows that MLflow lacks or has from an earlier attempt; returns how many."""
+    def catch_up(
+        self, parent: str, rows: Iterable[Json], told: Callable[[str], None] = lambda key: None
+    ) -> int:
+        """Write the rows that MLflow lacks or has from an earlier attempt; returns how many.
+
+        told: called with the key of each row that needs no more.
+        """
         complete = {
             run.data.tags.get(KEY): run.data.tags.get(WRITTEN)
             for run in self.search()
@@ -229,6 +234,7 @@ class Projection:
         for result in map(Result.from_row, rows):
             if complete.get(result.key) != str(result.finished):
                 written += self._finish_if_taken(parent, result)
+            told(result.key)
         return written
 
     def _finish_if_taken(self, parent: str, result: Result) -> bool:

@@ -102,6 +102,11 @@ class Outbox:
         with self._lock:
             return list(self._files)
 
+    def told(self, key: str) -> None:
+        """The row of a trial in the log has been dealt with."""
+        with self._lock:
+            self._late.discard(key)
+
     def delivered(self, late: set[str], files: Sequence[Path]) -> None:
         with self._lock:
             self._late -= late
@@ -112,8 +117,8 @@ class Tracker(Listener):
     """Shows a run in MLflow while it goes on. Its methods neither wait for MLflow nor raise.
 
     out: the folder of the run. uri: see `store_uri`. name: of the grid, default the folder's.
-    every: seconds between two rounds of writing. wait: seconds that `close` gives the writer;
-    what is missing then is in the result log, and `sync` brings it.
+    every: seconds between two rounds of writing. wait: seconds without progress after which `close`
+    gives the writer up; what is missing then is in the result log, and `sync` brings it.
 
     Building one raises TrackingError for an address that cannot be one, and makes a database's
     tables, so build it before anything else opens the database. `problem` is the last fault.
@@ -170,16 +175,35 @@ class Tracker(Listener):
             return
         self._status = "KILLED" if interrupted else "FINISHED"
         self._closing.set()
-        # Whoever interrupts a run wants the prompt back; `sync` or the next run brings the rest.
-        self._thread.join(min(self.wait, INTERRUPTED) if interrupted else self.wait)
+        if interrupted:  # who interrupts a run wants the prompt back
+            self._thread.join(min(self.wait, INTERRUPTED))
+        else:
+            self._see_through()
         if self._thread.is_alive():
             self._abandoned.set()
             log.warning(
                 "MLflow at %s lacks about %d entries (%s); `raygrid sync` brings them",
-                split_uri(self.uri).netloc.rpartition("@")[2],
+                self._address,
                 len(self._outbox),
                 self.problem or "it is slow",
             )
+
+    def _see_through(self) -> None:
+        """Wait for the writer for as long as it gets on; a person is told that it takes time."""
+        left, seen, said = len(self._outbox), time.monotonic(), False
+        while self._thread.is_alive() and time.monotonic() - seen < self.wait:
+            self._thread.join(min(self.wait, LAST))
+            if len(self._outbox) < left:
+                left, seen = len(self._outbox), time.monotonic()
+                if not said and self._thread.is_alive():
+                    log.warning("writing about %d more entries to MLflow", left)
+                    said = True
+
+    @property
+    def _address(self) -> str:
+        """Where MLflow is, without what opens it."""
+        parts = split_uri(self.uri)
+        return parts.netloc.rpartition("@")[2] or parts.path[1:]
 
     # The writer's side.
 
@@ -218,7 +242,8 @@ class Tracker(Listener):
         late, files = self._outbox.late(), self._outbox.files()
         if late:
             rows = ResultLog(self.out / "results.jsonl").rows()
-            self._projection.catch_up(self._parent, (row for row in rows if row["key"] in late))
+            chosen = (row for row in rows if row["key"] in late)
+            self._projection.catch_up(self._parent, chosen, self._outbox.told)
         for file in filter(Path.exists, files):
             self._projection.client.log_artifact(self._parent, str(file), "tables")
         self._outbox.delivered(late, files)
