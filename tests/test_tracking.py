@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import pandas as pd
 import pytest
 
+from raygrid import tables
 from raygrid.errors import TrackingError
 from raygrid.grid import Grid, Plan, plan
 from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.store import ResultLog
-from raygrid.tracking import Tracker, check, log_frame, store_uri, sync
+from raygrid.tracking import Tracker, check, store_uri, sync
 from raygrid.tracking import tracker as tracker_module
 from raygrid.tracking.address import first_line
 from raygrid.tracking.facts import cut, epoch_metrics, flatten, params_of, safe_name
+from raygrid.tracking.mirror import Mirror
 from raygrid.tracking.projection import KEY, PARENT, TABLES, Projection
 
 GRID = Grid(
@@ -451,23 +452,68 @@ def test_a_long_run_is_written_in_parts(out: Path) -> None:
 
 
 def test_a_table_is_one_run_a_row(out: Path) -> None:
-    frame = pd.DataFrame(
-        {"acc/resnet18": [0.9, 0.2], "acc/jpeg(quality=10)": [0.8, None], "learner": ["a", "b"]},
-        index=pd.MultiIndex.from_tuples(
-            [("clean", "none"), ("lsp", "none")], names=["attack", "defense"]
-        ),
+    folder = out / "tables"
+    folder.mkdir(parents=True)
+    head = "dataset,protocol,architecture,learner,poison_ratio,defense,attack,value,published\n"
+    line = "cifar10,dvae,{},supervised,1.0,jpeg(quality=10),{},{},{}\n"
+    made = folder / "transfer.csv"
+
+    def write(*cells: tuple[str, str, str, str]) -> None:
+        made.write_text(head + "".join(line.format(*cell) for cell in cells))
+
+    write(("resnet18", "clean", "0.9", "0.94"), ("vgg11", "clean", "0.8", ""))
+    mirror = Mirror(out, store_uri(out), "key", "mine")
+    assert mirror.show(made) == 1
+    write(
+        ("resnet18", "clean", "0.9", "0.94"),
+        ("vgg11", "clean", "0.7", ""),
+        ("vgg11", "lsp", "", ""),
     )
-    log_frame(frame, "transfer", out)
-    log_frame(frame, "transfer", out)
-    frame.iloc[1, 0] = 0.1
-    log_frame(frame, "transfer", out)
+    for _ in range(2):
+        assert mirror.show(made) == 2
     found = {run.data.params["attack"]: run for run in runs(out, experiment=TABLES)}
     assert len(runs(out, experiment=TABLES)) == 2
-    assert found["lsp"].data.metrics == {"acc/resnet18": 0.1}
-    assert found["clean"].data.metrics == {"acc/resnet18": 0.9, "acc/jpeg_quality_10_": 0.8}
-    assert found["clean"].data.params["learner"] == "a"
+    clean = found["clean"].data
+    assert clean.metrics == {"acc/resnet18": 0.9, "published/resnet18": 0.94, "acc/vgg11": 0.7}
+    assert found["lsp"].data.metrics == {}
+    assert clean.params["defense"] == "jpeg(quality=10)"
+    assert clean.tags["raygrid.table"] == "transfer"
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
     client = Projection.of(out, store_uri(out), TABLES).client
-    assert len(client.get_metric_history(found["lsp"].info.run_id, "acc/resnet18")) == 2
+    history = client.get_metric_history(found["clean"].info.run_id, "acc/vgg11")
+    assert [point.value for point in history] == [0.8, 0.7]
+    other = Mirror(out, store_uri(out), "another", "theirs")  # the same rows of another grid
+    assert other.show(made) == 2
+    assert len(runs(out, experiment=TABLES)) == 4
+
+
+def test_tables_that_nobody_compares_are_files_alone(out: Path) -> None:
+    folder = out / "tables"
+    folder.mkdir(parents=True)
+    (folder / "defense.csv").write_text("attack,value\nlsp,0.1\n")
+    mirror = Mirror(out, store_uri(out), "key", "mine")
+    assert mirror.show(folder / "defense.csv") == mirror.show(folder / "transfer.csv") == 0
+
+
+def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
+    nets, attacks = ("small_cnn", "small_resnet"), ("clean", "lsp")
+    spec = "photo_digits/{}/standard/{}/supervised/quick/0"
+    grid = plan([spec.format(attack, net) for attack in attacks for net in nets], None)
+    tracker = Tracker(out, every=0.01)
+    drive(tracker, grid, grid.trials)
+    rows = list(ResultLog(out / "results.jsonl").rows())
+    tracker.tables(tables.write_all(out, rows))
+    tracker.close(interrupted=False)
+    shown = runs(out, experiment=TABLES)
+    assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}
+    assert {run.data.params["attack"] for run in shown} == set(attacks)
+    assert all(set(run.data.metrics) == {f"acc/{net}" for net in nets} for run in shown)
+    empty = f"sqlite:///{out}/other.db"  # `sync` brings them all where nothing is
+    assert sync(out, empty) == 4
+    assert len(runs(out, empty, TABLES)) == len(shown)
+    (parent,) = parents(out, empty)
+    files = Projection.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
+    assert "tables/transfer.csv" in {file.path for file in files}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,5 @@ the run, and what is missing then comes with `sync`.
 
 from raygrid.tracking.address import store_uri as store_uri
 from raygrid.tracking.projection import check as check
-from raygrid.tracking.projection import log_frame as log_frame
-from raygrid.tracking.projection import sync as sync
+from raygrid.tracking.rebuilding import sync as sync
 from raygrid.tracking.tracker import Tracker as Tracker

@@ -12,14 +12,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from raygrid.errors import TrackingError
 from raygrid.result import History, Result
-from raygrid.store import Json, ResultLog, key_of
-from raygrid.tracking.address import SERVERS, check_health, first_line, split_uri, store_uri
+from raygrid.store import Json, key_of
+from raygrid.tracking.address import SERVERS, check_health, first_line, split_uri
 from raygrid.tracking.facts import (
     STATUS,
     TAG_LENGTH,
@@ -29,12 +27,8 @@ from raygrid.tracking.facts import (
     final_metrics,
     grid_tags,
     params_of,
-    safe_name,
     tags_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -261,65 +255,6 @@ def grid_key(out: Path, name: str) -> str:
     with suppress(FileExistsError), mark.open("x") as file:
         file.write(uuid.uuid4().hex)
     return key_of(["grid", mark.read_text(), name])
-
-
-def sync(out: Path, uri: str | None = None, name: str | None = None) -> int:
-    """Rebuild the runs of a folder from its results; returns how many were written.
-
-    Complete runs are left alone, so a second call writes nothing. Raises TrackingError.
-    """
-    out = out.absolute()
-    uri, name = store_uri(out, uri), name or out.name
-    check(uri)
-    rows = list(ResultLog(out / "results.jsonl").rows())
-    projection = Projection.of(out, uri)
-    key = grid_key(out, name)
-    try:
-        parent = projection.grid(key, name, (row["spec"] for row in rows))
-        written = projection.catch_up(parent, rows)
-        projection.bury(parent)
-        projection.end(key, "FINISHED", time.time())
-    except Exception as error:
-        raise TrackingError(f"MLflow stopped answering during sync: {first_line(error)}") from error
-    return written
-
-
-def log_frame(frame: pd.DataFrame, table: str, out: Path, uri: str | None = None) -> None:
-    """Show a table in the experiment `raygrid/tables`, one run a row, found again by its texts.
-
-    Text columns and a named index become parameters, numbers become metrics, missing ones are
-    left out. Raises TrackingError.
-    """
-    uri = store_uri(out, uri)
-    check(uri)
-    projection = Projection.of(out, uri, TABLES)
-    try:
-        for row in _plain(frame).to_dict("records"):
-            _log_row(projection, table, row)
-    except Exception as error:
-        raise TrackingError(f"MLflow did not take {table}: {first_line(error)}") from error
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Named index levels as columns, and column levels joined by slashes."""
-    named = any(level is not None for level in frame.index.names)
-    frame = frame.reset_index() if named else frame.copy()
-    names = ["/".join(str(p) for p in np.atleast_1d(c) if str(p)) for c in frame.columns]
-    return frame.set_axis(names, axis="columns")
-
-
-def _log_row(projection: Projection, table: str, row: Mapping[Any, Any]) -> None:
-    texts = {safe_name(k): v for k, v in row.items() if isinstance(v, str)}
-    rest = {safe_name(k): v for k, v in row.items() if not isinstance(v, str)}
-    numbers = {k: float(v) for k, v in rest.items() if v is not None and math.isfinite(v)}
-    key = key_of(["row", table, texts])
-    name = " / ".join([table, *texts.values()])
-    run = projection.open(key, name, {"raygrid.table": table}, time.time())
-    known = projection.client.get_run(run).data.metrics
-    now = int(time.time() * 1000)
-    changed = [(k, v, now, 0) for k, v in numbers.items() if known.get(k) != v]
-    projection.write(run, changed, {"table": table, **texts})
-    projection.end(key, "FINISHED", time.time())
 
 
 def _json(history: History) -> str:

@@ -17,6 +17,7 @@ from raygrid.result import History, Result
 from raygrid.store import ResultLog
 from raygrid.tracking.address import DATABASES, first_line, split_uri, store_uri
 from raygrid.tracking.facts import epoch_metrics, params_of
+from raygrid.tracking.mirror import Mirror
 from raygrid.tracking.projection import Projection, check, grid_key, is_transient
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class Tracker(Listener):
             check(self.uri)
         self._grid = grid_key(self.out, self.name)
         self._projection = Projection.of(self.out, self.uri)
+        self._mirror = Mirror(self.out, self.uri, self._grid, self.name)
         self._outbox = Outbox()
         self._specs: list[str] = []
         self._parent: str | None = None
@@ -246,6 +248,7 @@ class Tracker(Listener):
             self._projection.catch_up(self._parent, chosen, self._outbox.told)
         for file in filter(Path.exists, files):
             self._projection.client.log_artifact(self._parent, str(file), "tables")
+            self._mirror.show(file)
         self._outbox.delivered(late, files)
 
     def _deliver(self, parent: str, key: str, letter: Letter) -> None:
