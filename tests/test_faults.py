@@ -300,18 +300,21 @@ def test_a_node_lost_while_it_trains_costs_its_last_epoch(
 
 
 def test_trials_prefer_the_node_that_has_their_poison(lab: Lab, undisturbed: Undisturbed) -> None:
-    """Without a preference each node would take trials of both poisons in turn."""
-    lab.pause = 0.15
+    """Three trials of a poison run on one node, with few exceptions.
+
+    Without a preference a quarter of the poisons would, and 7.5 trials of 18 would find their
+    poison there, 10 or more with a probability of 4 %.
+    """
+    lab.pause = 0.1
     lab.start("a", "b")
-    poisons = {tag: 7 + tag % 2 for tag in range(20, 32)}
+    poisons = {tag: 7 + tag % 6 for tag in range(20, 38)}
     specs = [SPEC.format(f"paced_shift(tag={p})", tag) for tag, p in poisons.items()]
     driver = lab.drive(specs)
     assert driver.wait() == 0, driver.words()
     assert_whole(driver, undisturbed(specs))
     ran = [(m["node"], poisons[m["tag"]]) for m in lab.marks("epoch") if m["epoch"] == 0]
     assert {node for node, _ in ran} == {"a", "b"}
-    again = sum(place in ran[:number] for number, place in enumerate(ran))
-    assert again >= 9, ran  # all but the first of a poison on a node: 10 at best, else 8
+    assert sum(place in ran[:number] for number, place in enumerate(ran)) >= 10, ran
 
 
 def test_a_node_lost_while_it_makes_an_artifact_costs_nothing_else(

@@ -86,18 +86,20 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
             self._held.setdefault(result[NODE], set()).update(job.reads)
         return super().on_trial_result(tune_controller, trial, result)
 
-    def _at_hand(self, inner: Any, trial: Any) -> int:
+    def _at_hand(self, inner: Any, trial: Any) -> tuple[int, int]:
         """How many of its artifacts are on the node of the worker that a trial would get.
 
-        Only a preference among equals: a placement group that names a node makes workers for that
-        node alone, and starting another one takes longer than fetching an artifact.
+        Then, negative, on how many nodes they are: what nobody has begun comes before what others
+        go on with. Only a preference among equals: a placement group that names a node makes
+        workers for that node alone, and starting another takes longer than fetching an artifact.
         """
         free = inner._actor_cache._cached_objects.get(trial.placement_group_factory)
         job = self.agenda.jobs.get(trial.config["key"])
         if len(self._held) < 2 or not free or job is None:
-            return 0
+            return 0, 0
         held = self._held.get(self._node.get(free[0], ""), set())
-        return sum(key in held for key in job.reads)
+        here = sum(key in held for key in job.reads)
+        return here, -sum(key in node for node in self._held.values() for key in job.reads)
 
     def _rank(self, trial: Any) -> float:
         job = self.agenda.jobs.get(trial.config["key"])
