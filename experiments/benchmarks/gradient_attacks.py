@@ -3,8 +3,8 @@
 Each attack runs once while the passes through its networks are counted by kind and batch size
 (training; input gradient of a frozen network; no gradient), then it is timed against a loop that
 does nothing but these passes (CPU time of one thread). For NTGA they are kernel evaluations of a
-block. DC differentiates a training step, which takes more than the plain passes that it is held
-against.
+block; DC also differentiates a loss after a training step through that step, which is a kind of
+its own (`ahead`).
 
     python experiments/benchmarks/gradient_attacks.py --help
 """
@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
-from raygrid.attacks import ATTACKS
+from raygrid.attacks import ATTACKS, dc
 from raygrid.attacks.base import Attack, Craft
 from raygrid.attacks.ntk import KERNELS
 from raygrid.attacks.surrogates import freeze
@@ -63,10 +63,11 @@ BARE: dict[str, nn.Module] = {}
 def counted() -> Iterator[Counter[Pass]]:
     """Count the passes through every network, and the evaluations of NTGA's kernel."""
     counts: Counter[Pass] = Counter()
+    inside = False
 
     def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         what = {Network: "net", UNet: "unet"}.get(type(module))
-        if what is not None:
+        if what is not None and not inside:
             kind = "train" if module.training else "input"
             BARE.setdefault(what, module)
             counts[what, kind if torch.is_grad_enabled() else "none", len(args[0])] += 1
@@ -77,13 +78,25 @@ def counted() -> Iterator[Counter[Pass]]:
         counts["kernel", "input" if torch.is_grad_enabled() else "none", len(held)] += 1
         return kernel(held, x)
 
+    step_ahead = dc.ahead
+
+    def stepped(classifier: nn.Module, shown: Tensor, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        nonlocal inside
+        BARE.setdefault("net", classifier)
+        counts["net", "ahead", len(x)] += 1
+        inside = True
+        try:
+            return step_ahead(classifier, shown, x, y, lr)
+        finally:
+            inside = False
+
     handle = register_module_forward_pre_hook(look)
-    KERNELS["cnn"] = asked
+    KERNELS["cnn"], dc.ahead = asked, stepped
     BARE.clear()
     try:
         yield counts
     finally:
-        KERNELS["cnn"] = kernel
+        KERNELS["cnn"], dc.ahead = kernel, step_ahead
         handle.remove()
 
 
@@ -92,6 +105,7 @@ def replay(counts: Counter[Pass], images: Images) -> None:
     for (what, kind, size), count in counts.items():
         rows = torch.arange(size, device=images.pixels.device) % len(images)
         work = kernel_pass if what == "kernel" else network_pass
+        work = ahead_pass if kind == "ahead" else work
         with torch.set_grad_enabled(kind != "none"):
             for _ in range(count):
                 work(BARE.get(what), kind, images, rows)
@@ -109,6 +123,15 @@ def network_pass(network: nn.Module | None, kind: str, images: Images, rows: Ten
     plain = out.dim() == 2
     loss = nn.functional.cross_entropy(out, images.labels[rows]) if plain else out.sum()
     torch.autograd.grad(loss, wanted)
+
+
+def ahead_pass(network: nn.Module | None, kind: str, images: Images, rows: Tensor) -> None:
+    assert network is not None
+    network.train()
+    network.requires_grad_(True)
+    x, y = images.floats(rows), images.labels[rows]
+    shown = x.clone().requires_grad_()
+    torch.autograd.grad(dc.ahead(network, shown, x, y, 0.1), shown)
 
 
 def kernel_pass(network: nn.Module | None, kind: str, images: Images, rows: Tensor) -> None:
