@@ -29,6 +29,7 @@ from purifying import line, unpack
 
 from raygrid.result import Result
 from raygrid.run import Options, run_grid
+from raygrid.spec import TrialSpec
 
 NAME, SIDE, TRAIN, TEST = "cifar10_250", 16, 250, 200
 WHERE = f"folder(name={NAME}, size={SIDE})/{{}}/standard/small_cnn/simclr/quick({{}})/0"
@@ -47,12 +48,11 @@ class Case:
         return WHERE.format(attack, f"epochs=60, probe_data={self.probe}")
 
     @property
-    def specs(self) -> tuple[str, str, str]:
+    def specs(self) -> list[str]:
         """The trials without noise, with random noise and with CP's."""
         budget = f"budget={self.budget}"
         attacks = ("clean", f"noise({budget})", f"cp({FITTED}, {budget}, {self.params})")
-        clean, noise, cp = map(self.spec, attacks)
-        return clean, noise, cp
+        return [self.spec(attack) for attack in attacks]
 
 
 CASES = {
@@ -98,9 +98,10 @@ def main() -> None:
     options = Options(out=args.out, data=data, executor="inline", quiet=True)
     holds = True
     for name in args.cases or CASES:
-        results = run_grid(list(CASES[name].specs), options).results
+        results = run_grid(CASES[name].specs, options).results
         print(*map(line, results), sep="\n")
-        claims = list(claimed(name, *results[1:]))
+        by_attack = {TrialSpec.parse(result.spec).attack.name: result for result in results}
+        claims = list(claimed(name, by_attack["noise"], by_attack["cp"]))
         print(*claims, sep="\n", flush=True)
         holds = holds and len(claims) == 2 and all(claim.holds for claim in claims)
     sys.exit(0 if holds else 1)
