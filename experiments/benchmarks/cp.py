@@ -6,6 +6,7 @@ class     class-wise noise of 32/255, the probe fitted on poisoned images
 probe     the same, the probe fitted on clean images
 half      class-wise noise of 16/255, the probe fitted on poisoned images
 sample    sample-wise noise of 16/255 that starts at class-wise noise, as published
+double    sample-wise noise of 32/255, half the epochs
 
 SimCLR victims of small_cnn after 60 epochs on 250 images of each class of CIFAR-10 at 16 pixels,
 seed 0; CP makes its noise with SimCLR and small_cnn too. The published budget is 8/255, on 20 times
@@ -60,6 +61,7 @@ CASES = {
     "probe": Case("mode=class", "32/255", "clean"),
     "half": Case("mode=class", "16/255"),
     "sample": Case("epochs=60, step=0.2, steps=3", "16/255"),
+    "double": Case("epochs=30, step=0.2, steps=3", "32/255"),
 }
 
 
