@@ -124,10 +124,10 @@ class Claim:
         return f"{verdict}  {self.text}: {found}, claimed at least {self.bound:.0%}"
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, train: int = TRAIN, test: int = TEST) -> None:
     """The first pictures of every class."""
     taken: Counter[str] = Counter()
-    limits = {"train": TRAIN, "test": TEST}
+    limits = {"train": train, "test": test}
     with tarfile.open(archive) as file:
         for member in file:
             path = PurePosixPath(member.name)

@@ -58,7 +58,7 @@ class CaitSmall(Architecture):
 @ARCHITECTURES.register("small_cait")
 @dataclass(frozen=True, kw_only=True)
 class SmallCait(Architecture):
-    """The same with 16 patches, width 64, 2 and 1 layers, 4 heads of 16, MLPs of width 64."""
+    """The layers of cait_small, 2 and 1, with 16 patches, width 64, 4 heads of 16."""
 
     card = Card(paper="Touvron et al. 2021, the layers; the network is raygrid's own")
     sizes: ClassVar[tuple[int, int]] = (16, 64)

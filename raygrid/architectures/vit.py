@@ -56,7 +56,7 @@ class VitSmall(Architecture):
 @ARCHITECTURES.register("small_vit")
 @dataclass(frozen=True, kw_only=True)
 class SmallVit(Architecture):
-    """The same with 16 patches, width 64, 2 layers, 4 heads, MLPs of width 64."""
+    """The layers of vit_small with 16 patches, width 64, 2 layers, 4 heads, MLPs of width 64."""
 
     card = Card(paper="Lee et al. 2021, the layers; the network is raygrid's own")
     sizes: ClassVar[tuple[int, int]] = (16, 64)
