@@ -39,7 +39,7 @@ REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
 FITTED = "epochs=20, batch_size=32"
 FITTED_LONGER = "epochs=30, batch_size=32"  # where 40 % of the images have the perturbation
-HALF, RECALL = 0.5, 0.9
+HALF, RECALL, FALSE = 0.5, 0.9, 0.4
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
 CASES: Cases = {
@@ -108,20 +108,27 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Claim:
-    """A share that has to reach a bound; None where a trial that it needs has failed."""
+    """A share that has to reach a bound, or to stay below it where `most` is set.
+
+    None where a trial that it needs has failed.
+    """
 
     text: str
     share: float | None
     bound: float
+    most: bool = False
 
     @property
     def holds(self) -> bool:
-        return self.share is not None and self.share >= self.bound
+        if self.share is None:
+            return False
+        return self.share <= self.bound if self.most else self.share >= self.bound
 
     def __str__(self) -> str:
         found = "nothing" if self.share is None else f"{self.share:.1%}"
         verdict = "PASS" if self.holds else "FAIL"
-        return f"{verdict}  {self.text}: {found}, claimed at least {self.bound:.0%}"
+        side = "at most" if self.most else "at least"
+        return f"{verdict}  {self.text}: {found}, claimed {side} {self.bound:.0%}"
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -165,11 +172,11 @@ def reconstructed(results: Sequence[Result]) -> Iterator[Claim]:
 
 
 def detected(results: Sequence[Result]) -> Iterator[Claim]:
-    """Recall, which means little without the share of clean images that are flagged too."""
+    """Recall, and the share of clean images that are flagged too: who flags all has both high."""
     for result in results:
         found = result.detection
-        text = f"the detector's recall (false-positive rate {found.get('fpr', float('nan')):.1%})"
-        yield Claim(text, found.get("recall"), RECALL)
+        yield Claim("the detector's recall", found.get("recall"), RECALL)
+        yield Claim("the detector's false-positive rate", found.get("fpr"), FALSE, most=True)
 
 
 def accuracies(results: Sequence[Result]) -> dict[tuple[str, str], float | None]:
