@@ -9,11 +9,12 @@ recon    the perturbations that D-VAE finds, put on clean images
 detect   D-VAE's detector with 40 % of the images poisoned
 
 The last three need CIFAR-10 as an archive of `train/<class>/*` and `test/<class>/*`. They take
-128 training images of each class at 16 pixels. D-VAE's settings are its
-own but for the length: 60 epochs of 50,000 images in batches of 128 are 23,400 updates, here as
-many epochs would be 600, so that batches are smaller. Rows of an earlier call are kept; see
-`raygrid table`. Every claim is printed with its bound, PASS or FAIL; one that fails makes the exit
-status 1.
+128 training images of each class at 16 pixels. D-VAE's settings are its own but for the length: 60
+epochs of 50,000 images in batches of 128 are 23,400 updates, here as many epochs would be 600, so
+that batches are smaller. The network that tells poison has to know its own training images: a
+small_cnn knows 80 % of them after 20 epochs and flags 81 % of the poison, a small_resnet knows and
+flags all. Rows of an earlier call are kept; see `raygrid table`. Every claim is printed with its
+bound, PASS or FAIL; one that fails makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/qui
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
 FITTED = "epochs=20, batch_size=32"
-FITTED_LONGER = "epochs=30, batch_size=32"  # where 40 % of the images have the perturbation
+FITTED_LONGER = "epochs=45, batch_size=16"  # where 40 % of the images have the perturbation
+KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=30"
 HALF, RECALL, FALSE = 0.5, 0.9, 0.4
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
@@ -75,7 +77,7 @@ CASES: Cases = {
         (
             (
                 f"{REGIONS}@0.4",
-                f"dvae_detect({FITTED_LONGER}, architecture=small_cnn)",
+                f"dvae_detect({FITTED_LONGER}, {KNOWING})",
             ),
         ),
     ),
