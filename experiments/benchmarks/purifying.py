@@ -3,12 +3,15 @@
     python experiments/benchmarks/purifying.py CASE [--archive cifar10.tar.gz] [--out DIR]
 
 filters  JPEG and grayscale against LSP and regions, published budgets, on photo_digits
-erasing  UEraser and adversarial training against EM on photo_digits
+erasing  UEraser-Lite and adversarial training against EM on photo_digits
+worst    UEraser-Max against EM on photo_digits, 60 epochs
 dvae     D-VAE's purified set, against regions on CIFAR-10
 recon    the perturbations that D-VAE finds, put on clean images
 detect   D-VAE's detector with 40 % of the images poisoned
 
-The last three need CIFAR-10 as an archive of `train/<class>/*` and `test/<class>/*`. They take
+UEraser-Max learns from the worst of five versions of each image, and slowly: it gives back 12 % of
+what EM takes after the 12 epochs of `erasing`, 63 % after 60, and is then still rising. The last
+three need CIFAR-10 as an archive of `train/<class>/*` and `test/<class>/*`. They take
 128 training images of each class at 16 pixels. D-VAE's settings are its own but for the length: 60
 epochs of 50,000 images in batches of 128 are 23,400 updates, here as many epochs would be 600, so
 that batches are smaller. The network that tells poison has to know its own training images: a
@@ -35,6 +38,7 @@ from raygrid.spec import TrialSpec
 
 NAME, SIDE, TRAIN, TEST = "cifar10_small", 16, 128, 200
 DIGITS = "photo_digits/{}/{}/small_cnn/supervised/quick/0"
+DIGITS_LONGER = DIGITS.replace("quick", "quick(epochs=60)")
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
@@ -57,8 +61,12 @@ CASES: Cases = {
         DIGITS,
         (
             ("clean", "standard"),
-            *((EM, defense) for defense in ("standard", "ueraser_lite", "ueraser_max", "at")),
+            *((EM, defense) for defense in ("standard", "ueraser_lite", "at")),
         ),
+    ),
+    "worst": (
+        DIGITS_LONGER,
+        (("clean", "standard"), (EM, "standard"), (EM, "ueraser_max")),
     ),
     "dvae": (
         PICTURES,
@@ -205,6 +213,7 @@ def taken(
 CLAIMS = {
     "filters": recovered,
     "erasing": recovered,
+    "worst": recovered,
     "dvae": recovered,
     "recon": reconstructed,
     "detect": detected,
