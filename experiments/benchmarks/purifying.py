@@ -11,13 +11,14 @@ detect   D-VAE's detector with 40 % of the images poisoned
 
 UEraser-Max learns from the worst of five versions of each image, and slowly: after the 12 epochs of
 `erasing` it is at 36 % on clean images too, and gives back 12 % of what EM takes; after 60 epochs
-it gives back 63 %, and is still rising. The last three need CIFAR-10 as an archive of `train/<class>/*` and `test/<class>/*`. They take
-128 training images of each class at 16 pixels. D-VAE's settings are its own but for the length: 60
-epochs of 50,000 images in batches of 128 are 23,400 updates, here as many epochs would be 600, so
-that batches are smaller. The network that tells poison has to know its own training images: a
-small_cnn knows 80 % of them after 20 epochs and flags 81 % of the poison, a small_resnet knows and
-flags all. Rows of an earlier call are kept; see `raygrid table`. Every claim is printed with its
-bound, PASS or FAIL; one that fails makes the exit status 1.
+it gives back 63 %, and is still rising. The last three need CIFAR-10 as an archive of
+`train/<class>/*` and `test/<class>/*`. They take 128 training images of each class at 16 pixels.
+D-VAE's settings are its own but for the length: 60 epochs of 50,000 images in batches of 128 are
+23,400 updates, here as many epochs would be 600, so that batches are smaller. The network that
+tells poison has to know its own training images: a small_cnn knows 80 % of them after 20 epochs and
+flags 81 % of the poison, a small_resnet knows and flags all. Rows of an earlier call are kept; see
+`raygrid table`. Every claim is printed with its bound, PASS or FAIL; one that fails makes the exit
+status 1.
 """
 
 from __future__ import annotations
