@@ -44,8 +44,8 @@ PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/qui
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
 FITTED = "epochs=20, batch_size=32"
-FITTED_LONGER = "epochs=25, batch_size=16"  # where 40 % of the images have the perturbation
-KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=30"
+FITTED_LONGER = "epochs=45, batch_size=16"  # where 40 % of the images have the perturbation
+KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=15"
 HALF, RECALL, FALSE = 0.5, 0.9, 0.4
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
