@@ -3,15 +3,20 @@
     python experiments/benchmarks/purifying.py CASE [--archive cifar10.tar.gz] [--out DIR]
 
 filters  JPEG and grayscale against LSP and regions, published budgets, on photo_digits
-erasing  UEraser and adversarial training against EM on photo_digits
+erasing  UEraser-Lite and adversarial training against EM on photo_digits
+worst    UEraser-Max against EM on photo_digits, 60 epochs
 dvae     D-VAE's purified set, against regions on CIFAR-10
 recon    the perturbations that D-VAE finds, put on clean images
 detect   D-VAE's detector with 40 % of the images poisoned
 
-The last three need CIFAR-10 as an archive of `train/<class>/*` and `test/<class>/*`. They take
-128 training images of each class at 16 pixels. D-VAE's settings are its
-own but for the length: 60 epochs of 50,000 images in batches of 128 are 23,400 updates, here as
-many epochs would be 600, so that batches are smaller. Rows of an earlier call are kept; see
+UEraser-Max learns from the worst of five versions of each image, and slowly: after the 12 epochs of
+`erasing` it is at 36 % on clean images too, and gives back 12 % of what EM takes; after 60 epochs
+it gives back 63 %, and is still rising. The last three need CIFAR-10 as an archive of
+`train/<class>/*` and `test/<class>/*`. They take 128 training images of each class at 16 pixels.
+D-VAE's settings are its own but for the length: 60 epochs of 50,000 images in batches of 128 are
+23,400 updates, here as many epochs would be 600, so that batches are smaller. The network that
+tells poison has to know its own training images: a small_cnn knows 80 % of them after 20 epochs and
+flags 81 % of the poison, a small_resnet knows and flags all. Rows of an earlier call are kept; see
 `raygrid table`. Every claim is printed with its bound, PASS or FAIL; one that fails makes the exit
 status 1.
 """
@@ -34,12 +39,14 @@ from raygrid.spec import TrialSpec
 
 NAME, SIDE, TRAIN, TEST = "cifar10_small", 16, 128, 200
 DIGITS = "photo_digits/{}/{}/small_cnn/supervised/quick/0"
+DIGITS_LONGER = DIGITS.replace("quick", "quick(epochs=60)")
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
 FITTED = "epochs=20, batch_size=32"
-FITTED_LONGER = "epochs=30, batch_size=32"  # where 40 % of the images have the perturbation
-HALF, RECALL = 0.5, 0.9
+FITTED_LONGER = "epochs=45, batch_size=16"  # where 40 % of the images have the perturbation
+KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=15"
+HALF, RECALL, FALSE = 0.5, 0.9, 0.4
 
 Cases = Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]
 CASES: Cases = {
@@ -55,8 +62,12 @@ CASES: Cases = {
         DIGITS,
         (
             ("clean", "standard"),
-            *((EM, defense) for defense in ("standard", "ueraser_lite", "ueraser_max", "at")),
+            *((EM, defense) for defense in ("standard", "ueraser_lite", "at")),
         ),
+    ),
+    "worst": (
+        DIGITS_LONGER,
+        (("clean", "standard"), (EM, "standard"), (EM, "ueraser_max")),
     ),
     "dvae": (
         PICTURES,
@@ -75,7 +86,7 @@ CASES: Cases = {
         (
             (
                 f"{REGIONS}@0.4",
-                f"dvae_detect({FITTED_LONGER}, architecture=small_cnn)",
+                f"dvae_detect({FITTED_LONGER}, {KNOWING})",
             ),
         ),
     ),
@@ -108,20 +119,27 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Claim:
-    """A share that has to reach a bound; None where a trial that it needs has failed."""
+    """A share that has to reach a bound, or to stay below it where `most` is set.
+
+    None where a trial that it needs has failed.
+    """
 
     text: str
     share: float | None
     bound: float
+    most: bool = False
 
     @property
     def holds(self) -> bool:
-        return self.share is not None and self.share >= self.bound
+        if self.share is None:
+            return False
+        return self.share <= self.bound if self.most else self.share >= self.bound
 
     def __str__(self) -> str:
         found = "nothing" if self.share is None else f"{self.share:.1%}"
         verdict = "PASS" if self.holds else "FAIL"
-        return f"{verdict}  {self.text}: {found}, claimed at least {self.bound:.0%}"
+        side = "at most" if self.most else "at least"
+        return f"{verdict}  {self.text}: {found}, claimed {side} {self.bound:.0%}"
 
 
 def unpack(archive: Path, folder: Path, train: int = TRAIN, test: int = TEST) -> None:
@@ -165,11 +183,11 @@ def reconstructed(results: Sequence[Result]) -> Iterator[Claim]:
 
 
 def detected(results: Sequence[Result]) -> Iterator[Claim]:
-    """Recall, which means little without the share of clean images that are flagged too."""
+    """Recall, and the share of clean images that are flagged too: who flags all has both high."""
     for result in results:
         found = result.detection
-        text = f"the detector's recall (false-positive rate {found.get('fpr', float('nan')):.1%})"
-        yield Claim(text, found.get("recall"), RECALL)
+        yield Claim("the detector's recall", found.get("recall"), RECALL)
+        yield Claim("the detector's false-positive rate", found.get("fpr"), FALSE, most=True)
 
 
 def accuracies(results: Sequence[Result]) -> dict[tuple[str, str], float | None]:
@@ -196,6 +214,7 @@ def taken(
 CLAIMS = {
     "filters": recovered,
     "erasing": recovered,
+    "worst": recovered,
     "dvae": recovered,
     "recon": reconstructed,
     "detect": detected,

@@ -41,7 +41,8 @@ class DVaeDetect(Defense):
         needs="labels",
         cost="D-VAE and 60 epochs of training",
         notes="the paper does not print the rule; its recall and precision fit this one, with a "
-        "false-positive rate of the network's accuracy on clean images",
+        "false-positive rate of the network's accuracy on clean images. Few images need smaller "
+        "batches, and a network that fits them: what it has not learned it does not flag",
     )
     detects: ClassVar[bool] = True
 
