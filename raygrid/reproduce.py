@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from raygrid import published
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack
 from raygrid.budget import Budget
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
@@ -19,7 +20,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.published import SIX, specs_of
 from raygrid.registry import Registry
 from raygrid.resolve import resolve
-from raygrid.spec import Part, TrialSpec
+from raygrid.spec import Part, Scalar, TrialSpec
 from raygrid.tables.cells import Cell, with_published
 from raygrid.tables.layout import Panel
 
@@ -117,6 +118,7 @@ def _quick(spec: TrialSpec) -> TrialSpec:
     return spec.replace(
         dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
         attack=_quick_attack(spec.attack),
+        defense=tuple(map(_quick_defense, spec.defense)),
         architecture=_quick_network(spec.architecture),
         protocol=_quick_protocol(spec),
     )
@@ -143,10 +145,28 @@ def _quick_attack(part: Part) -> Part:
     if kind.on_target:
         small = {k: v for k, v in kind.quick.items() if k != "surrogate" or k not in params}
         return Part.of(part.name, **{**params, **small})
+    if "base_quick" in kind.quick:  # it has no budget itself, that of its base is doubled
+        base = str(params.get("base", kind.__dataclass_fields__["base"].default))
+        if base in ATTACKS and ATTACKS[base].quick:
+            params["base_budget"] = _doubled(ATTACKS[base], params.get("base_budget"))
+        return Part.of(part.name, **{**kind.quick, **params})
+    params["budget"] = _doubled(kind, params.get("budget"))
+    return Part.of(part.name, **{**kind.quick, **params})
+
+
+def _doubled(kind: type[Attack], given: Scalar | None) -> str:
+    """Twice the budget, its own if none is given; linf ends at 1."""
     usual: Budget = kind.__dataclass_fields__["budget"].default  # type: ignore[assignment]
-    budget = Budget.parse(str(params.get("budget", usual)), usual)
-    doubled = Budget(budget.norm, 2 * budget.value)
-    return Part.of(part.name, **{**kind.quick, **params, "budget": str(doubled)})
+    budget = Budget.parse(str(given or usual), usual)
+    most = 1.0 if budget.norm == "linf" else float("inf")
+    return str(Budget(budget.norm, min(2 * budget.value, most)))
+
+
+def _quick_defense(part: Part) -> Part:
+    """A defense at its `quick` parameters, where it has some; what the table varies stays."""
+    if part.name not in DEFENSES or not DEFENSES[part.name].quick:
+        return part
+    return Part.of(part.name, **{**DEFENSES[part.name].quick, **dict(part.params)})
 
 
 def _quick_protocol(spec: TrialSpec) -> Part:

@@ -7,18 +7,21 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.disentangled import Disentangled
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError
+from raygrid.estimate import CPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import SIX, specs_of, tables_of
+from raygrid.published import PAPERS, SIX, specs_of, tables_of
 from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, job_of, scaled
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
@@ -137,10 +140,48 @@ def test_the_attackers_networks_shrink_with_the_victims() -> None:
     assert quick("pgd(surrogate=resnet50)")["surrogate"] == "small_resnet"
 
 
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_table_takes_hours_at_most_at_scale_quick(paper: str) -> None:
+    """By estimate: none of its artifacts over an hour on one core, nor a table over eight."""
+    for number in tables_of(paper):
+        planned = plan(job(paper, number, "quick").specs, None)
+        made = {a.label: artifact_seconds(a, CPU) for a in planned.artifacts}
+        longest = max(made, key=lambda label: made[label], default="")
+        assert not made or made[longest] < 3600, longest
+        trained = [trial_seconds(trial, CPU) for trial in planned.trials]
+        assert sum(trained) + sum(made.values()) < 8 * 3600, number
+
+
+def test_quick_defenses_keep_what_the_table_varies() -> None:
+    spec = TrialSpec.parse("cifar10/lsp/avatar(steps=100)/resnet18/supervised/dvae/0")
+    (defense,) = scaled(spec, "quick").defense
+    assert dict(defense.params) == {**DEFENSES["avatar"].quick, "steps": 100}
+
+
+def test_quick_disentangled_poisons_have_a_quick_base_at_twice_its_budget() -> None:
+    def quick(attack: str) -> Any:
+        text = f"cifar10/{attack}/standard/resnet18/supervised/dvae/0"
+        return ATTACKS.make(scaled(TrialSpec.parse(text), "quick").attack)
+
+    em = quick("dvae_recon(base=em)").attack
+    assert em.surrogate == "small_cnn"
+    assert em.budget.value == pytest.approx(16 / 255)
+    assert quick("dvae_grow(base=lsp, share=0.04)").attack == ATTACKS.make("lsp")
+    assert quick("dvae_grow(base=lsp, share=0.04)").share == 0.04
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if DEFENSES[name].quick])
+def test_quick_parameters_make_a_small_defense(name: str) -> None:
+    small = DEFENSES.make(Part.of(name, **DEFENSES[name].quick))
+    assert small.purify_cost < DEFENSES.make(name).purify_cost / 3
+    assert getattr(small, "flip", False) is False, "a mirrored digit is another one"
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].quick])
 def test_quick_parameters_make_a_small_attack(name: str) -> None:
     attack = ATTACKS.make(Part.of(name, **ATTACKS[name].quick))
-    assert attack.surrogate == "small_cnn"  # type: ignore[attr-defined]
+    base = attack.attack if isinstance(attack, Disentangled) else attack
+    assert base.surrogate == "small_cnn"  # type: ignore[attr-defined]
     assert getattr(attack, "flip", False) is False, "a mirrored digit is another one"
     assert attack.resolved() != ATTACKS.make(name).resolved()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
+from raygrid.spec import Scalar
 from raygrid.training import place
 
 
@@ -50,6 +52,15 @@ class Dc(GradientAttack, ScopedAttack):
         "the budget. The paper's classifier has five plain layers, the code's is a VGG-11. The "
         "code selects by test accuracy; this by held-out training images",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "trials": 4,
+        "inner_epochs": 3,
+        "width": 16,
+        "levels": 3,
+        "generator_lr": 0.001,
+    }
 
     surrogate: str = "vgg11"
     batch_size: int = 256

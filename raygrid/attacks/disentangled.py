@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.disentangling import AutoEncoder, Fit, Plan, Table, fit, misfit
 from raygrid.registry import Cell, require
-from raygrid.spec import Part, parse_scalar
+from raygrid.spec import Part, Scalar, parse_scalar
 from raygrid.workshop import Workshop
 
 
@@ -23,10 +24,12 @@ class Disentangled(Attack):
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
+    quick: ClassVar[Mapping[str, Scalar]] = {"base_quick": True, "epochs": 4, "batch_size": 32}
 
     budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
     base: str = "em"  # attack whose poison is taken
     base_budget: str = ""  # its budget, e.g. 16/255 or l2:1.7; empty: its own
+    base_quick: bool = False  # whether it is made with its parameters for a small network
     rate: float = 1.0  # most nats for each position of the D-VAE's latent
     epochs: int = 60  # of the D-VAE
     batch_size: int = 128  # images an update of it
@@ -43,11 +46,15 @@ class Disentangled(Attack):
     @property
     def attack(self) -> Attack:
         """The base attack; raises SpecError if there is none of the name or with the budget."""
-        budget = {"budget": parse_scalar(self.base_budget)} if self.base_budget else {}
-        return ATTACKS.make(Part.of(self.base, **budget))
+        small = self.base_quick and self.base in ATTACKS
+        params = dict(ATTACKS[self.base].quick) if small else {}
+        if self.base_budget:
+            params["budget"] = parse_scalar(self.base_budget)
+        return ATTACKS.make(Part.of(self.base, **params))
 
     def resolved(self) -> dict[str, Any]:
-        return {**super().resolved(), "base": self.attack.resolved(), "base_budget": ""}
+        made = {"base": self.attack.resolved(), "base_budget": "", "base_quick": False}
+        return {**super().resolved(), **made}
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return self.attack.needs()

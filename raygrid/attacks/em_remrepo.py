@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.descent import Descent, cross_entropy, uniform
 from raygrid.attacks.stepwise import StepwiseAttack
 from raygrid.registry import Card
+from raygrid.spec import Scalar
 from raygrid.training import Batch
 
 
@@ -36,6 +39,14 @@ class EmRemRepo(StepwiseAttack):
         notes="that noise and image do not fit is the code's doing; without: augmentation=none. "
         "The code leaves the last images of a pass with stale noise, this one does not",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "train_steps": 150,
+        "decay_every": 100,
+        "augmentation": "none",
+        "steps": 5,
+        "step": 0.4,
+    }
 
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         x = batch.x = self.augmented(batch.x, batch.rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 
 TABLE = (16, 32, 32)  # nodes of the color table along L, u and v
 
@@ -45,6 +47,13 @@ class Functional(GradientAttack):
         notes="strong attacks, nearly useless poisons: a negative control. No ball in pixels: "
         "`budget` is a ceiling on top of the bounds, `strength` scales the bounds",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 6,
+        "steps": 15,
+        "lr": 0.004,
+        "strength": 2.0,
+    }
     sharded: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,6 +13,7 @@ from raygrid.attacks.descent import Descent, Direction, L2Descent, sign, unit
 from raygrid.attacks.surrogates import SurrogateRecipe, delusive150
 from raygrid.attacks.transfer import TransferAttack
 from raygrid.registry import Card
+from raygrid.spec import Scalar
 
 
 @ATTACKS.register("hypo")
@@ -36,6 +38,12 @@ class Hypo(TransferAttack):
         notes="a weak poison. The original: l2:0.5, steps of a fifth, on a VGG-16; APBench: linf "
         "8/255 on a downloaded ResNet-18, remade here with the original's schedule",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 6,
+        "batch_size": 128,
+        "steps": 30,
+    }
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
 
     steps: int = 100

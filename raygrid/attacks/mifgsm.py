@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.descent import Direction
 from raygrid.attacks.transfer import ErrorMaximizing
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 
 
 @ATTACKS.register("mifgsm")
@@ -35,6 +37,11 @@ class MiFgsm(ErrorMaximizing):
         cost="2 forward passes per image and step, and the surrogate",
         notes="the paper does not say which variant it ran; the default is the classic one",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 6,
+        "batch_size": 128,
+    }
 
     steps: int = 10
     step: float | None = None  # of the budget

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from raygrid.attacks.descent import (
 )
 from raygrid.attacks.stepwise import StepwiseAttack
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 from raygrid.training import Batch
 
 
@@ -45,6 +48,17 @@ class Rem(StepwiseAttack):
         notes="APBench's REM is another method: rem_apb. The official code leaves the last 80 "
         "images of CIFAR-10 out of the final pass",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "train_steps": 150,
+        "decay_every": 100,
+        "augmentation": "none",
+        "steps": 4,
+        "step": 0.5,
+        "copies": 1,
+        "adv_steps": 2,
+        "adv_step": 0.5,
+    }
 
     adv_radius: float = 0.5  # of the budget
     adv_steps: int = 10

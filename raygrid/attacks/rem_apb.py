@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from raygrid.attacks.descent import Descent, cross_entropy, negative
 from raygrid.attacks.rounds import Noise, RoundsAttack
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 
 
 @ATTACKS.register("rem_apb")
@@ -39,6 +42,10 @@ class RemApb(RoundsAttack):
         cost="21 forward passes per image and round, about 10 rounds",
         notes="another method than the paper's, which is rem",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "max_rounds": 10,
+    }
 
     batch_size: int = 128
     steps: int | None = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,6 +23,7 @@ from raygrid.attacks.descent import (
 from raygrid.attacks.surrogates import SurrogateRecipe, sep120
 from raygrid.data import Images
 from raygrid.registry import Card, require
+from raygrid.spec import Scalar
 
 
 @ATTACKS.register("sep")
@@ -50,6 +52,15 @@ class Sep(GradientAttack):
         notes="the code's default budget is 2/255 and its variance reduction takes the features "
         "of the last checkpoint for all (`last_means`); D-VAE names only the official code",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 128,
+        "surrogate_epochs": 9,
+        "checkpoints": 3,
+        "steps": 10,
+        "step": 2 / 255,
+        "inner_steps": 3,
+    }
     sharded: ClassVar[bool] = True
 
     variant: Literal["ce", "fa", "fa_vr"] = "fa_vr"

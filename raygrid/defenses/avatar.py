@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -12,6 +13,7 @@ from raygrid.defenses import denoisers
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.diffusion import SOLVERS, STEPS, Noise, Solver, diffuse
 from raygrid.registry import Card, Cell, lacks, require
+from raygrid.spec import Scalar
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
 
@@ -41,6 +43,11 @@ class Avatar(Defense):
         notes="60 steps in APBench, 100 in AVATAR's code. APBench's code doubles images without "
         "centering them, off the model's domain; here they are centered",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "size": "xs",
+        "updates": 2000,
+        "flip": False,
+    }
 
     steps: int = 60  # of noise, out of 1000
     solver: Literal["euler", "ancestral"] = "euler"

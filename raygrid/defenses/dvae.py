@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
@@ -18,6 +20,7 @@ from raygrid.disentangling import (
     through,
 )
 from raygrid.registry import Card, Cell, require
+from raygrid.spec import Scalar
 
 
 @DEFENSES.register("dvae")
@@ -49,6 +52,10 @@ class DVae(Defense):
         "raygrid rounds. For 224 pixels: limit1=1.5, epochs=20. 60 epochs of 50,000 images are "
         "23,400 updates; for few images batch_size=32, since a few hundred updates find little",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "epochs": 4,
+        "batch_size": 32,
+    }
 
     limit1: float = 1.0  # rate of stage 1, nats for each position
     limit2: float = 3.0  # rate of stage 2

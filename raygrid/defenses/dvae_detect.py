@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from raygrid.defenses.dvae import DVae
 from raygrid.disentangling import Table, marked, misfit, through
 from raygrid.protocols import PROTOCOLS
 from raygrid.registry import Card, Cell, require
+from raygrid.spec import Scalar
 from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place, precision_of
 
 
@@ -44,6 +46,13 @@ class DVaeDetect(Defense):
         "false-positive rate of the network's accuracy on clean images. Few images need smaller "
         "batches, and a network that fits them: what it has not learned it does not flag",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "epochs": 4,
+        "batch_size": 32,
+        "architecture": "small_resnet",
+        "classifier_epochs": 10,
+        "augmentation": "none",
+    }
     detects: ClassVar[bool] = True
 
     limit1: float = 1.0  # as in dvae

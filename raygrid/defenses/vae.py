@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.disentangling import Fit, Plan, fit, misfit, reconstructed, through
 from raygrid.registry import Card, Cell, require
+from raygrid.spec import Scalar
 
 
 @DEFENSES.register("vae")
@@ -28,6 +31,9 @@ class Vae(Defense):
         notes="the paper shows curves over the limit only. A limit of 1 is 256 nats for a "
         "32-pixel image",
     )
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "epochs": 8,
+    }
 
     limit: float = 1.0  # nats for each position
     width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one
