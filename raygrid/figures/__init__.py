@@ -34,6 +34,7 @@ from raygrid.figures.correlation import Correlation as Correlation
 from raygrid.figures.correlation import correlate as correlate
 from raygrid.published import load
 from raygrid.tables.kinds import PLAIN_DEFENSES
+from raygrid.tables.labels import short
 from raygrid.tables.layout import order
 from raygrid.tables.tidy import Row, curves, frame
 
@@ -110,7 +111,7 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
             line(axes, here, f"{view}_{what}", style, label)
         rest = done[(done["method"] == "withheld") & (done["poison_ratio"] < 1)]
         line(axes, rest, f"clean_test_{what}", "x-", "test set, clean part alone", "gray")
-        axes.set_title(attack, fontsize=9)
+        axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_yscale("linear" if what == "acc" else "log")
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("accuracy (%)" if what == "acc" else "cross-entropy")
@@ -136,7 +137,7 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
         for index, defense in enumerate(defenses):
             chosen = here[here["defense"] == defense]
             line(axes, chosen, "final_acc", STYLES[index % len(STYLES)], defense)
-        axes.set_title(attack, fontsize=9)
+        axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_ylim(0, 103)
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("test accuracy after the last epoch (%)")

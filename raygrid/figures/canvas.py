@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from raygrid.errors import SpecError
+from raygrid.tables.labels import short
 from raygrid.tables.layout import order
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
@@ -62,6 +63,7 @@ def scatter(
 
     x is taken times `scale`. hollow: the column that says which markers stay open.
     """
+    names = short(list(points["attack"]))
     for number, (_, point) in enumerate(points.iterrows(), 1):
         clean = point["attack"] == "clean"
         color = "black" if clean else f"C{number % 10}"
@@ -78,7 +80,7 @@ def scatter(
             mfc=color if filled else "white",
             alpha=0.9,
             mew=1.2,
-            label=f"{number}  {point['attack']}",
+            label=f"{number}  {names[point['attack']]}",
         )
         axes.text(
             *spot,
