@@ -68,6 +68,7 @@ def cluster() -> Iterator[None]:
 SETUP = Setup("store", "data", {}, (), "0")
 
 
+@pytest.mark.cluster
 def test_what_is_measured_decides_the_share(
     cluster: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,6 +101,7 @@ def stuck(spec: str, setup: Setup) -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.cluster
 def test_a_gauge_that_takes_too_long_is_given_up(cluster: None) -> None:
     profiles = Profiles()
     waited = measure(several("resnet18"), profiles, SETUP, print, patience=0.5, how=stuck)
@@ -109,6 +111,7 @@ def test_a_gauge_that_takes_too_long_is_given_up(cluster: None) -> None:
     assert ray.get(task.remote(), timeout=30) == "free"  # and its GPU is free again
 
 
+@pytest.mark.cluster
 def test_where_no_gpu_is_known_nothing_is_measured(
     cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
