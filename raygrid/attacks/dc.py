@@ -55,7 +55,7 @@ class Dc(GradientAttack, ScopedAttack):
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,
-        "trials": 8,
+        "trials": 3,
         "classifier_lr": 0.1,
         "inner_epochs": 3,
         "width": 16,
