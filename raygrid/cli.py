@@ -30,9 +30,7 @@ from raygrid.spec import Part, TrialSpec, parse_ratio, parse_scalar
 if TYPE_CHECKING:
     from raygrid.triples import Triple
 
-TABLES = (
-    *("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success", "detection"),
-)
+TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success", "detection")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

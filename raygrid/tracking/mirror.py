@@ -32,6 +32,11 @@ class Mirror:
         self.grid = grid
         self.name = name
 
+    def keep(self, grid: Projection, parent: str, file: Path) -> None:
+        """A file of a table goes to the grid's parent run, and its rows are shown."""
+        grid.client.log_artifact(parent, str(file), "tables")
+        self.show(file)
+
     def show(self, file: Path) -> int:
         """Mirror the file of a table that is worth it; returns how many rows that were."""
         across = ACROSS.get(file.name)

@@ -28,8 +28,7 @@ def sync(out: Path, uri: str | None = None, name: str | None = None) -> int:
         parent = projection.grid(key, name, (row["spec"] for row in rows))
         written = projection.catch_up(parent, rows)
         for file in sorted((out / "tables").glob("*")):
-            projection.client.log_artifact(parent, str(file), "tables")
-            mirror.show(file)
+            mirror.keep(projection, parent, file)
         projection.bury(parent)
         projection.end(key, "FINISHED", time.time())
     except Exception as error:

@@ -247,8 +247,7 @@ class Tracker(Listener):
             chosen = (row for row in rows if row["key"] in late)
             self._projection.catch_up(self._parent, chosen, self._outbox.told)
         for file in filter(Path.exists, files):
-            self._projection.client.log_artifact(self._parent, str(file), "tables")
-            self._mirror.show(file)
+            self._mirror.keep(self._projection, self._parent, file)
         self._outbox.delivered(late, files)
 
     def _deliver(self, parent: str, key: str, letter: Letter) -> None:
