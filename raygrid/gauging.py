@@ -11,8 +11,8 @@ from raygrid import evaluate
 from raygrid.data import Images
 from raygrid.device import Meter, device_name, release
 from raygrid.learners.base import Session, Task
+from raygrid.recipes import precision_of
 from raygrid.resolve import Trial
-from raygrid.training import precision_of
 from raygrid.trial import task_of
 
 BATCHES = 12  # of a training epoch here

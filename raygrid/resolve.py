@@ -30,12 +30,12 @@ from raygrid.features import FeaturesArtifact
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
 from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.recipes import Probing, Recipe
 from raygrid.registry import Cell
 from raygrid.seeds import Stream
 from raygrid.setups import SetupPlan
 from raygrid.spec import Part, TrialSpec
 from raygrid.store import key_of
-from raygrid.training import Probing, Recipe
 
 VERSION = 1
 """Of the training loop and the streams: raise it when results of unchanged methods change."""

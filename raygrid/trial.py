@@ -18,10 +18,10 @@ from raygrid.defenses.base import Study
 from raygrid.device import Meter, device_name, release
 from raygrid.errors import DivergedError
 from raygrid.learners.base import Session, Task
+from raygrid.recipes import precision_of
 from raygrid.resolve import Trial
 from raygrid.result import History, Result
 from raygrid.store import Bundle
-from raygrid.training import precision_of, should_stop
 
 Fetch = Callable[[Artifact], Bundle]
 Report = Callable[[dict[str, float]], None]
@@ -113,7 +113,7 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
     peak = keeping.Peak() if "peak" in env.keep else None
     first = _restore(session, result.history, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
-        if _stops(trial, result.history):
+        if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
             break
         metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
         meter.sample()
@@ -200,11 +200,6 @@ def _peak(history: History) -> dict[str, float]:
     accuracies = [epoch["test_acc"] for epoch in history]
     peak = max(accuracies)
     return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
-
-
-def _stops(trial: Trial, history: History) -> bool:
-    accuracies = [epoch["test_acc"] for epoch in history]
-    return should_stop(accuracies, trial.protocol.patience, trial.protocol.min_epochs)
 
 
 def _restore(

@@ -24,7 +24,8 @@ from raygrid.data import Images
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.supervised import Supervised, SupervisedSession
 from raygrid.protocols import PROTOCOLS, Protocol
-from raygrid.training import Batch, Metrics, Recipe, Step
+from raygrid.recipes import Recipe
+from raygrid.training import Batch, Metrics, Step
 from tests.plugin import CARD, Dots
 
 assert Dots.card is CARD

@@ -40,10 +40,11 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.two_views import TwoViewSession
+from raygrid.recipes import PROBING, Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle
-from raygrid.training import PROBING, Batch, Recipe
+from raygrid.training import Batch
 from raygrid.trial import Env, run_trial
 from raygrid.workshop import Workshop
 from tests import plugin as plugin

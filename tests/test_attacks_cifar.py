@@ -26,8 +26,9 @@ from raygrid.attacks.surrogates import accuracy, freeze
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
+from raygrid.recipes import Recipe
 from raygrid.seeds import Stream
-from raygrid.training import Recipe, Trainer, classify_step, place
+from raygrid.training import Trainer, classify_step, place
 from tests.test_attacks_effects import shifted
 
 pytestmark = pytest.mark.slow

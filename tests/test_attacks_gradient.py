@@ -58,10 +58,11 @@ from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.errors import SpecError
 from raygrid.making import StoreProgress, Watch
+from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
-from raygrid.training import Batch, Recipe, Trainer, classify_step, place
+from raygrid.training import Batch, Trainer, classify_step, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
 from tests.test_attacks import Killed, Notebook, craft_for

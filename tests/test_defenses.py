@@ -40,13 +40,13 @@ from raygrid.estimate import GPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
+from raygrid.recipes import Recipe
 from raygrid.registry import Card
 from raygrid.resolve import Trial, resolve
 from raygrid.result import Result
 from raygrid.seeds import Stream
 from raygrid.spec import parse_chain
 from raygrid.store import Bundle
-from raygrid.training import Recipe
 from raygrid.trial import Env, derive, run_trial
 from tests.conftest import toy
 

@@ -33,6 +33,7 @@ ORDER = [
     "datasets",
     "setups",
     "architectures",
+    "recipes",
     "training",
     "protocols",
     "contrastive",

@@ -34,10 +34,10 @@ from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
 from raygrid.learners.probe import fit_probe
 from raygrid.learners.two_views import TwoViews, TwoViewSession
 from raygrid.protocols import PROTOCOLS
+from raygrid.recipes import Probing, Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.spec import Part
-from raygrid.training import Probing, Recipe
 from tests.conftest import toy
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raygrid.protocols import PROTOCOLS
+from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
-from raygrid.training import Recipe
 
 # protocol, dataset, defense, architecture -> what stands in the source
 PRINTED: list[tuple[tuple[str, str, str, str], dict[str, object]]] = [

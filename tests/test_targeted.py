@@ -30,12 +30,12 @@ from raygrid.errors import SpecError
 from raygrid.evaluate import log_odds
 from raygrid.features import kept
 from raygrid.protocols import PROTOCOLS
+from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.setups import Scene, SetupRule
 from raygrid.store import Bundle
 from raygrid.tables.binomial import mcnemar, paper_error
-from raygrid.training import Recipe
 from raygrid.trial import Env, run_trial
 from tests import plugin
 from tests.conftest import toy

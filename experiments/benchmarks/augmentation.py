@@ -26,9 +26,9 @@ from raygrid.defenses.base import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.two_views import TwoViewSession
+from raygrid.recipes import Recipe
 from raygrid.seeds import Stream
 from raygrid.spec import Part
-from raygrid.training import Recipe
 
 BATCH, SIDE = 256, 32
 STREAM = Stream("benchmark")

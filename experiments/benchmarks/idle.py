@@ -16,8 +16,9 @@ from raygrid.data import Images
 from raygrid.datasets.base import DATASETS, Dataset, Facts, Split
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.recipes import Recipe
 from raygrid.registry import Card
-from raygrid.training import Metrics, Recipe
+from raygrid.training import Metrics
 
 CARD = Card(paper="none; for benchmarks of the engine")
 

@@ -19,9 +19,9 @@ from raygrid.attacks.surrogates import (
     train_surrogate,
 )
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, as_state, key_of
-from raygrid.training import Recipe
 
 
 @dataclass(frozen=True)

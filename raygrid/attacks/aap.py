@@ -15,9 +15,9 @@ from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.transfer import ErrorMaximizing
 from raygrid.augment import Views
 from raygrid.augment.views import DRAWS
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 _PUBLISHED = "cifar10/{}/standard/resnet18/{}/tp/0"
 

@@ -15,9 +15,9 @@ from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
 from raygrid.attacks.phases import Student, alternate, fresh, training
 from raygrid.augment import Views
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 _PUBLISHED = "cifar10/aue/standard/resnet18/{}/tp/0"
 

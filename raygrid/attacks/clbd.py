@@ -15,9 +15,9 @@ from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.targeted import CleanLabel, scene_of
 from raygrid.data import Images, to_uint8
 from raygrid.errors import unknown
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, Cell, require
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 
 @ATTACKS.register("clbd")

@@ -26,10 +26,10 @@ from raygrid.augment import Views
 from raygrid.contrastive.base import Branch, Framework
 from raygrid.contrastive.losses import loss_factor
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
 

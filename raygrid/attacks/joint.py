@@ -16,9 +16,10 @@ from raygrid.attacks.base import Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
 from raygrid.data import Images
 from raygrid.erasing import EXTRA
+from raygrid.recipes import Recipe
 from raygrid.registry import Cell, lacks
 from raygrid.seeds import forked
-from raygrid.training import Batch, Recipe, Step, Trainer, classify_step, place
+from raygrid.training import Batch, Step, Trainer, classify_step, place
 
 Perturb = Callable[[Batch], Tensor]
 """A batch of clean images -> the images that the surrogate trains on."""

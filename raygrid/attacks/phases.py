@@ -22,9 +22,10 @@ from raygrid.attacks.perturbation import Loss, Noise, Shown
 from raygrid.attacks.surrogates import moments
 from raygrid.data import Images
 from raygrid.errors import DivergedError
+from raygrid.recipes import Recipe
 from raygrid.registry import require
 from raygrid.seeds import Stream, forked
-from raygrid.training import Batch, Recipe, Step, Trainer, place, restore_layout
+from raygrid.training import Batch, Step, Trainer, place, restore_layout
 
 
 @dataclass

@@ -13,8 +13,9 @@ from raygrid.attacks.base import Craft
 from raygrid.attacks.descent import Descent, cross_entropy, frozen
 from raygrid.attacks.joint import Joint, JointAttack
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import require
-from raygrid.training import Batch, Recipe
+from raygrid.training import Batch
 
 ROUNDS = 10
 """Rounds after which the error is usually low enough."""

@@ -13,8 +13,9 @@ from raygrid.attacks.descent import frozen
 from raygrid.attacks.joint import Joint, JointAttack
 from raygrid.augment import CropFlip
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import require
-from raygrid.training import Batch, Recipe
+from raygrid.training import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,18 +15,10 @@ from raygrid.architectures.base import Network, Normalize
 from raygrid.augment import CropFlip, Views, affine_shift
 from raygrid.checkpoints import Progress, Silent, pack, unpack
 from raygrid.data import Images
+from raygrid.recipes import Recipe, precision_of
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, as_state
-from raygrid.training import (
-    Batch,
-    Recipe,
-    Step,
-    StepFunction,
-    Trainer,
-    classify_step,
-    place,
-    precision_of,
-)
+from raygrid.training import Batch, Step, StepFunction, Trainer, classify_step, place
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from raygrid.attacks.base import ATTACKS, Craft, Progress
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.transfer import ErrorMaximizing
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 _PAPER = "Fowl et al. 2021, Adversarial Examples Make Strong Poisons"
 

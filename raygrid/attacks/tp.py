@@ -19,10 +19,10 @@ from raygrid.augment import CropFlip, Views
 from raygrid.contrastive import AlignUniform
 from raygrid.contrastive.base import Branch
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 

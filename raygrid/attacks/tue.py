@@ -25,10 +25,10 @@ from raygrid.attacks.phases import (
 from raygrid.augment import Views
 from raygrid.contrastive.base import Branch, Framework
 from raygrid.data import Images
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
 from raygrid.seeds import forked
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 
 def separability(delta: Tensor, labels: Tensor, detach: bool) -> Tensor:

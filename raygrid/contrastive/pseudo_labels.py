@@ -16,8 +16,9 @@ from raygrid.contrastive.losses import loss_factor
 from raygrid.contrastive.pairs import SimClr
 from raygrid.data import Images
 from raygrid.errors import DataError
+from raygrid.recipes import Recipe, precision_of
 from raygrid.seeds import forked
-from raygrid.training import Batch, Recipe, Step, Trainer, place, precision_of
+from raygrid.training import Batch, Step, Trainer, place
 from raygrid.workshop import Workshop
 
 _TEMPERATURE = 0.5

@@ -18,8 +18,9 @@ from raygrid.data import Images
 from raygrid.defenses.base import Workshop
 from raygrid.defenses.diffusion import KEPT, Noise
 from raygrid.errors import DataError
+from raygrid.recipes import Recipe
 from raygrid.seeds import forked
-from raygrid.training import Batch, Recipe, Step, Trainer, autocast
+from raygrid.training import Batch, Step, Trainer, autocast
 
 EXTRA = ("diffusers", "avatar")
 # channels of the blocks, residual layers of each: 1.1, 9.0 and 35.7 million parameters

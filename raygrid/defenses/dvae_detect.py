@@ -16,9 +16,10 @@ from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.dvae import DVae
 from raygrid.disentangling import Table, marked, misfit, through
 from raygrid.protocols import PROTOCOLS
+from raygrid.recipes import precision_of
 from raygrid.registry import Card, Cell, require
 from raygrid.spec import Scalar
-from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place, precision_of
+from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place
 
 
 @DEFENSES.register("dvae_detect")

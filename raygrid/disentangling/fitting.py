@@ -11,8 +11,9 @@ from torch import Tensor
 from raygrid.data import Images, to_uint8
 from raygrid.disentangling.autoencoders import AutoEncoder, Parts, Plan, misfit, rate_loss
 from raygrid.errors import DataError
+from raygrid.recipes import Recipe
 from raygrid.seeds import forked
-from raygrid.training import Batch, Recipe, Step, Trainer
+from raygrid.training import Batch, Step, Trainer
 from raygrid.workshop import Workshop
 
 AMPLITUDE = 0.002  # mean square of a perturbation that is small enough

@@ -14,9 +14,10 @@ from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.augment import Augmentation
 from raygrid.data import Images
 from raygrid.defenses.base import Chain, Study
+from raygrid.recipes import PROBING, Probing, Recipe
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
-from raygrid.training import PROBING, Metrics, Probing, Recipe, place
+from raygrid.training import Metrics, place
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
 View = Callable[[Tensor], Tensor]

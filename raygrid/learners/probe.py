@@ -12,8 +12,9 @@ from raygrid.augment import Views
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.learners.knn import features_of
+from raygrid.recipes import Probing
 from raygrid.seeds import Stream, forked
-from raygrid.training import Batch, Probing, Step, Trainer
+from raygrid.training import Batch, Step, Trainer
 
 
 def fit_probe(

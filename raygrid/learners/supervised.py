@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.recipes import precision_of
 from raygrid.registry import Card
 from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer, autocast, precision_of
+from raygrid.training import Batch, Metrics, Step, Trainer, autocast
 
 
 @LEARNERS.register("supervised")

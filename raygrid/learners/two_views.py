@@ -17,9 +17,10 @@ from raygrid.data import Images, to_uint8
 from raygrid.learners.base import Learner, Session, Task
 from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
 from raygrid.learners.probe import fit_probe
+from raygrid.recipes import precision_of
 from raygrid.registry import require
 from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer, precision_of
+from raygrid.training import Batch, Metrics, Step, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,15 @@ overrides the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from raygrid.errors import SpecError
+from raygrid.recipes import PROBING, Probing, Recipe
 from raygrid.registry import Method, Registry, require
 from raygrid.setups import SetupRule
 from raygrid.spec import Scalar
-from raygrid.training import PROBING, Probing, Recipe
 
 SUPERVISED = "supervised"
 _TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}
@@ -93,6 +93,16 @@ class Protocol(Method):
         """How a linear probe is fitted on the features of a learner."""
         recipe = self.probe.recipe.with_(lr=self.probe_lr.get(learner))
         return replace(self.probe, recipe=recipe)
+
+    def stops(self, accuracies: Sequence[float]) -> bool:
+        """Whether a trial may end early, from its test accuracy by epoch.
+
+        True once `patience` epochs have passed without a new peak, never before `min_epochs`.
+        """
+        if self.patience is None or len(accuracies) < self.min_epochs:
+            return False
+        peak = max(range(len(accuracies)), key=lambda i: (accuracies[i], -i))
+        return len(accuracies) - 1 - peak >= self.patience
 
     @classmethod
     def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:

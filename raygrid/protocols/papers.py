@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
+from raygrid.recipes import PROBING, Probing, Recipe
 from raygrid.registry import Card
 from raygrid.spec import Scalar
-from raygrid.training import PROBING, Probing, Recipe
 
 
 def _contrastive(epochs: int, lr: float) -> Recipe:

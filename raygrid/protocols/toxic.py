@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from raygrid.errors import SpecError
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
+from raygrid.recipes import Recipe
 from raygrid.registry import Card, Cell, require
 from raygrid.setups import SetupRule
 from raygrid.spec import Scalar
-from raygrid.training import Recipe
 
 
 @dataclass(frozen=True)
