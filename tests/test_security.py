@@ -241,15 +241,15 @@ print(len(ray._raylet.GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None,
 """
 
 
-def ports(pid: int) -> set[int]:
-    """On which a process and its children listen."""
+def doors(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports on which a process and its children listen."""
     import psutil
 
     process = psutil.Process(pid)
     both = (process, *process.children(recursive=True))
     found = [c for p in both for c in p.net_connections("tcp") if c.status == "LISTEN"]
     assert len(found) > 5
-    return {c.laddr.port for c in found}
+    return {(c.laddr.ip.removeprefix("::ffff:"), c.laddr.port) for c in found}
 
 
 def page(port: int) -> str:
@@ -263,8 +263,7 @@ def page(port: int) -> str:
 
 
 @pytest.mark.cluster
-def test_a_local_ray_answers_nobody_without_its_token(tmp_path: Path) -> None:
-    """Ray's ports are open on every interface whatever one asks for; its token closes them."""
+def test_a_local_ray_is_for_this_machine_and_for_who_has_its_token(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
     home = {**plain, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
@@ -294,6 +293,8 @@ def test_a_local_ray_answers_nobody_without_its_token(tmp_path: Path) -> None:
         ):
             assert stranger.returncode != 0
             assert "uthenticat" in stranger.stderr
-        assert not [port for port in ports(host.pid) if "# HELP" in page(port)]
+        open_ = doors(host.pid)
+        assert {address for address, _ in open_} == {"127.0.0.1"}
+        assert not [port for _, port in open_ if "# HELP" in page(port)]
     finally:
         host.communicate("\n", timeout=60)

@@ -23,8 +23,10 @@ ENVIRONMENT = {
     # Under `uv run` Ray would pack the whole folder, data and all, and start workers through uv.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-# A cluster of this machine alone serves no metrics: Ray would on every interface, to anybody.
+# A cluster of this machine alone listens on loopback, as Ray has it by itself on macOS and Windows,
+# and serves no metrics, which no token guards.
 OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "AUTOSCALER_METRIC_PORT": "-1",
     "DASHBOARD_METRIC_PORT": "-1",
@@ -34,6 +36,7 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 from ray.air._internal import usage  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
 
@@ -93,7 +96,7 @@ def connected(options: RayOptions) -> Iterator[None]:
             ray.init(address=options.address, **quiet)
         else:
             local = {"num_cpus": options.cpus, "num_gpus": options.gpus}
-            with _set(OWN):
+            with _alone():
                 ray.init(address="local", include_dashboard=False, **local, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = options.address or "this machine"
@@ -102,6 +105,18 @@ def connected(options: RayOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """What Ray starts meanwhile is for this machine: see `OWN`, read by Ray's new processes."""
+    before = ray_constants.ENABLE_RAY_CLUSTER  # the same of this process, read when it was imported
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _set(OWN):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
