@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from raygrid.artifacts import Artifact
-from raygrid.grid import Plan
-from raygrid.resolve import Trial
-from raygrid.result import Result
+if TYPE_CHECKING:  # the process that writes to MLflow listens without torch
+    from raygrid.artifacts import Artifact
+    from raygrid.grid import Plan
+    from raygrid.resolve import Trial
+    from raygrid.result import Result
 
 ArtifactState = Literal["making", "made", "reused", "failed"]
 

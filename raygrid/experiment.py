@@ -118,10 +118,9 @@ def listeners_for(options: Options) -> list[Listener]:
     if importlib.util.find_spec("mlflow") is None:
         print("MLflow is not installed: results are in results.jsonl alone", file=sys.stderr)
         return listeners
-    from raygrid.tracking import Tracker, check, store_uri
+    from raygrid.tracking import Tracker
 
-    check(store_uri(options.out, options.tracking))
-    return [*listeners, Tracker(options.out, options.tracking, options.name)]
+    return [*listeners, Tracker(options.out, options.tracking, options.name, own=True)]
 
 
 def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:

@@ -27,7 +27,7 @@ from raygrid.datasets import holdings
 from raygrid.grid import Grid
 from raygrid.run import Options, run_grid
 from raygrid.tracking import Tracker, check, sync
-from raygrid.tracking import tracker as tracker_module
+from raygrid.tracking import writer as writer_module
 from tests import plugin
 from tests.test_remote import free_port, s3
 from tests.test_tracking import children, drive, parents, planned, server
@@ -110,7 +110,7 @@ def test_secrets_reach_no_log_and_no_file(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tracker_module, "LAST", 0.01)
+    monkeypatch.setattr(writer_module, "LAST", 0.01)
     where = f"s3://grid/secret?endpoint_override={s3}&scheme=http&region=us-east-1"
     options = Options(out=tmp_path / "out", data=tmp_path, executor="inline", store=where)
     assert plugin.CARD

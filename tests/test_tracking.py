@@ -26,10 +26,12 @@ from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.store import ResultLog
 from raygrid.tracking import Tracker, check, store_uri, sync
-from raygrid.tracking import tracker as tracker_module
+from raygrid.tracking import outbox as outbox_module
+from raygrid.tracking import writer as writer_module
 from raygrid.tracking.address import first_line
 from raygrid.tracking.facts import cut, epoch_metrics, flatten, params_of, safe_name
 from raygrid.tracking.mirror import Mirror
+from raygrid.tracking.process import WriterProcess
 from raygrid.tracking.projection import KEY, PARENT, TABLES, Projection
 
 GRID = Grid(
@@ -141,7 +143,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     assert parent.data.tags["raygrid.axis.attack"] == "clean, lsp(patch=4)"
     assert parent.data.tags["raygrid.axis.defense"] == "standard, grayscale"
     assert parent.data.tags["raygrid.trials"] == "4"
-    client = Projection.of(out, tracker.uri).client
+    client = Projection.of(out, store_uri(out)).client
     assert [f.path for f in client.list_artifacts(parent.info.run_id, "tables")] == [
         "tables/table.md"
     ]
@@ -243,10 +245,10 @@ def test_sync_ends_what_a_killed_driver_left_running(out: Path) -> None:
     grid = planned()
     projection = Projection.of(out, store_uri(out))
     tracker = Tracker(out)
-    parent = projection.grid(tracker._grid, "x", [str(t.spec) for t in grid.trials])
+    parent = projection.grid(tracker.desk._grid, "x", [str(t.spec) for t in grid.trials])
     projection.trial(parent, grid.trials[0].key, str(grid.trials[0].spec), time.time())
     assert children(out)[grid.trials[0].key].info.status == "RUNNING"
-    assert sync(out, name=tracker.name) == 0
+    assert sync(out) == 0
     assert children(out)[grid.trials[0].key].info.status == "KILLED"
 
 
@@ -282,13 +284,13 @@ class Flaky:
 def test_lost_requests_and_lost_answers_leave_no_ghosts(
     out: Path, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "SHORTEST", 0.01)
-    monkeypatch.setattr(tracker_module, "LONGEST", 0.02)
-    monkeypatch.setattr(tracker_module, "LAST", 0.02)
+    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
+    monkeypatch.setattr(writer_module, "LONGEST", 0.02)
+    monkeypatch.setattr(writer_module, "LAST", 0.02)
     grid = planned()
     tracker = Tracker(out, every=0.01)
-    flaky = Flaky(tracker._projection.client, 3, after)
-    tracker._projection.client = flaky
+    flaky = Flaky(tracker.desk._projection.client, 3, after)
+    tracker.desk._projection.client = flaky
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert set(flaky.left.values()) == {0}
@@ -317,11 +319,11 @@ def test_a_store_that_refuses_never_reaches_the_driver(
 ) -> None:
     grid = planned()
     tracker = Tracker(out, every=0.01, wait=5)
-    tracker._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
+    tracker.desk._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert caplog.text.count("MLflow refuses") == 4
-    assert not tracker._thread.is_alive()
+    assert not tracker.desk._thread.is_alive()
 
 
 def test_a_server_that_is_away_costs_the_driver_the_stated_time(
@@ -339,21 +341,65 @@ def test_a_server_that_is_away_costs_the_driver_the_stated_time(
     assert len(children(out)) == 4
 
 
+def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, own=True, every=0.01)
+    drive(tracker, grid, grid.trials)
+    tracker.tables([])
+    tracker.close(interrupted=False)
+    tracker.close(interrupted=False)  # a second time is harmless
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mlflow.db").write_bytes(template.read_bytes())
+    here = Tracker(other, every=0.01)
+    drive(here, grid, grid.trials)
+    here.close(interrupted=False)
+    assert content(out) == content(other)
+    assert [run.info.status for run in parents(out)] == ["FINISHED"]
+    assert sync(out) == 0
+
+
+def test_a_writer_of_its_own_that_dies_never_reaches_the_driver(out: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, own=True, every=60)
+    assert isinstance(tracker.desk, WriterProcess)
+    drive(tracker, grid, grid.trials[:2])
+    tracker.desk._process.kill()
+    tracker.desk._process.wait()
+    tell(tracker, grid.trials[2:])
+    tracker.close(interrupted=False)
+    assert sync(out) == 4
+
+
+def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
+    with pytest.raises(TrackingError, match="MLflow at http"):
+        Tracker(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
+
+
+def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
+    """A run writes to MLflow without importing it, and the writer does without torch."""
+    says = (
+        "import sys, raygrid.tracking.process as p; print({'torch', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize("letters", [0, 1000])
 def test_a_slow_store_is_waited_for_while_it_gets_on(
     out: Path, letters: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than `wait` in all, but for no row; no letters: all from the result log."""
-    monkeypatch.setattr(tracker_module, "LETTERS", letters)
+    monkeypatch.setattr(outbox_module, "LETTERS", letters)
     grid = planned()
     tracker = Tracker(out, every=0.01, wait=2.0)
-    finish = tracker._projection.finish
+    finish = tracker.desk._projection.finish
 
     def slowly(parent: str, result: Result) -> None:
         time.sleep(0.6)
         finish(parent, result)
 
-    tracker._projection.finish = slowly  # type: ignore[method-assign]
+    tracker.desk._projection.finish = slowly  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert "lacks" not in caplog.text
@@ -365,15 +411,15 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
 def test_the_outbox_is_bounded_and_loses_nothing(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "LETTERS", 2)
-    monkeypatch.setattr(tracker_module, "EPOCHS", 1)
+    monkeypatch.setattr(outbox_module, "LETTERS", 2)
+    monkeypatch.setattr(outbox_module, "EPOCHS", 1)
     grid = planned()
     tracker = Tracker(out, every=0.01)
-    start = tracker._thread.start
-    monkeypatch.setattr(tracker._thread, "start", lambda: None)
+    start = tracker.desk._thread.start
+    monkeypatch.setattr(tracker.desk._thread, "start", lambda: None)
     drive(tracker, grid, grid.trials)
-    assert len(tracker._outbox._letters) == 2
-    assert len(tracker._outbox.late()) == 2
+    assert len(tracker.desk.outbox._letters) == 2
+    assert len(tracker.desk.outbox.late()) == 2
     start()
     tracker.close(interrupted=False)
     assert len(children(out)) == 4
@@ -622,7 +668,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
         tell(tracker, grid.trials[2:])
         assert time.perf_counter() - started < 1
         time.sleep(30)
-        assert len(tracker._outbox) > 0
+        assert len(tracker.desk.outbox) > 0
     tracker.close(interrupted=False)
     found = children(out)
     assert set(found) == set(grid.by_key())
@@ -643,13 +689,13 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
         check(uri)
         drive(tracker, grid, grid.trials[:2])
         deadline = time.time() + 60
-        while len(tracker._outbox) and time.time() < deadline:
+        while len(tracker.desk.outbox) and time.time() < deadline:
             time.sleep(0.2)
         tracker.trial_started(grid.trials[2])
         time.sleep(0.5)
     tell(tracker, grid.trials[2:])  # the server is away
     time.sleep(AWAY)
-    assert tracker.problem
+    assert tracker.desk.problem
     with server(out, port):
         tracker.close(interrupted=False)
         found = children(out, uri)

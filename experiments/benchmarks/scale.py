@@ -61,7 +61,7 @@ def main() -> None:
         if args.tracking:
             from raygrid.tracking import Tracker
 
-            listeners.append(Tracker(out))
+            listeners.append(Tracker(out, own=True))
         with connected(RayOptions(cpus=args.cpus)):
             started = time.perf_counter()
             outcome = run_grid(specs, options, clock, *listeners)

@@ -4,9 +4,9 @@
     experiment raygrid/tables    one run a row of a table
 
 Every run is looked up by its tag `raygrid.key` before one is created, and parameters and metrics
-are functions of the result alone, so writing anything twice changes nothing. During a run one
-thread writes; the driver only hands over. A server that is away is tried again until the end of
-the run, and what is missing then comes with `sync`.
+are functions of the result alone, so writing anything twice changes nothing. During a run a
+process of its own writes; the driver only hands over. A server that is away is tried again until
+the end of the run, and what is missing then comes with `sync`.
 """
 
 from raygrid.tracking.address import store_uri as store_uri

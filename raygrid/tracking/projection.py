@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -167,7 +166,7 @@ class Projection:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Metrics, parameters and tags in as few requests as MLflow's limits allow.
+        """Metrics, parameters and tags in as few requests as MLflow's limits allow, tags last.
 
         A parameter that the run has is left as it is: MLflow refuses to change one.
         """
@@ -175,12 +174,13 @@ class Projection:
 
         known = self._params.setdefault(run, set())
         new = {name: value for name, value in (params or {}).items() if name not in known}
-        requests: Iterable[tuple[list[Any], ...]] = itertools.zip_longest(
-            chunks([Metric(*point) for point in metrics], 800),
-            chunks([Param(*param) for param in new.items()], 100),
-            chunks([RunTag(*tag) for tag in (tags or {}).items()], 100),
-            fillvalue=[],
+        kinds: tuple[list[list[Any]], ...] = (
+            list(chunks([Metric(*point) for point in metrics], 800)),
+            list(chunks([Param(*param) for param in new.items()], 100)),
+            list(chunks([RunTag(*tag) for tag in (tags or {}).items()], 100)),
         )
+        count = max(map(len, kinds))
+        requests = zip(*([[]] * (count - len(parts)) + parts for parts in kinds), strict=True)
         for some_metrics, some_params, some_tags in requests:
             self.client.log_batch(run, some_metrics, some_params, some_tags)
             known |= {param.key for param in some_params}
@@ -204,12 +204,12 @@ class Projection:
     def finish(self, parent: str, result: Result) -> None:
         """Everything that a row holds; the last tag says that nothing is missing."""
         run = self.trial(parent, result.key, result.spec, result.finished - result.seconds)
-        points = [*epoch_metrics(result.history), *final_metrics(result)]
-        self.write(run, points, params_of(result.spec, result.resolved), tags_of(result))
         self.client.log_text(run, _json(result.history), "history.json")
         if result.error:
             self.client.log_text(run, result.error, "error.txt")
-        self.client.set_tag(run, WRITTEN, str(result.finished))
+        points = [*epoch_metrics(result.history), *final_metrics(result)]
+        tags = {**tags_of(result), WRITTEN: str(result.finished)}
+        self.write(run, points, params_of(result.spec, result.resolved), tags)
         self.end(result.key, STATUS[result.status], result.finished)
 
     def catch_up(
