@@ -23,8 +23,7 @@ from raygrid.attacks.phases import (
 )
 from raygrid.attacks.stages import Stages
 from raygrid.augment import Views
-from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import loss_factor
+from raygrid.contrastive.base import Framework
 from raygrid.data import Images
 from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
@@ -189,21 +188,14 @@ class Cp(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
-        from lightly.models import modules
-
-        width = network.width
         if self.framework == "byol":
-            branch = Branch(network, modules.BYOLProjectionHead(width, 4096, 256), "fp32")
             momentum = 0.999 if self.momentum is None else self.momentum
-            predictor = modules.BYOLPredictionHead(256, 4096, 256)
-            return contrastive.Byol(branch, predictor, momentum, updates=2)
+            heads = contrastive.byol_heads(network, "fp32")
+            return contrastive.Byol(*heads, momentum, updates=2)
+        branch = contrastive.with_mlp(network, "fp32")
         if self.framework == "moco":
-            branch = Branch(network, modules.MoCoProjectionHead(width, 512, 128), "fp32")
             momentum = 0.99 if self.momentum is None else self.momentum
-            factor = loss_factor(0.2, "base007")
-            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, factor)
-        projector = modules.SimCLRProjectionHead(width, 512, 128, batch_norm=False)
-        branch = Branch(network, projector, "fp32")
+            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, "base007")
         if self.framework == "align_uniform":
             return contrastive.AlignUniform(branch)
-        return contrastive.SimClr(branch, 0.5, loss_factor(0.5, "base007"))
+        return contrastive.SimClr(branch, 0.5, "base007")

@@ -207,18 +207,13 @@ class Tue(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
-        from lightly.models.modules import SimSiamPredictionHead
+        if self.framework == "simsiam":
+            return contrastive.SimSiam(*contrastive.simsiam_heads(network, "fp32"))
+        if self.framework == "moco":
+            branch = Branch(network, nn.Linear(network.width, 128), "fp32")
+            return contrastive.Moco(branch, (self.queue, 128), 0.99, 0.2, "none")
         from lightly.models.modules.heads import ProjectionHead
 
-        width = network.width
-        if self.framework == "moco":
-            branch = Branch(network, nn.Linear(width, 128), "fp32")
-            return contrastive.Moco(branch, (self.queue, 128), 0.99, 0.2, 1.0)
-        if self.framework == "simclr":
-            first = (width, 512, nn.BatchNorm1d(512), nn.ReLU())
-            branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
-            return contrastive.SimClr(branch, 0.5, 1.0)
-        first = (width, 2048, nn.BatchNorm1d(2048), nn.ReLU())
-        last = (2048, 2048, nn.BatchNorm1d(2048, affine=False), None)
-        branch = Branch(network, ProjectionHead([first, last]), "fp32")
-        return contrastive.SimSiam(branch, SimSiamPredictionHead(2048, 512, 2048))
+        first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())
+        branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
+        return contrastive.SimClr(branch, 0.5, "none")
