@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.grid import Plan
-from raygrid.resolve import Trial
 from raygrid.result import Result
 
 ArtifactState = Literal["making", "made", "reused", "failed"]
