@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from raygrid.recipes import Recipe
 from raygrid.seeds import Stream, forked
 
 Metrics = dict[str, float]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -204,11 +205,18 @@ def make_optimizer(
     )
 
 
-def place(model: nn.Module, device: torch.device | str, convolutional: bool) -> nn.Module:
+def place(model: M, device: torch.device | str, convolutional: bool) -> M:
     """Move a network to the device, in channels_last if it is convolutional."""
     if convolutional:
         return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
+
+
+def freeze(network: M) -> M:
+    """Eval mode, no gradients for the parameters."""
+    network.eval()
+    network.requires_grad_(False)
+    return network
 
 
 def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:

@@ -18,7 +18,6 @@ from torch.nn import functional
 from raygrid import contrastive
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.surrogates import freeze
 from raygrid.augment import CropFlip, Views
 from raygrid.contrastive.base import Branch
 from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
@@ -38,6 +37,7 @@ from raygrid.recipes import Probing, Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.spec import Part
+from raygrid.training import freeze
 from tests.conftest import toy
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.

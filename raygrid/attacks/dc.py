@@ -16,7 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.joint import flatten, under, unflatten
-from raygrid.attacks.surrogates import accuracy
+from raygrid.attacks.surrogate_training import accuracy
 from raygrid.attacks.unet import UNet
 from raygrid.data import Images
 from raygrid.errors import DivergedError

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.surrogates import freeze
 from raygrid.data import Images
 from raygrid.defenses.base import Defense
 from raygrid.learners.base import (
@@ -27,7 +26,7 @@ from raygrid.learners.knn import features_of
 from raygrid.learners.supervised import hits
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer
+from raygrid.training import Batch, Metrics, Step, Trainer, freeze
 
 
 @LEARNERS.register("linear_probe")
