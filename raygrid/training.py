@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.recipes import Recipe
@@ -210,6 +211,23 @@ def place(model: M, device: torch.device | str, convolutional: bool) -> M:
     if convolutional:
         return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
+
+
+def untrained(
+    kind: Architecture,
+    images: Images,
+    seed: int,
+    device: torch.device,
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Network:
+    """A fresh network for images of this size and this number of classes, on the device.
+
+    moments: mean and sd of each channel, by which it normalizes its input.
+    """
+    network = kind.build(images.classes, images.shape[-1], seed)
+    if moments is not None:
+        network.normalize = Normalize(*moments)
+    return place(network, device, kind.convolutional)
 
 
 def freeze(network: M) -> M:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
 from raygrid.attacks.phases import (
     Student,
     alternate,
+    contrast,
     fresh,
     training,
     uniform_start,
@@ -158,11 +160,8 @@ class Cp(GradientAttack):
             model = self.model(network).to(craft.device)
         views = Views(flip=self.flip)
 
-        def loss(shown: Shown) -> Tensor:
-            return self.loss(model, views, shown, move=True, dual=False)
-
         def objective(shown: Shown) -> Tensor:
-            return self.loss(model, views, shown, move=self.slow == "moving", dual=self.dual)
+            return contrast(model, views, shown, move=self.slow == "moving", dual=self.dual)
 
         lr = _RATES[self.framework] if self.lr is None else self.lr
         constant = self.framework == "align_uniform"
@@ -176,15 +175,8 @@ class Cp(GradientAttack):
             drop_last=True,
             precision="fp32",
         )
-        trainer = training("cl", model, loss, noise, recipe, craft)
+        trainer = training("cl", model, partial(contrast, model, views), noise, recipe, craft)
         return Student("cl", model, objective, descent, trainer)
-
-    @staticmethod
-    def loss(model: Framework, views: Views, shown: Shown, move: bool, dual: bool) -> Tensor:
-        """The framework's loss on two fresh views of a noisy batch."""
-        a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-        value: Tensor = model(a, b, shown.y, move=move, dual=dual)
-        return value
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""

@@ -23,7 +23,7 @@ from raygrid.errors import DivergedError
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
 from raygrid.spec import Scalar
-from raygrid.training import place
+from raygrid.training import place, untrained
 
 
 @ATTACKS.register("dc")
@@ -203,8 +203,7 @@ class Search:
         """An untrained classifier in training mode."""
         kind = ARCHITECTURES.make(self.attack.surrogate)
         seed = self.stream.seed("classifier", *key)
-        network = kind.build(self.train.classes, self.train.shape[-1], seed)
-        return place(network, self.device, kind.convolutional).train()
+        return untrained(kind, self.train, seed, self.device).train()
 
     def batches(self, *key: object) -> Iterator[Tensor]:
         """Rows of the batches of all epochs of one classifier, shuffled."""

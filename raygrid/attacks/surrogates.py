@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network, Normalize
+from raygrid.architectures.base import Network
 from raygrid.augment import CropFlip, Views, affine_shift
 from raygrid.data import Images
 from raygrid.recipes import Recipe
-from raygrid.training import place
+from raygrid.training import untrained
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,10 @@ class SurrogateRecipe:
     def build(self, images: Images, seed: int, device: torch.device) -> Network:
         """One untrained network, on the device."""
         kind = ARCHITECTURES.make(self.architecture)
-        network = kind.build(images.classes, images.shape[-1], seed)
-        if self.normalization == "data":
-            network.normalize = Normalize(*moments(images.pixels))
-        elif self.normalization == "centered":
-            network.normalize = Normalize((0.5,), (1.0,))
-        place(network, device, kind.convolutional)
-        return network
+        by = moments(images.pixels) if self.normalization == "data" else None
+        if self.normalization == "centered":
+            by = (0.5,), (1.0,)
+        return untrained(kind, images, seed, device, by)
 
     def shell(self, images: Images, device: torch.device) -> nn.Module:
         """What `train_surrogate` returns, with other weights: to load kept ones into."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -17,6 +18,7 @@ from raygrid.attacks.perturbation import Noise, Shown
 from raygrid.attacks.phases import (
     Student,
     alternate,
+    contrast,
     fresh,
     training,
     uniform_start,
@@ -193,15 +195,11 @@ class Tue(GradientAttack):
             model = self.model(network).to(craft.device)
         views = Views(scale=(0.08, 1.0), flip=self.flip)
 
-        def loss(shown: Shown) -> Tensor:
-            a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-            value: Tensor = model(a, b, shown.y)
-            return value
-
         def objective(shown: Shown) -> Tensor:
-            a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-            return weight * model(a, b, shown.y, move=False, dual=True) + apart(shown)
+            agreement = contrast(model, views, shown, move=False, dual=True)
+            return weight * agreement + apart(shown)
 
+        loss = partial(contrast, model, views)
         trainer = training("ssl", model, loss, noise, plan.recipe, craft)
         return Student("ssl", model, objective, descent, trainer, plan.train_batches)
 

@@ -17,7 +17,7 @@ from raygrid.data import Images
 from raygrid.errors import DataError
 from raygrid.recipes import Recipe, precision_of
 from raygrid.seeds import forked
-from raygrid.training import Batch, Step, Trainer, place
+from raygrid.training import Batch, Step, Trainer, untrained
 from raygrid.workshop import Workshop
 
 
@@ -67,8 +67,7 @@ class Clustering:
     def _framework(self, images: Images, workshop: Workshop) -> SimClr:
         """Fresh, with the head and the loss of the contrastive protocols."""
         kind = ARCHITECTURES.make(self.architecture)
-        network = kind.build(images.classes, images.shape[-1], workshop.stream.seed("init"))
-        place(network, workshop.device, kind.convolutional)
+        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
         with forked(workshop.stream.seed("heads")):
             branch = with_mlp(network, precision_of(self.recipe, kind.convolutional))
         return SimClr(branch, 0.5, "base007").to(workshop.device)
