@@ -21,8 +21,8 @@ from raygrid.artifacts import (
     SurrogateArtifact,
 )
 from raygrid.data import count_at
+from raygrid.decided import Trial
 from raygrid.features import FeaturesArtifact
-from raygrid.resolve import Trial
 from raygrid.shards import Shard
 
 

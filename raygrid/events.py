@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the process that writes to MLflow listens without torch
     from raygrid.artifacts import Artifact
+    from raygrid.decided import Trial
     from raygrid.grid import Plan
-    from raygrid.resolve import Trial
     from raygrid.result import Result
 
 ArtifactState = Literal["making", "made", "reused", "failed"]

@@ -9,10 +9,10 @@ import torch
 
 from raygrid import evaluate
 from raygrid.data import Images
+from raygrid.decided import Trial
 from raygrid.device import Meter, device_name, release
 from raygrid.learners.base import Session, Task
 from raygrid.recipes import precision_of
-from raygrid.resolve import Trial
 from raygrid.trial import task_of
 
 BATCHES = 12  # of a training epoch here

@@ -12,8 +12,9 @@ from typing import Any
 from raygrid.artifacts import Artifact
 from raygrid.attacks import ATTACKS
 from raygrid.catalog import Catalog
+from raygrid.decided import Trial
 from raygrid.errors import SpecError, SpecErrors
-from raygrid.resolve import Trial, check, resolve
+from raygrid.resolve import check, resolve
 from raygrid.spec import Part, TrialSpec, parse_chain, parse_ratio, parse_seed
 
 Axis = Sequence[str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.device import CONTEXT_MB
 from raygrid.errors import SpecError, unknown
 from raygrid.profiles import Profile, Profiles, kind
-from raygrid.resolve import Trial
 
 LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Fractions that tile a GPU whatever their order; others leave unusable remainders."""

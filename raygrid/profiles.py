@@ -22,8 +22,8 @@ from importlib import resources
 from typing import Any
 
 from raygrid.claims import shared_side
+from raygrid.decided import Trial
 from raygrid.errors import StoreError
-from raygrid.resolve import Trial
 from raygrid.store import Store
 
 log = logging.getLogger(__name__)

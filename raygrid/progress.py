@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.events import ArtifactState
 from raygrid.grid import Plan
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.tally import Running, Tally, clock
 

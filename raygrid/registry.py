@@ -41,11 +41,16 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Base of everything that a spec can name. Subclasses are frozen dataclasses too."""
+    """Base of everything that a spec can name. Subclasses are frozen dataclasses too.
+
+    quick: parameters for small networks and minutes on a CPU, where the defaults take hours; no
+    part of the key. Empty: the defaults are taken.
+    """
 
     id: ClassVar[str] = ""
     card: ClassVar[Card]
     version: ClassVar[int] = 1
+    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     def resolved(self) -> dict[str, Any]:
         """All that decides what this method does, as JSON values: id, version, every field."""

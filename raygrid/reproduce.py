@@ -118,40 +118,42 @@ def _quick(spec: TrialSpec) -> TrialSpec:
     return spec.replace(
         dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
         attack=_quick_attack(spec.attack),
-        defense=tuple(map(_quick_defense, spec.defense)),
+        defense=tuple(_quick_method(DEFENSES, part) for part in spec.defense),
         architecture=_quick_network(spec.architecture),
         protocol=_quick_protocol(spec),
     )
 
 
 def _quick_network(part: Part) -> Part:
-    if part.name not in ARCHITECTURES or ARCHITECTURES[part.name].quick == part.name:
+    if part.name not in ARCHITECTURES or ARCHITECTURES[part.name].stand_in == part.name:
         return part
-    return Part(ARCHITECTURES[part.name].quick)
+    return Part(ARCHITECTURES[part.name].stand_in)
 
 
 def _quick_attack(part: Part) -> Part:
     """An attack at its `quick` parameters, where it has some; its networks as the victim's.
 
-    Those on all images at twice their budget, and what the table varies stays as printed.
+    Those on all images at twice their budget, since digits are easy to learn; what the table varies
+    stays as printed.
     """
     params = dict(part.params)
     if "surrogate" in params:
         names = str(params["surrogate"]).split(":")
         params["surrogate"] = ":".join(str(_quick_network(Part(name))) for name in names)
+    part = Part.of(part.name, **params)
     if part.name not in ATTACKS or not ATTACKS[part.name].quick:
-        return Part.of(part.name, **params)
+        return part
     kind = ATTACKS[part.name]
     if kind.on_target:
         small = {k: v for k, v in kind.quick.items() if k != "surrogate" or k not in params}
-        return Part.of(part.name, **{**params, **small})
+        return part.with_params(**small)
     if "base_quick" in kind.quick:  # it has no budget itself, that of its base is doubled
         base = str(params.get("base", kind.__dataclass_fields__["base"].default))
         if base in ATTACKS and ATTACKS[base].quick:
-            params["base_budget"] = _doubled(ATTACKS[base], params.get("base_budget"))
-        return Part.of(part.name, **{**kind.quick, **params})
-    params["budget"] = _doubled(kind, params.get("budget"))
-    return Part.of(part.name, **{**kind.quick, **params})
+            part = part.with_params(base_budget=_doubled(ATTACKS[base], params.get("base_budget")))
+    else:
+        part = part.with_params(budget=_doubled(kind, params.get("budget")))
+    return _quick_method(ATTACKS, part)
 
 
 def _doubled(kind: type[Attack], given: Scalar | None) -> str:
@@ -162,18 +164,17 @@ def _doubled(kind: type[Attack], given: Scalar | None) -> str:
     return str(Budget(budget.norm, min(2 * budget.value, most)))
 
 
-def _quick_defense(part: Part) -> Part:
-    """A defense at its `quick` parameters, where it has some; what the table varies stays."""
-    if part.name not in DEFENSES or not DEFENSES[part.name].quick:
-        return part
-    return Part.of(part.name, **{**DEFENSES[part.name].quick, **dict(part.params)})
+def _quick_method(registry: Registry[Any], part: Part) -> Part:
+    """A method at its `quick` parameters; what the table varies stays as printed."""
+    small = registry[part.name].quick if part.name in registry else {}
+    return Part.of(part.name, **{**small, **dict(part.params)})
 
 
 def _quick_protocol(spec: TrialSpec) -> Part:
     """The paper's own small one or `quick`, with the probe on the images of the paper's."""
-    if spec.protocol.name in PROTOCOLS and PROTOCOLS[spec.protocol.name].quick != "quick":
+    if spec.protocol.name in PROTOCOLS and PROTOCOLS[spec.protocol.name].stand_in != "quick":
         theirs = PROTOCOLS[spec.protocol.name]
-        return Part.of(theirs.quick, **theirs.quick_params(dict(spec.protocol.params)))
+        return Part.of(theirs.stand_in, **theirs.stand_in_params(dict(spec.protocol.params)))
     views = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].views
     data = PROTOCOLS.make(spec.protocol).probe_data if views else "poisoned"
     return Part("quick") if data == "poisoned" else Part.of("quick", probe_data=data)

@@ -14,6 +14,7 @@ from raygrid import grid as grids
 from raygrid import keeping
 from raygrid.catalog import Catalog
 from raygrid.claims import claimed
+from raygrid.decided import Trial
 from raygrid.errors import StoreError
 from raygrid.estimate import CPU, GPU
 from raygrid.events import Listener, Listeners
@@ -23,7 +24,6 @@ from raygrid.packing import check_per_gpu
 from raygrid.profiles import Profiles, Shelf
 from raygrid.registry import load_plugins, require
 from raygrid.remote import open_store
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.schedule import Agenda
 from raygrid.spec import TrialSpec
@@ -123,17 +123,6 @@ class Learning(Listener):
         self.shelf.save(self.profiles)
 
 
-class Timer:
-    """Seconds since the start."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
@@ -147,7 +136,7 @@ def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
 
 def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     """Run what is not done yet and write all tables. Running it again fills gaps only."""
-    timer = Timer()
+    started = time.perf_counter()
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
@@ -169,7 +158,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
             log.close()
     keys = {t.key for t in (*plan.trials, *plan.derived)}
     rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
-    return Outcome(plan, rows, len(todo), timer.seconds, files)
+    return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 
 def measured(plan: Plan, log: ResultLog, shelf: Shelf) -> Profiles:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.estimate import CPU, Speed, artifact_seconds, trial_seconds
-from raygrid.resolve import Trial
 from raygrid.shards import Joined, split
 
 LEAST_SHARD = 60.0

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.errors import DataError
 from raygrid.events import ArtifactState
 from raygrid.grid import Plan
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.tally import Tally, clock
 

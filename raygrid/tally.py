@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.estimate import CPU, trial_seconds
 from raygrid.events import ArtifactState, Listener
 from raygrid.grid import Plan
-from raygrid.resolve import Trial
 from raygrid.result import Result
 
 

@@ -10,17 +10,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.recipes import Recipe
 from raygrid.seeds import Stream, forked
 
 Metrics = dict[str, float]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -204,11 +206,35 @@ def make_optimizer(
     )
 
 
-def place(model: nn.Module, device: torch.device | str, convolutional: bool) -> nn.Module:
+def place(model: M, device: torch.device | str, convolutional: bool) -> M:
     """Move a network to the device, in channels_last if it is convolutional."""
     if convolutional:
         return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
+
+
+def untrained(
+    kind: Architecture,
+    images: Images,
+    seed: int,
+    device: torch.device,
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Network:
+    """A fresh network for images of this size and this number of classes, on the device.
+
+    moments: mean and sd of each channel, by which it normalizes its input.
+    """
+    network = kind.build(images.classes, images.shape[-1], seed)
+    if moments is not None:
+        network.normalize = Normalize(*moments)
+    return place(network, device, kind.convolutional)
+
+
+def freeze(network: M) -> M:
+    """Eval mode, no gradients for the parameters."""
+    network.eval()
+    network.requires_grad_(False)
+    return network
 
 
 def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:

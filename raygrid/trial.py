@@ -14,12 +14,12 @@ import torch
 from raygrid import augment, evaluate, features, keeping
 from raygrid.artifacts import Artifact, World, hold_out, mix, poison_of, purified_of
 from raygrid.data import Images
+from raygrid.decided import Trial
 from raygrid.defenses.base import Study
 from raygrid.device import Meter, device_name, release
 from raygrid.errors import DivergedError
 from raygrid.learners.base import Session, Task
 from raygrid.recipes import precision_of
-from raygrid.resolve import Trial
 from raygrid.result import History, Result
 from raygrid.store import Bundle
 

@@ -15,8 +15,8 @@ import torch
 
 from raygrid.artifacts import Artifact, Bench
 from raygrid.checkpoints import Keeper, Partial, pack, unpack
+from raygrid.decided import Trial
 from raygrid.making import Tell, Watch, realize
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.store import Bundle, Store
 from raygrid.trial import Checkpoint, Env, Fetch, Report, run_trial

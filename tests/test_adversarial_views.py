@@ -52,6 +52,7 @@ from tests.conftest import toy
 
 CLUSTERS = torch.stack([torch.arange(16) % 2, torch.arange(16) % 5], 1)
 LITTLE = "ce_weight=0.2, clusters=2:4, encoder=small_cnn, encoder_epochs=1, steps=1"
+FACTOR = 0.5 / 0.07  # of the loss at temperature 0.5 and scale base007
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -62,7 +63,7 @@ def framework(defense: AdvCl) -> SimClr:
     """A small one on 16-pixel images, in training mode, its buffers away from their start."""
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
     head = torch.nn.Linear(network.width, 8)
-    made = SimClr(Branch(network, head, "fp32"), temperature=0.5, factor=3.0)
+    made = SimClr(Branch(network, head, "fp32"), temperature=0.5, scale="base007")
     defense.prepare(made, {"clusters": CLUSTERS} if defense.ce_weight else {})
     for norms in range(3 if defense.ce_weight else 2):
         embed(made, toy(16, seed=norms).floats(), norms)
@@ -149,7 +150,7 @@ def still(defense: AdvCl) -> tuple[Tensor, float]:
     loss = defense.contrast(made, batch(x), views)
     x0 = CropFlip(2)(x, rng())
     z = [embed(made, v, BENIGN) for v in (*views, high_pass(x0, 8.0))]
-    four = 3.0 * nt_xent([embed(made, x0, ADVERSARIAL), *z], 0.5).item()
+    four = FACTOR * nt_xent([embed(made, x0, ADVERSARIAL), *z], 0.5).item()
     if not defense.ce_weight:
         return loss, four
     with through(made, LABELED):
@@ -405,7 +406,7 @@ def test_rocl_sums_six_blocks_of_three_views() -> None:
     six = -sum(shares[i, j].item() for i, j in pairs) / 15
     both = nt_xent([made.embed(x), made.embed(b)], 0.5).item()
     assert len(pairs) == 30
-    assert loss.item() == pytest.approx(3.0 * (six + 0.25 * both))
+    assert loss.item() == pytest.approx(FACTOR * (six + 0.25 * both))
 
 
 @pytest.mark.parametrize("learner", ["byol", "moco", "simsiam", "supcl"])

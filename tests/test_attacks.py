@@ -17,11 +17,12 @@ from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
 from raygrid.attacks.descent import GradientAttack
-from raygrid.attacks.surrogates import freeze, train_surrogate
+from raygrid.attacks.surrogate_training import train_surrogate
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.errors import DataError, DivergedError, SpecError
 from raygrid.seeds import Stream
+from raygrid.training import freeze
 from tests.conftest import toy
 
 _FOLDER = tempfile.TemporaryDirectory()

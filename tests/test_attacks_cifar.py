@@ -22,13 +22,13 @@ from raygrid.attacks.adaptive import luminance
 from raygrid.attacks.base import Craft
 from raygrid.attacks.descent import cross_entropy, frozen, input_gradient
 from raygrid.attacks.ntga import Block, Ntga
-from raygrid.attacks.surrogates import accuracy, freeze
+from raygrid.attacks.surrogate_training import accuracy
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
 from raygrid.recipes import Recipe
 from raygrid.seeds import Stream
-from raygrid.training import Trainer, classify_step, place
+from raygrid.training import Trainer, classify_step, freeze, place
 from tests.test_attacks_effects import shifted
 
 pytestmark = pytest.mark.slow

@@ -242,9 +242,9 @@ def branch(network_seed: int, images: Images) -> Branch:
 
 
 FRAMEWORKS: dict[str, Callable[[Branch], contrastive.Framework]] = {
-    "simclr": lambda b: contrastive.SimClr(b, 0.5, 1.0),
+    "simclr": lambda b: contrastive.SimClr(b, 0.5, "none"),
     "align_uniform": lambda b: contrastive.AlignUniform(b),
-    "moco": lambda b: contrastive.Moco(b, (64, 16), 0.9, 0.2, 1.0),
+    "moco": lambda b: contrastive.Moco(b, (64, 16), 0.9, 0.2, "none"),
     "byol": lambda b: contrastive.Byol(b, nn.Linear(16, 16), 0.9),
     "simsiam": lambda b: contrastive.SimSiam(b, nn.Linear(16, 16)),
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, Craft
-from raygrid.attacks.surrogates import accuracy
+from raygrid.attacks.surrogate_training import accuracy
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.seeds import Stream

@@ -38,16 +38,8 @@ from raygrid.attacks.ntk import BIAS, KERNELS, RIDGE, WEIGHT, Fit
 from raygrid.attacks.rem import Rem
 from raygrid.attacks.rem_apb import RemApb
 from raygrid.attacks.sep import Sep, reduced
-from raygrid.attacks.surrogates import (
-    SurrogateRecipe,
-    accuracy,
-    freeze,
-    moments,
-    sep120,
-    shortfall,
-    tap40,
-    train_surrogate,
-)
+from raygrid.attacks.surrogate_training import accuracy, train_surrogate
+from raygrid.attacks.surrogates import SurrogateRecipe, moments, sep120, shortfall, tap40
 from raygrid.attacks.tap import Tap, TapFull
 from raygrid.attacks.transfer import crop_flip_by
 from raygrid.augment import CropFlip, shift_by
@@ -62,7 +54,7 @@ from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, Store
-from raygrid.training import Batch, Trainer, classify_step, place
+from raygrid.training import Batch, Trainer, classify_step, freeze, place
 from raygrid.trial import Env, run_trial
 from tests.conftest import toy
 from tests.test_attacks import Killed, Notebook, craft_for

@@ -27,6 +27,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, DatasetArtifact, purify
 from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
+from raygrid.decided import Trial
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
 from raygrid.defenses.base import Chain, Defense, Study, Workshop
@@ -42,7 +43,7 @@ from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
 from raygrid.recipes import Recipe
 from raygrid.registry import Card
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.seeds import Stream
 from raygrid.spec import parse_chain

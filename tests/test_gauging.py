@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.decided import Trial
 from raygrid.gauging import can_gauge, gauge, noise
 from raygrid.grid import plan
 from raygrid.profiles import Profiles
-from raygrid.resolve import Trial
 from tests import plugin
 
 assert plugin.CARD

@@ -48,6 +48,7 @@ ORDER = [
     "evaluate",
     "keeping",
     "catalog",
+    "decided",
     "resolve",
     "trial",
     "gauging",

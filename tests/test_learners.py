@@ -18,7 +18,6 @@ from torch.nn import functional
 from raygrid import contrastive
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.surrogates import freeze
 from raygrid.augment import CropFlip, Views
 from raygrid.contrastive.base import Branch
 from raygrid.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
@@ -38,6 +37,7 @@ from raygrid.recipes import Probing, Recipe
 from raygrid.resolve import resolve
 from raygrid.seeds import Stream, forked
 from raygrid.spec import Part
+from raygrid.training import freeze
 from tests.conftest import toy
 
 # Settings small enough for the toy world; a method without a row is tested at its defaults.
@@ -389,11 +389,11 @@ def branch(seed: int = 0, width: int = 8) -> Branch:
 
 
 def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
-    framework = contrastive.SimClr(branch(), 0.5, 2.0).eval()
+    framework = contrastive.SimClr(branch(), 0.5, "base007").eval()
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
     ours = framework(a, b, images.labels[:8])
-    assert float(ours.detach()) == pytest.approx(2 * float(theirs.detach()), abs=1e-5)
+    assert float(ours.detach()) == pytest.approx(0.5 / 0.07 * float(theirs.detach()), abs=1e-5)
 
 
 # Slow branches and queues
@@ -423,7 +423,7 @@ def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) 
 
 def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
     with forked(0):
-        moco = contrastive.Moco(branch(), (32, 8), 0.9, 0.2, 1.0)
+        moco = contrastive.Moco(branch(), (32, 8), 0.9, 0.2, "none")
     y = images.labels[:8]
     starts = [int(moco.queue.bank_ptr)]
     first = moco.queue.bank.clone()
@@ -439,7 +439,7 @@ def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
 
 def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None:
     with forked(0):
-        moco = contrastive.Moco(branch(), (16, 8), 0.9, 0.2, 2.0).eval()
+        moco = contrastive.Moco(branch(), (16, 8), 0.9, 0.2, "base007").eval()
     a, b, y = images.floats(slice(0, 8)), images.floats(slice(8, 16)), images.labels[:8]
     with torch.no_grad():
         bank = moco.queue.bank.clone()
@@ -447,7 +447,7 @@ def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None
             functional.normalize(net(x), dim=1) for net, x in ((moco.branch, a), (moco.slow, b))
         )
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ bank.T], 1) / 0.2
-        wanted = 2 * functional.cross_entropy(logits, torch.zeros(8, dtype=torch.int64))
+        wanted = 0.2 / 0.07 * functional.cross_entropy(logits, torch.zeros(8, dtype=torch.int64))
         still = moco(a, b, y, move=False)
         assert torch.equal(moco.queue.bank, bank)
         assert float(moco(a, b, y)) == pytest.approx(float(wanted), abs=1e-5)
@@ -473,11 +473,11 @@ def test_a_queue_that_the_batch_does_not_divide_is_refused(images: Images) -> No
 
 
 FRAMEWORKS: dict[str, Callable[[], contrastive.Framework]] = {
-    "simclr": lambda: contrastive.SimClr(branch(), 0.5, 1.0),
-    "supcl": lambda: contrastive.SupCl(branch(), 0.5, 1.0),
+    "simclr": lambda: contrastive.SimClr(branch(), 0.5, "none"),
+    "supcl": lambda: contrastive.SupCl(branch(), 0.5, "none"),
     "align_uniform": lambda: contrastive.AlignUniform(branch()),
     "byol": lambda: contrastive.Byol(branch(), nn.Linear(8, 8), 0.9),
-    "moco": lambda: contrastive.Moco(branch(), (16, 8), 0.9, 0.2, 1.0),
+    "moco": lambda: contrastive.Moco(branch(), (16, 8), 0.9, 0.2, "none"),
     "simsiam": lambda: contrastive.SimSiam(branch(), nn.Linear(8, 8)),
 }
 

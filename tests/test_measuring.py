@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.decided import Trial
 from raygrid.grid import plan
 from raygrid.packing import Sharing
 from raygrid.profiles import Profile, Profiles, kind
-from raygrid.resolve import Trial
 from raygrid.run import Options, make_plan
 from tests import plugin
 

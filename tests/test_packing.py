@@ -13,6 +13,7 @@ import torch
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.bucket import Remote
+from raygrid.decided import Trial
 from raygrid.device import CONTEXT_MB, Meter, limit_memory
 from raygrid.errors import SpecError, StoreError
 from raygrid.grid import Plan, plan
@@ -21,7 +22,6 @@ from raygrid.packing import CARDS, CROWD, LADDER, ROOM, Sharing
 from raygrid.profiles import Profile, Profiles, Shelf, footprints, gpu_of, kind
 from raygrid.remote import RemoteStore
 from raygrid.report import Look, plan_json, plan_text
-from raygrid.resolve import Trial
 from raygrid.run import Options
 from raygrid.schedule import Agenda, Job
 from raygrid.simulate import Fleet, Rooms, Waiting, play

@@ -85,8 +85,8 @@ def test_quick_attacks_keep_what_the_table_varies_at_twice_the_budget() -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
     kind = ARCHITECTURES[name]
-    small = ARCHITECTURES[kind.quick]
-    assert small.quick == kind.quick, "a small network stands for itself"
+    small = ARCHITECTURES[kind.stand_in]
+    assert small.stand_in == kind.stand_in, "a small network stands for itself"
     assert small.gflop < 0.01
     low, high = small.sizes
     assert low <= DATASETS["photo_digits"].image_size <= high
@@ -94,9 +94,9 @@ def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
     residual = {"resnet34", "resnet50", "resnet32_narrow"}
     if name not in residual | {"resnet18"}:
         assert small.__module__ == kind.__module__, "a file is a family"
-    assert (kind.quick == "small_resnet") == (name in residual | {"small_resnet"})
+    assert (kind.stand_in == "small_resnet") == (name in residual | {"small_resnet"})
     made = scaled(TrialSpec.parse(f"cifar10/clean/none/{name}/supervised/tp/0"), "quick")
-    assert made.architecture == Part(kind.quick)
+    assert made.architecture == Part(kind.stand_in)
     assert not absent(made)
 
 

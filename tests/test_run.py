@@ -13,11 +13,12 @@ import torch
 
 from raygrid.artifacts import Artifact, World, poison_of
 from raygrid.attacks import surrogates
+from raygrid.decided import Trial
 from raygrid.errors import SpecError, SpecErrors, StoreError
 from raygrid.events import Listener
 from raygrid.experiment import show_plan
 from raygrid.grid import Grid
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.run import Options, exclusive, run_grid
 from raygrid.seeds import Stream

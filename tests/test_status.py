@@ -9,9 +9,9 @@ import pytest
 
 from raygrid import status
 from raygrid.cli import main
+from raygrid.decided import Trial
 from raygrid.errors import DataError
 from raygrid.events import Listener
-from raygrid.resolve import Trial
 from raygrid.run import Options, run_grid
 from raygrid.status import SILENT, Beacon
 from tests import plugin

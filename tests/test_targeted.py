@@ -20,7 +20,8 @@ from raygrid.attacks.base import Craft
 from raygrid.attacks.convex_polytope import hull_weights, onto_simplex
 from raygrid.attacks.feature_collision import FeatureCollision, collide
 from raygrid.attacks.htbd import Htbd, one_to_one, overwritten
-from raygrid.attacks.surrogates import SurrogateRecipe, freeze, train_surrogate
+from raygrid.attacks.surrogate_training import train_surrogate
+from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.attacks.targeted import TargetedAttack, Workshop
 from raygrid.attacks.witches_brew import mismatch
 from raygrid.budget import Budget
@@ -36,6 +37,7 @@ from raygrid.seeds import Stream, forked
 from raygrid.setups import Scene, SetupRule
 from raygrid.store import Bundle
 from raygrid.tables.binomial import mcnemar, paper_error
+from raygrid.training import freeze
 from raygrid.trial import Env, run_trial
 from tests import plugin
 from tests.conftest import toy

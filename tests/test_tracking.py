@@ -20,9 +20,9 @@ from urllib.request import urlopen
 import pytest
 
 from raygrid import tables
+from raygrid.decided import Trial
 from raygrid.errors import TrackingError
 from raygrid.grid import Grid, Plan, plan
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.store import ResultLog
 from raygrid.tracking import Tracker, check, store_uri, sync

@@ -28,9 +28,10 @@ from raygrid.catalog import Catalog
 from raygrid.data import Images
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
+from raygrid.decided import Trial
 from raygrid.making import realize
 from raygrid.registry import Card
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.store import Bundle, Store
 from raygrid.trial import Env, run_trial

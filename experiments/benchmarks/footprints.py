@@ -24,11 +24,11 @@ from header import header
 from torch.profiler import ProfilerActivity, profile
 
 import raygrid
+from raygrid.decided import Trial
 from raygrid.evaluate import AT_ONCE
 from raygrid.gauging import task_on_noise, try_out, unseen_bytes
 from raygrid.grid import plan
 from raygrid.profiles import kind
-from raygrid.resolve import Trial
 
 TRAINED, TESTED = (32, 64), (250, 500)
 BATCHES = 2  # with the first alone there are no momenta yet

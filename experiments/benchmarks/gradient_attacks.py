@@ -26,11 +26,10 @@ from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS, dc
 from raygrid.attacks.base import Attack, Craft
 from raygrid.attacks.ntk import KERNELS
-from raygrid.attacks.surrogates import freeze
 from raygrid.attacks.unet import UNet
 from raygrid.data import Images
 from raygrid.seeds import Stream
-from raygrid.training import place
+from raygrid.training import freeze, place
 
 BATCH = 128
 SETTINGS = {

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from header import header
 
+from raygrid.decided import Trial
 from raygrid.events import Listener
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.run import Options, run_grid
 from raygrid.runner.executor import RayOptions, connected

@@ -24,13 +24,13 @@ from typing import Any
 from header import header
 
 from raygrid.artifacts import Artifact
+from raygrid.decided import Trial
 from raygrid.estimate import CPU
 from raygrid.events import ArtifactState, Listener
 from raygrid.grid import Plan, plan
 from raygrid.packing import Sharing
 from raygrid.profiles import Profiles
 from raygrid.registry import load_plugins
-from raygrid.resolve import Trial
 from raygrid.result import Result
 from raygrid.run import Options, make_plan, run_grid
 from raygrid.runner.booking import Book

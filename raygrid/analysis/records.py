@@ -14,9 +14,10 @@ from raygrid.architectures.base import Network, Normalize
 from raygrid.artifacts import World, mix, poison_of
 from raygrid.catalog import Catalog
 from raygrid.data import Images
+from raygrid.decided import Trial
 from raygrid.errors import DataError
 from raygrid.poisons import Poisoned
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.store import Bundle, Store, as_state
 from raygrid.training import place
 from raygrid.work import Worker

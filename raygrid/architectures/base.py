@@ -52,14 +52,14 @@ class Architecture(Method):
     sizes: smallest and largest image side that it takes; multiple: the side must divide by it.
     convolutional: trained in bf16 and channels_last; others stay in float32.
     gflop: forward cost of one 32x32 image, for estimates.
-    quick: the small network of the same family that stands for it on a CPU.
+    stand_in: the small network of the same family that stands for it on a CPU.
     """
 
     sizes: ClassVar[tuple[int, int]] = (16, 224)
     multiple: ClassVar[int] = 1
     convolutional: ClassVar[bool] = True
     gflop: ClassVar[float] = 1.0
-    quick: ClassVar[str] = "small_cnn"
+    stand_in: ClassVar[str] = "small_cnn"
 
     @abstractmethod
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -49,7 +49,7 @@ class CaitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.955
-    quick: ClassVar[str] = "small_cait"
+    stand_in: ClassVar[str] = "small_cait"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return _Cait(image_size, _PUBLISHED), _PUBLISHED.dim
@@ -65,7 +65,7 @@ class SmallCait(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.00245
-    quick: ClassVar[str] = "small_cait"
+    stand_in: ClassVar[str] = "small_cait"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return _Cait(image_size, _SMALL), _SMALL.dim

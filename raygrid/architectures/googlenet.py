@@ -24,7 +24,7 @@ class GoogLeNet(Architecture):
         "torchvision's own stem",
     )
     gflop: ClassVar[float] = 2.90
-    quick: ClassVar[str] = "small_googlenet"
+    stand_in: ClassVar[str] = "small_googlenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import googlenet
@@ -46,7 +46,7 @@ class SmallGoogLeNet(Architecture):
 
     card = Card(paper="Szegedy et al. 2015, the module; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0022
-    quick: ClassVar[str] = "small_googlenet"
+    stand_in: ClassVar[str] = "small_googlenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models.googlenet import BasicConv2d, Inception

@@ -22,7 +22,7 @@ class MobileNet(Architecture):
         notes="224-pixel images keep timm's own first stride",
     )
     gflop: ClassVar[float] = 0.093
-    quick: ClassVar[str] = "small_mobilenet"
+    stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         import timm
@@ -47,7 +47,7 @@ class MobileNetV2(Architecture):
         "keep torchvision's own strides",
     )
     gflop: ClassVar[float] = 0.176
-    quick: ClassVar[str] = "small_mobilenet"
+    stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import mobilenet_v2
@@ -73,7 +73,7 @@ class MobileNetV2Unpatched(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 224)
     gflop: ClassVar[float] = 0.0122
-    quick: ClassVar[str] = "small_mobilenet"
+    stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import mobilenet_v2
@@ -90,7 +90,7 @@ class SmallMobileNet(Architecture):
 
     card = Card(paper="Sandler et al. 2018, the block; the network is raygrid's own")
     gflop: ClassVar[float] = 0.00325
-    quick: ClassVar[str] = "small_mobilenet"
+    stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models.mobilenetv2 import InvertedResidual

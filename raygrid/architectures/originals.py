@@ -27,7 +27,7 @@ class AlexNetFc(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.066
-    quick: ClassVar[str] = "small_alexnet"
+    stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         norm = nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1.0)
@@ -52,7 +52,7 @@ class AlexNetHtbd(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.086
-    quick: ClassVar[str] = "small_alexnet"
+    stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         layers: list[nn.Module] = [
@@ -75,7 +75,7 @@ class SmallAlexNet(Architecture):
     card = Card(paper="Shafahi et al. 2018, the kind of layers; the network is raygrid's own")
     sizes: ClassVar[tuple[int, int]] = (16, 64)
     gflop: ClassVar[float] = 0.0051
-    quick: ClassVar[str] = "small_alexnet"
+    stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         side = -(-image_size // 4)
@@ -97,7 +97,7 @@ class ResNet32Narrow(Architecture):
         code="aks2203/poisoning-benchmark@97a67ae",
     )
     gflop: ClassVar[float] = 0.138
-    quick: ClassVar[str] = "small_resnet"
+    stand_in: ClassVar[str] = "small_resnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]

@@ -55,7 +55,7 @@ class ResNet34(_ResNet):
 
     model: ClassVar[str] = "resnet34"
     gflop: ClassVar[float] = 2.32
-    quick: ClassVar[str] = "small_resnet"
+    stand_in: ClassVar[str] = "small_resnet"
 
 
 @ARCHITECTURES.register("resnet50")
@@ -65,4 +65,4 @@ class ResNet50(_ResNet):
 
     model: ClassVar[str] = "resnet50"
     gflop: ClassVar[float] = 2.60
-    quick: ClassVar[str] = "small_resnet"
+    stand_in: ClassVar[str] = "small_resnet"

@@ -25,7 +25,7 @@ class SeNet18(Architecture):
         "and more",
     )
     gflop: ClassVar[float] = 1.11
-    quick: ClassVar[str] = "small_senet"
+    stand_in: ClassVar[str] = "small_senet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         blocks, inputs = list[nn.Module](), 64
@@ -42,7 +42,7 @@ class SmallSeNet(Architecture):
 
     card = Card(paper="Hu et al. 2018, the gate; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0062
-    quick: ClassVar[str] = "small_senet"
+    stand_in: ClassVar[str] = "small_senet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         blocks = [_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2)]

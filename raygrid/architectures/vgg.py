@@ -21,7 +21,7 @@ class _Vgg(Architecture):
     plan: ClassVar[str]
     card = _CARD
     sizes: ClassVar[tuple[int, int]] = (32, 224)  # five halvings
-    quick: ClassVar[str] = "small_vgg"
+    stand_in: ClassVar[str] = "small_vgg"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import vgg
@@ -64,7 +64,7 @@ class SmallVgg(Architecture):
 
     card = Card(paper="Simonyan and Zisserman 2015, the stages; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0056
-    quick: ClassVar[str] = "small_vgg"
+    stand_in: ClassVar[str] = "small_vgg"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models import vgg

@@ -47,7 +47,7 @@ class VitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 1.29
-    quick: ClassVar[str] = "small_vit"
+    stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return _Vit(image_size, _PUBLISHED), _PUBLISHED.dim
@@ -63,7 +63,7 @@ class SmallVit(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.0038
-    quick: ClassVar[str] = "small_vit"
+    stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return _Vit(image_size, _SMALL), _SMALL.dim

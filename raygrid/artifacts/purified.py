@@ -59,17 +59,29 @@ class PurifiedArtifact(Artifact):
         return (before,) if before else (self.poison.data, self.poison)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        if self.before:
-            images = purified_of(inputs[0])
-        else:
-            world = World.of(inputs[0], self.poison.setup)
-            images, _ = mix(world, poison_of(inputs[1]), self.poison, self.ratio)
+        images = reaching(self.before, self.poison, self.ratio, inputs)
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
         purified = purify(self.links[-1], images, Workshop(stream, bench.device))
         facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
+
+
+def reaching(
+    before: PurifiedArtifact | None,
+    poison: PoisonArtifact,
+    ratio: float,
+    inputs: Sequence[Bundle],
+) -> Images:
+    """The training set that a link meets: as the link before left it, else as it was poisoned.
+
+    inputs: that of `before`, or else the data and the poison.
+    """
+    if before:
+        return purified_of(inputs[0])
+    world = World.of(inputs[0], poison.setup)
+    return mix(world, poison_of(inputs[1]), poison, ratio)[0]
 
 
 def purified_of(bundle: Bundle) -> Images:

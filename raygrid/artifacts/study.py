@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.artifacts.base import Artifact, Bench
-from raygrid.artifacts.dataset import World, hold_out
-from raygrid.artifacts.poison import PoisonArtifact, mix, poison_of
-from raygrid.artifacts.purified import PurifiedArtifact, purified_of
+from raygrid.artifacts.dataset import hold_out
+from raygrid.artifacts.poison import PoisonArtifact
+from raygrid.artifacts.purified import PurifiedArtifact, reaching
 from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import DataError
 from raygrid.seeds import Stream
@@ -55,11 +55,7 @@ class StudyArtifact(Artifact):
         return (self.purified,) if self.purified else (self.poison.data, self.poison)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        if self.purified:
-            images = purified_of(inputs[0])
-        else:
-            world = World.of(inputs[0], self.poison.setup)
-            images, _ = mix(world, poison_of(inputs[1]), self.poison, self.ratio)
+        images = reaching(self.purified, self.poison, self.ratio, inputs)
         train, _ = hold_out(images.with_pixels(images.pixels), self.holdout)
         # The stream must not know the attack: the same images are studied the same way.
         stream = Stream("study", (self.poison.data.dataset.id, self.link.id, self.seed))

@@ -11,17 +11,13 @@ from torch import nn
 
 from raygrid.artifacts.base import Artifact, Bench
 from raygrid.artifacts.dataset import DatasetArtifact, World
-from raygrid.attacks.surrogates import (
-    SurrogateRecipe,
-    accuracy,
-    freeze,
-    shortfall,
-    train_surrogate,
-)
+from raygrid.attacks.surrogate_training import accuracy, train_surrogate
+from raygrid.attacks.surrogates import SurrogateRecipe, shortfall
 from raygrid.data import Images
 from raygrid.recipes import Recipe
 from raygrid.seeds import Stream
 from raygrid.store import Bundle, as_state, key_of
+from raygrid.training import freeze
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from raygrid.errors import DivergedError, SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.seeds import Stream
 from raygrid.setups import Scene
-from raygrid.spec import Scalar
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""
@@ -68,8 +67,6 @@ class Attack(Method):
     the user sets is taken as it is. instant: takes no time, so that whoever needs it makes it, with
     no job of its own. on_target: perturbs the bases of a set-up alone, for its
     target. one_surrogate: the surrogates of `needs` are the same for every seed.
-    quick: parameters for a small network and minutes on a CPU, where the defaults take hours; the
-    budget of availability attacks is doubled there, since images of digits are easy to learn.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -80,7 +77,6 @@ class Attack(Method):
     on_target: ClassVar[bool] = False
     instant: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
-    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def limit(self) -> Budget | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +43,7 @@ class Clbd(CleanLabel):
         "cell the surrogate knew other classes",
     )
     pasted: ClassVar[str] = "clbd"
-    quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
 
     variant: str = "clipped"
     surrogate: str = "resnet18"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,7 +36,7 @@ class ConvexPolytope(Polytope):
         notes="the weights' step is 1 / largest eigenvalue; the code estimates and halves it. The "
         "original runs 4,000 steps at 25.5/255 with dropout left on",
     )
-    quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100, "inner": 200}
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100, "inner": 200}
 
     inner: int = 10_000  # most steps on the weights before each step on the images
     tolerance: float = 1e-6  # relative change of the weights that ends them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
 from raygrid.attacks.phases import (
     Student,
     alternate,
+    contrast,
     fresh,
     training,
     uniform_start,
@@ -23,8 +25,7 @@ from raygrid.attacks.phases import (
 )
 from raygrid.attacks.stages import Stages
 from raygrid.augment import Views
-from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import loss_factor
+from raygrid.contrastive.base import Framework
 from raygrid.data import Images
 from raygrid.recipes import Recipe
 from raygrid.registry import Card, require
@@ -159,11 +160,8 @@ class Cp(GradientAttack):
             model = self.model(network).to(craft.device)
         views = Views(flip=self.flip)
 
-        def loss(shown: Shown) -> Tensor:
-            return self.loss(model, views, shown, move=True, dual=False)
-
         def objective(shown: Shown) -> Tensor:
-            return self.loss(model, views, shown, move=self.slow == "moving", dual=self.dual)
+            return contrast(model, views, shown, move=self.slow == "moving", dual=self.dual)
 
         lr = _RATES[self.framework] if self.lr is None else self.lr
         constant = self.framework == "align_uniform"
@@ -177,33 +175,19 @@ class Cp(GradientAttack):
             drop_last=True,
             precision="fp32",
         )
-        trainer = training("cl", model, loss, noise, recipe, craft)
+        trainer = training("cl", model, partial(contrast, model, views), noise, recipe, craft)
         return Student("cl", model, objective, descent, trainer)
-
-    @staticmethod
-    def loss(model: Framework, views: Views, shown: Shown, move: bool, dual: bool) -> Tensor:
-        """The framework's loss on two fresh views of a noisy batch."""
-        a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-        value: Tensor = model(a, b, shown.y, move=move, dual=dual)
-        return value
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
-        from lightly.models import modules
-
-        width = network.width
         if self.framework == "byol":
-            branch = Branch(network, modules.BYOLProjectionHead(width, 4096, 256), "fp32")
             momentum = 0.999 if self.momentum is None else self.momentum
-            predictor = modules.BYOLPredictionHead(256, 4096, 256)
-            return contrastive.Byol(branch, predictor, momentum, updates=2)
+            heads = contrastive.byol_heads(network, "fp32")
+            return contrastive.Byol(*heads, momentum, updates=2)
+        branch = contrastive.with_mlp(network, "fp32")
         if self.framework == "moco":
-            branch = Branch(network, modules.MoCoProjectionHead(width, 512, 128), "fp32")
             momentum = 0.99 if self.momentum is None else self.momentum
-            factor = loss_factor(0.2, "base007")
-            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, factor)
-        projector = modules.SimCLRProjectionHead(width, 512, 128, batch_norm=False)
-        branch = Branch(network, projector, "fp32")
+            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, "base007")
         if self.framework == "align_uniform":
             return contrastive.AlignUniform(branch)
-        return contrastive.SimClr(branch, 0.5, loss_factor(0.5, "base007"))
+        return contrastive.SimClr(branch, 0.5, "base007")

@@ -16,14 +16,14 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
 from raygrid.attacks.descent import GradientAttack
 from raygrid.attacks.joint import flatten, under, unflatten
-from raygrid.attacks.surrogates import accuracy
+from raygrid.attacks.surrogate_training import accuracy
 from raygrid.attacks.unet import UNet
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
 from raygrid.spec import Scalar
-from raygrid.training import place
+from raygrid.training import place, untrained
 
 
 @ATTACKS.register("dc")
@@ -203,8 +203,7 @@ class Search:
         """An untrained classifier in training mode."""
         kind = ARCHITECTURES.make(self.attack.surrogate)
         seed = self.stream.seed("classifier", *key)
-        network = kind.build(self.train.classes, self.train.shape[-1], seed)
-        return place(network, self.device, kind.convolutional).train()
+        return untrained(kind, self.train, seed, self.device).train()
 
     def batches(self, *key: object) -> Iterator[Tensor]:
         """Rows of the batches of all epochs of one classifier, shuffled."""

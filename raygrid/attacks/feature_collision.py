@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -42,7 +43,7 @@ class FeatureCollision(ExtractorAttack):
         notes="published numbers are those of `released`, a bug of the benchmark; the default is "
         "what the papers describe",
     )
-    quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
 
     variant: Literal["monotone", "released", "penalty"] = "monotone"
     steps: int = 120

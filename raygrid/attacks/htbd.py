@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -42,7 +42,7 @@ class Htbd(ExtractorAttack):
         notes="published numbers are those of `released`, a bug of both codes",
     )
     pasted: ClassVar[str] = "htbd"
-    quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
 
     pairing: Literal["one_to_one", "released"] = "one_to_one"
     steps: int = 5000

@@ -19,7 +19,7 @@ from raygrid.erasing import EXTRA
 from raygrid.recipes import Recipe
 from raygrid.registry import Cell, lacks
 from raygrid.seeds import forked
-from raygrid.training import Batch, Step, Trainer, classify_step, place
+from raygrid.training import Batch, Step, Trainer, classify_step, untrained
 
 Perturb = Callable[[Batch], Tensor]
 """A batch of clean images -> the images that the surrogate trains on."""
@@ -51,10 +51,8 @@ class Joint:
         self, attack: JointAttack, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
     ) -> None:
         kind = ARCHITECTURES.make(attack.surrogate)
-        self.network: nn.Module = kind.build(
-            images.classes, images.shape[-1], craft.stream.seed("init")
-        )
-        place(self.network, craft.device, kind.convolutional)
+        seed = craft.stream.seed("init")
+        self.network: nn.Module = untrained(kind, images, seed, craft.device)
         if attack.against != "none":
             self.network = Seen(self.network, TRANSFORMS[attack.against])
         self.stream = craft.stream

@@ -14,18 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network, Normalize
+from raygrid.architectures.base import Network
 from raygrid.attacks.base import Craft
 from raygrid.attacks.descent import Descent, frozen
 from raygrid.attacks.joint import flatten, under, unflatten
 from raygrid.attacks.perturbation import Loss, Noise, Shown
 from raygrid.attacks.surrogates import moments
+from raygrid.augment import Views
+from raygrid.contrastive import Framework
 from raygrid.data import Images
 from raygrid.errors import DivergedError
 from raygrid.recipes import Recipe
 from raygrid.registry import require
 from raygrid.seeds import Stream, forked
-from raygrid.training import Batch, Step, Trainer, place, restore_layout
+from raygrid.training import Batch, Step, Trainer, restore_layout, untrained
 
 
 @dataclass
@@ -86,11 +88,17 @@ def fresh(
     """
     kind = ARCHITECTURES.make(architecture)
     seed = craft.stream.seed("init", *key)
-    network = kind.build(images.classes, images.shape[-1], seed)
-    if normalize:
-        network.normalize = Normalize(*moments(images.pixels))
-    place(network, craft.device, kind.convolutional)
-    return network
+    by = moments(images.pixels) if normalize else None
+    return untrained(kind, images, seed, craft.device, by)
+
+
+def contrast(
+    model: Framework, views: Views, shown: Shown, move: bool = True, dual: bool = False
+) -> Tensor:
+    """A framework's loss on two fresh views of a noisy batch; move, dual: see `Framework`."""
+    a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
+    value: Tensor = model(a, b, shown.y, move=move, dual=dual)
+    return value
 
 
 def whole_batches(queue: int, size: int) -> None:

@@ -1,24 +1,21 @@
-"""Surrogates: networks that attacks differentiate, trained once and kept as artifacts."""
+"""Surrogates: networks that attacks differentiate, trained once and kept: the recipes."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network, Normalize
+from raygrid.architectures.base import Network
 from raygrid.augment import CropFlip, Views, affine_shift
-from raygrid.checkpoints import Progress, Silent, pack, unpack
 from raygrid.data import Images
-from raygrid.recipes import Recipe, precision_of
-from raygrid.seeds import Stream
-from raygrid.store import Bundle, as_state
-from raygrid.training import Batch, Step, StepFunction, Trainer, classify_step, place
+from raygrid.recipes import Recipe
+from raygrid.training import untrained
 
 
 @dataclass(frozen=True)
@@ -55,13 +52,10 @@ class SurrogateRecipe:
     def build(self, images: Images, seed: int, device: torch.device) -> Network:
         """One untrained network, on the device."""
         kind = ARCHITECTURES.make(self.architecture)
-        network = kind.build(images.classes, images.shape[-1], seed)
-        if self.normalization == "data":
-            network.normalize = Normalize(*moments(images.pixels))
-        elif self.normalization == "centered":
-            network.normalize = Normalize((0.5,), (1.0,))
-        place(network, device, kind.convolutional)
-        return network
+        by = moments(images.pixels) if self.normalization == "data" else None
+        if self.normalization == "centered":
+            by = (0.5,), (1.0,)
+        return untrained(kind, images, seed, device, by)
 
     def shell(self, images: Images, device: torch.device) -> nn.Module:
         """What `train_surrogate` returns, with other weights: to load kept ones into."""
@@ -150,148 +144,3 @@ def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
     if reached >= floor:
         return None
     return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"
-
-
-def train_surrogate(
-    recipe: SurrogateRecipe,
-    images: Images,
-    stream: Stream,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> nn.Module:
-    """Train on the clean set; returns a `Network`, or a ModuleList of those of the kept epochs.
-
-    In eval mode and without gradients. Goes on from the checkpoint in `progress`, kept after every
-    epoch.
-    """
-    progress = progress or Silent()
-    fitting = _Fitting(recipe, images, stream, device)
-    epochs = recipe.recipe.epochs
-    for epoch in range(fitting.restore(progress), epochs):
-        fitting.epoch(epoch)
-        bundle = pack(fitting.state_dict(epoch + 1), copy=False)
-        progress.save(bundle.tensors, bundle.facts)
-        progress.report(epoch + 1, epochs)
-    return freeze(fitting.chosen())
-
-
-class _Fitting:
-    """A surrogate's training: the network as it is, and the weights that were kept on the way."""
-
-    def __init__(
-        self, recipe: SurrogateRecipe, images: Images, stream: Stream, device: torch.device
-    ) -> None:
-        self.recipe, self.images, self.device = recipe, images, device
-        self.network = recipe.build(images, stream.seed("init"), device)
-        train, self.held = _hold_out(images.to(device), recipe.held_out, stream)
-        step = _step(recipe, self.network)
-        self.trainer = Trainer(self.network, step, train, recipe.recipe, stream)
-        self.kept: dict[str, dict[str, Tensor]] = {}
-        self.best, self.best_accuracy = dict[str, Tensor](), -1.0
-
-    def epoch(self, epoch: int) -> None:
-        self.trainer.epoch(epoch)
-        state = self.network.state_dict()
-        if epoch in self.recipe.kept:
-            self.kept[str(epoch)] = as_state(state)
-        if self.held is not None and (reached := accuracy(self.network, self.held)) > (
-            self.best_accuracy
-        ):
-            self.best, self.best_accuracy = as_state(state), reached
-
-    def chosen(self) -> nn.Module:
-        """What the recipe keeps: the networks of some epochs, the best one, or the last."""
-        if self.recipe.kept:
-            networks = self.recipe.shell(self.images, self.device)
-            assert isinstance(networks, nn.ModuleList)
-            for network, epoch in zip(networks, self.recipe.kept, strict=True):
-                network.load_state_dict(self.kept[str(epoch)])
-            return networks
-        if self.best:
-            self.network.load_state_dict(self.best)
-        return self.network
-
-    def state_dict(self, done: int) -> dict[str, Any]:
-        return {
-            "done": done,
-            "trainer": self.trainer.state_dict(),
-            "kept": self.kept,
-            "best": self.best,
-            "best_accuracy": self.best_accuracy,
-        }
-
-    def restore(self, progress: Progress) -> int:
-        """Go on from a checkpoint; returns the number of finished epochs."""
-        saved = progress.load()
-        if saved is None:
-            return 0
-        state = unpack(Bundle(saved[0], dict(saved[1])))
-        self.trainer.load_state_dict(state["trainer"])
-        self.kept, self.best = state["kept"], state["best"]
-        self.best_accuracy = state["best_accuracy"]
-        return int(state["done"])
-
-
-def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
-    augment = augmentation(recipe.augmentation)
-    kind = ARCHITECTURES.make(recipe.architecture)
-    precision = precision_of(recipe.recipe, kind.convolutional)
-
-    def step(batch: Batch) -> Step:
-        batch.x = augment(batch.x, batch.rng)
-        if recipe.radius:
-            batch.x = harden(network, batch, recipe.radius)
-        return classify_step(network, batch, precision)
-
-    return step
-
-
-def harden(network: nn.Module, batch: Batch, radius: float) -> Tensor:
-    """The batch after 7 signed steps of a quarter of the radius that raise its loss (Madry et al.).
-
-    From a random start; the network's batch statistics and its mode stay as they were.
-    """
-    training = network.training
-    network.eval()
-    low, high = (batch.x - radius).clamp_(min=0), (batch.x + radius).clamp_(max=1)
-    noise = torch.rand(batch.x.shape, generator=batch.rng, device=batch.x.device)
-    x = torch.clamp(batch.x + (2 * noise - 1) * radius, low, high)
-    for _ in range(7):
-        x.requires_grad_()
-        loss = nn.functional.cross_entropy(network(x), batch.y)
-        (slope,) = torch.autograd.grad(loss, x)
-        x = torch.clamp(x.detach() + radius / 4 * slope.sign(), low, high)
-    network.train(training)
-    return x
-
-
-def _hold_out(images: Images, count: int, stream: Stream) -> tuple[Images, Images | None]:
-    """Random `count` images apart, at most half of them."""
-    if count == 0:
-        return images, None
-    order = torch.randperm(len(images), generator=stream.generator("held_out"))
-    cut = min(count, len(images) // 2)
-    return images.rows(order[cut:].to(images.pixels.device)), images.rows(order[:cut])
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, images: Images) -> float:
-    """Share of images that the network gets right in eval mode; its mode is restored."""
-    training = network.training
-    network.eval()
-    hits = torch.zeros((), dtype=torch.int64, device=images.pixels.device)
-    for start in range(0, len(images), 500):
-        rows = slice(start, start + 500)
-        hits += (network(images.floats(rows)).argmax(1) == images.labels[rows]).sum()
-    network.train(training)
-    return int(hits) / len(images)
-
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def freeze(network: M) -> M:
-    """Eval mode, no gradients for the parameters."""
-    network.eval()
-    network.requires_grad_(False)
-    return network

@@ -6,6 +6,7 @@ poison is made; leaving float, the base class rounds and holds the budget in who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -89,7 +90,7 @@ class ExtractorAttack(CleanLabel):
     surrogate: architectures of the extractors that are differentiated, joined by colons.
     """
 
-    quick: ClassVar[dict[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100}
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100}
 
     surrogate: str = "resnet18"
 

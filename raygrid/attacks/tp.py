@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
 from raygrid.attacks.descent import Descent, GradientAttack
 from raygrid.attacks.perturbation import Noise, Shown
-from raygrid.attacks.phases import Student, alternate, fresh, training, uniform_start
+from raygrid.attacks.phases import Student, alternate, contrast, fresh, training, uniform_start
 from raygrid.attacks.stages import Stages
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.augment import CropFlip, Views
@@ -169,13 +170,7 @@ class Making:
         with forked(self.craft.stream.seed("projection")):
             branch = Branch(self.network, projection(attack.projection, self.network), "fp32")
         model = AlignUniform(branch, attack.align, attack.uniform).to(self.craft.device)
-        views = Views(flip=attack.flip)
-
-        def loss(shown: Shown) -> Tensor:
-            a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-            value: Tensor = model(a, b, shown.y)
-            return value
-
+        loss = partial(contrast, model, Views(flip=attack.flip))
         recipe = self.recipe(attack.cl_lr, 1e-4, drop_last=True)
         trainer = training("cl", model, loss, self.noise, recipe, self.craft)
         return Student("cl", model, loss, self.descent(attack.cl_steps), trainer)

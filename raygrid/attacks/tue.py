@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -17,6 +18,7 @@ from raygrid.attacks.perturbation import Noise, Shown
 from raygrid.attacks.phases import (
     Student,
     alternate,
+    contrast,
     fresh,
     training,
     uniform_start,
@@ -193,32 +195,23 @@ class Tue(GradientAttack):
             model = self.model(network).to(craft.device)
         views = Views(scale=(0.08, 1.0), flip=self.flip)
 
-        def loss(shown: Shown) -> Tensor:
-            a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-            value: Tensor = model(a, b, shown.y)
-            return value
-
         def objective(shown: Shown) -> Tensor:
-            a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
-            return weight * model(a, b, shown.y, move=False, dual=True) + apart(shown)
+            agreement = contrast(model, views, shown, move=False, dual=True)
+            return weight * agreement + apart(shown)
 
+        loss = partial(contrast, model, views)
         trainer = training("ssl", model, loss, noise, plan.recipe, craft)
         return Student("ssl", model, objective, descent, trainer, plan.train_batches)
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
-        from lightly.models.modules import SimSiamPredictionHead
+        if self.framework == "simsiam":
+            return contrastive.SimSiam(*contrastive.simsiam_heads(network, "fp32"))
+        if self.framework == "moco":
+            branch = Branch(network, nn.Linear(network.width, 128), "fp32")
+            return contrastive.Moco(branch, (self.queue, 128), 0.99, 0.2, "none")
         from lightly.models.modules.heads import ProjectionHead
 
-        width = network.width
-        if self.framework == "moco":
-            branch = Branch(network, nn.Linear(width, 128), "fp32")
-            return contrastive.Moco(branch, (self.queue, 128), 0.99, 0.2, 1.0)
-        if self.framework == "simclr":
-            first = (width, 512, nn.BatchNorm1d(512), nn.ReLU())
-            branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
-            return contrastive.SimClr(branch, 0.5, 1.0)
-        first = (width, 2048, nn.BatchNorm1d(2048), nn.ReLU())
-        last = (2048, 2048, nn.BatchNorm1d(2048, affine=False), None)
-        branch = Branch(network, ProjectionHead([first, last]), "fp32")
-        return contrastive.SimSiam(branch, SimSiamPredictionHead(2048, 512, 2048))
+        first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())
+        branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
+        return contrastive.SimClr(branch, 0.5, "none")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +42,7 @@ class WitchesBrew(CleanLabel):
         notes="on CIFAR-10 the benchmark prints 26 % over three victims, its repository 45 for the "
         "ResNet-18; most likely of one ResNet-18 surrogate. Its own paper allows 16/255",
     )
-    quick: ClassVar[dict[str, Scalar]] = {
+    quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "surrogate_epochs": 12,
         "steps": 40,

@@ -5,7 +5,9 @@ is imported where a head or loss is built: it takes seconds, and a plan does not
 """
 
 from raygrid.contrastive.base import Framework as Framework
+from raygrid.contrastive.base import with_mlp as with_mlp
 from raygrid.contrastive.byol import Byol as Byol
+from raygrid.contrastive.byol import byol_heads as byol_heads
 from raygrid.contrastive.moco import Moco as Moco
 from raygrid.contrastive.pairs import AlignUniform as AlignUniform
 from raygrid.contrastive.pairs import SimClr as SimClr
@@ -13,3 +15,4 @@ from raygrid.contrastive.pairs import SupCl as SupCl
 from raygrid.contrastive.pseudo_labels import ClusterHeads as ClusterHeads
 from raygrid.contrastive.pseudo_labels import Clustering as Clustering
 from raygrid.contrastive.simsiam import SimSiam as SimSiam
+from raygrid.contrastive.simsiam import simsiam_heads as simsiam_heads

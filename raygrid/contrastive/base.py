@@ -58,6 +58,24 @@ class Framework(nn.Module):
         """
 
 
+def with_mlp(
+    network: Network,
+    precision: str,
+    hidden: int = 512,
+    output: int = 128,
+    batch_norm: bool = False,
+) -> Branch:
+    """The encoder with a head of two layers, the one of SimCLR and of MoCo v2.
+
+    Sizes as in kaiwenzha/contrastive-poisoning@628838c. Its weights are drawn from the global
+    stream, as those of all heads here.
+    """
+    from lightly.models.modules import SimCLRProjectionHead
+
+    head = SimCLRProjectionHead(network.width, hidden, output, batch_norm=batch_norm)
+    return Branch(network, head, precision)
+
+
 def moving_copy(module: M) -> M:
     """A copy without gradients, to be moved by `follow`; it keeps its own batch statistics."""
     from lightly.models.utils import deactivate_requires_grad

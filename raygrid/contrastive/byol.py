@@ -7,8 +7,20 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Network
 from raygrid.contrastive.base import Branch, Framework, follow, moving_copy
 from raygrid.contrastive.losses import cosine_loss
+
+
+def byol_heads(
+    network: Network, precision: str, hidden: int = 4096, output: int = 256
+) -> tuple[Branch, nn.Module]:
+    """The encoder with BYOL's projector, and its predictor; projections have `output` values."""
+    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+
+    projector = BYOLProjectionHead(network.width, hidden, output)
+    predictor = BYOLPredictionHead(output, hidden, output)
+    return Branch(network, projector, precision), predictor
 
 
 class Byol(Framework):

@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from raygrid.contrastive.base import Branch, Framework, follow, moving_copy
+from raygrid.contrastive.losses import LossScale, loss_factor
 
 
 class Moco(Framework):
     """He et al. 2020, Chen et al. 2020: InfoNCE of queries (view a) against keys (view b).
 
-    Logits [q k+, q queue] / T, times `factor`. Before each step the key branch follows the query
-    branch; the queue is read before the step's own keys enter it. lightly keeps its queue out of
-    `state_dict`, here it is put back in.
+    Logits [q k+, q queue] / T; the loss times `loss_factor`. Before each step the key branch
+    follows the query branch; the queue is read before the step's own keys enter it. lightly keeps
+    its queue out of `state_dict`, here it is put back in.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Moco(Framework):
         queue: tuple[int, int],
         momentum: float,
         temperature: float,
-        factor: float,
+        scale: LossScale,
     ) -> None:
         from lightly.models.modules.memory_bank import MemoryBankModule
 
@@ -36,7 +37,7 @@ class Moco(Framework):
         self.queue.register_buffer("bank_ptr", self.queue.bank_ptr)
         self.momentum = momentum
         self.temperature = temperature
-        self.factor = factor
+        self.factor = loss_factor(temperature, scale)
 
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False

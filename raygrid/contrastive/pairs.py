@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import align_uniform, sup_con
+from raygrid.contrastive.losses import LossScale, align_uniform, loss_factor, sup_con
 
 
 class _Pairs(Framework):
@@ -24,14 +24,14 @@ class _Pairs(Framework):
 
 
 class SimClr(_Pairs):
-    """NT-Xent of Chen et al. 2020 over both directions, times `factor`."""
+    """NT-Xent of Chen et al. 2020 over both directions, times `loss_factor`."""
 
-    def __init__(self, branch: Branch, temperature: float, factor: float) -> None:
+    def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:
         from lightly.loss import NTXentLoss
 
         super().__init__(branch)
         self.criterion = NTXentLoss(temperature)
-        self.factor = factor
+        self.factor = loss_factor(temperature, scale)
 
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
@@ -41,12 +41,12 @@ class SimClr(_Pairs):
 
 
 class SupCl(_Pairs):
-    """SupCon over both views, times `factor`: all images of a class are positives."""
+    """SupCon over both views, times `loss_factor`: all images of a class are positives."""
 
-    def __init__(self, branch: Branch, temperature: float, factor: float) -> None:
+    def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:
         super().__init__(branch)
         self.temperature = temperature
-        self.factor = factor
+        self.factor = loss_factor(temperature, scale)
 
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False

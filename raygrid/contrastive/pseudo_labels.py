@@ -11,17 +11,14 @@ from torch.nn import functional
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.augment import Views
-from raygrid.contrastive.base import Branch
-from raygrid.contrastive.losses import loss_factor
+from raygrid.contrastive.base import with_mlp
 from raygrid.contrastive.pairs import SimClr
 from raygrid.data import Images
 from raygrid.errors import DataError
 from raygrid.recipes import Recipe, precision_of
 from raygrid.seeds import forked
-from raygrid.training import Batch, Step, Trainer, place
+from raygrid.training import Batch, Step, Trainer, untrained
 from raygrid.workshop import Workshop
-
-_TEMPERATURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,16 +66,11 @@ class Clustering:
 
     def _framework(self, images: Images, workshop: Workshop) -> SimClr:
         """Fresh, with the head and the loss of the contrastive protocols."""
-        from lightly.models.modules import SimCLRProjectionHead
-
         kind = ARCHITECTURES.make(self.architecture)
-        network = kind.build(images.classes, images.shape[-1], workshop.stream.seed("init"))
-        place(network, workshop.device, kind.convolutional)
+        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
         with forked(workshop.stream.seed("heads")):
-            head = SimCLRProjectionHead(network.width, 512, 128, batch_norm=False)
-        branch = Branch(network, head, precision_of(self.recipe, kind.convolutional))
-        framework = SimClr(branch, _TEMPERATURE, loss_factor(_TEMPERATURE, "base007"))
-        return framework.to(workshop.device)
+            branch = with_mlp(network, precision_of(self.recipe, kind.convolutional))
+        return SimClr(branch, 0.5, "base007").to(workshop.device)
 
 
 def k_means(features: np.ndarray, centers: int, seed: int) -> Tensor:

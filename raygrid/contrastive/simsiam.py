@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from raygrid.architectures.base import Network
 from raygrid.contrastive.base import Branch, Framework
 from raygrid.contrastive.losses import cosine_loss
+
+
+def simsiam_heads(
+    network: Network,
+    precision: str,
+    hidden: int = 2048,
+    predictor: int = 512,
+    affine: bool = False,
+) -> tuple[Branch, nn.Module]:
+    """The encoder with SimSiam's projector of two layers, and its predictor.
+
+    affine: whether the projector's last batch norm scales and shifts.
+    """
+    from lightly.models.modules import SimSiamPredictionHead
+    from lightly.models.modules.heads import ProjectionHead
+
+    first = (network.width, hidden, nn.BatchNorm1d(hidden), nn.ReLU())
+    last = (hidden, hidden, nn.BatchNorm1d(hidden, affine=affine), None)
+    branch = Branch(network, ProjectionHead([first, last]), precision)
+    return branch, SimSiamPredictionHead(hidden, predictor, hidden)
 
 
 class SimSiam(Framework):

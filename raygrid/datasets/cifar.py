@@ -1,4 +1,4 @@
-"""The python batches of CIFAR-10 and CIFAR-100, read without trusting them."""
+"""What CIFAR-10 and CIFAR-100 share: the python batches, read without trusting them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,46 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from raygrid.data import Images
 from raygrid.datasets.base import Facts, Split
-from raygrid.datasets.holdings import Holding, identity
+from raygrid.datasets.files import FileDataset
+from raygrid.datasets.holdings import Holding, fetch, identity, unpack
 from raygrid.errors import DataError
 from raygrid.pickles import ArrayUnpickler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar(FileDataset):
+    """Base of the two. url, md5: of the official archive; the rest: see `Batches`.
+
+    batches: the folder of the batch files.
+    """
+
+    url: ClassVar[str]
+    md5: ClassVar[str]
+    batches: ClassVar[str]
+    label: ClassVar[str]
+    train_files: ClassVar[Mapping[str, str]]
+    test_files: ClassVar[Mapping[str, str]]
+    image_size: ClassVar[int] = 32
+    train_size: ClassVar[int] = 50_000
+    test_size: ClassVar[int] = 10_000
+
+    def official(self, place: Path) -> Holding | None:
+        folder = place / self.batches
+        if not folder.is_dir():
+            return None
+        return Batches(folder, self.train_files, self.test_files, self.label, self.classes)
+
+    def download(self, root: Path) -> None:
+        archive = fetch(self.url, root / self.id, self.md5)
+        unpack(archive, root / self.id)
+        archive.unlink()
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.cifar import Batches
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import Holding, fetch, unpack
+from raygrid.datasets.cifar import Cifar
 from raygrid.registry import Card
 
 
 @DATASETS.register("cifar10")
 @dataclass(frozen=True, kw_only=True)
-class Cifar10(FileDataset):
+class Cifar10(Cifar):
     """60,000 images of 10 classes, 32x32. Official form: `cifar-10-batches-py/`.
 
     Indices follow the batches 1 to 5; class folders have another order, so set-ups of targeted
@@ -30,6 +27,8 @@ class Cifar10(FileDataset):
     )
     url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     md5: ClassVar[str] = "c58f30108f718f92721af3b95e74349a"
+    batches: ClassVar[str] = "cifar-10-batches-py"
+    label: ClassVar[str] = "labels"
     train_files: ClassVar[Mapping[str, str]] = {
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
         "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -39,20 +38,6 @@ class Cifar10(FileDataset):
     }
     test_files: ClassVar[Mapping[str, str]] = {"test_batch": "40351d587109b95175f43aff81a1287e"}
     classes: ClassVar[int] = 10
-    image_size: ClassVar[int] = 32
-    train_size: ClassVar[int] = 50_000
-    test_size: ClassVar[int] = 10_000
     mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, float, float]] = (0.2023, 0.1994, 0.2010)
     pretraining: ClassVar[str] = "cifar100"
-
-    def official(self, place: Path) -> Holding | None:
-        folder = place / "cifar-10-batches-py"
-        if not folder.is_dir():
-            return None
-        return Batches(folder, self.train_files, self.test_files, "labels", self.classes)
-
-    def download(self, root: Path) -> None:
-        archive = fetch(self.url, root / self.id, self.md5)
-        unpack(archive, root / self.id)
-        archive.unlink()

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.cifar import Batches
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import Holding, fetch, unpack
+from raygrid.datasets.cifar import Cifar
 from raygrid.registry import Card
 
 
 @DATASETS.register("cifar100")
 @dataclass(frozen=True, kw_only=True)
-class Cifar100(FileDataset):
+class Cifar100(Cifar):
     """60,000 images of 100 fine classes, 32x32. Official form: `cifar-100-python/`."""
 
     card = Card(
@@ -25,22 +22,10 @@ class Cifar100(FileDataset):
     )
     url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
     md5: ClassVar[str] = "eb9058c3a382ffc7106e4002c42a8d85"
+    batches: ClassVar[str] = "cifar-100-python"
+    label: ClassVar[str] = "fine_labels"
     train_files: ClassVar[Mapping[str, str]] = {"train": "16019d7e3df5f24257cddd939b257f8d"}
     test_files: ClassVar[Mapping[str, str]] = {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}
     classes: ClassVar[int] = 100
-    image_size: ClassVar[int] = 32
-    train_size: ClassVar[int] = 50_000
-    test_size: ClassVar[int] = 10_000
     mean: ClassVar[tuple[float, float, float]] = (0.5071, 0.4867, 0.4408)
     std: ClassVar[tuple[float, float, float]] = (0.2675, 0.2565, 0.2761)
-
-    def official(self, place: Path) -> Holding | None:
-        folder = place / "cifar-100-python"
-        if not folder.is_dir():
-            return None
-        return Batches(folder, self.train_files, self.test_files, "fine_labels", self.classes)
-
-    def download(self, root: Path) -> None:
-        archive = fetch(self.url, root / self.id, self.md5)
-        unpack(archive, root / self.id)
-        archive.unlink()

@@ -18,7 +18,7 @@ from raygrid.contrastive.base import Framework
 from raygrid.data import Images
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
-from raygrid.spec import Part, Scalar
+from raygrid.spec import Part
 from raygrid.training import Batch
 from raygrid.workshop import Workshop as Workshop
 
@@ -37,7 +37,6 @@ class Defense(Method):
     derived: computed from finished trials without this defense (`sources`), never trained.
     learners: `all`, or `supervised` where the hook has no meaning for learners made of views
         (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
-    quick: parameters for minutes on a CPU, where the defaults take hours.
     """
 
     plain: ClassVar[bool] = False
@@ -45,7 +44,6 @@ class Defense(Method):
     detects: ClassVar[bool] = False
     derived: ClassVar[bool] = False
     learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
-    quick: ClassVar[Mapping[str, Scalar]] = {}
 
     @property
     def cost(self) -> float:

@@ -19,7 +19,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.recipes import precision_of
 from raygrid.registry import Card, Cell, require
 from raygrid.spec import Scalar
-from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place
+from raygrid.training import Batch, Step, Trainer, autocast, classify_step, untrained
 
 
 @DEFENSES.register("dvae_detect")
@@ -98,8 +98,7 @@ class DVaeDetect(Defense):
         recipe = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", side)
         recipe = recipe.with_(epochs=self.classifier_epochs)
         precision = precision_of(recipe, kind.convolutional)
-        network = kind.build(images.classes, side, workshop.stream.seed("init"))
-        place(network, workshop.device, kind.convolutional)
+        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
         change = augment.standard(self.augmentation, side)
 
         def step(batch: Batch) -> Step:

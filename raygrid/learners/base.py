@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from raygrid.architectures.base import Architecture, Network, Normalize
+from raygrid.architectures.base import Architecture, Network
 from raygrid.augment import Augmentation
 from raygrid.data import Images
 from raygrid.defenses.base import Chain, Study
 from raygrid.recipes import PROBING, Probing, Recipe
 from raygrid.registry import Method, Registry
 from raygrid.seeds import Stream
-from raygrid.training import Metrics, place
+from raygrid.training import Metrics, untrained
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
 View = Callable[[Tensor], Tensor]
@@ -83,11 +83,7 @@ class Task:
     def network(self) -> Network:
         """The fresh victim on the device; its weights depend on the `init` stream alone."""
         seed = self.streams["init"].seed()
-        network = self.architecture.build(self.train.classes, self.train.shape[-1], seed)
-        if self.normalization is not None:
-            network.normalize = Normalize(*self.normalization)
-        place(network, self.device, self.architecture.convolutional)
-        return network
+        return untrained(self.architecture, self.train, seed, self.device, self.normalization)
 
 
 class Session(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.base import Framework
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.two_views import TwoViews
 from raygrid.registry import Card, require
@@ -41,9 +41,5 @@ class Byol(TwoViews):
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
 
     def framework(self, network: Network, precision: str) -> Framework:
-        from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
-
-        projector = BYOLProjectionHead(network.width, self.hidden, self.output)
-        predictor = BYOLPredictionHead(self.output, self.hidden, self.output)
-        branch = Branch(network, projector, precision)
-        return contrastive.Byol(branch, predictor, self.momentum, self.ema_updates, self.factor)
+        heads = contrastive.byol_heads(network, precision, self.hidden, self.output)
+        return contrastive.Byol(*heads, self.momentum, self.ema_updates, self.factor)

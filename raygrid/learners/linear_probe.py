@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.surrogates import freeze
 from raygrid.data import Images
 from raygrid.defenses.base import Defense
 from raygrid.learners.base import (
@@ -24,10 +23,10 @@ from raygrid.learners.base import (
 )
 from raygrid.learners.frozen import augmented_features
 from raygrid.learners.knn import features_of
-from raygrid.learners.supervised import hits
+from raygrid.learners.supervised import augmented, hits
 from raygrid.registry import Card, Cell, require
 from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer
+from raygrid.training import Batch, Metrics, Step, Trainer, freeze
 
 
 @LEARNERS.register("linear_probe")
@@ -142,15 +141,11 @@ class ProbeSession:
         return values
 
     def step(self, batch: Batch) -> Step:
-        x, y = batch.x, batch.y
         if self.features:
+            y = batch.y
             logits = self.model.head(self.features[batch.epoch % len(self.features)][batch.index])
             return Step(nn.functional.cross_entropy(logits, y), hits(logits, y), len(y))
-        if self.task.augmentation is not None:
-            x = self.task.augmentation(x, batch.rng)
-        if self.task.defense.mixes:
-            y = nn.functional.one_hot(y, self.task.train.classes).float()
-        x, y = self.task.defense.augment(x, y, batch.rng)
+        x, y = augmented(self.task, self.task.defense, batch)
         loss, logits = self.task.defense.loss(self.model, x, y, batch.rng)
         return Step(loss, hits(logits, y), len(y))
 

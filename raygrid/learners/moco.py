@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import LossScale, loss_factor
+from raygrid.contrastive.base import Framework
+from raygrid.contrastive.losses import LossScale
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.two_views import TwoViews
 from raygrid.protocols import Protocol
@@ -60,10 +60,6 @@ class Moco(TwoViews):
         return super().skip(cell)
 
     def framework(self, network: Network, precision: str) -> Framework:
-        from lightly.models.modules import MoCoProjectionHead
-
-        projector = MoCoProjectionHead(network.width, self.hidden, self.output)
-        branch = Branch(network, projector, precision)
-        factor = loss_factor(self.temperature, self.loss_scale)
+        branch = contrastive.with_mlp(network, precision, self.hidden, self.output)
         queue = (self.queue, self.output)
-        return contrastive.Moco(branch, queue, self.momentum, self.temperature, factor)
+        return contrastive.Moco(branch, queue, self.momentum, self.temperature, self.loss_scale)

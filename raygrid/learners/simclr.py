@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from raygrid import contrastive
 from raygrid.architectures.base import Network
 from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import LossScale, loss_factor
+from raygrid.contrastive.losses import LossScale
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.two_views import TwoViews
 from raygrid.registry import Card, require
@@ -44,12 +42,9 @@ class SimClr(TwoViews):
         require(self.output >= 1, f"output is {self.output}, allowed from 1")
 
     def framework(self, network: Network, precision: str) -> Framework:
-        branch = Branch(network, self.head(network.width), precision)
-        factor = loss_factor(self.temperature, self.loss_scale)
-        return contrastive.SimClr(branch, self.temperature, factor)
+        branch = self.branch(network, precision)
+        return contrastive.SimClr(branch, self.temperature, self.loss_scale)
 
-    def head(self, width: int) -> nn.Module:
-        """The projection head on features (n, width)."""
-        from lightly.models.modules import SimCLRProjectionHead
-
-        return SimCLRProjectionHead(width, self.hidden, self.output, batch_norm=self.batch_norm)
+    def branch(self, network: Network, precision: str) -> Branch:
+        """The encoder with its projection head."""
+        return contrastive.with_mlp(network, precision, self.hidden, self.output, self.batch_norm)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Branch, Framework
+from raygrid.contrastive.base import Framework
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.two_views import TwoViews
 from raygrid.registry import Card, require
@@ -39,11 +37,6 @@ class SimSiam(TwoViews):
         require(self.predictor >= 1, f"predictor is {self.predictor}, allowed from 1")
 
     def framework(self, network: Network, precision: str) -> Framework:
-        from lightly.models.modules import SimSiamPredictionHead
-        from lightly.models.modules.heads import ProjectionHead
-
-        width = self.hidden
-        first = (network.width, width, nn.BatchNorm1d(width), nn.ReLU())
-        last = (width, width, nn.BatchNorm1d(width, affine=self.affine), None)
-        branch = Branch(network, ProjectionHead([first, last]), precision)
-        return contrastive.SimSiam(branch, SimSiamPredictionHead(width, self.predictor, width))
+        sizes = self.hidden, self.predictor
+        heads = contrastive.simsiam_heads(network, precision, *sizes, self.affine)
+        return contrastive.SimSiam(*heads)

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Branch, Framework
-from raygrid.contrastive.losses import loss_factor
+from raygrid.contrastive.base import Framework
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.simclr import SimClr
 from raygrid.registry import Card
@@ -31,6 +30,5 @@ class SupCl(SimClr):
     labels: ClassVar[bool] = True
 
     def framework(self, network: Network, precision: str) -> Framework:
-        branch = Branch(network, self.head(network.width), precision)
-        factor = loss_factor(self.temperature, self.loss_scale)
-        return contrastive.SupCl(branch, self.temperature, factor)
+        branch = self.branch(network, precision)
+        return contrastive.SupCl(branch, self.temperature, self.loss_scale)

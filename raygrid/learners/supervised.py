@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
+from raygrid.defenses.base import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.recipes import precision_of
 from raygrid.registry import Card
@@ -42,13 +43,8 @@ class SupervisedSession:
         self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)
 
     def step(self, batch: Batch) -> Step:
-        x, y = batch.x, batch.y
-        if self.task.augmentation is not None:
-            x = self.task.augmentation(x, batch.rng)
-        if self.task.defense.mixes:
-            y = nn.functional.one_hot(y, self.task.train.classes).float()
         defense = self.task.defense.during(batch.epoch)
-        x, y = defense.augment(x, y, batch.rng)
+        x, y = augmented(self.task, defense, batch)
         with autocast(self.precision, x.device):
             loss, logits = defense.loss(self.network, x, y, batch.rng)
         return Step(loss, hits(logits, y), len(y))
@@ -67,6 +63,16 @@ class SupervisedSession:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.trainer.load_state_dict(state)
+
+
+def augmented(task: Task, defense: Chain, batch: Batch) -> tuple[Tensor, Tensor]:
+    """A batch after the standard augmentation and the defense's; labels as weights if it mixes."""
+    x, y = batch.x, batch.y
+    if task.augmentation is not None:
+        x = task.augmentation(x, batch.rng)
+    if task.defense.mixes:
+        y = nn.functional.one_hot(y, task.train.classes).float()
+    return defense.augment(x, y, batch.rng)
 
 
 def hits(logits: Tensor, y: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Protocol(Method):
     by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
-    quick: the protocol that asks the same on a CPU in minutes.
+    stand_in: the protocol that asks the same on a CPU in minutes.
     probe: how linear probes are fitted; probe_lr: their rate by learner, where it differs.
     min_epochs: never stop before. probe_data: what the linear probe of a learner is fitted on.
     validation: share of the training set held out, clean, before poisoning.
@@ -49,7 +49,7 @@ class Protocol(Method):
         **dict.fromkeys(("small_vit", "small_cait"), _TRANSFORMER | {"lr": 1e-3}),
     }
     tier: ClassVar[str] = "paper"
-    quick: ClassVar[str] = "quick"
+    stand_in: ClassVar[str] = "quick"
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -105,8 +105,8 @@ class Protocol(Method):
         return len(accuracies) - 1 - peak >= self.patience
 
     @classmethod
-    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What of a spec's parameters holds for the protocol `quick` too."""
+    def stand_in_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """What of a spec's parameters holds for the stand-in too."""
         return {}
 
     def has(self, learner: str) -> bool:

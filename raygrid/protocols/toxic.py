@@ -76,7 +76,7 @@ class Targeted(Protocol):
     a victim of the same architecture a gray box. rep: number of the victim's training on a poison.
     """
 
-    quick: ClassVar[str] = "toxic_quick"
+    stand_in: ClassVar[str] = "toxic_quick"
     pretraining_recipe: ClassVar[Recipe]
     pretraining_by_dataset: ClassVar[Mapping[str, Recipe]] = {}
 
@@ -135,7 +135,7 @@ class Targeted(Protocol):
         )
 
     @classmethod
-    def quick_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def stand_in_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """One thing changed stays one thing changed, as far as five digits allow."""
         kept = {k: v for k, v in params.items() if k in ("optimizer", "patch", "rep")}
         if int(params.get("poisons", 100)) <= 50:

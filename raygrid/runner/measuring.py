@@ -10,10 +10,11 @@ import ray
 
 from raygrid import work
 from raygrid.catalog import ToldCatalog
+from raygrid.decided import Trial
 from raygrid.gauging import can_gauge, gauge
 from raygrid.profiles import Profiles, kind
 from raygrid.registry import load_plugins
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.runner.worker import Setup
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,12 @@ from ray import tune
 from raygrid import work
 from raygrid.artifacts import Artifact
 from raygrid.catalog import Contents, ToldCatalog
+from raygrid.decided import Trial
 from raygrid.device import Meter, device_name, limit_memory
 from raygrid.errors import ClusterError, Moving
 from raygrid.inline import lost_to
 from raygrid.registry import load_plugins
-from raygrid.resolve import Trial, resolve
+from raygrid.resolve import resolve
 from raygrid.runner import mps
 from raygrid.runner.broker import BrokerClient
 from raygrid.runner.notice import Leaving

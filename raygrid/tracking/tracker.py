@@ -13,8 +13,8 @@ from raygrid.tracking.process import WriterProcess
 from raygrid.tracking.writer import Writer
 
 if TYPE_CHECKING:
+    from raygrid.decided import Trial
     from raygrid.grid import Plan
-    from raygrid.resolve import Trial
     from raygrid.result import Result
 
 
