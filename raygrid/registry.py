@@ -141,9 +141,13 @@ class Registry(Generic[M]):
         return name in self._methods
 
     def __getitem__(self, name: str) -> type[M]:
+        self.expect(name)
+        return self._methods[name]
+
+    def expect(self, name: str) -> None:
+        """Raise SpecError that says the nearest name unless a method is filed under `name`."""
         if name not in self._methods:
             raise SpecError(unknown(self.kind, name, self._methods))
-        return self._methods[name]
 
     def make(self, part: Part | str) -> M:
         """Build the method that `part` names; raise SpecError for a bad name or parameter."""

@@ -53,8 +53,7 @@ class Clbd(CleanLabel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = self.surrogate in ARCHITECTURES
-        require(known, unknown("architecture", self.surrogate, ARCHITECTURES))
+        ARCHITECTURES.expect(self.surrogate)
         variants = ("clipped", "unclipped")
         require(self.variant in variants, unknown("variant", self.variant, variants))
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")

@@ -19,7 +19,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, Craft
 from raygrid.budget import Budget
 from raygrid.data import Images, to_uint8
-from raygrid.errors import DivergedError, SpecError, unknown
+from raygrid.errors import DivergedError
 from raygrid.registry import Cell, require
 
 Objective = Callable[[Tensor, int], Tensor]
@@ -42,8 +42,7 @@ class GradientAttack(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.surrogate not in ARCHITECTURES:
-            raise SpecError(unknown("architecture", self.surrogate, ARCHITECTURES))
+        ARCHITECTURES.expect(self.surrogate)
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
 
     @property

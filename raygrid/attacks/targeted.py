@@ -19,8 +19,8 @@ from raygrid.architectures.base import Network
 from raygrid.attacks.base import Attack, Craft, enforce
 from raygrid.budget import Budget
 from raygrid.data import Images, Poison, Trigger
-from raygrid.errors import SpecError, unknown
-from raygrid.registry import Cell, require
+from raygrid.errors import SpecError
+from raygrid.registry import Cell
 from raygrid.setups import Scene
 from raygrid.spec import Scalar
 
@@ -97,7 +97,7 @@ class ExtractorAttack(CleanLabel):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.extractors:
-            require(name in ARCHITECTURES, unknown("architecture", name, ARCHITECTURES))
+            ARCHITECTURES.expect(name)
 
     @property
     def extractors(self) -> tuple[str, ...]:

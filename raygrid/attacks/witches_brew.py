@@ -16,7 +16,6 @@ from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.attacks.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
 from raygrid.augment import affine_shift
 from raygrid.data import Images
-from raygrid.errors import unknown
 from raygrid.registry import Card, Cell, require
 from raygrid.spec import Scalar
 
@@ -59,8 +58,7 @@ class WitchesBrew(CleanLabel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = self.surrogate in ARCHITECTURES
-        require(known, unknown("architecture", self.surrogate, ARCHITECTURES))
+        ARCHITECTURES.expect(self.surrogate)
         for name in ("surrogate_epochs", "steps", "restarts", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")

@@ -44,6 +44,7 @@ class LinearProbe(Learner):
         notes="cache=0 is the paper's: a new augmented pass in every epoch. Without augmentation "
         "one pass is kept, which changes nothing",
     )
+    version: ClassVar[int] = 2
     passes: ClassVar[float] = 0.4
     pretrained: ClassVar[bool] = True
 
@@ -145,8 +146,9 @@ class ProbeSession:
             y = batch.y
             logits = self.model.head(self.features[batch.epoch % len(self.features)][batch.index])
             return Step(nn.functional.cross_entropy(logits, y), hits(logits, y), len(y))
-        x, y = augmented(self.task, self.task.defense, batch)
-        loss, logits = self.task.defense.loss(self.model, x, y, batch.rng)
+        defense = self.task.defense.during(batch.epoch)
+        x, y = augmented(self.task, defense, batch)
+        loss, logits = defense.loss(self.model, x, y, batch.rng)
         return Step(loss, hits(logits, y), len(y))
 
     def features_of(self, images: Images, view: View) -> Features:
