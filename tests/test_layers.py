@@ -65,6 +65,7 @@ ORDER = [
     "reproduce",
     "poisons",
     "analysis",
+    "papers",
     "events",
     "tracking",
     "tally",

@@ -22,7 +22,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import PAPERS, SIX, specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, job_of, scaled
+from raygrid.reproduce import SMALL_EPOCHS, Only, Scale, absent, beside, job, job_of, scaled
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
@@ -252,7 +252,7 @@ def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
 
 
 def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
-    small = job("apbench", "5", "small", dataset="svhn")
+    small = job("apbench", "5", "small", Only(dataset="svhn"))
     assert all(text.startswith("svhn/") for text in small.specs)
     with pytest.raises(SpecError, match="did you mean 'quick'"):
         job("apbench", "3", "quik")  # type: ignore[arg-type]
