@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
 from raygrid import published, tables
@@ -14,7 +15,7 @@ from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, opt
 from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import plan
-from raygrid.papers.plates import Plate, figures_of, plate
+from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
 from raygrid.published import QUESTIONS, tables_of
 from raygrid.remote import open_store
 from raygrid.reproduce import Job, Only, Scale, beside, job, job_of
@@ -44,25 +45,49 @@ def main(
     then the paper's figures too.
     """
     figures = {} if tables else figures_of(paper)
-    parser = parser_of(description, list(tables) or tables_of(paper), list(figures))
+    parser = parser_of(
+        description + said(figures),
+        list(tables) or tables_of(paper),
+        list(plates_of(paper)) if figures else (),
+        {"table": LISTS.get(paper, {}), "figure": drawings_of(paper)},
+    )
     args = parser.parse_args(argv)
     if figures and args.figure:
         return guarded(lambda: _figure(paper, args))
     return guarded(lambda: _run(paper, kinds, args))
 
 
+def said(figures: Mapping[str, Plate | str]) -> str:
+    """The figures of a paper, a line each; nothing without any."""
+    lines = [
+        f"{number:<7}{each.title if isinstance(each, Plate) else f'left out: {each}'}"
+        for number, each in figures.items()
+    ]
+    if not lines:
+        return ""
+    return "\n".join(["\nFigures (`--figure N`, a PNG and a CSV under OUT/figures):\n", *lines, ""])
+
+
 def parser_of(
-    description: str, known: Sequence[str], figures: Sequence[str] = ()
+    description: str,
+    tables: Sequence[str],
+    figures: Sequence[str] = (),
+    others: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> argparse.ArgumentParser:
-    """The options that the scripts of all papers have."""
+    """The options that the scripts of all papers have.
+
+    others: what the paper's other tables and figures are, by number, for who asks for one.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    only = known[0] if len(known) == 1 else None
+    only = tables[0] if len(tables) == 1 else None
     what = parser.add_mutually_exclusive_group(required=only is None)
-    what.add_argument("--table", default=only, type=_one_of("table", known), metavar="N")
-    if figures:
-        what.add_argument("--figure", type=_one_of("figure", figures), metavar="N")
+    for kind, known in (("table", tables), ("figure", figures)):
+        if known:
+            chosen = _one_of(kind, known, others.get(kind, {}))
+            what.add_argument(f"--{kind}", type=chosen, metavar="N", help=", ".join(known))
+    parser.set_defaults(table=only)
     parser.add_argument("--scale", "--tier", default="quick", choices=get_args(Scale))
     parser.add_argument("--dataset", help="only this dataset of it")
     parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")
@@ -76,11 +101,14 @@ def parser_of(
     return parser
 
 
-def _one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
+def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Callable[[str], str]:
     def chosen(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(unknown(kind, text, known))
-        return text
+        if text in known:
+            return text
+        if text in others:
+            reason = f"{kind} {text} shows no data, it is {others[text]}"
+            raise argparse.ArgumentTypeError(f"{reason}; those with data are {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown(kind, text, known))
 
     return chosen
 
@@ -132,7 +160,7 @@ def _evidence(options: Options) -> Evidence:
 
 def _figure(paper: str, args: argparse.Namespace) -> int:
     """Run what a figure shows, if that takes a victim, and draw it."""
-    shown = plate(paper, args.figure)
+    shown = plates_of(paper)[args.figure]
     trials = part_of(args).of([TrialSpec.parse(text) for text in shown.trials])
     shown = replace(shown, trials=tuple(map(str, trials)))
     wanted = job_of(trials, args.scale, range(args.seeds))

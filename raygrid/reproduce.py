@@ -48,7 +48,8 @@ class Job:
 class Only:
     """A part of a table or figure: this dataset, these attacks and defenses; all by default.
 
-    A name stands for the versions of a method too: `em` for `em_apb`.
+    A name stands for the versions of a method too: `em` for `em_apb`. With parameters it is that
+    very part: `jpeg(quality=30)`.
     """
 
     dataset: str | None = None
@@ -58,22 +59,25 @@ class Only:
     def of(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
         """The trials that belong to it; raises SpecError for a name that none of them has."""
         kept = [spec for spec in specs if self.dataset in (None, str(spec.dataset))]
-        kept = _named("attack", self.attacks, kept, lambda spec: [spec.attack.name])
-        return _named("defense", self.defenses, kept, lambda s: [part.name for part in s.defense])
+        kept = _named("attack", self.attacks, kept, lambda spec: (spec.attack,))
+        return _named("defense", self.defenses, kept, lambda spec: spec.defense)
 
 
 def _named(
     kind: str,
     words: Sequence[str],
     specs: list[TrialSpec],
-    names: Callable[[TrialSpec], list[str]],
+    parts: Callable[[TrialSpec], Sequence[Part]],
 ) -> list[TrialSpec]:
     def has(spec: TrialSpec, word: str) -> bool:
-        return any(f"{name}_".startswith(f"{word}_") for name in names(spec))
+        if "(" in word:
+            return Part.parse(word) in parts(spec)
+        return any(f"{part.name}_".startswith(f"{word}_") for part in parts(spec))
 
     for word in words:
         if not any(has(spec, word) for spec in specs):
-            known = {name for spec in specs for name in names(spec)}
+            named = "(" not in word
+            known = {part.name if named else str(part) for spec in specs for part in parts(spec)}
             raise SpecError(unknown(f"{kind} here", word, known))
     return [spec for spec in specs if not words or any(has(spec, word) for word in words)]
 

@@ -152,8 +152,8 @@ def _about(asked: Asked, scale: Scale) -> tuple[TrialSpec, ...]:
     """The trials at a scale; for a mean those that can be made here."""
     there = [scaled(spec, scale) for spec in asked.about]
     if QUESTIONS[asked.question].mean:
-        there = [spec for spec in there if not absent(spec)]
-    return tuple(dict.fromkeys(there))
+        there = [spec for spec in dict.fromkeys(there) if not absent(spec)]
+    return tuple(there)
 
 
 def _ask(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 
-from raygrid.errors import SpecError, unknown
 from raygrid.published import specs_of
 from raygrid.spec import TrialSpec
 
@@ -152,8 +151,7 @@ def _dvae() -> dict[str, Plate | str]:
             _trials("dvae", _attacks("dvae", "9"), ["ueraser_max(lite_after=50)"]),
         ),
         "4": Plate(
-            "Images before and after purification, and what is left of the change (the end; what "
-            "stage 1 alone leaves is not kept)",
+            "Images before and after purification (both stages), and their changes",
             "residuals",
             _of("dvae", "4", "dvae"),
             trained=False,
@@ -170,19 +168,31 @@ def _dvae() -> dict[str, Plate | str]:
 _MADE = {"apbench": _apbench, "learned_faster": _learned_faster, "dvae": _dvae}
 
 
+LISTS: Mapping[str, Mapping[str, str]] = {
+    "apbench": {
+        "1": "a list of attacks: see `raygrid list attacks`",
+        "2": "a list of defenses: see `raygrid list defenses`",
+        "13": "the settings of attacks: see `raygrid list attacks`",
+        "14": "the settings of training: see `raygrid list protocols`",
+        "15": "the settings of defenses: see `raygrid list defenses`",
+        "18": "a list of licenses",
+    }
+}
+"""Tables without a measured number, by paper."""
+
+
 @cache
 def figures_of(paper: str) -> Mapping[str, Plate | str]:
     """The figures of a paper by number: a plate, or why there is none; nothing for other papers."""
     return _MADE[paper]() if paper in _MADE else {}
 
 
-def plate(paper: str, number: str) -> Plate:
-    """A figure that shows data; raises SpecError for any other."""
-    known = figures_of(paper)
-    if number not in known:
-        raise SpecError(unknown(f"figure of {paper}", number, known))
-    found = known[number]
-    if isinstance(found, str):
-        data = ", ".join(n for n, each in known.items() if isinstance(each, Plate))
-        raise SpecError(f"figure {number} of {paper} is {found}; those with data are {data}")
-    return found
+def plates_of(paper: str) -> Mapping[str, Plate]:
+    """The figures of a paper that show data."""
+    found = figures_of(paper).items()
+    return {number: each for number, each in found if isinstance(each, Plate)}
+
+
+def drawings_of(paper: str) -> Mapping[str, str]:
+    """The other figures of a paper, and what they are."""
+    return {number: each for number, each in figures_of(paper).items() if isinstance(each, str)}
