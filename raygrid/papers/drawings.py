@@ -115,7 +115,8 @@ def _compression(shown: Shown) -> Iterator[Drawn]:
     points = _points(shown)
     vaes = points[points["family"] == "VAE"]
     limit = "most nats for each position of the latent"
-    yield "rate", lines.over_setting(vaes, ("psnr", "final_acc"), limit), None
+    if len(vaes):
+        yield "rate", lines.over_setting(vaes, ("psnr", "final_acc"), limit), None
     yield "psnr", lines.over_psnr(points), points.dropna(axis=1, how="all")
 
 
