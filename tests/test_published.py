@@ -256,7 +256,8 @@ def test_tables_become_lists_of_trials() -> None:
         specs_of("apbensh", "3")
     with pytest.raises(SpecError, match="'99'"):
         specs_of("apbench", "99")
-    assert "11" not in tables_of("apbench")
+    assert "11" in tables_of("apbench"), "asked of the trials"
+    assert "18" not in tables_of("apbench")
 
 
 def test_worst_is_the_largest_of_the_six_except_for_one_misprint() -> None:
