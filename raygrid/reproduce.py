@@ -261,7 +261,7 @@ def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
         spec = _printed_for(cell, printed)
-        measure = "target_success" if cell.metric == "target_success" else "final_acc"
+        measure = "final_acc" if cell.metric.startswith("worst") else cell.metric
         found = None if spec is None else published.find(spec, measure)
         if spec and found and found.best.paper == paper and cell.published is None:
             cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))

@@ -235,6 +235,18 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     assert not several, "a stand-in for two datasets has no number of its own"
 
 
+def test_every_measure_has_its_own_printed_number() -> None:
+    wanted = job("learned_faster", "2", "quick", Only(attacks=["regions"]))
+    (text,) = (text for text in wanted.specs if "/regions" in text)
+    made = str(resolve(text, None).spec)
+    row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
+    (panel,) = table("peak", frame([row])).panels
+    cells = beside(panel, "learned_faster", wanted.printed).cells
+    found = {column: cell.published for (_, column), cell in cells.items()}
+    assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
+    assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
+
+
 @pytest.mark.parametrize(
     "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
 )
