@@ -1,22 +1,30 @@
-"""The front of the scripts that reproduce the tables of one paper."""
+"""The front of the scripts that reproduce the tables and figures of one paper."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, get_args
 
-from raygrid import tables
+from raygrid import published, tables
 from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
-from raygrid.errors import SpecError
+from raygrid.errors import SpecError, unknown
 from raygrid.experiment import guarded, place_and_run, show_plan
 from raygrid.grid import plan
-from raygrid.published import tables_of
-from raygrid.reproduce import Job, Scale, beside, job
+from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
+from raygrid.published import QUESTIONS, tables_of
+from raygrid.remote import open_store
+from raygrid.reproduce import Job, Only, Scale, beside, job, job_of
 from raygrid.run import Options
+from raygrid.spec import TrialSpec
 from raygrid.store import ResultLog
+
+if TYPE_CHECKING:
+    from raygrid.papers.answers import Evidence
 
 QUICK = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
@@ -31,23 +39,59 @@ def main(
     tables: Sequence[str] = (),
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse the command line, plan or run the table.
+    """Parse the command line, plan or run the table or figure.
 
-    kinds: what to print of the results. tables: those that the script is for, all by default.
+    kinds: what to print of the results. tables: those that the script is for; all by default, and
+    then the paper's figures too.
     """
-    args = parser_of(description, list(tables) or tables_of(paper)).parse_args(argv)
+    figures = {} if tables else figures_of(paper)
+    parser = parser_of(
+        description + said(figures),
+        list(tables) or tables_of(paper),
+        list(plates_of(paper)) if figures else (),
+        {"table": LISTS.get(paper, {}), "figure": drawings_of(paper)},
+    )
+    args = parser.parse_args(argv)
+    if figures and args.figure:
+        return guarded(lambda: _figure(paper, args))
     return guarded(lambda: _run(paper, kinds, args))
 
 
-def parser_of(description: str, known: Sequence[str]) -> argparse.ArgumentParser:
-    """The options that the scripts of all papers have."""
+def said(figures: Mapping[str, Plate | str]) -> str:
+    """The figures of a paper, a line each; nothing without any."""
+    lines = [
+        f"{number:<7}{each.title if isinstance(each, Plate) else f'left out: {each}'}"
+        for number, each in figures.items()
+    ]
+    if not lines:
+        return ""
+    return "\n".join(["\nFigures (`--figure N`, a PNG and a CSV under OUT/figures):\n", *lines, ""])
+
+
+def parser_of(
+    description: str,
+    tables: Sequence[str],
+    figures: Sequence[str] = (),
+    others: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> argparse.ArgumentParser:
+    """The options that the scripts of all papers have.
+
+    others: what the paper's other tables and figures are, by number, for who asks for one.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    only = known[0] if len(known) == 1 else None
-    parser.add_argument("--table", required=only is None, default=only, choices=known)
+    only = tables[0] if len(tables) == 1 else None
+    what = parser.add_mutually_exclusive_group(required=only is None)
+    for kind, known in (("table", tables), ("figure", figures)):
+        if known:
+            chosen = _one_of(kind, known, others.get(kind, {}))
+            what.add_argument(f"--{kind}", type=chosen, metavar="N", help=", ".join(known))
+    parser.set_defaults(table=only)
     parser.add_argument("--scale", "--tier", default="quick", choices=get_args(Scale))
-    parser.add_argument("--dataset", help="only this dataset of the table")
+    parser.add_argument("--dataset", help="only this dataset of it")
+    parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")
+    parser.add_argument("--defenses", nargs="+", metavar="X", default=[], help="only these of it")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -57,26 +101,105 @@ def parser_of(description: str, known: Sequence[str]) -> argparse.ArgumentParser
     return parser
 
 
+def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Callable[[str], str]:
+    def chosen(text: str) -> str:
+        if text in known:
+            return text
+        if text in others:
+            reason = f"{kind} {text} shows no data, it is {others[text]}"
+            raise argparse.ArgumentTypeError(f"{reason}; those with data are {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown(kind, text, known))
+
+    return chosen
+
+
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
-    wanted = job(paper, args.table, args.scale, args.dataset, range(args.seeds))
-    status, options = plan_or_run(wanted, paper, args)
+    asked = [QUESTIONS[each.question] for each in published.asked(paper, args.table)]
+    seeds = range(max([args.seeds, *(question.seeds for question in asked)]))
+    wanted = job(paper, args.table, args.scale, part_of(args), seeds)
+    keep = {kind for question in asked for kind in question.keep}
+    answer = partial(_answer, wanted, args, seeds, f"{paper}-{args.table}")
+    status, options = plan_or_run(wanted, paper, args, keep, answer)
     if not args.dry_run and args.scale != "quick":  # whose run prints no published numbers
         kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
         show(wanted, options, kinds, paper if args.scale == "quick" else None)
+        if args.dry_run:
+            answer(options)
     return status
 
 
-def plan_or_run(wanted: Job, paper: str, args: argparse.Namespace) -> tuple[int, Options]:
-    """Plan or run what a table needs; says what is not there, raises SpecError if nothing is."""
+def part_of(args: argparse.Namespace) -> Only:
+    """The part of a table or figure that was asked for."""
+    return Only(args.dataset, args.attacks, args.defenses)
+
+
+def _answer(
+    wanted: Job, args: argparse.Namespace, seeds: Sequence[int], name: str, options: Options
+) -> None:
+    """Print and write what the table asks of finished trials; of a dry run what was printed."""
+    from raygrid.papers.answers import answered
+
+    evidence = None if args.dry_run else _evidence(options)
+    for made in answered(wanted.asked, evidence, args.scale, seeds):
+        if not args.json:
+            tables.show(made)
+        if evidence:
+            tables.write(options.out / "tables", f"{name}-{made.kind}", made)
+
+
+def _evidence(options: Options) -> Evidence:
+    """What the trials of a folder left."""
+    from raygrid.analysis import Records
+    from raygrid.papers.answers import Evidence
+
+    log = ResultLog(options.out.absolute() / "results.jsonl")
+    records = Records(open_store(options.store_url), options.data)
+    return Evidence(records, {row["spec"]: row for row in log.rows()})
+
+
+def _figure(paper: str, args: argparse.Namespace) -> int:
+    """Run what a figure shows, if that takes a victim, and draw it."""
+    shown = plates_of(paper)[args.figure]
+    trials = part_of(args).of([TrialSpec.parse(text) for text in shown.trials])
+    shown = replace(shown, trials=tuple(map(str, trials)))
+    wanted = job_of(trials, args.scale, range(args.seeds))
+    drawn = partial(_draw, shown, args, f"{paper}-{args.figure}-{args.scale}")
+    if shown.trained or args.dry_run:
+        return plan_or_run(wanted, paper, args, shown.keep, drawn)[0]
+    drawn(options_of(args))
+    return 0
+
+
+def _draw(shown: Plate, args: argparse.Namespace, name: str, options: Options) -> None:
+    from raygrid.papers.drawings import Shown, draw
+
+    plate = Shown(shown, _evidence(options), args.scale, range(args.seeds))
+    files = draw(plate, options.out / "figures" / name)
+    print(*files, sep="\n", file=sys.stderr if args.json else sys.stdout)
+
+
+def plan_or_run(
+    wanted: Job,
+    paper: str,
+    args: argparse.Namespace,
+    keep: Iterable[str] = (),
+    then: Callable[[Options], None] = lambda options: None,
+) -> tuple[int, Options]:
+    """Plan or run what a table needs; says what is not there, raises SpecError if nothing is.
+
+    keep: what the trials have to leave beside what was asked for. then: called after a run.
+    """
+    number = args.table or f"figure{args.figure}"
     for name in wanted.missing:
         print(f"left out, not there: {name}", file=sys.stderr)
     if not wanted.specs:
-        raise SpecError(f"nothing of table {args.table} can be run")
-    options = options_of(args, name=f"{paper}-{args.table}-{args.scale}")
+        raise SpecError(f"nothing of {number} can be run")
+    options = options_of(args, name=f"{paper}-{number}-{args.scale}")
+    options = replace(options, keep=tuple(dict.fromkeys([*options.keep, *sorted(keep)])))
     if args.dry_run:
         return show_plan(wanted.specs, options, args.json, fleet_of(args)), options
-    return place_and_run(wanted.specs, options, args), options
+    return place_and_run(wanted.specs, options, args, lambda: then(options)), options
 
 
 def several(wanted: Job) -> list[str]:

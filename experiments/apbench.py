@@ -7,6 +7,7 @@
 7      six architectures
 8, 9   EM and REM made through a defense
 10     contrastive learners
+11     PGD-20 on the trained victims, white-box and black-box
 12     clean training
 """
 

@@ -9,7 +9,8 @@
 7      detection of poisoned images; growing a poison
 8      partial poisoning
 9      adversarial augmentation at its best epoch
-13     JPEG qualities
+12     minutes of each step
+13     JPEG qualities, accuracy and PSNR
 """
 
 import sys

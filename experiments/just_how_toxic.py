@@ -22,7 +22,7 @@ from _paper import parser_of, plan_or_run, show
 from raygrid.experiment import guarded
 from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
-from raygrid.reproduce import Job, job_of
+from raygrid.reproduce import Job, Only, job_of
 from raygrid.run import Options
 from raygrid.spec import Part, TrialSpec
 from raygrid.store import ResultLog
@@ -101,7 +101,7 @@ def wanted(args: argparse.Namespace) -> Job:
         printed = [TrialSpec.parse(text) for text in specs_of(PAPER, args.table)]
     if args.dataset:
         printed = [spec for spec in printed if spec.dataset.name.startswith(args.dataset)]
-    printed = [spec for spec in printed if not args.attacks or spec.attack.name in args.attacks]
+    printed = Only(attacks=args.attacks, defenses=args.defenses).of(printed)
     both = [each for spec in printed for each in (spec, spec.replace(attack=Part("clean")))]
     if args.setups:
         both = [s.replace(protocol=s.protocol.with_params(setups=args.setups)) for s in both]
@@ -125,7 +125,6 @@ def main() -> int:
     tables = ("3", "2", "text", *ABLATIONS)
     parser = parser_of(__doc__ or "", tables)
     parser.add_argument("--setups", help="folder with the official set-ups")
-    parser.add_argument("--attacks", nargs="+", metavar="X", help="only these attacks")
     args = parser.parse_args()
     return guarded(lambda: _run(args))
 

@@ -1,7 +1,7 @@
 """Sandoval-Segura et al. 2022: `python experiments/learned_faster.py --table 1`.
 
 1      25 poisons, highest and last accuracy of a ResNet-18
-2      ten of them again (the transferability beside them is no accuracy of a trial)
+2      ten of them again, and how often clean victims of four architectures get them wrong
 """
 
 import sys

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,20 @@ def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
 
 
 def place_and_run(
-    specs: Sequence[TrialSpec | str], options: Options, args: argparse.Namespace
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    args: argparse.Namespace,
+    then: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run here, or submit this very command to the cluster that is named or up."""
+    """Run here, or submit this very command to the cluster that is named or up.
+
+    then: called where it was run, once it is over; what it writes to tables and figures comes home.
+    """
     place = launch.decide(options.address, os.environ, Path.cwd())
     if options.executor == "inline" or place.kind == "here":
-        return run_and_show(specs, replace(options, address=None), args.json)
+        return run_and_show(specs, replace(options, address=None), args.json, then)
     if place.kind == "direct":
-        return run_and_show(specs, replace(options, address=place.address), args.json)
+        return run_and_show(specs, replace(options, address=place.address), args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with launch.dashboard(place) as address:
         job = launch.Job.submit(address, Path.cwd(), sys.argv, options.name)
@@ -123,18 +129,24 @@ def listeners_for(options: Options) -> list[Listener]:
     return [*listeners, Tracker(options.out, options.tracking, options.name, own=True)]
 
 
-def run_and_show(specs: Sequence[TrialSpec | str], options: Options, as_json: bool) -> int:
+def run_and_show(
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    as_json: bool,
+    then: Callable[[], None] = lambda: None,
+) -> int:
     """Run specs and print their tables; 1 if a trial failed."""
     plan, _, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
     if options.keep and not options.quiet:
         print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
     with exclusive(options.out.absolute()):
         outcome = run_grid(specs, options, *listeners_for(options))
+        if as_json:
+            print(json.dumps(outcome_json(outcome), indent=1))
+        else:
+            print_outcome(outcome, options)
+        then()
     launch.send_home(options.out)
-    if as_json:
-        print(json.dumps(outcome_json(outcome), indent=1))
-    else:
-        print_outcome(outcome, options)
     return 1 if outcome.failed else 0
 
 

@@ -236,12 +236,12 @@ def show(text: str, packed: io.StringIO) -> None:
 
 
 def send_home(out: Path) -> None:
-    """Inside a job: print tables and results, packed, for `follow` to unpack."""
+    """Inside a job: print tables, figures and results, packed, for `follow` to unpack."""
     if not os.environ.get(INSIDE):
         return
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in ("tables", "results.jsonl"):
+        for name in ("tables", "figures", "results.jsonl"):
             if (out / name).exists():
                 archive.add(out / name, name)
     text = base64.b64encode(buffer.getvalue()).decode()

@@ -206,7 +206,7 @@ def gallery(poisoned: Poisoned, path: Path, classes: int = 10) -> Path:
     rows = _examples(poisoned, classes)
     before = poisoned.clean.pixels[rows].permute(0, 2, 3, 1).float() / 255
     after = poisoned.images.pixels[rows].permute(0, 2, 3, 1).float() / 255
-    lines = {"clean": before, "change": _stretch(after - before), "poisoned": after}
+    lines = {"clean": before, "change": stretch(after - before), "poisoned": after}
     figure = Figure(figsize=(0.9 * len(rows) + 0.6, 3.2))
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(rows), squeeze=False)
@@ -234,7 +234,7 @@ def _examples(poisoned: Poisoned, classes: int) -> Tensor:
     return torch.stack([touched[labels == label][0] for label in present])
 
 
-def _stretch(change: Tensor) -> Tensor:
+def stretch(change: Tensor) -> Tensor:
     """Changes (n, H, W, C) as pictures in [0, 1]: each over its largest value, 0.5 is none."""
     largest = change.flatten(1).abs().amax(1).clamp_min(1e-12)
     return (change / largest.view(-1, 1, 1, 1) + 1) / 2

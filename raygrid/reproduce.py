@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import SIX, specs_of
+from raygrid.published import QUESTIONS, SIX, Asked, specs_of
 from raygrid.registry import Registry
 from raygrid.resolve import resolve
 from raygrid.spec import Part, Scalar, TrialSpec
@@ -33,20 +33,60 @@ class Job:
     """The trials of a printed table at some scale, and what of it cannot be run here.
 
     printed: by trial (canonical, seed 0) the printed one that it stands for, if it is just one.
-    shared: what stands for several printed ones, in words.
+    shared: what stands for several printed ones, in words. asked: the printed numbers that no row
+    of a trial holds.
     """
 
     specs: tuple[str, ...]
     missing: tuple[str, ...]
     printed: Mapping[str, TrialSpec] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    asked: tuple[Asked, ...] = ()
+
+
+@dataclass(frozen=True)
+class Only:
+    """A part of a table or figure: this dataset, these attacks and defenses; all by default.
+
+    A name stands for the versions of a method too: `em` for `em_apb`. With parameters it is that
+    very part: `jpeg(quality=30)`.
+    """
+
+    dataset: str | None = None
+    attacks: Sequence[str] = ()
+    defenses: Sequence[str] = ()
+
+    def of(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """The trials that belong to it; raises SpecError for a name that none of them has."""
+        kept = [spec for spec in specs if self.dataset in (None, str(spec.dataset))]
+        kept = _named("attack", self.attacks, kept, lambda spec: (spec.attack,))
+        return _named("defense", self.defenses, kept, lambda spec: spec.defense)
+
+
+def _named(
+    kind: str,
+    words: Sequence[str],
+    specs: list[TrialSpec],
+    parts: Callable[[TrialSpec], Sequence[Part]],
+) -> list[TrialSpec]:
+    def has(spec: TrialSpec, word: str) -> bool:
+        if "(" in word:
+            return Part.parse(word) in parts(spec)
+        return any(f"{part.name}_".startswith(f"{word}_") for part in parts(spec))
+
+    for word in words:
+        if not any(has(spec, word) for spec in specs):
+            named = "(" not in word
+            known = {part.name if named else str(part) for spec in specs for part in parts(spec)}
+            raise SpecError(unknown(f"{kind} here", word, known))
+    return [spec for spec in specs if not words or any(has(spec, word) for word in words)]
 
 
 def job(
     paper: str,
     number: str,
     scale: Scale = "paper",
-    dataset: str | None = None,
+    only: Only = Only(),
     seeds: Sequence[int] = (0,),
 ) -> Job:
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
@@ -54,12 +94,21 @@ def job(
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
         and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
         a CPU.
-    dataset: only this one of the table's. What is not installed here is listed as missing.
+    only: a part of the table. What is not installed here is listed as missing. What is asked of a
+    trial needs others too, which come with it.
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
-    listed = [TrialSpec.parse(text) for text in specs_of(paper, number, dataset)]
-    return job_of(listed, scale, seeds)
+    listed = [TrialSpec.parse(text) for text in specs_of(paper, number)]
+    chosen = dict.fromkeys(only.of(listed))
+    asked = []
+    for each in published.asked(paper, number):
+        here = tuple(spec for spec in each.about if spec in chosen)
+        if here and (each.about[0] in chosen or QUESTIONS[each.question].mean):
+            about = here if QUESTIONS[each.question].mean else each.about
+            asked.append(replace(each, about=about))
+            chosen.update(dict.fromkeys(about))
+    return replace(job_of(list(chosen), scale, seeds), asked=tuple(asked))
 
 
 def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:
@@ -213,7 +262,7 @@ def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
         spec = _printed_for(cell, printed)
-        measure = "target_success" if cell.metric == "target_success" else "final_acc"
+        measure = "final_acc" if cell.metric.startswith("worst") else cell.metric
         found = None if spec is None else published.find(spec, measure)
         if spec and found and found.best.paper == paper and cell.published is None:
             cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))

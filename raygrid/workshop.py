@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
@@ -11,11 +14,21 @@ from raygrid.seeds import Stream
 
 @dataclass(frozen=True)
 class Workshop:
-    """Randomness, and where to compute."""
+    """Randomness, where to compute, and a log of the seconds that kinds of work took."""
 
     stream: Stream
     device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     def part(self, name: str) -> Workshop:
         """For one step of the work, with draws of its own."""
-        return Workshop(self.stream.child(name), self.device)
+        return Workshop(self.stream.child(name), self.device, self.seconds)
+
+    @contextmanager
+    def timed(self, work: str) -> Iterator[None]:
+        """Adds what happens inside to the log."""
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[work] = self.seconds.get(work, 0.0) + time.perf_counter() - started

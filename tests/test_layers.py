@@ -66,6 +66,7 @@ ORDER = [
     "reproduce",
     "poisons",
     "analysis",
+    "papers",
     "events",
     "tracking",
     "tally",

@@ -22,7 +22,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import PAPERS, SIX, specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, Scale, absent, beside, job, job_of, scaled
+from raygrid.reproduce import SMALL_EPOCHS, Only, Scale, absent, beside, job, job_of, scaled
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
@@ -235,6 +235,18 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     assert not several, "a stand-in for two datasets has no number of its own"
 
 
+def test_every_measure_has_its_own_printed_number() -> None:
+    wanted = job("learned_faster", "2", "quick", Only(attacks=["regions"]))
+    (text,) = (text for text in wanted.specs if "/regions" in text)
+    made = str(resolve(text, None).spec)
+    row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
+    (panel,) = table("peak", frame([row])).panels
+    cells = beside(panel, "learned_faster", wanted.printed).cells
+    found = {column: cell.published for (_, column), cell in cells.items()}
+    assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
+    assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
+
+
 @pytest.mark.parametrize(
     "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
 )
@@ -252,7 +264,7 @@ def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
 
 
 def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
-    small = job("apbench", "5", "small", dataset="svhn")
+    small = job("apbench", "5", "small", Only(dataset="svhn"))
     assert all(text.startswith("svhn/") for text in small.specs)
     with pytest.raises(SpecError, match="did you mean 'quick'"):
         job("apbench", "3", "quik")  # type: ignore[arg-type]

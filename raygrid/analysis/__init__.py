@@ -7,6 +7,7 @@ from raygrid.analysis.fidelity import fidelity_of_poison as fidelity_of_poison
 from raygrid.analysis.fidelity import fidelity_of_purified as fidelity_of_purified
 from raygrid.analysis.pictures import draw_maps as draw_maps
 from raygrid.analysis.pictures import draw_perturbations as draw_perturbations
+from raygrid.analysis.pictures import draw_residuals as draw_residuals
 from raygrid.analysis.pictures import draw_tsne as draw_tsne
 from raygrid.analysis.questions import accuracy_on_sets as accuracy_on_sets
 from raygrid.analysis.questions import robustness as robustness

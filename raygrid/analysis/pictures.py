@@ -14,7 +14,7 @@ from raygrid.analysis.records import Records
 from raygrid.data import Images
 from raygrid.errors import DataError
 from raygrid.figures.canvas import blank, panels
-from raygrid.poisons import Poisoned
+from raygrid.poisons import Poisoned, stretch
 from raygrid.seeds import Stream
 
 PER_CLASS = 200  # points of a class in t-SNE
@@ -47,6 +47,31 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
             else:
                 axes.imshow(picture, interpolation="nearest")
                 axes.imshow(values, cmap="jet", vmin=0, vmax=1, alpha=0.5)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.tight_layout()
+    return figure
+
+
+def draw_residuals(sets: Mapping[str, tuple[Images, Images]], count: int = 3) -> Figure:
+    """A row a set of (clean, changed) images: `count` images, and the change of each.
+
+    Each change is stretched to the full range; gray is none. The first changed image of each of
+    the first classes.
+    """
+    figure = blank(0.9 * 2 * count + 1.8, 0.95 * len(sets) + 0.3)
+    grid = figure.subplots(len(sets), 2 * count, squeeze=False)
+    for line, (name, (clean, changed)) in zip(grid, sets.items(), strict=True):
+        moved = (clean.pixels != changed.pixels).flatten(1).any(1).nonzero().squeeze(1)
+        rows = moved[examples(clean.rows(moved), count)] if len(moved) else moved
+        line[0].set_ylabel(name.replace("(", "\n("), fontsize=5, rotation=0, ha="right")
+        before, after = (i.pixels[rows].permute(0, 2, 3, 1).float() / 255 for i in (clean, changed))
+        pictures = [
+            part for pair in zip(after, stretch(after - before), strict=True) for part in pair
+        ]
+        for axes, picture in zip(line, pictures, strict=False):
+            axes.imshow(picture.numpy(), interpolation="nearest")
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])

@@ -40,7 +40,8 @@ _MADE = ("poison", "purified", "study")
 def costs(rows: Iterable[Mapping[str, Any]], store: Store) -> list[Row]:
     """Seconds and memory of each trial, and seconds of the poison, purified set, study it used.
 
-    None where nothing is known: the trial has none, or the store was emptied since.
+    fit_s, pass_s: of the purified set's, those that fitting networks took and putting images
+    through them. None where nothing is known: the trial has none, or the store was emptied since.
     """
     found = []
     for row in rows:
@@ -50,6 +51,8 @@ def costs(rows: Iterable[Mapping[str, Any]], store: Store) -> list[Row]:
                 "spec": row["spec"],
                 "training_s": row.get("seconds"),
                 **{f"{kind}_s": _seconds(store, kind, made) for kind in _MADE},
+                "fit_s": _seconds(store, "purified", made, "fit_seconds"),
+                "pass_s": _seconds(store, "purified", made, "pass_seconds"),
                 "memory_mb": row.get("memory_mb"),
                 "device": row.get("device"),
             }
@@ -57,6 +60,6 @@ def costs(rows: Iterable[Mapping[str, Any]], store: Store) -> list[Row]:
     return found
 
 
-def _seconds(store: Store, kind: str, made: Mapping[str, str]) -> float | None:
+def _seconds(store: Store, kind: str, made: Mapping[str, str], of: str = "seconds") -> float | None:
     meta = store.meta(kind, made[kind]) if kind in made else None
-    return None if meta is None else meta["facts"].get("seconds")
+    return None if meta is None else meta["facts"].get(of)

@@ -63,8 +63,10 @@ class PurifiedArtifact(Artifact):
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
-        purified = purify(self.links[-1], images, Workshop(stream, bench.device))
-        facts = {"classes": images.classes, "seconds": time.perf_counter() - started}
+        workshop = Workshop(stream, bench.device)
+        purified = purify(self.links[-1], images, workshop)
+        seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
+        facts = {"classes": images.classes, "seconds": time.perf_counter() - started, **seconds}
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
 
 

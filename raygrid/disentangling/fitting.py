@@ -53,9 +53,10 @@ def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
     """A network fitted to the images, in eval mode; raises DataError if they do not fit it."""
     if reason := misfit("an auto-encoder", images.shape[-1]):
         raise DataError(reason)
-    network, trainer = start(how, images, workshop)
-    for epoch in range(how.epochs):
-        trainer.epoch(epoch)
+    with workshop.timed("fit"):
+        network, trainer = start(how, images, workshop)
+        for epoch in range(how.epochs):
+            trainer.epoch(epoch)
     return network.eval()
 
 
@@ -100,12 +101,13 @@ def through(
     sampled here too.
     """
     kept = []
-    for start in range(0, len(x), _CHUNK):
-        rng = workshop.stream.generator(start, device=workshop.device)
-        part = x[start : start + _CHUNK].to(workshop.device)
-        floats = part.float().div_(255) if part.dtype == torch.uint8 else part
-        labels = y[start : start + _CHUNK].to(workshop.device)
-        kept.append(keep(floats, network(floats, labels, rng)).cpu())
+    with workshop.timed("pass"):
+        for start in range(0, len(x), _CHUNK):
+            rng = workshop.stream.generator(start, device=workshop.device)
+            part = x[start : start + _CHUNK].to(workshop.device)
+            floats = part.float().div_(255) if part.dtype == torch.uint8 else part
+            labels = y[start : start + _CHUNK].to(workshop.device)
+            kept.append(keep(floats, network(floats, labels, rng)).cpu())
     return torch.cat(kept)
 
 

@@ -19,6 +19,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
 from raygrid.published import toxic
+from raygrid.published.asked import QUESTIONS, Asked, questions
 from raygrid.published.names import (
     ISS,
     MADE,
@@ -37,9 +38,12 @@ __all__ = [
     "MEASURES",
     "PAPERS",
     "PROTOCOL",
+    "QUESTIONS",
     "SIX",
+    "Asked",
     "Figure",
     "Finding",
+    "asked",
     "canonical",
     "find",
     "load",
@@ -234,22 +238,33 @@ def canonical(registry: Registry[Any], part: Part) -> str:
     return str(Part.of(part.name, **params))
 
 
-def specs_of(paper: str, table: str, dataset: str | None = None) -> list[str]:
+def specs_of(paper: str, table: str) -> list[str]:
     """The trials of a printed table, in its order, each once; raises SpecError for unknown names.
 
     Derived cells come out as the trials that they are derived from, where nobody derives them:
-    `worst` as the six learners, `iss` as its members unless it is a defense itself.
+    `worst` as the six learners, `iss` as its members unless it is a defense itself. Numbers that
+    are asked of trials (`asked`) come out as these.
     """
+    made = _rows_of(paper, table)["made"].dropna()
+    found = dict.fromkeys(spec for cell in made for spec in _trials(paper, cell))
+    for each in asked(paper, table):
+        found.update((str(spec), None) for spec in each.about)
+    return list(found)
+
+
+def asked(paper: str, table: str) -> list[Asked]:
+    """The numbers of a printed table that no row of a trial holds; as `specs_of`."""
+    rows = _rows_of(paper, table).astype(str)
+    return list(questions([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
+
+
+def _rows_of(paper: str, table: str) -> pd.DataFrame:
     if paper not in PAPERS:
         raise SpecError(unknown("paper", paper, PAPERS))
+    if table not in tables_of(paper):
+        raise SpecError(unknown(f"table with trials of {paper}", table, tables_of(paper)))
     rows = load()
-    rows = rows[(rows["paper"] == paper) & rows["cell"].notna()]
-    if table not in set(rows["table"]):
-        raise SpecError(unknown(f"table with trials of {paper}", table, rows["table"].unique()))
-    rows = rows[rows["table"] == table]
-    if dataset is not None:
-        rows = rows[rows["dataset"] == dataset]
-    return list(dict.fromkeys(spec for cell in rows["made"] for spec in _trials(paper, cell)))
+    return rows[(rows["paper"] == paper) & (rows["table"] == table)]
 
 
 def _trials(paper: str, cell: str) -> Iterator[str]:
@@ -265,6 +280,8 @@ def _trials(paper: str, cell: str) -> Iterator[str]:
 
 
 def tables_of(paper: str) -> list[str]:
-    """The tables of a paper with at least one trial, in the order of the file."""
+    """The tables of a paper with a trial, or a question to one, in the order of the file."""
     rows = load()
-    return list(rows[(rows["paper"] == paper) & rows["cell"].notna()]["table"].unique())
+    answered = [metric for each in QUESTIONS.values() for metric in each.metrics]
+    known = rows["cell"].notna() | rows["metric"].isin(answered)
+    return list(rows[(rows["paper"] == paper) & known]["table"].unique())

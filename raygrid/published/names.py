@@ -116,7 +116,16 @@ def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
         return None, reason
     if row["paper"] == "just_how_toxic":
         return toxic.map_row(row)
-    axes = TrialSpec(
+    if row["learner"] == "worst":
+        return axes_of(row), "derived: the largest of the six learners' accuracies"
+    if row["defense"] == "iss":
+        return axes_of(row), "derived: the best of bdr, grayscale and jpeg"
+    return axes_of(row), None
+
+
+def axes_of(row: Row) -> TrialSpec:
+    """The axes that a row names, whatever its metric."""
+    return TrialSpec(
         dataset=Part(row["dataset"]),
         attack=_attack(row),
         defense=parse_chain(_defense(row)),
@@ -125,11 +134,6 @@ def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
         protocol=Part(PROTOCOL[row["paper"]]),
         poison_ratio=_ratio(row),
     )
-    if row["learner"] == "worst":
-        return axes, "derived: the largest of the six learners' accuracies"
-    if row["defense"] == "iss":
-        return axes, "derived: the best of bdr, grayscale and jpeg"
-    return axes, None
 
 
 def _no_trial(metric: str) -> str:

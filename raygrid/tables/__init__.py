@@ -67,14 +67,19 @@ def _worth_drawing(panel: Panel) -> bool:
 def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
     from raygrid.tables.plots import picture
 
-    for suffix, writer in WRITERS.items():
-        path = folder / f"{made.kind}.{suffix}"
-        text = writer(made)
-        if suffix == "md" and len(drawn) < len(made.panels):
-            text += f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
-        path.write_text(text)
-        yield path
+    fewer = f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
+    yield from write(folder, made.kind, made, fewer if len(drawn) < len(made.panels) else "")
     for panel in drawn:
         path = folder / f"{made.kind}-{panel.slug}.png"
         picture(panel).savefig(path)
         yield path
+
+
+def write(folder: Path, stem: str, made: Table, note: str = "") -> list[Path]:
+    """Write a table as text in all formats; note: ends the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, writer in WRITERS.items():
+        paths.append(folder / f"{stem}.{suffix}")
+        paths[-1].write_text(writer(made) + (note if suffix == "md" else ""))
+    return paths

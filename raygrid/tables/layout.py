@@ -19,6 +19,21 @@ NAMES = {
     "target_success": "success on the target",
     "detection_acc": "detection of poisoned images",
 }
+ANSWERS = {
+    "pgd_whitebox_acc": "accuracy on test images attacked through the victim itself",
+    "pgd_blackbox_acc": "accuracy on test images attacked through the victim of another seed",
+    "attack_transfer_rate": "share of poisoned images that a clean victim gets wrong",
+    "clean_train_acc": "accuracy on a training set",
+    "poisoned_train_acc": "accuracy on a training set",
+    "psnr": "PSNR of purified against stored training images",
+    "minutes_dvae_training": "time to fit the purifier",
+    "minutes_inference": "time to put the training set through it",
+    "minutes_classifier_training": "time to train the victim",
+    "minutes": "time",
+}
+"""What finished trials are asked for, beside the measures of their rows."""
+UNITS = {"psnr": "dB", **{name: "minutes" for name in ANSWERS if name.startswith("minutes")}}
+"""Of measures that are no share."""
 _SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from raygrid.tables.cells import Cell
-from raygrid.tables.layout import NAMES, Panel, Table
+from raygrid.tables.layout import ANSWERS, NAMES, UNITS, Panel, Table
 
 NOTHING = "–"
 MARKS = {
-    "*": "further from the published number than noise explains (6 points, 12 for a peak, or "
-    "3 sigma)",
+    "*": "further from the published number than noise explains (6 points, 12 for a peak, 1 dB, "
+    "or 3 sigma)",
     "†": "other papers print a number at least 5 points away from this published one",
     "‡": "the published number looks wrong in the paper",
 }
@@ -23,6 +23,13 @@ HEADS = {
     "detection_precision": "precision",
     "detection_f1": "F1",
     "detection_fpr": "false positives",
+    "psnr": "PSNR (dB)",
+    "clean_train_acc": "clean training set",
+    "poisoned_train_acc": "original poison",
+    "minutes_dvae_training": "fits",
+    "minutes_inference": "passes",
+    "minutes_classifier_training": "training",
+    "minutes": "total",
 }
 EPOCHS = ("peak_epoch", "epochs_to_half")
 OUTCOMES = ("failed", "diverged", "skipped")
@@ -43,7 +50,9 @@ def measured(cell: Cell | None, digits: int = 2) -> str:
 
 
 def number(value: float, metric: str, digits: int) -> str:
-    """An accuracy in percent, an epoch as it is."""
+    """An accuracy in percent, an epoch as it is, minutes and dB with two digits."""
+    if metric in UNITS:
+        return f"{value:.2f}"
     return f"{value:.1f}".removesuffix(".0") if metric in EPOCHS else f"{100 * value:.{digits}f}"
 
 
@@ -103,12 +112,13 @@ def notes(table: Table, panel: Panel) -> list[str]:
     """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
     cells = list(panel.cells.values())
     of = max((cell.of for cell in cells), default=0)
-    name = "accuracies" if table.kind == "peak" else NAMES[panel.metric]
+    name = "accuracies" if table.kind == "peak" else {**NAMES, **ANSWERS}[panel.metric]
     spread, unit = "sample standard deviation", "seed"
     if panel.metric == "target_success":
         spread, unit = "the benchmark's standard error", "set-up"
+    share = UNITS.get(panel.metric, "percent")
     lines = [
-        f"{name[0].upper()}{name[1:]} in percent; mean ± {spread} over "
+        f"{name[0].upper()}{name[1:]} in {share}; mean ± {spread} over "
         f"{of} {unit}{'s' * (of != 1)}."
     ]
     if any(cell.published is not None for cell in cells):

@@ -1,0 +1,405 @@
+"""The papers' tables and figures by number: all there, asked of the right trials, and answered."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from raygrid.analysis import (
+    Records,
+    accuracy_on_sets,
+    fidelity_of_purified,
+    robustness,
+    transferability,
+)
+from raygrid.errors import SpecError
+from raygrid.grid import plan
+from raygrid.papers.answers import ANSWERS, Evidence, answered
+from raygrid.papers.drawings import DRAWINGS, Shown, draw
+from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
+from raygrid.published import QUESTIONS, Asked, asked, load, specs_of, tables_of
+from raygrid.reproduce import Only, job, job_of
+from raygrid.run import Options, run_grid
+from raygrid.spec import TrialSpec
+from raygrid.store import LEFT, Store
+from raygrid.tables import Cell, Table, markdown
+from tests import plugin
+
+assert plugin.CARD
+ROOT = Path(__file__).parents[1]
+PRINTED = {  # the last table and the last figure of each paper
+    "apbench": (18, 8, "000"),
+    "learned_faster": (2, 4, "001"),
+    "dvae": (13, 6, "002"),
+}
+
+
+# --- all of them are there -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("paper", PRINTED)
+def test_every_table_and_figure_is_there_or_has_a_reason(paper: str) -> None:
+    tables, figures, _ = PRINTED[paper]
+    known = [*tables_of(paper), *LISTS.get(paper, {})]
+    assert sorted(known, key=int) == [str(number) for number in range(1, tables + 1)]
+    drawn = [*plates_of(paper), *drawings_of(paper)]
+    assert sorted(drawn, key=int) == [str(number) for number in range(1, figures + 1)]
+
+
+@pytest.mark.parametrize("paper", PRINTED)
+def test_the_papers_have_no_more_tables_and_figures(paper: str, shared: Path) -> None:
+    tables, figures, number = PRINTED[paper]
+    text = next((shared / "papers").glob(f"{number}*.txt")).read_text()
+    for kind, last in (("Table", tables), ("Figure", figures)):
+        found = {int(n) for n in re.findall(rf"{kind} (\d+)[:.] ", text)}
+        assert found == set(range(1, last + 1)), kind
+
+
+@pytest.mark.parametrize("paper", PRINTED)
+def test_every_printed_number_is_a_trial_a_question_or_has_a_reason(paper: str) -> None:
+    rows = load()
+    rows = rows[(rows["paper"] == paper) & rows["cell"].isna()]
+    metrics = {metric for question in QUESTIONS.values() for metric in question.metrics}
+    rest = rows[~rows["metric"].isin(metrics)]
+    assert set(rest["reason"]) <= {
+        "mean over the attacks of that table",
+        "quoted from another paper, with another training",
+    }
+
+
+def test_every_question_and_drawing_is_known() -> None:
+    assert set(ANSWERS) == set(QUESTIONS)
+    assert {each.drawing for paper in PRINTED for each in plates_of(paper).values()} == set(
+        DRAWINGS
+    )
+    assert figures_of("transferable") == {}
+
+
+@pytest.mark.parametrize("paper", PRINTED)
+def test_every_figure_can_be_planned(paper: str) -> None:
+    for number, plate in plates_of(paper).items():
+        listed = [TrialSpec.parse(text) for text in plate.trials]
+        assert len(set(listed)) == len(listed) > 1
+        for scale in ("quick", "paper"):
+            wanted = job_of(listed, scale, (0,))
+            assert not plan(wanted.specs, None).skips, number
+            assert all(name.startswith("defense avatar") for name in wanted.missing)
+        attacks = {str(spec.attack) for spec in listed}
+        assert all(set(names) <= attacks for names in plate.groups.values())
+
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+def first(paper: str, table: str, row: str, column: str, metric: str = "") -> Asked:
+    found = asked(paper, table)
+    return next(a for a in found if (a.row, a.column) == (row, column) and metric in ("", a.metric))
+
+
+def test_numbers_are_asked_of_the_trials_that_the_papers_ran() -> None:
+    robust = first("apbench", "11", "rem", "ueraser_max", "pgd_whitebox_acc")
+    assert [str(spec) for spec in robust.about] == [
+        "cifar10/rem_apb/ueraser_max/resnet18/supervised/apbench/0"
+    ]
+    assert robust.value == 0.0311
+    rate = first("learned_faster", "2", "pgd100", "googlenet")
+    assert [str(spec) for spec in rate.about] == [
+        "cifar10/pgd(steps=100, surrogate=resnet50)/standard/resnet18/supervised/learned_faster/0",
+        "cifar10/clean/standard/googlenet/supervised/learned_faster(epochs=200)/0",
+    ]
+    assert rate.value == 0.8157
+    mean = first("learned_faster", "2", "pgd100", "mean").about
+    assert mean[0] == rate.about[0]
+    assert [spec.architecture.name for spec in mean[1:]] == [
+        "resnet18",
+        "vgg19",
+        "mobilenet",
+        "googlenet",
+    ]
+    fits = first("dvae", "12", "dvae", "minutes_dvae_training")
+    assert (fits.value, fits.on) == (23, "one RTX 3090")
+    assert [str(part) for spec in fits.about for part in spec.defense] == ["dvae"]
+    compressed = first("dvae", "13", "psnr", "jpeg30")
+    assert {str(spec.defense[0]) for spec in compressed.about} == {"jpeg(quality=30)"}
+    assert len(compressed.about) == 8
+    again = first("dvae", "1", "lsp_dvae_recon", "poisoned_train_acc", "poisoned_train_acc")
+    assert str(again.about[0].attack) == "dvae_recon(base=lsp)"
+
+
+def test_a_part_of_a_table_has_what_its_questions_need() -> None:
+    part = job("learned_faster", "2", "paper", Only(attacks=["regions"]))
+    specs = [TrialSpec.parse(text) for text in part.specs]
+    assert sorted(spec.attack.name for spec in specs) == ["clean"] * 4 + ["regions"]
+    assert {a.row for a in part.asked} == {"regions1024"}
+    quality = job("dvae", "13", "paper", Only(attacks=["em"], defenses=["jpeg(quality=50)"]))
+    assert [str(spec) for a in quality.asked for spec in a.about] == list(quality.specs)
+    em = job("apbench", "11", "paper", Only(attacks=["em"], defenses=["at"]))
+    assert em.specs == ("cifar10/em_apb/at/resnet18/supervised/apbench/0",)
+    with pytest.raises(SpecError, match=r"unknown attack here 'lps' \(did you mean 'lsp'"):
+        job("apbench", "11", "paper", Only(attacks=["lps"]))
+    with pytest.raises(SpecError, match=r"did you mean 'jpeg\(quality=30\)'"):
+        job("dvae", "13", "paper", Only(defenses=["jpeg(quality=31)"]))
+    assert set(job("apbench", "11").specs) < set(specs_of("apbench", "11"))
+
+
+# --- what trials answer --------------------------------------------------------------------------
+
+WHERE = "dots/{}/{}/small_cnn/supervised/brief/{}"
+CLEAN = [WHERE.format("clean", "none", seed) for seed in (0, 1)]
+LSP = WHERE.format("lsp(budget=l2:3.0)", "none", 0)
+JPEG = [WHERE.format("lsp(budget=l2:3.0)", f"jpeg(quality={q})", 0) for q in (20, 50)]
+VAE = WHERE.format("lsp(budget=l2:3.0)", "vae(epochs=1, limit=2.0)", 0)
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Finished trials in a toy world that left everything."""
+    out = tmp_path_factory.mktemp("papers")
+    options = Options(out=out, data=out / "data", executor="inline", keep=LEFT, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raygrid.run._tables", lambda *place: [])
+        found = run_grid([*CLEAN, LSP, *JPEG, VAE], options)
+    assert not found.failed
+    rows = {result.spec: result.row() for result in found.results}
+    return Evidence(Records(Store(out / "store"), out / "data"), rows)
+
+
+def question(name: str, metric: str, about: list[str], value: float, **changes: str) -> Asked:
+    """A number as if a paper had printed it."""
+    places = {"row": "lsp", "column": "here", "on": "", **changes}
+    return Asked(
+        question=name,
+        paper="dvae",
+        table="99",
+        dataset="dots",
+        metric=metric,
+        about=tuple(map(TrialSpec.parse, about)),
+        value=value,
+        std=None,
+        suspect=False,
+        **places,
+    )
+
+
+def only(tables: list[Table]) -> Cell:
+    (made,) = tables
+    ((_, cell),) = made.panels[0].cells.items()
+    return cell
+
+
+def test_robustness_is_that_of_pairs_of_seeds(evidence: Evidence) -> None:
+    each = question("robustness", "pgd_blackbox_acc", CLEAN[:1], 0.5)
+    cell = only(answered([each], evidence, "paper", (0, 1)))
+    rows = robustness([evidence.records.victim(spec) for spec in CLEAN])
+    assert cell.values == {seed: row["black_acc"] for seed, row in enumerate(rows)}
+    alone = only(answered([each], evidence, "paper", (0,)))
+    assert alone.value is None, "without another seed there is no black box"
+
+
+def test_a_rate_is_that_of_each_victim_and_its_mean(evidence: Evidence) -> None:
+    about = [LSP, CLEAN[0]]
+    cell = only(
+        answered(
+            [question("transferability", "attack_transfer_rate", about, 0.5)],
+            evidence,
+            "paper",
+            (0,),
+        )
+    )
+    records = evidence.records
+    poisoned = records.poisoned("dots/lsp(budget=l2:3.0)")
+    row = transferability([poisoned], [records.victim(CLEAN[0])])[0]
+    assert cell.values == {0: row["rate"]}
+    two = question("transferability", "attack_transfer_rate", [*about, LSP], 0.5)
+    other = transferability([poisoned], [records.victim(LSP)])[0]
+    mean = only(answered([two], evidence, "paper", (0,)))
+    assert mean.value == pytest.approx((row["rate"] + other["rate"]) / 2)
+
+
+def test_sets_fidelity_and_cost_are_those_of_the_commands(evidence: Evidence) -> None:
+    records = evidence.records
+    sets = only(
+        answered([question("sets", "clean_train_acc", [LSP], 0.9)], evidence, "paper", (0,))
+    )
+    assert sets.value == accuracy_on_sets(records, LSP, {})[0]["acc"]
+    each = question("fidelity", "psnr", JPEG, 22.0)
+    left = [fidelity_of_purified(records, spec)[0]["psnr"] for spec in JPEG]
+    fidelity = only(answered([each], evidence, "paper", (0,)))
+    assert fidelity.value == pytest.approx(sum(left) / 2)
+    columns = QUESTIONS["cost"].metrics
+    asks = [
+        question("cost", name, [VAE], 1, row="vae", column=name, on="a GPU") for name in columns
+    ]
+    (table,) = answered(asks, evidence, "paper", (0,))
+    fits, passes, training, total = (c.value or 0.0 for c in table.panels[0].cells.values())
+    facts = records.store.meta("purified", evidence.rows[VAE]["artifacts"]["purified"])["facts"]
+    assert 0 < fits == facts["fit_seconds"] / 60
+    assert 0 < passes < facts["seconds"] / 60
+    assert training == evidence.rows[VAE]["seconds"] / 60
+    assert total == pytest.approx(training + facts["seconds"] / 60)
+    assert not any(cell.differs for cell in table.panels[0].cells.values()), "another machine"
+    assert "[1.00, a GPU]" in markdown(table)
+
+
+def test_differences_are_marked_and_gaps_explained(evidence: Evidence) -> None:
+    measured = fidelity_of_purified(evidence.records, JPEG[0])[0]["psnr"]
+    for value, differs in ((measured + 0.9, False), (measured + 1.1, True)):
+        cell = only(
+            answered([question("fidelity", "psnr", JPEG[:1], value)], evidence, "paper", (0,))
+        )
+        assert (cell.differs, cell.own) == (differs, True)
+    gone = WHERE.format("clean", "grayscale", 0)
+    (table,) = answered([question("sets", "clean_train_acc", [gone], 0.9)], evidence, "paper", (0,))
+    assert "left no weights: run it with --keep weights" in markdown(table)
+    dry = only(answered([question("sets", "clean_train_acc", [LSP], 0.9)], None, "paper", (0,)))
+    assert (dry.value, dry.published, dry.why) == (None, 0.9, None)
+
+
+def test_stand_ins_say_what_they_stand_for() -> None:
+    (table,) = answered(asked("apbench", "11"), None, "quick", (0, 1))
+    assert [panel.metric for panel in table.panels] == ["pgd_blackbox_acc", "pgd_whitebox_acc"]
+    cell = table.panels[1].cells["em", "at"]
+    assert (cell.published, cell.apart, cell.differs) == (0.2860, "apbench, cifar10", False)
+    assert "photo_digits/" in cell.facts["trials"]
+    assert table.panels[0].title.startswith("photo_digits, protocol quick, for cifar10")
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def shown(evidence: Evidence, drawing: str, trials: list[str], **groups: tuple[str, ...]) -> Shown:
+    return Shown(Plate("toy", drawing, tuple(trials), groups=groups), evidence, "paper", (0,))
+
+
+def test_purifiers_are_drawn_by_what_they_leave(evidence: Evidence, tmp_path: Path) -> None:
+    files = draw(shown(evidence, "compression", [*JPEG, VAE]), tmp_path / "figure")
+    assert [path.name for path in files] == [
+        "figure-rate.png",
+        "figure-psnr.png",
+        "figure-psnr.csv",
+    ]
+    assert all(path.stat().st_size > 500 for path in files)
+    rows = {
+        (row["family"], float(row["setting"])): row
+        for row in csv.DictReader(files[-1].read_text().splitlines())
+    }
+    assert set(rows) == {("JPEG", 20.0), ("JPEG", 50.0), ("VAE", 2.0)}
+    left = fidelity_of_purified(evidence.records, JPEG[0])[0]["psnr"]
+    row = rows["JPEG", 20.0]
+    assert float(row["psnr"]) == pytest.approx(left)
+    assert float(row["final_acc"]) == evidence.rows[JPEG[0]]["final_acc"]
+
+
+@pytest.mark.parametrize(
+    ("drawing", "trials", "numbers"),
+    [
+        ("by_epoch", JPEG[:1], "test_acc"),
+        ("curves", [CLEAN[0], LSP], "train_loss"),
+        ("tsne", [CLEAN[0], LSP], "silhouette"),
+        ("residuals", [LSP, JPEG[0]], "psnr"),
+        ("peak_final", [CLEAN[0], LSP], "peak_acc"),
+    ],
+)
+def test_figures_come_with_their_numbers(
+    drawing: str, trials: list[str], numbers: str, evidence: Evidence, tmp_path: Path
+) -> None:
+    groups = {"synthetic": ("lsp(budget=l2:3.0)",)} if drawing == "curves" else {}
+    picture, values = draw(shown(evidence, drawing, trials, **groups), tmp_path / "new" / "figure")
+    assert picture.stat().st_size > 3000
+    assert pd.read_csv(values)[numbers].notna().all()
+
+
+def test_maps_are_pictures_of_each_group(evidence: Evidence, tmp_path: Path) -> None:
+    plate = shown(evidence, "maps", [CLEAN[0], LSP], **{"grad-cam": ("lsp(budget=l2:3.0)",)})
+    (picture,) = draw(plate, tmp_path / "figure")
+    assert picture.name == "figure-grad-cam.png"
+    assert picture.stat().st_size > 3000
+
+
+def test_a_figure_without_trials_says_so(evidence: Evidence, tmp_path: Path) -> None:
+    gone = WHERE.format("clean", "jpeg(quality=2)", 0)
+    with pytest.raises(SpecError, match="no trial of this figure is finished"):
+        draw(shown(evidence, "compression", [gone]), tmp_path / "figure")
+
+
+# --- the scripts ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The front of the papers' scripts."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import _paper  # type: ignore[import-not-found]
+
+    return _paper
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--table", "33"], "unknown table '33' (did you mean '3'?)"),
+        (["--table", "14"], "table 14 shows no data, it is the settings of training"),
+        (["--figure", "2"], "figure 2 shows no data, it is a drawing of the system; those with"),
+        (["--figure", "9"], "unknown figure '9'"),
+        (["--table", "3", "--figure", "3"], "not allowed with"),
+        ([], "one of the arguments --table --figure is required"),
+    ],
+)
+def test_unknown_numbers_are_one_clear_error(
+    words: list[str], says: str, script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        script.main("apbench", "Toy.", ("defense",), argv=words)
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_names_every_figure(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        script.main("dvae", "Toy.", (), argv=["--help"])
+    said = capsys.readouterr().out
+    assert "1      left out: a drawing of the method" in said
+    assert "2      VAEs by their rate, and against JPEG" in said
+
+
+def test_a_table_is_run_asked_and_written(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a toy in place of the table's trials."""
+    each = question("robustness", "pgd_whitebox_acc", CLEAN[:1], 0.9)
+    wanted = job_of(list(each.about), "paper", (0, 1))
+    monkeypatch.setattr(script.published, "asked", lambda *place: [each])
+    monkeypatch.setattr(script, "job", lambda *place: replace(wanted, asked=(each,)))
+    places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
+    places += ["--executor", "inline", "--quiet", "--tracking", "off"]
+    assert script.main("apbench", "Toy.", (), argv=["--table", "11", *places]) == 0
+    (cell,) = json.loads((tmp_path / "tables" / "apbench-11-robustness.json").read_text())
+    assert cell["seeds"] == [0, 1]
+    assert cell["published"] == 0.9
+    assert "attacked through the victim itself" in capsys.readouterr().out
+
+
+def test_a_figure_is_run_and_drawn(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plate = Plate("toy", "peak_final", (CLEAN[0], LSP))
+    monkeypatch.setattr(script, "plates_of", lambda paper: {"3": plate})
+    places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
+    places += ["--executor", "inline", "--quiet", "--tracking", "off", "--attacks", "lsp"]
+    assert script.main("apbench", "Toy.", (), argv=["--figure", "3", *places]) == 0
+    files = capsys.readouterr().out.split()[-2:]
+    assert [Path(file).name for file in files] == ["apbench-3-paper.png", "apbench-3-paper.csv"]
+    assert len(pd.read_csv(files[1])) == 1
