@@ -14,12 +14,12 @@ from raygrid import analysis, figures
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.artifacts import purified_of
 from raygrid.data import Images
+from raygrid.decided import Trial
 from raygrid.errors import DataError
 from raygrid.figures import lines
 from raygrid.papers.answers import Evidence, psnr
 from raygrid.papers.plates import Plate
 from raygrid.reproduce import Scale, absent, scaled
-from raygrid.resolve import Trial
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import curves, frame
 
