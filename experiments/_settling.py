@@ -1,0 +1,278 @@
+"""From contradictions to trials, and from their rows to a table and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from _contradictions import Contradiction, Setting
+
+from raygrid.attacks import ATTACKS
+from raygrid.budget import Budget
+from raygrid.published import CONTRADICTION, Figure, find
+from raygrid.resolve import resolve
+from raygrid.spec import Part, Scalar, TrialSpec
+
+APART = 100 * CONTRADICTION
+"""Points from which numbers contradict each other, printed or measured."""
+RULE = (
+    f"Two settings differ if their means are more than {APART:.0f} points and more than twice the "
+    "largest standard deviation over seeds apart; an attack works if it lies as far below clean. "
+    f"Judged are the pairs that are printed at least {APART:.0f} points apart, all where none is; "
+    "for the further defenses only settings that work without them."
+)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """The size of a comparison.
+
+    sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
+    stronger: whether budgets are raised, for images that are easy to learn.
+    """
+
+    dataset: str
+    architecture: str
+    protocol: str
+    sgd: str
+    small: bool = False
+    stronger: bool = False
+
+
+TIERS = {
+    "quick": Tier(
+        "photo_digits",
+        "small_cnn",
+        "quick",
+        "tp(batch_size=64, epochs=12, lr=0.06)",
+        small=True,
+        stronger=True,
+    ),
+    "small": Tier(
+        "cifar10",
+        "small_cnn",
+        "quick(epochs=20)",
+        "tp(batch_size=64, epochs=20, lr=0.06)",
+        small=True,
+    ),
+    "grid": Tier("cifar10", "resnet18", "tp_grid", "tp_grid"),
+    "paper": Tier("cifar10", "resnet18", "tp", "tp"),
+}
+STRONGER = {"lsp": 2.67, "ar": 3.0}  # times the budget at `quick`; the others 2, but not pixels
+
+
+class Case(NamedTuple):
+    """What a contradiction is looked at on."""
+
+    attack: str
+    defense: str
+    learner: str
+
+
+def cases(asked: Contradiction) -> list[Case]:
+    """All cases, those of one attack and learner together, their first defense first."""
+    every = product(asked.attacks, asked.learners, asked.defenses)
+    return [Case(attack, defense, learner) for attack, learner, defense in every]
+
+
+def changed(part: Part, change: str | Mapping[str, Scalar]) -> Part:
+    """Another method, or the same one with parameters."""
+    return Part.parse(change) if isinstance(change, str) else part.with_params(**change)
+
+
+def attack_part(name: str, setting: Setting, scale: str) -> Part:
+    """The attack of a setting at the parameters and budget of a scale."""
+    if name == "clean":
+        return Part(name)
+    part = changed(Part(name), setting.change.get("attack", {}))
+    if not TIERS[scale].small:
+        return part
+    if setting.small is None:
+        part = Part.of(part.name, **{**ATTACKS[part.name].quick, **dict(part.params)})
+    else:
+        part = part.with_params(**setting.small)
+    return part.with_params(**stronger(part)) if TIERS[scale].stronger else part
+
+
+def stronger(part: Part) -> dict[str, Scalar]:
+    """A higher budget for an attack; nothing for those that are counted in pixels."""
+    usual: Budget = ATTACKS[part.name].__dataclass_fields__["budget"].default  # type: ignore[assignment]
+    budget = Budget.parse(str(dict(part.params).get("budget", "1x")), usual)
+    if budget.norm == "l0":
+        return {}
+    value = budget.value * STRONGER.get(part.name, 2.0)
+    return {"budget": str(Budget(budget.norm, value if budget.norm == "linf" else round(value, 2)))}
+
+
+def trial(asked: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
+    """The canonical spec of one trial."""
+    size = TIERS[scale]
+    change = setting.change
+    where = TrialSpec(
+        dataset=Part(size.dataset if size.small else asked.dataset),
+        attack=attack_part(case.attack, setting, scale),
+        defense=(Part(case.defense),),
+        architecture=Part(size.architecture),
+        learner=changed(Part(case.learner), change.get("learner", {})),
+        protocol=changed(
+            Part.parse(size.sgd if asked.sgd else size.protocol), change.get("protocol", {})
+        ),
+        seed=seed,
+    )
+    return str(resolve(where, None).spec)
+
+
+def specs(asked: Contradiction, scale: str, seeds: int) -> Iterator[str]:
+    """Every trial of a contradiction, and the clean ones that its attacks are held against."""
+    for seed, case, setting in product(range(seeds), cases(asked), asked.settings):
+        yield trial(asked, setting, case._replace(attack="clean"), scale, seed)
+        yield trial(asked, setting, case, scale, seed)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One setting in one case: percent, by seed where there is a row.
+
+    works: whether it takes enough from clean accuracy under the first defense.
+    """
+
+    name: str
+    values: Sequence[float]
+    clean: Sequence[float]
+    printed: Figure | None = None
+    works: bool = True
+
+    @property
+    def paper(self) -> float | None:
+        """What is printed, in percent."""
+        return None if self.printed is None else 100 * self.printed.value
+
+
+def noise(*samples: Sequence[float]) -> float:
+    """By how much means of these samples have to differ."""
+    return max(APART, *(2 * stdev(values) for values in samples if len(values) > 1))
+
+
+def works(side: Side) -> bool:
+    """Whether the attack takes something here; where nothing is attacked there is no question."""
+    if not side.values or not side.clean:
+        return False
+    return mean(side.clean) - mean(side.values) > noise(side.values, side.clean)
+
+
+def sides(
+    asked: Contradiction, case: Case, scale: str, seeds: int, rows: Mapping[str, Any]
+) -> list[Side]:
+    """The settings of a case with what was measured. rows: by spec."""
+
+    def values(setting: Setting, where: Case) -> list[float]:
+        named = [trial(asked, setting, where, scale, seed) for seed in range(seeds)]
+        found = [rows[spec][asked.metric] for spec in named if spec in rows]
+        return [100 * value for value in found if value is not None]
+
+    def side(setting: Setting, where: Case) -> Side:
+        clean = values(setting, where._replace(attack="clean"))
+        return Side(setting.name, values(setting, where), clean)
+
+    made = []
+    for setting in asked.settings:
+        here, first = side(setting, case), side(setting, case._replace(defense=asked.defenses[0]))
+        known = case.attack == "clean" or works(first)
+        figure = printed(setting, case, asked.metric)
+        made.append(Side(here.name, here.values, here.clean, figure, known))
+    return made
+
+
+def printed(setting: Setting, case: Case, metric: str) -> Figure | None:
+    """What the paper of a setting prints; APBench's early stopping is a final accuracy."""
+    if not setting.printed:
+        return None
+    spec = TrialSpec.parse(setting.printed.format(**case._asdict()) + "/0")
+    for measure in (metric, "final_acc"):
+        found = find(spec, measure)
+        if found is not None and found.best.protocol == str(spec.protocol):
+            return found.best
+    return None
+
+
+def verdict(compared: Sequence[Side], first: bool = True) -> str:
+    """What the rows say, by `RULE`. first: whether this is the first defense."""
+    if any(not side.values for side in compared):
+        return "not measured"
+    if any(len(side.values) < 2 for side in compared):
+        means = [mean(side.values) for side in compared]
+        return f"undecided: one seed has no spread; {max(means) - min(means):.1f} points apart"
+    if not any(side.works for side in compared):
+        return "undecided: no setting works here"
+    if not first:
+        compared = [side for side in compared if side.works]
+    pairs = list(combinations(compared, 2))
+    known = [pair for pair in pairs if (gap := _printed_gap(*pair)) and abs(gap) >= APART - 1e-9]
+    if known:
+        return "; ".join(_held_against(*pair) for pair in known)
+    return _widest(pairs)
+
+
+def _printed_gap(one: Side, other: Side) -> float | None:
+    if one.paper is None or other.paper is None:
+        return None
+    return other.paper - one.paper
+
+
+def _held_against(one: Side, other: Side) -> str:
+    gap = _printed_gap(one, other)
+    assert gap is not None
+    here = mean(other.values) - mean(one.values)
+    said = f"{one.name} to {other.name} {gap:+.1f} printed, {here:+.1f} here"
+    if abs(here) <= noise(one.values, other.values):
+        return f"{said}: the setting alone does not show it"
+    return f"{said}: {'the setting explains it' if here * gap > 0 else 'the other way round'}"
+
+
+def _widest(pairs: Sequence[tuple[Side, Side]]) -> str:
+    if not pairs:
+        return "undecided: fewer than two settings work here"
+    one, other = max(pairs, key=lambda pair: abs(mean(pair[1].values) - mean(pair[0].values)))
+    here = mean(other.values) - mean(one.values)
+    bar = noise(one.values, other.values)
+    if abs(here) <= bar:
+        return f"no setting differs: {abs(here):.1f} points at most, {bar:.1f} would be needed"
+    return f"the setting moves it: {one.name} to {other.name} {here:+.1f}"
+
+
+def table(
+    name: str, asked: Contradiction, scale: str, seeds: int, rows: Mapping[str, Any]
+) -> Iterator[str]:
+    """A contradiction as lines of Markdown."""
+    what = "peak" if asked.metric == "peak_acc" else "final"
+    yield f"## {name}"
+    yield ""
+    yield f"{asked.says[0].upper()}{asked.says[1:]}. Test accuracy ({what}) in percent."
+    yield ""
+    yield "| attack | defense | learner | setting | printed | here | clean |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    said = []
+    for case in cases(asked):
+        compared = sides(asked, case, scale, seeds, rows)
+        for side in compared:
+            cells = (side.name, _cited(side), _summed(side.values), _summed(side.clean))
+            yield f"| {' | '.join((*case, *cells))} |"
+        said.append(f"- {', '.join(case)}: {verdict(compared, case.defense == asked.defenses[0])}.")
+    yield ""
+    yield from said
+    yield ""
+
+
+def _cited(side: Side) -> str:
+    return "–" if side.printed is None else f"{side.paper:.2f} ({side.printed.cite()})"
+
+
+def _summed(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (number of seeds)."""
+    if not values:
+        return "–"
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread} ({len(values)})"
