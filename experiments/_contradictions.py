@@ -204,7 +204,7 @@ CONTRADICTIONS = {
                 "patch 32, l2 1.3",
                 {"attack": {"patch": 32, "budget": "l2:1.3"}},
                 {"patch": 5, "budget": "l2:0.186"},
-                "imagenet100/lsp(budget=l2:1.3, patch=32)/{defense}/resnet18/{learner}/apbench",
+                "imagenet100/lsp/{defense}/resnet18/{learner}/apbench",
             ),
             Setting("patch 32, grown", {"attack": {"patch": 32}}, {"patch": 5}),
             Setting(

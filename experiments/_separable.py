@@ -8,7 +8,8 @@ from statistics import mean
 
 import torch
 from _contradictions import Setting
-from _settling import APART, TIERS, attack_part
+from _scales import TIERS, attack_part
+from _settling import APART
 from torch import Tensor
 
 from raygrid.attacks import ATTACKS

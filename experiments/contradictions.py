@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 import _separable
 from _contradictions import CONTRADICTIONS
-from _settling import RULE, TIERS, specs, table
+from _scales import TIERS, specs
+from _settling import RULE, table
 
 from raygrid.arguments import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.experiment import guarded, place_and_run, show_plan
