@@ -43,8 +43,8 @@ TIERS = {
     "small": Tier(
         "cifar10",
         "small_cnn",
-        "quick(epochs=20)",
-        "tp(batch_size=64, epochs=20, lr=0.06)",
+        "quick(epochs=10)",
+        "tp(batch_size=64, epochs=10, lr=0.06)",
         small=True,
     ),
     "grid": Tier("cifar10", "resnet18", "tp_grid", "tp_grid"),
