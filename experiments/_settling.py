@@ -45,7 +45,7 @@ class Side:
 
 def noise(*samples: Sequence[float]) -> float:
     """By how much means of these samples have to differ."""
-    return max(APART, *(2 * stdev(values) for values in samples if len(values) > 1))
+    return max([APART, *(2 * stdev(values) for values in samples if len(values) > 1)])
 
 
 def works(side: Side) -> bool:
@@ -120,8 +120,8 @@ def _held_against(one: Side, other: Side) -> str:
     here = mean(other.values) - mean(one.values)
     said = f"{one.name} to {other.name} {gap:+.1f} printed, {here:+.1f} here"
     if abs(here) <= noise(one.values, other.values):
-        return f"{said}: the setting alone does not show it"
-    return f"{said}: {'the setting explains it' if here * gap > 0 else 'the other way round'}"
+        return f"{said}: no such difference"
+    return f"{said}: {'the setting does it' if here * gap > 0 else 'the other way round'}"
 
 
 def _widest(pairs: Sequence[tuple[Side, Side]]) -> str:

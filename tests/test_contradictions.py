@@ -159,10 +159,10 @@ class TestVerdict:
             return self.judged(script, ("x", one, [], high), ("y", other, [], low))
 
         assert said([80.0, 82], [30.0, 30]) == (
-            "x to y -72.5 printed, -51.0 here: the setting explains it"
+            "x to y -72.5 printed, -51.0 here: the setting does it"
         )
         assert said([30.0, 30], [80.0, 82]).endswith("+51.0 here: the other way round")
-        assert said([30.0, 30], [33.0, 33]).endswith("the setting alone does not show it")
+        assert said([30.0, 30], [33.0, 33]).endswith("no such difference")
 
     def test_further_defenses_count_where_the_attack_works_without(
         self, script: Script, figures: tuple[Any, Any]
@@ -172,7 +172,7 @@ class TestVerdict:
         said = self.judged(script, ("x", [80.0, 80], [], high), idle, first=False)
         assert said == "undecided: fewer than two settings work here"
         said = self.judged(script, ("x", [80.0, 80], [], high), idle)
-        assert said.endswith("explains it")
+        assert said.endswith("the setting does it")
 
 
 def test_rows_become_a_table(script: Script) -> None:
@@ -194,8 +194,15 @@ def test_rows_become_a_table(script: Script) -> None:
         "85.5 ± 0.7 (2) |"
     ) in lines
     gray = next(line for line in lines if line.startswith("- em, grayscale"))
-    assert "em_apb to em_remrepo -72.5 printed, -60.0 here: the setting explains it" in gray
-    assert "em to em_remrepo -71.6 printed, -60.0 here: the setting explains it" in gray
+    assert "em_apb to em_remrepo -72.5 printed, -60.0 here: the setting does it" in gray
+    assert "em to em_remrepo -71.6 printed, -60.0 here: the setting does it" in gray
+    lines = list(script.settling.table("em_generator", asked, "quick", 1, rows))
+    assert (
+        "- em, grayscale, supervised: undecided: one seed has no spread; 60.0 points apart."
+        in lines
+    )
+    lines = list(script.settling.table("em_generator", asked, "small", 1, rows))
+    assert "- em, grayscale, supervised: not measured." in lines
 
 
 def test_separability_is_judged_on_noises_that_were_not_fitted(script: Script) -> None:
