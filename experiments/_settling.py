@@ -20,7 +20,8 @@ RULE = (
     f"Two settings differ if their means are more than {APART:.0f} points and more than twice the "
     "larger of their standard deviations over seeds apart; an attack works if it lies as far below "
     f"clean. Judged are the pairs that are printed at least {APART:.0f} points apart, all where "
-    "none is; for the further defenses only settings that work without them."
+    "none is; pairs of which neither works here say nothing, and for the further defenses both "
+    "have to work without them."
 )
 
 
@@ -97,15 +98,20 @@ def verdict(compared: Sequence[Side], first: bool = True) -> str:
     if any(len(side.values) < 2 for side in compared):
         means = [mean(side.values) for side in compared]
         return f"undecided: one seed has no spread; {max(means) - min(means):.1f} points apart"
-    if not any(side.works for side in compared):
-        return "undecided: no setting works here"
-    if not first:
-        compared = [side for side in compared if side.works]
-    pairs = list(combinations(compared, 2))
-    known = [pair for pair in pairs if (gap := _printed_gap(*pair)) and abs(gap) >= APART - 1e-9]
-    if known:
+    needed = any if first else all
+    every = list(combinations(compared, 2))
+    pairs = [pair for pair in every if needed(side.works for side in pair)]
+    if not pairs:
+        return f"undecided: {'no setting works' if first else 'fewer than two settings work'} here"
+    if known := list(filter(_contradicts, pairs)):
         return "; ".join(_held_against(*pair) for pair in known)
-    return _widest(pairs)
+    lost = "undecided as printed, neither works here; " if any(map(_contradicts, every)) else ""
+    return lost + _widest(pairs)
+
+
+def _contradicts(pair: tuple[Side, Side]) -> bool:
+    """Whether the printed numbers are apart, as far as there are two."""
+    return abs(_printed_gap(*pair) or 0.0) >= APART - 1e-9
 
 
 def _printed_gap(one: Side, other: Side) -> float | None:
@@ -125,8 +131,6 @@ def _held_against(one: Side, other: Side) -> str:
 
 
 def _widest(pairs: Sequence[tuple[Side, Side]]) -> str:
-    if not pairs:
-        return "undecided: fewer than two settings work here"
     one, other = max(pairs, key=lambda pair: abs(mean(pair[1].values) - mean(pair[0].values)))
     here = mean(other.values) - mean(one.values)
     bar = noise(one.values, other.values)

@@ -169,6 +169,9 @@ class TestVerdict:
     ) -> None:
         high, low = figures
         idle = ("y", [30.0, 30], [], low, False)
+        worked = ("z", [50.0, 50], [])
+        said = self.judged(script, ("x", [80.0, 80], [], high, False), idle, worked)
+        assert said.startswith("undecided as printed, neither works here; the setting moves it: x")
         said = self.judged(script, ("x", [80.0, 80], [], high), idle, first=False)
         assert said == "undecided: fewer than two settings work here"
         said = self.judged(script, ("x", [80.0, 80], [], high), idle)
