@@ -144,7 +144,12 @@ CONTRADICTIONS = {
         "four programs make EM, and grayscale undoes it or does not",
         (
             Setting("em", small=_EM, printed=_in("tp")),
-            Setting("em(mode=class)", {"attack": "em(mode=class)"}, _EM, _in("learned_faster")),
+            Setting(
+                "em(mode=class)",
+                {"attack": "em(mode=class)"},
+                _EM,
+                _in("learned_faster", "em(mode=class)"),
+            ),
             Setting("em_apb", {"attack": "em_apb"}, _EM, _in("apbench")),
             Setting("em_remrepo", {"attack": "em_remrepo"}, _EM_REM, _in("dvae")),
         ),
@@ -170,7 +175,8 @@ CONTRADICTIONS = {
         ("em",),
     ),
     "peak_protocol": Contradiction(
-        "peaks of the same attacks lie far apart in papers with other schedules",
+        "peaks of the same attacks lie far apart in papers with other schedules; APBench's EM is "
+        "another program too",
         (
             Setting(
                 "200 epochs, halved",

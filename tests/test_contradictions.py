@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from raygrid.attacks import ATTACKS
 from raygrid.grid import plan
-from raygrid.published import find
+from raygrid.published import canonical, find
 from raygrid.resolve import resolve
 from raygrid.spec import TrialSpec
 
@@ -85,6 +87,16 @@ def test_what_settings_print_is_there_and_contradicts(script: Script) -> None:
     assert all(gap > 5 for gap in gaps.values())
     # 92.03 in APBench, 19.50 in D-VAE: EM after grayscale
     assert gaps["em_generator"] == pytest.approx(72.53)
+
+
+def test_what_settings_print_was_made_by_what_they_run(script: Script) -> None:
+    """Not where two papers ran two attacks, nor where it is not known what was run."""
+    for name, asked in script.said.items():
+        for setting, case in product(asked.settings, script.scales.cases(asked)):
+            figure = script.settling.printed(setting, case, asked.metric)
+            if figure is not None and name not in ("peak_protocol", "em_rectified", "lsp_patch"):
+                spec = TrialSpec.parse(script.scales.trial(asked, setting, case, "paper", 0))
+                assert figure.made[0] == canonical(ATTACKS, spec.attack), (name, setting.name)
 
 
 def test_only_generators_are_cut_never_what_tells_them_apart(script: Script) -> None:
@@ -211,11 +223,11 @@ def test_rows_become_a_table(script: Script) -> None:
 def test_separability_is_judged_on_noises_that_were_not_fitted(script: Script) -> None:
     """A direction by class is separable, draws without one are not, though both are fitted."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(400) % 4
-    draws = torch.randn(400, 300, generator=generator)
-    centers = 3 * torch.randn(4, 300, generator=generator)
+    labels = torch.arange(160) % 4
+    draws = torch.randn(160, 100, generator=generator)
+    centers = 3 * torch.randn(4, 100, generator=generator)
     fitted, held = script.separable.accuracies(draws, labels, 0)
     assert fitted == 1
-    assert held < 0.4
+    assert held < 0.5
     fitted, held = script.separable.accuracies(draws + centers[labels], labels, 0)
     assert fitted == held == 1
