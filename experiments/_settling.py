@@ -19,9 +19,9 @@ APART = 100 * CONTRADICTION
 RULE = (
     f"Two settings differ if their means are more than {APART:.0f} points and more than twice the "
     "larger of their standard deviations over seeds apart; an attack works if it lies as far below "
-    f"clean. Judged are the pairs that are printed at least {APART:.0f} points apart, all where "
-    "none is; pairs of which neither works here say nothing, and for the further defenses both "
-    "have to work without them."
+    f"clean. Judged are the pairs that are printed at least {APART:.0f} points apart and both work "
+    "here; where there are none, the pair that is furthest apart here, one of which has to work. "
+    "For the further defenses both have to work without them."
 )
 
 
@@ -98,14 +98,14 @@ def verdict(compared: Sequence[Side], first: bool = True) -> str:
     if any(len(side.values) < 2 for side in compared):
         means = [mean(side.values) for side in compared]
         return f"undecided: one seed has no spread; {max(means) - min(means):.1f} points apart"
-    needed = any if first else all
     every = list(combinations(compared, 2))
-    pairs = [pair for pair in every if needed(side.works for side in pair)]
+    both = [pair for pair in every if all(side.works for side in pair)]
+    if known := list(filter(_contradicts, both)):
+        return "; ".join(_held_against(*pair) for pair in known)
+    pairs = [pair for pair in every if any(side.works for side in pair)] if first else both
     if not pairs:
         return f"undecided: {'no setting works' if first else 'fewer than two settings work'} here"
-    if known := list(filter(_contradicts, pairs)):
-        return "; ".join(_held_against(*pair) for pair in known)
-    lost = "undecided as printed, neither works here; " if any(map(_contradicts, every)) else ""
+    lost = "undecided as printed, not both work here; " if any(map(_contradicts, every)) else ""
     return lost + _widest(pairs)
 
 

@@ -183,11 +183,13 @@ class TestVerdict:
         idle = ("y", [30.0, 30], [], low, False)
         worked = ("z", [50.0, 50], [])
         said = self.judged(script, ("x", [80.0, 80], [], high, False), idle, worked)
-        assert said.startswith("undecided as printed, neither works here; the setting moves it: x")
+        assert said.startswith("undecided as printed, not both work here; the setting moves it: x")
         said = self.judged(script, ("x", [80.0, 80], [], high), idle, first=False)
         assert said == "undecided: fewer than two settings work here"
         said = self.judged(script, ("x", [80.0, 80], [], high), idle)
-        assert said.endswith("the setting does it")
+        assert said == (
+            "undecided as printed, not both work here; the setting moves it: x to y -50.0"
+        )
 
 
 def test_rows_become_a_table(script: Script) -> None:
