@@ -15,6 +15,7 @@ class Recipe:
 
     milestones: epochs (counted from 0) before which the rate is multiplied by `gamma` (`step`).
     lr_end: last rate as a share of `lr` (`cosine`); warmup_epochs: linear from `warmup_lr`.
+    shuffle: a new order in every epoch, or the same drawn one in all.
     grad_clip: largest gradient norm, or None. precision: of the autocast region.
     """
 

@@ -111,9 +111,10 @@ class Trainer:
     def _split(self, epoch: int) -> list[Tensor]:
         """Rows of each batch of an epoch; the number of batches is that of every epoch."""
         n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
-        order = torch.arange(n)
-        if self.recipe.shuffle:
-            order = torch.randperm(n, generator=self.stream.generator("order", epoch))
+        # One order for all epochs is drawn too: images of class folders come class by class, and
+        # batches of a single class teach nothing.
+        drawn = ("order", epoch) if self.recipe.shuffle else ("order",)
+        order = torch.randperm(n, generator=self.stream.generator(*drawn))
         end = n - n % size if self.recipe.drop_last else n
         rows = [order[start : min(start + size, end)] for start in range(0, end, size)]
         # Batch norm has no variance over a single image.

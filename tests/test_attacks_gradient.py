@@ -216,6 +216,18 @@ def test_em_stops_at_its_error_and_says_so(images: Images) -> None:
     assert craft.facts["converged"] == (craft.facts["error"] == 0)
 
 
+def test_an_unshuffled_training_keeps_one_mixed_order(images: Images) -> None:
+    module = nn.Linear(1, 1)
+    recipe = Recipe(epochs=2, batch_size=16, shuffle=False)
+    trainer = Trainer(
+        module, lambda b: classify_step(module, b, "fp32"), images, recipe, Stream("t")
+    )
+    first, second = (torch.cat([b.index for b in trainer.batches(e)]) for e in (0, 1))
+    assert torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(len(images)))
+    assert not torch.equal(first, torch.arange(len(images)))  # images may come class by class
+
+
 def test_em_depends_on_labels(images: Images) -> None:
     attack = make("em", batch_size=32, steps=2, max_rounds=2)
     craft = craft_for(attack, images)

@@ -26,7 +26,7 @@ class Em(RoundsAttack):
 
     Until the network's error on the noisy images is at most `stop_error`: `model_steps` SGD steps
     on images + noise, then signed descent of the loss in the noise with the network frozen, from
-    the noise so far. `mode=sample`: float32 noise (n, C, H, W), all images, a fixed order.
+    the noise so far. `mode=sample`: float32 noise (n, C, H, W), all images, the same batches.
     `mode=class`: noise (classes, C, H, W); one step for each image of a stratified subset, and
     each class takes the mean over its images of a batch, batch after batch.
     """

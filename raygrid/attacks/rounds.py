@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ ROUNDS = 10
 @dataclass(frozen=True, kw_only=True)
 class RoundsAttack(JointAttack):
     """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
+
+    version: ClassVar[int] = 2
 
     steps: int | None = None  # descent steps of a round; 20
     step: float = 0.1  # of the budget
@@ -89,7 +91,7 @@ class Noise:
     """Noise float32 (count, C, H, W) on the device; this one has a row for every image.
 
     rows: those that the attacker owns; the others stay clean and are learned all the same. The
-    network trains on batches in a fixed order, without augmentation and without clipping to
+    network trains on the same batches in every pass, without augmentation and without clipping to
     the pixel range, as the official EM code does.
     """
 

@@ -145,9 +145,10 @@ class ApBenchRepo(Protocol):
     card = Card(
         paper="Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91",
-        notes="the code reads images in the order of a directory listing, here it is the order of "
-        "the data set. ImageNet subsets are shuffled there. UEraser-Max runs as long as the rest",
+        notes="the code reads images in the order of a directory listing, here one order is drawn. "
+        "ImageNet subsets are shuffled there. UEraser-Max runs as long as the rest",
     )
+    version: ClassVar[int] = 2
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(
             epochs=200,
