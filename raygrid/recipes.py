@@ -63,6 +63,11 @@ class Recipe:
             return self.lr * min(up, down)
         return self.lr
 
+    def in_epochs(self, epochs: int) -> Self:
+        """The same training longer or shorter, its milestones at the same shares of it."""
+        moved = (max(1, m * epochs // self.epochs) for m in self.milestones)
+        return replace(self, epochs=epochs, milestones=tuple(moved))
+
     def with_(self, **changes: Any) -> Self:
         """A copy; changes that are None are left out."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})

@@ -56,6 +56,20 @@ def test_rates_fall_when_they_should(protocol: str, rates: dict[int, float]) -> 
         assert made.rate(epoch) == pytest.approx(rate, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "rates"),
+    [
+        ("tp(epochs=20)", {11: 0.1, 12: 0.01, 15: 1e-3, 18: 1e-4}),
+        ("learned_faster(epochs=1)", {0: 0.1}),
+        ("dvae(epochs=30)", {0: 0.1, 15: 0.05, 30: 0.0}),
+    ],
+)
+def test_a_shorter_training_keeps_the_shape_of_its_schedule(
+    protocol: str, rates: dict[int, float]
+) -> None:
+    test_rates_fall_when_they_should(protocol, rates)
+
+
 def test_what_a_spec_sets_wins() -> None:
     spec = "photo_digits/clean/at/vit_small/supervised/iss(epochs=3, lr=0.5)/0"
     trial = resolve(spec, None)

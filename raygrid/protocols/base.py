@@ -26,6 +26,7 @@ class Protocol(Method):
     """Recipes by learner id; a learner that is not listed cannot be trained in this protocol.
 
     recipes_64: for images of 64 pixels and more, where the source has other ones.
+    epochs: of another number than the recipe's; the steps of its schedule move along.
     by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
@@ -87,7 +88,9 @@ class Protocol(Method):
             for defense in defenses:
                 recipe = recipe.with_(**self.by_defense.get(defense, {}))
             recipe = recipe.with_(**self.by_architecture.get(architecture, {}))
-        return recipe.with_(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        if self.epochs is not None:
+            recipe = recipe.in_epochs(self.epochs)
+        return recipe.with_(batch_size=self.batch_size, lr=self.lr)
 
     def probing(self, learner: str) -> Probing:
         """How a linear probe is fitted on the features of a learner."""

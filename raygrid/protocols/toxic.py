@@ -148,9 +148,7 @@ class Targeted(Protocol):
 
     def pretraining(self, dataset: str) -> Recipe:
         usual = self.pretraining_by_dataset.get(dataset, self.pretraining_recipe)
-        epochs = self.pretrain_epochs or usual.epochs
-        falls = tuple(m * epochs // usual.epochs for m in usual.milestones)
-        return usual.with_(epochs=epochs, milestones=falls)
+        return usual.in_epochs(self.pretrain_epochs or usual.epochs)
 
     def recipe(
         self,
