@@ -73,6 +73,12 @@ class Panel:
         """Labels to what is printed for them: methods with what tells them apart in the panel."""
         return {**short(self.rows), **short(self.columns)}
 
+    @cached_property
+    def apart(self) -> str:
+        """What sets all published numbers of the panel apart, if it is the same; said once."""
+        found = [cell.apart for cell in self.cells.values() if cell.published is not None]
+        return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
+
     def best(self, row: str) -> set[str]:
         """Columns with the highest value of a row, and those within one std of it."""
         return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)

@@ -87,14 +87,15 @@ def _aside(cell: Cell) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def quoted(cell: Cell | None, digits: int = 2) -> str:
-    """The published number with its marks; what sets it apart, if anything does."""
+def quoted(cell: Cell | None, panel: Panel) -> str:
+    """The published number with its marks; what sets it apart from others of the panel."""
     if cell is None or cell.published is None:
         return ""
-    text = number(cell.published, cell.metric, max(digits, 2))
+    digits = max(panel.digits, 2)
+    text = number(cell.published, cell.metric, digits)
     if cell.published_std is not None:
-        text += f" ± {number(cell.published_std, cell.metric, max(digits, 2))}"
-    if cell.apart:
+        text += f" ± {number(cell.published_std, cell.metric, digits)}"
+    if cell.apart != panel.apart:
         text += f", {cell.apart}"
     return f"[{text}]{marks(cell)}"
 
@@ -121,7 +122,9 @@ def notes(table: Table, panel: Panel) -> list[str]:
         f"{name[0].upper()}{name[1:]} in {share}; mean ± {spread} over "
         f"{of} {unit}{'s' * (of != 1)}."
     ]
-    if any(cell.published is not None for cell in cells):
+    if panel.apart:
+        lines.append(f"In brackets: published ({panel.apart}).")
+    elif any(cell.published is not None for cell in cells):
         lines.append(
             "In brackets: published; with the paper where its protocol is another one, with the "
             "paper's method where another one goes by that name."
