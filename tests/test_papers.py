@@ -303,7 +303,7 @@ def test_purifiers_are_drawn_by_what_they_leave(evidence: Evidence, tmp_path: Pa
         ("by_epoch", JPEG[:1], "test_acc"),
         ("curves", [CLEAN[0], LSP], "train_loss"),
         ("tsne", [CLEAN[0], LSP], "silhouette"),
-        ("residuals", [LSP, JPEG[0]], "psnr"),
+        ("residuals", [LSP, *JPEG], "psnr"),
         ("peak_final", [CLEAN[0], LSP], "peak_acc"),
     ],
 )
@@ -313,7 +313,11 @@ def test_figures_come_with_their_numbers(
     groups = {"synthetic": ("lsp(budget=l2:3.0)",)} if drawing == "curves" else {}
     picture, values = draw(shown(evidence, drawing, trials, **groups), tmp_path / "new" / "figure")
     assert picture.stat().st_size > 3000
-    assert pd.read_csv(values)[numbers].notna().all()
+    table = pd.read_csv(values)
+    assert table[numbers].notna().all()
+    if drawing == "residuals":
+        lsp = "lsp(budget=l2:3.0)"
+        assert list(table["set"]) == [lsp, f"{lsp}, jpeg(quality=20)", f"{lsp}, jpeg(quality=50)"]
 
 
 def test_maps_are_pictures_of_each_group(evidence: Evidence, tmp_path: Path) -> None:

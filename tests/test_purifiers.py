@@ -204,13 +204,19 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
         (DVae(), (once.float() / 255 - shift).clamp(0, 1) / 2),
         (DVae(subtract=False), once.float() / 255 / 2),
         (DVae(first=False), (x - shift).clamp(0, 1) / 2),
+        (DVae(second=False), once.float() / 255),
     ]
     for dvae, expected in variants:
         fits.clear()
         assert torch.equal(dvae.purify(images, workshop()).pixels, to_uint8(expected))
-        if dvae.first:
-            assert [limit for limit, _ in fits] == [1.0, 3.0]
+        assert [limit for limit, _ in fits] == [1.0] * dvae.first + [3.0] * dvae.second
+        if dvae.first and dvae.second:
             assert torch.equal(fits[1][1].pixels, once), "stage 2 is fitted to the stored stage 1"
+
+
+def test_dvae_without_any_stage_is_refused() -> None:
+    with pytest.raises(SpecError, match="no stage is left"):
+        DVae(first=False, second=False)
 
 
 def test_smaller_batches_reach_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,18 +63,20 @@ class DVae(Defense):
     batch_size: int = 128  # images an update of either
     table: Table = "spatial"  # a map or a vector for each class
     first: bool = True  # whether there is a stage 1
+    second: bool = True  # whether there is a stage 2
     subtract: bool = True  # whether stage 2 takes its perturbation off before it reconstructs
 
     def __post_init__(self) -> None:
         for name in ("limit1", "limit2"):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
+        require(self.first or self.second, "first and second are both false: no stage is left")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
 
     @property
     def purify_cost(self) -> float:
-        return (2 if self.first else 1) * 46.5 / 60 * self.epochs
+        return (self.first + self.second) * 46.5 / 60 * self.epochs
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.stage1(images, workshop) if self.first else None
@@ -91,6 +93,8 @@ class DVae(Defense):
         x, y = images.pixels, images.labels
         if network is not None:
             x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned))
+        if not self.second:
+            return images.with_pixels(x)
         how = self._fit(images, self.limit2, deep=False)
         network = fit(how, images.with_pixels(x), workshop.part("fit2"))
         if self.subtract:

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import product
 
 from raygrid.published import specs_of
-from raygrid.spec import TrialSpec
+from raygrid.spec import Part, TrialSpec
 
 LIMITS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats for each position
 QUALITIES = (2, 5, 10, 30, 50, 70, 90)
@@ -66,6 +66,11 @@ def _of(paper: str, table: str, defense: str) -> tuple[str, ...]:
     specs = [TrialSpec.parse(text) for text in specs_of(paper, table)]
     chosen = (s for s in specs if str(s.defense[0]) == defense and s.attack.name != "clean")
     return tuple(map(str, chosen))
+
+
+def _stage1(trial: str) -> str:
+    """A trial behind D-VAE with its first stage alone."""
+    return str(TrialSpec.parse(trial).replace(defense=(Part.of("dvae", second=False),)))
 
 
 def _apbench() -> dict[str, Plate | str]:
@@ -151,9 +156,9 @@ def _dvae() -> dict[str, Plate | str]:
             _trials("dvae", _attacks("dvae", "9"), ["ueraser_max(lite_after=50)"]),
         ),
         "4": Plate(
-            "Images before and after purification (both stages), and their changes",
+            "Images before and after stage 1 and both stages, and their changes",
             "residuals",
-            _of("dvae", "4", "dvae"),
+            tuple(each for whole in _of("dvae", "4", "dvae") for each in (_stage1(whole), whole)),
             trained=False,
         ),
         "5": Plate(
