@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-from _contradictions import Contradiction, Setting
+from _settings import Contradiction, Setting
 
 from raygrid.attacks import ATTACKS
 from raygrid.budget import Budget

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from _contradictions import Setting
 from _scales import TIERS, attack_part
+from _settings import Setting
 from _settling import APART
 from torch import Tensor
 

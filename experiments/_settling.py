@@ -8,8 +8,8 @@ from itertools import combinations
 from statistics import mean, stdev
 from typing import Any
 
-from _contradictions import Contradiction, Setting
 from _scales import Case, cases, trial
+from _settings import Contradiction, Setting
 
 from raygrid.published import CONTRADICTION, Figure, find
 from raygrid.spec import TrialSpec

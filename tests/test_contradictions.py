@@ -117,7 +117,7 @@ def test_only_generators_are_cut_never_what_tells_them_apart(script: Script) -> 
 
 def test_budgets_are_raised_on_digits_alone(script: Script) -> None:
     part = script.scales.attack_part
-    plain = importlib.import_module("_contradictions").Setting("")
+    plain = importlib.import_module("_settings").Setting("")
     budgets = {
         scale: [
             dict(part(name, plain, scale).params).get("budget") for name in ("tap", "lsp", "ops")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.errors import TrackingError
+from raygrid.tracking.address import SERVERS, split_uri
 from raygrid.tracking.outbox import Letter
 from raygrid.tracking.projection import check
 from raygrid.tracking.writer import INTERRUPTED, Writer
@@ -83,8 +84,9 @@ def serve() -> None:
     lines = (json.loads(line) for line in sys.stdin)
     _, (out, uri, name, every, wait) = next(lines)
     try:
-        check(uri)
-        writer = Writer(Path(out), uri, name, every, wait)
+        writer = Writer(Path(out), uri, name, every, wait)  # which looks at a database itself
+        if split_uri(uri).scheme in SERVERS:
+            check(uri)
     except TrackingError as error:
         print(json.dumps(str(error)), flush=True)
         return
