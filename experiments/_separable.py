@@ -51,7 +51,8 @@ def table(scale: str, data: Path, seeds: int) -> Iterator[str]:
     """Both accuracies of each attack, and whether its noise is separable."""
     images = DATASETS.make(Part.parse(TIERS[scale].dataset)).load(data).train
     if len(images) > ROWS:
-        images = images.rows(torch.randperm(len(images))[:ROWS].sort().values)
+        drawn = torch.randperm(len(images), generator=Stream("rows").generator())
+        images = images.rows(drawn[:ROWS].sort().values)
     half, values = len(images) // 2, images.pixels[0].numel()
     yield "## ar_separable"
     yield ""

@@ -25,16 +25,12 @@ def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> 
     figure = blank(3.4 + 3.2 * len(measures), 4.0)
     grid = list(figure.subplots(1, len(measures), squeeze=False).flat)
     attacks = sorted(set(points["attack"]), key=order)
+    names = short(attacks)
     for axes, measure in zip(grid, measures, strict=True):
         for number, attack in enumerate(attacks):
             here = points[points["attack"] == attack]
-            _line(
-                axes,
-                here,
-                ("setting", measure),
-                STYLES[number % len(STYLES)],
-                short(attacks)[attack],
-            )
+            style = STYLES[number % len(STYLES)]
+            _line(axes, here, ("setting", measure), style, names[attack])
         axes.set(xlabel=xlabel, ylabel=LABELS[measure])
     legend(figure, grid[0])
     caption = "Mean over seeds."
@@ -48,12 +44,13 @@ def over_psnr(points: pd.DataFrame) -> Figure:
     """
     _some(points)
     attacks = sorted(set(points["attack"]), key=order)
+    names = short(attacks)
     figure, grid = panels(len(attacks))
     for axes, attack in zip(grid, attacks, strict=True):
         for number, family in enumerate(dict.fromkeys(points["family"])):
             here = points[(points["attack"] == attack) & (points["family"] == family)]
             _line(axes, here, ("psnr", "final_acc"), STYLES[number], family)
-        axes.set_title(short(attacks)[attack], fontsize=9)
+        axes.set_title(names[attack], fontsize=9)
         axes.set_xlabel(LABELS["psnr"])
     grid[0].set_ylabel(LABELS["final_acc"])
     legend(figure, grid[0])
@@ -68,9 +65,10 @@ def by_epoch(epochs: pd.DataFrame) -> Figure:
     figure = blank(7.2, 4.2)
     axes = figure.add_subplot()
     attacks = sorted(set(done["attack"]), key=order)
+    names = short(attacks)
     for number, attack in enumerate(attacks):
         color = "black" if attack == "clean" else f"C{number % 10}"
-        band(axes, done[done["attack"] == attack], "test_acc", short(attacks)[attack], color)
+        band(axes, done[done["attack"] == attack], "test_acc", names[attack], color)
     axes.set(xlabel="epoch", ylabel=LABELS["final_acc"], ylim=(0, 103))
     legend(figure, axes)
     caption = "Lines: mean over seeds; bands: all seeds."
