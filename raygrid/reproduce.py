@@ -143,8 +143,7 @@ def shared(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
 
 
 def _of(spec: TrialSpec, axis: str) -> str:
-    value = getattr(spec, axis)
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return spec.chain if axis == "defense" else str(getattr(spec, axis))
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:

@@ -142,12 +142,16 @@ class TrialSpec:
         """A copy with these fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
+    @property
+    def chain(self) -> str:
+        """The defenses in their order, as they stand in a spec: `grayscale+jpeg(quality=10)`."""
+        return "+".join(map(str, self.defense))
+
     def __str__(self) -> str:
         # A plain decimal: a fraction's slash would end the piece here, outside brackets.
         ratio = "" if self.poison_ratio == 1.0 else f"@{self.poison_ratio!r}"
-        chain = "+".join(map(str, self.defense))
         return (
-            f"{self.dataset}/{self.attack}{ratio}/{chain}/{self.architecture}"
+            f"{self.dataset}/{self.attack}{ratio}/{self.chain}/{self.architecture}"
             f"/{self.learner}/{self.protocol}/{self.seed}"
         )
 

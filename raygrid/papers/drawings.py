@@ -156,7 +156,7 @@ def _residuals(shown: Shown) -> Iterator[Drawn]:
     """Each poison, and what its trial's purifiers made of it; both against the clean images."""
     records = shown.evidence.records
     pairs: dict[str, tuple[Images, Images]] = {}
-    chains = short(tuple(_chain(own[0]) for own in shown.trials.values()))
+    chains = short(tuple(own[0].spec.chain for own in shown.trials.values()))
     for own in shown.trials.values():
         clean, given = records.world(own[0]).train, records.training_set(own[0])
         if len(given) != len(clean):
@@ -164,13 +164,9 @@ def _residuals(shown: Shown) -> Iterator[Drawn]:
         pairs[str(own[0].spec.attack)] = clean, given
         if own[0].purified is not None:
             made = purified_of(records.worker.fetch(own[0].purified))
-            pairs[f"{own[0].spec.attack}, {chains[_chain(own[0])]}"] = clean, made
+            pairs[f"{own[0].spec.attack}, {chains[own[0].spec.chain]}"] = clean, made
     rows = [{"set": name, **analysis.change(*pair)} for name, pair in pairs.items()]
     yield "", analysis.draw_residuals(pairs), pd.DataFrame(rows)
-
-
-def _chain(trial: Trial) -> str:
-    return "+".join(map(str, trial.spec.defense))
 
 
 DRAWINGS: Mapping[str, Callable[[Shown], Iterator[Drawn]]] = {

@@ -80,7 +80,7 @@ def _line(row: Row) -> dict[str, Any]:
         "architecture": str(spec.architecture),
         "learner": str(spec.learner),
         "poison_ratio": 0.0 if clean else spec.poison_ratio,
-        "defense": "+".join(map(str, spec.defense)),
+        "defense": spec.chain,
         "attack": "clean" if clean else str(spec.attack),
         "seed": spec.seed,
         "method": "clean" if clean else method,

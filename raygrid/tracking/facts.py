@@ -41,7 +41,7 @@ def axes(spec: str) -> dict[str, str]:
         "dataset": str(parsed.dataset),
         "attack": str(parsed.attack),
         "poison_ratio": str(parsed.poison_ratio),
-        "defense": "+".join(map(str, parsed.defense)),
+        "defense": parsed.chain,
         "architecture": str(parsed.architecture),
         "learner": str(parsed.learner),
         "protocol": str(parsed.protocol),
