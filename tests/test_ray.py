@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from raygrid.events import Listeners
 from raygrid.profiles import Shelf
 from raygrid.progress import Display
-from raygrid.run import Options, run_grid
+from raygrid.run import Options, Outcome, run_grid
+from raygrid.spec import TrialSpec
 from raygrid.store import Store
 from tests.test_run import GRID, SLEEP, WILD, Recorder, essence
 from tests.test_shards import PGD, TRIAL
@@ -29,37 +32,58 @@ def one_gpu() -> Iterator[None]:
         yield
 
 
-def ray_options(tmp_path: Path) -> Options:
-    return Options(out=tmp_path / "ray", data=tmp_path, executor="ray", imports=("tests.plugin",))
+def ray_options(folder: Path) -> Options:
+    return Options(out=folder / "ray", data=folder, executor="ray", imports=("tests.plugin",))
 
 
-def test_ray_gives_what_inline_gives_on_a_single_gpu(one_gpu: None, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Ran:
+    """One run of trials that end well, of one whose process is killed and of two that cannot."""
+
+    specs: list[TrialSpec | str]
+    folder: Path
+    flag: Path  # written by the trial that is killed
+    outcome: Outcome
+    events: Recorder
+    lines: str
+
+
+@pytest.fixture(scope="module")
+def ran(one_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("ran")
+    flag, events, lines = folder / "died", Recorder(), io.StringIO()
+    good = [*replace(GRID, attacks=["clean", "slow_shift"]).specs(), TRIAL.format(PGD)]
+    specs = [*good, SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
+    listener = Listeners(events, Display(lines))
+    outcome = run_grid(specs, replace(ray_options(folder), shards=2), listener)
+    return Ran(good, folder, flag, outcome, events, lines.getvalue())
+
+
+def test_ray_gives_what_inline_gives_on_a_single_gpu(ran: Ran) -> None:
     """Artifacts that need the only GPU and trials that wait for them both finish.
 
     One poison is made by two jobs, there alone.
     """
-    recorder = Recorder()
-    specs = [*GRID.specs(), TRIAL.format(PGD)]
-    outcome = run_grid(specs, replace(ray_options(tmp_path), shards=2), recorder)
-    inline = run_grid(specs, Options(out=tmp_path / "in", data=tmp_path, executor="inline"))
-    there = {r.key: essence(r) for r in outcome.results}
+    inline = run_grid(ran.specs, Options(out=ran.folder / "in", data=ran.folder, executor="inline"))
     here = {r.key: essence(r) for r in inline.results}
+    there = {r.key: essence(r) for r in ran.outcome.results if r.key in here}
     assert there == here
-    assert recorder.artifacts.count(("shard", "made")) == 2
-    assert recorder.artifacts.count(("poison", "made")) == 3
-    assert recorder.artifacts.count(("purified", "made")) == 3
-    assert run_grid(specs, ray_options(tmp_path)).submitted == 0
+    assert ran.events.artifacts.count(("shard", "made")) == 2
+    assert ran.events.artifacts.count(("poison", "made")) == 2
+    assert ran.events.artifacts.count(("purified", "made")) == 2
 
 
-def test_a_killed_worker_costs_a_retry_not_a_trial(one_gpu: None, tmp_path: Path) -> None:
-    flag = tmp_path / "died"
-    specs = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
-    lines = io.StringIO()
-    outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
-    assert flag.exists()
-    assert sorted(r.status for r in outcome.results) == ["diverged", "done", "failed"]
-    assert len((tmp_path / "ray" / "results.jsonl").read_text().splitlines()) == 3
-    assert "its worker was lost" in lines.getvalue()
+def test_a_second_run_starts_no_trial(ran: Ran) -> None:
+    assert run_grid(ran.specs, ray_options(ran.folder)).submitted == 0
+
+
+def test_a_killed_worker_costs_a_retry_not_a_trial(ran: Ran) -> None:
+    assert ran.flag.exists()
+    statuses = Counter(r.status for r in ran.outcome.results)
+    assert statuses == {"done": len(ran.specs) + 1, "diverged": 1, "failed": 1}
+    rows = (ran.folder / "ray" / "results.jsonl").read_text().splitlines()
+    assert len(rows) == len(ran.specs) + 3
+    assert "its worker was lost" in ran.lines
 
 
 @pytest.mark.slow
