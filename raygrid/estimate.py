@@ -81,7 +81,10 @@ def _same_device(device: str, speed: Speed) -> bool:
 
 
 def trial_seconds(trial: Trial, speed: Speed) -> float:
-    """Training plus one test pass an epoch, times what the learner and the defenses add."""
+    """Training plus one test pass an epoch, times what the learner and the defenses add.
+
+    Making a view takes about as long as the least network does.
+    """
     data = trial.dataset
     scale = (data.image_size / 32) ** 2
     forward = trial.architecture.gflop * scale
@@ -92,7 +95,9 @@ def trial_seconds(trial: Trial, speed: Speed) -> float:
         images = min(images, trial.setup.rule.per_class * data.classes)
     if trial.features is not None:  # a head on kept features: their cost is an artifact's
         return 1.0 + speed.seconds(0.0, images * epochs)
-    train = speed.seconds(3 * forward * factor, images * epochs)
+    train = speed.seconds(3 * forward, images * epochs * factor)
+    if trial.learner.views:
+        train += speed.seconds(0.0, 2 * images * epochs)
     return train + speed.seconds(forward, data.test_size * epochs)
 
 
