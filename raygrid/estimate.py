@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,18 +32,21 @@ class Speed:
 
     CPU: measured on one thread of a server core, bf16 ResNet-18 and a 16-channel CNN. GPU: a
     24 GB inference card, from the papers' A100 hours scaled down; replace it by a measured one.
+    float32: how much longer than in bf16 the same takes, which attacks and purifiers compute in;
+    the papers' hours are of float32.
     """
 
     gflops: float
     per_image: float
     name: str
+    float32: float = 1.0
 
     def seconds(self, gflop: float, images: float) -> float:
         """Time to push `images` images at `gflop` each."""
         return images * max(gflop / self.gflops, self.per_image)
 
 
-CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core")
+CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core", float32=2.1)
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")
 
 
@@ -118,7 +121,7 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact | StudyArtifact):
         data = artifact.poison.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2
+        gflop = 3.3 * (data.image_size / 32) ** 2 * speed.float32
         fit = speed.seconds(gflop, data.train_size * artifact.cost)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
@@ -131,8 +134,9 @@ def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
     if artifact.setup is not None and attack.on_target:
         images = artifact.setup.rule.poisons
     passes = attack.passes(size) * images / size
+    slower = replace(speed, gflops=speed.gflops / speed.float32)
     networks = str(getattr(attack, "surrogate", "resnet18")).split(":")
-    return sum(pass_seconds(name, artifact.data, passes, speed) for name in networks)
+    return sum(pass_seconds(name, artifact.data, passes, slower) for name in networks)
 
 
 def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:

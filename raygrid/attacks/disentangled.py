@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Attack, Craft
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
@@ -60,8 +61,15 @@ class Disentangled(Attack):
         return self.attack.needs()
 
     def passes(self, n: int) -> float:
-        """Those of the base attack and of the fit, a forward and a full backward pass an epoch."""
-        return self.attack.passes(n) + 3.0 * self.epochs
+        """Those of the base attack and of the fit, a forward and a full backward pass an epoch.
+
+        In passes of a ResNet-18, which cost what those of the D-VAE do.
+        """
+        sizes = [
+            ARCHITECTURES.make(name).gflop
+            for name in (getattr(self.attack, "surrogate", "resnet18"), "resnet18")
+        ]
+        return self.attack.passes(n) * sizes[0] / sizes[1] + 3.0 * self.epochs
 
     def original(self, images: Images, craft: Craft) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""
