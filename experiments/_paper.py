@@ -18,7 +18,7 @@ from raygrid.grid import plan
 from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
 from raygrid.published import QUESTIONS, tables_of
 from raygrid.remote import open_store
-from raygrid.reproduce import Job, Only, Scale, beside, job, job_of
+from raygrid.reproduce import Job, Only, Scale, compared, job, job_of
 from raygrid.run import Options
 from raygrid.spec import TrialSpec
 from raygrid.store import ResultLog
@@ -207,7 +207,8 @@ def several(wanted: Job) -> list[str]:
     if not wanted.shared:
         return []
     names = "; ".join(wanted.shared)
-    return [f"One trial stands for several printed ones, without their numbers: {names}."]
+    said = "One trial stands for several printed ones: there is a table for each dataset, and none"
+    return [f"{said} of their numbers where anything else differs ({names})."]
 
 
 def show(
@@ -226,7 +227,7 @@ def show(
     for kind in kinds:
         made = tables.table(kind, trials)
         if quick and made.panels:
-            panels = tuple(beside(panel, quick, wanted.printed) for panel in made.panels)
+            panels = tuple(p for panel in made.panels for p in compared(panel, quick, wanted))
             caption = " ".join([made.caption, note, *several(wanted)])
             made = replace(made, panels=panels, caption=caption)
         if made.panels:

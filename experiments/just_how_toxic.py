@@ -114,8 +114,8 @@ def mirrored(job: Job, options: Options) -> None:
     trials = trials[trials["status"].eq("done") & trials["target_hflip_success"].notna()]
     specs = [str(TrialSpec.parse(text).replace(seed=0)) for text in trials["spec"]]
     for text, rows in trials.groupby(specs):
-        printed = job.printed.get(str(text))
-        found = find(printed, "target_hflip_success") if printed else None
+        printed = job.printed.get(str(text), ())
+        found = find(printed[0], "target_hflip_success") if len(printed) == 1 else None
         shares = rows[["target_success", "target_hflip_success"]].mean() * 100
         line = f"{text}: {shares.iloc[0]:.1f}, mirrored {shares.iloc[1]:.1f} of {len(rows)} set-ups"
         print(line + (f" [{100 * found.best.value:.1f}]" if found else ""))

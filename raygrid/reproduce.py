@@ -32,16 +32,34 @@ SMALL_EPOCHS = 30
 class Job:
     """The trials of a printed table at some scale, and what of it cannot be run here.
 
-    printed: by trial (canonical, seed 0) the printed one that it stands for, if it is just one.
-    shared: what stands for several printed ones, in words. asked: the printed numbers that no row
-    of a trial holds.
+    printed: by trial (canonical, seed 0) the printed ones that it stands for. asked: the printed
+    numbers that no row of a trial holds.
     """
 
     specs: tuple[str, ...]
     missing: tuple[str, ...]
-    printed: Mapping[str, TrialSpec] = field(default_factory=dict)
-    shared: tuple[str, ...] = ()
+    printed: Mapping[str, tuple[TrialSpec, ...]] = field(default_factory=dict)
     asked: tuple[Asked, ...] = ()
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Of what was printed, in order."""
+        return tuple(
+            dict.fromkeys(str(each.dataset) for of in self.printed.values() for each in of)
+        )
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """What stands for several printed ones, in words."""
+        return shared(self.printed)
+
+    def alone(self, dataset: str) -> dict[str, TrialSpec]:
+        """By trial the printed one on this dataset, where it stands for just one there."""
+        there = {
+            text: [each for each in of if str(each.dataset) == dataset]
+            for text, of in self.printed.items()
+        }
+        return {text: of[0] for text, of in there.items() if len(of) == 1}
 
 
 @dataclass(frozen=True)
@@ -124,8 +142,7 @@ def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> J
             specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
             canonical = str(resolve(spec, None).spec)
             printed.setdefault(canonical, {})[each] = None
-    single = {name: next(iter(of)) for name, of in printed.items() if len(of) == 1}
-    return Job(tuple(specs), tuple(missing), single, shared(printed))
+    return Job(tuple(specs), tuple(missing), {name: tuple(of) for name, of in printed.items()})
 
 
 def shared(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
@@ -252,10 +269,16 @@ def _fault(registry: Registry[Any], part: Part) -> str | None:
     return None
 
 
+def compared(panel: Panel, paper: str, wanted: Job) -> list[Panel]:
+    """A panel of stand-ins beside what was printed, once for each dataset that has numbers."""
+    filled = [beside(panel, paper, wanted.alone(dataset)) for dataset in wanted.datasets]
+    return [each for each in filled if each != panel] or [panel]
+
+
 def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
 
-    printed: as in `Job`, for the very trials whose cells these are. Such a number says which
+    printed: as in `Job.alone`, for the very trials whose cells these are. Such a number says which
     dataset it is of.
     """
     cells = dict(panel.cells)

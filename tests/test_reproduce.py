@@ -21,8 +21,18 @@ from raygrid.estimate import CPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import PAPERS, SIX, specs_of, tables_of
-from raygrid.reproduce import SMALL_EPOCHS, Only, Scale, absent, beside, job, job_of, scaled
+from raygrid.published import PAPERS, SIX, find, specs_of, tables_of
+from raygrid.reproduce import (
+    SMALL_EPOCHS,
+    Only,
+    Scale,
+    absent,
+    beside,
+    compared,
+    job,
+    job_of,
+    scaled,
+)
 from raygrid.resolve import resolve
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
@@ -116,11 +126,13 @@ def test_what_stands_for_several_printed_trials_is_said(monkeypatch: pytest.Monk
     wanted = job_of([TrialSpec.parse(where.format(*cell)) for cell in cells], "quick", (0,))
     assert len(wanted.specs) == 2
     assert wanted.shared == ("small_resnet for resnet34, resnet50",)
-    assert [spec.architecture.name for spec in wanted.printed.values()] == ["vgg11"]
+    assert wanted.datasets == ("cifar10", "svhn")
+    assert wanted.alone("cifar10") == {}
+    assert [spec.architecture.name for spec in wanted.alone("svhn").values()] == ["vgg11"]
     monkeypatch.syspath_prepend(ROOT / "experiments")
     several = runpy.run_path(str(ROOT / "experiments" / "_paper.py"))["several"]
     (said,) = several(wanted)
-    assert "small_resnet for resnet34, resnet50." in said
+    assert "small_resnet for resnet34, resnet50)." in said
     assert several(job("transferable", "6", "quick")) == []
     assert job("apbench", "12", "quick").shared == (
         "photo_digits for cifar10, cifar100, imagenet100, svhn",
@@ -218,7 +230,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
         rows.append({"spec": made, "key": str(name), "status": "done", "final_acc": 0.5})
     (panel,) = table("worst-learner", frame(rows)).panels
     assert all(cell.published is None for cell in panel.cells.values())
-    filled = beside(panel, "transferable", wanted.printed)
+    (filled,) = compared(panel, "transferable", wanted)
     names = short(filled.rows)
     assert set(names.values()) == {
         "tp",
@@ -231,8 +243,31 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     assert filled.cells[row, "worst"].published == pytest.approx(0.4811)
     assert filled.cells[row, "worst"].apart == "transferable, cifar10"
     assert not any(cell.differs for cell in filled.cells.values())
-    several = job("transferable", "3", "quick").printed
-    assert not several, "a stand-in for two datasets has no number of its own"
+
+
+def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
+    wanted = job("transferable", "3", "quick")
+    rows = []
+    for name, text in enumerate(wanted.specs):
+        made = str(resolve(text, None).spec)
+        rows.append({"spec": made, "key": str(name), "status": "done", "final_acc": 0.5})
+    (panel,) = table("worst-learner", frame(rows)).panels
+    shown = compared(panel, "transferable", wanted)
+    assert len(shown) == len(wanted.datasets) == 2
+    for each, dataset in zip(shown, wanted.datasets, strict=True):
+        for (_, learner), cell in each.cells.items():
+            if learner != "worst":
+                (printed,) = (
+                    of
+                    for of in specs_of("transferable", "3")
+                    if f"/{learner}/" in of
+                    and of.startswith(f"{dataset}/")
+                    and TrialSpec.parse(of).attack.name == Part.parse(cell.axes["attack"]).name
+                )
+                figure = find(TrialSpec.parse(printed))
+                assert figure is not None
+                assert cell.published == figure.best.value
+                assert cell.apart == f"transferable, {dataset}"
 
 
 def test_every_measure_has_its_own_printed_number() -> None:
@@ -241,7 +276,7 @@ def test_every_measure_has_its_own_printed_number() -> None:
     made = str(resolve(text, None).spec)
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
     (panel,) = table("peak", frame([row])).panels
-    cells = beside(panel, "learned_faster", wanted.printed).cells
+    cells = beside(panel, "learned_faster", wanted.alone("cifar10")).cells
     found = {column: cell.published for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}

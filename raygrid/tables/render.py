@@ -133,8 +133,8 @@ def json_text(table: Table) -> str:
 
 
 def terminal(table: Table) -> Group:
-    """Something that rich prints: a grid a panel, notes below."""
-    parts: list[Any] = []
+    """Something that rich prints: what the table is, a grid a panel, notes below."""
+    parts: list[Any] = [Text(table.caption + "\n")] if table.panels else []
     for panel in table.panels:
         grid = RichTable(header_style="bold")
         grid.add_column(panel.down, no_wrap=True)
