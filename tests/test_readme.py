@@ -58,6 +58,11 @@ def test_the_files_it_names_exist() -> None:
         if path != "raygrid/attacks/mine.py":
             assert (ROOT / path).exists(), path
     assert (ROOT / "cluster.yaml").exists()
+    (places,) = (text for _, text in BLOCKS if text.startswith("raygrid/spec.py"))
+    named = re.findall(r"(?<!\S)(?:raygrid/)?(\w+(?:\.py|/(?!\w)))", places)
+    assert len(named) > 30
+    for name in named:
+        assert (ROOT / "raygrid" / name).exists() or (ROOT / name).exists(), name
 
 
 def test_the_attack_it_shows_holds_its_budget(tmp_path: Path) -> None:
