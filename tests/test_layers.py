@@ -130,6 +130,7 @@ def test_importing_raygrid_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_workers_start_in_the_interpreter_of_the_driver() -> None:
     """Not through `uv run` in a copy of the folder, which is Ray's way under `uv run`."""
     code = (

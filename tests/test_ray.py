@@ -55,7 +55,8 @@ def ran(one_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     good = [*replace(GRID, attacks=["clean", "slow_shift"]).specs(), TRIAL.format(PGD)]
     specs = [*good, SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
     listener = Listeners(events, Display(lines))
-    outcome = run_grid(specs, replace(ray_options(folder), shards=2), listener)
+    options = replace(ray_options(folder), shards=2, per_gpu=2)  # one kind of worker for most jobs
+    outcome = run_grid(specs, options, listener)
     return Ran(good, folder, flag, outcome, events, lines.getvalue())
 
 
