@@ -45,6 +45,11 @@ class Speed:
         """Time to push `images` images at `gflop` each."""
         return images * max(gflop / self.gflops, self.per_image)
 
+    @property
+    def of_float32(self) -> Speed:
+        """The same device where everything is computed in float32."""
+        return replace(self, gflops=self.gflops / self.float32, float32=1.0)
+
 
 CPU = Speed(gflops=300.0, per_image=1.2e-4, name="CPU core", float32=2.1)
 GPU = Speed(gflops=20_000.0, per_image=1.5e-5, name="GPU")
@@ -121,8 +126,8 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
         return artifact_seconds(artifact.poison, speed) * share
     if isinstance(artifact, PurifiedArtifact | StudyArtifact):
         data = artifact.poison.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2 * speed.float32
-        fit = speed.seconds(gflop, data.train_size * artifact.cost)
+        gflop = 3.3 * (data.image_size / 32) ** 2
+        fit = speed.of_float32.seconds(gflop, data.train_size * artifact.cost)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
 
@@ -133,10 +138,10 @@ def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
     images = count_at(artifact.ratio, size)
     if artifact.setup is not None and attack.on_target:
         images = artifact.setup.rule.poisons
-    passes = attack.passes(size) * images / size
-    slower = replace(speed, gflops=speed.gflops / speed.float32)
-    networks = str(getattr(attack, "surrogate", "resnet18")).split(":")
-    return sum(pass_seconds(name, artifact.data, passes, slower) for name in networks)
+    return sum(
+        pass_seconds(name, artifact.data, passes * images / size, speed.of_float32)
+        for name, passes in attack.work(size)
+    )
 
 
 def pass_seconds(architecture: str, data: DatasetArtifact, passes: float, speed: Speed) -> float:

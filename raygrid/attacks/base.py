@@ -117,6 +117,11 @@ class Attack(Method):
         """
         return 0.0
 
+    def work(self, n: int) -> tuple[tuple[str, float], ...]:
+        """The same by network: its name, and the passes through it."""
+        networks = str(getattr(self, "surrogate", "resnet18")).split(":")
+        return tuple((name, self.passes(n)) for name in networks)
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
         return ()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Attack, Craft
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
@@ -61,15 +60,16 @@ class Disentangled(Attack):
         return self.attack.needs()
 
     def passes(self, n: int) -> float:
-        """Those of the base attack and of the fit, a forward and a full backward pass an epoch.
+        """Those of the base attack and of the fit, a forward and a full backward pass an epoch."""
+        return self.attack.passes(n) + self._fitting
 
-        In passes of a ResNet-18, which cost what those of the D-VAE do.
-        """
-        sizes = [
-            ARCHITECTURES.make(name).gflop
-            for name in (getattr(self.attack, "surrogate", "resnet18"), "resnet18")
-        ]
-        return self.attack.passes(n) * sizes[0] / sizes[1] + 3.0 * self.epochs
+    def work(self, n: int) -> tuple[tuple[str, float], ...]:
+        """A pass through the D-VAE costs about what one through a ResNet-18 does."""
+        return (*self.attack.work(n), ("resnet18", self._fitting))
+
+    @property
+    def _fitting(self) -> float:
+        return 3.0 * self.epochs
 
     def original(self, images: Images, craft: Craft) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""
