@@ -18,8 +18,9 @@ from raygrid.grid import plan
 from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
 from raygrid.published import QUESTIONS, tables_of
 from raygrid.remote import open_store
-from raygrid.reproduce import Job, Only, Scale, compared, job, job_of
+from raygrid.reproduce import Job, Only, compared, job, job_of
 from raygrid.run import Options
+from raygrid.scaling import Scale
 from raygrid.spec import TrialSpec
 from raygrid.store import ResultLog
 

@@ -63,6 +63,7 @@ ORDER = [
     "published",
     "tables",
     "figures",
+    "scaling",
     "reproduce",
     "poisons",
     "analysis",
@@ -130,7 +131,6 @@ def test_importing_raygrid_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
 def test_workers_start_in_the_interpreter_of_the_driver() -> None:
     """Not through `uv run` in a copy of the folder, which is Ray's way under `uv run`."""
     code = (

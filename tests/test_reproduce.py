@@ -22,21 +22,13 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import PAPERS, SIX, find, specs_of, tables_of
-from raygrid.reproduce import (
-    SMALL_EPOCHS,
-    Only,
-    Scale,
-    absent,
-    beside,
-    compared,
-    job,
-    job_of,
-    scaled,
-)
+from raygrid.reproduce import Job, Only, beside, compared, job, job_of
 from raygrid.resolve import resolve
+from raygrid.scaling import SMALL_EPOCHS, Scale, absent, scaled
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import frame, table
 from raygrid.tables.labels import short
+from raygrid.tables.layout import Panel
 from raygrid.tables.tidy import tier
 
 ROOT = Path(__file__).parents[1]
@@ -222,13 +214,18 @@ def test_apbench_made_its_contrastive_poisons_for_the_learner() -> None:
     assert frameworks == {"cp": {"simclr", "moco"}, "tue": {"simclr", "moco"}}
 
 
+def halves(wanted: Job) -> Panel:
+    """The panel of attacks against learners whose trials all end at 50 %."""
+    done = {"status": "done", "final_acc": 0.5}
+    specs = [str(resolve(text, None).spec) for text in wanted.specs]
+    rows = [{"spec": spec, "key": spec, **done} for spec in specs]
+    (panel,) = table("worst-learner", frame(rows)).panels
+    return panel
+
+
 def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     wanted = job("transferable", "5", "quick")
-    rows = []
-    for name, text in enumerate(wanted.specs):
-        made = str(resolve(text, None).spec)
-        rows.append({"spec": made, "key": str(name), "status": "done", "final_acc": 0.5})
-    (panel,) = table("worst-learner", frame(rows)).panels
+    panel = halves(wanted)
     assert all(cell.published is None for cell in panel.cells.values())
     (filled,) = compared(panel, "transferable", wanted)
     names = short(filled.rows)
@@ -247,27 +244,21 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 
 def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
     wanted = job("transferable", "3", "quick")
-    rows = []
-    for name, text in enumerate(wanted.specs):
-        made = str(resolve(text, None).spec)
-        rows.append({"spec": made, "key": str(name), "status": "done", "final_acc": 0.5})
-    (panel,) = table("worst-learner", frame(rows)).panels
-    shown = compared(panel, "transferable", wanted)
+    shown = compared(halves(wanted), "transferable", wanted)
+    printed = [TrialSpec.parse(text) for text in specs_of("transferable", "3")]
+    figures = {(str(s.dataset), s.attack.name, s.learner.name): find(s) for s in printed}
     assert len(shown) == len(wanted.datasets) == 2
-    for each, dataset in zip(shown, wanted.datasets, strict=True):
-        for (_, learner), cell in each.cells.items():
+    for panel, dataset in zip(shown, wanted.datasets, strict=True):
+        for (_, learner), cell in panel.cells.items():
             if learner != "worst":
-                (printed,) = (
-                    of
-                    for of in specs_of("transferable", "3")
-                    if f"/{learner}/" in of
-                    and of.startswith(f"{dataset}/")
-                    and TrialSpec.parse(of).attack.name == Part.parse(cell.axes["attack"]).name
-                )
-                figure = find(TrialSpec.parse(printed))
+                attack = Part.parse(cell.axes["attack"]).name
+                figure = figures.pop((dataset, attack, learner))
                 assert figure is not None
-                assert cell.published == figure.best.value
-                assert cell.apart == f"transferable, {dataset}"
+                assert (cell.published, cell.apart) == (
+                    figure.best.value,
+                    f"transferable, {dataset}",
+                )
+    assert not {name for _, _, name in figures} & set(SIX), "every printed number stands somewhere"
 
 
 def test_every_measure_has_its_own_printed_number() -> None:

@@ -18,7 +18,7 @@ from raygrid.analysis import (
 from raygrid.attacks.disentangled import Disentangled
 from raygrid.errors import DataError, SpecError
 from raygrid.published import QUESTIONS, Asked, Figure, Finding
-from raygrid.reproduce import Scale, absent, scaled
+from raygrid.scaling import Scale, absent, scaled
 from raygrid.spec import TrialSpec
 from raygrid.tables import Cell, Table
 from raygrid.tables.cells import with_published, with_values

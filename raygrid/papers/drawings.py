@@ -19,7 +19,7 @@ from raygrid.errors import DataError
 from raygrid.figures import lines
 from raygrid.papers.answers import Evidence, psnr
 from raygrid.papers.plates import Plate
-from raygrid.reproduce import Scale, absent, scaled
+from raygrid.scaling import Scale, absent, scaled
 from raygrid.spec import Part, TrialSpec
 from raygrid.tables import curves, frame
 from raygrid.tables.labels import short
