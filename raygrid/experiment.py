@@ -172,7 +172,9 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{options.out / 'tables'}"
     )
     if options.tracking is None:
-        print(f"compare runs: mlflow ui --backend-store-uri sqlite:///{options.out}/mlflow.db")
+        run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
+        database = f"sqlite:///{options.out}/mlflow.db"
+        print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
 
 
 def guarded(action: Any) -> int:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.experiment import print_outcome
+from raygrid.grid import plan
 from raygrid.progress import Display, describe
-from raygrid.run import Options, run_grid
+from raygrid.run import Options, Outcome, run_grid
 from raygrid.tally import Running, clock
 from tests import plugin
 
@@ -62,3 +64,15 @@ def test_running_jobs_and_times_are_short() -> None:
     job = Running("a/b/0", since=0.0, epoch=3, epochs=9, test_acc=0.512)
     assert describe(job) == "a/b/0  epoch 3/9  test 51.2 %"
     assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
+
+
+@pytest.mark.parametrize("start", ["", "uv run "])
+def test_the_end_names_a_command_that_the_shell_finds(
+    start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under `uv run` nothing of its environment is on the path of the shell."""
+    monkeypatch.delenv("UV", raising=False)
+    if start:
+        monkeypatch.setenv("UV", "/usr/bin/uv")
+    print_outcome(Outcome(plan([], None), [], 0, 0.0), Options(out=tmp_path))
+    assert f"compare runs: {start}mlflow ui --backend" in capsys.readouterr().out
