@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from raygrid.artifacts import PoisonArtifact
+from raygrid.artifacts.poison import poison_of
 from raygrid.attacks import ATTACKS, disentangled
 from raygrid.attacks.base import Craft, enforce
 from raygrid.attacks.disentangled import Disentangled
 from raygrid.budget import Budget
 from raygrid.data import Images, to_uint8
+from raygrid.datasets import DATASETS
 from raygrid.disentangling import AutoEncoder, Fit, Parts
 from raygrid.errors import DataError, SpecError
 from raygrid.grid import plan
+from raygrid.run import Options, run_grid
 from raygrid.seeds import Stream
+from raygrid.store import Store
 from raygrid.workshop import Workshop
+from tests import plugin
 from tests.conftest import toy
+
+assert plugin.CARD
 
 
 class Known(AutoEncoder):
@@ -101,6 +111,28 @@ def test_a_few_images_get_as_many_updates_as_all(
     assert (fits[0][0].epochs, fits[0][0].late) == (epochs, late)
 
 
+def test_a_grid_makes_the_base_once_and_it_is_its_own(tmp_path: Path) -> None:
+    """Whoever asks for shares of one poison and for that poison has it made once, alike."""
+    attacks = [f"dvae_grow(base=regions, epochs=1, share={s}, shrink=16)" for s in (0.2, 0.4)]
+    specs = [f"dots/{a}/none/small_cnn/supervised/brief/0" for a in ("regions", *attacks)]
+    outcome = run_grid(specs, Options(tmp_path, tmp_path, executor="inline", quiet=True))
+    assert not outcome.failed
+    artifacts = outcome.plan.artifacts
+    poisons = {a.label: a for a in artifacts if isinstance(a, PoisonArtifact)}
+    assert len(poisons) == 3
+    grown = [poison for label, poison in poisons.items() if "grow" in label]
+    assert all(poison.needs() == (poison.data, poisons["regions on dots"]) for poison in grown)
+    store = Store(tmp_path / "store")
+    train = DATASETS.make("dots").load(tmp_path).train
+    for poison in grown:
+        alone = craft("dvae_grow")
+        alone.stream = Stream("poison", ("dots", "dvae_grow", 0))
+        kept = store.get("poison", poison.key)
+        assert kept is not None
+        by_itself = poison.attack.poison(train, alone)
+        assert torch.equal(poison_of(kept).pixels, by_itself.pixels)
+
+
 def test_the_key_follows_the_base_attack() -> None:
     def key(part: str) -> object:
         return ATTACKS.make(part).resolved()
@@ -121,6 +153,7 @@ def test_the_key_follows_the_base_attack() -> None:
         ("dvae_recon(base=lsp, base_budget=8/255)", "lsp takes l2"),
         ("dvae_recon(epochs=0)", "epochs is 0"),
         ("dvae_recon(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
+        ("dvae_recon(shrink=3)", "shrink is 3, allowed are 1, 2, 4, 8, 16; the nearest is 2"),
         ("dvae_recon(rate=-1)", "rate is -1.0"),
         ("dvae_grow(share=1)", "share is 1.0, allowed are numbers between 0 and 1"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,16 @@ from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
-from raygrid.disentangling import AutoEncoder, Parts, Plan, cleaned, fitting, marked, through
+from raygrid.disentangling import (
+    AutoEncoder,
+    Parts,
+    Plan,
+    cleaned,
+    fitting,
+    marked,
+    relative_cost,
+    through,
+)
 from raygrid.disentangling.autoencoders import divergence, rate_loss
 from raygrid.disentangling.fitting import objective
 from raygrid.errors import DataError, DivergedError, SpecError
@@ -59,6 +69,35 @@ def test_the_networks_have_the_sizes_of_the_paper() -> None:
     assert per_class.table.shape == (100, 128, 1, 1)
     convolutions = [m for m in deep.encoder.modules() if isinstance(m, torch.nn.Conv2d)]
     assert sum(m.kernel_size == (3, 3) for m in convolutions) == 15
+
+
+@pytest.mark.parametrize("plan_", [Plan(32, 10), Plan(224, 10, deep=True, spatial=False)])
+@pytest.mark.parametrize("shrink", [2, 16])
+def test_a_shrunk_network_has_a_part_of_every_channel(plan_: Plan, shrink: int) -> None:
+    with torch.device("meta"):
+        whole, small = AutoEncoder(plan_), AutoEncoder(replace(plan_, shrink=shrink))
+    pairs = zip(whole.named_parameters(), small.named_parameters(), strict=True)
+    for (name, large), (same, little) in pairs:
+        assert name == same
+        for one, other in zip(large.shape, little.shape, strict=True):
+            assert one == other * shrink or (one == other and (one <= 16 or name == "table"))
+
+
+def test_a_shrunk_network_takes_and_gives_images() -> None:
+    parts = AutoEncoder(Plan(32, 3, shrink=16))(
+        torch.rand(2, 3, 32, 32), torch.tensor([0, 2]), rng()
+    )
+    assert parts.image.shape == (2, 3, 32, 32)
+    assert parts.perturbation is not None
+    assert relative_cost(1) == 1
+    assert relative_cost(4) == pytest.approx(0.125)
+    for name in ("vae", "dvae", "dvae_detect"):
+        with pytest.raises(
+            SpecError, match="shrink is 5, allowed are 1, 2, 4, 8, 16; the nearest is 4"
+        ):
+            DEFENSES.make(f"{name}(shrink=5)")
+        whole, part = (DEFENSES.make(f"{name}(shrink={s})") for s in (1, 4))
+        assert part.purify_cost < whole.purify_cost
 
 
 def test_a_pass_costs_what_the_paper_says() -> None:

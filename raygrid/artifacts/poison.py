@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from raygrid.artifacts.base import Artifact, Bench
 from raygrid.artifacts.dataset import DatasetArtifact, World
@@ -48,6 +49,12 @@ class PoisonArtifact(Artifact):
         return (*own, *map(self.pretraining.extractor, self.attack.extractors))
 
     @property
+    def base(self) -> PoisonArtifact | None:
+        """The poison of the whole set that the attack starts from, if it starts from one."""
+        base = self.attack.base_attack
+        return None if base is None else replace(self, attack=base, ratio=1.0)
+
+    @property
     def key(self) -> str:
         seed = self.seed if self.attack.seeded else None
         surrogates = [s.key for s in self.surrogates]
@@ -70,7 +77,8 @@ class PoisonArtifact(Artifact):
         return self.attack.units(count_at(self.ratio, self.data.train_size))
 
     def needs(self) -> tuple[Artifact, ...]:
-        return (self.data, *self.surrogates)
+        """With a base these are its surrogates, which it needs itself."""
+        return (self.data, *self.surrogates) if self.base is None else (self.data, self.base)
 
     @property
     def rows(self) -> Stream:
@@ -80,18 +88,28 @@ class PoisonArtifact(Artifact):
     def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
         """The attack's working place over the content of `needs`."""
         world = World.of(inputs[0], self.setup)
-        trained = zip(self.surrogates, inputs[1:], strict=True)
-        networks = {
-            s.recipe.name: s.network(
-                b, world.train if s.data == self.data else s.blank(), bench.device
-            )
-            for s, b in trained
-        }
-        stream = Stream("poison", (self.data.dataset.id, self.attack.id, self.seed))
-        owned = None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows)
-        return Craft(
-            stream, bench.device, networks, bench.progress, owned, units, scene=world.scene
+        work = Craft(
+            Stream("poison", (self.data.dataset.id, self.attack.id, self.seed)),
+            bench.device,
+            progress=bench.progress,
+            owned=None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows),
+            units=units,
+            scene=world.scene,
         )
+        if self.base is not None:
+            work.base, _ = mix(world, poison_of(inputs[1]), self.base, 1.0)
+        else:
+            work.surrogates = self._networks(world, inputs[1:], bench.device)
+        return work
+
+    def _networks(
+        self, world: World, trained: Sequence[Bundle], device: torch.device
+    ) -> dict[str, nn.Module]:
+        """Networks of `surrogates` by their recipes' names; trained: what is known of them."""
+        return {
+            s.recipe.name: s.network(b, world.train if s.data == self.data else s.blank(), device)
+            for s, b in zip(self.surrogates, trained, strict=True)
+        }
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         return self.make_units(inputs, bench, None)

@@ -34,6 +34,7 @@ class Craft:
     units: which of the attack's units to make (see `Attack.units`); None: all.
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
     scene: the set-up of the trial, for attacks on a target.
+    base: the whole training set under the attack's `base_attack`; None: nobody has made it yet.
     """
 
     stream: Stream
@@ -44,6 +45,7 @@ class Craft:
     units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     scene: Scene | None = None
+    base: Images | None = None
 
     def rows(self, images: Images) -> Tensor:
         """int64 rows that the attacker may change, on the CPU."""
@@ -125,6 +127,11 @@ class Attack(Method):
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
         return ()
+
+    @property
+    def base_attack(self) -> Attack | None:
+        """The attack that this one starts from, whose poison a grid makes first and once."""
+        return None
 
     @property
     def extractors(self) -> tuple[str, ...]:

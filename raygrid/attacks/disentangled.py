@@ -10,7 +10,16 @@ from raygrid.attacks.base import ATTACKS, Attack, Craft
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
 from raygrid.data import Images
-from raygrid.disentangling import AutoEncoder, Fit, Plan, Table, fit, misfit
+from raygrid.disentangling import (
+    AutoEncoder,
+    Fit,
+    Plan,
+    Table,
+    fit,
+    misfit,
+    relative_cost,
+    require_shrink,
+)
 from raygrid.registry import Cell, require
 from raygrid.spec import Part, Scalar, parse_scalar
 from raygrid.workshop import Workshop
@@ -24,7 +33,12 @@ class Disentangled(Attack):
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
-    quick: ClassVar[Mapping[str, Scalar]] = {"base_quick": True, "epochs": 4, "batch_size": 32}
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "base_quick": True,
+        "epochs": 4,
+        "batch_size": 32,
+        "shrink": 4,
+    }
 
     budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
     base: str = "em"  # attack whose poison is taken
@@ -34,12 +48,14 @@ class Disentangled(Attack):
     epochs: int = 60  # of the D-VAE
     batch_size: int = 128  # images an update of it
     table: Table = "spatial"  # a map or a vector for each class
+    shrink: int = 1  # divides the D-VAE's channels, for small machines
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rate >= 0, f"rate is {self.rate}, allowed are numbers from 0")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
+        require_shrink(self.shrink)
         perturbs = self.attack.limit is not None and not isinstance(self.attack, Disentangled)
         require(perturbs, f"base is {self.base}, allowed are attacks that perturb by themselves")
 
@@ -52,6 +68,10 @@ class Disentangled(Attack):
             params["budget"] = parse_scalar(self.base_budget)
         return ATTACKS.make(Part.of(self.base, **params))
 
+    @property
+    def base_attack(self) -> Attack:
+        return self.attack
+
     def resolved(self) -> dict[str, Any]:
         made = {"base": self.attack.resolved(), "base_budget": "", "base_quick": False}
         return {**super().resolved(), **made}
@@ -60,26 +80,21 @@ class Disentangled(Attack):
         return self.attack.needs()
 
     def passes(self, n: int) -> float:
-        """Those of the base attack and of the fit, a forward and a full backward pass an epoch."""
-        return self.attack.passes(n) + self._fitting
-
-    def work(self, n: int) -> tuple[tuple[str, float], ...]:
-        """A pass through the D-VAE costs about what one through a ResNet-18 does."""
-        return (*self.attack.work(n), ("resnet18", self._fitting))
-
-    @property
-    def _fitting(self) -> float:
-        return 3.0 * self.epochs
+        """A forward and a full backward pass an epoch, each about one through a ResNet-18."""
+        return 3.0 * self.epochs * relative_cost(self.shrink)
 
     def original(self, images: Images, craft: Craft) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""
+        if craft.base is not None:
+            return craft.base
         axes = (self.attack.id if axis == self.id else axis for axis in craft.stream.depends)
         stream = replace(craft.stream, depends=tuple(axes))
         return images.with_pixels(self.attack.pixels(images, replace(craft, stream=stream)))
 
     def network(self, images: Images, workshop: Workshop, repeats: int = 1) -> AutoEncoder:
         """A D-VAE of stage 1 fitted to the images, for `repeats` times the epochs."""
-        plan = Plan.disentangling(images.shape[-1], images.classes, self.table)
+        side, classes = images.shape[-1], images.classes
+        plan = Plan.disentangling(side, classes, self.table, shrink=self.shrink)
         how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
         return fit(how, images, workshop)
 

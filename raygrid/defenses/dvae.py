@@ -17,6 +17,8 @@ from raygrid.disentangling import (
     fit,
     misfit,
     reconstructed,
+    relative_cost,
+    require_shrink,
     through,
 )
 from raygrid.registry import Card, Cell, require
@@ -55,6 +57,7 @@ class DVae(Defense):
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 4,
         "batch_size": 32,
+        "shrink": 4,
     }
 
     limit1: float = 1.0  # rate of stage 1, nats for each position
@@ -62,6 +65,7 @@ class DVae(Defense):
     epochs: int = 60  # of each stage
     batch_size: int = 128  # images an update of either
     table: Table = "spatial"  # a map or a vector for each class
+    shrink: int = 1  # divides the networks' channels, for small machines
     first: bool = True  # whether there is a stage 1
     second: bool = True  # whether there is a stage 2
     subtract: bool = True  # whether stage 2 takes its perturbation off before it reconstructs
@@ -73,10 +77,12 @@ class DVae(Defense):
         require(self.first or self.second, "first and second are both false: no stage is left")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
+        require_shrink(self.shrink)
 
     @property
     def purify_cost(self) -> float:
-        return (self.first + self.second) * 46.5 / 60 * self.epochs
+        fits = self.first + self.second
+        return fits * 46.5 / 60 * self.epochs * relative_cost(self.shrink)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         network = self.stage1(images, workshop) if self.first else None
@@ -103,7 +109,8 @@ class DVae(Defense):
         return images.with_pixels(to_uint8(made))
 
     def _fit(self, images: Images, limit: float, deep: bool = True) -> Fit:
-        plan = Plan.disentangling(images.shape[-1], images.classes, self.table, deep)
+        side, classes = images.shape[-1], images.classes
+        plan = Plan.disentangling(side, classes, self.table, deep, self.shrink)
         return Fit(plan, limit, self.epochs, batch_size=self.batch_size)
 
     def skip(self, cell: Cell) -> str | None:

@@ -50,6 +50,7 @@ class DVaeDetect(Defense):
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 4,
         "batch_size": 32,
+        "shrink": 4,
         "architecture": "small_resnet",
         "classifier_epochs": 10,
         "augmentation": "none",
@@ -61,6 +62,7 @@ class DVaeDetect(Defense):
     epochs: int = 60
     batch_size: int = 128
     table: Table = "spatial"
+    shrink: int = 1
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
     augmentation: Literal["crop_flip", "crop", "none"] = "crop_flip"  # of its training
@@ -79,7 +81,7 @@ class DVaeDetect(Defense):
 
     def dvae(self) -> DVae:
         """The purification."""
-        shared = ("limit1", "limit2", "epochs", "batch_size", "table")
+        shared = ("limit1", "limit2", "epochs", "batch_size", "table", "shrink")
         return DVae(**{name: getattr(self, name) for name in shared})
 
     def purify(self, images: Images, workshop: Workshop) -> Images:

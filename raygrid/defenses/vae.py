@@ -8,7 +8,16 @@ from typing import ClassVar
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.disentangling import Fit, Plan, fit, misfit, reconstructed, through
+from raygrid.disentangling import (
+    Fit,
+    Plan,
+    fit,
+    misfit,
+    reconstructed,
+    relative_cost,
+    require_shrink,
+    through,
+)
 from raygrid.registry import Card, Cell, require
 from raygrid.spec import Scalar
 
@@ -33,24 +42,27 @@ class Vae(Defense):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 8,
+        "shrink": 4,
     }
 
     limit: float = 1.0  # nats for each position
     width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one
     epochs: int = 60
+    shrink: int = 1  # divides the network's channels, for small machines
 
     def __post_init__(self) -> None:
         require(self.limit >= 0, f"limit is {self.limit}, allowed are numbers from 0")
         require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require_shrink(self.shrink)
 
     @property
     def purify_cost(self) -> float:
-        return 43 / 60 * self.epochs
+        return 43 / 60 * self.epochs * relative_cost(self.shrink)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         side = images.shape[-1]
-        how = Fit(Plan(side, deep=side >= 112, width=self.width), self.limit, self.epochs)
+        how = Fit(Plan.reconstructing(side, self.width, self.shrink), self.limit, self.epochs)
         network = fit(how, images, workshop.part("fit"))
         after = workshop.part("reconstruct")
         made = through(network, images.pixels, images.labels, after, reconstructed)
