@@ -20,7 +20,7 @@ from raygrid.published import QUESTIONS, tables_of
 from raygrid.remote import open_store
 from raygrid.reproduce import Job, Only, compared, job, job_of
 from raygrid.run import Options
-from raygrid.scaling import Scale
+from raygrid.scaling import STAND_INS, Scale
 from raygrid.spec import TrialSpec
 from raygrid.store import ResultLog
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 QUICK = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
     "printed budget; in brackets what the paper printed for the real thing."
+)
+SMOKE = (
+    "Scale smoke: few images and two epochs, to see that it runs; the numbers say nothing. In "
+    "brackets what the paper printed for the real thing."
 )
 
 
@@ -121,10 +125,11 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     keep = {kind for question in asked for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{paper}-{args.table}")
     status, options = plan_or_run(wanted, paper, args, keep, answer)
-    if not args.dry_run and args.scale != "quick":  # whose run prints no published numbers
+    if not args.dry_run and args.scale not in STAND_INS:  # whose run prints no published numbers
         kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
-        show(wanted, options, kinds, paper if args.scale == "quick" else None)
+        note = SMOKE if args.scale == "smoke" else QUICK
+        show(wanted, options, kinds, paper if args.scale in STAND_INS else None, note)
         if args.dry_run:
             answer(options)
     return status
@@ -217,7 +222,7 @@ def show(
 ) -> None:
     """Published beside measured, for the trials of the table that have a row.
 
-    quick: the paper whose numbers stand beside those of its stand-ins, at that scale. note: what
+    quick: the paper whose numbers stand beside those of its stand-ins, at such a scale. note: what
     the stand-ins are.
     """
     planned = plan(wanted.specs, None)

@@ -17,14 +17,19 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.registry import Registry
 from raygrid.spec import Part, Scalar, TrialSpec
 
-Scale = Literal["quick", "small", "grid", "paper"]
+Scale = Literal["smoke", "quick", "small", "grid", "paper"]
+STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
 SMALL_EPOCHS = 30
+SMOKE_EPOCHS = 2
+SMOKE_DATA = Part.of("photo_digits", every=6)
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
     """The same question at a smaller size; raises SpecError if there is no such size."""
     if scale == "quick":
         return _quick(spec)
+    if scale == "smoke":
+        return _smoke(_quick(spec))
     if scale == "grid":
         name = f"{spec.protocol.name}_grid"
         if name not in PROTOCOLS:
@@ -44,6 +49,15 @@ def _quick(spec: TrialSpec) -> TrialSpec:
         defense=tuple(_quick_method(DEFENSES, part) for part in spec.defense),
         architecture=_quick_network(spec.architecture),
         protocol=_quick_protocol(spec),
+    )
+
+
+def _smoke(quick: TrialSpec) -> TrialSpec:
+    """Of a quick trial so little that only its way is walked: a sixth of the images, two epochs."""
+    whole = quick.dataset.name == SMOKE_DATA.name
+    return quick.replace(
+        dataset=SMOKE_DATA if whole else quick.dataset,
+        protocol=quick.protocol.with_params(epochs=SMOKE_EPOCHS),
     )
 
 

@@ -689,6 +689,22 @@ def test_photo_digits_never_change(digits: Any, tmp_path: Path) -> None:
     assert fingerprint(*both) == "35cb1461aa53ff6675dca56e3e19aa9d"
 
 
+def test_every_sixth_photo_digit_is_one_of_the_whole(digits: Any, tmp_path: Path) -> None:
+    few = DATASETS.make("photo_digits(every=6)")
+    assert (few.train_size, few.test_size) == (719, 180)
+    split = few.load(tmp_path)
+    agree(few, tmp_path)
+    for part, whole in ((split.train, digits.train), (split.test, digits.test)):
+        assert torch.equal(part.pixels, whole.pixels[::6])
+        assert torch.equal(part.labels, whole.labels[::6])
+    assert DATASETS.make("photo_digits").train_size == 4311
+    assert few.resolved() != DATASETS.make("photo_digits").resolved()
+    last = DATASETS.make("photo_digits(every=20)").load(tmp_path)
+    assert min(last.test.labels.bincount(minlength=10)) > 0
+    with pytest.raises(SpecError, match="every is 0, allowed are whole numbers from 1 to 20"):
+        DATASETS.make("photo_digits(every=0)")
+
+
 def test_photo_digits_are_about_balanced(digits: Any) -> None:
     for part, low, high in ((digits.train, 0.09, 0.105), (digits.test, 0.075, 0.115)):
         shares = part.labels.bincount() / len(part)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from raygrid.data import Images
 from raygrid.datasets.base import DATASETS, Dataset, Split
-from raygrid.registry import Card
+from raygrid.registry import Card, require
 from raygrid.seeds import derive
 
 Array = NDArray[Any]
 SIDE = 32
+MOST = 20  # with fewer images than a twentieth a class is about to be missing in the test part
 
 
 @DATASETS.register("photo_digits")
@@ -40,6 +41,15 @@ class PhotoDigits(Dataset):
     train_size: ClassVar[int] = 4311
     test_size: ClassVar[int] = 1080
     augmentation: ClassVar[str] = "crop"
+
+    every: int = 1  # of both parts the first image and each so many after it, for rehearsals
+
+    def __post_init__(self) -> None:
+        allowed = 1 <= self.every <= MOST
+        require(allowed, f"every is {self.every}, allowed are whole numbers from 1 to {MOST}")
+        for name in ("train_size", "test_size"):
+            size = getattr(type(self), name)
+            object.__setattr__(self, name, -(-size // self.every))
 
     def source(self, root: Path) -> str:
         return "scikit-learn"
@@ -66,7 +76,7 @@ class PhotoDigits(Dataset):
         blended = np.abs(backs - enlarged[..., None]).astype(np.uint8)
         pixels = torch.from_numpy(np.ascontiguousarray(blended.transpose(0, 3, 1, 2)))
         labels = torch.from_numpy(digits.target[index]).long()  # type: ignore[attr-defined]
-        return Images(pixels, labels, self.classes)
+        return Images(pixels, labels, self.classes).rows(torch.arange(0, len(labels), self.every))
 
 
 def _photos() -> list[Array]:
