@@ -31,6 +31,11 @@ QUICK = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
     "printed budget; in brackets what the paper printed for the real thing."
 )
+SCALES = (
+    "smoke: that everything runs, in minutes; quick: stand-ins on digits, minutes to hours of a "
+    "CPU; small: as printed for 30 epochs; grid: as printed with fewer contrastive epochs; paper "
+    "(default: quick)"
+)
 SMOKE = (
     "Scale smoke: few images and two epochs, to see that it runs; the numbers say nothing. In "
     "brackets what the paper printed for the real thing."
@@ -93,7 +98,7 @@ def parser_of(
             chosen = _one_of(kind, known, others.get(kind, {}))
             what.add_argument(f"--{kind}", type=chosen, metavar="N", help=", ".join(known))
     parser.set_defaults(table=only)
-    parser.add_argument("--scale", "--tier", default="quick", choices=get_args(Scale))
+    parser.add_argument("--scale", "--tier", default="quick", choices=get_args(Scale), help=SCALES)
     parser.add_argument("--dataset", help="only this dataset of it")
     parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")
     parser.add_argument("--defenses", nargs="+", metavar="X", default=[], help="only these of it")

@@ -21,6 +21,7 @@ from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
+from raygrid.defenses.vae import Vae
 from raygrid.disentangling import (
     AutoEncoder,
     Parts,
@@ -271,7 +272,10 @@ def test_smaller_batches_reach_both_stages(monkeypatch: pytest.MonkeyPatch) -> N
     assert DVaeDetect(batch_size=32, epochs=7, limit1=2.0).dvae() == DVae(
         batch_size=32, epochs=7, limit1=2.0
     )
-    assert fitting.Fit(Plan(8), 1.0, 1).recipe.batch_size == 128
+    monkeypatch.setattr("raygrid.defenses.vae.fit", known)
+    Vae(batch_size=16).purify(toy(8, 8), workshop())
+    assert sizes == [32, 32, 16]
+    assert fitting.Fit(Plan(8), 1.0, 1).recipe.batch_size == Vae().batch_size == 128
 
 
 def test_a_network_that_diverges_is_an_error() -> None:
@@ -295,6 +299,7 @@ def test_a_network_that_diverges_is_an_error() -> None:
     [
         ("vae(limit=-1)", "limit is -1.0"),
         ("vae(epochs=0)", "epochs is 0"),
+        ("vae(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
         ("dvae(limit2=-1)", "limit2 is -1.0"),
         ("dvae(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
         ("avatar(steps=1001)", "steps is 1001"),

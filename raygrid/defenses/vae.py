@@ -42,18 +42,21 @@ class Vae(Defense):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 8,
+        "batch_size": 32,
         "shrink": 4,
     }
 
     limit: float = 1.0  # nats for each position
     width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one
     epochs: int = 60
+    batch_size: int = 128  # images an update
     shrink: int = 1  # divides the network's channels, for small machines
 
     def __post_init__(self) -> None:
         require(self.limit >= 0, f"limit is {self.limit}, allowed are numbers from 0")
         require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
         require_shrink(self.shrink)
 
     @property
@@ -62,7 +65,8 @@ class Vae(Defense):
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         side = images.shape[-1]
-        how = Fit(Plan.reconstructing(side, self.width, self.shrink), self.limit, self.epochs)
+        plan = Plan.reconstructing(side, self.width, self.shrink)
+        how = Fit(plan, self.limit, self.epochs, batch_size=self.batch_size)
         network = fit(how, images, workshop.part("fit"))
         after = workshop.part("reconstruct")
         made = through(network, images.pixels, images.labels, after, reconstructed)
