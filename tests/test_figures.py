@@ -180,6 +180,27 @@ def test_training_curves_are_grouped_and_leave_partial_poisoning_out() -> None:
     assert [axes.get_title() for axes in grouped.axes[:2]] == ["first", "second"]
 
 
+def test_many_training_curves_stand_in_rows_of_five_by_short_names() -> None:
+    names = ["ar", "em(max_rounds=4, step=0.5)", "hypo", "lsp", "ops", "regions", "tap"]
+    rows = [run(name, 0.3) for name in ["clean", *names]]
+    figure = training_curves(curves(rows))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown if axes.get_title()] == [
+        name.partition("(")[0] for name in names
+    ]
+    assert len(shown) == 2 * len(names)
+    assert len({round(axes.get_position().x0, 3) for axes in shown}) == 5
+    legends = [axes.get_legend() for axes in shown if axes.get_legend()]
+    assert [legend.get_texts()[1].get_text() for legend in legends if legend] == [
+        name.partition("(")[0] for name in names
+    ]
+    loss = next(axes for axes in shown if axes.get_title() == "regions")
+    named = [axes for axes in shown if "regions" in axes.get_legend_handles_labels()[1]]
+    acc = next(axes for axes in named if axes.get_legend())
+    assert loss.get_position().x0 == pytest.approx(acc.get_position().x0)
+    assert loss.get_position().y0 > acc.get_position().y0
+
+
 def test_victims_are_never_mixed() -> None:
     rows = [run("lsp", 0.2), trial("photo_digits/lsp/standard/resnet18/supervised/quick/0", 0.3)]
     with pytest.raises(SpecError, match=r"these rows have 2: .*small_cnn.*resnet18"):

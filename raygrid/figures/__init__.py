@@ -6,6 +6,7 @@ them mixes datasets, protocols or victims. A point is an attack, averaged over s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -38,6 +39,7 @@ from raygrid.tables.labels import short
 from raygrid.tables.layout import order
 from raygrid.tables.tidy import Row, curves, frame
 
+WIDE = 5  # groups of training curves side by side
 VIEWS = {
     "unlearnable": "poisoned images",
     "original": "their originals",
@@ -149,7 +151,7 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
 def training_curves(
     epochs: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:
-    """Training loss (upper row) and test accuracy (lower row) by epoch, a column a group.
+    """Training loss and below it test accuracy by epoch, a column a group, five of them a row.
 
     epochs: `raygrid.tables.curves`, of which sets that are clean or poisoned altogether are drawn.
     groups: attacks by the title of their column; without it the
@@ -161,22 +163,30 @@ def training_curves(
     groups = groups or _by_name(epochs["attack"].unique())
     if not groups or epochs.empty:
         raise SpecError("no finished trial of plain training has a history")
-    figure = blank(2.2 + 2.6 * len(groups), 5.2)
-    grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
-    for column, (title, attacks) in enumerate(groups.items()):
-        names = ["clean", *(a for a in attacks if a != "clean")]
-        for index, attack in enumerate(names):
+    wide = min(WIDE, len(groups))
+    tall = math.ceil(len(groups) / wide)
+    figure = blank(2.2 + 2.6 * wide, 0.6 + 4.6 * tall)
+    grid = figure.subplots(2 * tall, wide, squeeze=False, sharex=True, sharey="row")
+    names = short(["clean", *(attack for attacks in groups.values() for attack in attacks)])
+    for axes in grid[-2:, 1 + (len(groups) - 1) % wide :].flat:
+        axes.set_visible(False)
+    for number, (title, attacks) in enumerate(groups.items()):
+        row, column = divmod(number, wide)
+        loss, acc = grid[2 * row : 2 * row + 2, column]
+        for index, attack in enumerate(["clean", *(a for a in attacks if a != "clean")]):
             here = epochs[epochs["attack"] == attack]
             color = "black" if attack == "clean" else f"C{(index - 1) % 10}"
-            band(grid[0][column], here, "train_loss", attack, color)
-            band(grid[1][column], here, "test_acc", attack, color)
-        grid[0][column].axhline(0.5, color="gray", lw=0.6, ls=":")
-        grid[0][column].set_title(title, fontsize=9)
-        grid[1][column].set(xlabel="epoch", ylim=(0, 103))
-        if grid[1][column].get_legend_handles_labels()[0]:
-            grid[1][column].legend(fontsize=6, frameon=False)
-    grid[0][0].set_ylabel("training loss")
-    grid[1][0].set_ylabel("test accuracy (%)")
+            band(loss, here, "train_loss", names[attack], color)
+            band(acc, here, "test_acc", names[attack], color)
+        loss.axhline(0.5, color="gray", lw=0.6, ls=":")
+        loss.set_title(title, fontsize=9)
+        acc.set(xlabel="epoch", ylim=(0, 103))
+        acc.tick_params(labelbottom=True)
+        if acc.get_legend_handles_labels()[0]:
+            acc.legend(fontsize=6, frameon=False)
+        if column == 0:
+            loss.set_ylabel("training loss")
+            acc.set_ylabel("test accuracy (%)")
     return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
 
 

@@ -86,7 +86,7 @@ def _interval(
         return float(found.low), float(found.high)
 
     if len(a) >= BCA_FROM:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)
             low, high = interval("BCa")
         if not math.isnan(low + high):
