@@ -327,6 +327,20 @@ def test_maps_are_pictures_of_each_group(evidence: Evidence, tmp_path: Path) -> 
     assert picture.stat().st_size > 3000
 
 
+def test_a_picture_names_its_rows_shortly(evidence: Evidence) -> None:
+    """The full specs beside a picture would leave it no room."""
+    for drawing, trials in (("tsne", [CLEAN[0], LSP]), ("residuals", [LSP, *JPEG])):
+        plate = shown(evidence, drawing, trials)
+        ((_, figure, numbers),) = DRAWINGS[drawing](plate)
+        assert numbers is not None
+        if drawing == "tsne":
+            found = [axes.get_title().splitlines()[0] for axes in figure.axes]
+            assert found == ["clean", "lsp"]
+        else:
+            found = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+            assert found == ["lsp", "lsp, jpeg(quality=20)", "lsp, jpeg(quality=50)"]
+
+
 def test_a_figure_without_trials_says_so(evidence: Evidence, tmp_path: Path) -> None:
     gone = WHERE.format("clean", "jpeg(quality=2)", 0)
     with pytest.raises(SpecError, match="no trial of this figure is finished"):

@@ -30,7 +30,7 @@ from raygrid.tables import (
     write_all,
 )
 from raygrid.tables.cells import Cell, wilson
-from raygrid.tables.labels import short
+from raygrid.tables.labels import short, telling
 from raygrid.tables.layout import Panel, order
 from raygrid.tables.plots import picture
 from raygrid.tables.render import escape
@@ -500,6 +500,26 @@ def test_a_shortened_label_is_explained_below_its_panel() -> None:
     for panel in table("defense", frame(grid())).panels:
         for label, name in panel.short.items():
             assert name == label or f"- {name}: {label}." in text
+
+
+def test_specs_are_told_apart_by_what_differs() -> None:
+    where = "cifar10/{}/{}/resnet18/supervised/quick/0"
+    em = "em(budget=16/255, step=1.0)"
+    pairs = [("clean", "none"), (em, "none"), (em, "jpeg(quality=10)"), (em, "jpeg(quality=30)")]
+    names = telling([where.format(*pair) for pair in pairs])
+    said = ["clean, none", "em, none", "em, jpeg(quality=10)", "em, jpeg(quality=30)"]
+    assert list(names.values()) == said
+    alone = where.format(em, "none")
+    assert telling([alone]) == {alone: "em"}
+    seeds = [alone, alone[:-1] + "1"]
+    assert list(telling(seeds).values()) == ["em, 0", "em, 1"]
+    poisons = ["cifar10/lsp/0", f"svhn/{em}@0.4/0"]
+    assert list(telling(poisons).values()) == [
+        "cifar10, lsp",
+        f"svhn, {em}@0.4",
+    ]
+    others = ["first", "second/of/another/form"]
+    assert telling(others) == {name: name for name in others}
 
 
 def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,8 +18,10 @@ from raygrid.errors import DataError
 from raygrid.figures.canvas import blank, panels
 from raygrid.poisons import Poisoned, stretch
 from raygrid.seeds import Stream
+from raygrid.tables.labels import telling
 
 PER_CLASS = 200  # points of a class in t-SNE
+NARROW, WIDE = 24, 40  # letters of a name beside a row and above a panel
 Array = NDArray[np.float32]
 
 
@@ -28,7 +32,7 @@ def examples(images: Images, count: int = 10) -> Tensor:
 
 
 def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figure:
-    """Images (one a column) above the maps (n, H, W) of each name (one a row).
+    """Images (one a column) above the maps (n, H, W) of each spec (one a row).
 
     Unsigned maps lie in [0, 1] and are laid over the image; signed ones are red where positive and
     blue where negative, each scaled by its own 99th percentile.
@@ -38,8 +42,9 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
     grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")
-    for line, (name, drawn) in zip(grid[1:], maps.items(), strict=True):
-        line[0].set_ylabel(name.replace("/", "/\n"), fontsize=5, rotation=0, ha="right")
+    names = telling(list(maps))
+    for line, (spec, drawn) in zip(grid[1:], maps.items(), strict=True):
+        _name(line[0], names[spec])
         for axes, picture, values in zip(line, pictures, drawn.numpy(), strict=True):
             if signed:
                 bound = float(np.percentile(np.abs(values), 99)) or 1.0
@@ -54,6 +59,12 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
     return figure
 
 
+def _name(axes: Axes, name: str) -> None:
+    """Left of a row of pictures, so narrow that these stay large."""
+    lines = textwrap.fill(name, NARROW, break_long_words=False)
+    axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")
+
+
 def draw_residuals(sets: Mapping[str, tuple[Images, Images]], count: int = 3) -> Figure:
     """A row a set of (clean, changed) images: `count` images, and the change of each.
 
@@ -65,7 +76,7 @@ def draw_residuals(sets: Mapping[str, tuple[Images, Images]], count: int = 3) ->
     for line, (name, (clean, changed)) in zip(grid, sets.items(), strict=True):
         moved = (clean.pixels != changed.pixels).flatten(1).any(1).nonzero().squeeze(1)
         rows = moved[examples(clean.rows(moved), count)] if len(moved) else moved
-        line[0].set_ylabel(name.replace("(", "\n("), fontsize=5, rotation=0, ha="right")
+        _name(line[0], name)
         before, after = (i.pixels[rows].permute(0, 2, 3, 1).float() / 255 for i in (clean, changed))
         pictures = [
             part for pair in zip(after, stretch(after - before), strict=True) for part in pair
@@ -117,7 +128,8 @@ def _scatter(sets: Mapping[str, tuple[Array, NDArray[np.integer]]]) -> Figure:
     from sklearn.manifold import TSNE
 
     figure, grid = panels(len(sets))
-    for axes, (name, (features, labels)) in zip(grid, sets.items(), strict=True):
+    names = telling(list(sets))
+    for axes, (spec, (features, labels)) in zip(grid, sets.items(), strict=True):
         rows = sample(labels)
         points, kinds = features[rows], labels[rows]
         neighbors, silhouette = apart(points, kinds)
@@ -125,12 +137,14 @@ def _scatter(sets: Mapping[str, tuple[Array, NDArray[np.integer]]]) -> Figure:
         tsne = TSNE(perplexity=spread, init="pca", learning_rate="auto", random_state=0)
         at = tsne.fit_transform(points)
         axes.scatter(at[:, 0], at[:, 1], c=kinds, cmap="tab10", s=2)
+        name = textwrap.fill(names[spec], WIDE, break_long_words=False)
         axes.set_title(
-            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=5
+            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=6
         )
         axes.set_xticks([])
         axes.set_yticks([])
     figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=6)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
     return figure
 
 

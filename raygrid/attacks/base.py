@@ -115,7 +115,7 @@ class Attack(Method):
         """Forward passes for each of `n` training images through `surrogate`, for estimates.
 
         A backward pass to the pixels counts as one, a full one as two. Without a field
-        `surrogate` they are those of a ResNet-18.
+        `surrogate` they are those of a ResNet-18. Those of a `base_attack` are not among them.
         """
         return 0.0
 

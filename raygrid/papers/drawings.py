@@ -156,17 +156,23 @@ def _residuals(shown: Shown) -> Iterator[Drawn]:
     """Each poison, and what its trial's purifiers made of it; both against the clean images."""
     records = shown.evidence.records
     pairs: dict[str, tuple[Images, Images]] = {}
+    names: dict[str, str] = {}
     chains = short(tuple(own[0].spec.chain for own in shown.trials.values()))
+    attacks = short(tuple(str(own[0].spec.attack) for own in shown.trials.values()))
     for own in shown.trials.values():
         clean, given = records.world(own[0]).train, records.training_set(own[0])
         if len(given) != len(clean):
             raise DataError(f"{own[0].spec} withholds images: there is nothing to draw")
-        pairs[str(own[0].spec.attack)] = clean, given
+        attack = str(own[0].spec.attack)
+        pairs[attack], names[attack] = (clean, given), attacks[attack]
         if own[0].purified is not None:
             made = purified_of(records.worker.fetch(own[0].purified))
-            pairs[f"{own[0].spec.attack}, {chains[own[0].spec.chain]}"] = clean, made
+            chain = chains[own[0].spec.chain]
+            both = f"{attack}, {chain}"
+            pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
     rows = [{"set": name, **analysis.change(*pair)} for name, pair in pairs.items()]
-    yield "", analysis.draw_residuals(pairs), pd.DataFrame(rows)
+    drawn = analysis.draw_residuals({names[name]: pair for name, pair in pairs.items()})
+    yield "", drawn, pd.DataFrame(rows)
 
 
 DRAWINGS: Mapping[str, Callable[[Shown], Iterator[Drawn]]] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raygrid.errors import SpecError
-from raygrid.spec import Part, format_scalar, parse_chain
+from raygrid.spec import Part, format_scalar, parse_chain, split_outside
+
+ATTACK = 1  # the place of the attack in a spec
 
 
 def short(labels: Sequence[str]) -> dict[str, str]:
@@ -25,6 +27,25 @@ def short(labels: Sequence[str]) -> dict[str, str]:
         said = zip(*map(_column, columns), strict=True)
         made |= {label: "+".join(parts) for label, parts in zip(members, said, strict=True)}
     return made
+
+
+def telling(specs: Sequence[str]) -> dict[str, str]:
+    """Specs to the axes in which they differ, each by its short name: `lsp, jpeg`.
+
+    Of trials or of poisons, all of one kind. What they share is left out but for the attack, so
+    that one alone is named by it; names of another form stay as they are.
+    """
+    split = {spec: tuple(split_outside(spec, "/")) for spec in specs}
+    lengths = {len(axes) for axes in split.values()}
+    if len(lengths) != 1 or lengths == {1}:
+        return {spec: spec for spec in specs}
+    columns = list(zip(*split.values(), strict=True))
+    names = [short(column) for column in columns]
+    told = [n == ATTACK or len(set(column)) > 1 for n, column in enumerate(columns)]
+    return {
+        spec: ", ".join(name[a] for a, name, kept in zip(axes, names, told, strict=True) if kept)
+        for spec, axes in split.items()
+    }
 
 
 def _chain(label: str) -> tuple[Part, ...] | None:
