@@ -345,6 +345,21 @@ def grid() -> list[Json]:
     ]
 
 
+def test_marks_are_explained_where_they_are() -> None:
+    """One defense is not the best of several, one attack not the strongest."""
+    rows = frame(grid())
+    bold, underlined = "est defense of an attack", "trongest attack of a defense"
+    for chosen, said in (
+        (rows, {bold, underlined}),
+        (rows[rows["defense"] == "standard"], {underlined}),
+        (rows[rows["attack"] == "lsp"], {bold}),
+        (rows[(rows["attack"] == "lsp") & (rows["defense"] == "standard")], set()),
+    ):
+        text = markdown(table("defense", chosen))
+        assert {words for words in (bold, underlined) if words in text} == said
+        assert ("**" in text, "<u>" in text) == (bold in said, underlined in said)
+
+
 def test_markdown_is_as_expected() -> None:
     text = markdown(table("defense", frame(grid())))
     expected = """\

@@ -109,6 +109,19 @@ def head(panel: Panel, label: str) -> str:
     return HEADS.get(label, panel.short.get(label, label))
 
 
+def _leaders(panel: Panel) -> list[str]:
+    """What bold and underlined numbers are, of those that the panel has."""
+    said = []
+    if any(panel.best(row) for row in panel.rows):
+        said.append("bold: best defense of an attack")
+    if any(panel.strongest(column) for column in panel.columns):
+        said.append("underlined: strongest attack of a defense")
+    if not said:
+        return []
+    text = "; ".join([*said, "with all that lie within one standard deviation."])
+    return [text[0].upper() + text[1:]]
+
+
 def notes(table: Table, panel: Panel) -> list[str]:
     """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
     cells = list(panel.cells.values())
@@ -129,11 +142,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
             "In brackets: published; with the paper where its protocol is another one, with the "
             "paper's method where another one goes by that name."
         )
-    if panel.contest:
-        lines.append(
-            "Bold: best defense of an attack; underlined: strongest attack of a defense; "
-            "both with all that lie within one standard deviation."
-        )
+    lines += _leaders(panel)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)
     lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
