@@ -28,7 +28,7 @@ from raygrid.events import Listener
 from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
 from raygrid.profiles import Shelf
-from raygrid.report import Look, kept_text, marks_of, plan_json, plan_text
+from raygrid.report import Look, kept_text, plan_json, plan_text, there
 from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
@@ -103,7 +103,7 @@ def show_plan(
     try:
         plan, store, _ = make_plan(specs, options)
         profiles = measured(plan, log, Shelf(store))
-        look = Look(True, rows, marks_of(plan, store), fleet, profiles, options.keep)
+        look = Look(True, rows, there(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
         look = Look(False, rows, fleet=fleet, keep=options.keep)

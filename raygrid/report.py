@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.decided import Trial
 from raygrid.estimate import (
     CPU,
     GPU,
     Measured,
+    Speed,
     artifact_bytes,
-    artifact_seconds,
     kept_bytes,
-    trial_seconds,
 )
 from raygrid.grid import Plan
 from raygrid.profiles import Profiles
@@ -24,11 +24,10 @@ from raygrid.store import Store
 from raygrid.tally import clock
 
 
-def marks_of(plan: Plan, store: Store) -> list[str]:
-    """What is marked in the artifacts of a plan that are there already, such as weak surrogates."""
-    metas = (store.meta(a.kind, a.key) for a in plan.artifacts)
-    found = (mark for meta in metas if meta for mark in meta["facts"].get("marks", ()))
-    return list(dict.fromkeys(found))
+def there(plan: Plan, store: Store) -> dict[str, list[str]]:
+    """By key the marks of the plan's artifacts that are there already, such as weak surrogates."""
+    metas = {artifact.key: store.meta(artifact.kind, artifact.key) for artifact in plan.artifacts}
+    return {key: meta["facts"].get("marks", []) for key, meta in metas.items() if meta}
 
 
 @dataclass(frozen=True)
@@ -36,30 +35,42 @@ class Look:
     """What is known about a plan besides the plan.
 
     known: whether the data were looked at; without them keys are not those of a run, and nothing
-    is known to be done. rows: of earlier runs by key. marks: see `marks_of`. fleet: to simulate
-    the rest of the run on. profiles: of trials on GPUs, what the rows say among them. keep: what
+    is known to be done. rows: of earlier runs by key. made: see `there`. fleet: to simulate the
+    rest of the run on. profiles: of trials on GPUs, what the rows say among them. keep: what
     trials are to leave.
     """
 
     known: bool = True
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    marks: Sequence[str] = ()
+    made: Mapping[str, Sequence[str]] = field(default_factory=dict)
     fleet: Fleet | None = None
     profiles: Profiles = field(default_factory=Profiles)
     keep: tuple[str, ...] = ()
 
+    @property
+    def marks(self) -> list[str]:
+        """What is marked in the artifacts that are there."""
+        return list(dict.fromkeys(mark for marks in self.made.values() for mark in marks))
+
+    def done(self, trial: Trial) -> bool:
+        """Whether a row of it is there; one that failed is tried again."""
+        row = self.rows.get(trial.key) if self.known else None
+        return row is not None and row["status"] != "failed"
+
+    def agenda(self, plan: Plan, speed: Speed) -> Agenda:
+        """The jobs that are left of a plan."""
+        left = [trial for trial in plan.trials if not self.done(trial)]
+        return Agenda(left, lambda artifact: artifact.key in self.made, speed)
+
 
 def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
     """What is left of a plan, played on a fleet."""
-    done = {key for key, row in look.rows.items() if row["status"] != "failed"}
-    todo = [trial for trial in plan.trials if not look.known or trial.key not in done]
     measured = Measured.of(plan.trials, look.rows, fleet.speed)
 
     def seconds(job: Job) -> float:
         return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
 
-    agenda = Agenda(todo, lambda artifact: False, fleet.speed)
-    return play(agenda, fleet, look.profiles, seconds)
+    return play(look.agenda(plan, fleet.speed), fleet, look.profiles, seconds)
 
 
 def fleet_json(line: Timeline) -> dict[str, Any]:
@@ -84,20 +95,26 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
             for a in plan.artifacts
         ],
         "estimates": estimates(plan, look.keep),
-        "marks": list(look.marks),
+        "there": {"trials": sum(map(look.done, plan.trials)), "artifacts": len(look.made)},
+        "left": {name: round(hours(plan, look, s), 4) for s, name in HOURS},
+        "marks": look.marks,
     }
     if look.fleet is not None:
         found["fleet"] = fleet_json(simulated(plan, look, look.fleet))
     return found
 
 
+HOURS = ((CPU, "cpu_core_hours"), (GPU, "gpu_hours"))
+
+
+def hours(plan: Plan, look: Look, speed: Speed) -> float:
+    """Estimated time on one device of what is left of a plan."""
+    return sum(job.seconds for job in look.agenda(plan, speed).jobs.values()) / 3600
+
+
 def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
     """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
-    found = {}
-    for speed, name in ((CPU, "cpu_core_hours"), (GPU, "gpu_hours")):
-        trials = sum(trial_seconds(t, speed) for t in plan.trials)
-        made = sum(artifact_seconds(a, speed) for a in plan.artifacts)
-        found[name] = round((trials + made) / 3600, 4)
+    found = {name: round(hours(plan, Look(), speed), 4) for speed, name in HOURS}
     found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
     found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
     return found
@@ -121,6 +138,13 @@ def plan_text(plan: Plan, look: Look = Look()) -> str:
         f"estimate: {clock(3600 * costs['cpu_core_hours'])} on one CPU core or "
         f"{clock(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
     ]
+    done = sum(map(look.done, plan.trials))
+    if done or look.made:
+        cpu, gpu = (clock(3600 * hours(plan, look, speed)) for speed, _ in HOURS)
+        lines.append(
+            f"there already: {done} trials, {len(look.made)} artifacts; left: {cpu} on one CPU "
+            f"core or {gpu} on one GPU"
+        )
     if look.keep:
         lines.append(f"kept: {kept_text(plan, look.keep)}")
     reasons = Counter(skip.reason for skip in plan.skips)

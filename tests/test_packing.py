@@ -16,6 +16,7 @@ from raygrid.bucket import Remote
 from raygrid.decided import Trial
 from raygrid.device import CONTEXT_MB, Meter, limit_memory
 from raygrid.errors import SpecError, StoreError
+from raygrid.estimate import CPU, trial_seconds
 from raygrid.grid import Plan, plan
 from raygrid.learners import LEARNERS
 from raygrid.packing import CARDS, CROWD, LADDER, ROOM, Sharing
@@ -345,6 +346,28 @@ def test_what_earlier_runs_measured_corrects_the_plan() -> None:
     slow = plan_json(naps(16), Look(rows=rows, fleet=Fleet.parse("1xCPU")))["fleet"]
     assert slow["makespan_hours"] == pytest.approx(15 * 1000 / 3600, rel=0.02)
     assert slow["makespan_hours"] > 10 * base
+
+
+def test_a_plan_says_what_is_there_and_what_is_left() -> None:
+    planned = naps(4)
+    trials = planned.trials
+    fresh = plan_json(planned, Look())
+    assert fresh["there"] == {"trials": 0, "artifacts": 0}
+    assert "there already" not in plan_text(planned, Look())
+    cpu = fresh["left"]["cpu_core_hours"]
+    assert cpu == pytest.approx(fresh["estimates"]["cpu_core_hours"], rel=0.2)
+    rows = {
+        t.key: {"status": s} for t, s in zip(trials, ("done", "stopped", "failed"), strict=False)
+    }
+    made = {artifact.key: ["weak"] for artifact in planned.artifacts}
+    look = Look(rows=rows, made=made)
+    found = plan_json(planned, look)
+    assert found["there"] == {"trials": 2, "artifacts": len(made)}
+    assert found["marks"] == ["weak"]
+    left = sum(trial_seconds(trial, CPU) for trial in trials[2:]) / 3600
+    assert found["left"]["cpu_core_hours"] == pytest.approx(left, abs=1e-4)
+    assert f"there already: 2 trials, {len(made)} artifacts; left: " in plan_text(planned, look)
+    assert plan_json(planned, Look(known=False, rows=rows))["there"]["trials"] == 0
 
 
 def test_the_fullest_device_with_room_is_taken_and_a_worker_starts_once() -> None:
