@@ -407,6 +407,25 @@ def test_a_table_is_run_asked_and_written(
     assert "attacked through the victim itself" in capsys.readouterr().out
 
 
+def test_a_printed_table_is_walked_through_at_scale_smoke(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own trials, on few images: rows, question and published numbers, nothing in between."""
+    places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
+    part = ["--table", "11", "--attacks", "ar", "--defenses", "standard", "--scale", "smoke"]
+    assert script.main("apbench", "Toy.", ("defense",), argv=[*part, *places]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 rows are there" in said
+    assert "the numbers say nothing" in said
+    cells = json.loads((tmp_path / "tables/apbench-11-robustness.json").read_text())
+    assert {cell["metric"]: cell["published"] for cell in cells} == {
+        "pgd_blackbox_acc": 0.1582,
+        "pgd_whitebox_acc": 0.0,
+    }
+    assert all(0 <= cell["value"] <= 1 for cell in cells)
+    assert not any(cell["differs"] for cell in cells)
+
+
 def test_a_figure_is_run_and_drawn(
     script: ModuleType,
     tmp_path: Path,
