@@ -37,7 +37,7 @@ SCALES = (
     "(default: quick)"
 )
 SMOKE = (
-    "Scale smoke: few images and two epochs, to see that it runs; the numbers say nothing. In "
+    "Scale smoke: few images and epochs, to see that it runs; the numbers say nothing. In "
     "brackets what the paper printed for the real thing."
 )
 

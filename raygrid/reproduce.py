@@ -99,7 +99,8 @@ def job(
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
         and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
-        a CPU; `smoke` the same with a sixth of the images for two epochs, to see that it runs.
+        a CPU; `smoke` the same with a sixth of the images and the fewest epochs, to see that it
+        runs.
     only: a part of the table. What is not installed here is listed as missing. What is asked of a
     trial needs others too, which come with it.
     """

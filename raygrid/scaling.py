@@ -21,6 +21,7 @@ Scale = Literal["smoke", "quick", "small", "grid", "paper"]
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
+FITS = ("epochs", "classifier_epochs")  # how long methods fit networks of their own
 SMOKE_DATA = Part.of("photo_digits", every=6)
 
 
@@ -53,12 +54,21 @@ def _quick(spec: TrialSpec) -> TrialSpec:
 
 
 def _smoke(quick: TrialSpec) -> TrialSpec:
-    """Of a quick trial so little that only its way is walked: a sixth of the images, two epochs."""
+    """Of a quick trial so little that only its way is walked: few images, fewest epochs."""
     whole = quick.dataset.name == SMOKE_DATA.name
     return quick.replace(
         dataset=SMOKE_DATA if whole else quick.dataset,
+        attack=_fitted_once(ATTACKS, quick.attack),
+        defense=tuple(_fitted_once(DEFENSES, part) for part in quick.defense),
         protocol=quick.protocol.with_params(epochs=SMOKE_EPOCHS),
     )
+
+
+def _fitted_once(registry: Registry[Any], part: Part) -> Part:
+    """A quick method whose networks see the images once; what the table varies stays."""
+    small = registry[part.name].quick if part.name in registry else {}
+    given = dict(part.params)
+    return part.with_params(**{k: 1 for k in FITS if k in small and given.get(k) == small[k]})
 
 
 def _quick_network(part: Part) -> Part:

@@ -144,6 +144,35 @@ def test_the_attackers_networks_shrink_with_the_victims() -> None:
     assert quick("pgd(surrogate=resnet50)")["surrogate"] == "small_resnet"
 
 
+def test_smoke_is_quick_with_less_of_everything() -> None:
+    """The same trials; images are fewer, and epochs of victims and of what methods fit."""
+    epochs, once = re.compile(r"\b(classifier_)?epochs=\d+"), r"\1epochs=1"
+    for paper in PAPERS:
+        for number in tables_of(paper):
+            quick, smoke = (job(paper, number, scale) for scale in ("quick", "smoke"))
+            assert smoke.missing == quick.missing
+            assert len(smoke.specs) == len(quick.specs)
+            for one, other in zip(quick.specs, smoke.specs, strict=True):
+                large, few = TrialSpec.parse(one), TrialSpec.parse(other)
+                assert dict(few.protocol.params) == {**dict(large.protocol.params), "epochs": 2}
+                assert str(few.dataset) in ("photo_digits(every=6)", "photo_digits_last")
+                assert few.dataset.name == large.dataset.name
+                for axis in ("attack", "chain"):
+                    said = str(getattr(large, axis))
+                    assert str(getattr(few, axis)) in (epochs.sub(once, said), said)
+                rest = few.replace(dataset=large.dataset, protocol=large.protocol)
+                assert rest.replace(attack=large.attack, defense=large.defense) == large
+
+
+def test_smoke_keeps_the_epochs_that_a_table_varies() -> None:
+    def smoke(defense: str) -> str:
+        spec = f"cifar10/lsp/{defense}/resnet18/supervised/dvae/0"
+        return scaled(TrialSpec.parse(spec), "smoke").chain
+
+    assert smoke("vae") == "vae(batch_size=32, epochs=1, shrink=4)"
+    assert smoke("vae(epochs=20)") == "vae(batch_size=32, epochs=20, shrink=4)"
+
+
 @pytest.mark.parametrize(("scale", "artifact", "all_"), [("quick", 1.0, 8.0), ("smoke", 0.1, 0.7)])
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_table_takes_hours_at_most_on_one_core(
