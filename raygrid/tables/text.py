@@ -118,7 +118,7 @@ def _leaders(panel: Panel) -> list[str]:
         said.append("underlined: strongest attack of a defense")
     if not said:
         return []
-    text = "; ".join([*said, "with all that lie within one standard deviation."])
+    text = f"{'; '.join(said)}; with all that lie within one standard deviation."
     return [text[0].upper() + text[1:]]
 
 
