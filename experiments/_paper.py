@@ -133,8 +133,7 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     if not args.dry_run and args.scale not in STAND_INS:  # whose run prints no published numbers
         kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
-        note = SMOKE if args.scale == "smoke" else QUICK
-        show(wanted, options, kinds, paper if args.scale in STAND_INS else None, note)
+        show(wanted, options, kinds, paper, args.scale)
         if args.dry_run:
             answer(options)
     return status
@@ -223,13 +222,19 @@ def several(wanted: Job) -> list[str]:
 
 
 def show(
-    wanted: Job, options: Options, kinds: Iterable[str], quick: str | None, note: str = QUICK
+    wanted: Job,
+    options: Options,
+    kinds: Iterable[str],
+    paper: str,
+    scale: Scale,
+    quick: str = QUICK,
 ) -> None:
     """Published beside measured, for the trials of the table that have a row.
 
-    quick: the paper whose numbers stand beside those of its stand-ins, at such a scale. note: what
-    the stand-ins are.
+    Stand-ins have the paper's numbers beside them and a note what they are; quick: that of scale
+    quick.
     """
+    note = SMOKE if scale == "smoke" else quick
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")
@@ -237,8 +242,8 @@ def show(
     print(f"{int((trials['status'] == 'done').sum())} of {len(names)} rows are there")
     for kind in kinds:
         made = tables.table(kind, trials)
-        if quick and made.panels:
-            panels = tuple(p for panel in made.panels for p in compared(panel, quick, wanted))
+        if scale in STAND_INS and made.panels:
+            panels = tuple(p for panel in made.panels for p in compared(panel, paper, wanted))
             caption = " ".join([made.caption, note, *several(wanted)])
             made = replace(made, panels=panels, caption=caption)
         if made.panels:

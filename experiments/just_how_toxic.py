@@ -17,14 +17,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from _paper import SMOKE, parser_of, plan_or_run, show
+from _paper import parser_of, plan_or_run, show
 
 from raygrid.experiment import guarded
 from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
 from raygrid.reproduce import Job, Only, job_of
 from raygrid.run import Options
-from raygrid.scaling import STAND_INS
 from raygrid.spec import Part, TrialSpec
 from raygrid.store import ResultLog
 from raygrid.tables import frame
@@ -134,8 +133,7 @@ def _run(args: argparse.Namespace) -> int:
     job = wanted(args)
     status, options = plan_or_run(job, PAPER, args)
     if not args.json:
-        note = SMOKE if args.scale == "smoke" else QUICK
-        show(job, options, ("success",), PAPER if args.scale in STAND_INS else None, note)
+        show(job, options, ("success",), PAPER, args.scale, QUICK)
         if args.table == "flip":
             mirrored(job, options)
     return status

@@ -14,7 +14,9 @@ from raygrid.estimate import (
     Measured,
     Speed,
     artifact_bytes,
+    artifact_seconds,
     kept_bytes,
+    trial_seconds,
 )
 from raygrid.grid import Plan
 from raygrid.profiles import Profiles
@@ -96,7 +98,7 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
         ],
         "estimates": estimates(plan, look.keep),
         "there": {"trials": sum(map(look.done, plan.trials)), "artifacts": len(look.made)},
-        "left": {name: round(hours(plan, look, s), 4) for s, name in HOURS},
+        "left": left(plan, look),
         "marks": look.marks,
     }
     if look.fleet is not None:
@@ -104,17 +106,26 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
     return found
 
 
-HOURS = ((CPU, "cpu_core_hours"), (GPU, "gpu_hours"))
+def left(plan: Plan, look: Look) -> dict[str, float]:
+    """Estimated hours on one CPU core and on one GPU of what is left of a plan."""
+    jobs = look.agenda(plan, CPU).jobs.values()  # which they are does not depend on the speed
+    speeds = {"cpu_core_hours": CPU, "gpu_hours": GPU}
+    return {
+        name: round(sum(_seconds(job, speed) for job in jobs) / 3600, 4)
+        for name, speed in speeds.items()
+    }
 
 
-def hours(plan: Plan, look: Look, speed: Speed) -> float:
-    """Estimated time on one device of what is left of a plan."""
-    return sum(job.seconds for job in look.agenda(plan, speed).jobs.values()) / 3600
+def _seconds(job: Job, speed: Speed) -> float:
+    if job.trial is not None:
+        return trial_seconds(job.trial, speed)
+    assert job.artifact is not None
+    return artifact_seconds(job.artifact, speed)
 
 
 def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
     """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
-    found = {name: round(hours(plan, Look(), speed), 4) for speed, name in HOURS}
+    found = left(plan, Look())
     found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
     found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
     return found
@@ -140,7 +151,7 @@ def plan_text(plan: Plan, look: Look = Look()) -> str:
     ]
     done = sum(map(look.done, plan.trials))
     if done or look.made:
-        cpu, gpu = (clock(3600 * hours(plan, look, speed)) for speed, _ in HOURS)
+        cpu, gpu = (clock(3600 * hours) for hours in left(plan, look).values())
         lines.append(
             f"there already: {done} trials, {len(look.made)} artifacts; left: {cpu} on one CPU "
             f"core or {gpu} on one GPU"

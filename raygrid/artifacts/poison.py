@@ -77,7 +77,7 @@ class PoisonArtifact(Artifact):
         return self.attack.units(count_at(self.ratio, self.data.train_size))
 
     def needs(self) -> tuple[Artifact, ...]:
-        """With a base these are its surrogates, which it needs itself."""
+        """The data and the surrogates; with a base that one, which needs the surrogates itself."""
         return (self.data, *self.surrogates) if self.base is None else (self.data, self.base)
 
     @property

@@ -18,7 +18,7 @@ from raygrid.disentangling import (
     fit,
     misfit,
     relative_cost,
-    require_shrink,
+    require_fit,
 )
 from raygrid.registry import Cell, require
 from raygrid.spec import Part, Scalar, parse_scalar
@@ -53,9 +53,7 @@ class Disentangled(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rate >= 0, f"rate is {self.rate}, allowed are numbers from 0")
-        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
-        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
-        require_shrink(self.shrink)
+        require_fit(self.epochs, self.batch_size, self.shrink)
         perturbs = self.attack.limit is not None and not isinstance(self.attack, Disentangled)
         require(perturbs, f"base is {self.base}, allowed are attacks that perturb by themselves")
 

@@ -18,7 +18,7 @@ from raygrid.disentangling import (
     misfit,
     reconstructed,
     relative_cost,
-    require_shrink,
+    require_fit,
     through,
 )
 from raygrid.registry import Card, Cell, require
@@ -75,9 +75,7 @@ class DVae(Defense):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, allowed are numbers from 0")
         require(self.first or self.second, "first and second are both false: no stage is left")
-        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
-        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
-        require_shrink(self.shrink)
+        require_fit(self.epochs, self.batch_size, self.shrink)
 
     @property
     def purify_cost(self) -> float:

@@ -15,7 +15,7 @@ from raygrid.disentangling import (
     misfit,
     reconstructed,
     relative_cost,
-    require_shrink,
+    require_fit,
     through,
 )
 from raygrid.registry import Card, Cell, require
@@ -55,9 +55,7 @@ class Vae(Defense):
     def __post_init__(self) -> None:
         require(self.limit >= 0, f"limit is {self.limit}, allowed are numbers from 0")
         require(0 <= self.width <= 512, f"width is {self.width}, allowed are 0 to 512")
-        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
-        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
-        require_shrink(self.shrink)
+        require_fit(self.epochs, self.batch_size, self.shrink)
 
     @property
     def purify_cost(self) -> float:

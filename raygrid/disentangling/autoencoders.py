@@ -8,8 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.registry import require
-
 LATENT = 256
 DEEP_FROM = 112  # pixels a side, from which features have stride 8
 SHRINKS = (1, 2, 4, 8, 16)
@@ -66,13 +64,6 @@ def misfit(name: str, side: int) -> str | None:
     """Why auto-encoders cannot take images of `side` pixels, or None; name: of the method."""
     stride = 8 if side >= DEEP_FROM else 2
     return f"{name} takes sides divisible by {stride}, not {side}" if side % stride else None
-
-
-def require_shrink(shrink: int) -> None:
-    """Raise SpecError unless channels can be divided by this."""
-    nearest = min(SHRINKS, key=lambda allowed: abs(allowed - shrink))
-    allowed = f"allowed are {', '.join(map(str, SHRINKS))}; the nearest is {nearest}"
-    require(shrink in SHRINKS, f"shrink is {shrink}, {allowed}")
 
 
 def relative_cost(shrink: int) -> float:

@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from raygrid.data import Images, to_uint8
-from raygrid.disentangling.autoencoders import AutoEncoder, Parts, Plan, misfit, rate_loss
+from raygrid.disentangling.autoencoders import (
+    SHRINKS,
+    AutoEncoder,
+    Parts,
+    Plan,
+    misfit,
+    rate_loss,
+)
 from raygrid.errors import DataError
 from raygrid.recipes import Recipe
+from raygrid.registry import require
 from raygrid.seeds import forked
 from raygrid.training import Batch, Step, Trainer
 from raygrid.workshop import Workshop
@@ -47,6 +55,15 @@ class Fit:
             precision="fp32",
         )
         object.__setattr__(self, "recipe", recipe)
+
+
+def require_fit(epochs: int, batch_size: int, shrink: int) -> None:
+    """Raise SpecError unless a method can fit its auto-encoders in this way."""
+    require(epochs >= 1, f"epochs is {epochs}, allowed are whole numbers from 1")
+    require(batch_size >= 2, f"batch_size is {batch_size}, allowed are 2 and more")
+    nearest = min(SHRINKS, key=lambda allowed: abs(allowed - shrink))
+    allowed = f"allowed are {', '.join(map(str, SHRINKS))}; the nearest is {nearest}"
+    require(shrink in SHRINKS, f"shrink is {shrink}, {allowed}")
 
 
 def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
