@@ -28,7 +28,7 @@ from raygrid.events import Listener
 from raygrid.grid import Grid
 from raygrid.grid import plan as plan_specs
 from raygrid.profiles import Shelf
-from raygrid.report import Look, kept_text, plan_json, plan_text, there
+from raygrid.report import Look, kept_text, plan_json, plan_text, skipped_text, there
 from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
 from raygrid.simulate import Fleet
 from raygrid.spec import TrialSpec
@@ -137,6 +137,10 @@ def run_and_show(
 ) -> int:
     """Run specs and print their tables; 1 if a trial failed."""
     plan, _, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    if plan.skips and not (plan.trials or plan.derived):
+        raise SpecError("\n".join(["nothing of this can be run", *skipped_text(plan)]))
+    for line in [] if options.quiet else skipped_text(plan):
+        print(line, file=sys.stderr)
     if options.keep and not options.quiet:
         print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
     with exclusive(options.out.absolute()):

@@ -137,6 +137,12 @@ def kept_text(plan: Plan, keep: Sequence[str]) -> str:
     return f"{', '.join(keep)} of {len(plan.trials)} trials, about {size:.2f} GB of disk"
 
 
+def skipped_text(plan: Plan) -> list[str]:
+    """Why trials are left out, a line a reason, the most frequent first."""
+    reasons = Counter(skip.reason for skip in plan.skips)
+    return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
+
+
 def plan_text(plan: Plan, look: Look = Look()) -> str:
     """The same for a person."""
     costs = estimates(plan, look.keep)
@@ -158,8 +164,7 @@ def plan_text(plan: Plan, look: Look = Look()) -> str:
         )
     if look.keep:
         lines.append(f"kept: {kept_text(plan, look.keep)}")
-    reasons = Counter(skip.reason for skip in plan.skips)
-    lines += [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
+    lines += skipped_text(plan)
     lines += [f"note: {mark}" for mark in look.marks]
     if look.fleet is not None:
         lines.append(_fleet_line(simulated(plan, look, look.fleet), look.fleet))
