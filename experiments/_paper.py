@@ -18,7 +18,7 @@ from raygrid.grid import plan
 from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
 from raygrid.published import QUESTIONS, tables_of
 from raygrid.remote import open_store
-from raygrid.reproduce import Job, Only, compared, job, job_of
+from raygrid.reproduce import Job, Only, compared, job, job_of, with_checkpoint
 from raygrid.run import Options
 from raygrid.scaling import STAND_INS, Scale
 from raygrid.spec import TrialSpec
@@ -60,6 +60,10 @@ def main(
         list(tables) or tables_of(paper),
         list(plates_of(paper)) if figures else (),
         {"table": LISTS.get(paper, {}), "figure": drawings_of(paper)},
+    )
+    help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, or a .pth file of score-SDE"
+    parser.add_argument(
+        "--diffusion", metavar="CHECKPOINT", default="", help=f"{help_} (fitted to clean images)"
     )
     args = parser.parse_args(argv)
     if figures and args.figure:
@@ -126,7 +130,8 @@ def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Calla
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     asked = [QUESTIONS[each.question] for each in published.asked(paper, args.table)]
     seeds = range(max([args.seeds, *(question.seeds for question in asked)]))
-    wanted = job(paper, args.table, args.scale, part_of(args), seeds)
+    wanted = job(paper, args.table, args.scale, part_of(args), seeds, args.diffusion)
+    check_used(wanted, args.diffusion)
     keep = {kind for question in asked for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{paper}-{args.table}")
     status, options = plan_or_run(wanted, paper, args, keep, answer)
@@ -137,6 +142,17 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
         if args.dry_run:
             answer(options)
     return status
+
+
+def check_used(wanted: Job, checkpoint: str) -> None:
+    """Raise SpecError if a predictor is named that no trial loads, or one of them cannot load."""
+    if not checkpoint:
+        return
+    loading = [text for text in wanted.specs if f"checkpoint={checkpoint}" in text]
+    if not loading:
+        raise SpecError(f"--diffusion {checkpoint}: nothing here is purified by diffusion")
+    for skip in plan(loading, None).skips:
+        raise SpecError(f"--diffusion {checkpoint}: {skip.reason}")
 
 
 def part_of(args: argparse.Namespace) -> Only:
@@ -172,8 +188,10 @@ def _figure(paper: str, args: argparse.Namespace) -> int:
     """Run what a figure shows, if that takes a victim, and draw it."""
     shown = plates_of(paper)[args.figure]
     trials = part_of(args).of([TrialSpec.parse(text) for text in shown.trials])
+    trials = with_checkpoint(trials, args.diffusion)
     shown = replace(shown, trials=tuple(map(str, trials)))
     wanted = job_of(trials, args.scale, range(args.seeds))
+    check_used(wanted, args.diffusion)
     drawn = partial(_draw, shown, args, f"{paper}-{args.figure}-{args.scale}")
     if shown.trained or args.dry_run:
         return plan_or_run(wanted, paper, args, shown.keep, drawn)[0]

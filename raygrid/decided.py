@@ -11,6 +11,7 @@ from raygrid.architectures.base import Architecture
 from raygrid.artifacts import (
     Artifact,
     DatasetArtifact,
+    DenoiserArtifact,
     PoisonArtifact,
     Pretraining,
     PurifiedArtifact,
@@ -39,7 +40,8 @@ class Trial:
     """One fully decided trial. `spec` is in canonical form: only non-defaults are printed.
 
     setup: the target that it is asked about; pretraining: where its extractors come from. None
-    where the protocol has no such thing.
+    where the protocol has no such thing. priors: by purifying link the predictor that it starts
+    from, None for most.
     """
 
     spec: TrialSpec
@@ -54,6 +56,7 @@ class Trial:
     content: str
     setup: SetupPlan | None = None
     pretraining: Pretraining | None = None
+    priors: tuple[DenoiserArtifact | None, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -71,6 +74,8 @@ class Trial:
             more["setup"] = self.setup.resolved()
         if self.pretraining is not None:
             more["pretraining"] = self.pretraining.resolved()
+        if any(self.priors):
+            more["priors"] = [prior.key for prior in self.priors if prior is not None]
         return {
             "version": VERSION,
             "content": self.content,
@@ -161,7 +166,7 @@ class Trial:
         links = self.defense.purifiers
         if not links:
             return None
-        return PurifiedArtifact(self.poison, self.spec.poison_ratio, links, self.seed)
+        return PurifiedArtifact(self.poison, self.spec.poison_ratio, links, self.seed, self.priors)
 
     @property
     def study(self) -> StudyArtifact | None:

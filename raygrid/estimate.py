@@ -15,12 +15,14 @@ from raygrid.architectures.base import Architecture
 from raygrid.artifacts import (
     Artifact,
     DatasetArtifact,
+    DenoiserArtifact,
     PoisonArtifact,
     PurifiedArtifact,
     StudyArtifact,
     SurrogateArtifact,
 )
 from raygrid.data import count_at
+from raygrid.datasets.base import Dataset
 from raygrid.decided import Trial
 from raygrid.features import FeaturesArtifact
 from raygrid.shards import Shard
@@ -124,12 +126,19 @@ def artifact_seconds(artifact: Artifact, speed: Speed) -> float:
     if isinstance(artifact, Shard):
         share = len(artifact.units) / artifact.poison.shards
         return artifact_seconds(artifact.poison, speed) * share
+    if isinstance(artifact, DenoiserArtifact):
+        return 1.0 + _fit_seconds(artifact.data.dataset, artifact.cost, speed)
     if isinstance(artifact, PurifiedArtifact | StudyArtifact):
         data = artifact.poison.data.dataset
-        gflop = 3.3 * (data.image_size / 32) ** 2
-        fit = speed.of_float32.seconds(gflop, data.train_size * artifact.cost)
+        fit = _fit_seconds(data, artifact.cost, speed.of_float32)
         return 1.0 + data.train_size * 1e-4 + fit
     return 1.0
+
+
+def _fit_seconds(data: Dataset, epochs: float, speed: Speed) -> float:
+    """Time of so many epochs of a ResNet-18 on a dataset."""
+    gflop = 3.3 * (data.image_size / 32) ** 2
+    return speed.seconds(gflop, data.train_size * epochs)
 
 
 def _poison_seconds(artifact: PoisonArtifact, speed: Speed) -> float:
@@ -154,6 +163,8 @@ def artifact_bytes(artifact: Artifact) -> int:
     """Disk that an artifact takes: image sets by their size, weights as those of a ResNet-18."""
     if isinstance(artifact, SurrogateArtifact):
         return 45_000_000
+    if isinstance(artifact, DenoiserArtifact):
+        return artifact.plan.nbytes
     holder = artifact.poison if isinstance(artifact, PurifiedArtifact) else artifact
     data = holder.data if isinstance(holder, PoisonArtifact) else holder
     kind = getattr(data, "dataset", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from raygrid import published
+from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
 from raygrid.published import QUESTIONS, SIX, Asked, specs_of
 from raygrid.resolve import resolve
@@ -94,6 +95,7 @@ def job(
     scale: Scale = "paper",
     only: Only = Only(),
     seeds: Sequence[int] = (0,),
+    checkpoint: str = "",
 ) -> Job:
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
@@ -101,21 +103,33 @@ def job(
         and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
         a CPU; `smoke` the same with a sixth of the images and the fewest epochs, to see that it
         runs.
-    only: a part of the table. What is not installed here is listed as missing. What is asked of a
-    trial needs others too, which come with it.
+    only: a part of the table. checkpoint: as `with_checkpoint`. What is not installed here is
+    listed as missing. What is asked of a trial needs others too, which come with it.
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
     listed = [TrialSpec.parse(text) for text in specs_of(paper, number)]
-    chosen = dict.fromkeys(only.of(listed))
+    chosen = dict.fromkeys(with_checkpoint(only.of(listed), checkpoint))
     asked = []
     for each in published.asked(paper, number):
-        here = tuple(spec for spec in each.about if spec in chosen)
-        if here and (each.about[0] in chosen or QUESTIONS[each.question].mean):
-            about = here if QUESTIONS[each.question].mean else each.about
+        every = tuple(with_checkpoint(each.about, checkpoint))
+        here = tuple(spec for spec in every if spec in chosen)
+        if here and (every[0] in chosen or QUESTIONS[each.question].mean):
+            about = here if QUESTIONS[each.question].mean else every
             asked.append(replace(each, about=about))
             chosen.update(dict.fromkeys(about))
     return replace(job_of(list(chosen), scale, seeds), asked=tuple(asked))
+
+
+def with_checkpoint(specs: Sequence[TrialSpec], checkpoint: str) -> list[TrialSpec]:
+    """The trials with this noise predictor in every defense that can load one, if it has a name."""
+    loads = {name for name in DEFENSES if "checkpoint" in DEFENSES[name].__dataclass_fields__}
+    given = {"checkpoint": checkpoint} if checkpoint else {}
+
+    def loading(part: Part) -> Part:
+        return part.with_params(**given) if part.name in loads else part
+
+    return [spec.replace(defense=tuple(map(loading, spec.defense))) for spec in specs]
 
 
 def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:

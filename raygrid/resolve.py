@@ -7,7 +7,7 @@ from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
-from raygrid.artifacts import DatasetArtifact, Pretraining
+from raygrid.artifacts import DatasetArtifact, DenoiserArtifact, Pretraining
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.catalog import Lookup
@@ -15,6 +15,7 @@ from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.decided import Trial
 from raygrid.defenses.base import Chain
+from raygrid.diffusion import Prior
 from raygrid.errors import DataError, SpecError, SpecErrors
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
@@ -64,7 +65,27 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         content,
         None if rule is None else SetupPlan(rule, spec.seed),
         _pretraining(protocol, dataset, learner.pretrained or bool(attack.extractors), catalog),
+        tuple(_prior(link.prior, data, content, catalog) for link in defense.purifiers),
     )
+
+
+def _prior(
+    prior: Prior | None, data: DatasetArtifact, content: str, catalog: Lookup | None
+) -> DenoiserArtifact | None:
+    """The predictor that a defense starts from: of the trial's own data or of others."""
+    if prior is None:
+        return None
+    if prior.data:
+        data, content = _other(DATASETS.make(prior.data), catalog)
+    return DenoiserArtifact(data, content, prior.plan)
+
+
+def _other(dataset: Dataset, catalog: Lookup | None) -> tuple[DatasetArtifact, str]:
+    """The data of a network that is fitted to another dataset, and their content."""
+    if catalog is None:
+        return DatasetArtifact(dataset, "unknown"), "unknown"
+    data = catalog.artifact(dataset, 0.0)
+    return data, catalog.content(data)
 
 
 def _pretraining(
@@ -76,10 +97,7 @@ def _pretraining(
     recipe = protocol.pretraining(origin.id)
     if not wanted or recipe is None:
         return None
-    if catalog is None:
-        return Pretraining(DatasetArtifact(origin, "unknown"), "unknown", recipe)
-    data = catalog.artifact(origin, 0.0)
-    return Pretraining(data, catalog.content(data), recipe)
+    return Pretraining(*_other(origin, catalog), recipe)
 
 
 Methods = tuple[Dataset, Attack, Chain, Architecture, Protocol, tuple[Learner, Part]]

@@ -21,7 +21,7 @@ Scale = Literal["smoke", "quick", "small", "grid", "paper"]
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
-FITS = ("epochs", "classifier_epochs")  # how long methods fit networks of their own
+FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
 SMOKE_DATA = Part.of("photo_digits", every=6)
 
 

@@ -19,9 +19,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,6 +215,24 @@ def patiently(action: Callable[[], T]) -> T:
 def checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_of(root: Path, files: Sequence[Path]) -> str:
+    """Names the bytes of a file (`root` itself), or of files below a folder with their places."""
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return _content_of(root, tuple(stats))
+
+
+@lru_cache(maxsize=64)
+def _content_of(root: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
+    """Cached by names, sizes and times, since a key is asked for often."""
+    if root.is_file():
+        return checksum(root)
+    digest = hashlib.sha256()
+    for name, _, _ in stats:
+        file = Path(name)
+        digest.update(f"{file.relative_to(root)} {checksum(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def key_of(value: Any) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -14,15 +14,19 @@ from raygrid.seeds import Stream
 
 @dataclass(frozen=True)
 class Workshop:
-    """Randomness, where to compute, and a log of the seconds that kinds of work took."""
+    """Randomness, where to compute, and a log of the seconds that kinds of work took.
+
+    prior: weights of the network that the method starts from, if it asked for one.
+    """
 
     stream: Stream
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    prior: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False)
 
     def part(self, name: str) -> Workshop:
         """For one step of the work, with draws of its own."""
-        return Workshop(self.stream.child(name), self.device, self.seconds)
+        return replace(self, stream=self.stream.child(name))
 
     @contextmanager
     def timed(self, work: str) -> Iterator[None]:

@@ -251,7 +251,12 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         assert list(annotations(hook)) == kinds
         own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
         assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
-    assert {f.name for f in dataclasses.fields(Workshop)} == {"stream", "device", "seconds"}
+    assert {f.name for f in dataclasses.fields(Workshop)} == {
+        "stream",
+        "device",
+        "seconds",
+        "prior",
+    }
     carried = {f.name for f in dataclasses.fields(Task)} | {"pixels", "classes", "fingerprint"}
     assert not carried & {"attack", "poison", "mask", "test", "clean", "val", "targets", "trigger"}
 

@@ -109,11 +109,6 @@ def test_attack_ids_become_parts(
     assert wanted in {str(TrialSpec.parse(cell).attack) for cell in cells}
 
 
-UNMADE = {
-    "avatar(source=clean_train)",  # needs the checkpoint as well
-}
-
-
 def test_parts_that_are_registered_here_can_be_made() -> None:
     for text in load()["spec"].dropna().unique():
         spec = TrialSpec.parse(text)
@@ -125,7 +120,7 @@ def test_parts_that_are_registered_here_can_be_made() -> None:
             (PROTOCOLS, (spec.protocol,)),
         ):
             for part in parts:
-                if part.name in registry and str(part) not in UNMADE:
+                if part.name in registry:
                     registry.make(part)
 
 
@@ -191,13 +186,14 @@ def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
 
 
 def test_where_weights_lie_makes_no_other_method() -> None:
-    for text in ("avatar(source=clean_train)", "avatar(checkpoint=some/where, source=clean_train)"):
+    for place in ("", "checkpoint=some/where, "):
+        text = f"avatar({place}diffusion_data=clean_train)"
         found = find(f"cifar10/lsp/{text}/resnet18/supervised/apbench/0")
         assert found is not None
         assert (found.best.value, found.own) == (0.7690, True)
     plain = find("cifar10/lsp/avatar/resnet18/supervised/apbench/0")
     assert plain is not None
-    assert plain.apart == "avatar(source=clean_train)"
+    assert plain.apart == "avatar(diffusion_data=clean_train)"
 
 
 def test_suspect_numbers_stay_marked_and_never_win() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +13,7 @@ from raygrid.artifacts import purify
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
 from raygrid.data import Images, to_uint8
-from raygrid.defenses import DEFENSES, denoisers, diffusion
-from raygrid.defenses.avatar import Avatar
+from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Workshop
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
@@ -302,9 +298,6 @@ def test_a_network_that_diverges_is_an_error() -> None:
         ("vae(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
         ("dvae(limit2=-1)", "limit2 is -1.0"),
         ("dvae(batch_size=1)", "batch_size is 1, allowed are 2 and more"),
-        ("avatar(steps=1001)", "steps is 1001"),
-        ("avatar(steps=200)", "horizon is 150, allowed are 200 to 1000"),
-        ("avatar(source=clean_train)", "without a checkpoint"),
         ("dvae_detect(classifier_epochs=0)", "classifier_epochs is 0"),
         ("dvae_detect(architecture=resnet19)", "did you mean 'resnet18'"),
     ],
@@ -418,136 +411,3 @@ def test_detection_rates_are_scikit_learns() -> None:
     assert nothing["fpr"] == pytest.approx(float(flagged.float().mean()))
     everything = detection(before, after, torch.ones(40, dtype=torch.bool))
     assert everything["precision"] == 1
-
-
-# --- diffusion -----------------------------------------------------------------------------------
-
-
-def exact_noise(mean: float, sd: float) -> diffusion.Noise:
-    """The exact noise predictor for images whose values are N(mean, sd^2)."""
-
-    def noise(x: torch.Tensor, i: int) -> torch.Tensor:
-        kept = diffusion.kept_after(i + 1)
-        total = kept * sd**2 + 1 - kept
-        return (1 - kept) ** 0.5 * (x - kept**0.5 * mean) / total
-
-    return noise
-
-
-@pytest.mark.parametrize(
-    ("steps", "kept"), [(60, 0.95956), (75, 0.9391), (100, 0.8970), (125, 0.8462), (150, 0.7883)]
-)
-def test_the_schedule_is_the_usual_one(steps: int, kept: float) -> None:
-    assert diffusion.kept_after(steps) == pytest.approx(kept, abs=5e-5)
-    time = steps / 1000
-    assert math.exp(-9.95 * time**2 - 0.1 * time) == pytest.approx(kept, abs=2e-3)
-
-
-# Ancestral sampling clips to [-1, 1], so that its images must lie well inside.
-@pytest.mark.parametrize(
-    ("solver", "mean", "sd", "steps", "pull"),
-    [
-        ("euler", 0.2, 0.5, 60, 0.8558),
-        ("euler", 0.2, 0.5, 100, 0.6853),
-        ("ancestral", 0.1, 0.25, 60, 0.5973),
-        ("ancestral", 0.1, 0.25, 100, 0.3525),
-    ],
-)
-def test_an_exact_predictor_gives_the_exact_posterior(
-    solver: str, mean: float, sd: float, steps: int, pull: float
-) -> None:
-    """What comes out of x0 has mean mean + pull * (x0 - mean), and the distribution is kept."""
-    kept = diffusion.kept_after(steps)
-    assert kept * sd**2 / (kept * sd**2 + 1 - kept) == pytest.approx(pull, abs=1e-4)
-    solve, draws, noise = diffusion.SOLVERS[solver], rng(), exact_noise(mean, sd)
-    start = torch.full((40_000,), mean + 0.8 * sd)
-    out = solve(diffusion.diffuse(start, steps, draws), noise, steps, draws)
-    assert float(out.mean() - mean) / (0.8 * sd) == pytest.approx(pull, abs=0.015)
-    start = mean + sd * torch.randn(40_000, generator=draws)
-    out = solve(diffusion.diffuse(start, steps, draws), noise, steps, draws)
-    assert out.mean() == pytest.approx(mean, abs=0.015)
-    assert out.std() == pytest.approx(sd, abs=0.015)
-
-
-@pytest.mark.parametrize("solver", ["euler", "ancestral"])
-def test_avatar_keeps_images_in_scale(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the exact predictor a gray image is pulled to the mean of the model's images."""
-    monkeypatch.setattr(Avatar, "predictor", lambda *_: exact_noise(0.1, 0.25))
-    images = Images(torch.full((300, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(300).long(), 1)
-    avatar = DEFENSES.make(f"avatar(solver={solver})")
-    one, same, other = (purify(avatar, images, workshop(s)) for s in (0, 0, 1))
-    assert torch.equal(one.pixels, same.pixels)
-    assert not torch.equal(one.pixels, other.pixels)
-    expected = 0.1 + 0.5973 * (2 * 160 / 255 - 1 - 0.1)
-    assert 2 * one.floats().mean() - 1 == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("size", "millions", "cost"), [("xs", 1.114, 0.283), ("s", 8.952, 1.599)])
-def test_denoisers_have_their_sizes(size: str, millions: float, cost: float) -> None:
-    with torch.device("meta"):
-        network = denoisers.unet(size, 32).requires_grad_(False)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, 32, 32), torch.zeros(1).long())
-    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(cost, abs=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_fitted_denoiser_knows_noise_from_images() -> None:
-    """On flat images it comes near the exact predictor: the mean of an image tells its gray."""
-    grays = torch.arange(64).view(-1, 1, 1, 1).expand(64, 3, 8, 8) * 4
-    images = Images(grays.to(torch.uint8).contiguous(), torch.zeros(64).long(), 1)
-    noise = denoisers.fitted(denoisers.DenoiserPlan("xs", 300, 150, True), images, workshop())
-    x = 2 * images.floats() - 1
-    draws = torch.randn(x.shape, generator=rng())
-    kept = diffusion.kept_after(100)
-    found = noise(kept**0.5 * x + (1 - kept) ** 0.5 * draws, 99)
-    assert (found - draws).square().mean() < 0.15
-
-
-@pytest.mark.slow
-def test_checkpoints_are_loaded_and_checked(tmp_path: Path) -> None:
-    network = denoisers.unet("xs", 8)
-    network.save_pretrained(tmp_path)  # type: ignore[operator]
-    noise = denoisers.loaded(str(tmp_path), 8, torch.device("cpu"))
-    x = torch.randn(2, 3, 8, 8, generator=rng())
-    expected = network.eval()(x, torch.tensor([5, 5])).sample
-    assert torch.allclose(noise(x, 5), expected, atol=1e-5)
-    with pytest.raises(DataError, match="for 8 pixels, not 32"):
-        denoisers.loaded(str(tmp_path), 32, torch.device("cpu"))
-    (tmp_path / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "cosine"}))
-    with pytest.raises(DataError, match="not the linear schedule"):
-        denoisers.loaded(str(tmp_path), 8, torch.device("cpu"))
-
-
-@pytest.mark.slow
-def test_checkpoints_of_the_wrong_shape_are_one_clear_error(tmp_path: Path) -> None:
-    from diffusers import UNet2DModel
-    from safetensors.torch import load_file, save_file
-
-    def load(folder: Path) -> None:
-        denoisers.loaded(str(folder), 8, torch.device("cpu"))
-
-    settings = {"sample_size": 8, "layers_per_block": 1, "block_out_channels": (32, 64, 64)}
-    blocks = {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
-    gray, learned = tmp_path / "gray", tmp_path / "learned"
-    UNet2DModel(in_channels=1, out_channels=1, **settings, **blocks).save_pretrained(gray)
-    with pytest.raises(DataError, match="gray maps 1 channels to 1, not 3 to 3"):
-        load(gray)
-    UNet2DModel(out_channels=6, **settings, **blocks).save_pretrained(learned)
-    with pytest.raises(DataError, match="learned maps 3 channels to 6, not 3 to 3"):
-        load(learned)
-    torn = tmp_path / "torn"
-    denoisers.unet("xs", 8).save_pretrained(torn)  # type: ignore[operator]
-    weights = torn / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(weights)
-    save_file({**tensors, "conv_in.weight": torch.zeros(16, 3, 3, 3)}, weights)
-    with pytest.raises(DataError, match=r"torn cannot be loaded: .*conv_in"):
-        load(torn)
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(DataError, match="torn cannot be loaded"):
-        load(torn)
-    with pytest.raises(DataError, match="nowhere cannot be loaded"):
-        load(tmp_path / "nowhere")

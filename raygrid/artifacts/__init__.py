@@ -1,4 +1,4 @@
-"""Everything that is made once and shared: datasets, surrogates, poisons, purified sets.
+"""Everything that is made once and shared: datasets, networks, poisons, purified sets.
 
 An artifact knows its key and what it needs before it exists; `make` turns the content of its needs
 into its own. Executors only walk this graph, they do not know the kinds.
@@ -9,6 +9,7 @@ from raygrid.artifacts.base import Bench as Bench
 from raygrid.artifacts.dataset import DatasetArtifact as DatasetArtifact
 from raygrid.artifacts.dataset import World as World
 from raygrid.artifacts.dataset import hold_out as hold_out
+from raygrid.artifacts.denoiser import DenoiserArtifact as DenoiserArtifact
 from raygrid.artifacts.poison import PoisonArtifact as PoisonArtifact
 from raygrid.artifacts.poison import mix as mix
 from raygrid.artifacts.poison import poison_bundle as poison_bundle

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 
 from raygrid.artifacts.base import Artifact, Bench
 from raygrid.artifacts.dataset import World
+from raygrid.artifacts.denoiser import DenoiserArtifact
 from raygrid.artifacts.poison import PoisonArtifact, mix, poison_of
 from raygrid.data import Images
 from raygrid.defenses.base import Defense, Workshop
@@ -21,12 +22,16 @@ from raygrid.store import Bundle, key_of
 
 @dataclass(frozen=True)
 class PurifiedArtifact(Artifact):
-    """A training set after one purifying link of a defense chain."""
+    """A training set after one purifying link of a defense chain.
+
+    priors: by link the predictor that it starts from, None for most.
+    """
 
     poison: PoisonArtifact
     ratio: float
     links: tuple[Defense, ...]
     seed: int
+    priors: tuple[DenoiserArtifact | None, ...] = ()
     kind: ClassVar[str] = "purified"
 
     @property
@@ -43,12 +48,18 @@ class PurifiedArtifact(Artifact):
         """The same set one link earlier, None for the first link."""
         if len(self.links) == 1:
             return None
-        return PurifiedArtifact(self.poison, self.ratio, self.links[:-1], self.seed)
+        return replace(self, links=self.links[:-1], priors=self.priors[:-1])
+
+    @property
+    def prior(self) -> DenoiserArtifact | None:
+        return self.priors[-1] if self.priors else None
 
     @property
     def key(self) -> str:
         links = [d.resolved() for d in self.links]
-        return key_of([self.kind, self.poison.key, self.ratio, links, self.seed])
+        parts: list[Any] = [self.kind, self.poison.key, self.ratio, links, self.seed]
+        priors = [prior.key for prior in self.priors if prior is not None]
+        return key_of([*parts, priors] if priors else parts)
 
     @property
     def label(self) -> str:
@@ -56,14 +67,16 @@ class PurifiedArtifact(Artifact):
 
     def needs(self) -> tuple[Artifact, ...]:
         before = self.before
-        return (before,) if before else (self.poison.data, self.poison)
+        given = (before,) if before else (self.poison.data, self.poison)
+        return (*given, self.prior) if self.prior else given
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         images = reaching(self.before, self.poison, self.ratio, inputs)
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
-        workshop = Workshop(stream, bench.device)
+        prior = inputs[-1].tensors if self.prior else {}
+        workshop = Workshop(stream, bench.device, prior=prior)
         purified = purify(self.links[-1], images, workshop)
         seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
         facts = {"classes": images.classes, "seconds": time.perf_counter() - started, **seconds}

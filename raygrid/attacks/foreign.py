@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from raygrid.errors import DataError, unknown
-from raygrid.store import checksum
+from raygrid.store import content_of
 
 TORCH = (".pt", ".pth")
 NUMPY = (".npy", ".npz")
@@ -113,21 +111,8 @@ def content_hash(path: Path) -> str:
     files = [path] if path.is_file() else sorted(p for f in _subfolders(path) for p in _pictures(f))
     if not files:
         raise DataError(f"{path} is not there, or has no class folders with pictures")
-    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return _hash_of(path, tuple(stats))
+    return content_of(path, files)
 
 
 def _subfolders(path: Path) -> list[Path]:
     return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
-
-
-@lru_cache(maxsize=64)
-def _hash_of(path: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
-    """Cached by names, sizes and times, since a key is asked for often."""
-    if path.is_file():
-        return checksum(path)
-    digest = hashlib.sha256()
-    for name, _, _ in stats:
-        file = Path(name)
-        digest.update(f"{file.relative_to(path)} {checksum(file)}\n".encode())
-    return digest.hexdigest()

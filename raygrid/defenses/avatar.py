@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from raygrid.data import Images, to_uint8
-from raygrid.defenses import denoisers
+from raygrid.datasets import DATASETS
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.diffusion import SOLVERS, STEPS, Noise, Solver, diffuse
+from raygrid.diffusion import (
+    EXTRA,
+    SIZES,
+    SOLVERS,
+    STEPS,
+    DenoiserPlan,
+    Noise,
+    Prior,
+    content,
+    diffuse,
+    fault,
+    fitted,
+    loaded,
+    of_diffusers,
+    predictor,
+)
+from raygrid.errors import unknown
 from raygrid.registry import Card, Cell, lacks, require
 from raygrid.spec import Scalar
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
+_ORACLE = "avatar(diffusion_data=clean_train)"
 
 
 @DEFENSES.register("avatar")
@@ -23,85 +41,123 @@ _CHUNK = 250  # images a pass: part of the draws, so never a setting
 class Avatar(Defense):
     """Images are noised to step `steps` of a diffusion and denoised again. Labels are not used.
 
-    The noise predictor is fitted to the training set itself, or loaded from `checkpoint`. `source`
-    says what it has seen, and no number means anything without it: the published ones come from
-    models of the very clean images that are purified.
+    `diffusion_data` is what the noise predictor has seen, and no number means anything without it:
+    the `poisoned` training set itself; `clean_train`, the very clean images under the poison, as
+    the models of the published numbers; or another dataset by its name. The grid fits it to these,
+    once for all poisons, unless `checkpoint` names one: a folder or hub id of diffusers, or a
+    `.pth` file of score-SDE, the same on every machine. Then `diffusion_data` says what that has
+    seen; `mismatch` is data that have no name here.
     """
 
     card = Card(
         paper="Dolatabadi et al. 2023 (AVATAR); Qin et al. 2024 (APBench)",
         code="hmdolatabadi/AVATAR; lafeat/apbench@9a6fb91",
         published={
-            "cifar10/em_apb/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7562,
-            "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.7690,
-            "cifar10/ar/avatar(source=clean_train)/resnet18/supervised/apbench/0": 0.8860,
-            "cifar10/em_remrepo/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8954,
-            "cifar10/lsp/avatar(source=clean_train)/resnet18/supervised/dvae/0": 0.8115,
+            f"cifar10/em_apb/{_ORACLE}/resnet18/supervised/apbench/0": 0.7562,
+            f"cifar10/lsp/{_ORACLE}/resnet18/supervised/apbench/0": 0.7690,
+            f"cifar10/ar/{_ORACLE}/resnet18/supervised/apbench/0": 0.8860,
+            f"cifar10/em_remrepo/{_ORACLE}/resnet18/supervised/dvae/0": 0.8954,
+            f"cifar10/lsp/{_ORACLE}/resnet18/supervised/dvae/0": 0.8115,
         },
         needs="diffusers; a noise predictor",
         cost="size s: 58 epochs of standard training for 60 steps, and 740 to fit the predictor",
-        notes="60 steps in APBench, 100 in AVATAR's code. APBench's code doubles images without "
+        notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in AVATAR's code. APBench's code doubles images without "
         "centering them, off the model's domain; here they are centered",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
-        "size": "xs",
+        "size": "tiny",
         "updates": 2000,
         "flip": False,
+        "stride": 4,
     }
 
     steps: int = 60  # of noise, out of 1000
     solver: Literal["euler", "ancestral"] = "euler"
-    source: Literal["poisoned", "clean_train", "mismatch"] = "poisoned"  # what the predictor saw
-    checkpoint: str = ""  # diffusers folder or hub id; empty: fit one to the training set
-    size: Literal["xs", "s", "m"] = "s"  # of a fitted one
+    stride: int = 1  # steps that the solver takes at once; with 4 it still solves
+    diffusion_data: str = "poisoned"  # or clean_train, mismatch, a dataset
+    checkpoint: str = ""  # of the predictor; empty: it is fitted
+    size: Literal["tiny", "xs", "s", "m"] = "s"  # of a fitted one
     updates: int = 100_000  # of its weights
     horizon: int = 150  # most steps of noise that it learns to see
     flip: bool = True  # whether images may be mirrored
 
     def __post_init__(self) -> None:
         require(0 <= self.steps <= STEPS, f"steps is {self.steps}, allowed are 0 to {STEPS}")
+        require(self.stride >= 1, f"stride is {self.stride}, allowed are numbers from 1")
         require(self.updates >= 1, f"updates is {self.updates}, allowed are numbers from 1")
         fits = self.steps <= self.horizon <= STEPS or bool(self.checkpoint)
         require(fits, f"horizon is {self.horizon}, allowed are {self.steps} to {STEPS}")
-        own = self.source == "poisoned" or bool(self.checkpoint)
-        require(own, f"source is {self.source}: without a checkpoint it can only be poisoned")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """Raise SpecError unless it is known what the predictor has seen."""
+        known = ["poisoned", "clean_train", *(["mismatch"] if self.checkpoint else []), *DATASETS]
+        require(self.diffusion_data in known, unknown("diffusion_data", self.diffusion_data, known))
+
+    def resolved(self) -> dict[str, Any]:
+        """Weights count by what they are, not by their place."""
+        return {**super().resolved(), "checkpoint": content(self.checkpoint)}
+
+    @property
+    def plan(self) -> DenoiserPlan:
+        return DenoiserPlan(self.size, self.updates, self.horizon, self.flip)
+
+    @property
+    def prior(self) -> Prior | None:
+        if self.checkpoint or not self.steps or self.diffusion_data == "poisoned":
+            return None
+        own = self.diffusion_data == "clean_train"
+        return Prior(self.plan, "" if own else self.diffusion_data)
+
+    @property
+    def calls(self) -> int:
+        """Of the predictor, for each image."""
+        return math.ceil(self.steps / self.stride)
 
     @property
     def purify_cost(self) -> float:
-        """Fitting counts in epochs over 50,000 images."""
-        size = {"xs": 0.18, "s": 1.0, "m": 3.9}[self.size]
-        fit = 0.0 if self.checkpoint else 740 * self.updates / 100_000
-        return size * (fit + 58 * self.steps / 60)
+        """A fit to the poisoned set counts in epochs over 50,000 images."""
+        fits = not self.checkpoint and self.prior is None and self.steps > 0
+        return (self.plan.cost(50_000) if fits else 0.0) + self.plan.passing(self.calls)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
         noise = self.predictor(images, workshop) if self.steps else _none
-        return denoised(images, noise, SOLVERS[self.solver], self.steps, workshop)
+        return self.denoised(images, noise, workshop)
+
+    def denoised(self, images: Images, noise: Noise, workshop: Workshop) -> Images:
+        """Noise the images to `steps` and solve back, some at a time."""
+        parts, solver = [], SOLVERS[self.solver]
+        for start, pixels in enumerate(images.pixels.split(_CHUNK)):
+            rng = workshop.stream.generator("denoise", start, device=workshop.device)
+            x = pixels.to(workshop.device).float().div_(255).mul_(2).sub_(1)
+            x = solver(diffuse(x, self.steps, rng), noise, self.steps, rng, self.stride)
+            parts.append(to_uint8((x + 1) / 2).cpu())
+        return images.with_pixels(torch.cat(parts))
 
     def predictor(self, images: Images, workshop: Workshop) -> Noise:
-        """The noise predictor, loaded or fitted."""
+        """The noise predictor: loaded, given, or fitted to the images."""
+        side, device = images.shape[-1], workshop.device
         if self.checkpoint:
-            return denoisers.loaded(self.checkpoint, images.shape[-1], workshop.device)
-        plan = denoisers.DenoiserPlan(self.size, self.updates, self.horizon, self.flip)
-        return denoisers.fitted(plan, images, workshop)
+            return loaded(self.checkpoint, side, device)
+        weights = workshop.prior if self.prior else fitted(self.plan, images, workshop)
+        return predictor(self.plan, weights, side, device)
 
     def skip(self, cell: Cell) -> str | None:
-        multiple = 2 ** (len(denoisers.SIZES[self.size][0]) - 1)
-        if cell.image_size % multiple and not self.checkpoint:
-            return f"{self.id} takes sides divisible by {multiple}, not {cell.image_size}"
-        return lacks(*denoisers.EXTRA) or super().skip(cell)
+        return self._unfit(cell.image_size) or super().skip(cell)
 
-
-def denoised(
-    images: Images, noise: Noise, solver: Solver, steps: int, workshop: Workshop
-) -> Images:
-    """Noise the images to `steps` and solve back, some at a time."""
-    parts = []
-    for start, pixels in enumerate(images.pixels.split(_CHUNK)):
-        rng = workshop.stream.generator("denoise", start, device=workshop.device)
-        x = pixels.to(workshop.device).float().div_(255).mul_(2).sub_(1)
-        x = solver(diffuse(x, steps, rng), noise, steps, rng)
-        parts.append(to_uint8((x + 1) / 2).cpu())
-    return images.with_pixels(torch.cat(parts))
+    def _unfit(self, side: int) -> str | None:
+        """Why there is no predictor for images of this size, or None."""
+        if self.checkpoint:
+            missing = lacks(*EXTRA) if of_diffusers(self.checkpoint) else None
+            return missing or fault(self.checkpoint, side)
+        multiple = SIZES[self.size].multiple
+        if side % multiple:
+            return f"{self.id} takes sides divisible by {multiple}, not {side}"
+        if self.prior and self.prior.data:
+            theirs = DATASETS.make(self.prior.data).image_size
+            if theirs != side:
+                return f"{self.id}: {self.prior.data} has {theirs} pixels, not {side}"
+        return lacks(*EXTRA)
 
 
 def _none(x: torch.Tensor, i: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raygrid.contrastive.base import Framework
 from raygrid.data import Images
+from raygrid.diffusion import Prior
 from raygrid.errors import SpecError
 from raygrid.registry import Cell, Method, Registry
 from raygrid.spec import Part
@@ -62,6 +63,14 @@ class Defense(Method):
     def study_cost(self) -> float:
         """The same for `study`."""
         return 0.0
+
+    @property
+    def prior(self) -> Prior | None:
+        """The noise predictor that `purify` finds the weights of in its workshop, if it needs one.
+
+        The grid fits it, once, to images that it declares and that the defense never sees.
+        """
+        return None
 
     def during(self, epoch: int) -> Defense:
         """What stands in for this defense in an epoch (counted from 0)."""

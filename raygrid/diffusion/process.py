@@ -18,7 +18,7 @@ KEPT = torch.cumprod(1 - _BETAS, 0)
 """Share of an image's variance that is left after step i, float64 (1000,)."""
 
 Noise = Callable[[Tensor, int], Tensor]
-Solver = Callable[[Tensor, Noise, int, torch.Generator], Tensor]
+Solver = Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]
 
 
 def kept_after(steps: int) -> float:
@@ -32,31 +32,35 @@ def diffuse(x: Tensor, steps: int, rng: torch.Generator) -> Tensor:
     return math.sqrt(kept) * x + math.sqrt(1 - kept) * _normal(x, rng)
 
 
-def ancestral(x: Tensor, noise: Noise, steps: int, rng: torch.Generator) -> Tensor:
+def ancestral(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int = 1) -> Tensor:
     """DDPM sampling from step `steps` down: posterior mean with the image clipped to [-1, 1],
-    posterior variance, no noise in the last step."""
-    for i in reversed(range(steps)):
-        kept, before, beta = kept_after(i + 1), kept_after(i), float(_BETAS[i])
-        image = (x - math.sqrt(1 - kept) * noise(x, i)) / math.sqrt(kept)
+    posterior variance, no noise in the last step. stride: steps that are taken at once.
+    """
+    for at in range(steps, 0, -stride):
+        kept, before = kept_after(at), kept_after(max(0, at - stride))
+        alpha = kept / before
+        image = (x - math.sqrt(1 - kept) * noise(x, at - 1)) / math.sqrt(kept)
         x = (
-            math.sqrt(before) * beta * image.clamp(-1, 1) + math.sqrt(1 - beta) * (1 - before) * x
+            math.sqrt(before) * (1 - alpha) * image.clamp(-1, 1)
+            + math.sqrt(alpha) * (1 - before) * x
         ) / (1 - kept)
-        if i:
-            x = x + math.sqrt(beta * (1 - before) / (1 - kept)) * _normal(x, rng)
+        if at > stride:
+            x = x + math.sqrt((1 - alpha) * (1 - before) / (1 - kept)) * _normal(x, rng)
     return x
 
 
-def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator) -> Tensor:
-    """Euler-Maruyama on the reverse equation, from time steps / 1000 to 1e-5 in steps of 1/1000.
+def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int = 1) -> Tensor:
+    """Euler-Maruyama on the reverse equation, from time steps / 1000 to 1e-5 in steps of
+    stride / 1000.
 
     beta(t) = 0.1 + 19.9 t, kept(t) = exp(-9.95 t^2 - 0.1 t). The last step adds noise as well.
     """
-    for i in reversed(range(steps)):
-        time = (i + 1) / STEPS
-        width = min(1 / STEPS, time - 1e-5)
+    for at in range(steps, 0, -stride):
+        time = at / STEPS
+        width = min(stride / STEPS, time - 1e-5)
         beta = 0.1 + 19.9 * time
         spread = math.sqrt(1 - math.exp(-9.95 * time**2 - 0.1 * time))
-        drift = beta * x / 2 - beta * noise(x, i) / spread
+        drift = beta * x / 2 - beta * noise(x, at - 1) / spread
         x = x + drift * width + math.sqrt(beta * width) * _normal(x, rng)
     return x
 

@@ -74,12 +74,12 @@ _DEFENSE = {
     "dvae_no_subtract": "dvae(subtract=false)",
 }
 MADE = {
-    ("apbench", "avatar"): "avatar(source=clean_train)",
+    ("apbench", "avatar"): "avatar(diffusion_data=clean_train)",
     ("apbench", "em"): "em_apb",
     ("apbench", "rem"): "rem_apb",
     ("apbench", "ueraser_lite"): "ueraser_lite(static=true)",
     ("dvae", "at"): "at(step=1.6/255)",
-    ("dvae", "avatar"): "avatar(source=clean_train)",
+    ("dvae", "avatar"): "avatar(diffusion_data=clean_train)",
     ("dvae", "bdr"): "bdr(variant=float)",
     ("dvae", "em"): "em_remrepo",
     ("dvae", "mobilenetv2"): "mobilenetv2_unpatched",

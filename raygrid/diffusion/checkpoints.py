@@ -1,0 +1,194 @@
+"""Noise predictors that others trained: folders and hub ids of diffusers, files of score-SDE."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
+from raygrid.diffusion.denoisers import of_unet
+from raygrid.diffusion.process import STEPS, Noise
+from raygrid.errors import DataError
+from raygrid.store import content_of
+from raygrid.training import freeze
+
+FILES = (".pt", ".pth")
+"""Suffixes of score-SDE's checkpoints."""
+
+_SCHEDULE = {
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "num_train_timesteps": STEPS,
+    "prediction_type": "epsilon",
+}
+_CLASS = "UNet2DModel"
+_WIDTH = 4  # position of the first convolution, whose outputs are the width of a DDPM++
+
+
+def of_diffusers(checkpoint: str) -> bool:
+    """Whether it takes diffusers to load it."""
+    return Path(checkpoint).suffix not in FILES
+
+
+def content(checkpoint: str) -> str:
+    """Names the bytes of a file or folder; everything else names itself."""
+    path = Path(checkpoint)
+    if not checkpoint or not path.exists():
+        return checkpoint
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return content_of(path, files)
+
+
+def fault(checkpoint: str, side: int) -> str | None:
+    """What is wrong with it for images of `side` pixels, as far as that shows without its weights.
+
+    Nothing is said of hub ids: they are looked at when they are loaded.
+    """
+    if not Path(checkpoint).exists() and not _on_hub(checkpoint):
+        return f"checkpoint {checkpoint} is not there"
+    if _on_hub(checkpoint) or not of_diffusers(checkpoint):
+        return None
+    try:
+        _checked(checkpoint, side)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _on_hub(checkpoint: str) -> bool:
+    """Whether it is an id there: nothing here has this name, and it does not look like a place."""
+    named = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", checkpoint) is not None
+    return named and of_diffusers(checkpoint) and not Path(checkpoint).exists()
+
+
+def loaded(checkpoint: str, side: int, device: torch.device) -> Noise:
+    """The predictor of a checkpoint; raises DataError if it cannot be loaded or does not fit.
+
+    checkpoint: a folder or hub id of diffusers (a U-Net or a whole pipeline), or a `.pth` file of
+    score-SDE (DDPM++, continuous, variance-preserving), whose averaged weights are taken.
+    """
+    if (reason := fault(checkpoint, side)) is not None:
+        raise DataError(reason)
+    if of_diffusers(checkpoint):
+        return _of_diffusers(checkpoint, side, device)
+    return _of_score_sde(checkpoint, side, device)
+
+
+# --- diffusers -----------------------------------------------------------------------------------
+
+
+def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Noise:
+    from diffusers import UNet2DModel
+
+    folder = _checked(checkpoint, side)
+    try:
+        network = UNet2DModel.from_pretrained(checkpoint, subfolder=folder, low_cpu_mem_usage=False)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise _unloadable(checkpoint, error) from error
+    return of_unet(network.to(device))
+
+
+def _checked(checkpoint: str, side: int) -> str | None:
+    """The folder of its U-Net, None if that is at the top.
+
+    Raises DataError that says what in its settings does not fit.
+    """
+    whole = _settings(checkpoint, "unet/config.json")
+    schedule = _settings(checkpoint, f"{'scheduler/' if whole else ''}scheduler_config.json") or {}
+    for key, value in _SCHEDULE.items():
+        if schedule.get(key, value) != value:
+            rule = "the schedule is linear from 1e-4 to 0.02 in 1000 steps, the noise predicted"
+            raise DataError(f"{checkpoint}: {key} is {schedule[key]}, but {rule}")
+    found = whole or _settings(checkpoint, "config.json")
+    if found is None:
+        where = "it or the hub cannot be reached, or it" if _on_hub(checkpoint) else "it"
+        raise DataError(f"checkpoint {checkpoint} cannot be loaded: {where} has no config.json")
+    name = found.get("_class_name", _CLASS)
+    if name != _CLASS:
+        raise DataError(f"{checkpoint} is a {name}, not a {_CLASS}")
+    if found.get("sample_size") != side:
+        raise DataError(f"{checkpoint} is for {found.get('sample_size')} pixels, not {side}")
+    if (found.get("in_channels"), found.get("out_channels")) != (3, 3):
+        shape = f"{found.get('in_channels')} channels to {found.get('out_channels')}"
+        raise DataError(f"{checkpoint} maps {shape}, not 3 to 3")
+    return "unet" if whole else None
+
+
+def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
+    """A file of settings in a folder or under a hub id; None if it is not there."""
+    path = Path(checkpoint) / name
+    try:
+        if _on_hub(checkpoint):
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import EntryNotFoundError
+
+            try:
+                path = Path(hf_hub_download(checkpoint, name))
+            except EntryNotFoundError:  # or out of reach, and not kept from an earlier time
+                return None
+        return dict(json.loads(path.read_text())) if path.is_file() else None
+    except (OSError, ValueError, TypeError) as error:
+        raise _unloadable(checkpoint, error) from error
+
+
+def _unloadable(checkpoint: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}")
+
+
+# --- score-SDE -----------------------------------------------------------------------------------
+
+
+def _of_score_sde(checkpoint: str, side: int, device: torch.device) -> Noise:
+    weights = _averaged(checkpoint)
+    shapes = [tuple(weight.shape) for weight in weights]
+    network = _network(checkpoint, shapes, side)
+    with torch.no_grad():
+        for parameter, weight in zip(network.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    freeze(network.to(device))
+
+    @torch.no_grad()
+    def noise(x: Tensor, i: int) -> Tensor:
+        labels = torch.full((len(x),), 999 * (i + 1) / STEPS, device=x.device)
+        out: Tensor = network(x, labels)
+        return out
+
+    return noise
+
+
+def _averaged(checkpoint: str) -> Sequence[Tensor]:
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise _unloadable(checkpoint, error) from error
+    averages = state.get("ema") if isinstance(state, Mapping) else None
+    weights = averages.get("shadow_params") if isinstance(averages, Mapping) else None
+    if not weights or not all(isinstance(weight, Tensor) for weight in weights):
+        raise DataError(f"{checkpoint} has no averaged weights: ema, shadow_params of score-SDE")
+    return list(weights)
+
+
+def _network(checkpoint: str, shapes: Sequence[tuple[int, ...]], side: int) -> DDPMpp:
+    """The DDPM++ whose parameters have these shapes, uninitialized; DataError if there is none."""
+    first = shapes[_WIDTH] if len(shapes) > _WIDTH else ()
+    if len(first) == 4 and first[0] >= 4:
+        for multiples, depth in LAYOUTS:
+            with torch.device("meta"):
+                network = DDPMpp(side, first[0], multiples, depth)
+            if [tuple(p.shape) for p in network.parameters()] == list(shapes):
+                return network.to_empty(device="cpu")
+    known = ", ".join(f"{multiples} x {depth}" for multiples, depth in LAYOUTS)
+    raise DataError(
+        f"{checkpoint} is no DDPM++ for {side} pixels: its {len(shapes)} arrays have the "
+        f"shapes of none that is known (multiples of the width x blocks: {known})"
+    )
