@@ -61,8 +61,9 @@ class Avatar(Defense):
         },
         needs="diffusers; a noise predictor",
         cost="size s: 58 epochs of standard training for 60 steps, and 740 to fit the predictor",
-        notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in AVATAR's code. APBench's code doubles images without "
-        "centering them, off the model's domain; here they are centered",
+        notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in "
+        "AVATAR's code. APBench's code doubles images without centering them, off the model's "
+        "domain; here they are centered",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "size": "tiny",
