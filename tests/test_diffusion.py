@@ -29,9 +29,9 @@ from raygrid.diffusion import (
     fitted,
     loaded,
     predictor,
+    unet,
 )
 from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
-from raygrid.diffusion.denoisers import unet
 from raygrid.diffusion.process import kept_after
 from raygrid.errors import DataError, SpecError
 from raygrid.estimate import GPU, artifact_bytes, artifact_seconds

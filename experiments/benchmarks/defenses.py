@@ -1,4 +1,4 @@
-"""Seconds of simple filters on 50,000 images, of UEraser beside a training step, and of D-VAE.
+"""Seconds of simple filters on 50,000 images, of UEraser beside a training step, of D-VAE, AVATAR.
 
     python experiments/benchmarks/defenses.py [--images 50000] [--device cpu]
 
@@ -13,7 +13,7 @@ import io
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from torch import Tensor
 from raygrid.architectures import ARCHITECTURES
 from raygrid.data import Images
 from raygrid.defenses import DEFENSES
+from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
+from raygrid.diffusion import SIZES, Noise, of_ddpmpp, of_unet, unet
+from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
 from raygrid.disentangling import Fit, Plan
 from raygrid.disentangling.fitting import start
 from raygrid.seeds import Stream
@@ -44,6 +47,7 @@ def main() -> None:
     filters(photographs(options.images))
     ueraser(device)
     disentangling(device)
+    diffusing(device)
 
 
 def filters(images: Images) -> None:
@@ -131,6 +135,34 @@ def disentangling(device: torch.device) -> None:
     print(f"  the update alone           {1000 * bound:12.1f}")
     print(f"  in the training loop       {1000 * spent:12.1f}")
     print(f"  the loop reaches {bound / spent:.1%} of its bound (target: at least 90%)")
+
+
+def diffusing(device: torch.device) -> None:
+    """Images a second that AVATAR denoises, all steps of one image after another batch by batch."""
+    gpu = device.type == "cuda"
+    batch, steps, kind = (250, 60, 1) if gpu else (16, 2, 0)
+    images = photographs(batch)
+    print(f"\nAVATAR, 60 steps             images a second (batches of {batch})")
+    for name, noise in predictors(device):
+        avatar = Avatar(steps=steps)
+        shop = Workshop(Stream("benchmark"), device)
+
+        def denoise(a: Avatar = avatar, n: Noise = noise, w: Workshop = shop) -> None:
+            a.denoised(images, n, w)
+            finish(device)
+
+        denoise()
+        seconds = statistics.median(timed(denoise)[kind] for _ in range(3))
+        print(f"  {name:28s}{batch * steps / 60 / seconds:10.2f}")
+
+
+def predictors(device: torch.device) -> Iterator[tuple[str, Noise]]:
+    """Noise predictors of every size with fresh weights, and score-SDE's for CIFAR-10."""
+    for size, kind in SIZES.items():
+        network = unet(size, 32).to(device)
+        yield f"{size} ({kind.millions:g} million)", of_unet(network)
+    deep = DDPMpp(32, 128, *LAYOUTS[0]).to(device)
+    yield "score-SDE, deep (107 million)", of_ddpmpp(deep)
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:

@@ -3,13 +3,16 @@
 from raygrid.diffusion.checkpoints import content as content
 from raygrid.diffusion.checkpoints import fault as fault
 from raygrid.diffusion.checkpoints import loaded as loaded
+from raygrid.diffusion.checkpoints import of_ddpmpp as of_ddpmpp
 from raygrid.diffusion.checkpoints import of_diffusers as of_diffusers
 from raygrid.diffusion.denoisers import EXTRA as EXTRA
 from raygrid.diffusion.denoisers import SIZES as SIZES
 from raygrid.diffusion.denoisers import DenoiserPlan as DenoiserPlan
 from raygrid.diffusion.denoisers import Prior as Prior
 from raygrid.diffusion.denoisers import fitted as fitted
+from raygrid.diffusion.denoisers import of_unet as of_unet
 from raygrid.diffusion.denoisers import predictor as predictor
+from raygrid.diffusion.denoisers import unet as unet
 from raygrid.diffusion.process import SOLVERS as SOLVERS
 from raygrid.diffusion.process import STEPS as STEPS
 from raygrid.diffusion.process import Noise as Noise

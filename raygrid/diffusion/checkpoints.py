@@ -155,12 +155,16 @@ def _of_score_sde(checkpoint: str, side: int, device: torch.device) -> Noise:
     with torch.no_grad():
         for parameter, weight in zip(network.parameters(), weights, strict=True):
             parameter.copy_(weight)
-    freeze(network.to(device))
+    return of_ddpmpp(network.to(device))
+
+
+def of_ddpmpp(network: DDPMpp) -> Noise:
+    """A network of score-SDE as a noise predictor: it is asked for a time, not for a step."""
+    freeze(network)
 
     @torch.no_grad()
     def noise(x: Tensor, i: int) -> Tensor:
-        labels = torch.full((len(x),), 999 * (i + 1) / STEPS, device=x.device)
-        out: Tensor = network(x, labels)
+        out: Tensor = network(x, torch.full((len(x),), 999 * (i + 1) / STEPS, device=x.device))
         return out
 
     return noise
