@@ -281,7 +281,30 @@ def test_settings_that_do_not_fit_are_seen_before_anything_runs(tmp_path: Path) 
     assert "cannot be loaded" in str(fault(str(tmp_path / "empty"), 8))
     for place in (str(tmp_path / "nowhere"), "./nowhere", "some/deep/place", "nowhere.pth"):
         assert "is not there" in str(fault(place, 8))
-    assert fault("google/ddpm-cifar10-32", 32) is None
+
+
+def test_an_id_of_the_hub_is_looked_at_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a folder in the hub's place; what is asked of it are settings, once."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    asked = []
+
+    def download(name: str, file: str) -> str:
+        asked.append(file)
+        if not (tmp_path / name / file).exists():
+            raise EntryNotFoundError(file)
+        return str(tmp_path / name / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    folder(tmp_path / "them" / "small", {"sample_size": 16})
+    spec = "photo_digits/{}/avatar(checkpoint=them/small)/small_cnn/supervised/quick/0"
+    made = plan([spec.format(attack) for attack in ("lsp", "ar")], None)
+    assert [skip.reason for skip in made.skips] == ["them/small is for 16 pixels, not 32"] * 2
+    assert asked == ["config.json", "scheduler_config.json"]
+    assert fault("them/small", 16) is None
+    assert "the hub cannot be reached, or it has no config.json" in str(fault("them/other", 16))
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Path) -> None:

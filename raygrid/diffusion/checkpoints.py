@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,21 @@ def content(checkpoint: str) -> str:
 
 
 def fault(checkpoint: str, side: int) -> str | None:
-    """What is wrong with it for images of `side` pixels, as far as that shows without its weights.
-
-    Nothing is said of hub ids: they are looked at when they are loaded.
-    """
-    if not Path(checkpoint).exists() and not _on_hub(checkpoint):
+    """What is wrong with it for images of `side` pixels, as far as its settings show."""
+    if _on_hub(checkpoint):
+        return _hub_fault(checkpoint, side)
+    if not Path(checkpoint).exists():
         return f"checkpoint {checkpoint} is not there"
-    if _on_hub(checkpoint) or not of_diffusers(checkpoint):
-        return None
+    return _misfit(checkpoint, side) if of_diffusers(checkpoint) else None
+
+
+@lru_cache(maxsize=64)
+def _hub_fault(checkpoint: str, side: int) -> str | None:
+    """Asked once: where the hub is out of reach an answer takes a minute."""
+    return _misfit(checkpoint, side)
+
+
+def _misfit(checkpoint: str, side: int) -> str | None:
     try:
         _checked(checkpoint, side)
     except DataError as error:
@@ -102,16 +110,16 @@ def _checked(checkpoint: str, side: int) -> str | None:
 
     Raises DataError that says what in its settings does not fit.
     """
-    whole = _settings(checkpoint, "unet/config.json")
-    schedule = _settings(checkpoint, f"{'scheduler/' if whole else ''}scheduler_config.json") or {}
+    alone = _settings(checkpoint, "config.json")
+    found = alone or _settings(checkpoint, "unet/config.json")
+    if found is None:
+        where = "it or the hub cannot be reached, or it" if _on_hub(checkpoint) else "it"
+        raise DataError(f"checkpoint {checkpoint} cannot be loaded: {where} has no config.json")
+    schedule = _settings(checkpoint, f"{'' if alone else 'scheduler/'}scheduler_config.json") or {}
     for key, value in _SCHEDULE.items():
         if schedule.get(key, value) != value:
             rule = "the schedule is linear from 1e-4 to 0.02 in 1000 steps, the noise predicted"
             raise DataError(f"{checkpoint}: {key} is {schedule[key]}, but {rule}")
-    found = whole or _settings(checkpoint, "config.json")
-    if found is None:
-        where = "it or the hub cannot be reached, or it" if _on_hub(checkpoint) else "it"
-        raise DataError(f"checkpoint {checkpoint} cannot be loaded: {where} has no config.json")
     name = found.get("_class_name", _CLASS)
     if name != _CLASS:
         raise DataError(f"{checkpoint} is a {name}, not a {_CLASS}")
@@ -120,7 +128,7 @@ def _checked(checkpoint: str, side: int) -> str | None:
     if (found.get("in_channels"), found.get("out_channels")) != (3, 3):
         shape = f"{found.get('in_channels')} channels to {found.get('out_channels')}"
         raise DataError(f"{checkpoint} maps {shape}, not 3 to 3")
-    return "unet" if whole else None
+    return None if alone else "unet"
 
 
 def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
