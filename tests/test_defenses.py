@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from raygrid import augment, erasing, evaluate
 from raygrid.architectures import ARCHITECTURES
-from raygrid.artifacts import Artifact, DatasetArtifact, purify
+from raygrid.artifacts import Artifact, DatasetArtifact, DenoiserArtifact, purify
 from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
 from raygrid.decided import Trial
@@ -36,6 +36,7 @@ from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
 from raygrid.defenses.mixup import Mixup
 from raygrid.defenses.random_blur import blur
+from raygrid.diffusion import DenoiserPlan, Prior
 from raygrid.errors import DataError, SpecError
 from raygrid.estimate import GPU, artifact_seconds, trial_seconds
 from raygrid.grid import plan
@@ -321,16 +322,38 @@ class Snoop(Defense):
         return {"id": self.id}
 
 
-@pytest.mark.parametrize("attack", ["clean", "lsp"])
+class Primed(Snoop):
+    """Looks from within a purifier that starts from a predictor of clean images."""
+
+    @property
+    def prior(self) -> Prior:
+        return Prior(DenoiserPlan("tiny", 1, 150, False))
+
+    def purify(self, images: Images, workshop: Workshop) -> Images:
+        assert sum(weight.numel() for weight in workshop.prior.values()) == 267_891
+        return super().purify(images, workshop)
+
+
+@pytest.mark.parametrize(
+    ("attack", "kind"),
+    [
+        ("clean", Snoop),
+        ("lsp", Snoop),
+        pytest.param("lsp", Primed, marks=pytest.mark.slow),  # imports diffusers
+    ],
+)
 def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
-    attack: str, fetch: Callable[[Artifact], Bundle]
+    attack: str, kind: type[Snoop], fetch: Callable[[Artifact], Bundle]
 ) -> None:
     """It runs as part of a real trial and follows every reference that it is handed."""
     (made,) = plan(
         [f"photo_digits/{attack}/jpeg/small_cnn/supervised/quick(epochs=1)/0"], None
     ).trials
-    snoop = Snoop()
+    snoop = kind()
     trial = on_toys(dataclasses.replace(made, defense=Chain((snoop,))))
+    if snoop.prior is not None:
+        prior = DenoiserArtifact(trial.data, trial.content, snoop.prior.plan)
+        trial = dataclasses.replace(trial, priors=(prior,))
     assert run_trial(trial, fetch, Env()).error is None
     assert snoop.calls == {"purify", "study", "augment", "loss", "prepare"}
     assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
