@@ -61,7 +61,7 @@ def main(
         list(plates_of(paper)) if figures else (),
         {"table": LISTS.get(paper, {}), "figure": drawings_of(paper)},
     )
-    help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, or a .pth file of score-SDE"
+    help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, a file of score-SDE"
     parser.add_argument(
         "--diffusion", metavar="CHECKPOINT", default="", help=f"{help_} (fitted to clean images)"
     )

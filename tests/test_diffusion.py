@@ -18,21 +18,26 @@ from raygrid.catalog import Catalog
 from raygrid.data import Images
 from raygrid.decided import Trial
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.avatar import Avatar
+from raygrid.defenses.avatar import Avatar, resized
 from raygrid.diffusion import (
     SOLVERS,
     DenoiserPlan,
-    Noise,
+    Predictor,
+    checkpoints,
     content,
     diffuse,
     fault,
     fitted,
+    guided,
     loaded,
     predictor,
     unet,
 )
-from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
+from raygrid.diffusion.checkpoints import Source
+from raygrid.diffusion.ddpmpp import DDPMPP, LAYOUTS
+from raygrid.diffusion.guided import GUIDED
 from raygrid.diffusion.process import kept_after
+from raygrid.diffusion.unets import Family, Layout, UNet
 from raygrid.errors import DataError, SpecError
 from raygrid.estimate import GPU, artifact_bytes, artifact_seconds
 from raygrid.grid import plan
@@ -52,7 +57,7 @@ def rng(seed: int = 0) -> torch.Generator:
 # --- the process ---------------------------------------------------------------------------------
 
 
-def exact_noise(mean: float, sd: float) -> Noise:
+def exact_noise(mean: float, sd: float) -> Callable[[Tensor, int], Tensor]:
     """The exact noise predictor for images whose values are N(mean, sd^2)."""
 
     def noise(x: torch.Tensor, i: int) -> torch.Tensor:
@@ -103,7 +108,7 @@ def test_an_exact_predictor_gives_the_exact_posterior(
 @pytest.mark.parametrize("solver", ["euler", "ancestral"])
 def test_avatar_keeps_images_in_scale(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the exact predictor a gray image is pulled to the mean of the model's images."""
-    monkeypatch.setattr(Avatar, "predictor", lambda *_: exact_noise(0.1, 0.25))
+    monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
     images = Images(torch.full((300, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(300).long(), 1)
     avatar = DEFENSES.make(f"avatar(solver={solver})")
     one, same, other = (purify(avatar, images, workshop(s)) for s in (0, 0, 1))
@@ -134,7 +139,7 @@ def test_a_fitted_denoiser_knows_noise_from_images() -> None:
     grays = torch.arange(64).view(-1, 1, 1, 1).expand(64, 3, 8, 8) * 4
     images = Images(grays.to(torch.uint8).contiguous(), torch.zeros(64).long(), 1)
     plan = DenoiserPlan("xs", 300, 150, True)
-    noise = predictor(plan, fitted(plan, images, workshop()), 8, CPU)
+    noise = predictor(plan, fitted(plan, images, workshop()), 8, CPU).noise
     x = 2 * images.floats() - 1
     draws = torch.randn(x.shape, generator=rng())
     kept = kept_after(100)
@@ -142,40 +147,75 @@ def test_a_fitted_denoiser_knows_noise_from_images() -> None:
     assert (found - draws).square().mean() < 0.15
 
 
-# --- DDPM++ --------------------------------------------------------------------------------------
+# --- published networks --------------------------------------------------------------------------
 
 
-def test_ddpmpp_has_the_size_of_the_published_one() -> None:
-    """Counted in score-SDE's own class for `cifar10_ddpmpp_deep_continuous`."""
+@pytest.mark.parametrize(
+    ("family", "layout", "side", "width", "size"),
+    [
+        (DDPMPP, LAYOUTS[0], 32, 128, 106_632_579),  # `cifar10_ddpmpp_deep_continuous`
+        (GUIDED, guided.LAYOUTS[0], 256, 256, 552_814_086),  # `256x256_diffusion_uncond`
+    ],
+)
+def test_networks_have_the_sizes_of_the_published_ones(
+    family: Family, layout: Layout, side: int, width: int, size: int
+) -> None:
+    """Counted in their authors' own classes."""
     with torch.device("meta"):
-        network = DDPMpp(32, 128, *LAYOUTS[0])
-    assert sum(p.numel() for p in network.parameters()) == 106_632_579
+        network = UNet(family, layout, side, width)
+    assert sum(p.numel() for p in network.parameters()) == size
 
 
-def filled(network: DDPMpp) -> DDPMpp:
+def tiny(layout: Layout = LAYOUTS[2], width: int = 4) -> UNet:
+    """A small network of score-SDE."""
+    return UNet(DDPMPP, layout, 32, width)
+
+
+def filled(network: UNet) -> UNet:
     """Weights that anyone can draw again, in the order of the parameters."""
     draws = torch.Generator().manual_seed(1)
     for p in network.parameters():
-        fan = p[0].numel() if p.dim() == 4 else len(p)
+        fan = len(p) if p.dim() == 2 and network.family is DDPMPP else p[0].numel()
         scale = 1.5 / math.sqrt(fan) if p.dim() > 1 else 1.0
         p.data = scale * torch.randn(p.shape, generator=draws)
     return network.eval()
 
 
 @torch.no_grad()
-def test_ddpmpp_computes_what_score_sdes_class_does() -> None:
-    """The expected values are those of `NCSNpp` at yang-song/score_sde_pytorch@cb1f359, its width
-    8, its `ch_mult` (2, 2, 2), 4 blocks, the same draws; without attention they are 1 off."""
-    network = filled(DDPMpp(32, 8, (2, 2, 2), 4))
+@pytest.mark.parametrize(
+    ("network", "label", "first", "second", "mean"),
+    [
+        (
+            UNet(DDPMPP, LAYOUTS[2], 32, 8),
+            999 * 60 / 1000,
+            [2.4005, -2.15057, -0.8454],
+            [1.76807, -3.18124, -0.26633],
+            -0.463195,
+        ),
+        (
+            UNet(GUIDED, Layout((1, 2, 2), 1, (16, 8)), 32, 64),
+            59,
+            [2.56175, 0.67399, 1.66878],
+            [1.82284, -0.36019, 1.34573],
+            1.7256,
+        ),
+    ],
+    ids=["score-SDE", "guided-diffusion"],
+)
+def test_networks_compute_what_their_authors_classes_do(
+    network: UNet, label: float, first: list[float], second: list[float], mean: float
+) -> None:
+    """The values are those of `NCSNpp` at yang-song/score_sde_pytorch@cb1f359 and of `UNetModel` as
+    hmdolatabadi/AVATAR has it, with the same draws; without attention they are 1 and 1.8 off."""
+    filled(network)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    found = network(x, torch.full((2,), 999 * 60 / 1000))
-    assert len(list(network.parameters())) == 440
-    assert found[0, :, 5, 7].tolist() == pytest.approx([2.4005, -2.15057, -0.8454], abs=1e-4)
-    assert found[1, :, 20, 31].tolist() == pytest.approx([1.76807, -3.18124, -0.26633], abs=1e-4)
-    assert float(found.mean()) == pytest.approx(-0.463195, abs=1e-5)
+    found = network(x, torch.full((2,), label))
+    assert found[0, :, 5, 7].tolist() == pytest.approx(first, abs=1e-4)
+    assert found[1, :, 20, 31].tolist() == pytest.approx(second, abs=1e-4)
+    assert float(found.mean()) == pytest.approx(mean, abs=1e-4)
 
 
-def score_sde(path: Path, network: DDPMpp, **changed: Any) -> str:
+def score_sde(path: Path, network: UNet, **changed: Any) -> str:
     """A file as score-SDE writes it: the last weights, and their averages in a list."""
     last = {f"module.all_modules.{k}": torch.zeros_like(v) for k, v in network.state_dict().items()}
     means = {"decay": 0.9999, "num_updates": 7, "shadow_params": list(network.parameters())}
@@ -184,12 +224,12 @@ def score_sde(path: Path, network: DDPMpp, **changed: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("multiples", "depth"), LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_checkpoint_of_score_sde_gives_its_averaged_network(
-    multiples: tuple[int, ...], depth: int, tmp_path: Path
+    layout: Layout, tmp_path: Path
 ) -> None:
-    network = filled(DDPMpp(32, 4, multiples, depth))
-    noise = loaded(score_sde(tmp_path / "checkpoint_8.pth", network), 32, CPU)
+    network = filled(tiny(layout))
+    noise = loaded(score_sde(tmp_path / "checkpoint_8.pth", network), 32, CPU).noise
     x = torch.randn(2, 3, 32, 32, generator=rng())
     with torch.no_grad():
         expected = network(x, torch.full((2,), 999 * 0.06))
@@ -199,7 +239,7 @@ def test_a_checkpoint_of_score_sde_gives_its_averaged_network(
 
 def test_avatar_purifies_with_a_checkpoint_of_score_sde(tmp_path: Path) -> None:
     """Without diffusers; the file counts by its bytes."""
-    first = score_sde(tmp_path / "one.pth", filled(DDPMpp(32, 4, *LAYOUTS[2])))
+    first = score_sde(tmp_path / "one.pth", filled(tiny()))
     images = toy(4, 32)
     avatar = DEFENSES.make(f"avatar(checkpoint={first}, diffusion_data=clean_train, steps=2)")
     after = purify(avatar, images, workshop())
@@ -207,7 +247,7 @@ def test_avatar_purifies_with_a_checkpoint_of_score_sde(tmp_path: Path) -> None:
     assert avatar.prior is None
     moved = tmp_path / "elsewhere.pth"
     moved.write_bytes(Path(first).read_bytes())
-    other = score_sde(tmp_path / "two.pth", DDPMpp(32, 4, *LAYOUTS[2]))
+    other = score_sde(tmp_path / "two.pth", tiny())
     assert content(first) == content(str(moved)) != content(other)
     assert (content(""), content("google/ddpm-cifar10-32")) == ("", "google/ddpm-cifar10-32")
     text = "avatar(checkpoint={}, diffusion_data=clean_train, steps=2)"
@@ -221,22 +261,56 @@ def test_files_that_are_none_of_score_sde_are_one_clear_error(tmp_path: Path) ->
             loaded(path, side, CPU)
         return str(caught.value)
 
-    network = DDPMpp(32, 4, *LAYOUTS[2])
+    network = tiny()
     good = score_sde(tmp_path / "good.pth", network)
     wrong = [torch.zeros(3) for _ in network.parameters()]
     missing = {"shadow_params": list(network.parameters())[:-1]}
-    assert "no DDPM++ for 32 pixels: its 440 arrays" in says(
+    assert "no network of score-SDE for 32 pixels that is known here: its 440 arrays" in says(
         score_sde(tmp_path / "wrong.pth", network, ema={"shadow_params": wrong})
     )
     assert "its 439 arrays" in says(score_sde(tmp_path / "short.pth", network, ema=missing))
     assert "no averaged weights" in says(score_sde(tmp_path / "plain.pth", network, ema=None))
-    assert "no DDPM++ for 64 pixels" in says(good, 64)
+    assert "no network of score-SDE for 64 pixels" in says(good, 64)
     torn = tmp_path / "torn.pth"
     torn.write_bytes(Path(good).read_bytes()[:1000])
     assert "cannot be loaded" in says(str(torn))
     torch.save({"ema": Path("code")}, torn)
     assert "cannot be loaded" in says(str(torn))
     assert "nowhere.pth is not there" in says(str(tmp_path / "nowhere.pth"))
+
+
+def test_a_checkpoint_of_guided_diffusion_takes_resized_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a small network for 32 pixels in the place of that for 256, and images of 28."""
+    layout = Layout((1, 2), 1, (16,))
+    small = Source("guided-diffusion", GUIDED, (layout,), float, side=32, least=20)
+    monkeypatch.setattr(checkpoints, "GUIDED_DIFFUSION", small)
+    network = filled(UNet(GUIDED, layout, 32, 32))
+    names = ["time_embed.0.weight", "input_blocks.0.0.weight"]
+    names += [f"other.{n}" for n in range(len(list(network.parameters())) - 2)]
+    path = tmp_path / "uncond.pt"
+    torch.save(dict(zip(names, map(torch.clone, network.parameters()), strict=True)), path)
+    found = loaded(str(path), 28, CPU)
+    assert found.side == 32
+    x = torch.randn(2, 3, 32, 32, generator=rng())
+    with torch.no_grad():
+        assert torch.equal(found.noise(x, 59), network(x, torch.full((2,), 59.0)))
+    avatar = DEFENSES.make(f"avatar(checkpoint={path}, diffusion_data=mismatch, steps=2)")
+    after = purify(avatar, toy(3, 28), workshop())
+    assert after.shape == (3, 28, 28)
+    for side in (16, 64):
+        with pytest.raises(DataError, match=f"takes images of 20 to 32 pixels, not {side}"):
+            loaded(str(path), side, CPU)
+
+
+def test_an_image_that_is_resized_comes_back() -> None:
+    flat = torch.full((1, 3, 28, 28), 0.25)
+    assert resized(flat, 28) is flat
+    assert torch.allclose(resized(resized(flat, 32), 28), flat)
+    ramp = torch.linspace(-1, 1, 28).expand(1, 3, 28, 28)
+    back = resized(resized(ramp, 32), 28)
+    assert torch.allclose(back[..., 2:-2], ramp[..., 2:-2], atol=1e-5)
 
 
 # --- checkpoints of diffusers --------------------------------------------------------------------
@@ -325,7 +399,7 @@ def test_checkpoints_are_loaded(tmp_path: Path) -> None:
     x = torch.randn(2, 3, 8, 8, generator=rng())
     expected = network.eval()(x, torch.tensor([5, 5])).sample
     for name in ("alone", "whole"):
-        noise = loaded(str(tmp_path / name), 8, CPU)
+        noise = loaded(str(tmp_path / name), 8, CPU).noise
         assert torch.allclose(noise(x, 5), expected, atol=1e-5)
 
 

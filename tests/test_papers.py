@@ -19,7 +19,6 @@ from raygrid.analysis import (
     robustness,
     transferability,
 )
-from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
 from raygrid.errors import SpecError
 from raygrid.grid import plan
 from raygrid.papers.answers import ANSWERS, Evidence, answered
@@ -32,7 +31,7 @@ from raygrid.spec import TrialSpec
 from raygrid.store import LEFT, ResultLog, Store
 from raygrid.tables import Cell, Table, markdown
 from tests import plugin
-from tests.test_diffusion import score_sde
+from tests.test_diffusion import score_sde, tiny
 
 assert plugin.CARD
 ROOT = Path(__file__).parents[1]
@@ -406,7 +405,7 @@ def test_a_column_runs_with_a_predictor_that_others_trained(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the paper printed stands beside; the images are what that predictor makes of them."""
-    path = score_sde(tmp_path / "checkpoint_8.pth", DDPMpp(32, 4, *LAYOUTS[2]))
+    path = score_sde(tmp_path / "checkpoint_8.pth", tiny())
     places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
     part = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--scale", "smoke"]
     words = [*part, "--diffusion", path, *places]

@@ -26,8 +26,8 @@ from raygrid.data import Images
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Workshop
-from raygrid.diffusion import SIZES, Noise, of_ddpmpp, of_unet, unet
-from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
+from raygrid.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
+from raygrid.diffusion.unets import UNet
 from raygrid.disentangling import Fit, Plan
 from raygrid.disentangling.fitting import start
 from raygrid.seeds import Stream
@@ -143,12 +143,12 @@ def diffusing(device: torch.device) -> None:
     batch, steps, kind = (250, 60, 1) if gpu else (16, 2, 0)
     images = photographs(batch)
     print(f"\nAVATAR, 60 steps             images a second (batches of {batch})")
-    for name, noise in predictors(device):
+    for name, predictor in predictors(device):
         avatar = Avatar(steps=steps)
         shop = Workshop(Stream("benchmark"), device)
 
-        def denoise(a: Avatar = avatar, n: Noise = noise, w: Workshop = shop) -> None:
-            a.denoised(images, n, w)
+        def denoise(a: Avatar = avatar, p: Predictor = predictor, w: Workshop = shop) -> None:
+            a.denoised(images, p, w)
             finish(device)
 
         denoise()
@@ -156,13 +156,13 @@ def diffusing(device: torch.device) -> None:
         print(f"  {name:28s}{batch * steps / 60 / seconds:10.2f}")
 
 
-def predictors(device: torch.device) -> Iterator[tuple[str, Noise]]:
+def predictors(device: torch.device) -> Iterator[tuple[str, Predictor]]:
     """Noise predictors of every size with fresh weights, and score-SDE's for CIFAR-10."""
     for size, kind in SIZES.items():
         network = unet(size, 32).to(device)
-        yield f"{size} ({kind.millions:g} million)", of_unet(network)
-    deep = DDPMpp(32, 128, *LAYOUTS[0]).to(device)
-    yield "score-SDE, deep (107 million)", of_ddpmpp(deep)
+        yield f"{size} ({kind.millions:g} million)", of_unet(network, 32)
+    deep = UNet(SCORE_SDE.family, SCORE_SDE.layouts[0], 32, 128).to(device)
+    yield "score-SDE, deep (107 million)", of_network(deep, SCORE_SDE, 32)
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:

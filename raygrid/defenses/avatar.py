@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor, nn
 
 from raygrid.data import Images, to_uint8
 from raygrid.datasets import DATASETS
@@ -18,7 +19,7 @@ from raygrid.diffusion import (
     SOLVERS,
     STEPS,
     DenoiserPlan,
-    Noise,
+    Predictor,
     Prior,
     content,
     diffuse,
@@ -44,9 +45,9 @@ class Avatar(Defense):
     `diffusion_data` is what the noise predictor has seen, and no number means anything without it:
     the `poisoned` training set itself; `clean_train`, the very clean images under the poison, as
     the models of the published numbers; or another dataset by its name. The grid fits it to these,
-    once for all poisons, unless `checkpoint` names one: a folder or hub id of diffusers, or a
-    `.pth` file of score-SDE, the same on every machine. Then `diffusion_data` says what that has
-    seen; `mismatch` is data that have no name here.
+    once for all poisons, unless `checkpoint` names one: a folder or hub id of diffusers, or a file
+    of score-SDE or guided-diffusion, the same on every machine. Then `diffusion_data` says what
+    that has seen; `mismatch` is data that have no name here.
     """
 
     card = Card(
@@ -122,20 +123,22 @@ class Avatar(Defense):
         return (self.plan.cost(50_000) if fits else 0.0) + self.plan.passing(self.calls)
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
-        noise = self.predictor(images, workshop) if self.steps else _none
-        return self.denoised(images, noise, workshop)
+        none = Predictor(_none, images.shape[-1])
+        found = self.predictor(images, workshop) if self.steps else none
+        return self.denoised(images, found, workshop)
 
-    def denoised(self, images: Images, noise: Noise, workshop: Workshop) -> Images:
+    def denoised(self, images: Images, predictor: Predictor, workshop: Workshop) -> Images:
         """Noise the images to `steps` and solve back, some at a time."""
-        parts, solver = [], SOLVERS[self.solver]
+        parts, side, device = [], images.shape[-1], workshop.device
+        solve = SOLVERS[self.solver]
         for start, pixels in enumerate(images.pixels.split(_CHUNK)):
-            rng = workshop.stream.generator("denoise", start, device=workshop.device)
-            x = pixels.to(workshop.device).float().div_(255).mul_(2).sub_(1)
-            x = solver(diffuse(x, self.steps, rng), noise, self.steps, rng, self.stride)
-            parts.append(to_uint8((x + 1) / 2).cpu())
+            rng = workshop.stream.generator("denoise", start, device=device)
+            x = resized(pixels.to(device).float().div_(255).mul_(2).sub_(1), predictor.side)
+            x = solve(diffuse(x, self.steps, rng), predictor.noise, self.steps, rng, self.stride)
+            parts.append(to_uint8((resized(x, side) + 1) / 2).cpu())
         return images.with_pixels(torch.cat(parts))
 
-    def predictor(self, images: Images, workshop: Workshop) -> Noise:
+    def predictor(self, images: Images, workshop: Workshop) -> Predictor:
         """The noise predictor: loaded, given, or fitted to the images."""
         side, device = images.shape[-1], workshop.device
         if self.checkpoint:
@@ -161,5 +164,12 @@ class Avatar(Defense):
         return lacks(*EXTRA)
 
 
-def _none(x: torch.Tensor, i: int) -> torch.Tensor:
+def resized(x: Tensor, side: int) -> Tensor:
+    """Images (n, 3, H, H) at another side."""
+    if x.shape[-1] == side:
+        return x
+    return nn.functional.interpolate(x, size=(side, side), mode="bilinear")
+
+
+def _none(x: Tensor, i: int) -> Tensor:
     return torch.zeros_like(x)

@@ -1,11 +1,13 @@
-"""Noise predictors that others trained: folders and hub ids of diffusers, files of score-SDE."""
+"""Noise predictors that others trained: of diffusers, score-SDE and guided-diffusion."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from raygrid.diffusion.ddpmpp import LAYOUTS, DDPMpp
+from raygrid.diffusion import ddpmpp, guided
+from raygrid.diffusion.ddpmpp import DDPMPP
 from raygrid.diffusion.denoisers import of_unet
-from raygrid.diffusion.process import STEPS, Noise
+from raygrid.diffusion.guided import GUIDED
+from raygrid.diffusion.process import STEPS, Predictor
+from raygrid.diffusion.unets import Family, Layout, UNet
 from raygrid.errors import DataError
 from raygrid.store import content_of
 from raygrid.training import freeze
 
 FILES = (".pt", ".pth")
-"""Suffixes of score-SDE's checkpoints."""
+"""Suffixes of the checkpoints of score-SDE and guided-diffusion."""
 
 _SCHEDULE = {
     "beta_start": 1e-4,
@@ -32,7 +37,7 @@ _SCHEDULE = {
     "prediction_type": "epsilon",
 }
 _CLASS = "UNet2DModel"
-_WIDTH = 4  # position of the first convolution, whose outputs are the width of a DDPM++
+_WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
 
 
 def of_diffusers(checkpoint: str) -> bool:
@@ -78,23 +83,24 @@ def _on_hub(checkpoint: str) -> bool:
     return named and of_diffusers(checkpoint) and not Path(checkpoint).exists()
 
 
-def loaded(checkpoint: str, side: int, device: torch.device) -> Noise:
+def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
     """The predictor of a checkpoint; raises DataError if it cannot be loaded or does not fit.
 
-    checkpoint: a folder or hub id of diffusers (a U-Net or a whole pipeline), or a `.pth` file of
-    score-SDE (DDPM++, continuous, variance-preserving), whose averaged weights are taken.
+    checkpoint: a folder or hub id of diffusers (a U-Net or a whole pipeline), a file of score-SDE
+    (DDPM++, continuous, variance-preserving), whose averaged weights are taken, or that of
+    guided-diffusion for ImageNet (256 pixels, unconditional).
     """
     if (reason := fault(checkpoint, side)) is not None:
         raise DataError(reason)
     if of_diffusers(checkpoint):
         return _of_diffusers(checkpoint, side, device)
-    return _of_score_sde(checkpoint, side, device)
+    return _of_file(checkpoint, side, device)
 
 
 # --- diffusers -----------------------------------------------------------------------------------
 
 
-def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Noise:
+def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Predictor:
     from diffusers import UNet2DModel
 
     folder = _checked(checkpoint, side)
@@ -102,7 +108,7 @@ def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Noise:
         network = UNet2DModel.from_pretrained(checkpoint, subfolder=folder, low_cpu_mem_usage=False)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise _unloadable(checkpoint, error) from error
-    return of_unet(network.to(device))
+    return of_unet(network.to(device), side)
 
 
 def _checked(checkpoint: str, side: int) -> str | None:
@@ -153,54 +159,81 @@ def _unloadable(checkpoint: str, error: Exception) -> DataError:
     return DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}")
 
 
-# --- score-SDE -----------------------------------------------------------------------------------
+# --- files of score-SDE and of guided-diffusion --------------------------------------------------
 
 
-def _of_score_sde(checkpoint: str, side: int, device: torch.device) -> Noise:
-    weights = _averaged(checkpoint)
-    shapes = [tuple(weight.shape) for weight in weights]
-    network = _network(checkpoint, shapes, side)
+@dataclass(frozen=True)
+class Source:
+    """Whose networks these are. label: of step i. sides: least and most of images, 0 for any.
+
+    side: of what the network takes, if that is always the same; images are resized to it and back.
+    """
+
+    name: str
+    family: Family
+    layouts: tuple[Layout, ...]
+    label: Callable[[int], float]
+    side: int | None = None
+    least: int = 0
+
+
+SCORE_SDE = Source("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
+GUIDED_DIFFUSION = Source("guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112)
+
+
+def _of_file(checkpoint: str, side: int, device: torch.device) -> Predictor:
+    source, weights = _weights(checkpoint)
+    taken = source.side or side
+    if not source.least <= side <= taken:
+        sides = f"{source.least} to {taken}"
+        raise DataError(f"{checkpoint} of {source.name} takes images of {sides} pixels, not {side}")
+    network = _network(checkpoint, source, [tuple(weight.shape) for weight in weights], taken)
     with torch.no_grad():
         for parameter, weight in zip(network.parameters(), weights, strict=True):
             parameter.copy_(weight)
-    return of_ddpmpp(network.to(device))
+    return of_network(network.to(device), source, taken)
 
 
-def of_ddpmpp(network: DDPMpp) -> Noise:
-    """A network of score-SDE as a noise predictor: it is asked for a time, not for a step."""
+def of_network(network: UNet, source: Source, side: int) -> Predictor:
+    """A published network as a noise predictor."""
     freeze(network)
 
     @torch.no_grad()
     def noise(x: Tensor, i: int) -> Tensor:
-        out: Tensor = network(x, torch.full((len(x),), 999 * (i + 1) / STEPS, device=x.device))
+        out: Tensor = network(x, torch.full((len(x),), source.label(i), device=x.device))
         return out
 
-    return noise
+    return Predictor(noise, side)
 
 
-def _averaged(checkpoint: str) -> Sequence[Tensor]:
+def _weights(checkpoint: str) -> tuple[Source, list[Tensor]]:
+    """Whose file it is, and the weights in their order: of score-SDE's the averaged ones."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise _unloadable(checkpoint, error) from error
-    averages = state.get("ema") if isinstance(state, Mapping) else None
-    weights = averages.get("shadow_params") if isinstance(averages, Mapping) else None
-    if not weights or not all(isinstance(weight, Tensor) for weight in weights):
-        raise DataError(f"{checkpoint} has no averaged weights: ema, shadow_params of score-SDE")
-    return list(weights)
+    state = state if isinstance(state, Mapping) else {}
+    averages = state.get("ema")
+    shadow = averages.get("shadow_params") if isinstance(averages, Mapping) else None
+    source, found = SCORE_SDE, list(shadow or ())
+    if "input_blocks.0.0.weight" in state:
+        source, found = GUIDED_DIFFUSION, list(state.values())
+    if not found or not all(isinstance(weight, Tensor) for weight in found):
+        needed = "averaged weights of score-SDE (ema, shadow_params) or those of guided-diffusion"
+        raise DataError(f"{checkpoint} has no {needed}")
+    return source, found
 
 
-def _network(checkpoint: str, shapes: Sequence[tuple[int, ...]], side: int) -> DDPMpp:
-    """The DDPM++ whose parameters have these shapes, uninitialized; DataError if there is none."""
+def _network(checkpoint: str, source: Source, shapes: Sequence[tuple[int, ...]], side: int) -> UNet:
+    """The network whose parameters have these shapes, uninitialized; DataError if there is none."""
     first = shapes[_WIDTH] if len(shapes) > _WIDTH else ()
     if len(first) == 4 and first[0] >= 4:
-        for multiples, depth in LAYOUTS:
-            with torch.device("meta"):
-                network = DDPMpp(side, first[0], multiples, depth)
-            if [tuple(p.shape) for p in network.parameters()] == list(shapes):
-                return network.to_empty(device="cpu")
-    known = ", ".join(f"{multiples} x {depth}" for multiples, depth in LAYOUTS)
+        for layout in source.layouts:
+            with torch.device("meta"), suppress(ValueError):  # of a width that cannot be grouped
+                network = UNet(source.family, layout, side, first[0])
+                if [tuple(p.shape) for p in network.parameters()] == list(shapes):
+                    return network.to_empty(device="cpu")
     raise DataError(
-        f"{checkpoint} is no DDPM++ for {side} pixels: its {len(shapes)} arrays have the "
-        f"shapes of none that is known (multiples of the width x blocks: {known})"
+        f"{checkpoint} is no network of {source.name} for {side} pixels that is known here: its "
+        f"{len(shapes)} arrays have other shapes"
     )

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from raygrid.augment import CropFlip
 from raygrid.checkpoints import Progress, Silent, pack, unpack
 from raygrid.data import Images
-from raygrid.diffusion.process import KEPT, Noise
+from raygrid.diffusion.process import KEPT, Predictor
 from raygrid.recipes import Recipe
 from raygrid.seeds import forked
 from raygrid.store import Bundle
@@ -195,14 +195,14 @@ def _averaging(updates: int) -> Any:
 
 def predictor(
     plan: DenoiserPlan, weights: Mapping[str, Tensor], side: int, device: torch.device
-) -> Noise:
+) -> Predictor:
     """What was fitted, for images of `side` pixels."""
     network = unet(plan.size, side)
     network.load_state_dict(dict(weights))
-    return of_unet(network.to(device))
+    return of_unet(network.to(device), side)
 
 
-def of_unet(network: nn.Module) -> Noise:
+def of_unet(network: nn.Module, side: int) -> Predictor:
     """A network of diffusers as a noise predictor; its steps count as ours."""
     freeze(network)
 
@@ -212,4 +212,4 @@ def of_unet(network: nn.Module) -> Noise:
         out: Tensor = network(x, steps).sample
         return out.float()
 
-    return noise
+    return Predictor(noise, side)

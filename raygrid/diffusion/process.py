@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -63,6 +64,14 @@ def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int
         drift = beta * x / 2 - beta * noise(x, at - 1) / spread
         x = x + drift * width + math.sqrt(beta * width) * _normal(x, rng)
     return x
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A noise predictor, and the side of the images that it takes."""
+
+    noise: Noise
+    side: int
 
 
 SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
