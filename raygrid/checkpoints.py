@@ -108,6 +108,18 @@ class Silent:
         return None
 
 
+def keep(progress: Progress, state: Any) -> None:
+    """Keep a nested state, as `pack` takes it."""
+    bundle = pack(state, copy=False)
+    progress.save(bundle.tensors, bundle.facts)
+
+
+def kept(progress: Progress) -> Any | None:
+    """The state that `keep` kept of work that was cut off, or None."""
+    saved = progress.load()
+    return None if saved is None else unpack(Bundle(saved[0], dict(saved[1])))
+
+
 def pack(state: Any, copy: bool = True) -> Bundle:
     """A nested state (dicts, lists, tensors, JSON scalars) as a bundle, without pickle.
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks.surrogates import SurrogateRecipe, augmentation
-from raygrid.checkpoints import Progress, Silent, pack, unpack
+from raygrid.checkpoints import Progress, Silent, keep, kept
 from raygrid.data import Images
 from raygrid.recipes import precision_of
 from raygrid.seeds import Stream
-from raygrid.store import Bundle, as_state
+from raygrid.store import as_state
 from raygrid.training import Batch, Step, StepFunction, Trainer, classify_step, freeze
 
 
@@ -35,8 +35,7 @@ def train_surrogate(
     epochs = recipe.recipe.epochs
     for epoch in range(fitting.restore(progress), epochs):
         fitting.epoch(epoch)
-        bundle = pack(fitting.state_dict(epoch + 1), copy=False)
-        progress.save(bundle.tensors, bundle.facts)
+        keep(progress, fitting.state_dict(epoch + 1))
         progress.report(epoch + 1, epochs)
     return freeze(fitting.chosen())
 
@@ -88,10 +87,9 @@ class _Fitting:
 
     def restore(self, progress: Progress) -> int:
         """Go on from a checkpoint; returns the number of finished epochs."""
-        saved = progress.load()
-        if saved is None:
+        state = kept(progress)
+        if state is None:
             return 0
-        state = unpack(Bundle(saved[0], dict(saved[1])))
         self.trainer.load_state_dict(state["trainer"])
         self.kept, self.best = state["kept"], state["best"]
         self.best_accuracy = state["best_accuracy"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.diffusion.unets import Family, Layout
+from raygrid.diffusion.unets import Family, Layout, phases
 
 LAYOUTS = (
     Layout((1, 2, 2, 2), 8, (16,)),  # deep: CIFAR-10, and CIFAR-100 and SVHN of AVATAR's authors
@@ -56,9 +56,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _waves(labels: Tensor, width: int) -> Tensor:
-    half = width // 2
-    rates = torch.exp(torch.arange(half, device=labels.device) * -math.log(10_000) / (half - 1))
-    angles = labels[:, None] * rates
+    angles = phases(labels, width // 2, width // 2 - 1)
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from raygrid.augment import CropFlip
-from raygrid.checkpoints import Progress, Silent, pack, unpack
+from raygrid.checkpoints import Progress, Silent, keep, kept
 from raygrid.data import Images
 from raygrid.diffusion.process import KEPT, Predictor
 from raygrid.recipes import Recipe
 from raygrid.seeds import forked
-from raygrid.store import Bundle
 from raygrid.training import Batch, Step, Trainer, autocast, freeze
 from raygrid.workshop import Workshop
 
@@ -143,7 +142,7 @@ def fitted(
         network = unet(plan.size, images.shape[-1]).to(device)
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     recipe = plan.recipe(len(images))
-    kept = KEPT.to(device, torch.float32)
+    left = KEPT.to(device, torch.float32)
     flip = CropFlip(0, plan.flip)
 
     def step(batch: Batch) -> Step:
@@ -152,7 +151,7 @@ def fitted(
         n = len(x)
         i = torch.randint(plan.horizon, (n,), generator=batch.rng, device=batch.rng.device)
         noise = torch.randn(x.shape, generator=batch.rng, device=batch.rng.device)
-        share = kept[i].view(-1, 1, 1, 1)
+        share = left[i].view(-1, 1, 1, 1)
         with autocast(recipe.precision, device):
             found = network(share.sqrt() * x + (1 - share).sqrt() * noise, i).sample
         loss = (found.float() - noise).square().mean()
@@ -162,8 +161,7 @@ def fitted(
     for epoch in range(_restored(progress, trainer, average), recipe.epochs):
         trainer.epoch(epoch)
         state = {"done": epoch + 1, "trainer": trainer.state_dict(), "mean": average.state_dict()}
-        bundle = pack(state, copy=False)
-        progress.save(bundle.tensors, bundle.facts)
+        keep(progress, state)
         progress.report(epoch + 1, recipe.epochs)
     average.update_parameters(network)
     return average.module.state_dict()
@@ -171,10 +169,9 @@ def fitted(
 
 def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> int:
     """Go on from a checkpoint; returns the number of finished epochs."""
-    saved = progress.load()
-    if saved is None:
+    state = kept(progress)
+    if state is None:
         return 0
-    state = unpack(Bundle(saved[0], dict(saved[1])))
     trainer.load_state_dict(state["trainer"])
     average.load_state_dict(state["mean"])
     return int(state["done"])

@@ -7,13 +7,11 @@ step; the last three channels that come out are variances, which fixed ones stan
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raygrid.diffusion.unets import Family, Layout
+from raygrid.diffusion.unets import Family, Layout, phases
 
 SIDE = 256
 LAYOUTS = (Layout((1, 1, 2, 2, 4, 4), 2, (32, 16, 8)),)
@@ -44,9 +42,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _waves(labels: Tensor, width: int) -> Tensor:
-    half = width // 2
-    rates = torch.exp(torch.arange(half, device=labels.device) * -math.log(10_000) / half)
-    angles = labels[:, None] * rates
+    angles = phases(labels, width // 2, width // 2)
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -141,3 +142,9 @@ class Block(nn.Module):
         if self.resample == "down":
             return F.avg_pool2d(x, 2)
         return F.interpolate(x, scale_factor=2) if self.resample == "up" else x
+
+
+def phases(labels: Tensor, count: int, span: int) -> Tensor:
+    """Labels (n,) at so many frequencies, from 1 down; span: after how many it is 1/10,000."""
+    rates = torch.exp(torch.arange(count, device=labels.device) * -math.log(10_000) / span)
+    return labels[:, None] * rates
