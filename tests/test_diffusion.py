@@ -23,18 +23,18 @@ from raygrid.diffusion import (
     SOLVERS,
     DenoiserPlan,
     Predictor,
-    checkpoints,
     content,
     diffuse,
     fault,
+    files,
     fitted,
     guided,
     loaded,
     predictor,
     unet,
 )
-from raygrid.diffusion.checkpoints import Source
 from raygrid.diffusion.ddpmpp import DDPMPP, LAYOUTS
+from raygrid.diffusion.files import Source
 from raygrid.diffusion.guided import GUIDED
 from raygrid.diffusion.process import kept_after
 from raygrid.diffusion.unets import Family, Layout, UNet
@@ -257,8 +257,10 @@ def test_avatar_purifies_with_a_checkpoint_of_score_sde(tmp_path: Path) -> None:
 
 def test_files_that_are_none_of_score_sde_are_one_clear_error(tmp_path: Path) -> None:
     def says(path: str, side: int = 32) -> str:
+        """Before anything runs, and again where it is loaded."""
         with pytest.raises(DataError) as caught:
             loaded(path, side, CPU)
+        assert fault(path, side) == str(caught.value)
         return str(caught.value)
 
     network = tiny()
@@ -274,8 +276,9 @@ def test_files_that_are_none_of_score_sde_are_one_clear_error(tmp_path: Path) ->
     torn = tmp_path / "torn.pth"
     torn.write_bytes(Path(good).read_bytes()[:1000])
     assert "cannot be loaded" in says(str(torn))
-    torch.save({"ema": Path("code")}, torn)
-    assert "cannot be loaded" in says(str(torn))
+    coded = tmp_path / "coded.pth"
+    torch.save({"ema": Path("code")}, coded)
+    assert "cannot be loaded" in says(str(coded))
     assert "nowhere.pth is not there" in says(str(tmp_path / "nowhere.pth"))
 
 
@@ -285,7 +288,7 @@ def test_a_checkpoint_of_guided_diffusion_takes_resized_images(
     """Of a small network for 32 pixels in the place of that for 256, and images of 28."""
     layout = Layout((1, 2), 1, (16,))
     small = Source("guided-diffusion", GUIDED, (layout,), float, side=32, least=20)
-    monkeypatch.setattr(checkpoints, "GUIDED_DIFFUSION", small)
+    monkeypatch.setattr(files, "GUIDED_DIFFUSION", small)
     network = filled(UNet(GUIDED, layout, 32, 32))
     names = ["time_embed.0.weight", "input_blocks.0.0.weight"]
     names += [f"other.{n}" for n in range(len(list(network.parameters())) - 2)]

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
-from raygrid.diffusion import ddpmpp, guided
-from raygrid.diffusion.ddpmpp import DDPMPP
 from raygrid.diffusion.denoisers import of_unet
-from raygrid.diffusion.guided import GUIDED
+from raygrid.diffusion.files import held_by, is_file, of_file, unloadable
 from raygrid.diffusion.process import STEPS, Predictor
-from raygrid.diffusion.unets import Family, Layout, UNet
 from raygrid.errors import DataError
 from raygrid.store import content_of
-from raygrid.training import freeze
-
-FILES = (".pt", ".pth")
-"""Suffixes of the checkpoints of score-SDE and guided-diffusion."""
 
 _SCHEDULE = {
     "beta_start": 1e-4,
@@ -37,12 +25,11 @@ _SCHEDULE = {
     "prediction_type": "epsilon",
 }
 _CLASS = "UNet2DModel"
-_WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
 
 
 def of_diffusers(checkpoint: str) -> bool:
     """Whether it takes diffusers to load it."""
-    return Path(checkpoint).suffix not in FILES
+    return not is_file(checkpoint)
 
 
 def content(checkpoint: str) -> str:
@@ -55,23 +42,21 @@ def content(checkpoint: str) -> str:
 
 
 def fault(checkpoint: str, side: int) -> str | None:
-    """What is wrong with it for images of `side` pixels, as far as its settings show."""
-    if _on_hub(checkpoint):
-        return _hub_fault(checkpoint, side)
-    if not Path(checkpoint).exists():
+    """What is wrong with it for images of `side` pixels, as far as settings and shapes show."""
+    path = Path(checkpoint)
+    if not path.exists() and not _on_hub(checkpoint):
         return f"checkpoint {checkpoint} is not there"
-    return _misfit(checkpoint, side) if of_diffusers(checkpoint) else None
+    return _misfit(checkpoint, side, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=64)
-def _hub_fault(checkpoint: str, side: int) -> str | None:
-    """Asked once: where the hub is out of reach an answer takes a minute."""
-    return _misfit(checkpoint, side)
-
-
-def _misfit(checkpoint: str, side: int) -> str | None:
+def _misfit(checkpoint: str, side: int, changed: int) -> str | None:
+    """Asked once for all trials: a hub that is out of reach takes a minute to say so."""
     try:
-        _checked(checkpoint, side)
+        if of_diffusers(checkpoint):
+            _checked(checkpoint, side)
+        else:
+            held_by(checkpoint, side)
     except DataError as error:
         return str(error)
     return None
@@ -94,7 +79,7 @@ def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
         raise DataError(reason)
     if of_diffusers(checkpoint):
         return _of_diffusers(checkpoint, side, device)
-    return _of_file(checkpoint, side, device)
+    return of_file(checkpoint, side, device)
 
 
 # --- diffusers -----------------------------------------------------------------------------------
@@ -107,7 +92,7 @@ def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Predictor
     try:
         network = UNet2DModel.from_pretrained(checkpoint, subfolder=folder, low_cpu_mem_usage=False)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise _unloadable(checkpoint, error) from error
+        raise unloadable(checkpoint, error) from error
     return of_unet(network.to(device), side)
 
 
@@ -151,89 +136,4 @@ def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
                 return None
         return dict(json.loads(path.read_text())) if path.is_file() else None
     except (OSError, ValueError, TypeError) as error:
-        raise _unloadable(checkpoint, error) from error
-
-
-def _unloadable(checkpoint: str, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}")
-
-
-# --- files of score-SDE and of guided-diffusion --------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """Whose networks these are. label: of step i. sides: least and most of images, 0 for any.
-
-    side: of what the network takes, if that is always the same; images are resized to it and back.
-    """
-
-    name: str
-    family: Family
-    layouts: tuple[Layout, ...]
-    label: Callable[[int], float]
-    side: int | None = None
-    least: int = 0
-
-
-SCORE_SDE = Source("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
-GUIDED_DIFFUSION = Source("guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112)
-
-
-def _of_file(checkpoint: str, side: int, device: torch.device) -> Predictor:
-    source, weights = _weights(checkpoint)
-    taken = source.side or side
-    if not source.least <= side <= taken:
-        sides = f"{source.least} to {taken}"
-        raise DataError(f"{checkpoint} of {source.name} takes images of {sides} pixels, not {side}")
-    network = _network(checkpoint, source, [tuple(weight.shape) for weight in weights], taken)
-    with torch.no_grad():
-        for parameter, weight in zip(network.parameters(), weights, strict=True):
-            parameter.copy_(weight)
-    return of_network(network.to(device), source, taken)
-
-
-def of_network(network: UNet, source: Source, side: int) -> Predictor:
-    """A published network as a noise predictor."""
-    freeze(network)
-
-    @torch.no_grad()
-    def noise(x: Tensor, i: int) -> Tensor:
-        out: Tensor = network(x, torch.full((len(x),), source.label(i), device=x.device))
-        return out
-
-    return Predictor(noise, side)
-
-
-def _weights(checkpoint: str) -> tuple[Source, list[Tensor]]:
-    """Whose file it is, and the weights in their order: of score-SDE's the averaged ones."""
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise _unloadable(checkpoint, error) from error
-    state = state if isinstance(state, Mapping) else {}
-    averages = state.get("ema")
-    shadow = averages.get("shadow_params") if isinstance(averages, Mapping) else None
-    source, found = SCORE_SDE, list(shadow or ())
-    if "input_blocks.0.0.weight" in state:
-        source, found = GUIDED_DIFFUSION, list(state.values())
-    if not found or not all(isinstance(weight, Tensor) for weight in found):
-        needed = "averaged weights of score-SDE (ema, shadow_params) or those of guided-diffusion"
-        raise DataError(f"{checkpoint} has no {needed}")
-    return source, found
-
-
-def _network(checkpoint: str, source: Source, shapes: Sequence[tuple[int, ...]], side: int) -> UNet:
-    """The network whose parameters have these shapes, uninitialized; DataError if there is none."""
-    first = shapes[_WIDTH] if len(shapes) > _WIDTH else ()
-    if len(first) == 4 and first[0] >= 4:
-        for layout in source.layouts:
-            with torch.device("meta"), suppress(ValueError):  # of a width that cannot be grouped
-                network = UNet(source.family, layout, side, first[0])
-                if [tuple(p.shape) for p in network.parameters()] == list(shapes):
-                    return network.to_empty(device="cpu")
-    raise DataError(
-        f"{checkpoint} is no network of {source.name} for {side} pixels that is known here: its "
-        f"{len(shapes)} arrays have other shapes"
-    )
+        raise unloadable(checkpoint, error) from error
