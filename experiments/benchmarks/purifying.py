@@ -1,10 +1,11 @@
-"""What defenses give back at a small scale, in minutes on one core: claims that hold or fail.
+"""What defenses give back at a small scale, most in minutes on one core: claims that hold or fail.
 
     python experiments/benchmarks/purifying.py CASE [--archive cifar10.tar.gz] [--out DIR]
 
 filters  JPEG and grayscale against LSP and regions, published budgets, on photo_digits
 erasing  UEraser-Lite and adversarial training against EM on photo_digits
 worst    UEraser-Max against EM on photo_digits, 60 epochs
+avatar   AVATAR at its smallest, its predictor fitted to the clean images, on photo_digits
 dvae     D-VAE's purified set, against regions on CIFAR-10
 recon    the perturbations that D-VAE finds, put on clean images
 detect   D-VAE's detector with 40 % of the images poisoned
@@ -43,6 +44,7 @@ DIGITS_LONGER = DIGITS.replace("quick", "quick(epochs=60)")
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
+AVATAR = "avatar(diffusion_data=clean_train, flip=false, size=tiny, stride=4, updates=2000)"
 FITTED = "epochs=20, batch_size=32"
 FITTED_LONGER = "epochs=45, batch_size=16"  # where 40 % of the images have the perturbation
 KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=15"
@@ -63,6 +65,13 @@ CASES: Cases = {
         (
             ("clean", "standard"),
             *((EM, defense) for defense in ("standard", "ueraser_lite", "at")),
+        ),
+    ),
+    "avatar": (
+        DIGITS,
+        (
+            ("clean", "standard"),
+            *((attack, link) for attack in ("lsp", "regions") for link in ("standard", AVATAR)),
         ),
     ),
     "worst": (
@@ -215,6 +224,7 @@ CLAIMS = {
     "filters": recovered,
     "erasing": recovered,
     "worst": recovered,
+    "avatar": recovered,
     "dvae": recovered,
     "recon": reconstructed,
     "detect": detected,
