@@ -95,7 +95,8 @@ class DenoiserPlan:
         return round(4e6 * SIZES[self.size].millions)
 
     def resolved(self) -> dict[str, Any]:
-        return asdict(self)
+        """All that decides the weights, as JSON values."""
+        return {**asdict(self), "version": 1}
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,10 @@ def is_file(checkpoint: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """Whose networks these are. label: of step i. sides: least and most of images, 0 for any.
+    """Whose networks these are. label: what they are told of step i.
 
-    side: of what the network takes, if that is always the same; images are resized to it and back.
+    side: of the images that they take, if that is always the same: others are resized to it and
+    back, down to the side `least`.
     """
 
     name: str
