@@ -9,6 +9,8 @@
 10     contrastive learners
 11     PGD-20 on the trained victims, white-box and black-box
 12     clean training
+
+UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar experiments/apbench.py`.
 """
 
 import sys

@@ -11,6 +11,8 @@
 9      adversarial augmentation at its best epoch
 12     minutes of each step
 13     JPEG qualities, accuracy and PSNR
+
+UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar experiments/dvae.py`.
 """
 
 import sys

@@ -152,8 +152,8 @@ class Avatar(Defense):
     def _unfit(self, side: int) -> str | None:
         """Why there is no predictor for images of this size, or None."""
         if self.checkpoint:
-            missing = lacks(*EXTRA) if of_diffusers(self.checkpoint) else None
-            return missing or fault(self.checkpoint, side)
+            found = fault(self.checkpoint, side)
+            return found or (lacks(*EXTRA) if of_diffusers(self.checkpoint) else None)
         multiple = SIZES[self.size].multiple
         if side % multiple:
             return f"{self.id} takes sides divisible by {multiple}, not {side}"
