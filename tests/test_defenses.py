@@ -68,7 +68,7 @@ SMALL: dict[str, dict[str, object]] = {
 IDLE: dict[str, list[dict[str, object]]] = {
     "advcl": [{}],  # for learners made of views alone
     "at": [{"radius": 0.0}],
-    "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}],
+    "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}, {"steps": 0, "centered": False}],
     "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
     "cutmix": [{"p": 0.0}, {"p": 0.0, "box": "clipped"}],
     "cutout": [{"length": 0}],

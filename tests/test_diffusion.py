@@ -118,6 +118,15 @@ def test_avatar_keeps_images_in_scale(solver: str, monkeypatch: pytest.MonkeyPat
     assert 2 * one.floats().mean() - 1 == pytest.approx(expected, abs=0.01)
 
 
+def test_what_is_not_centered_is_off_the_models_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """APBench's scaling: the exact predictor of [-1, 1] takes a gray of 0 to 2 for too bright."""
+    monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
+    images = Images(torch.full((300, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(300).long(), 1)
+    after = purify(DEFENSES.make("avatar(centered=false)"), images, workshop())
+    expected = 0.1 + 0.5973 * (2 * 160 / 255 - 0.1)
+    assert 2 * after.floats().mean() == pytest.approx(expected, abs=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "millions", "cost"),

@@ -32,6 +32,7 @@ from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner, Session, Task
 from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
 from raygrid.learners.probe import fit_probe
+from raygrid.learners.supervised import Supervised, SupervisedSession, augmented, frozen
 from raygrid.learners.two_views import TwoViews, TwoViewSession
 from raygrid.protocols import PROTOCOLS
 from raygrid.recipes import Probing, Recipe
@@ -291,6 +292,23 @@ def test_frozen_views_never_change(images: Images) -> None:
     assert torch.equal(views[0][0], views[1][0])
     assert torch.equal(views[0][1], views[1][1])
     assert not torch.equal(views[0][0], views[0][1])
+
+
+def test_a_supervised_victim_can_keep_one_augmentation_of_each_image(images: Images) -> None:
+    """As TP's code does: the same in every epoch, drawn like any other, once."""
+    session = Supervised(frozen_views=True).start(task_of(images))
+    assert isinstance(session, SupervisedSession)
+    seen = []
+    for epoch in (0, 1):
+        batches = list(session.trainer.batches(epoch))
+        order = torch.cat([b.index for b in batches]).argsort()
+        every = [augmented(session.task, session.task.defense, b)[0] for b in batches]
+        seen.append(torch.cat(every)[order])
+    assert torch.equal(seen[0], seen[1])
+    moved = (seen[0] - images.floats()).flatten(1).abs().amax(1) > 0.01
+    assert moved.float().mean() > 0.5
+    plain = task_of(images, augmentation=None)
+    assert frozen(plain) is plain
 
 
 @pytest.mark.parametrize("flip", [True, False])

@@ -64,7 +64,7 @@ class Avatar(Defense):
         cost="size s: 58 epochs of standard training for 60 steps, and 740 to fit the predictor",
         notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in "
         "AVATAR's code. APBench's code doubles images without centering them, off the model's "
-        "domain; here they are centered",
+        "domain: `centered=false`",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "size": "tiny",
@@ -76,6 +76,7 @@ class Avatar(Defense):
     steps: int = 60  # of noise, out of 1000
     solver: Literal["euler", "ancestral"] = "euler"
     stride: int = 1  # steps that the solver takes at once; with 4 it still solves
+    centered: bool = True  # whether images are put in [-1, 1], what predictors know, or [0, 2]
     diffusion_data: str = "poisoned"  # or clean_train, mismatch, a dataset
     checkpoint: str = ""  # of the predictor; empty: it is fitted
     size: Literal["tiny", "xs", "s", "m"] = "s"  # of a fitted one
@@ -130,12 +131,13 @@ class Avatar(Defense):
     def denoised(self, images: Images, predictor: Predictor, workshop: Workshop) -> Images:
         """Noise the images to `steps` and solve back, some at a time."""
         parts, side, device = [], images.shape[-1], workshop.device
-        solve = SOLVERS[self.solver]
+        solve, zero = SOLVERS[self.solver], 1.0 if self.centered else 0.0
         for start, pixels in enumerate(images.pixels.split(_CHUNK)):
             rng = workshop.stream.generator("denoise", start, device=device)
-            x = resized(pixels.to(device).float().div_(255).mul_(2).sub_(1), predictor.side)
+            x = pixels.to(device).float().div_(255).mul_(2).sub_(zero)
+            x = resized(x, predictor.side)
             x = solve(diffuse(x, self.steps, rng), predictor.noise, self.steps, rng, self.stride)
-            parts.append(to_uint8((resized(x, side) + 1) / 2).cpu())
+            parts.append(to_uint8((resized(x, side) + zero) / 2).cpu())
         return images.with_pixels(torch.cat(parts))
 
     def predictor(self, images: Images, workshop: Workshop) -> Predictor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Architecture, Network
 from raygrid.augment import Augmentation
-from raygrid.data import Images
+from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import Chain, Study
 from raygrid.recipes import PROBING, Probing, Recipe
 from raygrid.registry import Method, Registry
@@ -84,6 +84,12 @@ class Task:
         """The fresh victim on the device; its weights depend on the `init` stream alone."""
         seed = self.streams["init"].seed()
         return untrained(self.architecture, self.train, seed, self.device, self.normalization)
+
+
+def drawn_once(augment: Augmentation, images: Images, rng: torch.Generator) -> Tensor:
+    """One augmentation of every image, for good: uint8 pixels (n, C, H, W)."""
+    rows = torch.arange(len(images), device=images.pixels.device).split(1000)
+    return torch.cat([to_uint8(augment(images.floats(r), rng)) for r in rows])
 
 
 class Session(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.defenses.base import Chain
-from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
 from raygrid.recipes import precision_of
 from raygrid.registry import Card
 from raygrid.seeds import forked
@@ -23,10 +23,25 @@ from raygrid.training import Batch, Metrics, Step, Trainer, autocast
 class Supervised(Learner):
     """Trains the whole network on labels; the defense's hooks act on every batch."""
 
-    card = Card(paper="all five papers", notes="recipes are the protocol's")
+    card = Card(
+        paper="all five papers",
+        notes="recipes are the protocol's. TP's code augments each image once for all epochs: "
+        "`frozen_views`",
+    )
+
+    frozen_views: bool = False  # one augmentation of each image for the whole training: a diagnosis
 
     def start(self, task: Task) -> Session:
-        return SupervisedSession(task)
+        return SupervisedSession(frozen(task) if self.frozen_views else task)
+
+
+def frozen(task: Task) -> Task:
+    """The same with images that are augmented for good."""
+    if task.augmentation is None:
+        return task
+    rng = task.streams["views"].generator("frozen", device=task.device)
+    pixels = drawn_once(task.augmentation, task.train, rng)
+    return replace(task, train=task.train.with_pixels(pixels), augmentation=None)
 
 
 class SupervisedSession:

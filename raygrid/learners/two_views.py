@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from raygrid.architectures.base import Network
 from raygrid.augment import Views
 from raygrid.contrastive import Framework
-from raygrid.data import Images, to_uint8
-from raygrid.learners.base import Learner, Session, Task
+from raygrid.data import Images
+from raygrid.learners.base import Learner, Session, Task, drawn_once
 from raygrid.learners.knn import CollapseAlarm, KnnClassifier, features_of
 from raygrid.learners.probe import fit_probe
 from raygrid.recipes import precision_of
@@ -103,13 +103,9 @@ class TwoViewSession:
 
     def _freeze(self) -> list[Tensor]:
         """Two fixed views of the whole training set, uint8."""
-        train, device = self.task.train, self.task.device
-        views = []
-        for number in range(2):
-            rng = self.task.streams["views"].generator("frozen", number, device=device)
-            rows = torch.arange(len(train), device=device).split(1000)
-            views.append(torch.cat([to_uint8(self.views(train.floats(r), rng)) for r in rows]))
-        return views
+        stream, device = self.task.streams["views"], self.task.device
+        draws = (stream.generator("frozen", number, device=device) for number in range(2))
+        return [drawn_once(self.views, self.task.train, rng) for rng in draws]
 
     def epoch(self, epoch: int) -> Metrics:
         """Adds the spread of the features and whether they have collapsed (1.0) to the loss."""
