@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
@@ -66,6 +67,8 @@ def main(
         "--diffusion", metavar="CHECKPOINT", default="", help=f"{help_} (fitted to clean images)"
     )
     args = parser.parse_args(argv)
+    if args.diffusion and Path(args.diffusion).exists():
+        args.diffusion = str(Path(args.diffusion).absolute())  # jobs may run in another folder
     if figures and args.figure:
         return guarded(lambda: _figure(paper, args))
     return guarded(lambda: _run(paper, kinds, args))

@@ -400,6 +400,21 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_predictor_is_found_from_every_folder(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Workers of a cluster run in folders of their own."""
+    path = score_sde(tmp_path / "mine.pth", tiny())
+    monkeypatch.chdir(tmp_path)
+    words = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--diffusion", "mine.pth"]
+    assert script.main("apbench", "Toy.", (), argv=[*words, "--dry-run", "--json"]) == 0
+    (trial,) = json.loads(capsys.readouterr().out)["trials"]
+    assert f"checkpoint={path}," in trial["spec"]
+
+
 @pytest.mark.slow
 def test_a_column_runs_with_a_predictor_that_others_trained(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]

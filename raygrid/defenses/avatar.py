@@ -25,8 +25,8 @@ from raygrid.diffusion import (
     diffuse,
     fault,
     fitted,
+    is_file,
     loaded,
-    of_diffusers,
     predictor,
 )
 from raygrid.errors import unknown
@@ -155,7 +155,7 @@ class Avatar(Defense):
         """Why there is no predictor for images of this size, or None."""
         if self.checkpoint:
             found = fault(self.checkpoint, side)
-            return found or (lacks(*EXTRA) if of_diffusers(self.checkpoint) else None)
+            return found or (None if is_file(self.checkpoint) else lacks(*EXTRA))
         multiple = SIZES[self.size].multiple
         if side % multiple:
             return f"{self.id} takes sides divisible by {multiple}, not {side}"

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from raygrid.diffusion.denoisers import of_unet
-from raygrid.diffusion.files import held_by, is_file, of_file, unloadable
+from raygrid.diffusion.files import held_by, is_file, of_file, require_there, unloadable
 from raygrid.diffusion.process import STEPS, Predictor
 from raygrid.errors import DataError
 from raygrid.store import content_of
@@ -27,11 +27,6 @@ _SCHEDULE = {
 _CLASS = "UNet2DModel"
 
 
-def of_diffusers(checkpoint: str) -> bool:
-    """Whether it takes diffusers to load it."""
-    return not is_file(checkpoint)
-
-
 def content(checkpoint: str) -> str:
     """Names the bytes of a file or folder; everything else names itself."""
     path = Path(checkpoint)
@@ -44,8 +39,6 @@ def content(checkpoint: str) -> str:
 def fault(checkpoint: str, side: int) -> str | None:
     """What is wrong with it for images of `side` pixels, as far as settings and shapes show."""
     path = Path(checkpoint)
-    if not path.exists() and not _on_hub(checkpoint):
-        return f"checkpoint {checkpoint} is not there"
     return _misfit(checkpoint, side, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -53,10 +46,10 @@ def fault(checkpoint: str, side: int) -> str | None:
 def _misfit(checkpoint: str, side: int, changed: int) -> str | None:
     """Asked once for all trials: a hub that is out of reach takes a minute to say so."""
     try:
-        if of_diffusers(checkpoint):
-            _checked(checkpoint, side)
-        else:
+        if is_file(checkpoint):
             held_by(checkpoint, side)
+        else:
+            _checked(checkpoint, side)
     except DataError as error:
         return str(error)
     return None
@@ -65,7 +58,7 @@ def _misfit(checkpoint: str, side: int, changed: int) -> str | None:
 def _on_hub(checkpoint: str) -> bool:
     """Whether it is an id there: nothing here has this name, and it does not look like a place."""
     named = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", checkpoint) is not None
-    return named and of_diffusers(checkpoint) and not Path(checkpoint).exists()
+    return named and not is_file(checkpoint) and not Path(checkpoint).exists()
 
 
 def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
@@ -75,11 +68,9 @@ def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
     (DDPM++, continuous, variance-preserving), whose averaged weights are taken, or that of
     guided-diffusion for ImageNet (256 pixels, unconditional).
     """
-    if (reason := fault(checkpoint, side)) is not None:
-        raise DataError(reason)
-    if of_diffusers(checkpoint):
-        return _of_diffusers(checkpoint, side, device)
-    return of_file(checkpoint, side, device)
+    if is_file(checkpoint):
+        return of_file(checkpoint, side, device)
+    return _of_diffusers(checkpoint, side, device)
 
 
 # --- diffusers -----------------------------------------------------------------------------------
@@ -101,6 +92,8 @@ def _checked(checkpoint: str, side: int) -> str | None:
 
     Raises DataError that says what in its settings does not fit.
     """
+    if not _on_hub(checkpoint):
+        require_there(checkpoint)
     alone = _settings(checkpoint, "config.json")
     found = alone or _settings(checkpoint, "unet/config.json")
     if found is None:

@@ -28,6 +28,12 @@ def is_file(checkpoint: str) -> bool:
     return Path(checkpoint).suffix in (".pt", ".pth")
 
 
+def require_there(checkpoint: str) -> None:
+    """Raise DataError unless there is a file or folder of this name."""
+    if not Path(checkpoint).exists():
+        raise DataError(f"checkpoint {checkpoint} is not there")
+
+
 @dataclass(frozen=True)
 class Source:
     """Whose networks these are. label: what they are told of step i.
@@ -70,6 +76,7 @@ class Held:
 
 def held_by(checkpoint: str, side: int) -> Held:
     """What a file holds for images of `side` pixels; raises DataError unless it fits."""
+    require_there(checkpoint)
     source, weights = _weights(checkpoint)
     taken = source.side or side
     if not source.least <= side <= taken:

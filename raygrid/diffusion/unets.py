@@ -50,9 +50,8 @@ class UNet(nn.Module):
         super().__init__()
         self.family, self.width = family, width
         self.embed = nn.ModuleList([nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width)])
-        channels = layout.multiples[0] * width if family.throughout else width
-        self.first = nn.Conv2d(3, channels, 3, padding=1)
-        skips = [channels]
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        channels, skips = width, [width]
 
         def block(inputs: int, outputs: int, how: Resample = "", attends: bool = False) -> Block:
             return Block(family, inputs, outputs, 4 * width, how, attends)
