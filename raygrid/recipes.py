@@ -64,9 +64,10 @@ class Recipe:
         return self.lr
 
     def in_epochs(self, epochs: int) -> Self:
-        """The same training longer or shorter, its milestones at the same shares of it."""
+        """The same training longer or shorter, its milestones and warm-up at their shares of it."""
         moved = (max(1, m * epochs // self.epochs) for m in self.milestones)
-        return replace(self, epochs=epochs, milestones=tuple(moved))
+        warmup = self.warmup_epochs * epochs // self.epochs
+        return replace(self, epochs=epochs, milestones=tuple(moved), warmup_epochs=warmup)
 
     def with_(self, **changes: Any) -> Self:
         """A copy; changes that are None are left out."""

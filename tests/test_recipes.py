@@ -70,6 +70,18 @@ def test_a_shorter_training_keeps_the_shape_of_its_schedule(
     test_rates_fall_when_they_should(protocol, rates)
 
 
+@pytest.mark.parametrize("epochs", [1, 10, 12, 30, 200, 1000])
+def test_a_shorter_contrastive_training_still_reaches_its_rate(epochs: int) -> None:
+    """A warm-up of fixed length would eat a short training and end far down the cosine."""
+    made = PROTOCOLS.make(f"tp(epochs={epochs})").recipe("simclr", "cifar10", 32)
+    rates = [made.rate(epoch) for epoch in range(epochs)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.5, rel=0.02)
+    assert top <= 0.02 * epochs
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert made.warmup_epochs == epochs // 100
+
+
 def test_what_a_spec_sets_wins() -> None:
     spec = "photo_digits/clean/at/vit_small/supervised/iss(epochs=3, lr=0.5)/0"
     trial = resolve(spec, None)
