@@ -94,7 +94,7 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
     made = fetch(trial.poison)
     poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
-    purified = _purified(trial, fetch) or mixed
+    purified = _purified(trial, fetch, result) or mixed
     if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:
         result.detection = evaluate.detection(mixed, purified, mask)
     train, held = hold_out(purified, trial.protocol.holdout)
@@ -163,8 +163,13 @@ def studied(trial: Trial, fetch: Fetch) -> Study:
     return {} if trial.study is None else fetch(trial.study).tensors
 
 
-def _purified(trial: Trial, fetch: Fetch) -> Images | None:
-    return None if trial.purified is None else purified_of(fetch(trial.purified))
+def _purified(trial: Trial, fetch: Fetch, result: Result) -> Images | None:
+    """What the purifying links leave, if there are any, and what has to be known of it."""
+    if trial.purified is None:
+        return None
+    made = fetch(trial.purified)
+    result.marks += made.facts.get("marks", ())
+    return purified_of(made)
 
 
 def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) -> Task:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from raygrid.checkpoints import Progress, Silent
 from raygrid.seeds import Stream
 
 
@@ -17,12 +18,16 @@ class Workshop:
     """Randomness, where to compute, and a log of the seconds that kinds of work took.
 
     prior: weights of the network that the method starts from, if it asked for one.
+    marks: what a reader of the results has to know, filled by the method.
+    progress: where a long fit reports and keeps its state.
     """
 
     stream: Stream
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     prior: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False)
+    marks: list[str] = field(default_factory=list, compare=False)
+    progress: Progress = field(default_factory=Silent, compare=False)
 
     def part(self, name: str) -> Workshop:
         """For one step of the work, with draws of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raygrid.artifacts import Artifact, DenoiserArtifact, purify
 from raygrid.catalog import Catalog
-from raygrid.data import Images
+from raygrid.data import Images, to_uint8
 from raygrid.decided import Trial
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar, resized
@@ -30,6 +31,7 @@ from raygrid.diffusion import (
     fitted,
     guided,
     loaded,
+    noise_error,
     predictor,
     unet,
 )
@@ -105,6 +107,95 @@ def test_an_exact_predictor_gives_the_exact_posterior(
     assert out.std() == pytest.approx(sd, abs=0.015)
 
 
+class Steady:
+    """Finds the same noise in everything, and remembers when it was asked."""
+
+    def __init__(self, found: float) -> None:
+        self.found = found
+        self.asked: list[int] = []
+
+    def __call__(self, x: Tensor, i: int) -> Tensor:
+        self.asked.append(i)
+        return torch.full_like(x, self.found)
+
+
+def test_an_ancestral_step_is_the_posterior_of_the_clipped_image() -> None:
+    """Ho et al. 2020, equations 6 and 7, with the image that the noise implies kept in [-1, 1]."""
+    x, noise = torch.linspace(-2, 2, 9, dtype=torch.float64), Steady(0.5)
+    kept, before = kept_after(2), kept_after(1)
+    beta = 1 - kept / before
+    image = ((x - (1 - kept) ** 0.5 * 0.5) / kept**0.5).clamp(-1, 1)
+    mean = before**0.5 * beta / (1 - kept) * image
+    mean += (1 - beta) ** 0.5 * (1 - before) / (1 - kept) * x
+    drawn = mean + (beta * (1 - before) / (1 - kept)) ** 0.5 * torch.randn(
+        9, generator=rng(), dtype=torch.float64
+    )
+    last = ((drawn - (1 - before) ** 0.5 * 0.5) / before**0.5).clamp(-1, 1)
+    assert torch.allclose(SOLVERS["ancestral"](x, noise, 2, rng(), 1), last)
+    assert noise.asked == [1, 0]
+
+
+def test_an_euler_step_goes_down_the_reverse_equation() -> None:
+    """Of 2 / 1000 in one step: the drift of Song et al. 2021, and noise in the last step as well.
+
+    It ends at 1e-5, so that it is a little shorter than its width.
+    """
+    x, noise = torch.linspace(-2, 2, 9, dtype=torch.float64), Steady(0.5)
+    time, width = 0.002, 0.002 - 1e-5
+    beta = 0.1 + 19.9 * time
+    score = -0.5 / (1 - math.exp(-9.95 * time**2 - 0.1 * time)) ** 0.5
+    drawn = torch.randn(9, generator=rng(), dtype=torch.float64)
+    expected = x + (0.5 * beta * x + beta * score) * width + (beta * width) ** 0.5 * drawn
+    assert torch.allclose(SOLVERS["euler"](x, noise, 2, rng(), 2), expected)
+    assert noise.asked == [1]
+
+
+@pytest.mark.parametrize("solver", ["euler", "ancestral"])
+def test_a_solver_asks_at_every_step_down_to_the_first(solver: str) -> None:
+    for stride, asked in ((1, [6, 5, 4, 3, 2, 1, 0]), (3, [6, 3, 0])):
+        noise = Steady(0.0)
+        SOLVERS[solver](torch.zeros(1), noise, 7, rng(), stride)
+        assert noise.asked == asked
+
+
+def test_every_image_gets_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that go through in different parts."""
+    monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
+    images = Images(torch.full((510, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(510).long(), 1)
+    after = purify(DEFENSES.make("avatar"), images, workshop()).pixels
+    assert len(torch.unique(after.flatten(1), dim=0)) == 510
+
+
+def test_a_predictor_that_knows_nothing_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact one of Gaussian images has the error that it is measured by, no more."""
+    draws = torch.randn(400, 3, 8, 8, generator=rng()) * 0.25 + 0.1
+    images = Images(to_uint8((draws + 1) / 2), torch.zeros(400).long(), 1)
+    x = 2 * images.floats() - 1
+    exact = Predictor(exact_noise(0.1, 0.25), 8)
+    blind = Predictor(lambda x, i: torch.zeros_like(x), 8)
+    assert noise_error(exact, x, 60, rng(1)) == pytest.approx(1, abs=0.02)
+    assert noise_error(blind, x, 60, rng(1)) == pytest.approx(1 / 0.5973, rel=0.03)
+    for found, marks in ((blind, 1), (Predictor(Oracle(x), 8), 0)):
+        monkeypatch.setattr(Avatar, "predictor", lambda *_, p=found: p)
+        shop = workshop()
+        purify(DEFENSES.make("avatar"), images, shop)
+        assert len(shop.marks) == marks
+    assert noise_error(Predictor(Oracle(x), 8), x, 60, rng(1)) < 1e-6
+
+
+class Oracle:
+    """Knows the very images, and so the noise."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.known = x
+
+    def __call__(self, x: Tensor, i: int) -> Tensor:
+        kept = kept_after(i + 1)
+        nearest = torch.cdist(x.flatten(1), kept**0.5 * self.known.flatten(1)).argmin(1)
+        out: Tensor = (x - kept**0.5 * self.known[nearest]) / (1 - kept) ** 0.5
+        return out
+
+
 @pytest.mark.parametrize("solver", ["euler", "ancestral"])
 def test_avatar_keeps_images_in_scale(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the exact predictor a gray image is pulled to the mean of the model's images."""
@@ -130,7 +221,7 @@ def test_what_is_not_centered_is_off_the_models_domain(monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "millions", "cost"),
-    [("tiny", 0.268, 0.062), ("xs", 1.114, 0.283), ("s", 8.952, 1.599)],
+    [("tiny", 0.268, 0.062), ("xs", 1.114, 0.283), ("s", 8.952, 1.599), ("m", 35.747, 6.218)],
 )
 def test_denoisers_have_their_sizes(size: str, millions: float, cost: float) -> None:
     with torch.device("meta"):
@@ -385,7 +476,8 @@ def test_an_id_of_the_hub_is_looked_at_before_anything_runs(
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     folder(tmp_path / "them" / "small", {"sample_size": 16})
-    spec = "photo_digits/{}/avatar(checkpoint=them/small)/small_cnn/supervised/quick/0"
+    link = "avatar(checkpoint=them/small, diffusion_data=mismatch)"
+    spec = f"photo_digits/{{}}/{link}/small_cnn/supervised/quick/0"
     made = plan([spec.format(attack) for attack in ("lsp", "ar")], None)
     assert [skip.reason for skip in made.skips] == ["them/small is for 16 pixels, not 32"] * 2
     assert asked == ["config.json", "scheduler_config.json"]
@@ -395,7 +487,8 @@ def test_an_id_of_the_hub_is_looked_at_before_anything_runs(
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     path = folder(tmp_path / "small", {})
-    made = plan([f"photo_digits/lsp/avatar(checkpoint={path})/small_cnn/supervised/quick/0"], None)
+    link = f"avatar(checkpoint={path}, diffusion_data=mismatch)"
+    made = plan([f"photo_digits/lsp/{link}/small_cnn/supervised/quick/0"], None)
     assert not made.trials
     assert f"{path} is for 8 pixels, not 32" in made.skips[0].reason
 
@@ -449,12 +542,30 @@ def test_weights_that_do_not_fit_their_settings_are_one_clear_error(tmp_path: Pa
         ("avatar(diffusion_data=mismatch)", "unknown diffusion_data 'mismatch'"),
         ("avatar(diffusion_data=cifar_100)", "did you mean 'cifar100'"),
         ("avatar(diffusion_data=clean_trian)", "did you mean 'clean_train'"),
+        ("avatar(checkpoint=them/small)", "diffusion_data is not given: say what them/small has"),
+        ("avatar(updates=0)", "updates is 0, allowed are numbers from 1"),
     ],
 )
 def test_bad_parameters_are_refused(part: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         DEFENSES.make(part)
     assert says in str(caught.value)
+
+
+def test_what_a_predictor_has_seen_is_always_said() -> None:
+    """In the key by one name; of a checkpoint nobody else can tell."""
+    plain, named = (DEFENSES.make(part) for part in ("avatar", "avatar(diffusion_data=poisoned)"))
+    assert plain == named
+    assert plain.resolved()["diffusion_data"] == "poisoned"
+    held = DEFENSES.make("avatar(checkpoint=them/small, diffusion_data=poisoned)")
+    assert held.resolved()["diffusion_data"] == "poisoned"
+    assert DEFENSES.make(str(held.part())) == held
+
+
+def test_larger_predictors_are_fitted_for_longer() -> None:
+    fits = {size: Avatar(size=size).resolved()["updates"] for size in ("xs", "s", "m")}  # type: ignore[arg-type]
+    assert fits == {"xs": 100_000, "s": 100_000, "m": 300_000}
+    assert Avatar(size="m", updates=7).plan.updates == 7
 
 
 QUICK = "avatar(diffusion_data={}, flip=false, size=xs, steps=2, updates=2)"
@@ -573,7 +684,7 @@ def test_a_fit_that_was_cut_off_goes_on_where_it_was() -> None:
     whole = fitted(plan, images, workshop())
     progress = Halting(2)
     with pytest.raises(KeyboardInterrupt):
-        fitted(plan, images, workshop(), progress)
-    again = fitted(plan, images, workshop(), progress)
+        fitted(plan, images, replace(workshop(), progress=progress))
+    again = fitted(plan, images, replace(workshop(), progress=progress))
     assert progress.done == [1, 2, 3, 4]
     assert all(torch.equal(again[name], value) for name, value in whole.items())

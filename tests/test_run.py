@@ -13,7 +13,10 @@ import torch
 
 from raygrid.artifacts import Artifact, World, poison_of
 from raygrid.attacks import surrogates
+from raygrid.data import Images
 from raygrid.decided import Trial
+from raygrid.defenses import DEFENSES
+from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import SpecError, SpecErrors, StoreError
 from raygrid.events import Listener
 from raygrid.experiment import show_plan
@@ -345,3 +348,21 @@ def test_a_deadline_that_nobody_can_hold_is_refused(options: Options) -> None:
     with pytest.raises(SpecError, match="deadline is -1"):
         run_grid(GRID, replace(options, deadline=-1.0))
     assert not (options.out / "results.jsonl").exists()
+
+
+def test_what_a_purifier_has_to_say_reaches_every_row_behind_it(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def purify(self: Defense, images: Images, workshop: Workshop) -> Images:
+        workshop.marks.append("half of it is guessed")
+        return images
+
+    monkeypatch.setattr(DEFENSES["grayscale"], "purify", purify)
+    links = ("grayscale", "grayscale+bdr", "bdr")
+    specs = [f"dots/lsp/{link}/small_cnn/supervised/brief/0" for link in links]
+    outcome = run_grid(specs, options)
+    marked = {r.spec: r.marks for r in outcome.results}
+    said = ["half of it is guessed"]
+    assert [marked[str(resolve(spec, None).spec)] for spec in specs] == [said, said, []]
+    again = run_grid([specs[0].replace("brief", "brief(epochs=1)")], options)
+    assert again.results[0].marks == ["half of it is guessed"], "also of a set made earlier"

@@ -43,6 +43,7 @@ class DenoiserArtifact(Artifact):
         return (self.data,)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        shop = Workshop(Stream("prior", (self.data.dataset.id,)), bench.device)
-        weights = fitted(self.plan, World.of(inputs[0]).train, shop, bench.progress)
+        stream = Stream("prior", (self.data.dataset.id,))
+        shop = Workshop(stream, bench.device, progress=bench.progress)
+        weights = fitted(self.plan, World.of(inputs[0]).train, shop)
         return Bundle({name: weight.cpu() for name, weight in weights.items()})

@@ -76,10 +76,16 @@ class PurifiedArtifact(Artifact):
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
         prior = inputs[-1].tensors if self.prior else {}
-        workshop = Workshop(stream, bench.device, prior=prior)
+        workshop = Workshop(stream, bench.device, prior=prior, progress=bench.progress)
         purified = purify(self.links[-1], images, workshop)
         seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
-        facts = {"classes": images.classes, "seconds": time.perf_counter() - started, **seconds}
+        before = inputs[0].facts.get("marks", ()) if self.before else ()
+        facts = {
+            "classes": images.classes,
+            "seconds": time.perf_counter() - started,
+            **seconds,
+            "marks": [*before, *workshop.marks],
+        }
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
 
 

@@ -27,6 +27,7 @@ from raygrid.diffusion import (
     fitted,
     is_file,
     loaded,
+    noise_error,
     predictor,
 )
 from raygrid.errors import unknown
@@ -46,8 +47,11 @@ class Avatar(Defense):
     the `poisoned` training set itself; `clean_train`, the very clean images under the poison, as
     the models of the published numbers; or another dataset by its name. The grid fits it to these,
     once for all poisons, unless `checkpoint` names one: a folder or hub id of diffusers, or a file
-    of score-SDE or guided-diffusion, the same on every machine. Then `diffusion_data` says what
-    that has seen; `mismatch` is data that have no name here.
+    of score-SDE or guided-diffusion, the same on every machine. Then `diffusion_data` has to say
+    what that has seen; `mismatch` is data that have no name here.
+
+    Before it purifies, the predictor has to tell the noise in these images better than one that
+    knows mean and variance of every pixel; if it does not, the results are marked.
     """
 
     card = Card(
@@ -66,6 +70,7 @@ class Avatar(Defense):
         "AVATAR's code. APBench's code doubles images without centering them, off the model's "
         "domain: `centered=false`",
     )
+    version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
         "size": "tiny",
         "updates": 2000,
@@ -77,17 +82,20 @@ class Avatar(Defense):
     solver: Literal["euler", "ancestral"] = "euler"
     stride: int = 1  # steps that the solver takes at once; with 4 it still solves
     centered: bool = True  # whether images are put in [-1, 1], what predictors know, or [0, 2]
-    diffusion_data: str = "poisoned"  # or clean_train, mismatch, a dataset
+    diffusion_data: str = ""  # poisoned (empty: that), clean_train, mismatch, a dataset
     checkpoint: str = ""  # of the predictor; empty: it is fitted
     size: Literal["tiny", "xs", "s", "m"] = "s"  # of a fitted one
-    updates: int = 100_000  # of its weights
+    updates: int | None = None  # of its weights; none: 100,000, of size m 300,000
     horizon: int = 150  # most steps of noise that it learns to see
     flip: bool = True  # whether images may be mirrored
 
     def __post_init__(self) -> None:
         require(0 <= self.steps <= STEPS, f"steps is {self.steps}, allowed are 0 to {STEPS}")
         require(self.stride >= 1, f"stride is {self.stride}, allowed are numbers from 1")
-        require(self.updates >= 1, f"updates is {self.updates}, allowed are numbers from 1")
+        updates = self.updates
+        require(
+            updates is None or updates >= 1, f"updates is {updates}, allowed are numbers from 1"
+        )
         fits = self.steps <= self.horizon <= STEPS or bool(self.checkpoint)
         require(fits, f"horizon is {self.horizon}, allowed are {self.steps} to {STEPS}")
         self._check_data()
@@ -95,22 +103,34 @@ class Avatar(Defense):
     def _check_data(self) -> None:
         """Raise SpecError unless it is known what the predictor has seen."""
         known = ["poisoned", "clean_train", *(["mismatch"] if self.checkpoint else []), *DATASETS]
-        require(self.diffusion_data in known, unknown("diffusion_data", self.diffusion_data, known))
+        if self.checkpoint:
+            asked = f"diffusion_data is not given: say what {self.checkpoint} has seen"
+            require(bool(self.diffusion_data), f"{asked}, one of {', '.join(known)}")
+        elif self.diffusion_data == "poisoned":  # one name for one thing
+            object.__setattr__(self, "diffusion_data", "")
+        seen = self.seen
+        require(seen in known, unknown("diffusion_data", seen, known))
+
+    @property
+    def seen(self) -> str:
+        """What the predictor has seen."""
+        return self.diffusion_data or "poisoned"
 
     def resolved(self) -> dict[str, Any]:
         """Weights count by what they are, not by their place."""
-        return {**super().resolved(), "checkpoint": content(self.checkpoint)}
+        made = {"checkpoint": content(self.checkpoint), "diffusion_data": self.seen}
+        return {**super().resolved(), **made, "updates": self.plan.updates}
 
     @property
     def plan(self) -> DenoiserPlan:
-        return DenoiserPlan(self.size, self.updates, self.horizon, self.flip)
+        updates = self.updates or SIZES[self.size].updates
+        return DenoiserPlan(self.size, updates, self.horizon, self.flip)
 
     @property
     def prior(self) -> Prior | None:
-        if self.checkpoint or not self.steps or self.diffusion_data == "poisoned":
+        if self.checkpoint or not self.steps or self.seen == "poisoned":
             return None
-        own = self.diffusion_data == "clean_train"
-        return Prior(self.plan, "" if own else self.diffusion_data)
+        return Prior(self.plan, "" if self.seen == "clean_train" else self.seen)
 
     @property
     def calls(self) -> int:
@@ -126,7 +146,19 @@ class Avatar(Defense):
     def purify(self, images: Images, workshop: Workshop) -> Images:
         none = Predictor(_none, images.shape[-1])
         found = self.predictor(images, workshop) if self.steps else none
+        if self.steps and (mark := self.doubt(images, found, workshop)):
+            workshop.marks.append(mark)
         return self.denoised(images, found, workshop)
+
+    def doubt(self, images: Images, predictor: Predictor, workshop: Workshop) -> str | None:
+        """What a reader has to know if the predictor knows nothing of such images."""
+        rng = workshop.stream.generator("gate", device=workshop.device)
+        rows = torch.randperm(len(images), generator=workshop.stream.generator("gated"))[:_CHUNK]
+        x = images.pixels[rows].to(workshop.device).float().div_(127.5).sub_(1)
+        off = noise_error(predictor, resized(x, predictor.side), self.steps, rng)
+        if off < 1:
+            return None
+        return f"{self.id}'s noise predictor is too weak: {off:.2f} times a Gaussian's error"
 
     def denoised(self, images: Images, predictor: Predictor, workshop: Workshop) -> Images:
         """Noise the images to `steps` and solve back, some at a time."""

@@ -18,3 +18,4 @@ from raygrid.diffusion.process import SOLVERS as SOLVERS
 from raygrid.diffusion.process import STEPS as STEPS
 from raygrid.diffusion.process import Predictor as Predictor
 from raygrid.diffusion.process import diffuse as diffuse
+from raygrid.diffusion.process import noise_error as noise_error

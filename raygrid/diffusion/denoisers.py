@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from raygrid.augment import CropFlip
-from raygrid.checkpoints import Progress, Silent, keep, kept
+from raygrid.checkpoints import Progress, keep, kept
 from raygrid.data import Images
 from raygrid.diffusion.process import KEPT, Predictor
 from raygrid.recipes import Recipe
@@ -20,6 +20,7 @@ from raygrid.training import Batch, Step, Trainer, autocast, freeze
 from raygrid.workshop import Workshop
 
 EXTRA = ("diffusers", "avatar")
+PRECISION: Literal["bf16", "fp32"] = "bf16"
 _BATCH = 128
 
 
@@ -28,7 +29,8 @@ class Size:
     """channels of the blocks, residual layers of each; millions of parameters.
 
     cost: of a pass, where that of size s is 1: by multiplications, and for tiny and xs, which are
-    there for CPUs, by what one takes. attends: whether there is attention at 16 pixels.
+    there for CPUs, by what one takes. attends: whether there is attention at 16 pixels, with one
+    head as in DDPM. updates: of its weights that a fit to 50,000 images takes.
     """
 
     channels: tuple[int, ...]
@@ -36,6 +38,7 @@ class Size:
     millions: float
     cost: float
     attends: bool = True
+    updates: int = 100_000
 
     @property
     def multiple(self) -> int:
@@ -47,7 +50,7 @@ SIZES = {
     "tiny": Size((16, 32, 32), 1, 0.27, 0.14, attends=False),
     "xs": Size((32, 64, 64), 1, 1.1, 0.75),
     "s": Size((64, 128, 128, 128), 2, 9.0, 1.0),
-    "m": Size((128, 256, 256, 256), 2, 35.7, 3.9),
+    "m": Size((128, 256, 256, 256), 2, 35.7, 3.9, updates=300_000),
 }
 
 
@@ -78,6 +81,7 @@ class DenoiserPlan:
             warmup_epochs=min(5000 // each, epochs // 10),
             grad_clip=1.0,
             drop_last=True,
+            precision=PRECISION,
         )
 
     def cost(self, images: int) -> float:
@@ -96,7 +100,7 @@ class DenoiserPlan:
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values."""
-        return {**asdict(self), "version": 1}
+        return {**asdict(self), "version": 2}
 
 
 @dataclass(frozen=True)
@@ -126,19 +130,17 @@ def unet(size: str, side: int) -> nn.Module:
         down_block_types=tuple(down),
         up_block_types=tuple(up),
         norm_num_groups=min(32, channels[0]),
+        attention_head_dim=None,
         dropout=0.1,
     )
 
 
-def fitted(
-    plan: DenoiserPlan, images: Images, workshop: Workshop, progress: Progress | None = None
-) -> dict[str, Tensor]:
+def fitted(plan: DenoiserPlan, images: Images, workshop: Workshop) -> dict[str, Tensor]:
     """Averaged weights of a `unet` that minimize the mean squared error of the noise in images.
 
-    Goes on from the checkpoint in `progress`, kept after every epoch.
+    Goes on from the checkpoint in the workshop's progress, kept after every epoch.
     """
-    progress = progress or Silent()
-    stream, device = workshop.stream.child("denoiser"), workshop.device
+    stream, device, progress = workshop.stream.child("denoiser"), workshop.device, workshop.progress
     with forked(stream.seed("init")):
         network = unet(plan.size, images.shape[-1]).to(device)
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
@@ -197,17 +199,21 @@ def predictor(
     """What was fitted, for images of `side` pixels."""
     network = unet(plan.size, side)
     network.load_state_dict(dict(weights))
-    return of_unet(network.to(device), side)
+    return of_unet(network.to(device), side, PRECISION)
 
 
-def of_unet(network: nn.Module, side: int) -> Predictor:
-    """A network of diffusers as a noise predictor; its steps count as ours."""
+def of_unet(network: nn.Module, side: int, precision: str = "fp32") -> Predictor:
+    """A network of diffusers as a noise predictor; its steps count as ours.
+
+    precision: what it was fitted in. The solvers' sums are float32 in any case.
+    """
     freeze(network)
 
     @torch.no_grad()
     def noise(x: Tensor, i: int) -> Tensor:
         steps = torch.full((len(x),), i, device=x.device)
-        out: Tensor = network(x, steps).sample
+        with autocast(precision, x.device):
+            out: Tensor = network(x, steps).sample
         return out.float()
 
     return Predictor(noise, side)

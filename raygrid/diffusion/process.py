@@ -74,6 +74,20 @@ class Predictor:
     side: int
 
 
+def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generator) -> float:
+    """Mean squared error of the noise in images x (n, 3, S, S) after `steps` steps, as a share of
+    what is left by the best predictor that knows mean and variance of every pixel and no more.
+
+    That one is exact for Gaussian images (its noise is `kept` * var / (`kept` * var + 1 - `kept`)
+    off), and 1 or more says that a network knows nothing of such images.
+    """
+    kept, drawn = kept_after(steps), _normal(x, rng)
+    noisy = math.sqrt(kept) * x + math.sqrt(1 - kept) * drawn
+    off = (predictor.noise(noisy, steps - 1) - drawn).square().mean()
+    signal = kept * x.var(0)
+    return float(off / (signal / (signal + 1 - kept)).mean().clamp_min(1e-12))
+
+
 SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
 
 
