@@ -30,6 +30,7 @@ class Batch:
     """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
 
     rng: draws for this batch, on the device. index: rows of the training set.
+    flips: whether its images may be mirrored.
     """
 
     x: Tensor
@@ -37,6 +38,7 @@ class Batch:
     index: Tensor
     rng: torch.Generator
     epoch: int
+    flips: bool = True
 
 
 @dataclass

@@ -20,6 +20,7 @@ class Workshop:
     prior: weights of the network that the method starts from, if it asked for one.
     marks: what a reader of the results has to know, filled by the method.
     progress: where a long fit reports and keeps its state.
+    augmentation: the standard one of the images' dataset, a name that `augment.standard` knows.
     """
 
     stream: Stream
@@ -28,6 +29,7 @@ class Workshop:
     prior: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False)
     marks: list[str] = field(default_factory=list, compare=False)
     progress: Progress = field(default_factory=Silent, compare=False)
+    augmentation: str = "crop_flip"
 
     def part(self, name: str) -> Workshop:
         """For one step of the work, with draws of its own."""

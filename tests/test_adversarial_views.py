@@ -303,7 +303,8 @@ def test_a_trial_with_pseudo_labels(
     assert len(clusters) == len(seen["task"].train) < trial.dataset.train_size
     images = seen["task"].train
     stream = Stream("study", ("dots", "advcl", 0))
-    again = trial.defense.links[-1].study(images, Workshop(stream, torch.device("cpu")))
+    shop = Workshop(stream, torch.device("cpu"), augmentation=trial.dataset.augmentation)
+    again = trial.defense.links[-1].study(images, shop)
     assert torch.equal(again["clusters"], clusters)
 
 

@@ -33,7 +33,8 @@ class DenoiserArtifact(Artifact):
 
     @property
     def key(self) -> str:
-        return key_of([self.kind, self.content, self.plan.resolved()])
+        augmentation = self.data.dataset.augmentation
+        return key_of([self.kind, self.content, self.plan.resolved(), augmentation])
 
     @property
     def label(self) -> str:
@@ -43,7 +44,10 @@ class DenoiserArtifact(Artifact):
         return (self.data,)
 
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        stream = Stream("prior", (self.data.dataset.id,))
-        shop = Workshop(stream, bench.device, progress=bench.progress)
+        dataset = self.data.dataset
+        stream = Stream("prior", (dataset.id,))
+        shop = Workshop(
+            stream, bench.device, progress=bench.progress, augmentation=dataset.augmentation
+        )
         weights = fitted(self.plan, World.of(inputs[0]).train, shop)
         return Bundle({name: weight.cpu() for name, weight in weights.items()})

@@ -58,6 +58,7 @@ class PurifiedArtifact(Artifact):
     def key(self) -> str:
         links = [d.resolved() for d in self.links]
         parts: list[Any] = [self.kind, self.poison.key, self.ratio, links, self.seed]
+        parts.append(self.poison.data.dataset.augmentation)  # a link may train a network with it
         priors = [prior.key for prior in self.priors if prior is not None]
         return key_of([*parts, priors] if priors else parts)
 
@@ -76,7 +77,13 @@ class PurifiedArtifact(Artifact):
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
         prior = inputs[-1].tensors if self.prior else {}
-        workshop = Workshop(stream, bench.device, prior=prior, progress=bench.progress)
+        workshop = Workshop(
+            stream,
+            bench.device,
+            prior=prior,
+            progress=bench.progress,
+            augmentation=self.poison.data.dataset.augmentation,
+        )
         purified = purify(self.links[-1], images, workshop)
         seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
         before = inputs[0].facts.get("marks", ()) if self.before else ()

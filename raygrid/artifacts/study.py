@@ -45,7 +45,9 @@ class StudyArtifact(Artifact):
     @property
     def key(self) -> str:
         before = self.purified.key if self.purified else [self.poison.key, self.ratio]
-        return key_of([self.kind, before, self.link.resolved(), self.holdout, self.seed])
+        augmentation = self.poison.data.dataset.augmentation  # the link may train a network with it
+        parts = [before, self.link.resolved(), self.holdout, self.seed, augmentation]
+        return key_of([self.kind, *parts])
 
     @property
     def label(self) -> str:
@@ -59,9 +61,11 @@ class StudyArtifact(Artifact):
         train, _ = hold_out(images.with_pixels(images.pixels), self.holdout)
         # The stream must not know the attack: the same images are studied the same way.
         stream = Stream("study", (self.poison.data.dataset.id, self.link.id, self.seed))
+        augmentation = self.poison.data.dataset.augmentation
+        workshop = Workshop(stream, bench.device, augmentation=augmentation)
         started = time.perf_counter()
         try:
-            study = self.link.study(train, Workshop(stream, bench.device))
+            study = self.link.study(train, workshop)
         except DataError as error:
             raise DataError(f"{self.link.id}: {error}") from error
         tensors = {name: tensor.cpu() for name, tensor in study.items()}

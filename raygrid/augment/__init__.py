@@ -37,3 +37,9 @@ def standard(kind: str, image_size: int) -> Augmentation | None:
         "rrc_flip": Views(scale=(0.08, 1.0), jitter=0.0, gray=0.0),
     }
     return known[kind]
+
+
+def flips(kind: str) -> bool:
+    """Whether images may be mirrored where this is the standard augmentation."""
+    made = standard(kind, 32)
+    return made is not None and made.flip

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.split_norm import split_norms, through
-from raygrid.augment import CropFlip
+from raygrid.augment import CropFlip, flips
 from raygrid.contrastive import ClusterHeads, Clustering, Framework, SimClr
 from raygrid.contrastive.losses import nt_xent
 from raygrid.data import Images
@@ -48,13 +48,14 @@ class AdvCl(Defense):
         "default. The code climbs in training mode and embeds the other three views anew in each "
         "step; here the network is in eval mode meanwhile and they are embedded once",
     )
+    version: ClassVar[int] = 2
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]
     steps: int = 5  # of the inner maximization
     step: float = 2 / 255  # size of one, in [0, 1]
     cutoff: float = 8.0  # radius of the frequencies that are taken out, in cycles per image
-    flip: bool = True  # whether images may be mirrored
+    flip: bool | None = None  # whether images may be mirrored; none: where the dataset's may
     ce_weight: float = 0.0  # of the pseudo-labels
     clusters: str = "2:10:50:100:500"  # how many, for each head
     encoder: str = "resnet18"  # architecture whose features are clustered
@@ -98,7 +99,8 @@ class AdvCl(Defense):
         epochs = self.encoder_epochs
         recipe = PROTOCOLS.make("tp").recipe("simclr", "", images.shape[-1])
         recipe = recipe.with_(epochs=epochs, warmup_epochs=min(recipe.warmup_epochs, epochs // 10))
-        how = Clustering(self.centers, self.encoder, recipe, self.flip)
+        flip = flips(workshop.augmentation) if self.flip is None else self.flip
+        how = Clustering(self.centers, self.encoder, recipe, flip)
         return {"clusters": how.labels(images, workshop)}
 
     def prepare(self, model: nn.Module, study: Study) -> None:
@@ -110,7 +112,8 @@ class AdvCl(Defense):
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
         assert isinstance(framework, SimClr), "`skip` keeps other learners away"
-        x0 = CropFlip(batch.x.shape[-1] // 8, self.flip)(batch.x, batch.rng)
+        flip = batch.flips if self.flip is None else self.flip
+        x0 = CropFlip(batch.x.shape[-1] // 8, flip)(batch.x, batch.rng)
         benign = torch.cat([*views, high_pass(x0, self.cutoff)])
         moved = self.perturb(framework, x0, benign, batch.rng)
         z = torch.cat([embed(framework, moved, ADVERSARIAL), embed(framework, benign, BENIGN)])

@@ -55,6 +55,7 @@ class DVaeDetect(Defense):
         "classifier_epochs": 10,
         "augmentation": "none",
     }
+    version: ClassVar[int] = 2
     detects: ClassVar[bool] = True
 
     limit1: float = 1.0  # as in dvae
@@ -65,7 +66,7 @@ class DVaeDetect(Defense):
     shrink: int = 1
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
-    augmentation: Literal["crop_flip", "crop", "none"] = "crop_flip"  # of its training
+    augmentation: Literal["standard", "crop_flip", "crop", "none"] = "standard"  # of its training
 
     def __post_init__(self) -> None:
         self.dvae()  # refuses its own parameters
@@ -101,7 +102,8 @@ class DVaeDetect(Defense):
         recipe = recipe.with_(epochs=self.classifier_epochs)
         precision = precision_of(recipe, kind.convolutional)
         network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
-        change = augment.standard(self.augmentation, side)
+        own = self.augmentation == "standard"  # the dataset's
+        change = augment.standard(workshop.augmentation if own else self.augmentation, side)
 
         def step(batch: Batch) -> Step:
             if change is not None:

@@ -89,6 +89,7 @@ class TwoViewSession:
 
     def step(self, batch: Batch) -> Step:
         defense, views = self.task.defense.during(batch.epoch), self.pair(batch)
+        batch.flips = self.views.flip
         loss = defense.contrast(self.framework, batch, views)
         return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
