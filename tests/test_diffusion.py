@@ -568,7 +568,7 @@ def test_larger_predictors_are_fitted_for_longer() -> None:
     assert Avatar(size="m", updates=7).plan.updates == 7
 
 
-QUICK = "avatar(diffusion_data={}, flip=false, size=xs, steps=2, updates=2)"
+QUICK = "avatar(diffusion_data={}, size=xs, steps=2, updates=2)"
 
 
 def decided(attack: str, data: str, store: Store, root: Path, seed: int = 0) -> Trial:

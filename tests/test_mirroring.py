@@ -11,8 +11,7 @@ from torch import Tensor
 
 from raygrid import augment
 from raygrid.architectures import ARCHITECTURES
-from raygrid.artifacts import Artifact
-from raygrid.artifacts import denoiser as denoisers
+from raygrid.artifacts import Artifact, denoiser
 from raygrid.augment import CropFlip
 from raygrid.catalog import Catalog
 from raygrid.contrastive import Clustering
@@ -22,6 +21,7 @@ from raygrid.defenses.advcl import AdvCl
 from raygrid.defenses.base import Chain
 from raygrid.defenses.dvae_detect import DVaeDetect
 from raygrid.defenses.grayscale import Grayscale
+from raygrid.diffusion import DenoiserPlan, denoisers, fitted
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.two_views import TwoViewSession
@@ -69,13 +69,13 @@ def test_workshops_carry_the_augmentation_of_the_dataset(
         seen.append(workshop.augmentation)
         return {}
 
-    def fitted(plan: object, images: object, workshop: Workshop, progress: object) -> object:
+    def fit(plan: object, images: object, workshop: Workshop) -> object:
         seen.append(workshop.augmentation)
         return {}
 
     monkeypatch.setattr(Grayscale, "purify", purify)
     monkeypatch.setattr(AdvCl, "study", study)
-    monkeypatch.setattr(denoisers, "fitted", fitted)
+    monkeypatch.setattr(denoiser, "fitted", fit)
     monkeypatch.setattr(plugin.Dots, "augmentation", kind)
     text = "dots/clean/{}/small_cnn/simclr(neighbors=3)/quick(epochs=1)/0"
     made = resolve(text.format(f"grayscale+{STUDIES}"), catalog)
@@ -154,5 +154,20 @@ def test_the_network_that_detects_trains_as_the_dataset_is_trained_on(
         chosen = dataclasses.replace(detector, augmentation=own)
         chosen._knows(images, images, shop("crop_flip"))
     assert asked == ["none", "crop", "crop_flip", "none", "crop"]
-    quick = DEFENSES["dvae_detect"].quick
-    assert DVaeDetect(**quick).augmentation == "standard"  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "crop", "crop_flip"])
+@pytest.mark.parametrize("flip", [None, False, True])
+def test_noise_predictors_see_what_may_be_mirrored(
+    kind: str, flip: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bool] = []
+
+    def crop(padding: int, flip: bool) -> CropFlip:
+        made.append(flip)
+        return CropFlip(padding, flip)
+
+    monkeypatch.setattr(denoisers, "CropFlip", crop)
+    fitted(DenoiserPlan("tiny", 1, 150, flip), toy(8), shop(kind))
+    assert made == [FLIPS[kind] if flip is None else flip]

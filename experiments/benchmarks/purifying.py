@@ -44,7 +44,7 @@ DIGITS_LONGER = DIGITS.replace("quick", "quick(epochs=60)")
 PICTURES = f"folder(name={NAME}, size={SIDE})/{{}}/{{}}/small_cnn/supervised/quick(epochs=20)/0"
 REGIONS = "regions(budget=16/255)"
 EM = "em(batch_size=128, budget=16/255, max_rounds=4, step=0.5, steps=2, surrogate=small_cnn)"
-AVATAR = "avatar(diffusion_data=clean_train, flip=false, size=tiny, stride=4, updates=2000)"
+AVATAR = "avatar(diffusion_data=clean_train, size=tiny, stride=4, updates=2000)"
 FITTED = "epochs=20, batch_size=32"
 FITTED_LONGER = "epochs=45, batch_size=16"  # where 40 % of the images have the perturbation
 KNOWING = "architecture=small_resnet, augmentation=none, classifier_epochs=15"

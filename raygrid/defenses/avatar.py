@@ -74,7 +74,6 @@ class Avatar(Defense):
     quick: ClassVar[Mapping[str, Scalar]] = {
         "size": "tiny",
         "updates": 2000,
-        "flip": False,
         "stride": 4,
     }
 
@@ -87,7 +86,7 @@ class Avatar(Defense):
     size: Literal["tiny", "xs", "s", "m"] = "s"  # of a fitted one
     updates: int | None = None  # of its weights; none: 100,000, of size m 300,000
     horizon: int = 150  # most steps of noise that it learns to see
-    flip: bool = True  # whether images may be mirrored
+    flip: bool | None = None  # whether images may be mirrored; none: where the dataset's may
 
     def __post_init__(self) -> None:
         require(0 <= self.steps <= STEPS, f"steps is {self.steps}, allowed are 0 to {STEPS}")

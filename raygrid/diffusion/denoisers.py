@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from raygrid.augment import CropFlip
+from raygrid.augment import CropFlip, flips
 from raygrid.checkpoints import Progress, keep, kept
 from raygrid.data import Images
 from raygrid.diffusion.process import KEPT, Predictor
@@ -59,13 +59,13 @@ class DenoiserPlan:
     """How a noise predictor is fitted.
 
     size: a key of `SIZES`. updates: of its weights. horizon: largest number of steps of noise that
-    it learns to see. flip: whether images may be mirrored.
+    it learns to see. flip: whether images may be mirrored, None: where those of the dataset may.
     """
 
     size: str
     updates: int
     horizon: int
-    flip: bool
+    flip: bool | None = None
 
     def recipe(self, images: int) -> Recipe:
         """Whole epochs that come nearest to `updates`, with at most 5,000 to warm up."""
@@ -146,7 +146,7 @@ def fitted(plan: DenoiserPlan, images: Images, workshop: Workshop) -> dict[str, 
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     recipe = plan.recipe(len(images))
     left = KEPT.to(device, torch.float32)
-    flip = CropFlip(0, plan.flip)
+    flip = CropFlip(0, flips(workshop.augmentation) if plan.flip is None else plan.flip)
 
     def step(batch: Batch) -> Step:
         average.update_parameters(network)  # the weights that the update before left
