@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor, nn
 
-from raygrid import augment, erasing, evaluate
+from raygrid import augment, evaluate
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, DatasetArtifact, DenoiserArtifact, purify
 from raygrid.data import Images, to_uint8
@@ -47,7 +47,7 @@ from raygrid.registry import Card
 from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.seeds import Stream
-from raygrid.spec import parse_chain
+from raygrid.spec import Part, parse_chain
 from raygrid.store import Bundle
 from raygrid.trial import Env, derive, run_trial
 from tests.conftest import toy
@@ -89,11 +89,15 @@ NEVER_IDLE = {
 }
 # Purifiers that fit a network: at 224 pixels they take too long, and one epoch shows no picture.
 FITTED = {"avatar", "dvae", "dvae_detect", "vae"}
+# Settings with which other code acts than with the defaults.
+VARIANTS = ("ueraser_lite(static=true)",)
+DRAWN = {"ueraser_lite(static=true)"}  # purifiers that change each image in a way of its own
 HEAVY = {"avatar"}  # imports diffusers, which takes seconds
 
 
-def small(name: str) -> Defense:
-    return DEFENSES[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
+def small(text: str) -> Defense:
+    part = Part.parse(text)
+    return DEFENSES.make(part.with_params(**{**SMALL.get(part.name, {}), **dict(part.params)}))
 
 
 def workshop(seed: int = 0) -> Workshop:
@@ -128,7 +132,7 @@ def shape_of(pixels: Tensor) -> Tensor:
 
 
 def acting(hook: str) -> list[str]:
-    return [name for name in DEFENSES if small(name).acts(hook)]
+    return [text for text in (*DEFENSES, *VARIANTS) if small(text).acts(hook)]
 
 
 def marked_slow(names: Iterable[str]) -> list[ParameterSet]:
@@ -164,7 +168,7 @@ def keeps_what_it_must(name: str, images: Images) -> None:
     assert torch.equal(one.pixels, same.pixels), "the same stream gave other images"
 
 
-@pytest.mark.parametrize("name", [n for n in acting("purify") if n not in FITTED])
+@pytest.mark.parametrize("name", [n for n in acting("purify") if n not in FITTED | DRAWN])
 def test_a_purifier_keeps_the_order(name: str) -> None:
     images = smooth(32)
     order = torch.randperm(32, generator=rng())
@@ -176,7 +180,7 @@ def test_a_purifier_keeps_the_order(name: str) -> None:
     assert torch.equal(shuffled, one[order])
 
 
-@pytest.mark.parametrize("name", marked_slow(sorted(FITTED)))
+@pytest.mark.parametrize("name", marked_slow(sorted(FITTED | DRAWN)))
 def test_a_random_purifier_depends_on_the_stream(name: str) -> None:
     one, other = (purify(small(name), toy(8, 8), workshop(seed)).pixels for seed in (0, 1))
     assert not torch.equal(one, other)
@@ -199,7 +203,7 @@ def test_an_augmentation_keeps_what_it_must(name: str, side: int, classes: int) 
     assert soft.shape == y.shape
     assert torch.allclose(soft.sum(1), torch.ones(16))
     assert soft.min() >= 0
-    if not DEFENSES[name].mixes:
+    if not small(name).mixes:
         hard = y.argmax(1)
         assert torch.equal(small(name).augment(x, hard, rng())[1], hard)
 
@@ -208,7 +212,7 @@ def test_an_augmentation_keeps_what_it_must(name: str, side: int, classes: int) 
 def test_every_image_has_its_own_draws(name: str) -> None:
     x, y = batch(1)
     twins = x.expand(8, -1, -1, -1).clone()
-    if DEFENSES[name].mixes:
+    if small(name).mixes:
         twins += torch.linspace(0, 0.05, 8).view(-1, 1, 1, 1)
     changes = small(name).augment(twins.clamp(0, 1), y.expand(8, -1), rng())[0] - twins.clamp(0, 1)
     assert len(changes.flatten(1).unique(dim=0)) > 4
@@ -667,78 +671,7 @@ def test_noise_has_its_range_and_spread(kind: str, low: float, high: float, sd: 
     assert change.mean() == pytest.approx(4 if kind == "positive" else 0, abs=0.1)
 
 
-# --- UEraser -------------------------------------------------------------------------------------
-
-
-def test_ueraser_lite_acts_once_or_every_epoch() -> None:
-    lite, static = DEFENSES.make("ueraser_lite"), DEFENSES.make("ueraser_lite(static=true)")
-    assert (lite.acts("purify"), lite.acts("augment")) == (False, True)
-    assert (static.acts("purify"), static.acts("augment")) == (True, False)
-    images = smooth(8)
-    one, same, other = (purify(static, images, workshop(s)).pixels for s in (0, 0, 1))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    x, y = batch()
-    assert torch.equal(static.augment(x, y, rng())[0], x)
-
-
-def test_plasma_happens_with_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = erasing._steps(0.5)[:2]  # without the shuffle and without TrivialAugment
-    monkeypatch.setattr(erasing, "_steps", lambda p: steps)
-    x = torch.full((400, 3, 16, 16), 0.4)
-    out = erasing.erase(x, rng(), 0.5)
-    untouched = (out == x).flatten(1).all(1).float().mean()
-    assert untouched == pytest.approx(0.25, abs=0.06)
-
-
-def test_ueraser_jpeg_codes_each_image_with_its_own_quality() -> None:
-    x = smooth(1).floats().expand(32, -1, -1, -1)
-    coded = erasing.random_jpeg(x, rng())
-    qualities = [torch.randint(10, 100, (32,), generator=rng()).tolist()][0]
-    first = purify(DEFENSES.make(f"jpeg(quality={qualities[0]})"), smooth(1), workshop())
-    assert torch.equal(to_uint8(coded[:1]), first.pixels)
-    assert len(coded.flatten(1).unique(dim=0)) > 10
-
-
-def test_ueraser_max_takes_the_worst_draw_of_each_image() -> None:
-    x, y = batch(32)
-    network = ARCHITECTURES.make("small_cnn").build(10, 32, 0).eval()
-    maximum = DEFENSES.make("ueraser_max(repeats=3)")
-    loss, logits = maximum.loss(network, x, y, rng())
-    draws = rng()
-    each = torch.stack(
-        [
-            nn.functional.cross_entropy(network(erasing.erase(x, draws, 0.5)), y, reduction="none")
-            for _ in range(3)
-        ]
-    )
-    assert torch.allclose(loss, each.amax(0).mean())
-    assert torch.allclose(nn.functional.cross_entropy(logits, y), loss)
-    two_pass, _ = DEFENSES.make("ueraser_max(repeats=3, two_pass=true)").loss(network, x, y, rng())
-    assert torch.allclose(two_pass, loss)  # the same without batch statistics
-    single, _ = DEFENSES.make("ueraser_max(repeats=1)").loss(network, x, y, rng())
-    assert torch.allclose(single, each[0].mean())
-
-
-def test_ueraser_without_augmentation_is_standard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raygrid.defenses.ueraser_max.erase", lambda x, *_: x)
-    x, y = batch(32)
-    network = ARCHITECTURES.make("small_cnn").build(10, 32, 0).train()
-    plain, _ = Defense().loss(network, x, y, rng())
-    for settings in ("", "(two_pass=true)"):
-        loss, _ = DEFENSES.make(f"ueraser_max{settings}").loss(network, x, y, rng())
-        assert torch.allclose(loss, plain)
-
-
-def test_ueraser_max_turns_to_lite() -> None:
-    chain = Chain.make(parse_chain("cutout+ueraser_max(lite_after=2, p=0.3)"))
-    assert chain.during(1) is chain
-    assert str(chain.during(2)) == "cutout+ueraser_lite(p=0.3)"
-    assert Chain.make(parse_chain("ueraser_max")).during(10**6).links[0].id == "ueraser_max"
-    run = session(Chain.make(parse_chain("ueraser_max(repeats=2, lite_after=1)")), toy(32))
-    lite = session(Chain.make(parse_chain("ueraser_lite")), toy(32))
-    lite.load_state_dict(run.state_dict())
-    assert run.epoch(1) == lite.epoch(1)
+# --- costs --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class UEraserLite(Defense):
     """Every batch goes through plasma brightness, plasma contrast, channel shuffle, TrivialAugment.
 
     `static` draws once for each image and stores the result, as APBench does for contrastive
-    learners.
+    learners; its batches are drawn too, for stored images may come class by class.
     """
 
     card = Card(
@@ -35,6 +36,7 @@ class UEraserLite(Defense):
         "for TAP and AR alone: here `jpeg` is never set by the attack, with a quality for each "
         "image instead of each batch. kornia's plasma has changed since 0.6.12",
     )
+    version: ClassVar[int] = 2
 
     p: float = 0.5  # probability of each plasma step, for each image
     jpeg: bool = False  # first encode each image with a random quality of 10 to 99
@@ -55,12 +57,13 @@ class UEraserLite(Defense):
     def purify(self, images: Images, workshop: Workshop) -> Images:
         if not self.static:
             return images
-        parts = []
-        for number, part in enumerate(images.pixels.split(128)):
+        out = torch.empty_like(images.pixels, device="cpu")
+        order = torch.randperm(len(images), generator=workshop.stream.generator("order"))
+        for number, rows in enumerate(order.split(128)):
             rng = workshop.stream.generator("erase", number, device=workshop.device)
-            x = part.to(workshop.device).float().div_(255)
-            parts.append(to_uint8(erase(x, rng, self.p, self.jpeg)).cpu())
-        return images.with_pixels(torch.cat(parts))
+            x = images.floats(rows).to(workshop.device)
+            out[rows] = to_uint8(erase(x, rng, self.p, self.jpeg)).cpu()
+        return images.with_pixels(out)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return (x if self.static else erase(x, rng, self.p, self.jpeg)), y
