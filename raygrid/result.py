@@ -19,6 +19,8 @@ class Result:
         (counted from 1). For contrastive learners the epochs are scored by kNN.
     final_acc: after the last planned epoch (linear probe for contrastive learners); None if the
         trial stopped early. last_acc: the same after whatever epoch was the last to run.
+    selected_epoch: the epoch (counted from 1) that a derived defense selected; final_acc, last_acc
+        and probes are then those after it. None: nothing was selected, they are of the last one.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
@@ -38,6 +40,7 @@ class Result:
     peak_epoch: int | None = None
     final_acc: float | None = None
     last_acc: float | None = None
+    selected_epoch: int | None = None
     epochs_run: int = 0
     epochs_planned: int = 0
     epochs_to_half: int | None = None

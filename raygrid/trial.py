@@ -194,11 +194,29 @@ def flatten(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
     """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
     flat = {}
     for name, score in scores.items():
-        short = "test" if name == "clean_test" else name
+        short = _short(name)
         flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
         if score.logodds is not None:
             flat[f"{short}_logodds"] = score.logodds
     return flat
+
+
+def _short(probe: str) -> str:
+    return "test" if probe == "clean_test" else probe
+
+
+def _probes_at(base: Result, epoch: int) -> dict[str, dict[str, float]]:
+    """The probes of a row after another epoch (position in its history); counts from the shares.
+
+    A probe that was not asked after every epoch is left out.
+    """
+    said, found = base.history[epoch], {}
+    for name, last in base.probes.items():
+        short, n = _short(name), int(last["n"])
+        if f"{short}_acc" in said:
+            k, odds = round(said[f"{short}_acc"] * n), said.get(f"{short}_logodds")
+            found[name] = evaluate.Score(k, n, said[f"{short}_loss"], odds).row()
+    return found
 
 
 def _peak(history: History) -> dict[str, float]:
@@ -231,6 +249,7 @@ def derive(trial: Trial, bases: Sequence[Result]) -> Result:
     """The row of a derived trial from the rows of its `bases`, in their order.
 
     `derived_from` is the row that counts: the one the defense chose, or the first that failed.
+    Where the defense selects an epoch, accuracies and probes are those after it.
     """
     defense = trial.defense.derived
     assert defense is not None, f"{trial.spec} is trained, not derived"
@@ -246,6 +265,7 @@ def derive(trial: Trial, bases: Sequence[Result]) -> Result:
     )
     chosen = None if broken else defense.select(base.history)
     if chosen is not None:
+        row.selected_epoch, row.probes = chosen + 1, _probes_at(base, chosen)
         row.final_acc = row.last_acc = base.history[chosen]["test_acc"]
     return row
 

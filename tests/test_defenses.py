@@ -801,10 +801,46 @@ def test_derived_rows_come_from_their_bases() -> None:
     base = Result("spec", "key", history=history, last_acc=0.4, final_acc=0.4, seconds=9.0)
     row = derive(trial, [base])
     assert (row.final_acc, row.derived_from, row.key) == (0.7, "key", trial.key)
-    assert row.seconds == 0
+    assert (row.seconds, row.selected_epoch) == (0, 2)
     assert base.final_acc == 0.4, "the base row was written to"
     failed = derive(trial, [Result("spec", "key", status="failed", error="why")])
     assert (failed.status, failed.error, failed.final_acc) == ("failed", "why", None)
+    assert failed.selected_epoch is None
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("clean_val", 2), ("peak_test", 3), ("poison_val", 4)])
+def test_all_that_a_derived_row_measures_is_of_the_selected_epoch(mode: str, epoch: int) -> None:
+    """Counts as well as shares; what was measured after the last epoch alone is not there."""
+    fields = "(holdout=0.1, validation=0.1)"
+    (trial,) = plan([ES.format(f"(mode={mode})", fields)], None).derived
+    sizes = {"clean_test": 10, "val": 10, "poison_val": 10, "original": 100, "clean_train": 7}
+    last = {name: {"k": 0, "n": n, "acc": 0.0, "loss": 9.0} for name, n in sizes.items()}
+    history = [
+        {
+            **said,
+            **{"original_acc": (28 + e) / 100, "original_loss": e, "original_logodds": -e},
+            **{"clean_train_acc": e / 7, "clean_train_loss": e + 0.5},
+            **{f"{name}_loss": e + 0.25 for name in ("test", "val", "poison_val")},
+        }
+        for e, said in enumerate(EPOCHS)
+    ]
+    later = {"confusion": {"k": 1, "n": 2, "acc": 0.5, "loss": 1.0}}
+    base = Result("spec", "key", history=history, probes=last | later, last_acc=0, final_acc=0)
+    row = derive(trial, [base])
+    e, said = epoch - 1, EPOCHS[epoch - 1]
+    counted = {"k": 28 + e, "n": 100, "acc": (28 + e) / 100, "loss": e, "logodds": -e}
+    expected: dict[str, dict[str, float]] = {
+        "original": counted,  # 29 / 100 * 100 is a little less than 29
+        "clean_train": {"k": e, "n": 7, "acc": e / 7, "loss": e + 0.5},
+    }
+    for name, short in (("clean_test", "test"), ("val", "val"), ("poison_val", "poison_val")):
+        acc = said[f"{short}_acc"]
+        expected[name] = {"k": round(10 * acc), "n": 10, "acc": acc, "loss": e + 0.25}
+    assert row.probes == expected
+    assert row.selected_epoch == epoch
+    assert row.final_acc == row.last_acc == said["test_acc"]
+    assert base.probes == last | later, "the base row was written to"
+    assert (base.selected_epoch, base.final_acc) == (None, 0)
 
 
 class ToySet(Dataset):
@@ -839,6 +875,7 @@ def test_iss_is_the_best_of_its_members() -> None:
     ]
     row = derive(trial, rows)
     assert (row.final_acc, row.derived_from) == (0.7, made.trials[1].key)
+    assert row.selected_epoch is None, "every member counts by its last epoch"
     rows[2].status = "failed"
     assert derive(trial, rows).status == "failed"
 
@@ -869,9 +906,15 @@ def test_held_out_parts_are_scored_and_not_trained_on(fetch: Callable[[Artifact]
     # The shortcut is learned, so poisoned held-out images are no warning.
     last = result.history[-1]
     assert last["poison_val_acc"] > last["val_acc"] + 0.2
-    best = {t.defense.derived.mode: derive(t, [result]).final_acc for t in made.derived}
+    rows = {t.defense.derived.mode: derive(t, [result]) for t in made.derived}
+    best = {mode: row.final_acc for mode, row in rows.items()}
     assert best["peak_test"] == result.peak_acc
+    assert rows["peak_test"].selected_epoch == result.peak_epoch
     assert best["clean_val"] <= best["peak_test"]
+    for row in rows.values():
+        assert row.probes.keys() == result.probes.keys()
+        assert row.probes["clean_test"]["acc"] == row.final_acc
+        assert all(found["k"] / found["n"] == found["acc"] for found in row.probes.values())
 
 
 # --- through the learner -------------------------------------------------------------------------

@@ -70,6 +70,17 @@ def test_a_frame_has_the_axes_apart() -> None:
     assert (clean["poison_ratio"], clean["size"]) == (0.0, 0.0)
 
 
+def test_a_frame_has_the_epoch_that_was_selected() -> None:
+    rows = [
+        trial(TOY.format("lsp", "early_stopping", "supervised", 0), 0.5, selected_epoch=4),
+        trial(TOY.format("lsp", "standard", "supervised", 0), 0.5),
+    ]
+    made = frame(rows)["selected_epoch"]
+    assert made[0] == 4
+    assert math.isnan(made[1])
+    assert math.isnan(frame(rows[1:])["selected_epoch"][0]), "a number, also where none has one"
+
+
 def test_mean_std_and_interval_of_three_seeds() -> None:
     rows = [
         trial(TOY.format("lsp", "standard", "supervised", s), a)

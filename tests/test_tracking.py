@@ -29,7 +29,14 @@ from raygrid.tracking import Tracker, check, store_uri, sync
 from raygrid.tracking import outbox as outbox_module
 from raygrid.tracking import writer as writer_module
 from raygrid.tracking.address import first_line
-from raygrid.tracking.facts import cut, epoch_metrics, flatten, params_of, safe_name
+from raygrid.tracking.facts import (
+    cut,
+    epoch_metrics,
+    final_metrics,
+    flatten,
+    params_of,
+    safe_name,
+)
 from raygrid.tracking.mirror import Mirror
 from raygrid.tracking.process import WriterProcess
 from raygrid.tracking.projection import KEY, PARENT, TABLES, Projection
@@ -481,6 +488,14 @@ def test_names_and_values_fit_mlflow() -> None:
     assert len(cut("x" * 9000, 6000)) == 6000
     assert params_of("photo_digits/lsp@0.2/none/small_cnn/supervised/quick/7", {})["seed"] == "7"
     assert epoch_metrics([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
+
+
+def test_the_selected_epoch_is_a_metric_where_there_is_one() -> None:
+    result = Result("spec", "key", peak_epoch=3, selected_epoch=2, finished=1.5)
+    points = {name: (value, at, step) for name, value, at, step in final_metrics(result)}
+    assert points["selected_epoch"] == (2.0, 1500, 0)
+    result.selected_epoch = None
+    assert "selected_epoch" not in {name for name, *_ in final_metrics(result)}
 
 
 def test_a_long_run_is_written_in_parts(out: Path) -> None:

@@ -33,6 +33,7 @@ class EarlyStopping(Defense):
         cost="nothing: computed from the trial without it",
         notes="by their numbers both papers report `peak_test`",
     )
+    version: ClassVar[int] = 2  # all that the row measures is of the selected epoch
     derived: ClassVar[bool] = True
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 

@@ -23,6 +23,7 @@ PLAIN = [
     "peak_acc",
     "peak_epoch",
     "last_acc",
+    "selected_epoch",
     "stopped_early",
     "epochs_run",
     "epochs_planned",
@@ -30,7 +31,15 @@ PLAIN = [
     "seconds",
     "derived_from",
 ]
-VALUES = ["final_acc", "peak_acc", "peak_epoch", "last_acc", "epochs_to_half", "n_test"]
+VALUES = [
+    "final_acc",
+    "peak_acc",
+    "peak_epoch",
+    "last_acc",
+    "selected_epoch",
+    "epochs_to_half",
+    "n_test",
+]
 TARGETS = {
     "target_success": "target",
     "target_hflip_success": "target_hflip",
@@ -50,8 +59,9 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
-    n_test: images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`:
-    views. target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
+    selected_epoch: from 1, where a defense selects one. n_test: images of the test set. why:
+    error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success on the target
+    (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
     columns += [*TARGETS, "target_logodds", *DETECTION]

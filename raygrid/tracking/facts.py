@@ -18,6 +18,7 @@ ONCE = (
     "peak_epoch",
     "final_acc",
     "last_acc",
+    "selected_epoch",
     "epochs_run",
     "epochs_to_half",
     "seconds",
