@@ -766,10 +766,28 @@ def test_pgd_stays_in_its_ball_and_leaves_the_model_alone(settings: str) -> None
 # --- early stopping ------------------------------------------------------------------------------
 
 
-def test_the_first_best_epoch_is_selected() -> None:
-    history = [{"test_acc": a, "val_acc": v} for a, v in [(0.2, 0.5), (0.6, 0.9), (0.6, 0.9)]]
-    assert EarlyStopping().select(history) == 1
-    assert EarlyStopping(mode="clean_val").select(history[:1]) == 0
+# Every image set peaks in an epoch of its own, which a later epoch only equals.
+EPOCHS = [
+    {"train_loss": 1.0, "test_acc": t, "val_acc": v, "poison_val_acc": p}
+    for t, v, p in [
+        (0.2, 0.5, 0.6),
+        (0.4, 0.9, 0.7),
+        (0.6, 0.8, 0.8),
+        (0.6, 0.9, 1.0),
+        (0.5, 0.7, 1.0),
+    ]
+]
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("clean_val", 1), ("peak_test", 2), ("poison_val", 3)])
+def test_every_mode_selects_the_first_best_epoch_of_its_own_images(mode: str, epoch: int) -> None:
+    defense = DEFENSES.make(f"early_stopping(mode={mode})")
+    assert defense.select(EPOCHS) == epoch
+    assert defense.select(EPOCHS[:1]) == 0
+
+
+def test_the_test_set_alone_is_asked_by_default() -> None:
+    assert EarlyStopping().select([{"test_acc": 0.1}, {"test_acc": 0.3}]) == 1
 
 
 ES = "photo_digits/lsp/early_stopping{}/small_cnn/supervised/quick{}/0"
