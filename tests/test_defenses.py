@@ -812,6 +812,20 @@ def test_modes_without_held_out_images_are_skipped(mode: str, field: str) -> Non
     assert not plan([ES.format(f"(mode={mode})", f"({field}=0.1)")], None).skips
 
 
+@pytest.mark.parametrize(
+    ("mode", "field"), [("clean_val", "validation"), ("poison_val", "holdout")]
+)
+def test_what_must_not_know_the_test_set_refuses_patience(mode: str, field: str) -> None:
+    """Patience counts epochs since the peak on the test set: the epochs to choose from leak it."""
+    protocol = f"({field}=0.1, patience=3)"
+    for chain in ("early_stopping", "jpeg+early_stopping"):
+        made = plan([ES.format(f"(mode={mode})", protocol).replace("early_stopping", chain)], None)
+        assert not made.trials
+        assert f"(mode={mode}) must not know the test set" in made.skips[0].reason
+        assert "patience" in made.skips[0].reason
+    assert not plan([ES.format("", protocol)], None).skips, "peak_test knows it by its name"
+
+
 def test_derived_rows_come_from_their_bases() -> None:
     (trial,) = plan([ES.format("", "")], None).derived
     accuracies = [0.3, 0.7, 0.7, 0.4]

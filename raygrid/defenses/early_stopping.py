@@ -47,7 +47,11 @@ class EarlyStopping(Defense):
         if cell.views:
             return f"{self.id} compares epochs; those of {cell.learner.id} are scored by kNN only"
         share = _SHARES.get(self.mode)
-        if share and getattr(cell.protocol, share) == 0:
-            protocol = cell.protocol.id
-            return f"{self.id}(mode={self.mode}) needs held-out images: {protocol}({share}=0.1)"
+        if share is None:
+            return None
+        asked, protocol = f"{self.id}(mode={self.mode})", cell.protocol.id
+        if getattr(cell.protocol, share) == 0:
+            return f"{asked} needs held-out images: {protocol}({share}=0.1)"
+        if getattr(cell.protocol, "patience", None) is not None:
+            return f"{asked} must not know the test set, by which patience ends the training"
         return None
