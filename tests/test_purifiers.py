@@ -128,6 +128,18 @@ def test_the_perturbation_depends_on_the_label_and_the_image_does_not() -> None:
     assert not torch.allclose(one.perturbation, two.perturbation)
 
 
+def test_the_perturbation_knows_the_image_through_its_latent_alone() -> None:
+    """Else nothing would bound what it can carry: no way around the rate from the features."""
+    network = AutoEncoder(Plan(16, 3)).eval()
+    torch.nn.init.zeros_(network.project.weight)
+    torch.nn.init.zeros_(network.project.bias)
+    one, two = torch.rand(2, 1, 3, 16, 16, generator=rng())
+    y = torch.tensor([1])
+    assert torch.equal(network(one, y, rng()).perturbation, network(two, y, rng()).perturbation)
+    torch.nn.init.ones_(network.project.weight)
+    assert not torch.equal(network(one, y, rng()).perturbation, network(two, y, rng()).perturbation)
+
+
 def test_the_latent_is_sampled_in_eval_mode_too() -> None:
     network = AutoEncoder(Plan(16)).eval()
     x, y = torch.rand(1, 3, 16, 16, generator=rng()), torch.zeros(1).long()
@@ -187,6 +199,17 @@ def test_the_amplitude_counts_from_the_twelfth_epoch(monkeypatch: pytest.MonkeyP
     how = fitting.Fit(Plan(8, 4), 1.0, epochs=13)
     fitting.fit(how, toy(8, 8), workshop())
     assert seen == [False] * 11 + [True] * 2
+
+
+def test_a_fit_follows_the_code_of_the_paper() -> None:
+    """And what comes out of it is in eval mode: the passes go by the running statistics."""
+    recipe = fitting.Fit(Plan(8, 4), 1.0, epochs=60).recipe
+    assert (recipe.optimizer, recipe.lr, recipe.weight_decay) == ("adam", 5e-3, 0.0)
+    assert (recipe.schedule, recipe.lr_end, recipe.warmup_epochs) == ("cosine", 0.0, 0)
+    assert (recipe.batch_size, recipe.drop_last, recipe.shuffle) == (128, True, True)
+    assert recipe.grad_clip == 5.0
+    network = fitting.fit(fitting.Fit(Plan(8, 4, shrink=8), 1.0, epochs=1), toy(8, 8), workshop())
+    assert not any(module.training for module in network.modules())
 
 
 # --- the passes ----------------------------------------------------------------------------------
