@@ -233,8 +233,9 @@ KINDS: dict[str, Kind] = {
     ),
     "worst-learner": Kind(
         ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
-        "Attacks against learners. Worst: the largest accuracy over the six learners, taken seed "
-        "by seed and averaged afterwards.",
+        "Attacks against learners. Worst: the largest of the six learners' columns, which a "
+        "paper's number is compared with. Mean of max, from two seeds on: the largest accuracy of "
+        "every seed, averaged afterwards.",
         _worst,
     ),
     "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raygrid.tables.cells import Cell
 from raygrid.tables.layout import NAMES, Panel
-from raygrid.tables.text import NOTHING, head, marks, measured, number
+from raygrid.tables.text import NOTHING, attained, head, marks, measured, number, partial
 
 CELL = (0.92, 0.42)  # inches of one cell of a heatmap
 LINES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
@@ -79,7 +79,7 @@ def _write(axes: Axes, x: int, y: int, cell: Cell | None, digits: int) -> None:
         return
     color = "black" if cell.value > 0.62 else "white"
     text = number(cell.value, cell.metric, digits)
-    text = f"≥ {text}" if cell.metric == "worst_partial" else text
+    text = f"≥ {text}" if partial(cell) else text
     if cell.std is not None:
         text += f" ±{number(cell.std, cell.metric, 1)}"
     under = _under(cell)
@@ -90,7 +90,7 @@ def _write(axes: Axes, x: int, y: int, cell: Cell | None, digits: int) -> None:
 
 def _under(cell: Cell) -> str:
     """The small line of a cell: learner of a worst case, seeds short of the plan, the paper."""
-    parts = [str(cell.facts["worst_learner"])] if cell.facts.get("worst_learner") else []
+    parts = [attained(cell)] if attained(cell) else []
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")
     if _printed(cell):

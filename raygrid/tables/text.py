@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from raygrid.tables.cells import Cell
 from raygrid.tables.layout import ANSWERS, NAMES, UNITS, Panel, Table
 
@@ -30,6 +32,7 @@ HEADS = {
     "minutes_inference": "passes",
     "minutes_classifier_training": "training",
     "minutes": "total",
+    "mean_of_max": "mean of max",
 }
 EPOCHS = ("peak_epoch", "epochs_to_half")
 OUTCOMES = ("failed", "diverged", "skipped")
@@ -44,9 +47,24 @@ def measured(cell: Cell | None, digits: int = 2) -> str:
     text = number(cell.value, cell.metric, digits)
     if cell.std is not None:
         text += f" ± {number(cell.std, cell.metric, digits)}"
-    if cell.metric == "worst_partial":
+    if partial(cell):
         text = f"≥ {text}"
     return text + _aside(cell)
+
+
+def partial(cell: Cell) -> bool:
+    """Whether a worst case lacks learners, so that it is a lower bound."""
+    return cell.metric.endswith("_partial")
+
+
+def attained(cell: Cell) -> str:
+    """The learner of a worst case; of several seeds how often it was which."""
+    if cell.facts.get("worst_learner"):
+        return str(cell.facts["worst_learner"])
+    names = Counter(cell.facts.get("worst_learners", {})).most_common()
+    if len(names) == 1:
+        return str(names[0][0])
+    return ", ".join(f"{count} {name}" for name, count in names)
 
 
 def number(value: float, metric: str, digits: int) -> str:
@@ -68,11 +86,10 @@ def _absence(cell: Cell) -> str:
 
 def _aside(cell: Cell) -> str:
     """In brackets: learner of a worst case, what is missing, drop, seeds that have no value."""
-    notes = []
-    if cell.facts.get("worst_learner"):
-        notes.append(str(cell.facts["worst_learner"]))
-    if cell.facts.get("missing"):
-        notes.append(f"without {', '.join(cell.facts['missing'])}")
+    notes = [attained(cell)] if attained(cell) else []
+    for fact, word in (("missing", "without"), ("fewer_seeds", "fewer seeds:")):
+        if cell.facts.get(fact):
+            notes.append(f"{word} {', '.join(cell.facts[fact])}")
     if cell.facts.get("drop") is not None:
         notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
     if "control" in cell.facts:
