@@ -129,6 +129,8 @@ def test_a_loss_that_never_falls_stands_one_epoch_past_the_end() -> None:
     assert [points[k][0] for k in sorted(points)] == [[4.0], [16.0], [2.0]]
     fills = [str(line.get_markerfacecolor()) for line in figure.axes[0].lines if line.get_label()]
     assert fills.count("white") == 1
+    rows[1] |= {"epochs_run": 5, "stopped_early": True}
+    assert sorted(xs[0] for xs, _ in drawn(speed_against_peak(frame(rows))).values())[-1] == 16.0
 
 
 def views(acc: float) -> dict[str, tuple[float, float]]:

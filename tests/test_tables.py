@@ -356,6 +356,33 @@ def test_the_peak_table_shows_gap_and_epochs() -> None:
     assert "epochs_to_half" not in gray.panels[0].columns
 
 
+def test_a_loss_that_never_falls_counts_as_one_epoch_past_the_plan() -> None:
+    """Not as a seed less: 4, never, never of 15 epochs is 12, not 4."""
+    rows = [
+        trial(TOY.format("lsp", "standard", "supervised", 0), 0.2, epochs_to_half=4),
+        trial(TOY.format("lsp", "standard", "supervised", 1), 0.2),
+        trial(TOY.format("lsp", "standard", "supervised", 2), 0.2, stopped_early=True),
+        trial(TOY.format("em", "standard", "supervised", 0), 0.2),
+        trial(TOY.format("em", "standard", "supervised", 1), status="diverged", error="loss nan"),
+    ]
+    rows[2]["epochs_run"] = 7
+    made = table("peak", frame(rows))
+    found, never = (cell(made, attack, "epochs_to_half") for attack in ("lsp", "em"))
+    assert (found.value, found.values) == (12.0, {0: 4.0, 1: 16.0, 2: 16.0})
+    assert (found.n, found.facts["never"]) == (3, 2)
+    assert (never.value, never.n, never.facts["never"]) == (16.0, 1, 1)
+    text = plain_text(made, width=300)
+    for piece in ("≥ 12 ± 6.9 (2 never)", "never (n = 1 of 3; 1 diverged)", "Never: counted as"):
+        assert piece in text, piece
+    assert json.loads(json_text(made))[0].get("never") is None, "of no other measure"
+
+
+def test_epochs_of_another_loss_are_not_counted() -> None:
+    line = frame([trial(TOY.format("lsp", "mixup", "supervised", 0), 0.2)]).iloc[0]
+    assert not line["never"]
+    assert math.isnan(line["epochs_to_half"])
+
+
 def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None:
     spec = "cifar10/{}/dvae_detect/resnet18/supervised/dvae/0"
     found = {"acc": 0.9, "recall": 0.99, "precision": 0.8, "f1": 0.885, "fpr": 0.16, "tp": 1}

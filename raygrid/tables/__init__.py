@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raygrid.tables.cells import Cell as Cell
 from raygrid.tables.kinds import KINDS as KINDS
-from raygrid.tables.kinds import PLAIN_DEFENSES, Source
+from raygrid.tables.kinds import Source
 from raygrid.tables.kinds import table as table
 from raygrid.tables.layout import Panel
 from raygrid.tables.layout import Table as Table
@@ -17,7 +17,7 @@ from raygrid.tables.render import latex as latex
 from raygrid.tables.render import markdown as markdown
 from raygrid.tables.render import plain_text as plain_text
 from raygrid.tables.render import show as show
-from raygrid.tables.tidy import Row
+from raygrid.tables.tidy import PLAIN_DEFENSES, Row
 from raygrid.tables.tidy import curves as curves
 from raygrid.tables.tidy import frame as frame
 

@@ -104,6 +104,9 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
         stopped=sum(bool(columns["stopped_early"][i]) and i not in final for i in done),
         why=next((why for why in whys if isinstance(why, str)), None),
     )
+    never = sum(columns["never"][i] for i in done) if metric == "epochs_to_half" else 0
+    if never:
+        cell = dataclasses.replace(cell, facts={"never": never})
     values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
     asked = {} if metric in DETECTION else _known(columns["n_test"], done)
     images = next(iter(asked.values()), 0)

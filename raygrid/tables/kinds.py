@@ -15,11 +15,10 @@ from raygrid.spec import Part
 from raygrid.tables import success
 from raygrid.tables.cells import Cell, cells_of, with_values
 from raygrid.tables.layout import NAMES, Panel, Table, order
-from raygrid.tables.tidy import DETECTION, tier
+from raygrid.tables.tidy import DETECTION, PLAIN_DEFENSES, tier
 from raygrid.tables.worst import worst_panel
 
 Cells = Iterable[Cell]
-PLAIN_DEFENSES = ("none", "standard")
 BUDGET = ("method", "budget", "norm", "size")
 
 

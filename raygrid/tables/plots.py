@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raygrid.tables.cells import Cell
 from raygrid.tables.layout import NAMES, Panel
-from raygrid.tables.text import NOTHING, attained, head, marks, measured, number, partial
+from raygrid.tables.text import NOTHING, attained, bounded, head, marks, measured, number
 
 CELL = (0.92, 0.42)  # inches of one cell of a heatmap
 LINES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
@@ -79,7 +79,7 @@ def _write(axes: Axes, x: int, y: int, cell: Cell | None, digits: int) -> None:
         return
     color = "black" if cell.value > 0.62 else "white"
     text = number(cell.value, cell.metric, digits)
-    text = f"≥ {text}" if partial(cell) else text
+    text = f"≥ {text}" if bounded(cell) else text
     if cell.std is not None:
         text += f" ±{number(cell.std, cell.metric, 1)}"
     under = _under(cell)

@@ -44,17 +44,19 @@ def measured(cell: Cell | None, digits: int = 2) -> str:
         return NOTHING
     if cell.value is None:
         return _absence(cell)
+    if cell.facts.get("never") == cell.n:
+        return "never" + _aside(cell)
     text = number(cell.value, cell.metric, digits)
     if cell.std is not None:
         text += f" ± {number(cell.std, cell.metric, digits)}"
-    if partial(cell):
+    if bounded(cell):
         text = f"≥ {text}"
     return text + _aside(cell)
 
 
-def partial(cell: Cell) -> bool:
-    """Whether a worst case lacks learners, so that it is a lower bound."""
-    return cell.metric.endswith("_partial")
+def bounded(cell: Cell) -> bool:
+    """Whether it is a lower bound: a worst case without a learner, epochs that were not enough."""
+    return cell.metric.endswith("_partial") or bool(cell.facts.get("never"))
 
 
 def attained(cell: Cell) -> str:
@@ -76,8 +78,6 @@ def number(value: float, metric: str, digits: int) -> str:
 
 def _absence(cell: Cell) -> str:
     """Why there is no number, in one word where all seeds share it."""
-    if cell.metric == "epochs_to_half" and len(cell.seeds) > cell.failed + cell.diverged:
-        return "never"
     words = [name for name in OUTCOMES if getattr(cell, name)]
     if cell.stopped and cell.metric in ("final_acc", "gap"):
         words.append("stopped early")
@@ -96,6 +96,8 @@ def _aside(cell: Cell) -> str:
         notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
     if "p" in cell.facts:
         notes.append(f"p = {cell.facts['p']:.2g}")
+    if 0 < cell.facts.get("never", 0) < cell.n:
+        notes.append(f"{cell.facts['never']} never")
     if cell.n < cell.of:
         notes.append(f"n = {cell.n} of {cell.of}")
         notes += [f"{count} {name}" for name in OUTCOMES if (count := getattr(cell, name))]
@@ -159,6 +161,8 @@ def notes(table: Table, panel: Panel) -> list[str]:
             "In brackets: published; with the paper where its protocol is another one, with the "
             "paper's method where another one goes by that name."
         )
+    if any(cell.facts.get("never") for cell in cells):
+        lines.append("Never: counted as one epoch past the planned ones.")
     lines += _leaders(panel)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)

@@ -50,6 +50,8 @@ TARGETS = {
 DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr"))
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
+PLAIN_DEFENSES = ("none", "standard")
+"""Those that leave the loss as it is, so that its fall can be compared."""
 
 Row = Mapping[str, Any]
 
@@ -59,12 +61,14 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
-    selected_epoch: from 1, where a defense selects one. n_test: images of the test set. why:
-    error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success on the target
-    (TARGETS), and its log-odds. detection_*: see DETECTION.
+    epochs_to_half: one past the planned epochs where plain training (PLAIN_DEFENSES) was done and
+    never got there (`never`), also where it stopped early. selected_epoch: from 1, where a defense
+    selects one. n_test: images of the test set. why: error, reason or marks. `<probe>_acc`,
+    `<probe>_loss`: views. target_*: success on the target (TARGETS), and its log-odds.
+    detection_*: see DETECTION.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
-    columns += [*TARGETS, "target_logodds", *DETECTION]
+    columns += ["never", *TARGETS, "target_logodds", *DETECTION]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
     numbers = [
@@ -100,6 +104,9 @@ def _line(row: Row) -> dict[str, Any]:
         "tier": tier(spec.protocol),
         "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
+    line["never"] = _never(row, spec)
+    if line["never"]:
+        line["epochs_to_half"] = row["epochs_planned"] + 1
     probes = row.get("probes") or {}
     line["n_test"] = probes.get("clean_test", {}).get("n")
     line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
@@ -110,6 +117,12 @@ def _line(row: Row) -> dict[str, Any]:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
     return line
+
+
+def _never(row: Row, spec: TrialSpec) -> bool:
+    """Whether plain training came to its end with a loss that is not below 0.5 in any epoch."""
+    plain = spec.chain in PLAIN_DEFENSES and row.get("status") == "done"
+    return plain and bool(row.get("epochs_planned")) and row.get("epochs_to_half") is None
 
 
 @cache
