@@ -155,7 +155,8 @@ def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
     """How well the images that a purifier changed are those that were poisoned.
 
     Counts (`tp`, `fp`, `fn`, `tn`; positive means poisoned) and the rates that they define:
-    `acc`, `recall`, `precision`, `f1`, `fpr`. A rate of nothing is left out.
+    `acc`, `recall`, `precision`, `f1`, `fpr`. A rate of nothing is left out; where nothing is
+    poisoned there is nothing to find, and `fpr` is the only rate.
     """
     flagged = (before.pixels != after.pixels).flatten(1).any(1).cpu()
     tp, fp = int((flagged & mask).sum()), int((flagged & ~mask).sum())
@@ -167,7 +168,8 @@ def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
         "f1": (2 * tp, 2 * tp + fp + fn),
         "fpr": (fp, fp + tn),
     }
-    rates = {name: part / whole for name, (part, whole) in shares.items() if whole}
+    asked = shares if tp + fn else {"fpr": shares["fpr"]}
+    rates = {name: part / whole for name, (part, whole) in asked.items() if whole}
     return {"tp": tp, "fp": fp, "fn": fn, "tn": tn, **rates}
 
 
