@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from raygrid.analysis import Records
 
 Row = dict[str, Any]
-QUESTIONS = ("transferability", "robustness", "sets", "fidelity", "seeds", "cost")
+QUESTIONS = ("transferability", "robustness", "sets", "fidelity", "seeds", "compare", "cost")
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
 
 
@@ -33,7 +33,14 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="trials run with --keep weights; poisons for transferability; "
         "poisons or purified trials for fidelity; "
-        "seeds and cost: trials, or none for all of --out",
+        "seeds and cost: trials, or none for all of --out; "
+        "compare: two or more defenses, or trials, each with all of its seeds",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("final_acc", "peak_acc"),
+        default="final_acc",
+        help="of seeds and compare",
     )
     parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
     parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
@@ -77,6 +84,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "sets": _sets,
         "fidelity": _fidelity,
         "seeds": _seeds,
+        "compare": _compare,
         "cost": _cost,
     }
     if not args.specs and args.question not in ("seeds", "cost"):
@@ -156,7 +164,15 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
 def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import over_seeds
 
-    return over_seeds(_rows(records, args))
+    return over_seeds(_rows(records, args), args.metric)
+
+
+def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.analysis.comparing import compare, is_trial
+    from raygrid.resolve import resolve
+
+    sides = [str(resolve(s, records.catalog).spec) if is_trial(s) else s for s in args.specs]
+    return compare(_results(args).values(), sides, args.metric)
 
 
 def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
@@ -169,12 +185,17 @@ def _rows(records: Records, args: argparse.Namespace) -> list[Row]:
     """The rows of the given specs, or all of the output folder; DataError if one is missing."""
     from raygrid.resolve import resolve
 
-    rows = {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
+    rows = _results(args)
     wanted = [str(resolve(spec, records.catalog).spec) for spec in args.specs] or list(rows)
     for spec in wanted:
         if spec not in rows:
             raise DataError(f"there is no result of {spec} under {args.out}")
     return [rows[spec] for spec in wanted]
+
+
+def _results(args: argparse.Namespace) -> dict[str, Row]:
+    """All rows of the output folder by spec."""
+    return {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
 
 
 def _maps(records: Records, args: argparse.Namespace) -> Figure:
@@ -215,4 +236,6 @@ def _say(name: str, value: Any) -> str:
         return "-"
     if name.endswith(("acc", "rate")):
         return f"{100 * value:.2f} %"
+    if name in ("p", "p_holm"):
+        return f"{value:.2g}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

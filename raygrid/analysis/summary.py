@@ -7,7 +7,7 @@ from typing import Any
 
 from raygrid.store import Store
 from raygrid.tables import frame
-from raygrid.tables.cells import cells_of
+from raygrid.tables.cells import caution, cells_of
 
 Row = dict[str, Any]
 
@@ -15,7 +15,8 @@ Row = dict[str, Any]
 def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> list[Row]:
     """Mean, sample standard deviation and 95 % interval of each cell, with its n and seeds.
 
-    interval: `t` (Student's, over seeds), or `wilson` (over test images) for a single seed.
+    interval: `t` (Student's, over seeds), or `wilson` (over test images) for a single seed. A note
+    says that the interval of two seeds is very wide.
     """
     found = []
     for cell in cells_of(frame(rows), metric).values():
@@ -29,6 +30,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
                 "interval": cell.interval,
                 "n": cell.n,
                 "seeds": " ".join(map(str, cell.seeds)),
+                **caution(cell.n),
             }
         )
     return found

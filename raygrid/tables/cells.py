@@ -22,6 +22,9 @@ Key = tuple[Any, ...]
 NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09, "psnr": 1.0}
 """Differences to a paper that are always taken for noise; a peak is a maximum over noisy epochs."""
 
+TWO = 8.98
+"""Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -159,6 +162,11 @@ def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, 
     if values and images:
         return *wilson(values[0], images), "wilson"
     return None, None, ""
+
+
+def caution(n: int) -> dict[str, str]:
+    """What a reader has to know of an interval over n seeds, as a field of a row."""
+    return {"note": f"n = 2: the interval is the mean ± {TWO} s"} if n == 2 else {}
 
 
 @cache
