@@ -21,6 +21,7 @@ from raygrid.seeds import Stream
 from raygrid.tables.labels import telling
 
 PER_CLASS = 200  # points of a class in t-SNE
+COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
 NARROW, WIDE = 24, 40  # letters of a name beside a row and above a panel
 Array = NDArray[np.float32]
 
@@ -101,20 +102,19 @@ def draw_tsne(records: Records, specs: Sequence[str]) -> Figure:
 
 
 def draw_perturbations(poisons: Sequence[Poisoned]) -> Figure:
-    """What each attack added to its images, by t-SNE after 50 principal components."""
-    from sklearn.decomposition import PCA
+    """What each attack added to its images, by t-SNE after 50 principal components.
 
+    The numbers above a panel are those of all pixels.
+    """
     sets = {}
     for poisoned in poisons:
         if not poisoned.replaced or not bool(poisoned.mask.any()):
             raise DataError(f"{poisoned.spec} changed no image")
-        clean = poisoned.clean.rows(poisoned.mask)
-        change = poisoned.images.rows(poisoned.mask).floats() - clean.floats()
-        rows = sample(clean.labels.numpy())
-        flat = change.flatten(1).numpy()[rows]
-        few = PCA(min(50, *flat.shape), random_state=0).fit_transform(flat)
-        sets[poisoned.spec] = few.astype(np.float32), clean.labels.numpy()[rows]
-    return _scatter(sets)
+        touched = poisoned.mask.nonzero().squeeze(1)
+        rows = touched[sample(poisoned.clean.labels[touched].numpy())]
+        change = poisoned.images.floats(rows) - poisoned.clean.floats(rows)
+        sets[poisoned.spec] = change.flatten(1).numpy(), poisoned.clean.labels[rows].numpy()
+    return _scatter(sets, COMPONENTS)
 
 
 def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -124,18 +124,17 @@ def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
     return np.sort(np.concatenate([order[labels[order] == kind][:PER_CLASS] for kind in kinds]))
 
 
-def _scatter(sets: Mapping[str, tuple[Array, NDArray[np.integer]]]) -> Figure:
-    from sklearn.manifold import TSNE
-
+def _scatter(
+    sets: Mapping[str, tuple[Array, NDArray[np.integer]]], components: int | None = None
+) -> Figure:
+    """A panel a set of vectors (n, d) with labels (n,); components: see `_placed`."""
     figure, grid = panels(len(sets))
     names = telling(list(sets))
     for axes, (spec, (features, labels)) in zip(grid, sets.items(), strict=True):
         rows = sample(labels)
         points, kinds = features[rows], labels[rows]
         neighbors, silhouette = apart(points, kinds)
-        spread = min(30.0, (len(points) - 1) / 3)
-        tsne = TSNE(perplexity=spread, init="pca", learning_rate="auto", random_state=0)
-        at = tsne.fit_transform(points)
+        at = _placed(points, components)
         axes.scatter(at[:, 0], at[:, 1], c=kinds, cmap="tab10", s=2)
         name = textwrap.fill(names[spec], WIDE, break_long_words=False)
         axes.set_title(
@@ -146,6 +145,27 @@ def _scatter(sets: Mapping[str, tuple[Array, NDArray[np.integer]]]) -> Figure:
     figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=6)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     return figure
+
+
+def _placed(points: Array, components: int | None) -> Array:
+    """Places (n, 2) by t-SNE, of as many principal components if a number is given.
+
+    Its perplexity is 30, for fewer than 91 points what sklearn still allows.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if components is not None:
+        points = PCA(min(components, *points.shape), random_state=0).fit_transform(points)
+    tsne = TSNE(
+        n_components=2,
+        perplexity=min(30.0, (len(points) - 1) / 3),
+        init="pca",
+        learning_rate="auto",
+        max_iter=1000,
+        random_state=0,
+    )
+    return np.asarray(tsne.fit_transform(points), np.float32)
 
 
 def apart(features: Array, labels: NDArray[np.integer]) -> tuple[float, float]:
