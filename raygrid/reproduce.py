@@ -55,8 +55,8 @@ class Job:
 class Only:
     """A part of a table or figure: this dataset, these attacks and defenses; all by default.
 
-    A name stands for the versions of a method too: `em` for `em_apb`. With parameters it is that
-    very part: `jpeg(quality=30)`.
+    A name stands for the versions of a method too: `em` for `em_apb`, that of a dataset for what a
+    paper has of it. With parameters it is that very part: `jpeg(quality=30)`.
     """
 
     dataset: str | None = None
@@ -65,7 +65,7 @@ class Only:
 
     def of(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
         """The trials that belong to it; raises SpecError for a name that none of them has."""
-        kept = [spec for spec in specs if self.dataset in (None, str(spec.dataset))]
+        kept = [s for s in specs if self.dataset in (None, str(s.dataset), s.dataset.name)]
         kept = _named("attack", self.attacks, kept, lambda spec: (spec.attack,))
         return _named("defense", self.defenses, kept, lambda spec: spec.defense)
 

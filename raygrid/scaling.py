@@ -14,6 +14,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
+from raygrid.published import on_any_dataset
 from raygrid.registry import Registry
 from raygrid.spec import Part, Scalar, TrialSpec
 
@@ -43,6 +44,7 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
 
 def _quick(spec: TrialSpec) -> TrialSpec:
     """On the embedded digits, with the small network of the same family."""
+    spec = on_any_dataset(spec)
     pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
         dataset=Part("photo_digits_last" if pretrained else "photo_digits"),

@@ -94,7 +94,7 @@ def test_what_settings_print_was_made_by_what_they_run(script: Script) -> None:
     for name, asked in script.said.items():
         for setting, case in product(asked.settings, script.scales.cases(asked)):
             figure = script.settling.printed(setting, case, asked.metric)
-            if figure is not None and name not in ("peak_protocol", "em_rectified", "lsp_patch"):
+            if figure is not None and name not in ("peak_protocol", "em_rectified"):
                 spec = TrialSpec.parse(script.scales.trial(asked, setting, case, "paper", 0))
                 assert figure.made[0] == canonical(ATTACKS, spec.attack), (name, setting.name)
 

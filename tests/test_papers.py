@@ -96,6 +96,14 @@ def test_every_figure_can_be_planned(paper: str) -> None:
         assert all(set(names) <= attacks for names in plate.groups.values())
 
 
+def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
+    lsp = [text for text in plates_of("dvae")["4"].trials if "/lsp/" in text]
+    assert [str(TrialSpec.parse(text).defense[0]) for text in lsp] == [
+        "dvae(epochs=20, limit1=1.5, second=false)",
+        "dvae(epochs=20, limit1=1.5)",
+    ]
+
+
 # --- what is asked -------------------------------------------------------------------------------
 
 

@@ -138,8 +138,6 @@ def test_cards_cite_what_the_papers_print_under_the_method_that_they_ran() -> No
     wrong = {}
     for text, value in cited():
         found = find(text) or find(text, "target_success")
-        if "patch=32" in text:  # APBench's LSP on ImageNet-100, filed under its usual patch
-            continue
         values = [] if found is None else [found.best.value, *(f.value for f in found.others)]
         if found is None or not found.own or value not in values:
             wrong[text] = (value, found and (found.apart, values))
@@ -183,6 +181,47 @@ def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
     assert specs_of("apbench", "9")[0].startswith("cifar10/rem_apb(against=grayscale)/")
     filters = specs_of("dvae", "10")
     assert "cifar100/em_remrepo/bdr(variant=float)/resnet18/supervised/dvae/0" in filters
+
+
+def test_what_a_paper_ran_on_one_dataset_alone_is_told_apart() -> None:
+    """On ImageNet-100 three methods have other settings, and APBench has 200 images a class."""
+    few = "imagenet100(test_per_class=40, train_per_class=200)"
+    for made, usual, apart, value in (
+        (
+            f"{few}/lsp(budget=l2:1.3, patch=32)/standard/resnet18/supervised/apbench/0",
+            "imagenet100/lsp/standard/resnet18/supervised/apbench/0",
+            f"lsp(budget=l2:1.3, patch=32), {few}",
+            0.3852,
+        ),
+        (
+            "imagenet100/em_remrepo/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0",
+            "imagenet100/em_remrepo/dvae/resnet18/supervised/dvae/0",
+            "dvae(epochs=20, limit1=1.5)",
+            0.7480,
+        ),
+        (
+            "imagenet100/em_remrepo/ueraser_max(lite_after=30)/resnet18/supervised/dvae/0",
+            "imagenet100/em_remrepo/ueraser_max(lite_after=50)/resnet18/supervised/dvae/0",
+            "ueraser_max(lite_after=30)",
+            0.0382,
+        ),
+    ):
+        theirs, other = find(made), find(usual)
+        assert theirs is not None
+        assert other is not None
+        assert (theirs.best.value, theirs.own) == (value, True)
+        assert (other.best.value, other.apart) == (value, apart)
+    for elsewhere in (
+        "cifar10/lsp/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0",
+        "cifar10/lsp/ueraser_max(lite_after=30)/resnet18/supervised/dvae/0",
+        "cifar10/lsp(patch=32)/standard/resnet18/supervised/apbench/0",
+        "imagenet100/lsp(patch=32)/standard/resnet18/supervised/apbench/0",
+    ):
+        assert find(elsewhere) is None
+    usual = find("imagenet100/lsp/standard/resnet18/supervised/dvae/0")
+    assert usual is not None
+    assert (usual.best.value, usual.own) == (0.0250, True), "D-VAE has patch 8 on all datasets"
+    assert [(f.paper, f.value) for f in usual.contradicting] == [("apbench", 0.3852)]
 
 
 def test_where_weights_lie_makes_no_other_method() -> None:

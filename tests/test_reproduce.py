@@ -50,6 +50,50 @@ def test_the_paper_scale_is_the_printed_table() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("paper", "number", "axis", "usual", "there"),
+    [
+        ("apbench", "5", "dataset", "imagenet100", "(test_per_class=40, train_per_class=200)"),
+        ("apbench", "12", "dataset", "imagenet100", "(test_per_class=40, train_per_class=200)"),
+        ("apbench", "5", "attack", "lsp", "(budget=l2:1.3, patch=32)"),
+        ("dvae", "4", "chain", "dvae", "(epochs=20, limit1=1.5)"),
+        ("dvae", "11", "chain", "dvae", "(epochs=20, limit1=1.5)"),
+        ("dvae", "4", "chain", "ueraser_max", "(lite_after=30)"),
+        ("dvae", "11", "chain", "ueraser_max", "(lite_after=30)"),
+    ],
+)
+def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
+    paper: str, number: str, axis: str, usual: str, there: str
+) -> None:
+    specs = map(TrialSpec.parse, job(paper, number, "paper", Only(dataset="imagenet100")).specs)
+    named = {str(getattr(spec, axis)) for spec in specs}
+    assert {text for text in named if text.partition("(")[0] == usual} == {usual + there}
+
+
+@pytest.mark.parametrize(
+    ("printed", "stand_in"),
+    [
+        ("lsp(budget=l2:1.3, patch=32)/standard/apbench", "lsp/standard"),
+        ("lsp/dvae(epochs=20, limit1=1.5)/dvae", "lsp/dvae(batch_size=32, epochs=4, shrink=4)"),
+        (
+            "lsp/dvae(epochs=20, limit1=1.5, second=false)/dvae",
+            "lsp/dvae(batch_size=32, epochs=4, second=false, shrink=4)",
+        ),
+        ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=50)"),
+        (
+            "lsp/dvae(epochs=20, limit1=1.5)/apbench",
+            "lsp/dvae(batch_size=32, epochs=20, limit1=1.5, shrink=4)",
+        ),
+    ],
+)
+def test_stand_ins_have_what_the_paper_runs_on_small_images(printed: str, stand_in: str) -> None:
+    """Unless it is another paper's protocol: then it is what somebody asked for."""
+    attack, defense, protocol = printed.split("/")
+    spec = f"imagenet100/{attack}/{defense}/resnet18/supervised/{protocol}/0"
+    wanted = f"photo_digits/{stand_in}/small_cnn/supervised/quick/0"
+    assert str(scaled(TrialSpec.parse(spec), "quick")) == wanted
+
+
 def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     spec = TrialSpec.parse("cifar10/lsp/grayscale/resnet18/supervised/apbench/0")
     assert str(scaled(spec, "quick")) == "photo_digits/lsp/grayscale/small_cnn/supervised/quick/0"
@@ -129,7 +173,8 @@ def test_what_stands_for_several_printed_trials_is_said(monkeypatch: pytest.Monk
     assert "small_resnet for resnet34, resnet50)." in said
     assert several(job("transferable", "6", "quick")) == []
     assert job("apbench", "12", "quick").shared == (
-        "photo_digits for cifar10, cifar100, imagenet100, svhn",
+        "photo_digits for cifar10, cifar100, "
+        "imagenet100(test_per_class=40, train_per_class=200), svhn",
     )
 
 

@@ -15,6 +15,8 @@ from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.registry import Card, Cell, require
 
+_FEW = "imagenet100(test_per_class=40, train_per_class=200)"
+
 
 @ATTACKS.register("lsp")
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,8 @@ class Lsp(Attack):
             "cifar100/lsp/standard/resnet18/supervised/apbench/0": 0.0256,
             "svhn/lsp/none/resnet18/supervised/apbench/0": 0.1138,
             "svhn/lsp/standard/resnet18/supervised/apbench/0": 0.1216,
-            "imagenet100/lsp(budget=l2:1.3, patch=32)/none/resnet18/supervised/apbench/0": 0.3064,
-            "imagenet100/lsp(budget=l2:1.3, patch=32)/standard/resnet18/supervised/apbench/0": (
-                0.3852
-            ),
+            f"{_FEW}/lsp(budget=l2:1.3, patch=32)/none/resnet18/supervised/apbench/0": 0.3064,
+            f"{_FEW}/lsp(budget=l2:1.3, patch=32)/standard/resnet18/supervised/apbench/0": 0.3852,
             "cifar10/lsp/standard/resnet18/supervised/dvae/0": 0.1314,
             "cifar10/lsp(budget=l2:2.0)/standard/resnet18/supervised/dvae/0": 0.1545,
             "cifar100/lsp/standard/resnet18/supervised/dvae/0": 0.0291,

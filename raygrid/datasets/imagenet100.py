@@ -40,9 +40,13 @@ class ImageNet100(FileDataset):
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        for name in ("train_per_class", "test_per_class"):
+        for part in ("train", "test"):
+            name, size = f"{part}_per_class", f"{part}_size"
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} is {value}, allowed are none and from 1")
+            if value is not None:
+                few = min(self.classes * value, getattr(type(self), size))
+                object.__setattr__(self, size, few)
 
     @property
     def fit(self) -> Fit:

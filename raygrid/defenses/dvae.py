@@ -44,6 +44,7 @@ class DVae(Defense):
             "cifar10/rem/dvae/resnet18/supervised/dvae/0": 0.8638,
             "cifar10/lsp/dvae/resnet18/supervised/dvae/0": 0.9120,
             "cifar10/ops/dvae/resnet18/supervised/dvae/0": 0.8895,
+            "imagenet100/em_remrepo/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0": 0.7480,
             "cifar10/lsp/dvae(first=false)/resnet18/supervised/dvae/0": 0.6676,
             "cifar10/lsp/dvae(subtract=false)/resnet18/supervised/dvae/0": 0.9063,
         },

@@ -188,7 +188,7 @@ def _finding(asked: Asked, about: Trials) -> Finding:
     """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
     best = Figure(
         paper=asked.paper,
-        made=("", "", ""),
+        made=("", "", "", ""),
         protocol=str(asked.about[0].protocol),
         tables=(asked.table,),
         value=asked.value,

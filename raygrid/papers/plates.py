@@ -13,7 +13,7 @@ from functools import cache
 from itertools import product
 
 from raygrid.published import specs_of
-from raygrid.spec import Part, TrialSpec
+from raygrid.spec import TrialSpec
 
 LIMITS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats for each position
 QUALITIES = (2, 5, 10, 30, 50, 70, 90)
@@ -64,13 +64,14 @@ def _attacks(paper: str, table: str, defense: str | None = None) -> list[str]:
 def _of(paper: str, table: str, defense: str) -> tuple[str, ...]:
     """The trials of a printed table with a defense and a poison."""
     specs = [TrialSpec.parse(text) for text in specs_of(paper, table)]
-    chosen = (s for s in specs if str(s.defense[0]) == defense and s.attack.name != "clean")
+    chosen = (s for s in specs if s.defense[0].name == defense and s.attack.name != "clean")
     return tuple(map(str, chosen))
 
 
 def _stage1(trial: str) -> str:
     """A trial behind D-VAE with its first stage alone."""
-    return str(TrialSpec.parse(trial).replace(defense=(Part.of("dvae", second=False),)))
+    spec = TrialSpec.parse(trial)
+    return str(spec.replace(defense=(spec.defense[0].with_params(second=False),)))
 
 
 def _apbench() -> dict[str, Plate | str]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.errors import SpecError, unknown
 from raygrid.published import toxic
@@ -23,12 +24,14 @@ from raygrid.published.asked import QUESTIONS, Asked, questions
 from raygrid.published.names import (
     ISS,
     MADE,
+    MADE_ON,
     MEASURES,
     PAPERS,
     PROTOCOL,
     SIX,
     made_by,
     map_row,
+    on_any_dataset,
     split_budget,
 )
 from raygrid.registry import Registry
@@ -47,6 +50,7 @@ __all__ = [
     "canonical",
     "find",
     "load",
+    "on_any_dataset",
     "specs_of",
     "tables_of",
 ]
@@ -58,11 +62,11 @@ CONTRADICTION = 0.05  # papers contradict each other from this difference on, as
 class Figure:
     """One published number of a paper, with every table that prints it. Fractions.
 
-    made: attack, defense and architecture as that paper ran them; protocol: of its trials.
+    made: attack, defense, architecture and dataset as that paper ran them; protocol: of its trials.
     """
 
     paper: str
-    made: tuple[str, str, str]
+    made: tuple[str, str, str, str]
     protocol: str
     tables: tuple[str, ...]
     value: float
@@ -190,12 +194,14 @@ def _join(figures: list[Figure], new: Figure) -> None:
 
 
 def cell_key(spec: TrialSpec) -> str:
-    """A spec without protocol and seed, every method under the name that papers share."""
-    attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack)
+    """A spec without protocol and seed, all its parts under the names that papers share."""
+    on = spec.dataset.name
+    attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack, on)
     ratio = 1.0 if attack == "clean" else spec.poison_ratio
-    chain = "+".join(_shared(DEFENSES, part) for part in spec.defense)
-    architecture = _shared(ARCHITECTURES, spec.architecture)
-    return f"{spec.dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
+    chain = "+".join(_shared(DEFENSES, part, on) for part in spec.defense)
+    architecture = _shared(ARCHITECTURES, spec.architecture, on)
+    dataset = _shared(DATASETS, spec.dataset, on)
+    return f"{dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
 
 
 def _protocol(spec: TrialSpec) -> str:
@@ -204,24 +210,28 @@ def _protocol(spec: TrialSpec) -> str:
     return str(Part.of(spec.protocol.name, **params))
 
 
-def _methods(spec: TrialSpec) -> tuple[str, str, str]:
-    """Attack, defense and architecture of a spec, each as short as it can be said."""
+def _methods(spec: TrialSpec) -> tuple[str, str, str, str]:
+    """Attack, defense, architecture and dataset of a spec, each as short as it can be said."""
     chain = "+".join(canonical(DEFENSES, part) for part in spec.defense)
-    attack = canonical(ATTACKS, spec.attack)
-    return attack, chain, canonical(ARCHITECTURES, spec.architecture)
+    attack, dataset = canonical(ATTACKS, spec.attack), canonical(DATASETS, spec.dataset)
+    return attack, chain, canonical(ARCHITECTURES, spec.architecture), dataset
 
 
 @cache
-def _shared(registry: Registry[Any], part: Part) -> str:
-    """The name that papers share for what one of them ran (`em` for `em_apb`)."""
-    method, budget = split_budget(Part.parse(canonical(registry, part)))
-    for (_, name), made in MADE.items():
-        if canonical(registry, Part.parse(made)) == str(method):
+def _shared(registry: Registry[Any], part: Part, dataset: str) -> str:
+    """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
+    whole = Part.parse(canonical(registry, part))
+    method, budget = split_budget(whole)
+    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on == dataset]
+    for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
+        text = canonical(registry, Part.parse(made))
+        if text in (str(whole), str(method)):
+            budget = {} if text == str(whole) else budget
             method = Part.parse(canonical(registry, Part.parse(name)))
             break
     params = dict(method.params)
     if "base" in params:  # an attack made of another
-        base = _shared(registry, Part.parse(str(params["base"])))
+        base = _shared(registry, Part.parse(str(params["base"])), dataset)
         method = Part.parse(canonical(registry, method.with_params(base=base)))
     return str(method.with_params(**budget))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from raygrid.budget import Budget
 from raygrid.published import toxic
@@ -76,6 +77,7 @@ _DEFENSE = {
 MADE = {
     ("apbench", "avatar"): "avatar(diffusion_data=clean_train)",
     ("apbench", "em"): "em_apb",
+    ("apbench", "imagenet100"): "imagenet100(test_per_class=40, train_per_class=200)",
     ("apbench", "rem"): "rem_apb",
     ("apbench", "ueraser_lite"): "ueraser_lite(static=true)",
     ("dvae", "at"): "at(step=1.6/255)",
@@ -98,6 +100,13 @@ MADE = {
     ),
 }
 """What a paper really ran under a name that others use for something else."""
+
+MADE_ON = {
+    ("apbench", "imagenet100", "lsp"): "lsp(budget=l2:1.3, patch=32)",
+    ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
+    ("dvae", "imagenet100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
+}
+"""The same for one dataset alone."""
 
 GROWN = 0.01
 """The share from which `dvae_grow` grows by default."""
@@ -209,17 +218,41 @@ def _ratio(row: Row) -> float:
 
 
 def made_by(paper: str, axes: TrialSpec) -> TrialSpec:
-    """The cell with the methods that this paper ran under its names."""
+    """The cell with the dataset and the methods that this paper ran under its names."""
 
     def swap(part: Part) -> Part:
         params = dict(part.params)
         if "base" in params:  # an attack made of another
             return part.with_params(base=str(swap(Part.parse(str(params["base"])))))
         method, budget = split_budget(part)
-        text = MADE.get((paper, str(method)))
+        name = str(method)
+        text = MADE_ON.get((paper, axes.dataset.name, name)) or MADE.get((paper, name))
         return part if text is None else Part.parse(text).with_params(**budget)
 
+    return _each_part(axes, swap)
+
+
+def on_any_dataset(spec: TrialSpec) -> TrialSpec:
+    """The trial with what its paper ran on datasets that ask for nothing of their own."""
+    here = [
+        (Part.parse(name), Part.parse(made))
+        for (paper, dataset, name), made in MADE_ON.items()
+        if (PROTOCOL[paper], dataset) == (spec.protocol.name, spec.dataset.name)
+    ]
+
+    def swap(part: Part) -> Part:
+        for usual, made in here:
+            if part.name == made.name and set(made.params) <= set(part.params):
+                return usual.with_params(**dict(set(part.params) - set(made.params)))
+        return part
+
+    return _each_part(spec, swap)
+
+
+def _each_part(axes: TrialSpec, swap: Callable[[Part], Part]) -> TrialSpec:
+    """A trial with others for its dataset and its methods."""
     return axes.replace(
+        dataset=swap(axes.dataset),
         attack=swap(axes.attack),
         defense=tuple(map(swap, axes.defense)),
         architecture=swap(axes.architecture),
