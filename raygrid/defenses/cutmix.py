@@ -19,7 +19,8 @@ class Cutmix(Defense):
 
     The box has floor(side * sqrt(u)) pixels a side, u ~ U(0, 1) for each image. `inside` draws its
     place among all that lie in the image, `clipped` draws its center among all pixels and cuts it
-    off at the border. The label weight of j(i) is the share of pixels that were pasted.
+    off at the border, `batch` does so once for all images: they share one box, or none is mixed.
+    The label weight of j(i) is the share of pixels that were pasted.
     """
 
     card = Card(
@@ -31,13 +32,14 @@ class Cutmix(Defense):
             "cifar10/ops/cutmix/resnet18/supervised/apbench/0": 0.6472,
         },
         notes="APBench: inside, always. The ISS code: cutmix(box=clipped, p=0.5) twice in a chain. "
-        "The reference draws one clipped box a batch",
+        "The reference: cutmix(box=batch, p=0.5), p=1 on ImageNet; its boxes of an odd side are a "
+        "pixel smaller",
     )
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
     mixes: ClassVar[bool] = True
 
-    p: float = 1.0  # probability of mixing an image
-    box: Literal["inside", "clipped"] = "inside"
+    p: float = 1.0  # probability of mixing an image, or the batch
+    box: Literal["inside", "clipped", "batch"] = "inside"
 
     def __post_init__(self) -> None:
         require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
@@ -45,7 +47,8 @@ class Cutmix(Defense):
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         n, _, height, width = x.shape
         other = torch.randperm(n, generator=rng, device=rng.device)
-        u, coin, down, right = torch.rand(4, n, generator=rng, device=rng.device)
+        draws = 1 if self.box == "batch" else n
+        u, coin, down, right = torch.rand(4, draws, generator=rng, device=rng.device)
         root = torch.where(coin < self.p, u, 0.0).sqrt()
         box = self._span(height, root, down)[:, None, :, None]
         box = box & self._span(width, root, right)[:, None, None, :]
@@ -53,7 +56,7 @@ class Cutmix(Defense):
         return torch.where(box, x[other], x), (1 - share) * y + share * y[other]
 
     def _span(self, side: int, root: Tensor, place: Tensor) -> Tensor:
-        """Rows or columns of the boxes, bool (n, side); root = sqrt(u), place ~ U(0, 1)."""
+        """Rows or columns of the boxes, bool (draws, side); root = sqrt(u), place ~ U(0, 1)."""
         cut = (side * root).floor()
         if self.box == "inside":
             start = (place * (side - cut + 1)).floor()
