@@ -930,6 +930,22 @@ def test_iss_is_the_best_of_its_members() -> None:
     assert derive(trial, rows).status == "failed"
 
 
+def test_iss_reduces_bits_as_it_is_told() -> None:
+    specs = [
+        f"photo_digits/lsp/{d}/small_cnn/supervised/quick/0" for d in ("iss", "iss(bdr=float)")
+    ]
+    ours, theirs = plan(specs, None).derived
+    assert [base.chain for base in ours.bases] == ["bdr", "grayscale", "jpeg"]
+    assert [base.chain for base in theirs.bases] == ["bdr(variant=float)", "grayscale", "jpeg"]
+    for trial in (ours, theirs):
+        (said,) = trial.resolved()["defense"]
+        assert said["members"][0]["variant"] == said["bdr"]
+        assert [member["id"] for member in said["members"]] == ["bdr", "grayscale", "jpeg"]
+    assert ours.key != theirs.key
+    with pytest.raises(SpecError, match="did you mean 'float'"):
+        DEFENSES.make("iss(bdr=floats)")
+
+
 def test_iss_stands_in_the_place_of_its_member() -> None:
     made = plan(["photo_digits/lsp/iss+cutout/small_cnn/supervised/quick/0"], None)
     names = [str(t.spec).split("/")[2] for t in made.trials]

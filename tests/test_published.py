@@ -224,6 +224,22 @@ def test_what_a_paper_ran_on_one_dataset_alone_is_told_apart() -> None:
     assert [(f.paper, f.value) for f in usual.contradicting] == [("apbench", 0.3852)]
 
 
+def test_the_best_of_three_filters_has_the_members_of_its_paper() -> None:
+    """D-VAE's bits are those of floats, in table 10 as in the best of its filters."""
+    cell = "cifar100/lsp/{}/resnet18/supervised/dvae/0"
+    theirs, ours = find(cell.format("iss(bdr=float)")), find(cell.format("iss"))
+    assert theirs is not None
+    assert ours is not None
+    assert (theirs.best.value, theirs.own) == (0.5306, True)
+    assert (ours.best.value, ours.own, ours.apart) == (0.5306, False, "iss(bdr=float)")
+    asked = {text for n in "345" for text in specs_of("dvae", n) if "/iss" in text}
+    assert len(asked) == 8 + 5 + 5
+    assert all("/iss(bdr=float)/" in text for text in asked)
+    members = [str(part) for (part,) in DEFENSES.make("iss(bdr=float)").sources()]
+    printed = {TrialSpec.parse(text).chain for text in specs_of("dvae", "10")}
+    assert set(members) <= printed
+
+
 def test_where_weights_lie_makes_no_other_method() -> None:
     for place in ("", "checkpoint=some/where, "):
         text = f"avatar({place}diffusion_data=clean_train)"
@@ -284,9 +300,8 @@ def test_tables_become_lists_of_trials() -> None:
     worst = specs_of("transferable", "1")
     assert len(worst) == 11 * 6
     iss = specs_of("dvae", "3")
-    assert len(iss) == 8 * (5 + (1 if "iss" in DEFENSES else 3))
-    member = "iss" if "iss" in DEFENSES else "jpeg"
-    assert f"cifar100/em_remrepo/{member}/resnet18/supervised/dvae/0" in iss
+    assert len(iss) == 8 * 6
+    assert "cifar100/em_remrepo/iss(bdr=float)/resnet18/supervised/dvae/0" in iss
     with pytest.raises(SpecError, match="did you mean 'apbench'"):
         specs_of("apbensh", "3")
     with pytest.raises(SpecError, match="'99'"):

@@ -94,6 +94,17 @@ def test_stand_ins_have_what_the_paper_runs_on_small_images(printed: str, stand_
     assert str(scaled(TrialSpec.parse(spec), "quick")) == wanted
 
 
+@pytest.mark.parametrize(("scale", "where"), [("paper", "cifar100"), ("quick", "photo_digits")])
+def test_the_best_of_three_filters_is_asked_for_as_its_paper_ran_it(
+    scale: Scale, where: str
+) -> None:
+    wanted = job("dvae", "3", scale, Only(attacks=["lsp"], defenses=["iss"]))
+    (spec,) = wanted.specs
+    assert spec.startswith(f"{where}/lsp/iss(bdr=float)/")
+    trained = [trial.spec.chain for trial in plan(wanted.specs, None).trials]
+    assert trained == ["bdr(variant=float)", "grayscale", "jpeg"]
+
+
 def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     spec = TrialSpec.parse("cifar10/lsp/grayscale/resnet18/supervised/apbench/0")
     assert str(scaled(spec, "quick")) == "photo_digits/lsp/grayscale/small_cnn/supervised/quick/0"

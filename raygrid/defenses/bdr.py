@@ -12,6 +12,8 @@ from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.kernels import in_parts
 from raygrid.registry import Card, require
 
+Variant = Literal["posterize", "float"]
+
 
 @DEFENSES.register("bdr")
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Bdr(Defense):
     )
 
     bits: int = 2  # of a channel value that stay, 1 to 8
-    variant: Literal["posterize", "float"] = "posterize"
+    variant: Variant = "posterize"
 
     def __post_init__(self) -> None:
         require(1 <= self.bits <= 8, f"bits is {self.bits}, allowed are 1 to 8")

@@ -22,7 +22,6 @@ from raygrid.errors import SpecError, unknown
 from raygrid.published import toxic
 from raygrid.published.asked import QUESTIONS, Asked, questions
 from raygrid.published.names import (
-    ISS,
     MADE,
     MADE_ON,
     MEASURES,
@@ -251,12 +250,11 @@ def canonical(registry: Registry[Any], part: Part) -> str:
 def specs_of(paper: str, table: str) -> list[str]:
     """The trials of a printed table, in its order, each once; raises SpecError for unknown names.
 
-    Derived cells come out as the trials that they are derived from, where nobody derives them:
-    `worst` as the six learners, `iss` as its members unless it is a defense itself. Numbers that
-    are asked of trials (`asked`) come out as these.
+    Cells over several trials that no defense derives come out as these: `worst` as the six
+    learners. Numbers that are asked of trials (`asked`) come out as these too.
     """
     made = _rows_of(paper, table)["made"].dropna()
-    found = dict.fromkeys(spec for cell in made for spec in _trials(paper, cell))
+    found = dict.fromkeys(spec for cell in made for spec in _trials(cell))
     for each in asked(paper, table):
         found.update((str(spec), None) for spec in each.about)
     return list(found)
@@ -277,14 +275,12 @@ def _rows_of(paper: str, table: str) -> pd.DataFrame:
     return rows[(rows["paper"] == paper) & (rows["table"] == table)]
 
 
-def _trials(paper: str, cell: str) -> Iterator[str]:
+def _trials(cell: str) -> Iterator[str]:
     spec = TrialSpec.parse(cell)
     if spec.architecture.name == toxic.MEAN:
         yield from (str(spec.replace(architecture=a)) for a in toxic.members(spec.architecture))
     elif spec.learner.name == "worst":
         yield from (str(spec.replace(learner=Part(name))) for name in SIX)
-    elif spec.defense[0].name == "iss" and "iss" not in DEFENSES:
-        yield from (str(made_by(paper, spec.replace(defense=(Part(name),)))) for name in ISS)
     else:
         yield cell
 

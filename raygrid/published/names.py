@@ -15,7 +15,6 @@ PAPERS = ("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable")
 PROTOCOL = {paper: paper for paper in PAPERS} | {"transferable": "tp"}
 
 SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
-ISS = ("bdr", "grayscale", "jpeg")  # what `iss` is the best of
 
 MEASURES = {
     "test_acc": "final_acc",
@@ -84,6 +83,7 @@ MADE = {
     ("dvae", "avatar"): "avatar(diffusion_data=clean_train)",
     ("dvae", "bdr"): "bdr(variant=float)",
     ("dvae", "em"): "em_remrepo",
+    ("dvae", "iss"): "iss(bdr=float)",
     ("dvae", "mobilenetv2"): "mobilenetv2_unpatched",
     ("dvae", "tap"): "tap_remrepo",
     ("learned_faster", "pgd(steps=10)"): "pgd(steps=10, surrogate=resnet50)",
