@@ -76,6 +76,8 @@ class Trial:
             more["pretraining"] = self.pretraining.resolved()
         if any(self.priors):
             more["priors"] = [prior.key for prior in self.priors if prior is not None]
+        if self.augmentation != self.dataset.augmentation:
+            more["augmentation"] = self.augmentation
         return {
             "version": VERSION,
             "content": self.content,
@@ -92,6 +94,14 @@ class Trial:
             "seed": self.seed,
             **more,
         }
+
+    @property
+    def augmentation(self) -> str:
+        """The standard augmentation by its name: the dataset's, or that of the protocol's source.
+
+        Whatever is shared between protocols (purified sets, studies) goes by the dataset's.
+        """
+        return self.protocol.augmentations.get(self.dataset.id, self.dataset.augmentation)
 
     @property
     def probing(self) -> Probing:
@@ -158,7 +168,7 @@ class Trial:
         if self.extractor is None or self.setup is None or not passes:
             return None
         parts = (self.data, self.content, self.extractor, self.setup.rule)
-        return FeaturesArtifact(*parts, passes, not self.defense.plain)
+        return FeaturesArtifact(*parts, passes, "none" if self.defense.plain else self.augmentation)
 
     @property
     def purified(self) -> PurifiedArtifact | None:

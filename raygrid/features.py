@@ -25,8 +25,8 @@ class FeaturesArtifact(Artifact):
 
     Those of the test set with each trigger of the set-ups, too.
 
-    passes: augmented passes over the training images; one pass of the images as they are if not
-    `augmented`. Neither a set-up's number nor an attack changes them.
+    passes: augmented passes over the training images. augmentation: of these, by its name; with
+    `none` one pass is enough. Neither a set-up's number nor an attack changes them.
     """
 
     data: DatasetArtifact
@@ -34,15 +34,14 @@ class FeaturesArtifact(Artifact):
     extractor: SurrogateArtifact
     rule: SetupRule
     passes: int
-    augmented: bool
+    augmentation: str
     kind: ClassVar[str] = "features"
 
     @property
     def key(self) -> str:
         most = None if self.rule.per_class is None else self.rule.per_class + self.rule.poisons
-        parts = [self.kind, self.content, self.extractor.key, most, self.passes, self.augmented]
-        patches = [self.rule.patch, bool(self.rule.folder)]
-        return key_of([*parts, *patches, self.data.dataset.augmentation])
+        parts = [self.kind, self.content, self.extractor.key, most, self.passes]
+        return key_of([*parts, self.augmentation, self.rule.patch, bool(self.rule.folder)])
 
     @property
     def label(self) -> str:
@@ -56,7 +55,7 @@ class FeaturesArtifact(Artifact):
         rows = self.rule.shared_rows(world.train.labels)
         network = self.network(inputs[1], bench.device)
         data = self.data.dataset
-        standard = augment.standard(data.augmentation, data.image_size) if self.augmented else None
+        standard = augment.standard(self.augmentation, data.image_size)
         images = world.train.rows(rows).to(bench.device)
         made = [augmented_features(network, images, rows, standard, p) for p in range(self.passes)]
         tensors = {"rows": rows, "train": torch.stack(made).cpu()}

@@ -176,7 +176,7 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
     """What the learner is given. Clean data only where the protocol's probe is fitted on them."""
     on_device = train.to(device)
     labeled = clean.to(device) if trial.protocol.probe_data == "clean" else on_device
-    standard = augment.standard(trial.dataset.augmentation, trial.dataset.image_size)
+    standard = augment.standard(trial.augmentation, trial.dataset.image_size)
     return Task(
         train=on_device,
         labeled=labeled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -166,16 +167,58 @@ def test_no_flip_where_there_must_be_none() -> None:
     assert Views(flip=True).sample(x, generator("flip")).flips.any()
 
 
-@pytest.mark.parametrize("kind", ["crop", "crop_flip", "rrc_flip"])
+@pytest.mark.parametrize(
+    "kind",
+    ["crop", "crop_flip", "rrc_flip", "rrc_flip_jitter", "rrc_flip_jitter_weak", "flip_jitter"],
+)
 def test_standard_augmentation_is_seeded_and_says_whether_it_flips(kind: str) -> None:
     augmentation = standard(kind, SIDE)
     assert augmentation is not None
-    assert augmentation.flip == kind.endswith("flip")
+    assert augmentation.flip == (kind != "crop")
     x = pictures()
     one, same, other = (augmentation(x, generator(kind, k)) for k in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert standard("none", SIDE) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "smallest", "factor", "hue"),
+    [
+        ("rrc_flip", 0.08, None, None),
+        ("rrc_flip_jitter", 0.08, 0.4, 0.2),
+        ("rrc_flip_jitter_weak", 0.08, 0.1, 0.0),
+        ("flip_jitter", 1.0, 0.4, 0.2),
+    ],
+)
+def test_large_images_are_cropped_and_jittered_as_the_sources_do(
+    kind: str, smallest: float, factor: float | None, hue: float | None
+) -> None:
+    """Every image is jittered; factors and hues reach as far as they may, and no farther."""
+    views = standard(kind, 100)
+    assert isinstance(views, Views)
+    drawn = views.sample(torch.zeros(2000, 3, 100, 100), generator("reach", kind))
+    area = drawn.boxes.extent.prod(1).double() / 100**2
+    assert smallest - 0.01 <= area.min() <= smallest + 0.02
+    assert area.max() > 0.9
+    assert 0.45 < drawn.flips.float().mean() < 0.55
+    assert not drawn.grays.any()
+    assert not drawn.blurs.any()
+    assert drawn.jitters.unique().tolist() == [factor is not None]
+    if factor is not None and hue is not None:
+        reach = (drawn.factors - 1).abs().amax(0)
+        assert reach.tolist() == pytest.approx([factor] * 3, rel=0.02)
+        assert float(drawn.shift.abs().max()) == pytest.approx(hue, rel=0.02)
+
+
+def test_without_a_crop_every_pixel_stays_in_its_place() -> None:
+    x = pictures(8)
+    views = standard("flip_jitter", SIDE)
+    assert isinstance(views, Views)
+    still = dataclasses.replace(views, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    params = still.sample(x, generator("still"))
+    mirrored = torch.where(params.flips.view(-1, 1, 1, 1), x.flip(3), x)
+    assert (still.apply(x, params) - mirrored).abs().max() < 1e-6
 
 
 def test_crop_flip_moves_whole_pixels() -> None:

@@ -35,7 +35,7 @@ from tests import plugin as plugin
 from tests.conftest import TOYS, toy
 
 CPU = torch.device("cpu")
-FLIPS = {"none": False, "crop": False, "crop_flip": True, "rrc_flip": True}
+FLIPS = {"none": False, "crop": False, "crop_flip": True, "rrc_flip": True, "flip_jitter": True}
 STUDIES = "advcl(ce_weight=0.2, clusters=2:3, encoder=small_cnn, encoder_epochs=1, steps=1)"
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from raygrid import augment
+from raygrid.datasets import DATASETS
 from raygrid.protocols import PROTOCOLS
 from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
+from raygrid.trial import task_of
+from tests.conftest import toy
 
 # protocol, dataset, defense, architecture -> what stands in the source
 PRINTED: list[tuple[tuple[str, str, str, str], dict[str, object]]] = [
@@ -80,6 +85,53 @@ def test_a_shorter_contrastive_training_still_reaches_its_rate(epochs: int) -> N
     assert top <= 0.02 * epochs
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert made.warmup_epochs == epochs // 100
+
+
+# protocol, dataset -> the standard augmentation of that source
+AUGMENTED = {
+    **{(name, "cifar10"): "crop_flip" for name in ("apbench", "dvae", "tp", "iss", "avatar")},
+    **{(name, "svhn"): "none" for name in ("apbench", "apbench_grid", "apbench_repo", "dvae")},
+    ("avatar", "svhn"): "crop_flip",
+    ("tp", "tinyimagenet"): "crop_flip",
+    ("apbench", "imagenet100"): "rrc_flip_jitter",
+    ("apbench_grid", "imagenet100"): "rrc_flip_jitter",
+    ("apbench_repo", "imagenet100"): "flip_jitter",
+    ("avatar", "imagenet100"): "rrc_flip_jitter_weak",
+    ("dvae", "imagenet100"): "rrc_flip",
+    ("quick", "photo_digits"): "crop",
+}
+
+
+def test_victims_are_trained_with_the_augmentation_of_the_source() -> None:
+    for (protocol, dataset), kind in AUGMENTED.items():
+        trial = resolve(f"{dataset}/lsp/cutout/resnet18/supervised/{protocol}/0", None)
+        assert trial.augmentation == kind, (protocol, dataset)
+        images = toy(4)
+        task = task_of(trial, images, images, torch.device("cpu"))
+        assert task.augmentation == augment.standard(kind, trial.dataset.image_size)
+    plain = resolve("imagenet100/lsp/none/resnet18/supervised/apbench/0", None)
+    assert task_of(plain, images, images, torch.device("cpu")).augmentation is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_protocols_name_augmentations_and_datasets_that_exist(protocol: str) -> None:
+    for dataset, kind in PROTOCOLS[protocol].augmentations.items():
+        assert dataset in DATASETS
+        assert augment.standard(kind, 32) is not None
+
+
+def test_the_augmentation_of_the_source_is_a_part_of_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def keys() -> list[str]:
+        specs = [f"{d}/lsp/cutout/resnet18/supervised/dvae/0" for d in ("imagenet100", "cifar10")]
+        return [resolve(spec, None).key for spec in specs]
+
+    own = keys()
+    monkeypatch.setattr(PROTOCOLS["dvae"], "augmentations", {"imagenet100": "flip_jitter"})
+    assert [one == other for one, other in zip(own, keys(), strict=True)] == [False, True]
+    monkeypatch.setattr(PROTOCOLS["dvae"], "augmentations", {"imagenet100": "rrc_flip"})
+    assert own == keys()
 
 
 def test_what_a_spec_sets_wins() -> None:

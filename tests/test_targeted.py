@@ -547,6 +547,24 @@ def test_kept_features_give_the_victim_that_new_ones_give(catalog: Catalog, fetc
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_features_are_kept_under_the_augmentation_of_the_protocol(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = resolve(spec(defense="standard"), None)
+    plain = resolve(spec(defense="none"), None)
+    own, bare = trial.features, plain.features
+    assert own is not None
+    assert bare is not None
+    assert (own.augmentation, bare.augmentation) == (trial.dataset.augmentation, "none")
+    elsewhere = {trial.dataset.id: "crop_flip"}
+    monkeypatch.setattr(type(trial.protocol), "augmentations", elsewhere)
+    other = resolve(spec(defense="standard"), None).features
+    assert other is not None
+    assert other.augmentation == "crop_flip" != own.augmentation
+    assert len({own.key, bare.key, other.key}) == 3
+    assert plain.features == bare
+
+
 def test_kept_features_refuse_what_acts_on_images() -> None:
     trial = resolve(spec(learner="linear_probe(cache=2)", defense="cutout"), None)
     assert "use cache=0" in str(trial.skip())

@@ -26,7 +26,11 @@ class ImageNet100(FileDataset):
     card = Card(
         paper="Russakovsky et al. 2015 (ImageNet); subset: Huang et al. 2021 (first 100 classes)",
         notes="APBench has 200 training and 40 test images a class (train_per_class=200, "
-        "test_per_class=40), which ones is not published; others take all",
+        "test_per_class=40), which ones is not published; others take all. Both parts are decoded "
+        "once, as in D-VAE's code: shorter side to 256, center cut out. APBench's and AVATAR's "
+        "code squeeze test images to 256x256 before they cut, whatever their shape, and random "
+        "crops of clean images are of the whole picture there; here they are of the stored center. "
+        "How training images are augmented is the protocol's",
     )
     train_per_class: int | None = None  # images, the first ones by name; none: all
     test_per_class: int | None = None  # images

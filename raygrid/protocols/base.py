@@ -28,6 +28,7 @@ class Protocol(Method):
     recipes_64: for images of 64 pixels and more, where the source has other ones.
     epochs: of another number than the recipe's; the steps of its schedule move along.
     by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
+    augmentations: the source's standard augmentation by dataset id, where it is not the dataset's.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
     stand_in: the protocol that asks the same on a CPU in minutes.
@@ -42,6 +43,7 @@ class Protocol(Method):
     recipes_64: ClassVar[Mapping[str, Recipe]] = {}
     by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    augmentations: ClassVar[Mapping[str, str]] = {}
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {}
     probe: ClassVar[Probing] = PROBING
     probe_lr: ClassVar[Mapping[str, float]] = {}

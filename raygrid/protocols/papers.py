@@ -88,7 +88,8 @@ class ApBench(Protocol):
         paper="Qin et al. 2024 (APBench), sections 4.1 and B, tables 12, 14, 15",
         code="lafeat/apbench@9a6fb91",
         notes="batch 128 as printed (the code's default is 256); shuffled (the code is not). The "
-        "code's probe stops a 500-epoch cosine after 100 epochs; here its rate is constant",
+        "code's probe stops a 500-epoch cosine after 100 epochs; here its rate is constant. "
+        "ImageNet-100 with random crop, flip and color jitter as printed; how strong is the code's",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(
@@ -102,6 +103,7 @@ class ApBench(Protocol):
         "imagenet100": {"batch_size": 256, "schedule": "cosine"},
     }
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {"ueraser_max": {"epochs": 300}}
+    augmentations: ClassVar[Mapping[str, str]] = {"imagenet100": "rrc_flip_jitter"}
     probe: ClassVar[Probing] = Probing(
         PROBING.recipe.with_(batch_size=128, lr=0.5, schedule="constant"), passes=10
     )
@@ -146,7 +148,9 @@ class ApBenchRepo(Protocol):
         paper="Qin et al. 2024 (APBench)",
         code="lafeat/apbench@9a6fb91",
         notes="the code reads images in the order of a directory listing, here one order is drawn. "
-        "ImageNet subsets are shuffled there. UEraser-Max runs as long as the rest",
+        "ImageNet subsets are shuffled there, and poisoned images, which lie at 224 pixels, only "
+        "flipped and jittered; its clean run crops them too, here it is treated as the poisoned. "
+        "UEraser-Max runs as long as the rest",
     )
     version: ClassVar[int] = 2
     recipes: ClassVar[Mapping[str, Recipe]] = {
@@ -163,6 +167,7 @@ class ApBenchRepo(Protocol):
     by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "imagenet100": {"schedule": "cosine", "shuffle": True}
     }
+    augmentations: ClassVar[Mapping[str, str]] = {"imagenet100": "flip_jitter"}
 
 
 @PROTOCOLS.register("iss")
@@ -190,10 +195,15 @@ class Avatar(Protocol):
     card = Card(
         paper="Dolatabadi et al. 2023 (AVATAR)",
         code="hmdolatabadi/AVATAR",
-        notes="the paper reports the best epoch: compare its numbers with the peak",
+        notes="the paper reports the best epoch: compare its numbers with the peak. Its code crops "
+        "and flips SVHN too, and jitters ImageNet-100 by a tenth",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=120, schedule="step", milestones=(80, 100), grad_clip=5.0)
+    }
+    augmentations: ClassVar[Mapping[str, str]] = {
+        "svhn": "crop_flip",
+        "imagenet100": "rrc_flip_jitter_weak",
     }
 
 
