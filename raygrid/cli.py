@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     table = command("table", show_table, "A table of the results under --out.")
     table.add_argument("kind", choices=TABLES)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
     after.add_evaluate(command("evaluate", after.evaluate, "Questions to finished trials."))
     after.add_figure(command("figure", after.figure, "Figures of finished trials and poisons."))
     poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
@@ -189,6 +190,7 @@ def show_table(args: argparse.Namespace) -> int:
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
     made = tables.table(args.kind, tables.frame(rows))
+    made = made.with_intervals() if args.interval else made
     sys.stdout.write(
         {
             "json": tables.json_text,

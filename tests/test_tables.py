@@ -108,6 +108,36 @@ def test_one_seed_has_no_std_and_wilsons_interval() -> None:
     assert wilson(0.0, 100)[1] == pytest.approx(0.0370, abs=1e-4)
 
 
+def test_text_shows_intervals_on_request() -> None:
+    rows = [
+        trial(TOY.format("lsp", d, "supervised", s), a)
+        for d, values in (("standard", (0.1, 0.2, 0.4)), ("jpeg", (0.3, 0.4)), ("none", (0.5,)))
+        for s, a in enumerate(values)
+    ]
+    plain = table("defense", frame(rows))
+    wide = plain.with_intervals()
+    assert json_text(wide) == json_text(plain)
+    for render in (markdown, plain_text, latex):
+        assert "-14.6 to 61.3" not in render(plain)
+        text = render(wide)
+        # 23.3 ± 2.484 * 15.3; 35 ± 8.98 * 7.07; Wilson of 500 in 1000
+        for piece in ("-14.6 to 61.3", "-28.5 to 98.5; n = 2 of 3", "46.9 to 53.1; n = 1 of 3"):
+            assert piece in text, piece
+    said = "95 % interval (Student's t over seeds; Wilson over test images for a single seed)"
+    assert said in markdown(wide)
+    assert "Of two seeds it is the mean ± 8.98 standard deviations." in markdown(wide)
+    assert "interval" not in markdown(plain)
+    three = table("defense", frame(rows[:3])).with_intervals()
+    assert "Of two seeds" not in markdown(three)
+
+
+def test_a_spread_comes_with_what_a_seed_varies() -> None:
+    rows = [trial(TOY.format("lsp", "standard", "supervised", s), 0.1 + s / 10) for s in (0, 1)]
+    said = "A seed of the grid makes poison and purified set anew, not just the victim."
+    assert said in markdown(table("defense", frame(rows)))
+    assert said not in markdown(table("defense", frame(rows[:1])))
+
+
 def test_what_has_no_number_says_why() -> None:
     rows = [
         trial(TOY.format("clean", "standard", "supervised", 0), 0.9),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,7 @@ class Panel:
     where: the axes that all cells share. rows, columns: labels in order; cells by (row, column).
     down, across: what rows and columns are. contest: whether the best of a row and the strongest
     of a column are worth marking. numeric: columns are numbers, so that it draws as curves.
+    intervals: whether cells say their 95 % interval.
     """
 
     where: Mapping[str, Any]
@@ -56,6 +57,7 @@ class Panel:
     digits: int = 2
     contest: bool = False
     numeric: tuple[float, ...] | None = None
+    intervals: bool = False
 
     @property
     def title(self) -> str:
@@ -114,6 +116,10 @@ class Table:
     kind: str
     caption: str
     panels: tuple[Panel, ...]
+
+    def with_intervals(self) -> Table:
+        """The same, its text with the 95 % interval in every cell; JSON and CSV have it anyway."""
+        return replace(self, panels=tuple(replace(p, intervals=True) for p in self.panels))
 
     @property
     def cells(self) -> list[dict[str, Any]]:

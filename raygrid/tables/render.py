@@ -49,7 +49,9 @@ def _lines(panel: Panel, style: Style) -> Iterator[list[str]]:
         line = [head(panel, row)]
         for column in panel.columns:
             cell = panel.cells.get((row, column))
-            text = style(measured(cell, panel.digits), column in best, row in strong[column])
+            text = style(
+                measured(cell, panel.digits, panel.intervals), column in best, row in strong[column]
+            )
             line.append(" ".join(filter(None, (text, style(quoted(cell, panel), False, False)))))
         yield line
 
@@ -158,7 +160,7 @@ def _rich_lines(panel: Panel) -> Iterator[list[Text]]:
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             style = "bold " * (column in best) + "underline" * (row in strong[column])
-            text = Text(measured(cell, panel.digits), style=style.strip())
+            text = Text(measured(cell, panel.digits, panel.intervals), style=style.strip())
             if published := quoted(cell, panel):
                 text.append("\n" + published, style="not bold not underline dim")
             line.append(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from raygrid.tables.cells import Cell
+from raygrid.tables.cells import TWO, Cell
 from raygrid.tables.layout import ANSWERS, NAMES, UNITS, Panel, Table
 
 NOTHING = "–"
@@ -38,8 +38,11 @@ EPOCHS = ("peak_epoch", "epochs_to_half")
 OUTCOMES = ("failed", "diverged", "skipped")
 
 
-def measured(cell: Cell | None, digits: int = 2) -> str:
-    """Mean ± std in percent (or epochs), and whatever is not as planned: n of N, failures."""
+def measured(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:
+    """Mean ± std in percent (or epochs), and whatever is not as planned: n of N, failures.
+
+    interval: whether the 95 % interval stands first in the brackets.
+    """
     if cell is None:
         return NOTHING
     if cell.value is None:
@@ -51,7 +54,9 @@ def measured(cell: Cell | None, digits: int = 2) -> str:
         text += f" ± {number(cell.std, cell.metric, digits)}"
     if bounded(cell):
         text = f"≥ {text}"
-    return text + _aside(cell)
+    ends = [cell.low, cell.high] if interval and cell.low is not None else []
+    said = " to ".join(number(end, cell.metric, digits) for end in ends if end is not None)
+    return text + _aside(cell, said)
 
 
 def bounded(cell: Cell) -> bool:
@@ -84,9 +89,9 @@ def _absence(cell: Cell) -> str:
     return ", ".join(words) or NOTHING
 
 
-def _aside(cell: Cell) -> str:
-    """In brackets: learner of a worst case, what is missing, drop, seeds that have no value."""
-    notes = [attained(cell)] if attained(cell) else []
+def _aside(cell: Cell, interval: str = "") -> str:
+    """In brackets: interval, learner of a worst case, what is missing, drop, seeds short of plan."""
+    notes = [text for text in (interval, attained(cell)) if text]
     for fact, word in (("missing", "without"), ("fewer_seeds", "fewer seeds:")):
         if cell.facts.get(fact):
             notes.append(f"{word} {', '.join(cell.facts[fact])}")
@@ -141,6 +146,30 @@ def _leaders(panel: Panel) -> list[str]:
     return [text[0].upper() + text[1:]]
 
 
+INTERVALS = {
+    "t": "Student's t over seeds",
+    "wilson": "Wilson over test images for a single seed",
+    "bootstrap": "seeds drawn anew within each learner for worst cases",
+    "bootstrap over set-ups": "set-ups drawn anew for means over victims",
+}
+
+
+def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
+    """What varies with the seed, and which intervals there are."""
+    success = panel.metric == "target_success"
+    lines = []
+    if not success and any(cell.std is not None for cell in cells):
+        lines.append("A seed of the grid makes poison and purified set anew, not just the victim.")
+    used = {cell.interval for cell in cells if cell.low is not None}
+    if panel.intervals and used:
+        how = dict(INTERVALS, wilson="Wilson over set-ups") if success else INTERVALS
+        said = "; ".join(text for name, text in how.items() if name in used)
+        lines.append(f"In round brackets: 95 % interval ({said}).")
+        if any(cell.interval == "t" and cell.n == 2 for cell in cells):
+            lines.append(f"Of two seeds it is the mean ± {TWO} standard deviations.")
+    return lines
+
+
 def notes(table: Table, panel: Panel) -> list[str]:
     """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
     cells = list(panel.cells.values())
@@ -154,6 +183,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
         f"{name[0].upper()}{name[1:]} in {share}; mean ± {spread} over "
         f"{of} {unit}{'s' * (of != 1)}."
     ]
+    lines += _spread(panel, cells)
     if panel.apart:
         lines.append(f"In brackets: published ({panel.apart}).")
     elif any(cell.published is not None for cell in cells):
