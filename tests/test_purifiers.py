@@ -33,7 +33,9 @@ from raygrid.disentangling.fitting import objective
 from raygrid.errors import DataError, DivergedError, SpecError
 from raygrid.evaluate import detection
 from raygrid.grid import plan
+from raygrid.protocols import PROTOCOLS
 from raygrid.seeds import Stream
+from raygrid.training import Trainer
 from tests.conftest import toy
 from tests.test_defenses import smooth, workshop
 
@@ -417,6 +419,51 @@ def test_only_flagged_images_are_replaced(monkeypatch: pytest.MonkeyPatch) -> No
     whole = DVae().purify(images, workshop())
     assert torch.equal(after.pixels[flags], whole.pixels[flags])
     assert torch.equal(after.pixels[~flags], images.pixels[~flags])
+
+
+@pytest.mark.parametrize("found", [0, 1, 4])
+def test_a_purification_may_be_fitted_to_the_flagged_alone(
+    found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, fits = toy(8, 8, 3), []
+
+    def fit(how: fitting.Fit, images: Images, workshop: Workshop) -> Known:
+        fits.append(len(images))
+        return Known(how.plan)
+
+    flags = torch.arange(8) < found
+    monkeypatch.setattr("raygrid.defenses.dvae.fit", fit)
+    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, workshop: flags)
+    after = DVaeDetect(fit_on="flagged").purify(images, workshop())
+    assert fits == [8, 4, 4] if found == 4 else fits == [8]
+    assert torch.equal(after.pixels[~flags], images.pixels[~flags])
+    changed = (after.pixels != images.pixels).flatten(1).any(1)
+    assert torch.equal(changed, flags if found == 4 else torch.zeros(8, dtype=torch.bool))
+
+
+def test_what_is_flagged_is_what_a_network_of_the_papers_recipe_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trained on the marked images by D-VAE's protocol, asked about the others in eval mode."""
+    marked, images, seen = toy(32, 8, 3, seed=1), toy(32, 8, 3), {}
+
+    class Spy(Trainer):
+        def __init__(self, module: torch.nn.Module, step: object, *rest: object) -> None:
+            super().__init__(module, step, *rest)  # type: ignore[arg-type]
+            seen["train"], seen["recipe"], _ = rest
+
+    def agree(network: torch.nn.Module, asked: Images, *_: object) -> torch.Tensor:
+        seen["asked"], seen["training"] = asked, network.training
+        return torch.zeros(len(asked), dtype=torch.bool)
+
+    monkeypatch.setattr("raygrid.defenses.dvae_detect.Trainer", Spy)
+    monkeypatch.setattr("raygrid.defenses.dvae_detect.agreeing", agree)
+    DVaeDetect(architecture="small_cnn", classifier_epochs=2)._knows(marked, images, workshop())
+    usual = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", 8)
+    assert seen["recipe"] == usual.with_(epochs=2)
+    assert torch.equal(seen["train"].pixels, marked.pixels)
+    assert torch.equal(seen["asked"].pixels, images.pixels)
+    assert seen["training"] is False
 
 
 def test_detection_rates_are_scikit_learns() -> None:

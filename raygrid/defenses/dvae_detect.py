@@ -29,7 +29,8 @@ class DVaeDetect(Defense):
 
     The perturbations that stage 1 of D-VAE finds are added to all images, clean ones too. A network
     trained on these knows the poison but not the pictures: an image of the set is flagged if the
-    network gives it its label. The set is purified as a whole and flagged images are replaced.
+    network gives it its label. The set is purified as a whole and flagged images are replaced, or
+    the purification is fitted to the flagged images alone (`fit_on=flagged`).
     """
 
     card = Card(
@@ -67,6 +68,7 @@ class DVaeDetect(Defense):
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
     augmentation: Literal["standard", "crop_flip", "crop", "none"] = "standard"  # of its training
+    fit_on: Literal["all", "flagged"] = "all"  # images to which the purification is fitted
 
     def __post_init__(self) -> None:
         self.dvae()  # refuses its own parameters
@@ -90,9 +92,13 @@ class DVaeDetect(Defense):
         after = workshop.part("mark")
         poisoned = through(network, images.pixels, images.labels, after, marked)
         flags = self._knows(images.with_pixels(poisoned), images, workshop.part("classifier"))
-        purified = self.dvae().purify_after(network, images, workshop)
-        flags = flags.view(-1, 1, 1, 1)
-        return images.with_pixels(torch.where(flags, purified.pixels, images.pixels.cpu()))
+        pixels = images.pixels.cpu().clone()
+        if self.fit_on == "all":
+            pixels[flags] = self.dvae().purify_after(network, images, workshop).pixels[flags]
+        elif int(flags.sum()) > 1:  # batch norm has no variance over a single image
+            part = workshop.part("flagged")
+            pixels[flags] = self.dvae().purify(images.rows(flags), part).pixels
+        return images.with_pixels(pixels)
 
     def _knows(self, poisoned: Images, images: Images, workshop: Workshop) -> Tensor:
         """Train on the poisoned images; which of `images` get their label, bool (N,)."""

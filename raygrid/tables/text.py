@@ -90,7 +90,7 @@ def _absence(cell: Cell) -> str:
 
 
 def _aside(cell: Cell, interval: str = "") -> str:
-    """In brackets: interval, learner of a worst case, what is missing, drop, seeds short of plan."""
+    """In brackets: interval, learner of a worst case, what is missing, drop, missing seeds."""
     notes = [text for text in (interval, attained(cell)) if text]
     for fact, word in (("missing", "without"), ("fewer_seeds", "fewer seeds:")):
         if cell.facts.get(fact):
