@@ -81,6 +81,17 @@ def test_a_frame_has_the_epoch_that_was_selected() -> None:
     assert math.isnan(frame(rows[1:])["selected_epoch"][0]), "a number, also where none has one"
 
 
+def test_a_frame_says_what_a_noise_predictor_has_seen() -> None:
+    """Also where the spec leaves it at its default: no number of AVATAR means anything without."""
+    rows = []
+    for chain in ("jpeg+avatar", "avatar(diffusion_data=clean_train)", "jpeg"):
+        spec = TOY.format("lsp", chain, "supervised", 0)
+        rows.append(trial(spec, 0.5, resolved=resolve(spec, None).resolved()))
+    made = frame(rows)["diffusion_data"]
+    assert list(made[:2]) == ["poisoned", "clean_train"]
+    assert made.isna()[2]
+
+
 def test_mean_std_and_interval_of_three_seeds() -> None:
     rows = [
         trial(TOY.format("lsp", "standard", "supervised", s), a)

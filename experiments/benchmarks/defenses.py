@@ -1,4 +1,5 @@
-"""Seconds of simple filters on 50,000 images, of UEraser beside a training step, of D-VAE, AVATAR.
+"""Seconds of simple filters on 50,000 images, of purifiers on 64 random ones, of UEraser beside a
+training step, of D-VAE, AVATAR.
 
     python experiments/benchmarks/defenses.py [--images 50000] [--device cpu]
 
@@ -25,13 +26,24 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.data import Images
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
-from raygrid.defenses.base import Workshop
+from raygrid.defenses.base import Defense, Workshop
 from raygrid.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
 from raygrid.diffusion.unets import UNet
 from raygrid.disentangling import Fit, Plan
 from raygrid.disentangling.fitting import start
 from raygrid.seeds import Stream
 from raygrid.training import autocast, place
+
+DETECTOR = "architecture=small_cnn, classifier_epochs=1, epochs=1"
+FITTED = (
+    "vae(epochs=1)",
+    "avatar(size=xs, steps=1, updates=1)",
+    "avatar(size=tiny, steps=4, updates=1)",
+    "dvae(epochs=1)",
+    "dvae(epochs=1, shrink=4)",
+    f"dvae_detect({DETECTOR})",
+    f"dvae_detect({DETECTOR}, shrink=4)",
+)
 
 
 def main() -> None:
@@ -45,6 +57,7 @@ def main() -> None:
         f"load:    {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} torch threads, on {device}"
     )
     filters(photographs(options.images))
+    fitting(device)
     ueraser(device)
     disentangling(device)
     diffusing(device)
@@ -77,6 +90,23 @@ def pillow(pixels: Tensor) -> None:
         file = io.BytesIO()
         Image.fromarray(array).save(file, "JPEG", quality=10)
         np.asarray(Image.open(file))
+
+
+def fitting(device: torch.device) -> None:
+    """Purifiers that fit a network, for as short as they can, on 64 images of random noise."""
+    noise = torch.randint(256, (64, 3, 32, 32), generator=Stream("benchmark").generator())
+    images = Images(noise.to(torch.uint8), torch.arange(64) % 10, 10)
+    print("\n64 random images           processor s   clock s   share of 2 s")
+    for name in FITTED:
+        defense, shop = DEFENSES.make(name), Workshop(Stream("purify"), device)
+
+        def purify(d: Defense = defense, w: Workshop = shop) -> None:
+            d.purify(images, w)
+            finish(device)
+
+        purify()  # imports what it needs
+        used, clock = min(timed(purify) for _ in range(3))
+        print(f"  {name:66s}{used:6.2f}{clock:8.2f}{clock / 2:8.0%}")
 
 
 def ueraser(device: torch.device) -> None:

@@ -96,9 +96,8 @@ class AdvCl(Defense):
 
     def study(self, images: Images, workshop: Workshop) -> Study:
         """`clusters`: int64 (N, heads)."""
-        epochs = self.encoder_epochs
         recipe = PROTOCOLS.make("tp").recipe("simclr", "", images.shape[-1])
-        recipe = recipe.with_(epochs=epochs, warmup_epochs=min(recipe.warmup_epochs, epochs // 10))
+        recipe = recipe.in_epochs(self.encoder_epochs)
         flip = flips(workshop.augmentation) if self.flip is None else self.flip
         how = Clustering(self.centers, self.encoder, recipe, flip)
         return {"clusters": how.labels(images, workshop)}

@@ -63,12 +63,12 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
     epochs_to_half: one past the planned epochs where plain training (PLAIN_DEFENSES) was done and
     never got there (`never`), also where it stopped early. selected_epoch: from 1, where a defense
-    selects one. n_test: images of the test set. why: error, reason or marks. `<probe>_acc`,
-    `<probe>_loss`: views. target_*: success on the target (TARGETS), and its log-odds.
-    detection_*: see DETECTION.
+    selects one. diffusion_data: what a defense's noise predictor has seen. n_test: images of the
+    test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success
+    on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
-    columns += ["never", *TARGETS, "target_logodds", *DETECTION]
+    columns += ["diffusion_data", "never", *TARGETS, "target_logodds", *DETECTION]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
     numbers = [
@@ -104,6 +104,9 @@ def _line(row: Row) -> dict[str, Any]:
         "tier": tier(spec.protocol),
         "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
+    links = (row.get("resolved") or {}).get("defense") or ()
+    seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
+    line["diffusion_data"] = next(seen, None)
     line["never"] = _never(row, spec)
     if line["never"]:
         line["epochs_to_half"] = row["epochs_planned"] + 1
