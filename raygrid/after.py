@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from raygrid.analysis import Records
 
 Row = dict[str, Any]
-QUESTIONS = ("transferability", "robustness", "sets", "fidelity", "seeds", "compare", "cost")
+QUESTIONS = (
+    *("transferability", "robustness", "sets", "fidelity"),
+    *("classes", "seeds", "compare", "cost"),
+)
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
 
 
@@ -31,7 +34,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "specs",
         nargs="*",
-        help="trials run with --keep weights; poisons for transferability; "
+        help="trials run with --keep weights (classes: predictions); poisons for transferability; "
         "poisons or purified trials for fidelity; "
         "seeds and cost: trials, or none for all of --out; "
         "compare: two or more defenses, or trials, each with all of its seeds",
@@ -83,6 +86,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "robustness": _robustness,
         "sets": _sets,
         "fidelity": _fidelity,
+        "classes": _classes,
         "seeds": _seeds,
         "compare": _compare,
         "cost": _cost,
@@ -159,6 +163,12 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
         else:
             rows += fidelity_of_purified(records, text)
     return rows
+
+
+def _classes(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.analysis import by_class
+
+    return [row for spec in args.specs for row in by_class(records, spec)]
 
 
 def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:

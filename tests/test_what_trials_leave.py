@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy as scipy_entropy
+from sklearn.metrics import confusion_matrix, recall_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
@@ -21,6 +23,7 @@ from raygrid.analysis import (
     shapley,
     transferability,
 )
+from raygrid.analysis.classes import confusion, entropy
 from raygrid.analysis.explaining import find_layer, patches
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.analysis.questions import adversarial
@@ -389,6 +392,38 @@ def test_seeds_and_costs_from_the_command_line(
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+def test_classes_are_those_of_scikit_learn(
+    out: Path, records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(out, "evaluate", "classes", LSP, SPECS[1], "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    said = records.left(records.trial(LSP), "predictions").tensors
+    labels, predicted = said["labels"].numpy(), said["predicted"].numpy()
+    *each, every = rows[: len(rows) // 2]
+    counts = confusion_matrix(labels, predicted)
+    assert [row["confusion"] for row in each] == counts.tolist() != counts.T.tolist()
+    assert [row["acc"] for row in each] == pytest.approx(
+        recall_score(labels, predicted, average=None).tolist()
+    )
+    assert [row["predicted"] for row in each] == np.bincount(predicted).tolist()
+    assert [row["class"] for row in each] == list(range(len(each)))
+    assert every["acc"] == result_of(out, LSP).final_acc
+    assert (every["class"], every["n"]) == ("all", len(labels))
+    shares = np.bincount(predicted) / len(predicted)
+    assert every["entropy_bits"] == pytest.approx(scipy_entropy(shares, base=2))
+    assert every["most_bits"] == np.log2(len(each))
+    assert {row["victim"] for row in rows[len(rows) // 2 :]} == {SPECS[1]}
+    assert command(out, "evaluate", "classes", LSP) == 0
+    assert "entropy_bits" in capsys.readouterr().out
+
+
+def test_a_collapsed_network_says_nothing_in_bits() -> None:
+    assert entropy(torch.tensor([0, 40, 0])) == 0.0
+    assert entropy(torch.tensor([10, 10, 0, 20])) == pytest.approx(1.5)
+    counts = confusion(torch.tensor([0, 0, 2]), torch.tensor([1, 0, 1], dtype=torch.int16), 3)
+    assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -397,6 +432,7 @@ def test_seeds_and_costs_from_the_command_line(
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
+        (("evaluate", "classes", BARE), "left no predictions: run it with --keep predictions"),
         (("evaluate", "robustness", BARE), "left no weights: run it with --keep weights"),
         (("figure", "tsne", BARE, "--file", "x.png"), "left no features"),
         (("figure", "perturbations", "dots/clean", "--file", "x.png"), "changed no image"),

@@ -1,5 +1,6 @@
 """Questions to finished trials, answered from what these left: nothing here trains a victim."""
 
+from raygrid.analysis.classes import by_class as by_class
 from raygrid.analysis.comparing import compare as compare
 from raygrid.analysis.explaining import grad_cam as grad_cam
 from raygrid.analysis.explaining import shapley as shapley
