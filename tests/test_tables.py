@@ -14,6 +14,7 @@ import pytest
 
 from raygrid.errors import SpecError
 from raygrid.published import SIX, load
+from raygrid.resolve import resolve
 from raygrid.result import COLLAPSED, Result
 from raygrid.spec import TrialSpec
 from raygrid.tables import (
