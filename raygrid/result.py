@@ -21,6 +21,7 @@ class Result:
         trial stopped early. last_acc: the same after whatever epoch was the last to run.
     selected_epoch: the epoch (counted from 1) that a derived defense selected; final_acc, last_acc
         and probes are then those after it. None: nothing was selected, they are of the last one.
+    winner: the defenses of the trial that won, where a derived defense chose among several.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
@@ -55,6 +56,7 @@ class Result:
     artifacts: dict[str, str] = field(default_factory=dict)
     resolved: dict[str, Any] = field(default_factory=dict)
     derived_from: str | None = None
+    winner: str | None = None
     error: str | None = None
     reason: str | None = None
     marks: list[str] = field(default_factory=list)

@@ -254,12 +254,14 @@ def derive(trial: Trial, bases: Sequence[Result]) -> Result:
     defense = trial.defense.derived
     assert defense is not None, f"{trial.spec} is trained, not derived"
     broken = next((base for base in bases if base.status != "done"), None)
-    base = broken or bases[defense.choose([_final(b) for b in bases])]
+    at = bases.index(broken) if broken else defense.choose([_final(b) for b in bases])
+    base = bases[at]
     row = dataclasses.replace(
         base,
         spec=str(trial.spec),
         key=trial.key,
         derived_from=base.key,
+        winner=None if broken or len(bases) == 1 else trial.bases[at].chain,
         resolved=trial.resolved(),
         seconds=0.0,
     )

@@ -851,7 +851,7 @@ def test_derived_rows_come_from_their_bases() -> None:
     base = Result("spec", "key", history=history, last_acc=0.4, final_acc=0.4, seconds=9.0)
     row = derive(trial, [base])
     assert (row.final_acc, row.derived_from, row.key) == (0.7, "key", trial.key)
-    assert (row.seconds, row.selected_epoch) == (0, 2)
+    assert (row.seconds, row.selected_epoch, row.winner) == (0, 2, None)
     assert base.final_acc == 0.4, "the base row was written to"
     failed = derive(trial, [Result("spec", "key", status="failed", error="why")])
     assert (failed.status, failed.error, failed.final_acc) == ("failed", "why", None)
@@ -926,8 +926,10 @@ def test_iss_is_the_best_of_its_members() -> None:
     row = derive(trial, rows)
     assert (row.final_acc, row.derived_from) == (0.7, made.trials[1].key)
     assert row.selected_epoch is None, "every member counts by its last epoch"
+    assert row.winner == "grayscale"
     rows[2].status = "failed"
-    assert derive(trial, rows).status == "failed"
+    row = derive(trial, rows)
+    assert (row.status, row.derived_from, row.winner) == ("failed", made.trials[2].key, None)
 
 
 def test_iss_reduces_bits_as_it_is_told() -> None:

@@ -170,6 +170,15 @@ def test_partial_poisoning_under_defenses_starts_at_the_clean_control() -> None:
         partial_under_defenses(frame(rows[:1]))
 
 
+def test_partial_poisoning_under_defenses_says_what_is_selected_on_what() -> None:
+    names = ("iss", "standard", "early_stopping(mode=clean_val)", "early_stopping")
+    rows = [run(attack, 0.5, defense=d) for d in names for attack in ("lsp@0.4", "lsp")]
+    said = partial_under_defenses(frame(rows)).get_label()
+    assert "early_stopping(mode=clean_val): selected on clean validation images. " in said
+    assert said.endswith("early_stopping, iss: selected on the test set (an oracle).")
+    assert "selected" not in partial_under_defenses(frame(rows[2:4])).get_label()
+
+
 def test_training_curves_are_grouped_and_leave_partial_poisoning_out() -> None:
     rows = [run("clean", 0.9), run("lsp", 0.2), run("lsp", 0.4, seed=1), run("lsp@0.4", 0.8)]
     rows.append(run("lsp(patch=4)", 0.3))

@@ -56,6 +56,19 @@ def test_victims_of_one_poison_are_averaged_by_set_up() -> None:
     assert "p" not in mean.facts
 
 
+def test_a_mean_over_victims_names_no_single_winner() -> None:
+    """Each victim has its own: those of the first would pass for those of all."""
+    made = [
+        {**each, "spec": each["spec"].replace("/standard/", "/iss/"), "winner": winner}
+        for victim, winner in (("vgg11", "jpeg"), ("mobilenetv2", "bdr"))
+        for each in rows(victim, 2)
+    ]
+    cells = table("success", frame(made)).panels[0].cells
+    assert cells[BP, "vgg11"].facts["winners"] == {"jpeg": 20}
+    mean = cells[BP, "mean(of=vgg11:mobilenetv2)"]
+    assert (mean.facts["selection"], mean.facts.get("winners")) == ("test", None)
+
+
 def test_a_backdoor_is_held_against_the_control_with_its_trigger() -> None:
     made = [row("clbd", "resnet18", s, hit=False) for s in range(10)]
     controls = [row("clean", "resnet18", s, hit=False) for s in range(10)]

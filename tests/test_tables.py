@@ -8,10 +8,12 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from raygrid.defenses import DEFENSES
+from raygrid.defenses.base import Selection
 from raygrid.errors import SpecError
 from raygrid.published import SIX, load
 from raygrid.resolve import resolve
@@ -32,7 +34,7 @@ from raygrid.tables import (
 )
 from raygrid.tables.cells import Cell, wilson
 from raygrid.tables.labels import short, telling
-from raygrid.tables.layout import Panel, order
+from raygrid.tables.layout import SELECTIONS, Panel, order
 from raygrid.tables.plots import picture
 from raygrid.tables.render import escape
 
@@ -265,6 +267,113 @@ def test_suspect_numbers_are_marked() -> None:
     made = table("defense", frame([trial(spec, 0.2)]))
     assert "[89.32]‡" in plain_text(made)
     assert not cell(made, "ar", "early_stopping").differs
+
+
+ES = "early_stopping"
+VAL, HELD = "early_stopping(mode=clean_val)", "early_stopping(mode=poison_val)"
+
+
+def derived(*chains: str) -> list[Json]:
+    """Rows of `clean` and `lsp`; rows of `iss` have a winner a seed."""
+    winners = iter(("jpeg", "bdr", "jpeg", "bdr", "grayscale", "bdr"))
+    return [
+        trial(
+            TOY.format(attack, chain, "supervised", seed),
+            0.5 + seed / 100,
+            winner=next(winners) if chain == "iss" else None,
+        )
+        for chain in chains
+        for attack in ("clean", "lsp")
+        for seed in range(3)
+    ]
+
+
+def test_numbers_selected_on_different_images_never_stand_in_one_panel() -> None:
+    chains = ("standard", "jpeg", VAL, ES, "iss", HELD, f"jpeg+{ES}")
+    for kind in ("defense", "peak"):
+        for panel in table(kind, frame(derived(*chains))).panels:
+            cells = panel.cells.values()
+            assert len({c.facts["selection"] for c in cells} - {""}) < 2
+            assert {c.facts["selection"] for c in cells} - {""} <= {panel.where["selection"]}
+    made = table("defense", frame(derived(*chains)))
+    shown = {panel.where["selection"]: set(panel.columns) for panel in made.panels}
+    plain = {"standard", "jpeg"}
+    assert shown == {
+        "clean_val": plain | {VAL},
+        "poison_val": plain | {HELD},
+        "test": plain | {ES, "iss", f"jpeg+{ES}"},
+    }
+    assert all(panel.rows == ("clean", "lsp") for panel in made.panels)
+    titles = {panel.where["selection"]: panel.title for panel in made.panels}
+    assert titles["clean_val"].endswith("100 % poisoned, selections on clean validation images")
+    assert titles["poison_val"].endswith("selections on held-out poisoned images")
+    assert titles["test"].endswith("selections on the test set (an oracle)")
+    assert len({panel.slug for panel in made.panels}) == 3, "each has a picture of its own"
+
+
+def test_what_defenses_select_on_is_said_in_every_format() -> None:
+    made = table("defense", frame(derived("standard", "iss", ES, f"jpeg+{ES}", VAL)))
+    oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle)."
+    honest = f"{ES}: selected on clean validation images."
+    assert f"- {ES}: {VAL}." in markdown(made)
+    for text in (markdown(made), plain_text(made, width=400), latex(made).replace(r"\_", "_")):
+        assert oracle in text
+        assert honest in text
+    rows = {row["defense"]: row["selection"] for row in json.loads(json_text(made))}
+    images = {"standard": "", "iss": "test", ES: "test", f"jpeg+{ES}": "test", VAL: "clean_val"}
+    assert rows == images
+    for kind in ("peak", "worst-learner"):
+        more = [row for n in ("supervised", "byol") for row in derived(ES, "iss", "jpeg")]
+        more += [{**row, "spec": row["spec"].replace("/supervised/", "/byol/")} for row in more]
+        panels = table(kind, frame(more)).panels
+        for panel in panels:
+            text = markdown(Table(kind, "", (panel,)))
+            defense = panel.where["defense"]
+            assert ("oracle" in panel.title) == (defense != "jpeg")
+            assert (f"{defense}: selected on the test set" in text) == (defense != "jpeg")
+            assert {c.facts["selection"] for c in panel.cells.values()} == {images.get(defense, "")}
+
+
+def test_nothing_is_said_of_selections_where_there_are_none() -> None:
+    made = table("defense", frame(derived("standard", "jpeg")))
+    (panel,) = made.panels
+    assert panel.where["selection"] == ""
+    assert panel.title.endswith("100 % poisoned")
+    assert "select" not in plain_text(made)
+    (alone,) = table("defense", frame(derived("standard", ES))).panels
+    assert alone.columns == ("standard", ES)
+
+
+def test_what_won_among_several_is_visible() -> None:
+    made = table("defense", frame(derived("iss", "standard")))
+    clean, lsp = cell(made, "clean", "iss"), cell(made, "lsp", "iss")
+    assert clean.facts["winners"] == {"jpeg": 2, "bdr": 1}
+    assert lsp.facts["winners"] == {"bdr": 2, "grayscale": 1}
+    assert "winners" not in cell(made, "lsp", "standard").facts
+    text = plain_text(made, width=400)
+    assert "51.0 ± 1.0 (2 jpeg, 1 bdr)" in text
+    assert "51.0 ± 1.0 (2 bdr, 1 grayscale)" in text
+    assert "In brackets: the defense that won, with its seeds where several did." in text
+    rows = {(r["attack"], r["defense"]): r for r in json.loads(json_text(made))}
+    assert rows["lsp", "iss"]["winners"] == {"bdr": 2, "grayscale": 1}
+    (line,) = (
+        line
+        for line in csv.DictReader(io.StringIO(csv_text(made)))
+        if (line["attack"], line["defense"]) == ("lsp", "iss")
+    )
+    assert json.loads(line["winners"]) == {"bdr": 2, "grayscale": 1}
+    one = table("defense", frame(derived("iss")[:1]))
+    assert "50.0 (jpeg)" in plain_text(one)
+    assert "the defense that won" not in plain_text(table("defense", frame(derived(ES))))
+    lost = [{**row, "status": "failed", "error": "x"} for row in derived("iss")]
+    assert "winners" not in cell(table("defense", frame(lost)), "lsp", "iss").facts
+
+
+def test_whatever_is_derived_says_what_it_selects_on() -> None:
+    assert {name for name in DEFENSES if DEFENSES.make(name).selection} == {
+        name for name in DEFENSES if DEFENSES[name].derived
+    }
+    assert SELECTIONS.keys() == set(get_args(Selection)) - {""}
 
 
 def learners(values: dict[str, tuple[float | None, ...]]) -> list[Json]:

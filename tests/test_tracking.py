@@ -36,6 +36,7 @@ from raygrid.tracking.facts import (
     flatten,
     params_of,
     safe_name,
+    tags_of,
 )
 from raygrid.tracking.mirror import Mirror
 from raygrid.tracking.process import WriterProcess
@@ -490,11 +491,12 @@ def test_names_and_values_fit_mlflow() -> None:
     assert epoch_metrics([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
 
 
-def test_the_selected_epoch_is_a_metric_where_there_is_one() -> None:
+def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:
     result = Result("spec", "key", peak_epoch=3, selected_epoch=2, finished=1.5)
     points = {name: (value, at, step) for name, value, at, step in final_metrics(result)}
     assert points["selected_epoch"] == (2.0, 1500, 0)
-    result.selected_epoch = None
+    result.selected_epoch, result.winner = None, "jpeg"
+    assert tags_of(result)["raygrid.winner"] == "jpeg"
     assert "selected_epoch" not in {name for name, *_ in final_metrics(result)}
 
 

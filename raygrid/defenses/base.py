@@ -26,6 +26,8 @@ from raygrid.workshop import Workshop as Workshop
 Pair = tuple[Tensor, Tensor]
 Study = Mapping[str, Tensor]
 """What a defense found out about a training set, as named tensors."""
+Selection = Literal["", "test", "clean_val", "poison_val"]
+"""Images by whose accuracy a derived defense selects: the test set, clean ones, poisoned ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,14 @@ class Defense(Method):
         The grid fits it, once, to images that it declares and that the defense never sees.
         """
         return None
+
+    @property
+    def selection(self) -> Selection:
+        """The images by which `choose` or `select` decide, of every derived defense; else none.
+
+        Tables never mix numbers that were selected on different ones.
+        """
+        return ""
 
     def during(self, epoch: int) -> Defense:
         """What stands in for this defense in an epoch (counted from 0)."""
@@ -197,6 +207,11 @@ class Chain:
     def derived(self) -> Defense | None:
         """The link that is computed from finished trials, if there is one."""
         return next((d for d in self.links if d.derived), None)
+
+    @property
+    def selection(self) -> Selection:
+        """The images by which the derived link selects; none without one."""
+        return self.derived.selection if self.derived else ""
 
     @property
     def cost(self) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.defenses.base import DEFENSES, Defense, Selection
 from raygrid.registry import Card, Cell
 
 _SCORES = {"peak_test": "test_acc", "clean_val": "val_acc", "poison_val": "poison_val_acc"}
@@ -38,6 +38,10 @@ class EarlyStopping(Defense):
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 
     mode: Literal["peak_test", "clean_val", "poison_val"] = "peak_test"
+
+    @property
+    def selection(self) -> Selection:
+        return "test" if self.mode == "peak_test" else self.mode
 
     def select(self, history: Sequence[dict[str, float]]) -> int | None:
         scores = [epoch[_SCORES[self.mode]] for epoch in history]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from raygrid.defenses.base import DEFENSES, Defense
+from raygrid.defenses.base import DEFENSES, Defense, Selection
 from raygrid.defenses.bdr import Variant
 from raygrid.registry import Card, Cell
 from raygrid.spec import Part
@@ -17,7 +17,7 @@ from raygrid.spec import Part
 class Iss(Defense):
     """The highest final test accuracy among bit-depth reduction, grayscale and JPEG.
 
-    An oracle: the choice is made on the test set. The row names the trial that won.
+    An oracle: the choice is made on the test set. The row names the winner.
     """
 
     card = Card(
@@ -42,6 +42,10 @@ class Iss(Defense):
 
     def sources(self) -> tuple[tuple[Part, ...], ...]:
         return (Part.of("bdr", variant=self.bdr),), (Part("grayscale"),), (Part("jpeg"),)
+
+    @property
+    def selection(self) -> Selection:
+        return "test"
 
     def choose(self, finals: Sequence[float]) -> int:
         return max(range(len(finals)), key=lambda i: finals[i])

@@ -36,6 +36,7 @@ from raygrid.figures.correlation import correlate as correlate
 from raygrid.published import load
 from raygrid.tables.labels import short
 from raygrid.tables.layout import order
+from raygrid.tables.text import selected
 from raygrid.tables.tidy import PLAIN_DEFENSES, Row, curves, frame
 
 SPEED = "epochs_to_half"
@@ -144,7 +145,8 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("test accuracy after the last epoch (%)")
     legend(figure, grid[0])
-    caption = "Accuracy over the poisoned share, by defense; 0 % is clean."
+    said = selected(zip(done["defense"], done["selection"], strict=True))
+    caption = " ".join(["Accuracy over the poisoned share, by defense; 0 % is clean.", *said])
     return finish(figure, trials, caption, right=1 - 1.4 / figure.get_figwidth())
 
 

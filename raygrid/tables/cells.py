@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,7 +38,8 @@ class Cell:
         and methods; apart: with what instead; suspect: looks wrong in the paper.
     contradicting: other papers' numbers, 5 points away or more.
     differs: further from `published` than noise explains; judged for own numbers only.
-    facts: what only one kind of table has.
+    facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
+        defense chose among several; further what only one kind of table has.
     """
 
     axes: Mapping[str, Any]
@@ -95,6 +96,9 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     final = _known(columns["final_acc"], done)
     troubled = [i for i in where if i not in done]
     whys = (columns["why"][i] for i in troubled + done)
+    facts: dict[str, Any] = {"selection": columns["selection"][where[0]]}
+    if won := [name for i in done if isinstance(name := columns["winner"][i], str)]:
+        facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(
         axes=dict(zip(AXES, key, strict=True)),
         metric=metric,
@@ -106,10 +110,11 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
         skipped=status.count("skipped"),
         stopped=sum(bool(columns["stopped_early"][i]) and i not in final for i in done),
         why=next((why for why in whys if isinstance(why, str)), None),
+        facts=facts,
     )
     never = sum(columns["never"][i] for i in done) if metric == "epochs_to_half" else 0
     if never:
-        cell = dataclasses.replace(cell, facts={"never": never})
+        cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
     values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
     asked = {} if metric in DETECTION else _known(columns["n_test"], done)
     images = next(iter(asked.values()), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,9 @@ class Source:
 def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") -> Table:
     """A table of one kind from a frame of trials (`raygrid.tables.frame`).
 
-    It has one panel for each set of trials that may be compared: never two datasets or protocols
-    in one. Raises SpecError for an unknown kind or metric. No panels: nothing to compare.
+    It has one panel for each set of trials that may be compared: never two datasets, protocols or
+    selections in one. Raises SpecError for an unknown kind or metric. No panels: nothing to
+    compare.
     """
     if kind not in KINDS:
         raise SpecError(unknown("kind of table", kind, KINDS))
@@ -59,7 +60,10 @@ def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") ->
     how = KINDS[kind]
     source = frame if isinstance(frame, Source) else Source(frame)
     cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
-    built = (how.build(where, group) for where, group in _groups(cells, how.share))
+    groups = (
+        part for where, group in _groups(cells, how.share) for part in _selections(where, group)
+    )
+    built = (how.build(where, group) for where, group in groups)
     return Table(kind, how.caption, tuple(p for p in built if p is not None))
 
 
@@ -96,6 +100,16 @@ def _groups(cells: list[Cell], share: Sequence[str]) -> list[tuple[dict[str, Any
             groups[tuple(where[axis] for axis in share)] = members
     found = [(dict(zip(share, key, strict=True)), cells) for key, cells in groups.items()]
     return sorted(found, key=lambda item: [order(str(value)) for value in item[0].values()])
+
+
+def _selections(
+    where: Mapping[str, Any], cells: list[Cell]
+) -> Iterator[tuple[dict[str, Any], list[Cell]]]:
+    """The cells by what their defenses select on; those that select nothing join every one."""
+    found = sorted({c.facts["selection"] for c in cells} - {""})
+    for selection in found or [""]:
+        chosen = [c for c in cells if c.facts["selection"] in ("", selection)]
+        yield {**where, "selection": selection}, chosen
 
 
 def rectangle(

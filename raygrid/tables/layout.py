@@ -34,6 +34,12 @@ ANSWERS = {
 """What finished trials are asked for, beside the measures of their rows."""
 UNITS = {"psnr": "dB", **{name: "minutes" for name in ANSWERS if name.startswith("minutes")}}
 """Of measures that are no share."""
+SELECTIONS = {
+    "test": "the test set (an oracle)",
+    "clean_val": "clean validation images",
+    "poison_val": "held-out poisoned images",
+}
+"""What defenses select on, by `Defense.selection`."""
 _SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
 
 
@@ -106,6 +112,8 @@ def _say(axis: str, value: Any) -> str:
         return f"{100 * value:g} % poisoned"
     if axis == "norm":
         return f"{value} budget"
+    if axis == "selection":
+        return f"selections on {SELECTIONS.get(value, value)}"
     return str(value)
 
 

@@ -89,7 +89,7 @@ def _write(axes: Axes, x: int, y: int, cell: Cell | None, digits: int) -> None:
 
 
 def _under(cell: Cell) -> str:
-    """The small line of a cell: learner of a worst case, seeds short of the plan, the paper."""
+    """The small line of a cell: what won, seeds short of the plan, the paper."""
     parts = [attained(cell)] if attained(cell) else []
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")

@@ -126,7 +126,7 @@ def _mean(cells: list[Cell], part: Part) -> Cell:
         low=low,
         high=high,
         interval="bootstrap over set-ups",
-        facts={k: v for k, v in first.facts.items() if k not in ("gained", "lost", "p")}
+        facts={k: v for k, v in first.facts.items() if k not in ("gained", "lost", "p", "winners")}
         | _mean_of_controls(cells, mean),
     )
     return _with_paper(cell)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from raygrid.tables.cells import TWO, Cell
-from raygrid.tables.layout import ANSWERS, NAMES, UNITS, Panel, Table
+from raygrid.tables.layout import ANSWERS, NAMES, SELECTIONS, UNITS, Panel, Table, order
 
 NOTHING = "–"
 MARKS = {
@@ -65,10 +66,11 @@ def bounded(cell: Cell) -> bool:
 
 
 def attained(cell: Cell) -> str:
-    """The learner of a worst case; of several seeds how often it was which."""
+    """The learner of a worst case, or what a defense chose; of several how many seeds each won."""
     if cell.facts.get("worst_learner"):
         return str(cell.facts["worst_learner"])
-    names = Counter(cell.facts.get("worst_learners", {})).most_common()
+    won = cell.facts.get("worst_learners") or cell.facts.get("winners") or {}
+    names = Counter(won).most_common()
     if len(names) == 1:
         return str(names[0][0])
     return ", ".join(f"{count} {name}" for name, count in names)
@@ -170,6 +172,31 @@ def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
     return lines
 
 
+def selected(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Sentences that say what defenses select on, from pairs of a label and `selection`."""
+    groups: dict[str, set[str]] = {}
+    for label, selection in pairs:
+        if selection:
+            groups.setdefault(selection, set()).add(label)
+    return [
+        f"{', '.join(sorted(labels, key=order))}: selected on {SELECTIONS.get(images, images)}."
+        for images, labels in sorted(groups.items())
+    ]
+
+
+def _selected(panel: Panel) -> list[str]:
+    """What the defenses of a panel select on, and where to find which of several won."""
+    cells = panel.cells.values()
+    lines = selected(
+        (head(panel, str(cell.axes["defense"])), cell.facts["selection"])
+        for cell in cells
+        if "selection" in cell.facts
+    )
+    if any("winners" in cell.facts for cell in cells):
+        lines.append("In brackets: the defense that won, with its seeds where several did.")
+    return lines
+
+
 def notes(table: Table, panel: Panel) -> list[str]:
     """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
     cells = list(panel.cells.values())
@@ -193,6 +220,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
         )
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
+    lines += _selected(panel)
     lines += _leaders(panel)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from raygrid.attacks import ATTACKS
 from raygrid.budget import Budget
+from raygrid.defenses.base import Chain
 from raygrid.errors import SpecError
 from raygrid.protocols import PROTOCOLS
-from raygrid.spec import Part, TrialSpec
+from raygrid.spec import Part, TrialSpec, parse_chain
 
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
 PLAIN = [
@@ -30,6 +31,7 @@ PLAIN = [
     "epochs_to_half",
     "seconds",
     "derived_from",
+    "winner",
 ]
 VALUES = [
     "final_acc",
@@ -61,14 +63,16 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     attack: the part as in the spec; method: the same without its budget; budget: its text;
     norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
-    epochs_to_half: one past the planned epochs where plain training (PLAIN_DEFENSES) was done and
-    never got there (`never`), also where it stopped early. selected_epoch: from 1, where a defense
-    selects one. diffusion_data: what a defense's noise predictor has seen. n_test: images of the
+    selection: images by which a derived defense selects, else "" (`Defense.selection`); winner:
+    what it chose of several; selected_epoch: from 1. epochs_to_half: one past the planned epochs
+    where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
+    stopped early. diffusion_data: what a defense's noise predictor has seen. n_test: images of the
     test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success
     on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
-    columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", *PLAIN, "n_test", "why"]
-    columns += ["diffusion_data", "never", *TARGETS, "target_logodds", *DETECTION]
+    columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN]
+    columns += ["n_test", "why", "diffusion_data", "never"]
+    columns += [*TARGETS, "target_logodds", *DETECTION]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
     numbers = [
@@ -102,6 +106,7 @@ def _line(row: Row) -> dict[str, Any]:
         "norm": "" if clean else norm,
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
+        "selection": selection(spec.chain),
         "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
     links = (row.get("resolved") or {}).get("defense") or ()
@@ -147,6 +152,15 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
 def tier(protocol: Part) -> str:
     """`quick`, `grid` or `paper`; a protocol that is not installed here counts as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
+
+
+@cache
+def selection(chain: str) -> str:
+    """The images by which a chain selects; none for one that is not installed here."""
+    try:
+        return Chain.make(parse_chain(chain)).selection
+    except SpecError:
+        return ""
 
 
 def curves(rows: Iterable[Row]) -> pd.DataFrame:

@@ -102,7 +102,11 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
         metric=f"{column}_partial" if missing else column,
         seeds=tuple(sorted({seed for cell in six.values() for seed in cell.seeds})),
         why="; ".join(f"{name}: {_why(six.get(name))}" for name in lacking) or None,
-        facts={"present": list(_there(six)), "missing": missing},
+        facts={
+            "selection": base.facts["selection"],
+            "present": list(_there(six)),
+            "missing": missing,
+        },
     )
 
 

@@ -96,6 +96,7 @@ def tags_of(result: Result) -> dict[str, str]:
         "raygrid.commit": result.commit,
         "raygrid.reason": result.reason,
         "raygrid.derived_from": result.derived_from,
+        "raygrid.winner": result.winner,
         "raygrid.error": (result.error or "").partition("\n")[0],
     }
     tags |= {f"raygrid.artifact.{kind}": key for kind, key in result.artifacts.items()}
