@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from matplotlib.text import Text
 
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Selection
@@ -674,6 +675,23 @@ def test_pictures_show_something() -> None:
         for panel in table(kind, frame(rows)).panels:
             inked, total = pixels(panel)
             assert inked > 0.02 * total
+
+
+@pytest.mark.parametrize("kind", ["defense", "ratio", "peak"])
+def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
+    rows = derived("standard", VAL)[::3]
+    rows += [{**row, "spec": row["spec"].replace("/lsp/", "/lsp@0.4/")} for row in rows]
+    panel = table(kind, frame(rows)).panels[-1]
+    figure = picture(panel)
+    figure.canvas.draw()
+    (title,) = (
+        text for text in figure.findobj(Text) if text.get_text().replace("\n", " ") == panel.title
+    )
+    box = title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height
+    heads = [label.get_window_extent().y1 for label in figure.axes[0].get_xticklabels()]
+    assert max(heads) <= box.y0, "the title lies on the names of the columns"
 
 
 def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,9 +36,11 @@ def _heatmap(panel: Panel) -> Figure:
     rows, columns = list(panel.rows), list(panel.columns)
     names, heads = ([head(panel, label) for label in side] for side in (rows, columns))
     left = 0.25 + 0.075 * max(map(len, names))
-    top = 0.55 + 0.062 * max(map(len, heads))
     wide, tall = CELL[0] * len(columns), CELL[1] * len(rows)
-    width, height = max(left + wide + 1.1, 4.2), top + tall + 0.25
+    width = max(left + wide + 1.1, 4.2)
+    title = textwrap.fill(panel.title, int(12 * width))
+    top = 0.55 + 0.062 * max(map(len, heads)) + 0.15 * title.count("\n")
+    height = top + tall + 0.25
     figure, axes = new(width, height)
     axes.set_position((left / width, 0.25 / height, wide / width, tall / height))
     cells = [[panel.cells.get((r, c)) for c in columns] for r in rows]
@@ -66,9 +69,7 @@ def _heatmap(panel: Panel) -> Figure:
     if any(_printed(cell) for cell in panel.cells.values()):
         foot = "in brackets: published for this protocol"
         figure.text(left / width, 0.06 / height, foot, fontsize=6, color="#555555")
-    figure.suptitle(
-        panel.title, x=0.08 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9
-    )
+    figure.suptitle(title, x=0.08 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9)
     return figure
 
 
@@ -122,7 +123,7 @@ def _curves(panel: Panel) -> Figure:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    axes.set_title(panel.title, fontsize=8, loc="left")
+    axes.set_title(textwrap.fill(panel.title, 66), fontsize=8, loc="left")
     figure.set_layout_engine("tight")
     return figure
 
@@ -193,6 +194,6 @@ def _dumbbells(panel: Panel) -> Figure:
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
     )
-    axes.set_title(panel.title, fontsize=8, loc="left")
+    axes.set_title(textwrap.fill(panel.title, 66), fontsize=8, loc="left")
     figure.set_layout_engine("tight")
     return figure
