@@ -109,6 +109,14 @@ def test_attack_ids_become_parts(
     assert wanted in {str(TrialSpec.parse(cell).attack) for cell in cells}
 
 
+def test_the_two_stages_of_ueraser_turn_sooner_on_imagenet() -> None:
+    rows = load().query("paper == 'dvae' and defense == 'aa'")
+    specs = [TrialSpec.parse(text) for text in rows["spec"].dropna()]
+    found = {(spec.dataset.name, str(spec.defense[0])) for spec in specs}
+    late, soon = (f"ueraser_max(lite_after={epochs})" for epochs in (50, 30))
+    assert found == {("cifar10", late), ("cifar100", late), ("imagenet100", soon)}
+
+
 def test_parts_that_are_registered_here_can_be_made() -> None:
     for text in load()["spec"].dropna().unique():
         spec = TrialSpec.parse(text)

@@ -6,42 +6,91 @@ import pytest
 import torch
 
 from raygrid import augment
+from raygrid.augment import Views
 from raygrid.datasets import DATASETS
+from raygrid.learners.two_views import TwoViews
 from raygrid.protocols import PROTOCOLS
 from raygrid.recipes import Recipe
 from raygrid.resolve import resolve
 from raygrid.trial import task_of
 from tests.conftest import toy
 
-# protocol, dataset, defense, architecture -> what stands in the source
-PRINTED: list[tuple[tuple[str, str, str, str], dict[str, object]]] = [
-    (("apbench", "cifar10", "jpeg", "resnet18"), {"epochs": 200, "batch_size": 128}),
-    (("apbench", "svhn", "standard", "resnet18"), {"epochs": 100}),
-    (("apbench", "imagenet100", "standard", "resnet18"), {"batch_size": 256, "epochs": 200}),
-    (("apbench", "cifar10", "ueraser_max", "resnet18"), {"epochs": 300}),
-    (("apbench_repo", "cifar10", "standard", "resnet18"), {"batch_size": 256, "shuffle": False}),
-    (("apbench_repo", "imagenet100", "standard", "resnet18"), {"shuffle": True}),
-    (("learned_faster", "cifar10", "standard", "resnet18"), {"epochs": 100, "grad_clip": None}),
-    (("dvae", "cifar10", "dvae", "resnet18"), {"epochs": 60, "grad_clip": 5.0, "lr": 0.1}),
-    (("dvae", "cifar100", "dvae", "resnet18"), {"epochs": 100}),
-    (("dvae", "cifar10", "standard", "densenet121"), {"batch_size": 96}),
-    (("dvae", "cifar10", "at", "resnet18"), {"epochs": 100, "milestones": (75, 90)}),
-    (("dvae", "cifar10", "ueraser_max", "resnet18"), {"epochs": 200, "lr": 0.01}),
-    (("tp", "cifar10", "standard", "resnet18"), {"epochs": 100, "drop_last": False}),
-    (("iss", "cifar10", "jpeg", "resnet18"), {"epochs": 60, "schedule": "cosine"}),
-    (("iss", "cifar10", "at", "resnet18"), {"epochs": 100}),
-    (("iss", "cifar10", "standard", "vit_small"), {"epochs": 200, "optimizer": "adam"}),
-    (("avatar", "cifar10", "avatar", "resnet18"), {"epochs": 120, "grad_clip": 5.0}),
-]
+
+def sgd(epochs: int, schedule: str, **other: object) -> Recipe:
+    """A supervised recipe with what all sources have in common: nothing is left to defaults."""
+    same: dict[str, object] = {
+        **{"batch_size": 128, "lr": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": False},
+        **{"weight_decay": 5e-4, "milestones": (), "gamma": 0.1, "lr_end": 0.0},
+        **{"warmup_epochs": 0, "grad_clip": None, "shuffle": True, "drop_last": False},
+        **{"normalize": False},
+    }
+    return Recipe(epochs=epochs, schedule=schedule, **(same | other))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("cell", "printed"), PRINTED, ids=lambda v: "-".join(map(str, v)))
-def test_recipes_are_the_printed_ones(cell: tuple[str, ...], printed: dict[str, object]) -> None:
-    protocol, dataset, defense, architecture = cell
-    made = PROTOCOLS.make(protocol).recipe("supervised", dataset, 32, (defense,), architecture)
-    assert {name: getattr(made, name) for name in printed} == printed
-    assert made.weight_decay == (0.0 if architecture == "vit_small" else 5e-4)
-    assert made.momentum == 0.9
+HALVED = {"schedule": "step", "gamma": 0.5, "milestones": (100, 200, 300), "drop_last": True}
+ADAM = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}
+APBENCH = sgd(200, **HALVED)  # type: ignore[arg-type]
+REPO = APBENCH.with_(batch_size=256, shuffle=False)
+DVAE = sgd(60, "cosine", grad_clip=5.0, drop_last=True)
+DVAE_AT = DVAE.with_(epochs=100, schedule="step", milestones=(75, 90))
+DVAE_UE = DVAE.with_(epochs=200, schedule="constant", lr=0.01)
+TP = sgd(100, "step", milestones=(60, 75, 90))
+ISS = sgd(60, "cosine")
+AVATAR = sgd(120, "step", milestones=(80, 100), grad_clip=5.0)
+
+# protocol/dataset/defense/architecture -> what stands in the source; "*": what is no row itself
+PRINTED = {
+    "apbench/cifar10/*/resnet18": APBENCH,
+    "apbench/cifar100/*/resnet18": APBENCH,
+    "apbench/svhn/*/resnet18": APBENCH.with_(epochs=100),
+    "apbench/imagenet100/*/resnet18": APBENCH.with_(batch_size=256, schedule="cosine"),
+    "apbench/cifar10/at/resnet18": APBENCH,
+    "apbench/cifar10/ueraser_max/resnet18": APBENCH.with_(epochs=300),
+    "apbench/cifar10/*/vit_small": APBENCH.with_(**ADAM),
+    "apbench_repo/cifar10/*/resnet18": REPO,
+    "apbench_repo/cifar100/*/resnet18": REPO,
+    "apbench_repo/svhn/*/resnet18": REPO,
+    "apbench_repo/imagenet100/*/resnet18": REPO.with_(schedule="cosine", shuffle=True),
+    "apbench_repo/cifar10/at/resnet18": REPO,
+    "apbench_repo/cifar10/ueraser_max/resnet18": REPO,
+    "learned_faster/cifar10/*/resnet18": sgd(100, "step", milestones=(50,)),
+    "dvae/cifar10/*/resnet18": DVAE,
+    "dvae/cifar100/*/resnet18": DVAE.with_(epochs=100),
+    "dvae/imagenet100/*/resnet18": DVAE.with_(epochs=100),
+    "dvae/cifar10/*/resnet50": DVAE,
+    "dvae/cifar10/*/densenet121": DVAE.with_(batch_size=96),
+    "dvae/imagenet100/*/resnet50": DVAE.with_(epochs=100, weight_decay=5e-5),
+    "dvae/imagenet100/*/densenet121": DVAE.with_(epochs=100, weight_decay=5e-5, batch_size=96),
+    "dvae/cifar10/at/resnet18": DVAE_AT,
+    "dvae/imagenet100/at/resnet18": DVAE_AT,
+    "dvae/cifar10/ueraser_max/resnet18": DVAE_UE,
+    "dvae/cifar10/ueraser_max/densenet121": DVAE_UE.with_(batch_size=96),
+    "dvae/imagenet100/ueraser_max/resnet18": DVAE_UE.with_(epochs=300),
+    "tp/cifar10/*/resnet18": TP,
+    "tp/cifar100/*/resnet18": TP,
+    "tp/tinyimagenet/*/resnet18": TP,
+    "tp/miniimagenet/*/resnet18": TP,
+    "tp/cifar10/at/resnet18": TP,
+    "tp/cifar10/ueraser_max/resnet18": TP,
+    "iss/cifar10/*/resnet18": ISS,
+    "iss/cifar10/at/resnet18": ISS.with_(epochs=100),
+    "iss/cifar10/*/vit_small": ISS.with_(epochs=200, **ADAM),
+    "avatar/cifar10/*/resnet18": AVATAR,
+    "avatar/cifar100/*/resnet18": AVATAR,
+    "avatar/svhn/*/resnet18": AVATAR,
+    "avatar/imagenet100/*/resnet18": AVATAR,
+}
+USUAL = ("none", "standard", "cutout", "jpeg", "ueraser_lite")
+
+
+@pytest.mark.parametrize("cell", PRINTED)
+def test_recipes_are_the_printed_ones(cell: str) -> None:
+    protocol, dataset, defense, architecture = cell.split("/")
+    side = DATASETS[dataset].image_size
+    for name in USUAL if defense == "*" else (defense,):
+        chain = ("grayscale", name)
+        made = PROTOCOLS.make(protocol).recipe("supervised", dataset, side, chain, architecture)
+        assert made == PRINTED[cell], name
 
 
 @pytest.mark.parametrize(
@@ -85,6 +134,95 @@ def test_a_shorter_contrastive_training_still_reaches_its_rate(epochs: int) -> N
     assert top <= 0.02 * epochs
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert made.warmup_epochs == epochs // 100
+
+
+FIVE = ("supcl", "simclr", "byol", "moco", "simsiam")
+# protocol -> learner -> the rate of its pre-training at 32 pixels, and at 64 where that is another
+RATES: dict[str, dict[str, tuple[float, float | None]]] = {
+    "apbench": {"simclr": (0.5, None), "moco": (0.3, None)},
+    "tp": {
+        **{"supcl": (0.5, 0.15), "simclr": (0.5, 0.15), "byol": (1.0, 0.3)},
+        **{"moco": (0.3, 0.3), "simsiam": (0.5, 0.1)},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "warmup", "normalize"),
+    [("apbench", 500, 0, False), ("tp", 1000, 10, True)],
+)
+def test_pretraining_is_the_printed_one(
+    name: str, epochs: int, warmup: int, normalize: bool
+) -> None:
+    protocol = PROTOCOLS.make(name)
+    assert [learner for learner in FIVE if protocol.has(learner)] == [
+        learner for learner in FIVE if learner in RATES[name]
+    ]
+    for learner, (small, large) in RATES[name].items():
+        for dataset, side, rate in (("cifar10", 32, small), ("tinyimagenet", 64, large)):
+            made = protocol.recipe(learner, dataset, side, ("at",), "densenet121")
+            wanted = small if rate is None else rate
+            assert made == Recipe(
+                epochs=epochs,
+                batch_size=512,
+                lr=wanted,
+                optimizer="sgd",
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=1e-4,
+                schedule="cosine",
+                lr_end=1e-3,
+                warmup_epochs=warmup,
+                warmup_lr=0.01,
+                grad_clip=None,
+                shuffle=True,
+                drop_last=True,
+                normalize=normalize,
+            )
+            assert made.rate(epochs) == pytest.approx(wanted * 1e-3)
+            if warmup:
+                risen = made.rate(warmup) - 0.01
+                assert made.rate(0) == pytest.approx(0.01 + risen / warmup)
+            else:
+                assert made.rate(0) == wanted
+
+
+def test_contrastive_learners_are_the_printed_ones() -> None:
+    views = Views((0.2, 1.0), (3 / 4, 4 / 3), True, 0.8, 0.4, 0.4, 0.4, 0.1, 0.2, 0.0)
+    head = {"loss_scale": "base007", "hidden": 512, "output": 128}
+    printed: dict[str, dict[str, object]] = {
+        "supcl": {"temperature": 0.5, **head},
+        "simclr": {"temperature": 0.5, **head},
+        "moco": {"temperature": 0.2, **head, "queue": 4096, "momentum": 0.99},
+        "simsiam": {"hidden": 2048, "predictor": 512, "affine": False},
+        "byol": {},
+    }
+    for protocol, rates in RATES.items():
+        for learner in rates:
+            trial = resolve(f"cifar10/lsp/standard/resnet18/{learner}/{protocol}/0", None)
+            assert isinstance(trial.learner, TwoViews)
+            assert not trial.learner.frozen_views
+            known = {field: getattr(trial.learner, field) for field in printed[learner]}
+            assert known == printed[learner]
+            task = task_of(trial, toy(4), toy(4), torch.device("cpu"))
+            assert trial.learner.pipeline(task) == views
+
+
+def test_probes_are_the_printed_ones() -> None:
+    """APBench: on clean images, at the rate of the pre-training; TP: on the poisoned ones."""
+    apbench, tp = PROTOCOLS.make("apbench"), PROTOCOLS.make("tp")
+    assert (apbench.probe_data, tp.probe_data) == ("clean", "poisoned")
+    for learner, rate in (("simclr", 0.5), ("moco", 0.3)):
+        made = apbench.probing(learner).recipe
+        told = (made.epochs, made.batch_size, made.lr, made.schedule, made.weight_decay)
+        assert told == (100, 128, rate, "constant", 0.0)
+        assert apbench.probing(learner).passes > 0, "of crops and flips, not the images as they are"
+    for learner in FIVE:
+        made = tp.probing(learner).recipe
+        rates = [made.rate(epoch) for epoch in (0, 59, 60, 75, 90, 99)]
+        assert rates == pytest.approx([1.0, 1.0, 0.2, 0.04, 0.008, 0.008])
+        assert (made.epochs, made.batch_size, made.weight_decay) == (100, 512, 0.0)
+        assert tp.probing(learner).passes > 0
 
 
 # protocol, dataset -> the standard augmentation of that source

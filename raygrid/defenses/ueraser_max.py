@@ -36,9 +36,9 @@ class UEraserMax(Defense):
         needs="kornia",
         cost="5 times standard training; 2.7 times with two_pass",
         notes="UEraser's own code turns to Lite after 50 epochs (30 on ImageNet subsets), and so "
-        "does the D-VAE paper (`lite_after=50`), where the accuracy falls after the turn; APBench "
-        "never turns. That code tiles the batch for one pass, with one TrivialAugment operation "
-        "for all versions",
+        "does the D-VAE paper (`lite_after=50`, or 30), where the accuracy falls after the turn; "
+        "APBench never turns (its code does on ImageNet subsets, after 50). UEraser's code tiles "
+        "the batch for one pass, with one TrivialAugment operation for all versions",
     )
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 

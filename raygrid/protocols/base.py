@@ -28,6 +28,7 @@ class Protocol(Method):
     recipes_64: for images of 64 pixels and more, where the source has other ones.
     epochs: of another number than the recipe's; the steps of its schedule move along.
     by_dataset, by_defense, by_architecture: changes of the supervised recipe by id.
+    on_dataset: more of them, by a dataset and a defense or an architecture; they win.
     augmentations: the source's standard augmentation by dataset id, where it is not the dataset's.
     patience: epochs after the peak until a trial may stop early; None runs every epoch.
     settings: parameters of learners, by learner id, that differ from the learners' defaults.
@@ -43,6 +44,7 @@ class Protocol(Method):
     recipes_64: ClassVar[Mapping[str, Recipe]] = {}
     by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    on_dataset: ClassVar[Mapping[tuple[str, str], Mapping[str, object]]] = {}
     augmentations: ClassVar[Mapping[str, str]] = {}
     settings: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {}
     probe: ClassVar[Probing] = PROBING
@@ -90,6 +92,8 @@ class Protocol(Method):
             for defense in defenses:
                 recipe = recipe.with_(**self.by_defense.get(defense, {}))
             recipe = recipe.with_(**self.by_architecture.get(architecture, {}))
+            for name in (*defenses, architecture):
+                recipe = recipe.with_(**self.on_dataset.get((dataset, name), {}))
         if self.epochs is not None:
             recipe = recipe.in_epochs(self.epochs)
         return recipe.with_(batch_size=self.batch_size, lr=self.lr)
