@@ -15,6 +15,7 @@ COLLAPSED = "the features of the encoder have collapsed"
 class Result:
     """The row of one trial. Accuracies are fractions; None means not measured.
 
+    history: by epoch; among others `epoch_seconds`, its training and its questions on the clock.
     peak_acc, peak_epoch: highest test accuracy over the epochs that ran, first epoch with it
         (counted from 1). For contrastive learners the epochs are scored by kNN.
     final_acc: after the last planned epoch (linear probe for contrastive learners); None if the

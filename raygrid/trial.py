@@ -115,9 +115,11 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
             break
+        began = time.perf_counter()
         metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
         meter.sample()
         metrics |= flatten(ask(session.classifier()))
+        metrics["epoch_seconds"] = time.perf_counter() - began
         result.history.append(metrics)
         state = {"session": session.state_dict(), "history": result.history}
         if peak is not None:
