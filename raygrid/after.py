@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raygrid.analysis import Records
 
 Row = dict[str, Any]
+MANY = 16  # columns that no terminal is wide enough for
 QUESTIONS = (
     *("transferability", "robustness", "sets", "fidelity"),
     *("classes", "seeds", "compare", "cost"),
@@ -157,11 +158,12 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import fidelity_of_poison, fidelity_of_purified
 
     rows: list[Row] = []
+    device = records.worker.device
     for text in args.specs:
         if len(list(split_outside(text, "/"))) == 2:
-            rows += fidelity_of_poison(records.poisoned(text, args.seed))
+            rows += fidelity_of_poison(records.poisoned(text, args.seed), device)
         else:
-            rows += fidelity_of_purified(records, text)
+            rows += fidelity_of_purified(records, text, device)
     return rows
 
 
@@ -233,10 +235,12 @@ def _maps(records: Records, args: argparse.Namespace) -> Figure:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """Rows as aligned columns; shares in percent."""
+    """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    if len(columns) > MANY:
+        cells = list(map(list, zip(*cells, strict=True)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
     return "\n".join(line.rstrip() for line in lines)
 
@@ -244,7 +248,7 @@ def text(rows: Sequence[Row]) -> str:
 def _say(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name.endswith(("acc", "rate")):
+    if name.endswith(("acc", "rate", "identical")):
         return f"{100 * value:.2f} %"
     if name in ("p", "p_holm"):
         return f"{value:.2g}"

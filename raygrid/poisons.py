@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from raygrid.artifacts import Artifact, World, mix, poison_of
-from raygrid.attacks.base import measure
+from raygrid.attacks.base import Attack, measure
 from raygrid.attacks.foreign import load_array, load_class_folders
+from raygrid.budget import Budget
 from raygrid.catalog import Catalog
 from raygrid.data import Images, Poison, fingerprint
 from raygrid.errors import DataError, SpecError
@@ -47,6 +48,7 @@ class Poisoned:
     clean: Images
     images: Images
     mask: Tensor
+    attack: Attack
     spec: str
     key: str
     triple: Triple | None = None
@@ -55,6 +57,11 @@ class Poisoned:
     def replaced(self) -> bool:
         """Whether the touched rows are still there (`withheld` takes them away)."""
         return len(self.clean) == len(self.images)
+
+    @property
+    def limit(self) -> Budget | None:
+        """The attack's budget for images of this size; None if it does not perturb."""
+        return None if self.attack.limit is None else self.attack.limit_at(self.clean.shape[-1])
 
 
 def make(
@@ -81,7 +88,7 @@ def make(
     ratio = "" if spec.poison_ratio == 1.0 else f"@{spec.poison_ratio!r}"
     name = f"{spec.dataset}/{spec.attack}{ratio}/{seed}"
     triple = triple_of(world.scene, poison) if trial.attack.on_target and world.scene else None
-    return Poisoned(world.train, images, mask, name, trial.poison.key, triple)
+    return Poisoned(world.train, images, mask, trial.attack, name, trial.poison.key, triple)
 
 
 def triple_of(scene: Scene, poison: Poison) -> Triple:

@@ -11,6 +11,7 @@ from sklearn.manifold import TSNE
 
 from raygrid.analysis import draw_perturbations
 from raygrid.analysis.pictures import apart
+from raygrid.attacks import ATTACKS
 from raygrid.data import Images
 from raygrid.poisons import Poisoned
 from raygrid.seeds import Stream
@@ -28,7 +29,8 @@ def noisy(n: int = 120, side: int = 12, share: float = 1.0) -> Poisoned:
     mask = torch.arange(n) < share * n
     moved = (clean.pixels + noise + marks[clean.labels]).clamp(0, 255).to(torch.uint8)
     pixels = torch.where(mask.view(-1, 1, 1, 1), moved, clean.pixels)
-    return Poisoned(clean, clean.with_pixels(pixels), mask, f"toy/noise/{n}", "abc")
+    attack = ATTACKS.make("noise")
+    return Poisoned(clean, clean.with_pixels(pixels), mask, attack, f"toy/noise/{n}", "abc")
 
 
 def change(poisoned: Poisoned) -> np.ndarray[Any, Any]:

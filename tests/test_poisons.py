@@ -34,7 +34,7 @@ def small_set(part: str = "regions", ratio: float = 1.0) -> Poisoned:
     attack = ATTACKS.make(part)
     poison = attack.poison(images, Craft(Stream("poison", ("toy", part, 0))))
     after, mask = poison.overlay(images, ratio, Stream("ratio"))
-    return Poisoned(images, after, mask, f"toy/{part}@{ratio}/0", "abc")
+    return Poisoned(images, after, mask, attack, f"toy/{part}@{ratio}/0", "abc")
 
 
 def applied(images: Images, **settings: object) -> torch.Tensor:
@@ -80,9 +80,8 @@ def test_inspect_counts_what_was_put_in() -> None:
     before = replace(poisoned.clean, pixels=pixels)
     changed = pixels.clone()
     changed[7, 1, 2, 3] = 151
-    one = Poisoned(
-        before, replace(before, pixels=changed), torch.ones(40, dtype=torch.bool), "", ""
-    )
+    after, every = replace(before, pixels=changed), torch.ones(40, dtype=torch.bool)
+    one = replace(poisoned, clean=before, images=after, mask=every)
     facts = inspect(one)
     assert facts["size"]["linf"]["max"] == facts["size"]["l2"]["max"] == pytest.approx(0.2)
     assert facts["size"]["l0"]["mean"] == pytest.approx(1 / 40)

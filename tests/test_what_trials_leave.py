@@ -28,6 +28,7 @@ from raygrid.analysis.explaining import find_layer, patches
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.analysis.questions import adversarial
 from raygrid.architectures.base import Network
+from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.defenses.ascent import Ball
 from raygrid.errors import DataError, SpecError
@@ -334,11 +335,18 @@ def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixtur
     assert " %" in capsys.readouterr().out
 
 
+def changed(*levels: int, gray: int = 100) -> tuple[Images, Images]:
+    """Flat images of 32 pixels, and each of them lighter by so many levels in every value."""
+    n = len(levels)
+    before = Images(torch.full((n, 3, 32, 32), gray, dtype=torch.uint8), torch.arange(n), n)
+    lighter = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1)
+    return before, before.with_pixels(before.pixels + lighter)
+
+
 def test_fidelity_is_that_of_the_stored_pixels() -> None:
     """Landmarks: 8/255 in every value of 32 x 32 x 3 is l2 1.739 and 30.07 dB."""
-    before = Images(torch.full((4, 3, 32, 32), 100, dtype=torch.uint8), torch.arange(4), 4)
-    pixels = before.pixels.clone()
-    pixels[1:3] += 8
+    before, after = changed(0, 8, 8, 0)
+    pixels = after.pixels.clone()
     pixels[3, 0, 5, 5] += 51  # 20 log10(5) + 10 log10(3072)
     row = change(before, before.with_pixels(pixels))
     alone = 20 * np.log10(5) + 10 * np.log10(3072)
@@ -346,13 +354,51 @@ def test_fidelity_is_that_of_the_stored_pixels() -> None:
     assert (row["n"], row["identical"]) == (4, 0.25)
     assert row["psnr"] == pytest.approx(each.mean(), abs=0.01)
     assert row["psnr_std"] == pytest.approx(each.std(ddof=1), abs=0.01)
+    assert (row["psnr_min"], row["psnr_max"]) == (
+        pytest.approx(30.07, abs=0.01),
+        pytest.approx(alone, abs=0.01),
+    )
     assert row["psnr_pooled"] == pytest.approx(
         -10 * np.log10((10 ** (-each / 10)).mean()), abs=0.01
     )
-    assert (row["linf_max"], row["l0_max"]) == (pytest.approx(0.2), 1024)
-    assert row["l2_max"] == pytest.approx(1.739, abs=1e-3)
-    assert row["l0"] == pytest.approx((1024 + 1024 + 1) / 3)
+    sizes = {"linf": [8 / 255, 8 / 255, 0.2], "l2": [1.739, 1.739, 0.2], "l0": [1024, 1024, 1]}
+    for norm, values in sizes.items():
+        assert row[norm] == pytest.approx(np.mean(values), abs=1e-3), norm
+        assert row[f"{norm}_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-3), norm
+        ends = row[f"{norm}_min"], row[f"{norm}_max"]
+        assert ends == pytest.approx((min(values), max(values)), abs=1e-3), norm
+    assert not {"budget", "violations", "ssim"} & set(row)
     assert change(before, before) == {"n": 4, "identical": 1.0}
+    lone = change(*changed(8))
+    assert (lone["psnr_std"], lone["l2_std"]) == (None, None)
+
+
+def test_ssim_of_flat_images_is_that_of_their_means() -> None:
+    """Without any variance (2 a b + c) / (a^2 + b^2 + c) is left, c = 0.01^2 for values to 1."""
+    levels = [2, 6] * 300  # more than go at a time
+    row = change(*changed(*levels, gray=0), ssim=torch.device("cpu"))
+    each = np.array([1e-4 / ((number / 255) ** 2 + 1e-4) for number in levels])
+    assert row["ssim"] == pytest.approx(each.mean(), abs=1e-3)
+    assert row["ssim_std"] == pytest.approx(each.std(ddof=1), abs=1e-3)
+    assert (row["ssim_min"], row["ssim_max"]) == pytest.approx((each[1], each[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("levels", "budget", "violations"),
+    [
+        ((8, 9, 0, 8), "8/255", 1),
+        ((8, 8, 0, 8), "8/255", 0),
+        ((8, 9, 0, 1), "l2:1.7", 1),  # 1.739, beside the 0.109 that rounding takes; 1.956
+        ((8, 9, 0, 1), "l0:1024", 0),
+        ((8, 9, 0, 1), "l0:1023", 3),
+    ],
+)
+def test_images_beyond_a_budget_are_counted(
+    levels: tuple[int, ...], budget: str, violations: int
+) -> None:
+    limit = Budget.parse(budget, Budget("linf", 1.0))
+    row = change(*changed(*levels), limit)
+    assert (row["budget"], row["violations"]) == (budget, violations)
 
 
 def test_fidelity_from_the_command_line(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,8 +410,16 @@ def test_fidelity_from_the_command_line(out: Path, capsys: pytest.CaptureFixture
         0.5,
     )
     assert poison["l2_max"] == pytest.approx(3, abs=0.05)
+    assert (poison["budget"], poison["violations"]) == ("l2:3.0", 0)
+    assert 0 < poison["ssim_min"] <= poison["ssim"] <= poison["ssim_max"] < 1
     assert (given["against"], clean["against"]) == ("poisoned", "clean")
     assert given["psnr"] == clean["psnr"] > 0  # the attack is none
+    assert given["ssim"] == clean["ssim"]
+    assert "budget" not in clean, "a purifier has none"
+    assert command(out, "evaluate", "fidelity", "dots/lsp(budget=l2:3)@0.5") == 0
+    said = dict(line.split() for line in capsys.readouterr().out.replace(" %", "%").splitlines())
+    assert said["identical"] == "50.00%"
+    assert said["ssim_max"] == f"{poison['ssim_max']:.3f}"
     assert command(out, "evaluate", "fidelity", LSP) == 2
     assert "has no purified set" in capsys.readouterr().err
 

@@ -220,3 +220,15 @@ def measure(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
     if norm == "l2":
         return change.flatten(1).norm(dim=1) / 255
     return (change != 0).any(1).flatten(1).sum(1).float()
+
+
+def beyond(clean: Tensor, poisoned: Tensor, budget: Budget) -> Tensor:
+    """Which images changed by more than the budget, bool (n,); l2 by more than rounding explains.
+
+    clean, poisoned: uint8 (n, C, H, W).
+    """
+    size = measure(clean, poisoned, budget.norm)
+    if budget.norm == "linf":
+        return size.mul(255).round() > budget.levels
+    slack = 0.5 * math.prod(clean.shape[1:]) ** 0.5 / 255 if budget.norm == "l2" else 0.0
+    return size > budget.value + slack + 1e-6
