@@ -14,6 +14,7 @@ from raygrid.data import to_uint8
 from raygrid.seeds import forked
 
 EXTRA = ("kornia", "ueraser")
+SHUFFLE = 0.5  # probability that an image's channels are shuffled
 
 
 def erase(x: Tensor, rng: torch.Generator, p: float, jpeg: bool = False) -> Tensor:
@@ -59,7 +60,7 @@ def _steps(p: float) -> Sequence[Any]:
     return (
         ka.RandomPlasmaBrightness(roughness=roughness, intensity=(0.5, 1.0), p=p),
         ka.RandomPlasmaContrast(roughness=roughness, p=p),
-        ka.RandomChannelShuffle(p=0.5),
+        ka.RandomChannelShuffle(p=SHUFFLE),
         TrivialAugment(),
     )
 

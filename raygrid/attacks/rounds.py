@@ -19,6 +19,8 @@ from raygrid.training import Batch
 
 ROUNDS = 10
 """Rounds after which the error is usually low enough."""
+RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0, precision="fp32")
+"""Of the network, SGD; batches are the attack's, and their order the noise's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +102,8 @@ class Noise:
     def __init__(self, attack: RoundsAttack, images: Images, craft: Craft, count: int) -> None:
         self.attack = attack
         self.stream = craft.stream
-        recipe = Recipe(
-            epochs=1,
-            batch_size=attack.batch_size,
-            schedule="constant",
-            grad_clip=5.0,
-            shuffle=self.shuffled,
-            drop_last=self.shuffled,
-            precision="fp32",
+        recipe = RECIPE.with_(
+            batch_size=attack.batch_size, shuffle=self.shuffled, drop_last=self.shuffled
         )
         self.joint = Joint(attack, images, recipe, craft, self.noisy)
         self.images = self.joint.images

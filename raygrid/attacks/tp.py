@@ -110,6 +110,19 @@ class Tp(GradientAttack):
         contrastive, supervised = 2 * (3.0 + 2 * self.cl_steps), 3.0 + 2 * self.sl_steps
         return self.epochs * (contrastive + supervised)
 
+    def recipe(self, half: Literal["cl", "sl"]) -> Recipe:
+        """Of the network in a half."""
+        lr, weight_decay = (self.cl_lr, 1e-4) if half == "cl" else (self.sl_lr, 5e-4)
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            schedule="constant",
+            drop_last=half == "cl",
+            precision="fp32",
+        )
+
     @property
     def clean_recipe(self) -> SurrogateRecipe:
         """The network of `tap_based`: 40 epochs at 0.1, as in the earlier version's code."""
@@ -154,24 +167,13 @@ class Making:
     def descent(self, steps: int) -> Descent:
         return Descent(self.radius, self.attack.step * self.radius, steps)
 
-    def recipe(self, lr: float, weight_decay: float, drop_last: bool) -> Recipe:
-        return Recipe(
-            epochs=self.attack.epochs,
-            batch_size=self.attack.batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            schedule="constant",
-            drop_last=drop_last,
-            precision="fp32",
-        )
-
     def contrastive(self) -> Student:
         attack = self.attack
         with forked(self.craft.stream.seed("projection")):
             branch = Branch(self.network, projection(attack.projection, self.network), "fp32")
         model = AlignUniform(branch, attack.align, attack.uniform).to(self.craft.device)
         loss = partial(contrast, model, Views(flip=attack.flip))
-        recipe = self.recipe(attack.cl_lr, 1e-4, drop_last=True)
+        recipe = attack.recipe("cl")
         trainer = training("cl", model, loss, self.noise, recipe, self.craft)
         return Student("cl", model, loss, self.descent(attack.cl_steps), trainer)
 
@@ -188,7 +190,7 @@ class Making:
 
         trainer = None
         if not next_class:
-            recipe = self.recipe(attack.sl_lr, 5e-4, drop_last=False)
+            recipe = attack.recipe("sl")
             trainer = training("sl", network, loss, self.noise, recipe, self.craft)
         return Student("sl", network, loss, self.descent(attack.sl_steps), trainer)
 
