@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from raygrid.published.names import Row
-from tests.settings import apbench
+from tests.settings import apbench, learned_faster
 from tests.settings.rules import Rule
 
-RULES = {"apbench": apbench.RULES}
+RULES = {
+    "apbench": apbench.RULES,
+    "learned_faster": learned_faster.RULES,
+}
 
 
 def rows_of(paper: str) -> list[Row]:

@@ -109,13 +109,22 @@ def plain(text: str) -> str:
 
 def attack(path: str, of: str = "", on: str = "cifar10") -> Look:
     """A field of the attack that a paper ran under the name of the row's item, or of `of`."""
-    return lambda row: dig(ATTACKS.make(_made(row, on, attack=of or row["item"]).attack), path)
+
+    def look(row: Row) -> object:
+        spec = _made(row, on.format_map(row), attack=of or row["item"])
+        return dig(ATTACKS.make(spec.attack), path)
+
+    return look
 
 
 def defense(path: str, of: str = "", on: str = "cifar10") -> Look:
     """The same of a defense."""
-    chain = lambda row: _made(row, on, defense=of or row["item"]).defense  # noqa: E731
-    return lambda row: dig(DEFENSES.make(chain(row)[0]), path)
+
+    def look(row: Row) -> object:
+        spec = _made(row, on.format_map(row), defense=of or row["item"])
+        return dig(DEFENSES.make(spec.defense[0]), path)
+
+    return look
 
 
 def dataset(path: str, of: str = "{item}") -> Look:
