@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from raygrid.published.names import Row
-from tests.settings import apbench, dvae, learned_faster
+from tests.settings import apbench, dvae, just_how_toxic, learned_faster
 from tests.settings.rules import Rule
 
 RULES = {
     "apbench": apbench.RULES,
     "learned_faster": learned_faster.RULES,
     "dvae": dvae.RULES,
+    "just_how_toxic": just_how_toxic.RULES,
 }
 
 
