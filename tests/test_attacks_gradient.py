@@ -995,7 +995,7 @@ def test_the_gradient_passes_through_every_step_of_ueraser(
         ((lambda x: 0.5 * x,), 0.5),
         ((lambda x: (x * 4).floor() / 4, lambda x: 0.25 * x), 0.25),
     ):
-        monkeypatch.setattr("raygrid.erasing._steps", lambda p, steps=steps: steps)
+        monkeypatch.setattr("raygrid.erasing._steps", lambda *_, steps=steps: steps)
         x = images.floats()[:8].mul(0.5).add(0.2).requires_grad_()
         seen = through_erasing(x, torch.Generator())
         (gradient,) = torch.autograd.grad((seen * way).sum(), x)
@@ -1012,7 +1012,7 @@ def test_no_operation_of_trivial_augment_stops_the_gradient(
 ) -> None:
     auto = pytest.importorskip("kornia.augmentation.auto.trivial_augment.trivial_augment")
     step = auto.TrivialAugment(policy=[auto.default_policy[operation]])
-    monkeypatch.setattr("raygrid.erasing._steps", lambda p: (step,))
+    monkeypatch.setattr("raygrid.erasing._steps", lambda *_: (step,))
     x = images.floats()[:4].requires_grad_()
     seen = through_erasing(x, torch.Generator().manual_seed(operation))
     way = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))

@@ -424,6 +424,11 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
         ("bdr(bits=0)", "bits is 0"),
         ("mean_filter(kernel=0)", "kernel is 0"),
         ("ueraser_lite(p=2)", "p is 2.0"),
+        ("ueraser_lite(jpeg=true)", "before"),
+        ("ueraser_lite(strength=2)", "strength is 2.0, allowed are 0 to 1"),
+        ("ueraser_max(roughness=0.8)", "roughness is 0.8, allowed are 0 to 0.7"),
+        ("ueraser_max(p=-1)", "p is -1.0"),
+        ("ueraser_max(tiled=true, two_pass=true)", "tiled and two_pass"),
     ],
 )
 def test_bad_parameters_are_refused(part: str, says: str) -> None:

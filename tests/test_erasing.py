@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from raygrid import erasing
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import purify
+from raygrid.codec import recode
 from raygrid.data import Images, to_uint8
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain, Defense
+from raygrid.erasing import Erasing
 from raygrid.spec import parse_chain
 from tests.conftest import toy
+from tests.distributions import distance
 from tests.test_defenses import batch, rng, session, smooth, workshop
 
 
@@ -29,22 +32,90 @@ def test_ueraser_lite_acts_once_or_every_epoch() -> None:
     assert torch.equal(static.augment(x, y, rng())[0], x)
 
 
+# --- the augmentation ----------------------------------------------------------------------------
+
+
+def some_steps(which: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out all steps but these, whatever their parameters."""
+    steps = erasing._steps
+    monkeypatch.setattr(erasing, "_steps", lambda *settings: steps(*settings)[which])
+
+
 def test_plasma_happens_with_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = erasing._steps(0.5)[:2]  # without the shuffle and without TrivialAugment
-    monkeypatch.setattr(erasing, "_steps", lambda p: steps)
+    some_steps(slice(2), monkeypatch)
     x = torch.full((400, 3, 16, 16), 0.4)
-    out = erasing.erase(x, rng(), 0.5)
+    out = Erasing().erase(x, rng())
     untouched = (out == x).flatten(1).all(1).float().mean()
     assert untouched == pytest.approx(0.25, abs=0.06)
+    assert torch.equal(Erasing(p=0.0).erase(x, rng()), x)
 
 
-def test_ueraser_jpeg_codes_each_image_with_its_own_quality() -> None:
-    x = smooth(1).floats().expand(32, -1, -1, -1)
-    coded = erasing.random_jpeg(x, rng())
-    qualities = [torch.randint(10, 100, (32,), generator=rng()).tolist()][0]
-    first = purify(DEFENSES.make(f"jpeg(quality={qualities[0]})"), smooth(1), workshop())
-    assert torch.equal(to_uint8(coded[:1]), first.pixels)
-    assert len(coded.flatten(1).unique(dim=0)) > 10
+@pytest.mark.parametrize(("strength", "roughness"), [(0.5, 0.3), (0.3, 0.1)])
+def test_plasma_is_drawn_from_its_ranges(strength: float, roughness: float) -> None:
+    made = Erasing(p=1.0, strength=strength, roughness=roughness)
+    made.erase(torch.rand(1000, 3, 4, 4, generator=rng()), rng())
+    brightness, contrast, *_ = erasing._steps(1.0, strength, roughness)
+    assert distance(brightness._params["intensity"], strength, 1.0) < 0.06
+    assert distance(brightness._params["roughness"], 0.3, 0.7) < 0.06
+    assert distance(contrast._params["roughness"], roughness, 0.7) < 0.06
+    assert (Erasing().strength, Erasing().roughness) == (0.5, 0.3)
+
+
+def test_plasma_is_half_bright_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brightness adds s (2m - 1) to 0.5; contrast makes 0.5 + m / 2 of 0.625: nothing is cut."""
+    for step, level, recovered in (
+        (slice(1), 0.5, lambda out: out),
+        (slice(1, 2), 0.625, lambda out: 2 * out - 1),
+    ):
+        with monkeypatch.context() as patch:
+            some_steps(step, patch)
+            out = recovered(Erasing(p=1.0).erase(torch.full((2000, 3, 8, 8), level), rng()))
+        assert (out.mean(0) - 0.5).abs().max() < 0.03
+        assert out.std() > 0.1
+        assert out.min() >= 0
+        assert (out[:, 0] != out[:, 1]).any((1, 2)).all(), "channels share a map"
+
+
+def test_channels_of_half_of_the_images_are_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    some_steps(slice(3), monkeypatch)
+    x = torch.tensor([0.1, 0.5, 0.9]).view(1, 3, 1, 1).expand(1200, -1, 4, 4)
+    order = Erasing(p=0.0).erase(x, rng())[:, :, 0, 0].argsort(1)
+    found, counts = order.unique(dim=0, return_counts=True)
+    assert len(found) == 6
+    kept = counts[(found == torch.arange(3)).all(1)]
+    assert kept / 1200 == pytest.approx(1 / 2 + 1 / 12, abs=0.05)
+    assert (counts / 1200 - 1 / 12).abs().sort().values[:5].max() < 0.03
+
+
+def test_a_batch_has_one_operation_and_each_image_its_strength() -> None:
+    """Of an even gray image, rotation, shears and shifts alone make an uneven one: 5 of 12."""
+    x, draws = torch.full((6, 3, 16, 16), 0.6), rng()
+    moved = []
+    for _ in range(48):
+        out = Erasing(p=0.0).erase(x, draws).flatten(1)
+        uneven = out.amax(1) - out.amin(1) > 1e-3
+        assert uneven.all() or not uneven.any(), "an image has an operation of its own"
+        moved.append(bool(uneven.all()))
+        if moved[-1]:
+            assert len(out.unique(dim=0)) == 6, "images share a strength"
+    assert sum(moved) / 48 == pytest.approx(5 / 12, abs=0.15)
+
+
+def test_jpeg_comes_first_or_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "_steps", lambda *_: (lambda x: 1 - x,))
+    images = smooth(48)
+    x = images.floats()
+    qualities = torch.randint(10, 100, (48,), generator=rng()).tolist()
+    first = torch.cat([recode(p[None], q) for p, q in zip(images.pixels, qualities, strict=True)])
+    last = recode(255 - images.pixels, 10)
+    for jpeg, expected in (("before", 255 - first), ("after", last), ("none", 255 - images.pixels)):
+        lite = DEFENSES.make(f"ueraser_lite(jpeg={jpeg})")
+        assert torch.equal(to_uint8(lite.augment(x, images.labels, rng())[0]), expected)
+    assert min(qualities) < 20
+    assert max(qualities) > 90
+
+
+# --- the worst of several ------------------------------------------------------------------------
 
 
 def test_ueraser_max_takes_the_worst_draw_of_each_image() -> None:
@@ -55,7 +126,7 @@ def test_ueraser_max_takes_the_worst_draw_of_each_image() -> None:
     draws = rng()
     each = torch.stack(
         [
-            nn.functional.cross_entropy(network(erasing.erase(x, draws, 0.5)), y, reduction="none")
+            nn.functional.cross_entropy(network(Erasing().erase(x, draws)), y, reduction="none")
             for _ in range(3)
         ]
     )
@@ -67,12 +138,31 @@ def test_ueraser_max_takes_the_worst_draw_of_each_image() -> None:
     assert torch.allclose(single, each[0].mean())
 
 
+def test_tiled_versions_are_one_batch() -> None:
+    x, y = batch(8)
+    networks = [ARCHITECTURES.make("small_cnn").build(10, 32, 0).train() for _ in range(2)]
+    tiled = DEFENSES.make("ueraser_max(repeats=3, tiled=true)")
+    loss, logits = tiled.loss(networks[0], x, y, rng())
+    scores = networks[1](Erasing().erase(torch.cat([x, x, x]), rng()))
+    hard = y.argmax(1).repeat(3)
+    each = nn.functional.cross_entropy(scores, hard, reduction="none").view(3, 8)
+    assert torch.allclose(loss, each.amax(0).mean())
+    assert torch.equal(logits, scores[each.argmax(0) * 8 + torch.arange(8)])
+    for one, other in zip(networks[0].buffers(), networks[1].buffers(), strict=True):
+        assert torch.equal(one, other), "batch statistics are not those of one batch"
+    single, alone = (
+        DEFENSES.make(f"ueraser_max(repeats=1, tiled={t})").loss(networks[0], x, y, rng())[0]
+        for t in ("false", "true")
+    )
+    assert torch.equal(single, alone)
+
+
 def test_ueraser_without_augmentation_is_standard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raygrid.defenses.ueraser_max.erase", lambda x, *_: x)
+    monkeypatch.setattr(Erasing, "erase", lambda self, x, rng: x)
     x, y = batch(32)
     network = ARCHITECTURES.make("small_cnn").build(10, 32, 0).train()
     plain, _ = Defense().loss(network, x, y, rng())
-    for settings in ("", "(two_pass=true)"):
+    for settings in ("", "(two_pass=true)", "(tiled=true)"):
         loss, _ = DEFENSES.make(f"ueraser_max{settings}").loss(network, x, y, rng())
         assert torch.allclose(loss, plain)
 
@@ -81,6 +171,9 @@ def test_ueraser_max_turns_to_lite() -> None:
     chain = Chain.make(parse_chain("cutout+ueraser_max(lite_after=2, p=0.3)"))
     assert chain.during(1) is chain
     assert str(chain.during(2)) == "cutout+ueraser_lite(p=0.3)"
+    rest = "jpeg=after, p=1.0, roughness=0.1, strength=0.3"
+    chain = Chain.make(parse_chain(f"ueraser_max(lite_after=0, tiled=true, {rest})"))
+    assert str(chain.during(0)) == f"ueraser_lite({rest})"
     assert Chain.make(parse_chain("ueraser_max")).during(10**6).links[0].id == "ueraser_max"
     run = session(Chain.make(parse_chain("ueraser_max(repeats=2, lite_after=1)")), toy(32))
     lite = session(Chain.make(parse_chain("ueraser_lite")), toy(32))
@@ -88,16 +181,19 @@ def test_ueraser_max_turns_to_lite() -> None:
     assert run.epoch(1) == lite.epoch(1)
 
 
+# --- stored --------------------------------------------------------------------------------------
+
+
 def test_stored_batches_are_drawn_and_put_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders come class by class: no class may have an operation of its own."""
     sizes: list[int] = []
 
-    def numbered(x: Tensor, *_: object) -> Tensor:
+    def numbered(self: Erasing, x: Tensor, rng: torch.Generator) -> Tensor:
         """The number of the batch in the place of the third channel."""
         sizes.append(len(x))
         return torch.cat([x[:, :2], torch.full_like(x[:, 2:], len(sizes) / 255)], 1)
 
-    monkeypatch.setattr("raygrid.defenses.ueraser_lite.erase", numbered)
+    monkeypatch.setattr(Erasing, "erase", numbered)
     n = 1000
     rows = torch.arange(n).view(n, 1, 1, 1).expand(n, 1, 2, 2)
     pixels = torch.cat([rows // 256, rows % 256, rows * 0], 1).to(torch.uint8)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raygrid.codec import recode
 from raygrid.data import to_uint8
-from raygrid.erasing import erase
+from raygrid.erasing import Erasing
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 """(images float32 (n, C, H, W), CPU generator) -> images, differentiable in them."""
@@ -32,7 +32,7 @@ def through_jpeg(x: Tensor, rng: torch.Generator) -> Tensor:
 
 def through_erasing(x: Tensor, rng: torch.Generator) -> Tensor:
     """One draw of UEraser's augmentation, as the victim's own training makes it."""
-    return erase(x.clamp(0, 1), rng, p=0.5)
+    return Erasing().erase(x.clamp(0, 1), rng)
 
 
 TRANSFORMS: dict[str, Transform] = {

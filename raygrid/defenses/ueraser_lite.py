@@ -10,13 +10,13 @@ from torch import Tensor
 
 from raygrid.data import Images, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.erasing import EXTRA, erase
-from raygrid.registry import Card, Cell, lacks, require
+from raygrid.erasing import EXTRA, Erasing
+from raygrid.registry import Card, Cell, lacks
 
 
 @DEFENSES.register("ueraser_lite")
 @dataclass(frozen=True, kw_only=True)
-class UEraserLite(Defense):
+class UEraserLite(Erasing, Defense):
     """Every batch goes through plasma brightness, plasma contrast, channel shuffle, TrivialAugment.
 
     `static` draws once for each image and stores the result, as APBench does for contrastive
@@ -32,18 +32,15 @@ class UEraserLite(Defense):
         },
         needs="kornia",
         cost="a tenth of standard training",
-        notes="plasma with probability 1/2 as printed, 1 in APBench's code, which also adds JPEG "
-        "for TAP and AR alone: here `jpeg` is never set by the attack, with a quality for each "
-        "image instead of each batch. kornia's plasma has changed since 0.6.12",
+        notes="plasma with probability 1/2 as printed and in UEraser's own code, 1 in APBench's. "
+        "That adds JPEG for TAP and AR alone, with p=0.8: jpeg=before, here never set by the "
+        "attack; UEraser's own has jpeg=after. Both code a batch as one picture and read it half a "
+        "level too dark, here each image is coded by itself. APBench's code for ImageNet-100: p=1, "
+        "jpeg=before, strength=0.3, roughness=0.1. kornia's plasma has changed since 0.6.12",
     )
     version: ClassVar[int] = 2
 
-    p: float = 0.5  # probability of each plasma step, for each image
-    jpeg: bool = False  # first encode each image with a random quality of 10 to 99
     static: bool = False  # draw once and store, instead of every epoch
-
-    def __post_init__(self) -> None:
-        require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
 
     @property
     def cost(self) -> float:
@@ -62,11 +59,11 @@ class UEraserLite(Defense):
         for number, rows in enumerate(order.split(128)):
             rng = workshop.stream.generator("erase", number, device=workshop.device)
             x = images.floats(rows).to(workshop.device)
-            out[rows] = to_uint8(erase(x, rng, self.p, self.jpeg)).cpu()
+            out[rows] = to_uint8(self.erase(x, rng)).cpu()
         return images.with_pixels(out)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        return (x if self.static else erase(x, rng, self.p, self.jpeg)), y
+        return (x if self.static else self.erase(x, rng)), y
 
     def skip(self, cell: Cell) -> str | None:
         return lacks(*EXTRA) or super().skip(cell)

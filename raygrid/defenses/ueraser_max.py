@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import torch
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
-from raygrid.erasing import EXTRA, erase
+from raygrid.erasing import EXTRA, Erasing
 from raygrid.registry import Card, Cell, lacks, require
 
 
 @DEFENSES.register("ueraser_max")
 @dataclass(frozen=True, kw_only=True)
-class UEraserMax(Defense):
+class UEraserMax(Erasing, Defense):
     """Each image counts with the highest loss among `repeats` augmentations of UEraser-Lite.
 
-    Every augmented batch is a forward pass of its own in training mode. `two_pass` finds the worst
-    versions without gradients and trains on a batch of them: cheaper, with other batch statistics.
+    Every augmented batch is a forward pass of its own in training mode. `tiled`: all versions are
+    one batch, with one operation of TrivialAugment and its own batch statistics. `two_pass` finds
+    the worst versions without gradients and trains on a batch of them: cheaper, with others again.
     """
 
     card = Card(
@@ -37,20 +38,21 @@ class UEraserMax(Defense):
         cost="5 times standard training; 2.7 times with two_pass",
         notes="UEraser's own code turns to Lite after 50 epochs (30 on ImageNet subsets), and so "
         "does the D-VAE paper (`lite_after=50`, or 30), where the accuracy falls after the turn; "
-        "APBench never turns (its code does on ImageNet subsets, after 50). UEraser's code tiles "
-        "the batch for one pass, with one TrivialAugment operation for all versions",
+        "APBench never turns (its code does on ImageNet subsets, after 50). UEraser's library is "
+        "`tiled`, its scripts have a pass for each version. The augmentation's own variants: see "
+        "ueraser_lite",
     )
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 
     repeats: int = 5  # augmentations of each image
-    p: float = 0.5  # probability of each plasma step, for each image
-    jpeg: bool = False  # first encode each image with a random quality of 10 to 99
+    tiled: bool = False  # all augmentations in one forward pass
     two_pass: bool = False  # train on the worst versions only
     lite_after: int | None = None  # epochs after which it is UEraser-Lite; none: never
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(1 <= self.repeats <= 100, f"repeats is {self.repeats}, allowed are 1 to 100")
-        require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
+        require(not (self.tiled and self.two_pass), "tiled and two_pass exclude each other")
         turn = self.lite_after
         require(turn is None or turn >= 0, f"lite_after is {turn}, allowed are none and from 0")
 
@@ -61,26 +63,32 @@ class UEraserMax(Defense):
 
     def during(self, epoch: int) -> Defense:
         turned = self.lite_after is not None and epoch >= self.lite_after
-        return UEraserLite(p=self.p, jpeg=self.jpeg) if turned else self
+        if not turned:
+            return self
+        return UEraserLite(**{f.name: getattr(self, f.name) for f in fields(Erasing)})
 
     def loss(
         self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         if self.two_pass:
             return super().loss(model, self._worst(model, x, y, rng), y, rng)
-        logits = torch.stack([model(self._draw(x, rng)) for _ in range(self.repeats)])
+        logits = self._logits(model, x, rng)
         losses = torch.stack([_each(scores, y) for scores in logits])
         worst, which = losses.max(0)
         return worst.mean(), logits[which, torch.arange(len(x), device=which.device)]
 
-    def _draw(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        return erase(x, rng, self.p, self.jpeg)
+    def _logits(self, model: nn.Module, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Of every version of every image: (repeats, n, classes)."""
+        if self.tiled:
+            scores: Tensor = model(self.erase(x.repeat(self.repeats, 1, 1, 1), rng))
+            return scores.unflatten(0, (self.repeats, len(x)))
+        return torch.stack([model(self.erase(x, rng)) for _ in range(self.repeats)])
 
     @torch.no_grad()
     def _worst(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         worst, highest = x, torch.full((len(x),), -float("inf"), device=x.device)
         for _ in range(self.repeats):
-            drawn = self._draw(x, rng)
+            drawn = self.erase(x, rng)
             losses = _each(model(drawn), y)
             worst = torch.where((losses > highest)[:, None, None, None], drawn, worst)
             highest = torch.maximum(losses, highest)
