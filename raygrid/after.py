@@ -190,7 +190,7 @@ def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
 def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import costs
 
-    return costs(_rows(records, args), records.store)
+    return costs(_rows(records, args), records.store, _results(args).values())
 
 
 def _rows(records: Records, args: argparse.Namespace) -> list[Row]:
