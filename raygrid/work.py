@@ -21,12 +21,15 @@ from raygrid.result import Result
 from raygrid.store import Bundle, Store
 from raygrid.trial import Checkpoint, Env, Fetch, Report, run_trial
 
-_NAMED = ("torch", "torchvision", "timm", "lightly", "numpy", "ray")
+_NAMED = (
+    *("torch", "torchvision", "timm", "lightly", "numpy", "scipy", "scikit-learn", "pillow"),
+    *("kornia", "diffusers", "captum", "ray"),
+)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of raygrid and of the packages that numbers depend on."""
+    """Versions of raygrid and of the packages that numbers depend on, where installed."""
     found = {"raygrid": importlib.import_module("raygrid").__version__}
     for name in _NAMED:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from raygrid.estimate import CPU, GPU, trial_seconds
 from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.store import Store
+from raygrid.work import versions
 
 Json = dict[str, Any]
 SPEC = "cifar10/{}/{}/resnet18/{}/apbench/0"
@@ -81,3 +83,10 @@ def test_the_command_measures_by_all_trials_of_the_folder(
     assert cli.main(["evaluate", "cost", asked["spec"], *words]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["standard_epochs"], found["epoch_by"]) == (20.0, "measured")
+
+
+def test_results_name_every_package_that_numbers_depend_on() -> None:
+    found = versions()
+    for name in ("kornia", "scikit-learn", "scipy", "pillow", "timm", "lightly", "diffusers"):
+        assert found[name] == importlib.metadata.version(name)
+    assert "captum" in found
