@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 MANY = 16  # columns that no terminal is wide enough for
 QUESTIONS = (
-    *("transferability", "robustness", "sets", "fidelity"),
+    *("transferability", "robustness", "sets", "fidelity", "norms"),
     *("classes", "seeds", "compare", "cost"),
 )
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
@@ -36,7 +36,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "specs",
         nargs="*",
         help="trials run with --keep weights (classes: predictions); poisons for transferability; "
-        "poisons or purified trials for fidelity; "
+        "poisons or purified trials for fidelity; poisons that a D-VAE found for norms; "
         "seeds and cost: trials, or none for all of --out; "
         "compare: two or more defenses, or trials, each with all of its seeds",
     )
@@ -87,6 +87,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "robustness": _robustness,
         "sets": _sets,
         "fidelity": _fidelity,
+        "norms": _norms,
         "classes": _classes,
         "seeds": _seeds,
         "compare": _compare,
@@ -165,6 +166,12 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
         else:
             rows += fidelity_of_purified(records, text, device)
     return rows
+
+
+def _norms(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.analysis import norms_of_disentangled
+
+    return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
 
 
 def _classes(records: Records, args: argparse.Namespace) -> list[Row]:

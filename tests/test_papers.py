@@ -11,22 +11,26 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+import torch
 
 from raygrid.analysis import (
     Records,
     accuracy_on_sets,
     fidelity_of_purified,
+    norms_of_disentangled,
     robustness,
     transferability,
 )
-from raygrid.errors import SpecError
+from raygrid.attacks.base import measure
+from raygrid.errors import DataError, SpecError
 from raygrid.grid import plan
-from raygrid.papers.answers import ANSWERS, Evidence, answered
+from raygrid.papers.answers import ANSWERS, PSNRS, Evidence, answered
 from raygrid.papers.drawings import DRAWINGS, Shown, draw
 from raygrid.papers.plates import LISTS, Plate, drawings_of, figures_of, plates_of
 from raygrid.published import QUESTIONS, Asked, asked, load, specs_of, tables_of
 from raygrid.reproduce import Only, job, job_of
 from raygrid.run import Options, run_grid
+from raygrid.seeds import Stream
 from raygrid.spec import TrialSpec
 from raygrid.store import LEFT, ResultLog, Store
 from raygrid.tables import Cell, Table, markdown
@@ -148,7 +152,8 @@ def test_a_part_of_a_table_has_what_its_questions_need() -> None:
     assert sorted(spec.attack.name for spec in specs) == ["clean"] * 4 + ["regions"]
     assert {a.row for a in part.asked} == {"regions1024"}
     quality = job("dvae", "13", "paper", Only(attacks=["em"], defenses=["jpeg(quality=50)"]))
-    assert [str(spec) for a in quality.asked for spec in a.about] == list(quality.specs)
+    assert [a.metric for a in quality.asked] == ["psnr", "psnr_pooled"]
+    assert all(list(map(str, a.about)) == list(quality.specs) for a in quality.asked)
     em = job("apbench", "11", "paper", Only(attacks=["em"], defenses=["at"]))
     assert em.specs == ("cifar10/em_apb/at/resnet18/supervised/apbench/0",)
     with pytest.raises(SpecError, match=r"unknown attack here 'lps' \(did you mean 'lsp'"):
@@ -255,6 +260,73 @@ def test_sets_fidelity_and_cost_are_those_of_the_commands(evidence: Evidence) ->
     assert total == pytest.approx(training + facts["seconds"] / 60)
     assert not any(cell.differs for cell in table.panels[0].cells.values()), "another machine"
     assert "published (a GPU)" in markdown(table)
+
+
+def test_what_no_paper_prints_stands_beside() -> None:
+    pooled = first("dvae", "13", "psnr_pooled", "jpeg30")
+    assert (pooled.value, pooled.question) == (None, "fidelity")
+    assert pooled.about == first("dvae", "13", "psnr", "jpeg30").about
+    for table, row, attack in (
+        ("1", "lsp_dvae_recon", "dvae_recon(base=lsp)"),
+        ("7", "ops_dvae_increase, 4 %", "dvae_grow(base=ops, share=0.04)"),
+    ):
+        metrics = [a.metric for a in asked("dvae", table) if (a.dataset, a.row) == ("cifar10", row)]
+        assert metrics[-4:] == ["base_l2", "l2", "linf", "linf_max"]
+        assert [str(s.attack) for s in first("dvae", table, row, "l2").about] == [attack]
+    made = answered(asked("dvae", "7"), None, "paper", (0,))
+    assert [(table.kind, len(table.panels[0].rows)) for table in made] == [("norms", 16)]
+    assert not any(cell.published for cell in made[0].panels[0].cells.values())
+
+
+def test_psnr_is_shown_by_image_and_pooled(evidence: Evidence) -> None:
+    asks = [question("fidelity", name, JPEG, 22.0, row=name) for name in PSNRS]
+    asks[1] = replace(asks[1], value=None)
+    (table,) = answered(asks, evidence, "paper", (0,))
+    left = [fidelity_of_purified(evidence.records, spec)[0] for spec in JPEG]
+    for name, cell in zip(PSNRS, table.panels[0].cells.values(), strict=True):
+        assert cell.value == pytest.approx(sum(row[name] for row in left) / 2), name
+    assert left[0]["psnr_pooled"] < left[0]["psnr"]
+    lines = [line for line in markdown(table).splitlines() if line.startswith("| PSNR")]
+    assert [line.split(" | ")[0] for line in lines] == ["| PSNR (dB)", f"| {POOLED}"]
+    assert ["[22.00]" in line for line in lines] == [True, False]
+
+
+POOLED = "PSNR of the mean error (dB)"
+FITTED = "base=lsp, batch_size=32, epochs=1, shrink=8"
+
+
+def test_norms_are_those_of_what_a_d_vae_found(evidence: Evidence) -> None:
+    """Of a grown poison without the images that are the base attack's own."""
+    records = evidence.records
+    base = records.poisoned("dots/lsp")
+    clean = base.clean.pixels
+    own = float(measure(clean, base.images.pixels, "l2").mean())
+    rng = Stream("poison", ("dots", "dvae_grow", 0)).child("dvae").generator("seed")
+    grown = torch.randperm(128, generator=rng)[64:]
+    everything = torch.arange(128)
+    for name, rows in (("dvae_recon", everything), ("dvae_grow", grown)):
+        attack = f"{name}({FITTED}{', share=0.5' if name == 'dvae_grow' else ''})"
+        asks = [
+            question("norms", metric, [WHERE.format(attack, "none", 0)], 0.0, column=metric)
+            for metric in QUESTIONS["norms"].beside
+        ]
+        (table,) = answered(asks, evidence, "paper", (0,))
+        found = {column: cell.value for (_, column), cell in table.panels[0].cells.items()}
+        made = records.poisoned(f"dots/{attack}").images.pixels
+        kept = (made == base.images.pixels).flatten(1).all(1)
+        assert kept.nonzero().flatten().tolist() == sorted(set(range(128)) - set(rows.tolist()))
+        l2, linf = (measure(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
+        assert found == pytest.approx(
+            {
+                "base_l2": own,
+                "l2": float(l2.mean()),
+                "linf": float(linf.mean()),
+                "linf_max": float(linf.max()),
+            }
+        ), name
+        assert f"| {own:.3f} " in markdown(table)
+    with pytest.raises(DataError, match="dots/lsp/0 was not made by a D-VAE"):
+        norms_of_disentangled(records, "dots/lsp")
 
 
 def test_differences_are_marked_and_gaps_explained(evidence: Evidence) -> None:

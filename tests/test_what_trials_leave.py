@@ -483,6 +483,7 @@ def test_a_collapsed_network_says_nothing_in_bits() -> None:
     [
         (("evaluate", "transferability", "dots/lsp"), "needs --victims"),
         (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
+        (("evaluate", "norms", "dots/lsp"), "dots/lsp/0 was not made by a D-VAE"),
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),

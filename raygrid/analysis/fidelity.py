@@ -10,10 +10,12 @@ from torch import Tensor
 from raygrid.analysis.records import Records
 from raygrid.artifacts import purified_of
 from raygrid.attacks.base import beyond, measure
+from raygrid.attacks.disentangled import Disentangled
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.errors import DataError
 from raygrid.poisons import Poisoned
+from raygrid.spec import split_outside
 
 Row = dict[str, Any]
 _CHUNK = 500  # images whose SSIM is taken at a time: its maps are many
@@ -39,6 +41,33 @@ def fidelity_of_purified(
     against = {"poisoned": given, "clean": clean}
     rows = {name: change(images, made, ssim=ssim) for name, images in against.items()}
     return [{"set": str(trial.spec), "against": name, **row} for name, row in rows.items()]
+
+
+def norms_of_disentangled(records: Records, text: str, seed: int = 0) -> Row:
+    """How large the changes are that a D-VAE found in a poison (`dvae_recon`, `dvae_grow`).
+
+    base_l2: mean over all images under the base attack. n images that the D-VAE changed, without
+    those that a grown poison took over from the base attack, and of these l2 and linf, means in
+    [0, 1], and the largest linf_max. Raises DataError for other attacks.
+    """
+    found = records.poisoned(text, seed)
+    attack = found.attack
+    if not isinstance(attack, Disentangled):
+        raise DataError(f"{found.spec} was not made by a D-VAE, as dvae_recon and dvae_grow are")
+    dataset = next(iter(split_outside(text, "/")))
+    base = records.poisoned(f"{dataset}/{attack.attack.part()}", seed).images.pixels
+    clean, made, rows = found.clean.pixels, found.images.pixels, found.mask
+    if attack.grown:  # no D-VAE hits all pixels of another poison
+        rows = rows & (made != base).flatten(1).any(1)
+    l2, linf = (measure(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
+    return {
+        "set": found.spec,
+        "base_l2": float(measure(clean, base, "l2").mean()),
+        "n": len(l2),
+        "l2": float(l2.mean()),
+        "linf": float(linf.mean()),
+        "linf_max": float(linf.max()),
+    }
 
 
 def change(

@@ -30,8 +30,10 @@ class Disentangled(Attack):
     """Fits a D-VAE to a poison and puts the perturbations that it finds on clean images.
 
     Nothing bounds what the network finds; the budget is there for who wants to.
+    grown: whether some images are those of the base attack.
     """
 
+    grown: ClassVar[bool] = False
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
     quick: ClassVar[Mapping[str, Scalar]] = {
         "base_quick": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class DVaeGrow(Disentangled):
         "takes as many passes over them as over a whole set, `matched` as many updates. The "
         "poisoned images are those of the base attack on the whole set",
     )
+
+    grown: ClassVar[bool] = True
 
     share: float = 0.01  # of the training set that the base attack poisons
     steps: Literal["epochs", "matched"] = "epochs"  # how long the D-VAE is fitted

@@ -12,6 +12,7 @@ from raygrid.analysis import (
     accuracy_on_sets,
     costs,
     fidelity_of_purified,
+    norms_of_disentangled,
     robustness,
     transferability,
 )
@@ -94,16 +95,29 @@ def _fidelity(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
     found = {}
     for seed in seeds:
         each = [psnr(evidence.records, spec.replace(seed=seed)) for spec in about]
-        found[seed] = {"psnr": math.fsum(each) / len(each)}
+        found[seed] = {name: math.fsum(one[name] for one in each) / len(each) for name in PSNRS}
     return found
 
 
-def psnr(records: Records, spec: TrialSpec) -> float:
-    """dB: what the purifiers of a trial left of the images that they were given."""
+PSNRS = ("psnr", "psnr_pooled")
+
+
+def psnr(records: Records, spec: TrialSpec) -> dict[str, float]:
+    """dB: what the purifiers of a trial left of the images that they were given.
+
+    psnr: mean over images; psnr_pooled: of their mean square error, as D-VAE's code prints it.
+    """
     given, _ = fidelity_of_purified(records, str(spec))
     if "psnr" not in given:
         raise DataError(f"the purifiers of {spec} changed no image")
-    return float(given["psnr"])
+    return {name: float(given[name]) for name in PSNRS}
+
+
+def _norms(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    """Of the perturbations that a D-VAE found in a poison, and of that one."""
+    spec = about[0]
+    text = f"{spec.dataset}/{spec.attack}@{spec.poison_ratio!r}"
+    return {seed: norms_of_disentangled(evidence.records, text, seed) for seed in seeds}
 
 
 def _cost(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
@@ -125,6 +139,7 @@ ANSWERS: Mapping[str, Callable[[Evidence, Trials, Sequence[int]], Found]] = {
     "transferability": _transferability,
     "sets": _sets,
     "fidelity": _fidelity,
+    "norms": _norms,
     "cost": _cost,
 }
 
@@ -184,8 +199,10 @@ def _cell(asked: Asked, about: Trials, found: Found | str, seeds: Sequence[int])
     return with_published(cell, _finding(asked, about))
 
 
-def _finding(asked: Asked, about: Trials) -> Finding:
+def _finding(asked: Asked, about: Trials) -> Finding | None:
     """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
+    if asked.value is None:
+        return None
     best = Figure(
         paper=asked.paper,
         made=("", "", "", ""),
@@ -212,6 +229,7 @@ def _table(name: str, placed: Sequence[tuple[Asked, Cell]]) -> Table:
 
 def _panels(name: str, groups: Iterable[Sequence[tuple[Asked, Cell]]]) -> Iterator[Panel]:
     question = QUESTIONS[name]
+    sides = question.down, question.across
     for group in groups:
         asked, cell = group[0]
         cells = {(a.row, a.column): c for a, c in group}
@@ -219,7 +237,7 @@ def _panels(name: str, groups: Iterable[Sequence[tuple[Asked, Cell]]]) -> Iterat
         if asked.dataset != cell.axes["dataset"]:
             where["printed"] = f"for {asked.dataset}"
         yield Panel(
-            where={**where, "measure": asked.metric},
+            where={**where, "measure": name if "metric" in sides else asked.metric},
             rows=tuple(dict.fromkeys(row for row, _ in cells)),
             columns=tuple(dict.fromkeys(column for _, column in cells)),
             cells=cells,

@@ -101,7 +101,7 @@ def _points(shown: Shown) -> pd.DataFrame:
         for trial in own:
             row = shown.evidence.rows.get(str(trial.spec))
             if row is not None and row["status"] == "done":
-                left = psnr(records, trial.spec)
+                left = psnr(records, trial.spec)["psnr"]
                 made.append(frame([row]).assign(family=family, setting=setting, psnr=left))
     return pd.concat(made, ignore_index=True) if made else frame([]).assign(family=[])
 

@@ -24,6 +24,7 @@ class Question:
     rows and columns of the printed table. about: a row's trials, given all rows of its table.
     keep: what these have to leave. seeds: the fewest with which there is an answer. mean: whether
     the answer is a mean over these, so that a part of them has one too.
+    beside: metrics that no paper prints, of the rows for which `goes` holds.
     """
 
     metrics: tuple[str, ...]
@@ -33,13 +34,16 @@ class Question:
     keep: tuple[str, ...] = ()
     seeds: int = 1
     mean: bool = False
+    beside: tuple[str, ...] = ()
+    goes: Callable[[Row], bool] = lambda row: False
 
 
 @dataclass(frozen=True)
 class Asked:
     """A printed number with its place in the table and the trials (as printed) that answer it.
 
-    value, std: a fraction, dB or minutes. on: what it was measured on, where that matters.
+    value, std: a fraction, dB or minutes; value None: what stands beside and is not printed.
+    on: what it was measured on, where that matters.
     """
 
     question: str
@@ -50,7 +54,7 @@ class Asked:
     row: str
     column: str
     about: Trials
-    value: float
+    value: float | None
     std: float | None
     suspect: bool
     on: str
@@ -86,6 +90,16 @@ def _any_poison(row: Row, table: list[Row]) -> Trials:
     return _itself({**row, **usual}, table)
 
 
+def _is_psnr(row: Row) -> bool:
+    return row["metric"] == "psnr"
+
+
+def _is_disentangled(row: Row) -> bool:
+    """Whether a trial's poison is what a D-VAE found in another one."""
+    found = row["attack"].endswith(("_dvae_recon", "_dvae_increase"))
+    return found and row["metric"] == "test_acc"
+
+
 QUESTIONS: Mapping[str, Question] = {
     "robustness": Question(
         ("pgd_blackbox_acc", "pgd_whitebox_acc"), "attack", "defense", _itself, ("weights",), 2
@@ -96,7 +110,19 @@ QUESTIONS: Mapping[str, Question] = {
     "sets": Question(
         ("clean_train_acc", "poisoned_train_acc"), "attack", "metric", _itself, ("weights",)
     ),
-    "fidelity": Question(("psnr",), "metric", "defense", _same_defense, mean=True),
+    "fidelity": Question(
+        ("psnr",),
+        *("metric", "defense", _same_defense),
+        mean=True,
+        beside=("psnr_pooled",),
+        goes=_is_psnr,
+    ),
+    "norms": Question(
+        (),
+        *("attack", "metric", _itself),
+        beside=("base_l2", "l2", "linf", "linf_max"),
+        goes=_is_disentangled,
+    ),
     "cost": Question(
         ("minutes_dvae_training", "minutes_inference", "minutes_classifier_training", "minutes"),
         "defense",
@@ -113,6 +139,11 @@ def questions(rows: list[Row]) -> Iterator[Asked]:
     for row in rows:
         if row["metric"] in by:
             yield _asked(by[row["metric"]], row, rows)
+    unprinted = {"value": "", "std": "", "note": ""}
+    for row in rows:
+        for name, each in QUESTIONS.items():
+            for metric in each.beside if each.goes(row) else ():
+                yield _asked(name, {**row, **unprinted, "metric": metric}, rows)
 
 
 def _asked(name: str, row: Row, table: list[Row]) -> Asked:
@@ -121,12 +152,18 @@ def _asked(name: str, row: Row, table: list[Row]) -> Asked:
     facts: dict[str, Any] = {key: row[key] for key in ("paper", "table", "dataset", "metric")}
     return Asked(
         question=name,
-        row=row[question.down],
-        column=row[question.across],
+        row=_label(row, question.down),
+        column=_label(row, question.across),
         about=question.about(row, table),
-        value=round(float(row["value"]) / scale, 6),
+        value=round(float(row["value"]) / scale, 6) if row["value"] else None,
         std=float(row["std"]) / scale if row["std"] else None,
         suspect="suspect:" in row["note"],
         on=row["note"].rpartition("; ")[2] if name == "cost" else "",
         **facts,
     )
+
+
+def _label(row: Row, column: str) -> str:
+    """What a column says of a row; of an attack that starts from a share of images that too."""
+    share = row["poison_ratio"] if column == "attack" else ""
+    return row[column] + (f", {100 * float(share):g} %" if share not in ("", "1.0") else "")

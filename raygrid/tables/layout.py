@@ -19,6 +19,8 @@ NAMES = {
     "target_success": "success on the target",
     "detection_acc": "detection of poisoned images",
 }
+NORMS = ("base_l2", "l2", "linf", "linf_max")
+"""Of the perturbations that a D-VAE found, and of the poison that it found them in."""
 ANSWERS = {
     "pgd_whitebox_acc": "accuracy on test images attacked through the victim itself",
     "pgd_blackbox_acc": "accuracy on test images attacked through the victim of another seed",
@@ -26,13 +28,18 @@ ANSWERS = {
     "clean_train_acc": "accuracy on a training set",
     "poisoned_train_acc": "accuracy on a training set",
     "psnr": "PSNR of purified against stored training images",
+    **dict.fromkeys(NORMS, "size of perturbations"),
     "minutes_dvae_training": "time to fit the purifier",
     "minutes_inference": "time to put the training set through it",
     "minutes_classifier_training": "time to train the victim",
     "minutes": "time",
 }
 """What finished trials are asked for, beside the measures of their rows."""
-UNITS = {"psnr": "dB", **{name: "minutes" for name in ANSWERS if name.startswith("minutes")}}
+UNITS = {
+    **dict.fromkeys(("psnr", "psnr_pooled"), "dB"),
+    **dict.fromkeys(NORMS, "units of the pixel range [0, 1]"),
+    **{name: "minutes" for name in ANSWERS if name.startswith("minutes")},
+}
 """Of measures that are no share."""
 SELECTIONS = {
     "test": "the test set (an oracle)",

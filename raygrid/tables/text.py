@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from raygrid.tables.cells import TWO, Cell
-from raygrid.tables.layout import ANSWERS, NAMES, SELECTIONS, UNITS, Panel, Table, order
+from raygrid.tables.layout import ANSWERS, NAMES, NORMS, SELECTIONS, UNITS, Panel, Table, order
 
 NOTHING = "–"
 MARKS = {
@@ -27,6 +27,11 @@ HEADS = {
     "detection_f1": "F1",
     "detection_fpr": "false positives",
     "psnr": "PSNR (dB)",
+    "psnr_pooled": "PSNR of the mean error (dB)",
+    "base_l2": "l2 of the base",
+    "l2": "l2",
+    "linf": "linf",
+    "linf_max": "largest linf",
     "clean_train_acc": "clean training set",
     "poisoned_train_acc": "original poison",
     "minutes_dvae_training": "fits",
@@ -77,9 +82,9 @@ def attained(cell: Cell) -> str:
 
 
 def number(value: float, metric: str, digits: int) -> str:
-    """An accuracy in percent, an epoch as it is, minutes and dB with two digits."""
+    """An accuracy in percent, an epoch as it is, minutes and dB with two digits, norms three."""
     if metric in UNITS:
-        return f"{value:.2f}"
+        return f"{value:.{3 if metric in NORMS else 2}f}"
     return f"{value:.1f}".removesuffix(".0") if metric in EPOCHS else f"{100 * value:.{digits}f}"
 
 
