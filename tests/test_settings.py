@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.published.names import Row
-from tests.settings import apbench, dvae, just_how_toxic, learned_faster
+from raygrid.published.names import PAPERS, Row
+from tests.settings import apbench, dvae, just_how_toxic, learned_faster, transferable
 from tests.settings.rules import Rule
 
 RULES = {
@@ -17,6 +17,7 @@ RULES = {
     "learned_faster": learned_faster.RULES,
     "dvae": dvae.RULES,
     "just_how_toxic": just_how_toxic.RULES,
+    "transferable": transferable.RULES,
 }
 
 
@@ -31,6 +32,11 @@ def said(row: Row) -> str:
 
 def rules_of(row: Row) -> list[Rule]:
     return [rule for rule in RULES[row["paper"]] if rule.covers(row)]
+
+
+def test_all_papers_are_asked() -> None:
+    assert tuple(RULES) == PAPERS
+    assert sum(len(rows_of(paper)) for paper in RULES) == 519
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:
@@ -53,6 +59,13 @@ def test_what_raygrid_has_is_what_is_printed_or_what_the_reason_says(paper: str)
         if (fault := rule.fault(row)) is not None
     }
     assert faults == {}
+
+
+@pytest.mark.parametrize("paper", RULES)
+def test_every_rule_is_about_some_row(paper: str) -> None:
+    rows = rows_of(paper)
+    idle = [rule.rows for rule in RULES[paper] if not any(map(rule.covers, rows))]
+    assert idle == []
 
 
 @pytest.mark.parametrize("paper", RULES)

@@ -126,7 +126,7 @@ RULES = (
     Rule(r"text/dvae/downsampling_stage1_imagenet100", lambda row: shrinks(224)),
     Rule(
         r"text/dvae/psnr_(cifar|imagenet100)",
-        why="a result, and only `around`; jobs of table 13 measure it",
+        why="a result, and only `around`",
     ),
     Rule(
         r"text/dvae/encoder",
