@@ -47,18 +47,19 @@ def test_the_shipped_settings_are_the_reference(shared: Path) -> None:
 @pytest.mark.parametrize("paper", RULES)
 def test_every_printed_setting_has_one_place_or_reason(paper: str) -> None:
     found = {said(row): [rule.rows for rule in rules_of(row)] for row in rows_of(paper)}
-    assert {text: rules for text, rules in found.items() if len(rules) != 1} == {}
+    wrong = [f"{text}: {rules or 'no rule'}" for text, rules in found.items() if len(rules) != 1]
+    assert not wrong, "\n".join(["", *wrong])
 
 
 @pytest.mark.parametrize("paper", RULES)
 def test_what_raygrid_has_is_what_is_printed_or_what_the_reason_says(paper: str) -> None:
-    faults = {
-        said(row): fault
+    faults = [
+        f"{said(row)}: {fault}"
         for row in rows_of(paper)
         for rule in rules_of(row)
         if (fault := rule.fault(row)) is not None
-    }
-    assert faults == {}
+    ]
+    assert not faults, "\n".join(["", *faults])
 
 
 @pytest.mark.parametrize("paper", RULES)

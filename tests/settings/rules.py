@@ -127,9 +127,9 @@ def defense(path: str, of: str = "", on: str = "cifar10") -> Look:
     return look
 
 
-def dataset(path: str, of: str = "{item}") -> Look:
+def dataset(path: str) -> Look:
     """The same of a dataset."""
-    return lambda row: dig(DATASETS.make(_made(row, of.format_map(row)).dataset), path)
+    return lambda row: dig(DATASETS.make(_made(row, row["item"]).dataset), path)
 
 
 def learner(path: str) -> Look:
@@ -137,18 +137,14 @@ def learner(path: str) -> Look:
 
 
 def recipe(
-    path: str,
-    learner: str = "supervised",
-    on: str = "cifar10",
-    defense: str = "none",
-    side: int | None = None,
+    path: str, learner: str = "supervised", on: str = "cifar10", defense: str = "none"
 ) -> Look:
     """A field of a recipe of the paper's protocol; `{item}` stands for the row's."""
 
     def look(row: Row) -> object:
         data = DATASETS.make(on.format_map(row))
         (part,) = _made(row, "cifar10", defense=defense.format_map(row)).defense
-        names = learner.format_map(row), data.id, side or data.image_size, (part.name,)
+        names = learner.format_map(row), data.id, data.image_size, (part.name,)
         return dig(PROTOCOLS.make(PROTOCOL[row["paper"]]).recipe(*names), path)
 
     return look
