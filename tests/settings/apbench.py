@@ -13,6 +13,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.diffusion import STEPS
 from raygrid.erasing import SHUFFLE
 from raygrid.papers.plates import RATIOS
+from raygrid.resolve import resolve
 from raygrid.spec import TrialSpec
 from tests.settings.rules import (
     Row,
@@ -32,6 +33,18 @@ EPOCHS = "table 15 contradicts section 4.1, which raygrid follows; the code trai
 ALL = ("dc", "ntga", "em", "hypo", "tap", "rem", "lsp", "ar", "ops", "ucl", "tue")
 SURROGATE = ("em", "hypo", "tap", "rem", "ucl", "tue")
 """Those that differentiate a network; DC has its own VGG-11, NTGA a kernel."""
+
+
+AUGMENTATIONS = {
+    "crop_flip": "random crop, random horizontal flip",
+    "rrc_flip_jitter": "random crop, horizontal flip, color jitter",
+}
+
+
+def augmented(row: Row) -> str:
+    """How victims of the protocol see the training images."""
+    spec = f"{row['item']}/clean/standard/resnet18/supervised/apbench/0"
+    return resolve(spec, None).augmentation
 
 
 def mode(row: Row) -> str:
@@ -112,16 +125,7 @@ RULES = (
     Rule(r"14/.*/weight_decay", every(recipe("weight_decay", on="{item}"))),
     Rule(r"14/.*/batch_size", every(recipe("batch_size", on="{item}"))),
     Rule(r"14/.*/initial_learning_rate", every(recipe("lr", on="{item}"))),
-    Rule(
-        r"14/(cifar10\+cifar100|svhn)/standard_augmentation",
-        words(every(dataset("augmentation")), {"crop_flip": "random crop, random horizontal flip"}),
-    ),
-    Rule(
-        r"14/imagenet100/standard_augmentation",
-        dataset("augmentation"),
-        why="a data set has one augmentation for all papers, here D-VAE's: no color jitter",
-        instead="rrc_flip",
-    ),
+    Rule(r"14/.*/standard_augmentation", words(every(augmented), AUGMENTATIONS)),
     Rule(
         r"15/standard/epochs_cifar10_cifar100",
         every(recipe("epochs", on="{item}"), "cifar10", "cifar100"),
