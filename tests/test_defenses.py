@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import inspect
-import io
 import itertools
 import math
 import re
@@ -15,12 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from _pytest.mark.structures import ParameterSet
-from PIL import Image, ImageOps
-from scipy import ndimage
 from torch import Tensor, nn
 
 from raygrid import augment, evaluate
@@ -495,106 +491,7 @@ def test_a_broken_purifier_is_one_clear_error(
         purify(Broken(wrong=wrong), images, workshop())
 
 
-# --- pixel filters against Pillow and SciPy ------------------------------------------------------
-
-
-def pillow(images: Images, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    arrays = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    changed = np.stack([np.asarray(change(Image.fromarray(a))) for a in arrays])
-    return torch.from_numpy(changed).permute(0, 3, 1, 2)
-
-
-def recoded(quality: int) -> Callable[[Image.Image], Image.Image]:
-    def change(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file)
-
-    return change
-
-
-@pytest.mark.parametrize("quality", [10, 30, 70])
-@pytest.mark.parametrize("side", [32, 64])
-def test_jpeg_is_pillows(quality: int, side: int) -> None:
-    images = toy(8, side)
-    jpeg = DEFENSES.make(f"jpeg(quality={quality})")
-    assert torch.equal(purify(jpeg, images, workshop()).pixels, pillow(images, recoded(quality)))
-
-
-def test_jpeg_loses_less_at_higher_quality() -> None:
-    images = smooth(16)
-    errors = []
-    for quality in (2, 10, 30, 50, 70, 90):
-        jpeg = DEFENSES.make(f"jpeg(quality={quality})")
-        change = purify(jpeg, images, workshop()).floats() - images.floats()
-        errors.append(float(change.square().mean()))
-    assert errors == sorted(errors, reverse=True)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 5])
-def test_bdr_is_pillows_posterize(bits: int) -> None:
-    images = toy(8, 32)
-    bdr = DEFENSES.make(f"bdr(bits={bits})")
-    out = purify(bdr, images, workshop())
-    assert torch.equal(out.pixels, pillow(images, lambda i: ImageOps.posterize(i, bits)))
-    assert torch.equal(purify(bdr, out, workshop()).pixels, out.pixels), "not idempotent"
-
-
-def test_bdr_by_floats_keeps_white() -> None:
-    ramp = Images(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.zeros(1).long(), 1)
-    out = purify(DEFENSES.make("bdr(variant=float)"), ramp, workshop()).pixels.flatten()
-    expected = [math.floor(4 * v / 255) / 4 * 255 for v in range(256)]
-    assert out.tolist() == [math.floor(v + 0.5) for v in expected]
-    assert sorted(set(out.tolist())) == [0, 64, 128, 191, 255]
-
-
-def test_grayscale_is_pillows() -> None:
-    images = toy(8, 32)
-    gray = DEFENSES.make("grayscale")
-    out = purify(gray, images, workshop())
-    assert torch.equal(out.pixels, pillow(images, lambda i: i.convert("L").convert("RGB")))
-    assert torch.equal(purify(gray, out, workshop()).pixels, out.pixels), "not idempotent"
-
-
-@pytest.mark.parametrize(("kernel", "sigma"), [(3, 0.5), (3, 1.0), (5, 2.0)])
-def test_gaussian_is_a_normalized_kernel(kernel: int, sigma: float) -> None:
-    images = toy(4, 32)
-    d = np.arange(kernel) - kernel // 2
-    line = np.exp(-(d**2) / (2 * sigma**2))
-    plane = np.outer(line, line) / line.sum() ** 2
-    exact = ndimage.correlate(images.pixels.double().numpy(), plane[None, None], mode="mirror")
-    out = purify(DEFENSES.make(f"gaussian(kernel={kernel}, sigma={sigma})"), images, workshop())
-    assert np.abs(out.pixels.numpy() - exact).max() < 0.501
-    if kernel == 3:
-        assert plane[1, 1] == pytest.approx({0.5: 0.62, 1.0: 0.20}[sigma], abs=0.005)
-
-
-def test_mean_and_median_are_counted_by_hand() -> None:
-    """Over all 3x3 windows of a padded image; mirrored borders for the mean, repeated ones else."""
-    images = smooth(3, 16)
-    pixels = images.pixels.numpy()
-    for name, pad in (("mean_filter", "reflect"), ("median_filter", "edge")):
-        padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), mode=pad)  # type: ignore[call-overload]
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
-        sums = windows.astype(int).sum((4, 5))
-        expected = {
-            "mean_filter": (2 * sums + 9) // 18,
-            "median_filter": np.median(windows, (4, 5)),
-        }
-        out = purify(DEFENSES.make(name), images, workshop()).pixels.numpy()
-        assert np.array_equal(out, expected[name])
-
-
-def test_a_single_pixel_does_not_survive_the_median() -> None:
-    flat = torch.full((1, 3, 16, 16), 90, dtype=torch.uint8)
-    for row, col in ((0, 0), (5, 7), (15, 8)):
-        marked = flat.clone()
-        marked[0, :, row, col] = torch.tensor([255, 0, 255], dtype=torch.uint8)
-        images = Images(marked, torch.zeros(1).long(), 1)
-        assert torch.equal(purify(DEFENSES.make("median_filter"), images, workshop()).pixels, flat)
-        mean = purify(DEFENSES.make("mean_filter"), images, workshop()).pixels.short() - flat
-        if row == 5:
-            assert mean.abs().max() == round(165 / 9)
+# --- batch augmentations against closed forms ----------------------------------------------------
 
 
 def test_random_blur_is_torchvisions_for_each_sigma() -> None:
@@ -604,9 +501,6 @@ def test_random_blur_is_torchvisions_for_each_sigma() -> None:
     sigma = torch.tensor([0.1, 0.5, 1.0, 2.0])
     for image, one, out in zip(x, sigma.tolist(), blur(x, sigma, 3), strict=True):
         assert torch.allclose(gaussian_blur(image, [3, 3], [one, one]), out, atol=1e-5)
-
-
-# --- batch augmentations against closed forms ----------------------------------------------------
 
 
 def test_cutout_masks_one_rectangle_of_the_right_size() -> None:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from raygrid.data import Images, to_uint8
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.kernels import in_parts
+from raygrid.data import to_uint8
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter
 from raygrid.registry import Card, require
 
 Variant = Literal["posterize", "float"]
@@ -17,7 +17,7 @@ Variant = Literal["posterize", "float"]
 
 @DEFENSES.register("bdr")
 @dataclass(frozen=True, kw_only=True)
-class Bdr(Defense):
+class Bdr(PixelFilter):
     """Only the top bits of each channel value stay.
 
     `posterize` clears the low bits: 2 bits leave {0, 64, 128, 192}. `float` is floor(x * 2^bits) /
@@ -46,13 +46,10 @@ class Bdr(Defense):
     def __post_init__(self) -> None:
         require(1 <= self.bits <= 8, f"bits is {self.bits}, allowed are 1 to 8")
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def change(self, pixels: Tensor) -> Tensor:
         if self.bits == 8:
-            return images
+            return pixels
         if self.variant == "posterize":
-            return images.with_pixels(images.pixels & (256 - 2 ** (8 - self.bits)))
-        return in_parts(images, self._floored)
-
-    def _floored(self, pixels: Tensor) -> Tensor:
+            return pixels & (256 - 2 ** (8 - self.bits))
         steps = 2**self.bits
         return to_uint8((pixels.float().div_(255) * steps).floor_() / steps)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raygrid.data import Images
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.kernels import in_parts, require_odd
+from torch import Tensor
+
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter, require_odd
 from raygrid.registry import Card, require
 
 
 @DEFENSES.register("gaussian")
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Defense):
+class Gaussian(PixelFilter):
     """Gaussian filter with reflected borders, rounded to whole levels.
 
     At the published sigma of 0.1 the weights of a 3x3 kernel are e^-50, 1, e^-50: the identity.
@@ -39,8 +40,7 @@ class Gaussian(Defense):
         require_odd(self.kernel)
         require(self.sigma > 0, f"sigma is {self.sigma}, allowed are positive numbers")
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def change(self, pixels: Tensor) -> Tensor:
         from torchvision.transforms.v2.functional import gaussian_blur
 
-        kernel, sigma = [self.kernel] * 2, [self.sigma] * 2
-        return in_parts(images, lambda pixels: gaussian_blur(pixels, kernel, sigma))
+        return gaussian_blur(pixels, [self.kernel] * 2, [self.sigma] * 2)

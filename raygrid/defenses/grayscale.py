@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raygrid.data import Images
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.kernels import in_parts
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter
 from raygrid.registry import Card
 
 
 @DEFENSES.register("grayscale")
 @dataclass(frozen=True, kw_only=True)
-class Grayscale(Defense):
+class Grayscale(PixelFilter):
     """L = (19595 R + 38470 G + 7471 B + 32768) >> 16, Pillow's integer luminance."""
 
     card = Card(
@@ -29,12 +28,7 @@ class Grayscale(Defense):
         notes="torchvision's tensor version is one level darker and not idempotent",
     )
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
-        return in_parts(images, luminance)
-
-
-def luminance(pixels: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) to the same shape with equal channels."""
-    red, green, blue = pixels.to(torch.int32).unbind(1)
-    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
-    return luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1).contiguous()
+    def change(self, pixels: Tensor) -> Tensor:
+        red, green, blue = pixels.to(torch.int32).unbind(1)
+        luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+        return luma.to(torch.uint8).unsqueeze(1).expand(-1, 3, -1, -1).contiguous()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from raygrid.codec import recode
-from raygrid.data import Images
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter
 from raygrid.registry import Card, require
 
 
 @DEFENSES.register("jpeg")
 @dataclass(frozen=True, kw_only=True)
-class Jpeg(Defense):
+class Jpeg(PixelFilter):
     """Each image is encoded as a baseline JPEG with 4:2:0 chroma and decoded again."""
 
     card = Card(
@@ -36,5 +38,5 @@ class Jpeg(Defense):
     def __post_init__(self) -> None:
         require(1 <= self.quality <= 100, f"quality is {self.quality}, allowed are 1 to 100")
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
-        return images.with_pixels(recode(images.pixels, self.quality))
+    def change(self, pixels: Tensor) -> Tensor:
+        return recode(pixels, self.quality)

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from raygrid.data import Images
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.kernels import in_parts, require_odd
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter, require_odd
 from raygrid.registry import Card
 
 
 @DEFENSES.register("mean_filter")
 @dataclass(frozen=True, kw_only=True)
-class MeanFilter(Defense):
+class MeanFilter(PixelFilter):
     """Each value becomes the mean of the square around it, rounded half up.
 
     Beyond the border the image is mirrored without repeating its edge.
@@ -35,12 +34,8 @@ class MeanFilter(Defense):
     def __post_init__(self) -> None:
         require_odd(self.kernel)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def change(self, pixels: Tensor) -> Tensor:
         half, count = self.kernel // 2, self.kernel**2
-
-        def mean(pixels: Tensor) -> Tensor:
-            padded = pad(pixels.float(), (half,) * 4, mode="reflect")
-            sums = avg_pool2d(padded, self.kernel, 1, divisor_override=1)  # whole numbers, exact
-            return ((2 * sums.int() + count) // (2 * count)).to(torch.uint8)
-
-        return in_parts(images, mean)
+        padded = pad(pixels.float(), (half,) * 4, mode="reflect")
+        sums = avg_pool2d(padded, self.kernel, 1, divisor_override=1)  # whole numbers, exact
+        return ((2 * sums.int() + count) // (2 * count)).to(torch.uint8)

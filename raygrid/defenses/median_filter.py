@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raygrid.data import Images
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.defenses.kernels import in_parts, require_odd
+from raygrid.defenses.base import DEFENSES
+from raygrid.defenses.kernels import PixelFilter, require_odd
 from raygrid.registry import Card
 
 
 @DEFENSES.register("median_filter")
 @dataclass(frozen=True, kw_only=True)
-class MedianFilter(Defense):
+class MedianFilter(PixelFilter):
     """Each value becomes the median of the square around it; the border's edge is repeated.
 
     A single changed pixel vanishes, whatever its color.
@@ -33,12 +32,8 @@ class MedianFilter(Defense):
     def __post_init__(self) -> None:
         require_odd(self.kernel)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def change(self, pixels: Tensor) -> Tensor:
         from scipy.ndimage import median_filter
 
         size = (1, 1, self.kernel, self.kernel)
-
-        def median(pixels: Tensor) -> Tensor:
-            return torch.from_numpy(median_filter(pixels.cpu().numpy(), size=size, mode="nearest"))
-
-        return in_parts(images, median)
+        return torch.from_numpy(median_filter(pixels.cpu().numpy(), size=size, mode="nearest"))
