@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from raygrid.checkpoints import Progress, Silent
 from raygrid.seeds import Stream
 
 
@@ -19,7 +18,6 @@ class Workshop:
 
     prior: weights of the network that the method starts from, if it asked for one.
     marks: what a reader of the results has to know, filled by the method.
-    progress: where a long fit reports and keeps its state.
     augmentation: the standard one of the images' dataset, a name that `augment.standard` knows.
     """
 
@@ -28,7 +26,6 @@ class Workshop:
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     prior: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False)
     marks: list[str] = field(default_factory=list, compare=False)
-    progress: Progress = field(default_factory=Silent, compare=False)
     augmentation: str = "crop_flip"
 
     def part(self, name: str) -> Workshop:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -684,7 +683,7 @@ def test_a_fit_that_was_cut_off_goes_on_where_it_was() -> None:
     whole = fitted(plan, images, workshop())
     progress = Halting(2)
     with pytest.raises(KeyboardInterrupt):
-        fitted(plan, images, replace(workshop(), progress=progress))
-    again = fitted(plan, images, replace(workshop(), progress=progress))
+        fitted(plan, images, workshop(), progress)
+    again = fitted(plan, images, workshop(), progress)
     assert progress.done == [1, 2, 3, 4]
     assert all(torch.equal(again[name], value) for name, value in whole.items())

@@ -69,7 +69,7 @@ def test_workshops_carry_the_augmentation_of_the_dataset(
         seen.append(workshop.augmentation)
         return {}
 
-    def fit(plan: object, images: object, workshop: Workshop) -> object:
+    def fit(plan: object, images: object, workshop: Workshop, progress: object) -> object:
         seen.append(workshop.augmentation)
         return {}
 

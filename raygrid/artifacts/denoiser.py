@@ -46,8 +46,6 @@ class DenoiserArtifact(Artifact):
     def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
         dataset = self.data.dataset
         stream = Stream("prior", (dataset.id,))
-        shop = Workshop(
-            stream, bench.device, progress=bench.progress, augmentation=dataset.augmentation
-        )
-        weights = fitted(self.plan, World.of(inputs[0]).train, shop)
+        shop = Workshop(stream, bench.device, augmentation=dataset.augmentation)
+        weights = fitted(self.plan, World.of(inputs[0]).train, shop, bench.progress)
         return Bundle({name: weight.cpu() for name, weight in weights.items()})

@@ -77,13 +77,8 @@ class PurifiedArtifact(Artifact):
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
         prior = inputs[-1].tensors if self.prior else {}
-        workshop = Workshop(
-            stream,
-            bench.device,
-            prior=prior,
-            progress=bench.progress,
-            augmentation=self.poison.data.dataset.augmentation,
-        )
+        augmentation = self.poison.data.dataset.augmentation
+        workshop = Workshop(stream, bench.device, prior=prior, augmentation=augmentation)
         purified = purify(self.links[-1], images, workshop)
         seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
         before = inputs[0].facts.get("marks", ()) if self.before else ()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from raygrid.augment import CropFlip, flips
-from raygrid.checkpoints import Progress, keep, kept
+from raygrid.checkpoints import Progress, Silent, keep, kept
 from raygrid.data import Images
 from raygrid.diffusion.process import KEPT, Predictor
 from raygrid.recipes import Recipe
@@ -135,12 +135,16 @@ def unet(size: str, side: int) -> nn.Module:
     )
 
 
-def fitted(plan: DenoiserPlan, images: Images, workshop: Workshop) -> dict[str, Tensor]:
+def fitted(
+    plan: DenoiserPlan, images: Images, workshop: Workshop, progress: Progress | None = None
+) -> dict[str, Tensor]:
     """Averaged weights of a `unet` that minimize the mean squared error of the noise in images.
 
-    Goes on from the checkpoint in the workshop's progress, kept after every epoch.
+    Goes on from the checkpoint in `progress`, kept after every epoch. Defenses have none: it leads
+    to the store, with clean images and names of attacks.
     """
-    stream, device, progress = workshop.stream.child("denoiser"), workshop.device, workshop.progress
+    progress = progress or Silent()
+    stream, device = workshop.stream.child("denoiser"), workshop.device
     with forked(stream.seed("init")):
         network = unet(plan.size, images.shape[-1]).to(device)
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
