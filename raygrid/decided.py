@@ -28,7 +28,7 @@ from raygrid.recipes import Probing, Recipe
 from raygrid.registry import Cell
 from raygrid.seeds import Stream
 from raygrid.setups import SetupPlan
-from raygrid.spec import TrialSpec
+from raygrid.spec import Part, TrialSpec
 from raygrid.store import key_of
 
 VERSION = 1
@@ -143,8 +143,12 @@ class Trial:
 
     @property
     def bases(self) -> tuple[TrialSpec, ...]:
-        """The specs of the trials that this one is derived from; none if it is trained itself."""
-        chains = self.defense.sources
+        """The specs of the trials that this one is derived from; none if it is trained itself.
+
+        Where standard augmentation is none, training without it is `standard` training.
+        """
+        idle = self.defense.plain and self.augmentation == "none"
+        chains = (Chain.make((Part("standard"),)),) if idle else self.defense.sources
         return tuple(self.spec.replace(defense=tuple(d.part() for d in c.links)) for c in chains)
 
     @property

@@ -253,8 +253,8 @@ def derive(trial: Trial, bases: Sequence[Result]) -> Result:
     `derived_from` is the row that counts: the one the defense chose, or the first that failed.
     Where the defense selects an epoch, accuracies and probes are those after it.
     """
-    defense = trial.defense.derived
-    assert defense is not None, f"{trial.spec} is trained, not derived"
+    assert trial.bases, f"{trial.spec} is trained, not derived"
+    defense = trial.defense.derived or trial.defense.links[0]
     broken = next((base for base in bases if base.status != "done"), None)
     at = bases.index(broken) if broken else defense.choose([_final(b) for b in bases])
     base = bases[at]

@@ -40,7 +40,7 @@ class Dots(Dataset):
     image_size: ClassVar[int] = 16
     train_size: ClassVar[int] = 128
     test_size: ClassVar[int] = 64
-    augmentation: ClassVar[str] = "none"
+    augmentation: ClassVar[str] = "crop"
 
     def source(self, root: Path) -> str:
         return "toy"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from raygrid.artifacts import Artifact, World, poison_of
 from raygrid.attacks import surrogates
+from raygrid.catalog import Catalog
 from raygrid.data import Images
 from raygrid.decided import Trial
 from raygrid.defenses import DEFENSES
@@ -20,12 +21,13 @@ from raygrid.defenses.base import Defense, Workshop
 from raygrid.errors import SpecError, SpecErrors, StoreError
 from raygrid.events import Listener
 from raygrid.experiment import show_plan
-from raygrid.grid import Grid
+from raygrid.grid import Grid, plan
 from raygrid.resolve import resolve
 from raygrid.result import Result
 from raygrid.run import Options, exclusive, run_grid
 from raygrid.seeds import Stream
 from raygrid.store import DATA, Bundle, Store
+from raygrid.trial import Env, run_trial
 from raygrid.work import Worker
 from tests import plugin
 
@@ -96,6 +98,33 @@ def test_a_second_run_derives_and_writes_nothing_anew(options: Options) -> None:
     assert len(first.rows) == 2
     assert run_grid(specs, options, again).files == []
     assert again.rows == []
+
+
+def test_without_standard_augmentation_no_defense_is_the_standard_row(
+    options: Options,
+    catalog: Catalog,
+    fetch: Callable[[Artifact], Bundle],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One is trained, the other copied; and it would have been the same training."""
+    none, standard = (f"dots/lsp/{d}/small_cnn/supervised/brief/0" for d in ("none", "standard"))
+    assert [str(t.spec) for t in plan([none, standard], None).trials] == [none, standard]
+    monkeypatch.setattr(plugin.Dots, "augmentation", "none")
+    made = plan([none], None)
+    assert [str(t.spec) for t in made.trials] == [standard]
+    assert [str(t.spec) for t in made.derived] == [none]
+    outcome = run_grid([none, standard], options)
+    assert outcome.submitted == 1
+    rows = {row.spec: row for row in outcome.results}
+    assert set(rows) == {none, standard}
+    assert rows[none].derived_from == rows[standard].key != rows[none].key
+    assert rows[none].resolved["defense"][0]["id"] == "none"
+    assert rows[none].history == rows[standard].history
+    assert rows[none].final_acc == rows[standard].final_acc is not None
+    alone = [run_trial(resolve(spec, catalog), fetch, Env()) for spec in (none, standard)]
+    assert alone[0].history == alone[1].history == rows[none].history
+    monkeypatch.setattr(plugin.Brief, "augmentations", {"dots": "crop"})
+    assert len(plan([none, standard], None).trials) == 2, "the protocol has one, as AVATAR on SVHN"
 
 
 def test_gaps_are_filled_with_the_same_numbers(options: Options, tmp_path: Path) -> None:

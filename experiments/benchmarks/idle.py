@@ -42,7 +42,7 @@ class Blank(Dataset):
     image_size: ClassVar[int] = 32
     train_size: ClassVar[int] = 100
     test_size: ClassVar[int] = 20
-    augmentation: ClassVar[str] = "none"
+    augmentation: ClassVar[str] = "crop"
 
     images: int = 100  # of the training set
 

@@ -34,7 +34,8 @@ Selection = Literal["", "test", "clean_val", "poison_val"]
 class Defense(Method):
     """Base of all defenses. Override the hooks that the method acts through.
 
-    plain: the learner trains without standard augmentation (`none` alone).
+    plain: the learner trains without standard augmentation (`none` alone); not trained but taken
+        from `standard` where the dataset has no such augmentation.
     mixes: `augment` mixes labels, so the learner hands it class weights.
     detects: `purify` changes just the images that it takes for poisoned.
     derived: computed from finished trials without this defense (`sources`), never trained.

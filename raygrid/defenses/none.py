@@ -17,7 +17,8 @@ class NoDefense(Defense):
     card = Card(
         paper="Qin et al. 2024 (APBench), tables 3 to 5",
         notes="the APBench code cannot produce this column: crop and flip stay on there. What "
-        "other papers call 'no defense' is `standard` here",
+        "other papers call 'no defense' is `standard` here. On SVHN, which has no standard "
+        "augmentation, the two are one training: its row is copied",
     )
     plain: ClassVar[bool] = True
 
