@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -57,14 +58,20 @@ class Images:
         return self.pixels[index].float().div_(255)
 
 
-def to_uint8(values: Tensor) -> Tensor:
+Quant = Literal["round", "trunc"]
+
+
+def to_uint8(values: Tensor, quant: Quant = "round") -> Tensor:
     """The one way out of float: clip [0, 1] to [0, 255] and round half up. float -> uint8.
 
-    Raises DataError for values that are no numbers: a network that diverged, never a picture.
+    quant: `trunc` cuts fractions of a level off instead, as some published codes do: images get
+    half a level darker. Raises DataError for values that are no numbers: a network that diverged,
+    never a picture.
     """
     if bool(values.isnan().any()):
         raise DataError("pixels are not numbers (NaN)")
-    return values.mul(255).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    half = 0.5 if quant == "round" else 0.0
+    return values.mul(255).add_(half).floor_().clamp_(0, 255).to(torch.uint8)
 
 
 def fingerprint(*tensors: Tensor) -> str:

@@ -275,6 +275,38 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
             assert torch.equal(fits[1][1].pixels, once), "stage 2 is fitted to the stored stage 1"
 
 
+def test_dvae_may_truncate_what_it_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raygrid.defenses.dvae.fit", lambda how, *_: Known(how.plan))
+    images = toy(8, 8, 3)
+    x, shift = images.floats(), 0.1 * images.labels.view(-1, 1, 1, 1)
+    once = ((x - shift).clamp(0, 1) * 255).floor() / 255
+    twice = ((once - shift).clamp(0, 1) / 2 * 255).floor()
+    cut = DVae(quant="trunc")
+    assert torch.equal(cut.purify(images, workshop()).pixels, twice.to(torch.uint8))
+    only = replace(cut, second=False).purify(images, workshop()).pixels
+    assert torch.equal(only.float() / 255, once)
+    assert not torch.equal(DVae().purify(images, workshop()).pixels, twice.to(torch.uint8))
+    shown: list[torch.Tensor] = []
+
+    def knows(self: DVaeDetect, bad: Images, images: Images, workshop: Workshop) -> torch.Tensor:
+        shown.append(bad.pixels)
+        return torch.ones(8, dtype=torch.bool)
+
+    monkeypatch.setattr(DVaeDetect, "_knows", knows)
+    detected = DVaeDetect(quant="trunc").purify(images, workshop())
+    assert torch.equal(detected.pixels, twice.to(torch.uint8))
+    assert torch.equal(shown[0], ((x + shift).clamp(0, 1) * 255).floor().to(torch.uint8))
+
+
+def test_truncation_leaves_whole_levels_alone() -> None:
+    levels = torch.arange(256)
+    for quant, below in (("trunc", 0.99), ("round", 0.49)):
+        for more in (0.0, below):
+            stored = to_uint8((levels + more) / 255, quant)  # type: ignore[arg-type]
+            assert torch.equal(stored.long(), levels)
+    assert to_uint8(torch.tensor([-0.2, 1.2]), "trunc").tolist() == [0, 255]
+
+
 def test_dvae_without_any_stage_is_refused() -> None:
     with pytest.raises(SpecError, match="no stage is left"):
         DVae(first=False, second=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raygrid.data import Images, to_uint8
+from raygrid.data import Images, Quant, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.disentangling import (
     AutoEncoder,
@@ -32,7 +32,8 @@ class DVae(Defense):
 
     A D-VAE reconstructs x as an image from a rate-bounded latent z, plus a perturbation decoded
     from z + u[label]. Stage 1, limit1: x1 = Q(x - p(x)). Stage 2, fitted to x1 with limit2:
-    x2 = x1 - p(x1), result Q(image(x2)). Q clips and rounds to uint8; x2 stays in float.
+    x2 = x1 - p(x1), result Q(image(x2)). Q clips to uint8 and rounds, or truncates (`quant`); x2
+    stays in float.
     """
 
     card = Card(
@@ -51,9 +52,9 @@ class DVae(Defense):
         needs="labels, also under learners that do not use them",
         cost="93 epochs of standard training for twice 60 epochs at 32 pixels",
         notes="weights of the losses, the sampled latent, the map for each class and the bound on "
-        "the amplitude from the 12th epoch on are the code's; the code truncates to uint8 where "
-        "raygrid rounds. For 224 pixels: limit1=1.5, epochs=20. 60 epochs of 50,000 images are "
-        "23,400 updates; for few images batch_size=32, since a few hundred updates find little",
+        "the amplitude from the 12th epoch on are the code's, which truncates: quant=trunc. For "
+        "224 pixels: limit1=1.5, epochs=20. 60 epochs of 50,000 images are 23,400 updates; for few "
+        "images batch_size=32, since a few hundred updates find little",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 4,
@@ -70,6 +71,7 @@ class DVae(Defense):
     first: bool = True  # whether there is a stage 1
     second: bool = True  # whether there is a stage 2
     subtract: bool = True  # whether stage 2 takes its perturbation off before it reconstructs
+    quant: Quant = "round"  # how images are stored after each stage
 
     def __post_init__(self) -> None:
         for name in ("limit1", "limit2"):
@@ -97,7 +99,7 @@ class DVae(Defense):
         """The rest of the purification, given the D-VAE of stage 1 (None: without it)."""
         x, y = images.pixels, images.labels
         if network is not None:
-            x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned))
+            x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned), self.quant)
         if not self.second:
             return images.with_pixels(x)
         how = self._fit(images, self.limit2, deep=False)
@@ -105,7 +107,7 @@ class DVae(Defense):
         if self.subtract:
             x = through(network, x, y, workshop.part("stage2"), cleaned)
         made = through(network, x, y, workshop.part("reconstruct"), reconstructed)
-        return images.with_pixels(to_uint8(made))
+        return images.with_pixels(to_uint8(made, self.quant))
 
     def _fit(self, images: Images, limit: float, deep: bool = True) -> Fit:
         side, classes = images.shape[-1], images.classes

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from raygrid import augment
 from raygrid.architectures import ARCHITECTURES
-from raygrid.data import Images
+from raygrid.data import Images, Quant, to_uint8
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.dvae import DVae
-from raygrid.disentangling import Table, marked, misfit, through
+from raygrid.disentangling import Parts, Table, misfit, perturbation, through
 from raygrid.protocols import PROTOCOLS
 from raygrid.recipes import precision_of
 from raygrid.registry import Card, Cell, require
@@ -65,6 +65,7 @@ class DVaeDetect(Defense):
     batch_size: int = 128
     table: Table = "spatial"
     shrink: int = 1
+    quant: Quant = "round"
     architecture: str = "resnet18"  # of the network that tells poison
     classifier_epochs: int = 60
     augmentation: Literal["standard", "crop_flip", "crop", "none"] = "standard"  # of its training
@@ -84,10 +85,13 @@ class DVaeDetect(Defense):
 
     def dvae(self) -> DVae:
         """The purification."""
-        shared = ("limit1", "limit2", "epochs", "batch_size", "table", "shrink")
+        shared = ("limit1", "limit2", "epochs", "batch_size", "table", "shrink", "quant")
         return DVae(**{name: getattr(self, name) for name in shared})
 
     def purify(self, images: Images, workshop: Workshop) -> Images:
+        def marked(x: Tensor, parts: Parts) -> Tensor:
+            return to_uint8(x + perturbation(x, parts), self.quant)
+
         network = self.dvae().stage1(images, workshop)
         after = workshop.part("mark")
         poisoned = through(network, images.pixels, images.labels, after, marked)
