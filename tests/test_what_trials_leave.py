@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from raygrid.analysis.explaining import find_layer, patches
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.analysis.questions import adversarial
 from raygrid.architectures.base import Network
+from raygrid.attacks import ATTACKS
 from raygrid.budget import Budget
 from raygrid.data import Images
 from raygrid.defenses.ascent import Ball
@@ -176,8 +178,45 @@ def test_transferability_counts_what_clean_victims_get_wrong(records: Records) -
         assert row["rate"] == pytest.approx(wrong / 128)
     assert rows[2]["rate"] == pytest.approx((rows[0]["rate"] + rows[1]["rate"]) / 2)
     assert all(row["rate"] == row["clean_rate"] for row in rows[3:])
+    assert not any("target_rate" in row for row in rows), "neither attack has a target class"
     with pytest.raises(DataError, match="was trained on other images"):
         transferability([records.poisoned("photo_digits/clean")], victims)
+
+
+@pytest.mark.parametrize(
+    ("attack", "offset"),
+    [
+        ("tap", 1),
+        ("aap", 1),
+        ("sep", 2),  # half of four classes
+        ("functional(targeted=true)", 1),
+        ("tp(variant=tap_based)", 1),
+        ("dvae_recon(base=tap)", 1),
+        *((untargeted, None) for untargeted in ("tap(targeted=false)", "functional", "tp", "em")),
+    ],
+)
+def test_transferability_counts_the_intended_class(
+    attack: str, offset: int | None, records: Records
+) -> None:
+    network = Network(nn.Flatten(), 768, 4)
+    weight = torch.randn(4, 768, generator=Stream("weights").generator())
+    network.head.load_state_dict({"weight": weight, "bias": -weight.sum(1) / 2})
+    victim = replace(records.victim(SPECS[0]), network=network)
+    poison = replace(records.poisoned("dots/lsp(budget=l2:3)"), attack=ATTACKS.make(attack))
+    row, mean = transferability([poison], [victim])
+    rates = [name for name in row if name.endswith("rate")]
+    if offset is None:
+        assert rates == ["rate", "clean_rate"]
+        return
+    labels = poison.clean.labels
+    shares = set()
+    for name, images in (("", poison.images), ("clean_", poison.clean)):
+        said = victim(images.floats()).argmax(1)
+        each = [int((said == (labels + k) % 4).sum()) / 128 for k in range(4)]
+        assert row[f"{name}target_rate"] == mean[f"{name}target_rate"] == each[offset]
+        assert row[f"{name}rate"] == 1 - each[0]
+        shares |= set(each)
+    assert len(shares) == 8, "else this test could not tell the classes apart"
 
 
 def test_robustness_of_victims_and_pairs_of_seeds(records: Records) -> None:

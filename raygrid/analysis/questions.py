@@ -25,13 +25,15 @@ def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> l
     """How often clean victims misclassify a poison (Sandoval-Segura et al. 2022, table 2).
 
     rate: share of the k of n stored training images that a victim does not give their label, in
-    eval mode without augmentation; clean_rate: the same of the clean images. The last row of a
-    poison has the mean over its victims.
+    eval mode without augmentation; clean_rate: the same of the clean images. Of an attack toward
+    other classes also target_rate, clean_target_rate: the share that is given the class that the
+    attack intends. The last row of a poison has the mean over its victims.
     """
     rows: list[Row] = []
     for poisoned in poisons:
         own = [_misclassified(poisoned, victim) for victim in victims]
-        means = {name: sum(r[name] for r in own) / len(own) for name in ("rate", "clean_rate")}
+        rates = [name for name in own[0] if name.endswith("rate")]
+        means = {name: sum(r[name] for r in own) / len(own) for name in rates}
         rows += [*own, {"poison": poisoned.spec, "victim": "mean", **means}]
     return rows
 
@@ -39,15 +41,25 @@ def transferability(poisons: Iterable[Poisoned], victims: Sequence[Victim]) -> l
 def _misclassified(poisoned: Poisoned, victim: Victim) -> Row:
     if victim.clean.shape != poisoned.clean.shape or victim.clean.classes != poisoned.clean.classes:
         raise DataError(f"{victim.name} was trained on other images than those of {poisoned.spec}")
-    found, clean = (_score(victim, images) for images in (poisoned.images, poisoned.clean))
-    return {
-        "poison": poisoned.spec,
-        "victim": victim.name,
-        "k": found.n - found.k,
-        "n": found.n,
-        "rate": 1 - found.acc,
-        "clean_rate": 1 - clean.acc,
-    }
+    row: Row = {"poison": poisoned.spec, "victim": victim.name}
+    rates: dict[str, float] = {}
+    for name, images in (("", poisoned.images), ("clean_", poisoned.clean)):
+        said, n = _predicted(victim, images), len(images)
+        wrong = int((said != images.labels).sum())
+        if not name:
+            row |= {"k": wrong, "n": n}
+        rates[f"{name}rate"] = wrong / n
+        intended = poisoned.attack.intended(images.labels, images.classes)
+        if intended is not None:
+            rates[f"{name}target_rate"] = int((said == intended).sum()) / n
+    return {**row, **rates}
+
+
+@torch.no_grad()
+def _predicted(victim: Victim, images: Images) -> Tensor:
+    """The class that a victim gives each image, int64 (n,) on the CPU."""
+    parts = torch.arange(len(images)).split(_CHUNK)
+    return torch.cat([victim(images.floats(p).to(victim.device)).argmax(1) for p in parts]).cpu()
 
 
 def _score(victim: Victim, images: Images) -> Score:

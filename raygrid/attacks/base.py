@@ -160,6 +160,13 @@ class Attack(Method):
         index = self.index(images, craft)
         return Poison(index, self.pixels(images, craft), images.labels[index])
 
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        """The class that each image is pushed toward, int64 (n,); None if there is none.
+
+        labels: int64 (n,), those of the images.
+        """
+        return None
+
     def skip(self, cell: Cell) -> str | None:
         return None
 

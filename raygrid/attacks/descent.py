@@ -161,6 +161,11 @@ def cross_entropy(network: nn.Module, labels: Tensor) -> Objective:
     return losses
 
 
+def next_class(labels: Tensor, classes: int) -> Tensor:
+    """The class after the label, (label + 1) mod classes: where most targeted attacks push."""
+    return (labels + 1) % classes
+
+
 def negative(objective: Objective) -> Objective:
     """The objective to be raised instead."""
     return lambda z, step: -objective(z, step)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from raygrid.attacks.base import ATTACKS, Attack, Craft
 from raygrid.attacks.surrogates import SurrogateRecipe
 from raygrid.budget import Budget
@@ -97,6 +99,10 @@ class Disentangled(Attack):
         plan = Plan.disentangling(side, classes, self.table, shrink=self.shrink)
         how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
         return fit(how, images, workshop)
+
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        """That of the base attack, whose perturbations are found again."""
+        return self.attack.intended(labels, classes)
 
     def workshop(self, craft: Craft) -> Workshop:
         return Workshop(craft.stream.child("dvae"), craft.device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import GradientAttack, check_finite, in_batches
+from raygrid.attacks.descent import GradientAttack, check_finite, in_batches, next_class
 from raygrid.attacks.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.budget import Budget
@@ -111,11 +111,15 @@ class Functional(GradientAttack):
 
     def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """How far the label is ahead, or the next class behind; (n,), unbounded."""
-        marked = (labels + 1) % logits.shape[1] if self.targeted else labels
+        wanted = self.intended(labels, logits.shape[1])
+        marked = labels if wanted is None else wanted
         one_hot = nn.functional.one_hot(marked, logits.shape[1]).bool()
         others = logits.masked_fill(one_hot, -torch.inf).amax(1)
         ahead = logits[one_hot] - others
-        return -ahead if self.targeted else ahead
+        return ahead if wanted is None else -ahead
+
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        return next_class(labels, classes) if self.targeted else None
 
 
 class Change:

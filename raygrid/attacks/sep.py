@@ -104,6 +104,9 @@ class Sep(GradientAttack):
         """The step, in units of the pixel range."""
         return self.step if self.radius <= 16 / 255 else max(self.step, self.radius / 8)
 
+    def intended(self, labels: Tensor, classes: int) -> Tensor:
+        return (labels + classes // 2) % classes
+
     def propose(self, images: Images, craft: Craft) -> Tensor:
         networks = craft.surrogates["sep120"]
         assert isinstance(networks, nn.ModuleList)
@@ -113,7 +116,7 @@ class Sep(GradientAttack):
             means = means[-1:] * len(means)
 
         def make(x: Tensor, rows: Tensor) -> Tensor:
-            targets = ((images.labels[rows] + images.classes // 2) % images.classes).to(x.device)
+            targets = self.intended(images.labels[rows], images.classes).to(x.device)
             objectives = [target_loss(m, targets) for m in members]
             if means:
                 pairs = zip(members, means, strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack
+from raygrid.attacks.descent import Descent, GradientAttack, next_class
 from raygrid.attacks.perturbation import Noise, Shown
 from raygrid.attacks.phases import Student, alternate, contrast, fresh, training, uniform_start
 from raygrid.attacks.stages import Stages
@@ -132,6 +132,9 @@ class Tp(GradientAttack):
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (self.clean_recipe,) if self.variant == "tap_based" else ()
 
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        return next_class(labels, classes) if self.variant == "tap_based" else None
+
     def propose(self, images: Images, craft: Craft) -> Tensor:
         on_device = images.to(craft.device)
         if self.variant not in ("hf", "cc"):
@@ -179,17 +182,16 @@ class Making:
 
     def supervised(self) -> Student:
         attack, network = self.attack, self.supervised_network()
-        next_class = attack.variant == "tap_based"
         crop = CropFlip(self.images.shape[-1] // 8, attack.flip)
 
         def loss(shown: Shown) -> Tensor:
             cropped = attack.sl_augmentation == "crop_flip"
             seen = crop(shown.z, shown.rng) if cropped else shown.z
-            wanted = (shown.y + 1) % self.images.classes if next_class else shown.y
-            return nn.functional.cross_entropy(network(seen), wanted)
+            wanted = attack.intended(shown.y, self.images.classes)
+            return nn.functional.cross_entropy(network(seen), shown.y if wanted is None else wanted)
 
         trainer = None
-        if not next_class:
+        if attack.variant != "tap_based":
             recipe = attack.recipe("sl")
             trainer = training("sl", network, loss, self.noise, recipe, self.craft)
         return Student("sl", network, loss, self.descent(attack.sl_steps), trainer)

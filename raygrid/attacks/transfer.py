@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import Craft
-from raygrid.attacks.descent import Descent, Direction, GradientAttack, Objective, in_batches, sign
+from raygrid.attacks.descent import (
+    Descent,
+    Direction,
+    GradientAttack,
+    Objective,
+    in_batches,
+    next_class,
+    sign,
+)
 from raygrid.attacks.surrogates import SurrogateRecipe, tap40
 from raygrid.augment import CropFlip, shift_by
 from raygrid.data import Images
@@ -124,12 +132,15 @@ class TransferAttack(GradientAttack):
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorMaximizing(TransferAttack):
-    """Toward the next class, (label + 1) mod classes, or away from the own one."""
+    """Toward the next class or away from the own one."""
 
     targeted: bool = True  # toward the next class instead of away from the label
 
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        return next_class(labels, classes) if self.targeted else None
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.targeted:
-            wanted = (labels + 1) % logits.shape[1]
+        wanted = self.intended(labels, logits.shape[1])
+        if wanted is not None:
             return nn.functional.cross_entropy(logits, wanted, reduction="none")
         return -nn.functional.cross_entropy(logits, labels, reduction="none")
