@@ -419,6 +419,10 @@ def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> Non
     )
     # A draw: 0.6 with chance 1/2, 0.5 with 1/4, 0.3 with 1/4; the mean of two is 0.3 in 1/16.
     assert (seeds.low, seeds.high) == (pytest.approx(0.3), pytest.approx(0.6))
+    # Of three seeds one value alone has a mean in 1/27: less than 1/20, more than 1/40.
+    three = dict.fromkeys(SIX, (0.1, 0.1, 0.1)) | {"byol": (0.2, 0.2, 0.8)}
+    found = cell(table("worst-learner", frame(learners(three))), "lsp", "worst")
+    assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.8))
     spread = dict.fromkeys(SIX, (0.1, 0.1)) | {"supervised": (0.5, 0.3), "byol": (0.5, 0.3)}
     tied = cell(table("worst-learner", frame(learners(spread))), "lsp", "worst")
     assert tied.facts["worst_learner"] == "supervised"
@@ -479,6 +483,9 @@ def test_recomputing_the_worst_case_of_a_printed_table_finds_its_misprint() -> N
     rows = load()
     rows = rows[(rows["paper"] == "transferable") & (rows["table"] == "6") & rows["spec"].notna()]
     results = [trial(spec, acc) for spec, acc in zip(rows["spec"], rows["accuracy"], strict=True)]
+    without = [row for row in results if "/byol/" not in row["spec"]]
+    for panel in table("worst-learner", frame(without)).panels:
+        assert panel.cells["tp", "worst"].published is None, "of all six"
     made = table("worst-learner", frame(results))
     cells = {p.where["architecture"]: p.cells["tp", "worst"] for p in made.panels}
     assert len(cells) == 5  # the paper's text says five others than ResNet-18: there are four
@@ -529,10 +536,12 @@ def test_a_loss_that_never_falls_counts_as_one_epoch_past_the_plan() -> None:
     assert json.loads(json_text(made))[0].get("never") is None, "of no other measure"
 
 
-def test_epochs_of_another_loss_are_not_counted() -> None:
-    line = frame([trial(TOY.format("lsp", "mixup", "supervised", 0), 0.2)]).iloc[0]
-    assert not line["never"]
-    assert math.isnan(line["epochs_to_half"])
+def test_epochs_of_another_loss_or_of_no_end_are_not_counted() -> None:
+    mixed = trial(TOY.format("lsp", "mixup", "supervised", 0), 0.2)
+    diverged = trial(TOY.format("lsp", "standard", "supervised", 0), status="diverged")
+    for _, line in frame([mixed, diverged]).iterrows():
+        assert not line["never"]
+        assert math.isnan(line["epochs_to_half"])
 
 
 def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None:

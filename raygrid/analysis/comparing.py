@@ -28,8 +28,8 @@ def compare(
 
     sides: defenses, in every setting that two of them share, or canonical specs of trials, each
     with all of its seeds. Of an attack: mean of first minus second over the n seeds that both
-    have, of all that either has, and Student's 95 % interval. Over attacks, at least two and
-    never `clean`: two-sided p of Wilcoxon's signed-rank test of these means, and p_holm, corrected
+    have, of all that either has, and Student's 95 % interval. Over attacks, at least two, without
+    `clean`: two-sided p of Wilcoxon's signed-rank test of these means, and p_holm, corrected
     for all such tests of the answer. Raises SpecError, or DataError for sides without results.
     """
     wanted = _wanted(sides)
@@ -118,7 +118,7 @@ def _over_attacks(paired: list[Row]) -> list[Row]:
     axes = [axis for axis in AXES if axis in paired[0] and axis != "attack"]
     axes += ["first", "second"]
     for row in paired:
-        if row["attack"] != "clean" and row["n"]:
+        if row["n"]:  # clean has a poison ratio, and so a setting, of its own
             groups[tuple(row[axis] for axis in axes)].append(row["difference_acc"])
     tested = {key: apart for key, apart in groups.items() if len(apart) > 1}
     ps = [signed_rank(apart) for apart in tested.values()]
