@@ -48,6 +48,7 @@ SCALES = {
             datasets=("cifar10",),
             attacks=CONTROL,
             poison_ratios=RATIOS[:-1],
+            defenses=("standard", "grayscale", "jpeg", "ueraser_max"),
             architectures=("resnet18",),
             protocols=("apbench",),
             seeds=(0, 1, 2),

@@ -166,6 +166,7 @@ def test_partial_poisoning_under_defenses_starts_at_the_clean_control() -> None:
     ]
     points = drawn(partial_under_defenses(frame(rows)))
     assert points["grayscale"] == ([0, 40, 100], [pytest.approx(v) for v in (90, 60, 20)])
+    assert "clean part alone" not in points
     with pytest.raises(SpecError, match="two poison ratios"):
         partial_under_defenses(frame(rows[:1]))
 
@@ -177,6 +178,39 @@ def test_partial_poisoning_under_defenses_says_what_is_selected_on_what() -> Non
     assert "early_stopping(mode=clean_val): selected on clean validation images. " in said
     assert said.endswith("early_stopping, iss: selected on the test set (an oracle).")
     assert "selected" not in partial_under_defenses(frame(rows[2:4])).get_label()
+
+
+def test_every_line_under_a_defense_has_its_control_beside_it() -> None:
+    """Trained on the clean part alone, with the same defense; no attack, so no panel of its own."""
+    accs = {"standard": 0.0, "grayscale": 0.1}
+    rows = [
+        run(attack, acc - less, defense=defense)
+        for defense, less in accs.items()
+        for attack, acc in (
+            ("clean", 0.9),
+            *(("lsp@0.2", 0.7), ("lsp@0.4", 0.6), ("regions@0.2", 0.5), ("regions@0.4", 0.4)),
+            *(("withheld@0.2", 0.85), ("withheld@0.4", 0.8)),
+        )
+    ]
+    figure = partial_under_defenses(frame(rows))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["lsp", "regions"]
+    for panel, axes in enumerate(shown):
+        assert set(drawn(figure, panel)) == {"standard", "grayscale", "clean part alone"}
+        crosses = [one for one in axes.lines if one.get_marker() == "x" and len(one.get_xdata())]
+        handles, labels = axes.get_legend_handles_labels()
+        colors = {
+            name: handle[0].get_color()
+            for handle, name in zip(handles, labels, strict=True)
+            if name in accs
+        }
+        found = {one.get_color(): one.get_data() for one in crosses}
+        assert len(crosses) == len(found) == 2
+        for defense, less in accs.items():
+            x, y = found[colors[defense]]
+            assert list(x) == [0, 20, 40]
+            assert list(y) == [pytest.approx(100 * (v - less)) for v in (0.9, 0.85, 0.8)], defense
+    assert "Crosses: trained on the clean part alone" in str(figure.get_label())
 
 
 def test_training_curves_are_grouped_and_leave_partial_poisoning_out() -> None:

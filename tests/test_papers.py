@@ -108,6 +108,17 @@ def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
     ]
 
 
+def test_partial_poisoning_comes_with_its_controls() -> None:
+    """For each defense and ratio of figure 5 the clean part alone; for plain training in 3, 4."""
+    plates = plates_of("apbench")
+    for number, defenses in (("3", 1), ("4", 1), ("5", 4)):
+        listed = [TrialSpec.parse(text) for text in plates[number].trials]
+        curves = {(str(s.defense[0]), s.poison_ratio) for s in listed if s.attack.name == "lsp"}
+        controls = [s for s in listed if s.attack.name == "withheld"]
+        assert {(str(s.defense[0]), s.poison_ratio) for s in controls} == curves
+        assert len(controls) == len(curves) == 4 * defenses
+
+
 # --- what is asked -------------------------------------------------------------------------------
 
 

@@ -127,9 +127,15 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
 
 
 def partial_under_defenses(trials: pd.DataFrame) -> Figure:
-    """Test accuracy over the poisoned share, a line a defense, a panel an attack."""
+    """Test accuracy over the poisoned share, a line a defense, a panel an attack.
+
+    Beside each line, as crosses of its color, the control that the same defense trains on the clean
+    part alone (`withheld`), where it was run.
+    """
     done = trials[(trials["status"] == "done") & trials["final_acc"].notna()]
-    shares = done[done["attack"] != "clean"].groupby("attack")["poison_ratio"].nunique()
+    control = done["method"] == "withheld"
+    poisoned = done[(done["attack"] != "clean") & ~control]
+    shares = poisoned.groupby("attack")["poison_ratio"].nunique()
     attacks = sorted(shares[shares > 1].index, key=order)
     if not attacks:
         raise SpecError("no attack was run at two poison ratios")
@@ -138,15 +144,24 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
     for axes, attack in zip(grid, attacks, strict=False):
         here = done[done["attack"].isin((attack, "clean"))]
         for index, defense in enumerate(defenses):
-            chosen = here[here["defense"] == defense]
-            line(axes, chosen, "final_acc", STYLES[index % len(STYLES)], defense)
+            color, same = f"C{index % 10}", done["defense"] == defense
+            style = STYLES[index % len(STYLES)]
+            line(axes, here[here["defense"] == defense], "final_acc", style, defense, color)
+            if (control & same).any():
+                rest = done[(control | (done["attack"] == "clean")) & same]
+                line(axes, rest, "final_acc", "x:", "", color)
+        if control.any():
+            axes.plot([], [], "x:", color="gray", ms=3.5, label="clean part alone")
         axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_ylim(0, 103)
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("test accuracy after the last epoch (%)")
     legend(figure, grid[0])
-    said = selected(zip(done["defense"], done["selection"], strict=True))
-    caption = " ".join(["Accuracy over the poisoned share, by defense; 0 % is clean.", *said])
+    lines = ["Accuracy over the poisoned share, by defense; 0 % is clean."]
+    if control.any():
+        lines.append("Crosses: trained on the clean part alone, with the same defense.")
+    lines += selected(zip(done["defense"], done["selection"], strict=True))
+    caption = " ".join(lines)
     return finish(figure, trials, caption, right=1 - 1.4 / figure.get_figwidth())
 
 

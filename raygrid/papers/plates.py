@@ -93,7 +93,7 @@ def _apbench() -> dict[str, Plate | str]:
         "5": Plate(
             "Partial poisoning under defenses",
             "partial_defenses",
-            (*_trials("apbench", _with(PARTIAL, RATIOS), filters), *clean),
+            (*_trials("apbench", _with((*PARTIAL, "withheld"), RATIOS), filters), *clean),
         ),
         "6": Plate(
             "Grad-CAM (EM, LSP) and Shapley values (REM, AR)",
