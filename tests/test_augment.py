@@ -234,6 +234,27 @@ def test_crop_flip_moves_whole_pixels() -> None:
         assert torch.equal(crop.apply(x, params)[i], wanted)
 
 
+@pytest.mark.parametrize("kind", ["crop", "crop_flip"])
+def test_all_crops_and_flips_are_equally_likely(kind: str) -> None:
+    """By two pixels of 20,000 crops; the mean of Pearson's statistic is its degrees of freedom."""
+    n, side = 20_000, 32
+    numbered = torch.arange(float(side * side)).view(1, 1, side, side)
+    crop, draws = standard(kind, side), generator("likely", kind)
+    assert crop is not None
+    parts = [crop(numbered.expand(2000, -1, -1, -1), draws)[:, 0, 16, 15:17] for _ in range(10)]
+    left, right = torch.cat(parts).long().unbind(1)
+    flips = right < left
+    for batch in flips.split(2000):
+        assert kind == "crop" or 0.45 < batch.float().mean() < 0.55
+    top, column = left // side - 12, torch.where(flips, right - 11, left - 11) % side
+    outcomes = (flips * 81 + top * 9 + column).bincount(minlength=81)
+    assert len(outcomes) == (81 if kind == "crop" else 162)
+    expected = n / len(outcomes)
+    freedom = len(outcomes) - 1
+    statistic = ((outcomes - expected) ** 2 / expected).sum()
+    assert abs(float(statistic) - freedom) < 4 * (2 * freedom) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

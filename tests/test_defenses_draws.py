@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from raygrid.defenses import DEFENSES
+from tests.distributions import distance
 from tests.test_defenses import levels, rng
 
 SIDE = 16
@@ -93,3 +94,51 @@ def test_images_are_mixed_along_a_random_permutation(part: str) -> None:
     assert seen.min() > 0.95 * calls
     assert len(orders) > 110, "of 120 orders"
     assert (pairs / seen - 1 / n).abs().max() < 0.08
+
+
+# --- the others ----------------------------------------------------------------------------------
+
+
+def test_mixup_weights_are_uniform() -> None:
+    n = 2000
+    x, y = levels(n, 1)
+    weights = DEFENSES.make("mixup").augment(x, y, rng())[1].diagonal()
+    assert distance(weights) < 0.04
+    half = DEFENSES.make("mixup(p=0.5)").augment(x, y, rng())[1].diagonal()
+    assert distance(half[half < 1]) < 0.055
+
+
+@pytest.mark.parametrize(("kind", "low"), [("uniform", -1.0), ("positive", 0.0)])
+def test_noise_is_uniform_and_independent(kind: str, low: float) -> None:
+    """Of every other value: channels, neighbors and images."""
+    x = torch.full((64, 3, 32, 32), 0.5)
+    made = DEFENSES.make(f"random_noise(kind={kind}, level=0.25)")
+    noise = (made.augment(x, torch.zeros(64), rng())[0] - 0.5) / 0.25
+    assert distance(noise, low, 1.0) < 0.005
+    independent(noise)
+
+
+def test_gaussian_noise_is_independent() -> None:
+    x = torch.full((64, 3, 32, 32), 0.5)
+    made = DEFENSES.make("random_noise(kind=gaussian, level=0.05)")
+    noise = (made.augment(x, torch.zeros(64), rng())[0] - 0.5) / 0.05
+    assert distance(torch.special.ndtr(noise)) < 0.005
+    independent(noise)
+
+
+def independent(noise: Tensor) -> None:
+    for axis in range(4):
+        pair = torch.stack([noise, noise.roll(1, axis)]).flatten(1)
+        assert torch.corrcoef(pair)[0, 1].abs() < 0.015, f"values are alike along axis {axis}"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 2.0), (0.5, 1.0)])
+def test_widths_of_random_blur_are_uniform(low: float, high: float) -> None:
+    """The sigma of each image from what becomes of one white pixel; all channels have it."""
+    x = torch.zeros(2000, 3, 5, 5)
+    x[:, :, 2, 2] = 1
+    made = DEFENSES.make(f"random_blur(low={low}, high={high})")
+    out = made.augment(x, torch.zeros(2000), rng())[0]
+    sigma = (-0.5 / (out[:, :, 2, 3] / out[:, :, 2, 2]).double().log()).sqrt()
+    assert torch.allclose(sigma, sigma[:, :1].expand(-1, 3))
+    assert distance(sigma[:, 0], low, high) < 0.04
