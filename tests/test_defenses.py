@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from raygrid import augment, evaluate
 from raygrid.architectures import ARCHITECTURES
 from raygrid.artifacts import Artifact, DatasetArtifact, DenoiserArtifact, purify
+from raygrid.contrastive.base import Framework
 from raygrid.data import Images, to_uint8
 from raygrid.datasets.base import Dataset, Split
 from raygrid.decided import Trial
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
-from raygrid.defenses.base import Chain, Defense, Study, Workshop
+from raygrid.defenses.base import Chain, Defense, Pair, Study, Workshop
 from raygrid.defenses.cutmix import Cutmix
 from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
@@ -46,7 +47,8 @@ from raygrid.result import Result
 from raygrid.seeds import Stream
 from raygrid.spec import Part, parse_chain
 from raygrid.store import Bundle
-from raygrid.trial import Env, derive, run_trial
+from raygrid.training import Batch
+from raygrid.trial import Env, derive, run_trial, task_of
 from tests.conftest import toy
 
 CPU = torch.device("cpu")
@@ -144,7 +146,9 @@ def marked_slow(names: Iterable[str]) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize("name", marked_slow(acting("purify")))
-@pytest.mark.parametrize(("side", "classes", "n"), [(32, 10, 32), (64, 100, 8), (224, 10, 2)])
+@pytest.mark.parametrize(
+    ("side", "classes", "n"), [(32, 10, 32), (32, 100, 4), (64, 200, 8), (224, 10, 2)]
+)
 def test_a_purifier_keeps_what_it_must(name: str, side: int, classes: int, n: int) -> None:
     if name in FITTED:
         side, n = {32: 16, 64: 8, 224: 12}[side], 4
@@ -201,7 +205,7 @@ def test_a_random_purifier_depends_on_the_stream(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", acting("augment"))
-@pytest.mark.parametrize(("side", "classes"), [(32, 10), (64, 100)])
+@pytest.mark.parametrize(("side", "classes"), [(32, 10), (32, 100), (64, 200)])
 def test_an_augmentation_keeps_what_it_must(name: str, side: int, classes: int) -> None:
     x, y = batch(16, side, classes)
     before, labels = x.clone(), y.clone()
@@ -220,6 +224,24 @@ def test_an_augmentation_keeps_what_it_must(name: str, side: int, classes: int) 
     if not small(name).mixes:
         hard = y.argmax(1)
         assert torch.equal(small(name).augment(x, hard, rng())[1], hard)
+
+
+@pytest.mark.parametrize("name", acting("loss"))
+@pytest.mark.parametrize(("side", "classes"), [(32, 100), (64, 200)])
+def test_a_loss_keeps_what_it_must(name: str, side: int, classes: int) -> None:
+    x, y = toy(4, side).floats(), classes - 1 - torch.arange(4)
+    before, labels = x.clone(), y.clone()
+    networks = [ARCHITECTURES.make("small_cnn").build(classes, side, 0) for _ in range(3)]
+    made = [small(name).loss(n, x, y, rng(s)) for n, s in zip(networks, (0, 0, 1), strict=True)]
+    assert torch.equal(x, before), "the batch was written to"
+    assert torch.equal(y, labels), "the labels were written to"
+    (loss, logits), (same, _), (other, _) = made
+    assert (loss.shape, logits.shape) == ((), (4, classes))
+    assert 0 < loss.item() < math.inf
+    assert torch.equal(loss, same), "the same generator gave another loss"
+    assert not torch.equal(loss, other), "another generator gave the same loss"
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in networks[0].parameters())
 
 
 @pytest.mark.parametrize("name", acting("augment"))
@@ -283,8 +305,8 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
 
 
 def reachable(*roots: object) -> Iterator[object]:
-    """All that can be got at from some objects, but for modules, classes and functions."""
-    closed = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+    """All that can be got at from some objects, but for modules, classes and globals."""
+    closed = (type, types.ModuleType, types.BuiltinFunctionType)
     seen: dict[int, object] = {}
     stack = list(roots)
     while stack:
@@ -292,6 +314,9 @@ def reachable(*roots: object) -> Iterator[object]:
         if id(found) in seen or isinstance(found, closed):
             continue
         seen[id(found)] = found
+        if isinstance(found, types.FunctionType):
+            stack.extend((found.__closure__, found.__defaults__, found.__kwdefaults__))
+            continue
         stack.extend(gc.get_referents(found))
         if isinstance(found, Tensor):
             stack.extend(vars(found).values())
@@ -330,6 +355,10 @@ class Snoop(Defense):
         self.look("loss", model, x, y, rng)
         return super().loss(model, x, y, rng)
 
+    def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
+        self.look("contrast", framework, batch, views)
+        return super().contrast(framework, batch, views)
+
     def study(self, images: Images, workshop: Workshop) -> Study:
         self.look("study", images, workshop)
         return {"seen": images.labels}
@@ -355,27 +384,28 @@ class Primed(Snoop):
 
 
 @pytest.mark.parametrize(
-    ("attack", "kind"),
+    ("attack", "kind", "learner"),
     [
-        ("clean", Snoop),
-        ("lsp", Snoop),
-        pytest.param("lsp", Primed, marks=pytest.mark.slow),  # imports diffusers
+        ("clean", Snoop, "supervised"),
+        ("lsp", Snoop, "supervised"),
+        ("lsp", Snoop, "simclr"),  # whose encoder is scored and probed with clean images
+        pytest.param("lsp", Primed, "supervised", marks=pytest.mark.slow),  # imports diffusers
     ],
 )
 def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
-    attack: str, kind: type[Snoop], fetch: Callable[[Artifact], Bundle]
+    attack: str, kind: type[Snoop], learner: str, fetch: Callable[[Artifact], Bundle]
 ) -> None:
     """It runs as part of a real trial and follows every reference that it is handed."""
-    (made,) = plan(
-        [f"photo_digits/{attack}/jpeg/small_cnn/supervised/quick(epochs=1)/0"], None
-    ).trials
+    protocol = "quick(epochs=1, probe_data=clean)"
+    (made,) = plan([f"photo_digits/{attack}/jpeg/small_cnn/{learner}/{protocol}/0"], None).trials
     snoop = kind()
     trial = on_toys(dataclasses.replace(made, defense=Chain((snoop,))))
     if snoop.prior is not None:
         prior = DenoiserArtifact(trial.data, trial.content, snoop.prior.plan)
         trial = dataclasses.replace(trial, priors=(prior,))
     assert run_trial(trial, fetch, Env()).error is None
-    assert snoop.calls == {"purify", "study", "augment", "loss", "prepare"}
+    own = "contrast" if trial.learner.views else "loss"
+    assert snoop.calls == {"purify", "study", "augment", "prepare", own}
     assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
     data = fetch(trial.data).tensors
     bad = fetch(trial.poison).tensors.get("pixels")
@@ -649,6 +679,63 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight.T
 
 
+class Witness(Linear):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shown.append(x.detach().clone())
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("settings", [{}, {"step": 0.1, "radius": 0.05}])
+def test_pgd_starts_from_gaussian_noise_and_takes_sign_steps(settings: dict[str, float]) -> None:
+    """The start may lie outside the ball and outside [0, 1]; what follows may not."""
+    at, model = AdversarialTraining(steps=3, **settings), Witness()
+    x = torch.rand(16, 3, 8, 8, generator=rng())
+    y = torch.arange(16) % 2
+    found = at.perturb(model, x, y, rng(1))
+    start = x + at.step * torch.randn(x.shape, generator=rng(1))
+    assert torch.equal(model.shown[0], start)
+    assert (start - x).abs().max() > 3 * at.step
+    assert start.min() < 0
+    uphill = (model.weight[1 - y] - model.weight[y]).detach().sign().view_as(x)
+    for after in (*model.shown[1:], found):
+        start = (start + at.step * uphill).clamp(x - at.radius, x + at.radius).clamp(0, 1)
+        assert torch.equal(after, start)
+    assert len(model.shown) == 3
+
+
+def test_adversarial_images_alone_are_trained_on() -> None:
+    """Loss, logits, gradients and batch statistics are those of the adversarial batch."""
+    x, y = batch(32)
+    hard, at = y.argmax(1), AdversarialTraining(steps=2)
+    trained, expected, plain = (
+        ARCHITECTURES.make("small_cnn").build(10, 32, 0).train() for _ in range(3)
+    )
+    loss, logits = at.loss(trained, x, hard, rng(3))
+    scores = expected(at.perturb(expected, x, hard, rng(3)))
+    assert torch.equal(logits, scores)
+    assert torch.equal(loss, nn.functional.cross_entropy(scores, hard))
+    assert not torch.equal(scores, plain(x))
+    changed = []
+    for (name, one), two, other in zip(
+        trained.named_buffers(), expected.buffers(), plain.buffers(), strict=True
+    ):
+        assert torch.equal(one, two), name
+        changed.append(not torch.equal(one, other))
+    assert any(changed), "clean images have the same statistics, and the test says nothing"
+    loss.backward()
+    nn.functional.cross_entropy(scores, hard).backward()
+    for one, two in zip(trained.parameters(), expected.parameters(), strict=True):
+        assert one.grad is not None
+        assert two.grad is not None
+        assert torch.equal(one.grad, two.grad)
+
+
 def test_pgd_finds_the_worst_case_of_a_linear_model() -> None:
     x = torch.rand(16, 3, 8, 8, generator=rng())
     y = torch.arange(16) % 2
@@ -908,6 +995,31 @@ def shades() -> Images:
     labels = torch.arange(64) % 4
     values = 20 + 70 * labels.view(-1, 1, 1, 1) + 8 * torch.randn(64, 3, 16, 16, generator=rng())
     return Images(values.clamp(0, 255).to(torch.uint8), labels, 4)
+
+
+@pytest.mark.parametrize("defense", ["none", "standard"])
+def test_none_trains_on_the_images_as_they_are(defense: str) -> None:
+    """Every image in every epoch, bit by bit; standard augmentation shows others each time."""
+    spec = f"photo_digits/clean/{defense}/small_cnn/supervised/quick/0"
+    (trial,) = plan([spec], None).trials
+    images = toy(96, 32, 10)
+    task = task_of(trial, images, images, CPU)
+    assert (task.augmentation is None) == (defense == "none")
+    run = trial.learner.start(task)
+    shown: list[Tensor] = []
+    rows: list[Tensor] = []
+    run.network.register_forward_pre_hook(lambda _, given: shown.append(given[0].detach()))
+    step = run.trainer.step
+    run.trainer.step = lambda batch: (rows.append(batch.index), step(batch))[1]
+    epochs = []
+    for epoch in (0, 1):
+        shown.clear()
+        rows.clear()
+        run.epoch(epoch)
+        epochs.append(torch.cat(shown)[torch.cat(rows).argsort()])
+    assert len(epochs[0]) == len(images), "some images were left out"
+    assert torch.equal(*epochs) == (defense == "none")
+    assert torch.equal(epochs[0], images.floats()) == (defense == "none")
 
 
 TRAINED = [n for n in DEFENSES if not DEFENSES[n].derived and n not in FITTED]
