@@ -18,7 +18,7 @@ from raygrid.store import ResultLog
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from raygrid.analysis import Records
+    from raygrid.analysis import Records, Victim
 
 Row = dict[str, Any]
 MANY = 16  # columns that no terminal is wide enough for
@@ -26,7 +26,13 @@ QUESTIONS = (
     *("transferability", "robustness", "sets", "fidelity", "norms"),
     *("classes", "seeds", "compare", "cost"),
 )
-FIGURES = ("tsne", "perturbations", "grad-cam", "shapley")
+PAIRS = {
+    "transfer-peak": ("transfer_rate", "peak_acc"),
+    "transfer-final": ("transfer_rate", "final_acc"),
+    "psnr-final": ("psnr", "final_acc"),
+}
+"""Scatters by name: what is asked of a poison, and the accuracy of the trial with it."""
+FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS)
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +66,14 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     """The arguments of `figure`."""
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument(
-        "specs", nargs="+", help="trials run with --keep weights (tsne: features), or poisons"
+        "specs",
+        nargs="+",
+        help="trials run with --keep weights (tsne: features), or poisons; "
+        f"finished trials for {', '.join(PAIRS)}",
     )
     parser.add_argument("--file", type=Path, required=True, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
+    parser.add_argument("--victims", nargs="+", default=[], help="of transfer-...: clean trials")
     parser.add_argument("--layer", default="", help="of grad-cam, e.g. body.layer3")
     parser.add_argument("--of", choices=("label", "predicted"), default="label", help="class")
     parser.add_argument("--estimator", choices=("gradient", "sampling"), default="gradient")
@@ -109,6 +119,8 @@ def figure(args: argparse.Namespace) -> int:
         drawn = analysis.draw_tsne(records, args.specs)
     elif args.figure == "perturbations":
         drawn = analysis.draw_perturbations([records.poisoned(s, args.seed) for s in args.specs])
+    elif args.figure in PAIRS:
+        drawn = _scatter(records, args)
     else:
         drawn = _maps(records, args)
     args.file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +140,14 @@ def _records(args: argparse.Namespace) -> Records:
 def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.analysis import transferability
 
-    if not args.victims:
-        raise SpecError("transferability needs --victims: trials on clean data with kept weights")
-    victims = [records.victim(spec) for spec in args.victims]
+    victims = _victims(records, args.question, args.victims)
     return transferability([records.poisoned(s, args.seed) for s in args.specs], victims)
+
+
+def _victims(records: Records, what: str, specs: Sequence[str]) -> list[Victim]:
+    if not specs:
+        raise SpecError(f"{what} needs --victims: trials on clean data with kept weights")
+    return [records.victim(spec) for spec in specs]
 
 
 def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
@@ -215,6 +231,17 @@ def _rows(records: Records, args: argparse.Namespace) -> list[Row]:
 def _results(args: argparse.Namespace) -> dict[str, Row]:
     """All rows of the output folder by spec."""
     return {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
+
+
+def _scatter(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid import analysis, figures
+
+    answer, accuracy = PAIRS[args.figure]
+    rows = _rows(records, args)
+    asks = answer == "transfer_rate"
+    victims = _victims(records, args.figure, args.victims) if asks else []
+    trials = analysis.with_answers(records, rows, answer, victims)
+    return figures.answer_against(trials, answer, accuracy)
 
 
 def _maps(records: Records, args: argparse.Namespace) -> Figure:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from raygrid.errors import SpecError
 from raygrid.figures import (
+    answer_against,
     correlate,
     partial_poisoning,
     partial_under_defenses,
@@ -106,6 +107,24 @@ def test_intervals_cover_and_repeat() -> None:
         correlate([1, 1, 1], [3, 4, 5])
 
 
+@pytest.mark.parametrize(("points", "methods"), [(19, ["percentile"]), (20, ["BCa"])])
+def test_intervals_are_of_ten_thousand_resamples_and_bca_from_twenty_points(
+    points: int, methods: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, str]] = []
+    bootstrap = stats.bootstrap
+
+    def note(data: Any, statistic: Any, **settings: Any) -> Any:
+        assert (settings["paired"], settings.get("confidence_level", 0.95)) == (True, 0.95)
+        calls.append((settings["n_resamples"], settings["method"]))
+        return bootstrap(data, statistic, **{**settings, "n_resamples": 50})
+
+    monkeypatch.setattr(stats, "bootstrap", note)
+    rng = np.random.default_rng(3)
+    correlate(rng.normal(size=points), rng.normal(size=points))
+    assert calls == [(10_000, method) for method in methods] * 3
+
+
 def test_points_are_means_over_seeds_of_fully_poisoned_plain_trials() -> None:
     rows = [
         run("clean", 0.9),
@@ -131,6 +150,41 @@ def test_a_loss_that_never_falls_stands_one_epoch_past_the_end() -> None:
     assert fills.count("white") == 1
     rows[1] |= {"epochs_run": 5, "stopped_early": True}
     assert sorted(xs[0] for xs, _ in drawn(speed_against_peak(frame(rows))).values())[-1] == 16.0
+
+
+@pytest.mark.parametrize(("answer", "scale"), [("transfer_rate", 100.0), ("psnr", 1.0)])
+@pytest.mark.parametrize("accuracy", ["peak_acc", "final_acc"])
+def test_answers_about_poisons_are_drawn_against_accuracies(
+    answer: str, scale: float, accuracy: str
+) -> None:
+    """Means over seeds, clean drawn and not correlated, partly poisoned and defended left out."""
+    rows = [run("clean", 0.9), run("lsp", 0.2), run("lsp", 0.4, seed=1), run("regions", 0.1)]
+    rows += [run("tap", 0.6), run("ar", 0.7), run("lsp@0.4", 0.8)]
+    rows.append(run("lsp", 0.7, defense="grayscale"))
+    asked = [0.01, 0.2, 0.3, 0.5, 0.9, np.nan, 0.6, 0.7]
+    trials = frame(rows).assign(**{answer: asked})
+    figure = answer_against(trials, answer, accuracy)
+    up = 5 if accuracy == "peak_acc" else 0
+    shown = {name.split("  ")[1]: (x[0], y[0]) for name, (x, y) in drawn(figure).items()}
+    assert shown == {
+        "clean": (pytest.approx(scale * 0.01), pytest.approx(90 + up)),
+        "lsp": (pytest.approx(scale * 0.25), pytest.approx(30 + up)),
+        "regions": (pytest.approx(scale * 0.5), pytest.approx(10 + up)),
+        "tap": (pytest.approx(scale * 0.9), pytest.approx(60 + up)),
+    }
+    found = correlate([0.25, 0.5, 0.9], [0.3, 0.1, 0.6])
+    assert figure.get_label() == f"Without clean: {found}."
+    assert "highest" in figure.axes[0].get_ylabel() or accuracy == "final_acc"
+
+
+def test_answers_that_nobody_gave_are_refused() -> None:
+    trials = frame([run("lsp", 0.2)]).assign(psnr=np.nan)
+    with pytest.raises(SpecError, match="no finished trial has both psnr and final_acc"):
+        answer_against(trials, "psnr", "final_acc")
+    with pytest.raises(SpecError, match=r"unknown answer 'pnsr' \(did you mean 'psnr'"):
+        answer_against(trials, "pnsr", "final_acc")
+    with pytest.raises(SpecError, match="unknown accuracy 'last_acc'"):
+        answer_against(trials, "psnr", "last_acc")
 
 
 def views(acc: float) -> dict[str, tuple[float, float]]:

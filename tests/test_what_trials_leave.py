@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import confusion_matrix, recall_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -23,6 +24,7 @@ from raygrid.analysis import (
     robustness,
     shapley,
     transferability,
+    with_answers,
 )
 from raygrid.analysis.classes import confusion, entropy
 from raygrid.analysis.explaining import find_layer, patches
@@ -36,6 +38,7 @@ from raygrid.defenses.ascent import Ball
 from raygrid.errors import DataError, SpecError
 from raygrid.estimate import kept_bytes
 from raygrid.evaluate import score
+from raygrid.figures.scatters import ACCURACIES, ANSWERS
 from raygrid.grid import plan
 from raygrid.remote import open_store
 from raygrid.report import Look, plan_text
@@ -183,6 +186,14 @@ def test_transferability_counts_what_clean_victims_get_wrong(records: Records) -
         transferability([records.poisoned("photo_digits/clean")], victims)
 
 
+def undecided(records: Records, draw: int = 0) -> Victim:
+    """A random linear network in place of a trained one: it gives every class to some images."""
+    network = Network(nn.Flatten(), 768, 4)
+    weight = torch.randn(4, 768, generator=Stream("weights").generator(draw))
+    network.head.load_state_dict({"weight": weight, "bias": -weight.sum(1) / 2})
+    return replace(records.victim(SPECS[0]), network=network)
+
+
 @pytest.mark.parametrize(
     ("attack", "offset"),
     [
@@ -198,10 +209,7 @@ def test_transferability_counts_what_clean_victims_get_wrong(records: Records) -
 def test_transferability_counts_the_intended_class(
     attack: str, offset: int | None, records: Records
 ) -> None:
-    network = Network(nn.Flatten(), 768, 4)
-    weight = torch.randn(4, 768, generator=Stream("weights").generator())
-    network.head.load_state_dict({"weight": weight, "bias": -weight.sum(1) / 2})
-    victim = replace(records.victim(SPECS[0]), network=network)
+    victim = undecided(records)
     poison = replace(records.poisoned("dots/lsp(budget=l2:3)"), attack=ATTACKS.make(attack))
     row, mean = transferability([poison], [victim])
     rates = [name for name in row if name.endswith("rate")]
@@ -517,9 +525,76 @@ def test_a_collapsed_network_says_nothing_in_bits() -> None:
     assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
 
 
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were written to a file, to look at what they show."""
+    found: list[Figure] = []
+    save = Figure.savefig
+
+    def note(figure: Figure, path: Path) -> None:
+        found.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    return found
+
+
+def test_answers_are_those_about_the_poison_of_each_row(records: Records) -> None:
+    noise = "dots/noise/none/small_cnn/supervised/brief/0"
+    names = [CLEAN.format(0), LSP, noise, LSP[:-1] + "1"]
+    victims = [undecided(records), undecided(records, 1)]
+    table = with_answers(records, [{"spec": name} for name in names], "transfer_rate", victims)
+    assert list(table["spec"]) == names
+    poisons = [("dots/clean", 0), ("dots/lsp(budget=l2:3)", 0), ("dots/noise", 0)]
+    poisons.append(("dots/lsp(budget=l2:3)", 1))
+    made = [records.poisoned(*poison) for poison in poisons]
+    expected = [transferability([one], victims)[-1]["rate"] for one in made]
+    assert table["transfer_rate"].tolist() == expected
+    assert len(set(expected)) == 4, "else this test could not tell the rows apart"
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy"),
+    [("transfer-peak", "peak_acc"), ("transfer-final", "final_acc"), ("psnr-final", "final_acc")],
+)
+def test_trials_are_drawn_against_answers_about_their_poisons(
+    name: str, accuracy: str, out: Path, records: Records, tmp_path: Path, saved: list[Figure]
+) -> None:
+    victims = [SPECS[1]] if name.startswith("transfer") else []
+    words = ["--victims", *victims] if victims else []
+    path = tmp_path / "scatter.png"
+    assert command(out, "figure", name, *SPECS, *words, "--file", str(path)) == 0
+    assert path.exists()
+    rate = {"lsp": 0.0, "clean": 0.0}
+    for attack, text in (("lsp", "dots/lsp(budget=l2:3)"), ("clean", "dots/clean")):
+        poison = records.poisoned(text)
+        if victims:
+            row = transferability([poison], [records.victim(SPECS[1])])[-1]
+            rate[attack] = 100 * row["rate"]
+        elif attack == "lsp":
+            rate[attack] = change(poison.clean, poison.images)["psnr"]
+    accs = {"lsp": [LSP], "clean": SPECS[:2]}
+    expected = {
+        attack: (rate[attack], 100 * np.mean([getattr(result_of(out, s), accuracy) for s in own]))
+        for attack, own in accs.items()
+        if victims or attack == "lsp"  # an unchanged image has no PSNR
+    }
+    (figure,) = saved
+    answer = "transfer_rate" if victims else "psnr"
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (ANSWERS[answer], ACCURACIES[accuracy])
+    handles, labels = axes.get_legend_handles_labels()
+    shown = {
+        label.split("  ")[1]: tuple(float(v[0]) for v in handle.get_data())  # type: ignore[union-attr]
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    assert shown == {attack: pytest.approx(place) for attack, place in expected.items()}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("figure", "transfer-peak", LSP, "--file", "x.png"), "transfer-peak needs --victims"),
         (("evaluate", "transferability", "dots/lsp"), "needs --victims"),
         (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
         (("evaluate", "norms", "dots/lsp"), "dots/lsp/0 was not made by a D-VAE"),

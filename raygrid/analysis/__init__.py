@@ -8,6 +8,7 @@ from raygrid.analysis.fidelity import change as change
 from raygrid.analysis.fidelity import fidelity_of_poison as fidelity_of_poison
 from raygrid.analysis.fidelity import fidelity_of_purified as fidelity_of_purified
 from raygrid.analysis.fidelity import norms_of_disentangled as norms_of_disentangled
+from raygrid.analysis.joined import with_answers as with_answers
 from raygrid.analysis.pictures import draw_maps as draw_maps
 from raygrid.analysis.pictures import draw_perturbations as draw_perturbations
 from raygrid.analysis.pictures import draw_residuals as draw_residuals

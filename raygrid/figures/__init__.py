@@ -25,21 +25,21 @@ from raygrid.figures.canvas import (
     finish,
     legend,
     line,
-    one_victim,
     panels,
     percent_axis,
-    points_of,
-    scatter,
+    plain,
 )
 from raygrid.figures.correlation import Correlation as Correlation
 from raygrid.figures.correlation import correlate as correlate
+from raygrid.figures.scatters import answer_against as answer_against
+from raygrid.figures.scatters import peak_against_final as peak_against_final
+from raygrid.figures.scatters import speed_against_peak as speed_against_peak
 from raygrid.published import load
 from raygrid.tables.labels import short
 from raygrid.tables.layout import order
 from raygrid.tables.text import selected
-from raygrid.tables.tidy import PLAIN_DEFENSES, Row, curves, frame
+from raygrid.tables.tidy import Row, curves, frame
 
-SPEED = "epochs_to_half"
 WIDE = 5  # groups of training curves side by side
 VIEWS = {
     "unlearnable": "poisoned images",
@@ -47,50 +47,6 @@ VIEWS = {
     "clean_train": "clean part of training set",
     "clean_test": "test set (unseen)",
 }
-
-
-def peak_against_final(trials: pd.DataFrame) -> Figure:
-    """Scatter of the highest over the last test accuracy, with the diagonal and correlations.
-
-    The clean control is drawn and not correlated.
-    """
-    points = points_of(_whole(trials), ["final_acc", "peak_acc"]).dropna(subset=["final_acc"])
-    figure = blank(7.2, 5.6)
-    axes = figure.add_subplot()
-    axes.plot([0, 100], [0, 100], color="gray", lw=0.8, zorder=0)
-    scatter(axes, points, "final_acc", "peak_acc", 100.0)
-    axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
-    axes.set_xlabel("test accuracy after the last epoch (%)")
-    axes.set_ylabel("highest test accuracy (%)")
-    poisons = points[points["attack"] != "clean"]
-    said = _say(poisons["final_acc"], poisons["peak_acc"])
-    return finish(figure, trials, f"Highest (chosen on the test set) against last accuracy. {said}")
-
-
-def speed_against_peak(trials: pd.DataFrame) -> Figure:
-    """Scatter of the highest accuracy over the epochs until the training loss is below 0.5.
-
-    An attack that never gets there stands one past the planned epochs, as an open marker.
-    """
-    plain = _whole(trials).dropna(subset=["peak_acc", SPEED])
-    points = points_of(plain, [SPEED, "peak_acc", "never"])
-    figure = blank(7.2, 4.8)
-    axes = figure.add_subplot()
-    scatter(axes, points, SPEED, "peak_acc", 1.0, hollow="never")
-    axes.set_xscale("log")
-    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200) if t <= points[SPEED].max() * 1.3]
-    axes.set_xticks(ticks, list(map(str, ticks)))
-    axes.minorticks_off()
-    axes.set(xlim=(0.8, 1.3 * points[SPEED].max()), ylim=(0, 103))
-    axes.set_xlabel("epochs until the training loss is below 0.5")
-    axes.set_ylabel("highest test accuracy (%)")
-    poisons = points[points["attack"] != "clean"]
-    said = _say(poisons[SPEED], poisons["peak_acc"])
-    return finish(
-        figure,
-        trials,
-        f"Open: a seed never got there and counts as one epoch past the plan. {said}",
-    )
 
 
 def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
@@ -102,7 +58,7 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
     """
     if what not in ("acc", "loss"):
         raise SpecError(f"what is {what!r}, allowed are acc, loss")
-    done = _plain(trials)
+    done = plain(trials)
     done = done[(done["status"] == "done") & (done["poison_ratio"] > 0)]
     attacks = sorted(set(done.loc[done["unlearnable_acc"].notna(), "attack"]), key=order)
     if not attacks:
@@ -175,7 +131,7 @@ def training_curves(
     attacks of one name stand together. The clean control is in every column. Lines are means over
     seeds, bands reach from the smallest to the largest.
     """
-    epochs = _plain(epochs)
+    epochs = plain(epochs)
     epochs = epochs[(epochs["status"] == "done") & epochs["poison_ratio"].isin((0.0, 1.0))]
     groups = groups or _by_name(epochs["attack"].unique())
     if not groups or epochs.empty:
@@ -205,32 +161,6 @@ def training_curves(
             loss.set_ylabel("training loss")
             acc.set_ylabel("test accuracy (%)")
     return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
-
-
-def _plain(trials: pd.DataFrame) -> pd.DataFrame:
-    """The rows of plain training: `standard`, else `none`; raises SpecError for several victims."""
-    one_victim(trials)
-    found = [name for name in reversed(PLAIN_DEFENSES) if (trials["defense"] == name).any()]
-    if not found:
-        raise SpecError("no trial of plain training: the defense standard or none is needed")
-    return trials[trials["defense"] == found[0]]
-
-
-def _whole(trials: pd.DataFrame) -> pd.DataFrame:
-    """Plain training on sets that are clean or poisoned altogether."""
-    plain = _plain(trials)
-    whole = plain[plain["poison_ratio"].isin((0.0, 1.0)) & (plain["status"] == "done")]
-    if whole["peak_acc"].notna().sum() == 0:
-        raise SpecError("no finished trial on a set that is clean or poisoned altogether")
-    return whole
-
-
-def _say(x: pd.Series[float], y: pd.Series[float]) -> str:
-    """The correlations in words, or that there are too few points."""
-    try:
-        return f"Without clean: {correlate(x.tolist(), y.tolist())}."
-    except SpecError:
-        return "Too few points for a correlation."
 
 
 def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:

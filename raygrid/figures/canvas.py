@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from raygrid.errors import SpecError
 from raygrid.tables.labels import short
 from raygrid.tables.layout import order
+from raygrid.tables.tidy import PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
@@ -28,6 +29,15 @@ def one_victim(trials: pd.DataFrame) -> str:
         raise SpecError(f"a figure shows one victim, these rows have {len(victims)}: {several}")
     dataset, protocol, architecture, learner = victims.iloc[0]
     return f"{dataset}, protocol {protocol}, {architecture}, {learner}"
+
+
+def plain(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of plain training: `standard`, else `none`; raises SpecError for several victims."""
+    one_victim(trials)
+    found = [name for name in reversed(PLAIN_DEFENSES) if (trials["defense"] == name).any()]
+    if not found:
+        raise SpecError("no trial of plain training: the defense standard or none is needed")
+    return trials[trials["defense"] == found[0]]
 
 
 def blank(width: float, height: float) -> Figure:
