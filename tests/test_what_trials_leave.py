@@ -601,7 +601,7 @@ def test_trials_are_drawn_against_answers_about_their_poisons(
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
-        (("evaluate", "classes", BARE), "left no predictions: run it with --keep predictions"),
+        (("evaluate", "classes", CLEAN.format(9)), "left no predictions: run it with --keep predictions"),
         (("evaluate", "robustness", BARE), "left no weights: run it with --keep weights"),
         (("figure", "tsne", BARE, "--file", "x.png"), "left no features"),
         (("figure", "perturbations", "dots/clean", "--file", "x.png"), "changed no image"),
