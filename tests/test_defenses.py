@@ -63,7 +63,7 @@ SMALL: dict[str, dict[str, object]] = {
         **{"classifier_epochs": 1, "architecture": "small_cnn"},
     },
     "ueraser_max": {"repeats": 2},
-    "vae": {"epochs": 1},
+    "vae": {"epochs": 1, "shrink": 4},
 }
 
 # Settings at which a method must change nothing.
