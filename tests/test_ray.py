@@ -19,7 +19,7 @@ from raygrid.store import Store
 from tests.test_run import GRID, SLEEP, WILD, Recorder, essence
 from tests.test_shards import PGD, TRIAL
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 ray = pytest.importorskip("ray")
 
 
