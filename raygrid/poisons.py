@@ -241,7 +241,21 @@ def _examples(poisoned: Poisoned, classes: int) -> Tensor:
     return torch.stack([touched[labels == label][0] for label in present])
 
 
-def stretch(change: Tensor) -> Tensor:
-    """Changes (n, H, W, C) as pictures in [0, 1]: each over its largest value, 0.5 is none."""
-    largest = change.flatten(1).abs().amax(1).clamp_min(1e-12)
-    return (change / largest.view(-1, 1, 1, 1) + 1) / 2
+Normalization = Literal["minmax", "symmetric", "gain"]
+
+
+def stretch(change: Tensor, how: Normalization = "symmetric", gain: float = 1.0) -> Tensor:
+    """Changes float (n, ...) as pictures in [0, 1].
+
+    minmax: each from its smallest to its largest value. symmetric: each over its largest absolute
+    value, 0.5 is none. gain: 0.5 + gain * change for all of them, clipped. No change is gray.
+    """
+    if how == "gain":
+        return (0.5 + gain * change).clamp(0, 1)
+    flat = change.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    if how == "symmetric":
+        high = flat.abs().amax(1)
+        low = -high
+    low, high = (end.view(-1, *[1] * (change.dim() - 1)) for end in (low, high))
+    return torch.where(high > low, (change - low) / (high - low).clamp_min(1e-12), 0.5)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,11 +17,13 @@ import torch
 from raygrid.analysis import (
     Records,
     accuracy_on_sets,
+    draw_changes,
     fidelity_of_purified,
     norms_of_disentangled,
     robustness,
     transferability,
 )
+from raygrid.artifacts import purified_of
 from raygrid.attacks.base import measure
 from raygrid.errors import DataError, SpecError
 from raygrid.grid import plan
@@ -430,7 +433,38 @@ def test_a_picture_names_its_rows_shortly(evidence: Evidence) -> None:
             assert found == ["clean", "lsp"]
         else:
             found = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-            assert found == ["lsp", "lsp, jpeg(quality=20)", "lsp, jpeg(quality=50)"]
+            rows = ["lsp", "lsp, jpeg(quality=20)", "lsp, jpeg(quality=50)"]
+            assert found == ["clean", *rows]
+
+
+def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: Evidence) -> None:
+    """D-VAE's figure 4 has two of them; every gallery has an image of each class."""
+    two = plates_of("dvae")["4"].normalizations
+    assert two == ("minmax", "symmetric")
+    plates = {(p, n): each for p in PRINTED for n, each in plates_of(p).items()}
+    galleries = {at: each for at, each in plates.items() if each.drawing == "residuals"}
+    assert {at for at, each in galleries.items() if each.normalizations == ("symmetric",)} == (
+        set(galleries) - {("dvae", "4")}
+    )
+    plate = shown(evidence, "residuals", JPEG[:1])
+    plate = replace(plate, plate=replace(plate.plate, normalizations=two))
+    ((_, figure, _),) = DRAWINGS["residuals"](plate)
+    grid = np.array(figure.axes).reshape(3, 3)
+    assert [axes.get_title(loc="left") for axes in grid[1, 1:]] == [
+        f"changes, {how}" for how in two
+    ]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["clean", "lsp", "lsp, jpeg"]
+    records = evidence.records
+    trial = records.trial(JPEG[0])
+    clean, given = records.world(trial).train, records.training_set(trial)
+    assert trial.purified is not None
+    made = purified_of(records.worker.fetch(trial.purified))
+    expected = draw_changes({"lsp": (clean, given), "lsp, jpeg": (clean, made)}, two)
+    for axes, same in zip(figure.axes, expected.axes, strict=True):
+        pictures = [one.get_array() for one in axes.images]
+        assert all(p.shape == (20, 4 * 18 + 2, 3) for p in pictures), "four classes of 16 pixels"
+        for one, other in zip(pictures, same.images, strict=True):
+            assert np.array_equal(one, other.get_array())
 
 
 def test_a_figure_without_trials_says_so(evidence: Evidence, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from raygrid.analysis import (
     Records,
     Victim,
     change,
+    draw_changes,
     grad_cam,
     robustness,
     shapley,
@@ -601,10 +602,16 @@ def test_trials_are_drawn_against_answers_about_their_poisons(
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
         (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
         (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
-        (("evaluate", "classes", CLEAN.format(9)), "left no predictions: run it with --keep predictions"),
+        (
+            ("evaluate", "classes", CLEAN.format(9)),
+            "left no predictions: run it with --keep predictions",
+        ),
         (("evaluate", "robustness", BARE), "left no weights: run it with --keep weights"),
         (("figure", "tsne", BARE, "--file", "x.png"), "left no features"),
-        (("figure", "perturbations", "dots/clean", "--file", "x.png"), "changed no image"),
+        (("figure", "tsne", "dots/clean", "--file", "x.png"), "changed no image"),
+        (("figure", "perturbations", "dots/clean", "--file", "x.png"), "nothing was changed"),
+        (("figure", "perturbations", "dots/withheld@0.5", "--file", "x.png"), "withholds images"),
+        (("figure", "perturbations", "dots/lsp", "--gain", "0", "--file", "x.png"), "gain is 0"),
         (("figure", "grad-cam", LSP, "--layer", "body.77", "--file", "x.png"), "unknown layer"),
     ],
 )
@@ -615,18 +622,82 @@ def test_questions_that_have_no_answer(
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "specs", "extra"),
-    [
-        ("tsne", SPECS, []),
-        ("perturbations", ["dots/lsp", "dots/noise"], []),
-        ("grad-cam", SPECS[:1], ["--of", "predicted"]),
-        ("shapley", SPECS[1:], ["--samples", "4"]),
-    ],
-)
-def test_figures_from_the_command_line(
-    name: str, specs: list[str], extra: list[str], out: Path, tmp_path: Path
-) -> None:
+def drawn(
+    out: Path, tmp_path: Path, saved: list[Figure], name: str, specs: list[str], *extra: str
+) -> Figure:
+    """The figure that a command wrote into a folder of its own."""
     path = tmp_path / "new" / f"{name}.png"
     assert command(out, "figure", name, *specs, "--file", str(path), *extra) == 0
-    assert path.stat().st_size > 5000
+    assert path.read_bytes().startswith(b"\x89PNG")
+    (figure,) = saved
+    return figure
+
+
+def test_t_sne_of_trials_has_their_test_images(
+    out: Path, records: Records, tmp_path: Path, saved: list[Figure]
+) -> None:
+    figure = drawn(out, tmp_path, saved, "tsne", SPECS)
+    assert len(figure.axes) == 3
+    for axes, spec in zip(figure.axes, SPECS, strict=True):
+        left = records.left(records.trial(spec), "features").tensors
+        near, silhouette = apart(left["features"].float().numpy(), left["labels"].numpy())
+        said = f"10-NN {100 * near:.1f} %, silhouette {silhouette:.2f}"
+        assert axes.get_title().splitlines()[-1] == said
+        (points,) = axes.collections
+        assert points.get_offsets().shape == (64, 2)
+        assert np.array_equal(points.get_array(), left["labels"].numpy())
+
+
+def test_t_sne_of_poisons_has_what_they_changed(
+    out: Path, records: Records, tmp_path: Path, saved: list[Figure]
+) -> None:
+    poison = records.poisoned("dots/lsp", 1)
+    figure = drawn(out, tmp_path, saved, "tsne", ["dots/lsp", "dots/noise"], "--seed", "1")
+    change = (poison.images.floats() - poison.clean.floats()).flatten(1).numpy()
+    near, silhouette = apart(change, poison.clean.labels.numpy())
+    title = figure.axes[0].get_title().splitlines()
+    assert title == ["lsp", f"10-NN {100 * near:.1f} %, silhouette {silhouette:.2f}"]
+    assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [128, 128]
+
+
+def test_perturbations_are_drawn_as_they_were_asked_for(
+    out: Path, records: Records, tmp_path: Path, saved: list[Figure]
+) -> None:
+    specs = ["dots/lsp@0.5", "dots/noise@0.5"]
+    words = ["--normalize", "gain", "minmax", "--gain", "7"]
+    figure = drawn(out, tmp_path, saved, "perturbations", specs, *words)
+    poisons = [records.poisoned(spec) for spec in specs]
+    names = ["lsp@0.5", "noise@0.5"]
+    sets = {name: (p.clean, p.images) for name, p in zip(names, poisons, strict=True)}
+    expected = draw_changes(sets, ("gain", "minmax"), 7.0)
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["clean", *names]
+    assert figure.axes[4].get_title(loc="left") == "changes, gain 7"
+    for axes, same in zip(figure.axes, expected.axes, strict=True):
+        assert len(axes.images) == len(same.images)
+        for one, other in zip(axes.images, same.images, strict=True):
+            assert np.array_equal(one.get_array(), other.get_array())
+
+
+@pytest.mark.parametrize("name", ["grad-cam", "shapley"])
+def test_maps_are_those_of_each_trial(
+    name: str, out: Path, records: Records, tmp_path: Path, saved: list[Figure]
+) -> None:
+    """An image a class; of Shapley values those of the label, here of the predicted class."""
+    extra = ["--of", "predicted"] if name == "grad-cam" else ["--samples", "4"]
+    figure = drawn(out, tmp_path, saved, name, SPECS[1:], *extra)
+    victims = [records.victim(spec) for spec in SPECS[1:]]
+    test = victims[0].test
+    images = test.rows(examples(test))
+    grid = np.array(figure.axes).reshape(3, 4)
+    assert images.labels.tolist() == [0, 1, 2, 3]
+    for n, axes in enumerate(grid[0]):
+        assert np.array_equal(axes.images[0].get_array(), images.pixels[n].permute(1, 2, 0))
+    for line, victim in zip(grid[1:], victims, strict=True):
+        x, y = images.floats(), images.labels
+        if name == "grad-cam":
+            maps = grad_cam(victim, x, victim(x).argmax(1))
+        else:
+            maps = shapley(victim, x, y, samples=4)
+        shown = np.stack([axes.images[-1].get_array() for axes in line])
+        assert np.allclose(shown, maps.numpy(), atol=1e-6)
+        assert shown.any()

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,14 +14,14 @@ from torch import Tensor
 from raygrid.analysis.records import Records
 from raygrid.data import Images
 from raygrid.errors import DataError
-from raygrid.figures.canvas import blank, panels
-from raygrid.poisons import Poisoned, stretch
+from raygrid.figures.canvas import beside, blank, panels
+from raygrid.poisons import Poisoned
 from raygrid.seeds import Stream
 from raygrid.tables.labels import telling
 
 PER_CLASS = 200  # points of a class in t-SNE
 COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
-NARROW, WIDE = 24, 40  # letters of a name beside a row and above a panel
+WIDE = 40  # letters of a name above a panel
 Array = NDArray[np.float32]
 
 
@@ -45,7 +44,7 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
         axes.imshow(picture, interpolation="nearest")
     names = telling(list(maps))
     for line, (spec, drawn) in zip(grid[1:], maps.items(), strict=True):
-        _name(line[0], names[spec])
+        beside(line[0], names[spec])
         for axes, picture, values in zip(line, pictures, drawn.numpy(), strict=True):
             if signed:
                 bound = float(np.percentile(np.abs(values), 99)) or 1.0
@@ -60,38 +59,7 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
     return figure
 
 
-def _name(axes: Axes, name: str) -> None:
-    """Left of a row of pictures, so narrow that these stay large."""
-    lines = textwrap.fill(name, NARROW, break_long_words=False)
-    axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")
-
-
-def draw_residuals(sets: Mapping[str, tuple[Images, Images]], count: int = 3) -> Figure:
-    """A row a set of (clean, changed) images: `count` images, and the change of each.
-
-    Each change is stretched to the full range; gray is none. The first changed image of each of
-    the first classes.
-    """
-    figure = blank(0.9 * 2 * count + 1.8, 0.95 * len(sets) + 0.3)
-    grid = figure.subplots(len(sets), 2 * count, squeeze=False)
-    for line, (name, (clean, changed)) in zip(grid, sets.items(), strict=True):
-        moved = (clean.pixels != changed.pixels).flatten(1).any(1).nonzero().squeeze(1)
-        rows = moved[examples(clean.rows(moved), count)] if len(moved) else moved
-        _name(line[0], name)
-        before, after = (i.pixels[rows].permute(0, 2, 3, 1).float() / 255 for i in (clean, changed))
-        pictures = [
-            part for pair in zip(after, stretch(after - before), strict=True) for part in pair
-        ]
-        for axes, picture in zip(line, pictures, strict=False):
-            axes.imshow(picture.numpy(), interpolation="nearest")
-    for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-    figure.tight_layout()
-    return figure
-
-
-def draw_tsne(records: Records, specs: Sequence[str]) -> Figure:
+def draw_tsne_of_features(records: Records, specs: Sequence[str]) -> Figure:
     """Penultimate features of the test images of each trial, a panel a trial, the same images."""
     sets = {}
     for spec in specs:
@@ -101,7 +69,7 @@ def draw_tsne(records: Records, specs: Sequence[str]) -> Figure:
     return _scatter(sets)
 
 
-def draw_perturbations(poisons: Sequence[Poisoned]) -> Figure:
+def draw_tsne_of_changes(poisons: Sequence[Poisoned]) -> Figure:
     """What each attack added to its images, by t-SNE after 50 principal components.
 
     The numbers above a panel are those of all pixels.

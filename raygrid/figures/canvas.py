@@ -18,6 +18,7 @@ from raygrid.tables.layout import order
 from raygrid.tables.tidy import PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
+NARROW = 24  # letters of a name beside a row
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
 
@@ -56,6 +57,12 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     for axes in grid[count:]:
         axes.set_visible(False)
     return figure, grid[:count]
+
+
+def beside(axes: Axes, name: str) -> None:
+    """The name of a row, left of its first picture; so narrow that the pictures stay large."""
+    lines = textwrap.fill(name, NARROW, break_long_words=False)
+    axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")
 
 
 def points_of(trials: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

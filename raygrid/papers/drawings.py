@@ -137,7 +137,7 @@ def _tsne(shown: Shown) -> Iterator[Drawn]:
         chosen = sample(labels)
         near, silhouette = apart(left["features"].float().numpy()[chosen], labels[chosen])
         rows.append({"spec": spec, "neighbors_acc": near, "silhouette": silhouette})
-    yield "", analysis.draw_tsne(records, shown.names), pd.DataFrame(rows)
+    yield "", analysis.draw_tsne_of_features(records, shown.names), pd.DataFrame(rows)
 
 
 def _maps(shown: Shown) -> Iterator[Drawn]:
@@ -171,7 +171,8 @@ def _residuals(shown: Shown) -> Iterator[Drawn]:
             both = f"{attack}, {chain}"
             pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
     rows = [{"set": name, **analysis.change(*pair)} for name, pair in pairs.items()]
-    drawn = analysis.draw_residuals({names[name]: pair for name, pair in pairs.items()})
+    sets = {names[name]: pair for name, pair in pairs.items()}
+    drawn = analysis.draw_changes(sets, shown.plate.normalizations)
     yield "", drawn, pd.DataFrame(rows)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 
+from raygrid.poisons import Normalization
 from raygrid.published import specs_of
 from raygrid.spec import TrialSpec
 
@@ -29,7 +30,7 @@ class Plate:
 
     drawing: in `raygrid.papers.drawings`. trials: as the paper ran them. keep: what they have to
     leave. trained: False for pictures of images, which need no victim. groups: attacks by the
-    panel that they stand in.
+    panel that they stand in. normalizations: of the changes in a gallery.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Plate:
     keep: tuple[str, ...] = ()
     trained: bool = True
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    normalizations: tuple[Normalization, ...] = ("symmetric",)
 
 
 def _trials(
@@ -161,6 +163,7 @@ def _dvae() -> dict[str, Plate | str]:
             "residuals",
             tuple(each for whole in _of("dvae", "4", "dvae") for each in (_stage1(whole), whole)),
             trained=False,
+            normalizations=("minmax", "symmetric"),
         ),
         "5": Plate(
             "VAEs against plain auto-encoders",
