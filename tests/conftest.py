@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from raygrid.artifacts import Artifact, Bench
 from raygrid.catalog import Catalog
@@ -73,6 +74,20 @@ def shared() -> Path:
     if not SHARED.exists():
         pytest.skip(f"{SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were written to a file, to look at what they show."""
+    found: list[Figure] = []
+    save = Figure.savefig
+
+    def note(figure: Figure, path: Path) -> None:
+        found.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    return found
 
 
 def toy(

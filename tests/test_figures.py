@@ -306,7 +306,7 @@ def test_victims_are_never_mixed() -> None:
         peak_against_final(frame(rows))
 
 
-def test_what_the_rows_suffice_for_is_written(tmp_path: Path) -> None:
+def test_what_the_rows_suffice_for_is_written(tmp_path: Path, saved: list[Figure]) -> None:
     rows = [run("lsp@0.4", 0.6, views=views(0.9)), run("lsp", 0.1), run("clean", 0.9)]
     names = [path.name for path in write_all(tmp_path, rows)]
     assert [name.split("-photo")[0] for name in names] == [
@@ -317,7 +317,22 @@ def test_what_the_rows_suffice_for_is_written(tmp_path: Path) -> None:
         "partial-defenses",
         "curves",
     ]
-    assert all((tmp_path / "figures" / name).stat().st_size > 5000 for name in names)
+    assert all((tmp_path / "figures" / name).read_bytes()[1:4] == b"PNG" for name in names)
+    trials, epochs = frame(rows), curves(rows)
+    expected = [
+        peak_against_final(trials),
+        speed_against_peak(trials),
+        partial_poisoning(trials, "acc"),
+        partial_poisoning(trials, "loss"),
+        partial_under_defenses(trials),
+        training_curves(epochs),
+    ]
+    for figure, same in zip(saved, expected, strict=True):
+        assert figure.get_label() == same.get_label()
+        for panel in range(len(same.axes)):
+            assert drawn(figure, panel) == drawn(same, panel)
+    assert drawn(saved[2])["their originals"] == ([40], [pytest.approx(70)])
+    assert drawn(saved[3])["their originals"] == ([40], [pytest.approx(0.2)])
     assert write_all(tmp_path, []) == []
 
 

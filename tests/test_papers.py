@@ -13,16 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from raygrid.analysis import (
     Records,
     accuracy_on_sets,
     draw_changes,
     fidelity_of_purified,
+    grad_cam,
     norms_of_disentangled,
     robustness,
     transferability,
 )
+from raygrid.analysis.pictures import examples
 from raygrid.artifacts import purified_of
 from raygrid.attacks.base import measure
 from raygrid.errors import DataError, SpecError
@@ -39,6 +42,7 @@ from raygrid.store import LEFT, ResultLog, Store
 from raygrid.tables import Cell, Table, markdown
 from tests import plugin
 from tests.test_diffusion import score_sde, tiny
+from tests.test_figures import drawn
 
 assert plugin.CARD
 ROOT = Path(__file__).parents[1]
@@ -373,14 +377,30 @@ def shown(evidence: Evidence, drawing: str, trials: list[str], **groups: tuple[s
     return Shown(Plate("toy", drawing, tuple(trials), groups=groups), evidence, "paper", (0,))
 
 
-def test_purifiers_are_drawn_by_what_they_leave(evidence: Evidence, tmp_path: Path) -> None:
+def test_purifiers_are_drawn_by_what_they_leave(
+    evidence: Evidence, tmp_path: Path, saved: list[Figure]
+) -> None:
     files = draw(shown(evidence, "compression", [*JPEG, VAE]), tmp_path / "figure")
     assert [path.name for path in files] == [
         "figure-rate.png",
         "figure-psnr.png",
         "figure-psnr.csv",
     ]
-    assert all(path.stat().st_size > 500 for path in files)
+    assert all(path.read_bytes()[1:4] == b"PNG" for path in files[:2])
+    records, rows_of = evidence.records, evidence.rows
+
+    def at(trial: str) -> tuple[float, float]:
+        left = fidelity_of_purified(records, trial)[0]["psnr"]
+        return left, 100 * rows_of[trial]["final_acc"]
+
+    rate, psnr = saved
+    assert drawn(rate, 0) == {"lsp": ([2.0], [pytest.approx(at(VAE)[0])])}
+    assert drawn(rate, 1) == {"lsp": ([2.0], [pytest.approx(at(VAE)[1])])}
+    families = {"JPEG": JPEG, "VAE": [VAE]}
+    assert drawn(psnr) == {
+        family: tuple(pytest.approx(values) for values in zip(*map(at, trials), strict=True))
+        for family, trials in families.items()
+    }
     rows = {
         (row["family"], float(row["setting"])): row
         for row in csv.DictReader(files[-1].read_text().splitlines())
@@ -403,23 +423,57 @@ def test_purifiers_are_drawn_by_what_they_leave(evidence: Evidence, tmp_path: Pa
     ],
 )
 def test_figures_come_with_their_numbers(
-    drawing: str, trials: list[str], numbers: str, evidence: Evidence, tmp_path: Path
+    drawing: str,
+    trials: list[str],
+    numbers: str,
+    evidence: Evidence,
+    tmp_path: Path,
+    saved: list[Figure],
 ) -> None:
     groups = {"synthetic": ("lsp(budget=l2:3.0)",)} if drawing == "curves" else {}
     picture, values = draw(shown(evidence, drawing, trials, **groups), tmp_path / "new" / "figure")
-    assert picture.stat().st_size > 3000
+    assert picture.read_bytes()[1:4] == b"PNG"
     table = pd.read_csv(values)
     assert table[numbers].notna().all()
+    (figure,) = saved
+    rows = [evidence.rows[trial] for trial in trials]
+    if drawing == "by_epoch":
+        acc = [100 * epoch["test_acc"] for epoch in rows[0]["history"]]
+        assert drawn(figure) == {"lsp": ([1, 2], pytest.approx(acc))}
+    if drawing == "curves":
+        losses = [[epoch["train_loss"] for epoch in row["history"]] for row in rows]
+        names = ("clean", "lsp")
+        found = dict(zip(names, losses, strict=True))
+        assert drawn(figure, 0) == {n: ([1, 2], pytest.approx(one)) for n, one in found.items()}
+        assert figure.axes[0].get_title() == "synthetic"
+    if drawing == "tsne":
+        for axes, (_, row) in zip(figure.axes, table.iterrows(), strict=True):
+            said = f"10-NN {100 * row['neighbors_acc']:.1f} %, silhouette {row['silhouette']:.2f}"
+            assert axes.get_title().splitlines()[-1] == said
+            assert axes.collections[0].get_offsets().shape == (64, 2)
+    if drawing == "peak_final":
+        ends = [(100 * row["final_acc"], 100 * row["peak_acc"]) for row in rows]
+        points = [(x[0], y[0]) for x, y in drawn(figure).values()]
+        assert points == [pytest.approx(end) for end in ends]
     if drawing == "residuals":
         lsp = "lsp(budget=l2:3.0)"
         assert list(table["set"]) == [lsp, f"{lsp}, jpeg(quality=20)", f"{lsp}, jpeg(quality=50)"]
 
 
-def test_maps_are_pictures_of_each_group(evidence: Evidence, tmp_path: Path) -> None:
+def test_maps_are_pictures_of_each_group(
+    evidence: Evidence, tmp_path: Path, saved: list[Figure]
+) -> None:
     plate = shown(evidence, "maps", [CLEAN[0], LSP], **{"grad-cam": ("lsp(budget=l2:3.0)",)})
     (picture,) = draw(plate, tmp_path / "figure")
     assert picture.name == "figure-grad-cam.png"
-    assert picture.stat().st_size > 3000
+    assert picture.read_bytes()[1:4] == b"PNG"
+    (figure,) = saved
+    grid = np.array(figure.axes).reshape(3, 4)
+    victims = [evidence.records.victim(spec) for spec in (CLEAN[0], LSP)]
+    images = victims[0].test.rows(examples(victims[0].test))
+    for line, victim in zip(grid[1:], victims, strict=True):
+        found = np.stack([axes.images[-1].get_array() for axes in line])
+        assert np.allclose(found, grad_cam(victim, images.floats(), images.labels), atol=1e-6)
 
 
 def test_a_picture_names_its_rows_shortly(evidence: Evidence) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
@@ -669,19 +670,21 @@ def test_labels_sort_by_number_and_controls_come_first() -> None:
 
 def pixels(panel: Panel) -> tuple[int, int]:
     """Pixels of the picture that are not white, and all."""
-    import numpy as np
-
     figure = picture(panel)
     figure.canvas.draw()
     values = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     return int((values < 250).any(-1).sum()), values.shape[0] * values.shape[1]
 
 
-def test_pictures_show_something() -> None:
+def pictured() -> list[Json]:
     rows = [*grid(), trial(TOY.format("lsp@0.4", "standard", "supervised", 0), 0.6)]
     rows.append(trial(TOY.format("lsp", "none", "supervised", 0), status="failed", error="x"))
+    return rows
+
+
+def test_pictures_show_something() -> None:
     for kind in ("defense", "ratio", "peak"):
-        for panel in table(kind, frame(rows)).panels:
+        for panel in table(kind, frame(pictured())).panels:
             inked, total = pixels(panel)
             assert inked > 0.02 * total
 
@@ -701,6 +704,45 @@ def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
     assert box.y1 <= figure.bbox.height
     heads = [label.get_window_extent().y1 for label in figure.axes[0].get_xticklabels()]
     assert max(heads) <= box.y0, "the title lies on the names of the columns"
+
+
+def test_a_heatmap_has_the_values_of_its_cells() -> None:
+    panel = table("defense", frame(grid())).panels[0]
+    axes = picture(panel).axes[0]
+    rows, columns = ["clean", "lsp", "lsp(patch=4)"], ["standard", "grayscale"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == rows
+    assert [label.get_text() for label in axes.get_xticklabels()] == columns
+    (image,) = axes.images
+    means = [[90, 82], [13, 55], [30, 70]]
+    assert np.allclose(np.asarray(image.get_array()), means)
+    assert image.get_clim() == (0, 100)
+    said = {text.get_position(): text.get_text() for text in axes.texts}
+    assert said[1, 1] == "55.0 ±7.1"
+    assert len(said) == 6
+
+
+def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
+    panels = table("ratio", frame(pictured())).panels
+    panel = next(p for p in panels if p.where["defense"] == "standard")
+    axes = picture(panel).axes[0]
+    lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    x, y = lines["lsp"].lines[0].get_data()  # type: ignore[union-attr]
+    shares = [float(share) for share in x]
+    values = [float(value) for value in y]
+    assert dict(zip(shares, values, strict=True)) == pytest.approx({0.0: 90, 0.4: 60, 1.0: 13})
+    assert float(lines["clean"].get_ydata()[0]) == pytest.approx(90)  # type: ignore[union-attr]
+
+    rows = [trial(TOY.format("lsp", "standard", "supervised", 0), 0.2)]
+    rows[0]["peak_acc"] = 0.7
+    (panel,) = table("peak", frame(rows)).panels
+    axes = picture(panel).axes[0]
+    ends = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    for name, value in (("final", 20), ("peak", 70)):
+        point = ends[name].lines[0]  # type: ignore[union-attr]
+        assert (float(point.get_xdata()[0]), float(point.get_ydata()[0])) == (
+            pytest.approx(value),
+            0,
+        )
 
 
 def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,6 +256,41 @@ def test_adversarial_images_stay_in_their_ball(records: Records) -> None:
     assert one.max() <= 1
     loss = nn.functional.cross_entropy
     assert loss(victim(one), victim.test.labels) > loss(victim(x), victim.test.labels)
+
+
+@pytest.mark.parametrize("how", ["python", "command"])
+def test_robustness_is_asked_by_pgd_20_from_a_uniform_start(
+    how: str, out: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 steps of 2/255 within 8/255, the whole test set, from anywhere in the ball."""
+    starts: list[tuple[Ball, torch.Tensor]] = []
+    slopes: list[torch.Tensor] = []
+    climb, grad = Ball.climb, torch.autograd.grad
+
+    def note(ball: Ball, loss: Any, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        starts.append((ball, torch.stack([x, start])))
+        return climb(ball, loss, x, start)
+
+    def count(*given: Any, **named: Any) -> Any:
+        slopes.append(given[1].detach())
+        return grad(*given, **named)
+
+    monkeypatch.setattr(Ball, "climb", note)
+    monkeypatch.setattr(torch.autograd, "grad", count)
+    if how == "python":
+        assert robustness([records.victim(SPECS[0])])[0]["n"] == 64
+    else:
+        assert command(out, "evaluate", "robustness", SPECS[0]) == 0
+    ((ball, (x, start)),) = starts
+    assert ball == Ball(radius=8 / 255, steps=20, step=2 / 255)
+    assert len(slopes) == 20
+    assert torch.equal(slopes[0], start)
+    noise = (start - x)[(x > 9 / 255) & (x < 246 / 255)] * 255 / 8  # where nothing is clipped
+    assert noise.abs().max() <= 1 + 1e-4
+    counts = torch.histc(noise, 8, -1, 1) / len(noise)
+    assert torch.allclose(counts, torch.full((8,), 1 / 8), atol=0.01), "uniform over the ball"
+    moves = (slopes[1] - slopes[0]) * 255
+    assert moves.abs().max() == pytest.approx(2, abs=1e-3)
 
 
 # --- explanations --------------------------------------------------------------------------------
