@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,7 @@ from raygrid.analysis.classes import confusion, entropy
 from raygrid.analysis.explaining import find_layer, patches
 from raygrid.analysis.pictures import apart, examples, sample
 from raygrid.analysis.questions import adversarial
+from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.budget import Budget
@@ -346,6 +348,62 @@ def test_shapley_values_of_a_linear_network_are_known() -> None:
     exact = (weights * (x - mean)).sum(1)
     assert torch.corrcoef(torch.stack([gradient.flatten(), exact.flatten()]))[0, 1] > 0.99
     assert torch.equal(gradient, shapley(victim, x, y, samples=400))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "samples"), [("gradient", {"n_samples": 200}), ("sampling", {"n_samples": 25})]
+)
+def test_shapley_values_take_as_many_samples_as_planned(
+    estimator: Literal["gradient", "sampling"],
+    samples: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GradientShap over 200 points between the image and 100 clean ones; 25 orders of patches."""
+    calls: list[dict[str, Any]] = []
+    name = {"gradient": "GradientShap", "sampling": "ShapleyValueSampling"}[estimator]
+    method = getattr(captum.attr, name)
+    attribute = method.attribute
+
+    def note(self: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        calls.append({**named, "given": given})
+        return attribute(self, inputs, *given, **{**named, "n_samples": 2})
+
+    monkeypatch.setattr(method, "attribute", note)
+    victim = replace(linear(), clean=toy(150, 8, 3))
+    shapley(victim, victim.test.floats()[:1], victim.test.labels[:1], estimator)
+    assert [call["n_samples"] for call in calls] == [samples["n_samples"]]
+    if estimator == "gradient":
+        (black,) = calls[0]["given"]
+        assert black.shape == (100, 3, 8, 8)
+        assert calls[0]["stdevs"] == 0
+
+
+def test_patches_are_sampled_against_a_black_or_a_mean_image() -> None:
+    victim = linear()
+    x, y = victim.test.floats(), victim.test.labels
+    mean = victim.clean.floats().mean(0, keepdim=True)
+    for baseline, image in (("zero", 0 * mean), ("mean", mean)):
+        values = shapley(victim, x, y, "sampling", 2, baseline)  # type: ignore[arg-type]
+        scores = (victim(x) - victim(image)).gather(1, y[:, None])
+        assert torch.allclose(values.sum((1, 2)), scores.squeeze(1), atol=1e-3), baseline
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer"),
+    [
+        ("mobilenetv2_unpatched", "features.13"),  # 14 ends in a single pixel, its inside does not
+        ("mobilenetv2", "features"),
+        ("small_resnet", "5"),
+        ("small_googlenet", "5"),
+        ("small_vgg", "0"),
+        ("vgg11", "0.27"),  # before the last pooling
+    ],
+)
+def test_grad_cam_looks_at_the_last_whole_block_by_default(architecture: str, layer: str) -> None:
+    network = ARCHITECTURES.make(architecture).build(10, 32, 0).eval()
+    victim = replace(pooled(), network=network)
+    found = find_layer(victim, "", torch.rand(1, 3, 32, 32))
+    assert found is network.body.get_submodule(layer)
 
 
 def test_layers_that_are_no_maps_are_refused() -> None:

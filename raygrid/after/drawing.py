@@ -48,7 +48,10 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", default="", help="of grad-cam, e.g. body.layer3")
     parser.add_argument("--of", choices=("label", "predicted"), default="label", help="class")
     parser.add_argument("--estimator", choices=("gradient", "sampling"), default="gradient")
-    parser.add_argument("--samples", type=int, default=200, help="of shapley")
+    parser.add_argument("--samples", type=int, help="of shapley (200 points; sampling: 25 orders)")
+    parser.add_argument(
+        "--baseline", choices=("zero", "mean"), default="zero", help="image of --estimator sampling"
+    )
     add_epoch(parser)
 
 
@@ -118,6 +121,6 @@ def _maps(records: Records, args: argparse.Namespace) -> Figure:
         maps[victim.name] = (
             analysis.grad_cam(victim, x, y, args.layer)
             if args.figure == "grad-cam"
-            else analysis.shapley(victim, x, y, args.estimator, args.samples)
+            else analysis.shapley(victim, x, y, args.estimator, args.samples, args.baseline)
         )
     return analysis.draw_maps(images, maps, signed=args.figure == "shapley")

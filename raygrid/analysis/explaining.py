@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.analysis.records import Victim
+from raygrid.data import Images
 from raygrid.errors import DataError, SpecError, unknown
 from raygrid.seeds import Stream, forked
+
+SAMPLES = {"gradient": 200, "sampling": 25}
+"""Points of expected gradients, and orders of patches."""
 
 
 def need_captum() -> None:
@@ -27,8 +31,9 @@ def grad_cam(victim: Victim, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
 
     ReLU of the sum over channels of the layer's output, weighted by the spatial mean of the
     gradient of the score of class y. x: float32 (n, C, H, W) in [0, 1]; y: int64 (n,).
-    layer: a module's name in the network, e.g. `body.layer3`; by default the last feature map of a
-    convolutional network. Raises DataError for a layer that is not there or makes no map.
+    layer: a module's name in the network, e.g. `body.layer3`; by default the last block of a
+    convolutional network whose map has more than a pixel. Raises DataError for a layer that is not
+    there or makes no map.
     """
     need_captum()
     from captum.attr import LayerAttribution, LayerGradCam
@@ -49,7 +54,7 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 def find_layer(victim: Victim, layer: str, x: Tensor) -> nn.Module:
-    """The module of that name, or the last that makes a feature map; raises DataError."""
+    """The module of that name, or the last block that makes a feature map; raises DataError."""
     modules = dict(victim.network.named_modules())
     kind = victim.trial.architecture
     if layer and layer not in modules:
@@ -57,11 +62,20 @@ def find_layer(victim: Victim, layer: str, x: Tensor) -> nn.Module:
     if not layer and not kind.convolutional:
         raise DataError(f"{kind.id} has no feature maps: Grad-CAM needs a convolutional network")
     maps = _map_makers(victim.network, x)
-    if not layer:
-        return modules[maps[-1]]
-    if layer not in maps:
-        raise DataError(f"layer {layer} of {kind.id} makes no feature map; {maps[-1]} does")
-    return modules[layer]
+    whole = [name for name in maps if not _inside_a_block(name, modules)] or maps
+    if layer and layer not in maps:
+        raise DataError(f"layer {layer} of {kind.id} makes no feature map; {whole[-1]} does")
+    return modules[layer or whole[-1]]
+
+
+def _inside_a_block(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a module is a part of something other than a plain chain, e.g. of a residual block.
+
+    What happens there is no result of the network: an expansion, one of several branches.
+    """
+    parts = name.split(".")
+    above = (".".join(parts[:end]) for end in range(2, len(parts)))  # from below `body` on
+    return any(type(modules[each]) is not nn.Sequential for each in above)
 
 
 def _map_makers(network: nn.Module, x: Tensor) -> list[str]:
@@ -95,18 +109,21 @@ def shapley(
     x: Tensor,
     y: Tensor,
     estimator: Literal["gradient", "sampling"] = "gradient",
-    samples: int = 200,
+    samples: int | None = None,
+    baseline: Literal["zero", "mean"] = "zero",
 ) -> Tensor:
     """Shapley values of pixels for the score of class y, float32 (n, H, W), summed over channels.
 
     gradient: expected gradients (GradientShap) over 100 random clean training images and `samples`
-    points. sampling: of patches of 4 x 4 pixels against a black image, over `samples` orders;
-    the values of an image add up to the difference of both scores. Draws are always the same.
+    points, 200 by default. sampling: of patches of 4 x 4 pixels over `samples` orders, 25 by
+    default, against `baseline`: a black image, or the mean of the clean training images; the
+    values of an image add up to the difference of both scores. Draws are always the same.
     """
     need_captum()
     from captum.attr import GradientShap, ShapleyValueSampling
 
     x, y = x.to(victim.device), y.to(victim.device)
+    samples = SAMPLES[estimator] if samples is None else samples
     stream = Stream("shapley", (samples,))
     with forked(stream.seed("draws"), victim.device), _forked_numpy(stream.seed("numpy")):
         if estimator == "gradient":
@@ -120,10 +137,20 @@ def shapley(
             values = torch.cat(parts)
         else:
             values = ShapleyValueSampling(victim.network).attribute(
-                x, target=y, n_samples=samples, feature_mask=patches(x.shape[-1]).to(x.device)
+                x,
+                baselines=mean_image(victim.clean).to(x.device) if baseline == "mean" else 0,
+                target=y,
+                n_samples=samples,
+                feature_mask=patches(x.shape[-1]).to(x.device),
             )
             values = values / _patch_pixels(x)
     return values.detach().sum(1).float().cpu()
+
+
+def mean_image(images: Images) -> Tensor:
+    """The mean of all images, float32 (1, C, H, W) in [0, 1]."""
+    total = images.pixels.sum(0, keepdim=True, dtype=torch.int64)
+    return total.double().div_(255 * len(images)).float()
 
 
 @contextmanager
