@@ -46,7 +46,9 @@ class AdvCl(Defense):
         "weighs pseudo-labels by 0.2; its clusters come from a model of ImageNet and the clean "
         "training set, here from SimCLR on the very set that is defended, and they are off by "
         "default. The code climbs in training mode and embeds the other three views anew in each "
-        "step; here the network is in eval mode meanwhile and they are embedded once",
+        "step; here the network is in eval mode meanwhile and they are embedded once. Its head has "
+        "batch norm: simclr(batch_norm=true). 1,000 epochs of `tp` are the longest trials there "
+        "are; `tp_grid` has 200",
     )
     version: ClassVar[int] = 2
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
