@@ -620,20 +620,6 @@ def test_a_collapsed_network_says_nothing_in_bits() -> None:
     assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
 
 
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were written to a file, to look at what they show."""
-    found: list[Figure] = []
-    save = Figure.savefig
-
-    def note(figure: Figure, path: Path) -> None:
-        found.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(Figure, "savefig", note)
-    return found
-
-
 def test_answers_are_those_about_the_poison_of_each_row(records: Records) -> None:
     noise = "dots/noise/none/small_cnn/supervised/brief/0"
     names = [CLEAN.format(0), LSP, noise, LSP[:-1] + "1"]
