@@ -22,7 +22,7 @@ from raygrid.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import PAPERS, SIX, find, specs_of, tables_of
-from raygrid.reproduce import Job, Only, beside, compared, job, job_of
+from raygrid.reproduce import CONTROLLED, Job, Only, beside, compared, job, job_of
 from raygrid.resolve import resolve
 from raygrid.scaling import SMALL_EPOCHS, Scale, absent, scaled
 from raygrid.spec import Part, TrialSpec
@@ -40,7 +40,9 @@ def test_the_paper_scale_is_the_printed_table() -> None:
         for number in tables_of(paper):
             wanted = job(paper, number)
             assert wanted.missing == ()
-            assert set(wanted.specs) == set(specs_of(paper, number))
+            controls = {text for text in wanted.specs if "/withheld@" in text}
+            assert set(wanted.specs) - controls == set(specs_of(paper, number))
+            assert bool(controls) == ((paper, number) in CONTROLLED)
     gone = TrialSpec.parse("nowhere/lsp/standard/resnet18/supervised/apbench/0")
     assert job_of([gone], "paper", (0,)).missing == ("dataset nowhere",)
     assert absent(TrialSpec.parse("nowhere/lsp/standard+nothing/resnet18/nobody/apbench/0")) == [
@@ -264,6 +266,19 @@ def test_quick_disentangled_poisons_have_a_quick_base_at_twice_its_budget() -> N
     assert quick("dvae_grow(base=lsp, share=0.04)").share == 0.04
 
 
+@pytest.mark.parametrize("scale", ["paper", "quick"])
+def test_a_table_over_the_poisoned_share_has_the_clean_part_alone_beside(scale: Scale) -> None:
+    """Once for all attacks, with each defense at each share, and as far as they are chosen."""
+    for only, cells in ((Only(), 8), (Only(defenses=("jpeg",)), 4), (Only(attacks=("lsp",)), 8)):
+        listed = [TrialSpec.parse(text) for text in job("dvae", "8", scale, only).specs]
+        controls = [spec for spec in listed if spec.attack.name == "withheld"]
+        assert len(controls) == len({(s.chain, s.poison_ratio) for s in controls}) == cells
+        poisoned = {(s.chain, s.poison_ratio) for s in listed if s.attack.name != "withheld"}
+        assert {(s.chain, s.poison_ratio) for s in controls} == {
+            cell for cell in poisoned if cell[1] < 1
+        }
+
+
 @pytest.mark.parametrize("name", [name for name in DEFENSES if DEFENSES[name].quick])
 def test_quick_parameters_make_a_small_defense(name: str) -> None:
     small = DEFENSES.make(Part.of(name, **DEFENSES[name].quick))
@@ -369,7 +384,8 @@ def test_every_measure_has_its_own_printed_number() -> None:
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
         wanted = job(paper, number, "quick")
-        assert len(wanted.specs) <= len(specs_of(paper, number))
+        stand_ins = [text for text in wanted.specs if "/withheld@" not in text]
+        assert len(stand_ins) <= len(specs_of(paper, number))
         assert len(wanted.printed) == len(wanted.specs) or wanted.shared
         planned = plan(wanted.specs, None)
         assert bool(planned.trials or planned.skips) == bool(wanted.specs)
