@@ -73,7 +73,6 @@ _DEFENSE = {
     "dvae_no_stage1": "dvae(first=false)",
     "dvae_no_subtract": "dvae(subtract=false)",
 }
-_DEFENSE_ON = {("imagenet100", "aa"): "ueraser_max(lite_after=30)"}  # by dataset and id
 MADE = {
     ("apbench", "avatar"): "avatar(diffusion_data=clean_train)",
     ("apbench", "em"): "em_apb",
@@ -209,7 +208,7 @@ def _defense(row: Row) -> str:
     detects = row["metric"].startswith("detection") or "detection, then" in row["note"]
     if name == "dvae" and detects:
         return "dvae_detect"
-    return _DEFENSE_ON.get((row["dataset"], name)) or _DEFENSE.get(name, name)
+    return _DEFENSE.get(name, name)
 
 
 def _ratio(row: Row) -> float:
