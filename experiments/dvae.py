@@ -17,7 +17,7 @@ UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar expe
 
 import sys
 
-from _paper import main
+from raygrid.cli.reproduce import main
 
 if __name__ == "__main__":
     sys.exit(main("dvae", __doc__, ("defense", "transfer", "ratio", "budget", "detection")))

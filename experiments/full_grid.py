@@ -9,8 +9,8 @@ Any axis can be given, e.g. `--attacks clean lsp --seeds 0 1 2`. Run it again to
 
 import sys
 
-from raygrid.experiment import main
-from raygrid.grid import Grid
+from raygrid.cli.run import main
+from raygrid.engine.grid import Grid
 
 QUICK_ATTACKS = (
     "clean",

@@ -17,16 +17,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from _paper import parser_of, plan_or_run, show
-
-from raygrid.experiment import guarded
+from raygrid.cli.reproduce import parser_of, plan_or_run, show
+from raygrid.cli.run import guarded
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
-from raygrid.reproduce import Job, Only, job_of
+from raygrid.reports.tables import frame
+from raygrid.reproduce.tables import Job, Only, job_of
 from raygrid.run import Options
-from raygrid.spec import Part, TrialSpec
-from raygrid.store import ResultLog
-from raygrid.tables import frame
+from raygrid.storage.store import ResultLog
 
 PAPER = "just_how_toxic"
 SIX = ("alexnet_fc", "alexnet_htbd", "resnet32_narrow", "resnet18", "vgg11", "mobilenetv2")

@@ -8,8 +8,8 @@ unseen images and of the clean rest. One perturbation of the whole set serves ev
 
 import sys
 
-from raygrid.experiment import main
-from raygrid.grid import Grid
+from raygrid.cli.run import main
+from raygrid.engine.grid import Grid
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 1.0)
 CONTROL = ("withheld",)

@@ -11,7 +11,7 @@ Six learners and their worst case in each. Tables 1 to 3: worst_case_learner.py.
 
 import sys
 
-from _paper import main
+from raygrid.cli.reproduce import main
 
 if __name__ == "__main__":
     tables = ("4", "5", "6", "7", "10")

@@ -5,8 +5,8 @@ python experiments/transferability.py [--scale quick|small|paper]
 
 import sys
 
-from raygrid.experiment import main
-from raygrid.grid import Grid
+from raygrid.cli.run import main
+from raygrid.engine.grid import Grid
 
 ATTACKS = ("clean", "em", "rem", "lsp", "ar")
 VICTIMS = ("resnet18", "resnet50", "senet18", "mobilenetv2", "densenet121", "vit_small")

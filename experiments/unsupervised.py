@@ -6,7 +6,7 @@ probe on clean images.
 
 import sys
 
-from _paper import main
+from raygrid.cli.reproduce import main
 
 if __name__ == "__main__":
     sys.exit(main("apbench", __doc__, ("defense",), ("10",)))

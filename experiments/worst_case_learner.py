@@ -8,10 +8,8 @@ With `--table` the printed table: 1 CIFAR-10, 2 CIFAR-100, 3 TinyImageNet and Mi
 
 import sys
 
-import _paper
-
-from raygrid import experiment
-from raygrid.grid import Grid
+from raygrid.cli import reproduce, run
+from raygrid.engine.grid import Grid
 
 LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 ATTACKS = ("clean", "em", "tap", "tue", "aap", "tp")
@@ -42,8 +40,8 @@ SCALES = {
 def main() -> int:
     """A printed table if one is asked for, else a grid."""
     if any(word.partition("=")[0] == "--table" for word in sys.argv[1:]):
-        return _paper.main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
-    return experiment.main("worst_case_learner", SCALES, __doc__)
+        return reproduce.main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
+    return run.main("worst_case_learner", SCALES, __doc__)
 
 
 if __name__ == "__main__":

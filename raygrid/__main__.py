@@ -2,6 +2,6 @@
 
 import sys
 
-from raygrid.cli import main
+from raygrid.cli.main import main
 
 sys.exit(main())

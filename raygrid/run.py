@@ -10,26 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from raygrid import grid as grids
-from raygrid import keeping
-from raygrid.catalog import Catalog
-from raygrid.claims import claimed
-from raygrid.decided import Trial
-from raygrid.errors import StoreError
-from raygrid.estimate import CPU, GPU
-from raygrid.events import Listener, Listeners
-from raygrid.grid import Grid, Plan
-from raygrid.inline import run_inline
-from raygrid.packing import check_per_gpu
-from raygrid.profiles import Profiles, Shelf
-from raygrid.registry import load_plugins, require
-from raygrid.remote import open_store
-from raygrid.result import Result
-from raygrid.schedule import Agenda
-from raygrid.spec import TrialSpec
-from raygrid.store import ResultLog, Store, patiently
-from raygrid.trial import derive
-from raygrid.work import Worker, best_device
+from raygrid.core.errors import StoreError
+from raygrid.core.registry import load_plugins, require
+from raygrid.core.spec import TrialSpec
+from raygrid.engine import grid as grids
+from raygrid.engine.costs.estimate import CPU, GPU
+from raygrid.engine.costs.gpu_share import check_per_gpu
+from raygrid.engine.costs.profiles import Profiles, Shelf
+from raygrid.engine.events import Listener, Listeners
+from raygrid.engine.grid import Grid, Plan
+from raygrid.engine.local import run_inline
+from raygrid.engine.schedule import Agenda
+from raygrid.engine.worker import Worker, best_device
+from raygrid.storage.leases import claimed
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.store import ResultLog, Store, patiently
+from raygrid.trials import outputs as keeping
+from raygrid.trials.catalog import Catalog
+from raygrid.trials.result import Result
+from raygrid.trials.run import derive
+from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
 
@@ -204,7 +204,7 @@ def _execute(
         agenda.divide(1, options.shards)
         run_inline(agenda, worker, listener)
         return
-    from raygrid.runner.executor import RayOptions, run_on_ray
+    from raygrid.engine.ray.executor import RayOptions, run_on_ray
 
     ray_options = RayOptions(
         options.address,
@@ -261,7 +261,7 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
-    from raygrid import figures, tables
+    from raygrid.reports import figures, tables
 
     rows = list(log.rows())
     files = [*tables.write_all(out, rows), *figures.write_all(out, rows)]

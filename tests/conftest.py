@@ -15,12 +15,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from raygrid.artifacts import Artifact, Bench
-from raygrid.catalog import Catalog
-from raygrid.data import Images
-from raygrid.making import realize
-from raygrid.seeds import Stream
-from raygrid.store import Bundle, Store
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.storage.store import Bundle, Store
+from raygrid.trials.artifacts import Artifact, Bench
+from raygrid.trials.artifacts.build import realize
+from raygrid.trials.catalog import Catalog
 
 TOYS = {
     *("dots", "sleeper", "broken", "slow_shift", "brief"),  # plugin.py

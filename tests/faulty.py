@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.budget import Budget
-from raygrid.data import Images
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.supervised import Supervised, SupervisedSession
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Metrics, Step
 from raygrid.protocols import PROTOCOLS, Protocol
-from raygrid.recipes import Recipe
-from raygrid.training import Batch, Metrics, Step
 from tests.plugin import CARD, Dots
 
 assert Dots.card is CARD

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.budget import Budget
-from raygrid.data import Images
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Split
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Metrics
 from raygrid.protocols import PROTOCOLS, Protocol
-from raygrid.recipes import Recipe
-from raygrid.registry import Card
-from raygrid.training import Metrics
 from tests.conftest import toy
 
 CARD = Card(paper="none; for tests")
@@ -95,7 +95,7 @@ class Sleeper(Learner):
         return Idle(task, self.seconds)
 
     def _eat(self) -> None:
-        from raygrid.runner.worker import gpu_share
+        from raygrid.engine.ray.worker import gpu_share
 
         if gpu_share() < self.hunger:
             with Path(self.log).open("a") as file:

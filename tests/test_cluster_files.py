@@ -91,8 +91,8 @@ def test_metrics_are_at_one_port_of_every_node(path: Path) -> None:
 def test_a_clouds_notice_is_passed_on(path: Path) -> None:
     import importlib.util
 
-    assert "-m raygrid.runner.notice" in loaded(path)["worker_start_ray_commands"][-1]
-    assert importlib.util.find_spec("raygrid.runner.notice")
+    assert "-m raygrid.engine.ray.preemption" in loaded(path)["worker_start_ray_commands"][-1]
+    assert importlib.util.find_spec("raygrid.engine.ray.preemption")
 
 
 @pytest.mark.parametrize("path", [*LAUNCHED, KUBERAY, DOCKERFILE], ids=lambda p: p.name)

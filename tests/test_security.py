@@ -23,14 +23,14 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from raygrid.datasets import holdings
-from raygrid.grid import Grid
+from raygrid.datasets.common import holdings
+from raygrid.engine.grid import Grid
 from raygrid.run import Options, run_grid
-from raygrid.tracking import Tracker, check, sync
-from raygrid.tracking import writer as writer_module
+from raygrid.tracking.mlflow import Tracker, check, sync
+from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
-from tests.test_remote import free_port, s3
-from tests.test_tracking import children, drive, parents, planned, server
+from tests.storage.test_bucket import free_port, s3
+from tests.tracking.test_mlflow import children, drive, parents, planned, server
 
 assert s3
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_the_one_unpickler_builds_arrays_alone() -> None:
     import io
     import pickle
 
-    from raygrid.datasets.cifar import ArrayUnpickler
+    from raygrid.datasets.common.cifar import ArrayUnpickler
 
     for evil in (os.system, eval, subprocess.Popen):
         with pytest.raises(pickle.UnpicklingError, match="refuses"):
@@ -132,7 +132,7 @@ def test_tune_hands_no_variables_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     from ray.tune.execution import class_cache
 
-    from raygrid.runner import executor
+    from raygrid.engine.ray import executor
 
     assert executor.MAX_FAILURES
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -229,7 +229,7 @@ def test_a_run_in_postgresql_is_whole_and_written_once(
 
 
 HOST = """
-from raygrid.runner.executor import RayOptions, connected
+from raygrid.engine.ray.executor import RayOptions, connected
 import ray
 with connected(RayOptions(cpus=1)):
     print(ray.get_runtime_context().gcs_address, flush=True)

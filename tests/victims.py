@@ -10,13 +10,13 @@ import torch
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
-from raygrid.evaluate import score
-from raygrid.resolve import resolve
-from raygrid.seeds import Stream
-from raygrid.trial import task_of
+from raygrid.trials.evaluate import score
+from raygrid.trials.resolve import resolve
+from raygrid.trials.run import task_of
 
 
 @cache

@@ -20,15 +20,15 @@ from lightly.transforms import SimCLRTransform
 from PIL import Image
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.augment import CropFlip, Views
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.core.spec import Part
 from raygrid.defenses.base import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
-from raygrid.learners.two_views import TwoViewSession
-from raygrid.recipes import Recipe
-from raygrid.seeds import Stream
-from raygrid.spec import Part
+from raygrid.learners.common.two_views import TwoViewSession
+from raygrid.nn.augment import CropFlip, Views
+from raygrid.nn.recipes import Recipe
 
 BATCH, SIDE = 256, 32
 STREAM = Stream("benchmark")

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Craft
-from raygrid.attacks.descent import frozen
-from raygrid.attacks.phases import noise_phase
+from raygrid.attacks.common.alternating import noise_phase
+from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.tp import Making, Tp
+from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
-from raygrid.evaluate import score
 from raygrid.published import SIX
-from raygrid.resolve import resolve
-from raygrid.seeds import Stream
-from raygrid.trial import task_of
+from raygrid.trials.evaluate import score
+from raygrid.trials.resolve import resolve
+from raygrid.trials.run import task_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from augmentation import photos

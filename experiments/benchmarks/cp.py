@@ -28,9 +28,9 @@ from pathlib import Path
 from header import header
 from purifying import line, unpack
 
-from raygrid.result import Result
+from raygrid.core.spec import TrialSpec
 from raygrid.run import Options, run_grid
-from raygrid.spec import TrialSpec
+from raygrid.trials.result import Result
 
 NAME, SIDE, TRAIN, TEST = "cifar10_250", 16, 250, 200
 WHERE = f"folder(name={NAME}, size={SIDE})/{{}}/standard/small_cnn/simclr/quick({{}})/0"

@@ -23,16 +23,16 @@ from PIL import Image
 from torch import Tensor
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Defense, Workshop
-from raygrid.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
-from raygrid.diffusion.unets import UNet
-from raygrid.disentangling import Fit, Plan
-from raygrid.disentangling.fitting import start
-from raygrid.seeds import Stream
-from raygrid.training import autocast, place
+from raygrid.nn.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
+from raygrid.nn.diffusion.unets import UNet
+from raygrid.nn.trainer import autocast, place
+from raygrid.nn.vae import Fit, Plan
+from raygrid.nn.vae.fitting import start
 
 DETECTOR = "architecture=small_cnn, classifier_epochs=1, epochs=1"
 FITTED = (

@@ -15,9 +15,9 @@ from pathlib import Path
 import ray
 from header import header
 
-from raygrid.result import Result
+from raygrid.engine.ray.executor import RayOptions, connected
 from raygrid.run import Options, run_grid
-from raygrid.runner.executor import RayOptions, connected
+from raygrid.trials.result import Result
 
 
 @ray.remote(num_cpus=1)

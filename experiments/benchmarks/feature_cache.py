@@ -23,18 +23,18 @@ from typing import ClassVar
 import torch
 from header import header
 
-from raygrid.artifacts import Artifact, Bench
-from raygrid.catalog import Catalog
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
-from raygrid.decided import Trial
-from raygrid.making import realize
-from raygrid.registry import Card
-from raygrid.resolve import resolve
-from raygrid.result import Result
-from raygrid.store import Bundle, Store
-from raygrid.trial import Env, run_trial
+from raygrid.storage.store import Bundle, Store
+from raygrid.trials.artifacts import Artifact, Bench
+from raygrid.trials.artifacts.build import realize
+from raygrid.trials.catalog import Catalog
+from raygrid.trials.resolve import resolve
+from raygrid.trials.result import Result
+from raygrid.trials.run import Env, run_trial
+from raygrid.trials.trial import Trial
 
 TRAIN = 275  # images of a class: 250 and the bases
 
@@ -95,7 +95,7 @@ def timed(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
 
 def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
     """A victim that computes every feature itself, those of the test set included."""
-    from raygrid import features
+    from raygrid.trials.artifacts import features
 
     usual = features.kept
 

@@ -24,11 +24,11 @@ from header import header
 from torch.profiler import ProfilerActivity, profile
 
 import raygrid
-from raygrid.decided import Trial
-from raygrid.evaluate import AT_ONCE
-from raygrid.gauging import task_on_noise, try_out, unseen_bytes
-from raygrid.grid import plan
-from raygrid.profiles import kind
+from raygrid.engine.costs.measure import task_on_noise, try_out, unseen_bytes
+from raygrid.engine.costs.profiles import kind
+from raygrid.engine.grid import plan
+from raygrid.trials.evaluate import AT_ONCE
+from raygrid.trials.trial import Trial
 
 TRAINED, TESTED = (32, 64), (250, 500)
 BATCHES = 2  # with the first alone there are no momenta yet
@@ -121,7 +121,7 @@ def noting() -> Iterator[Memory]:
 
 
 def write(rows: Sequence[tuple[str, float]]) -> None:
-    path = Path(raygrid.__file__).parent / "footprints.csv"
+    path = Path(raygrid.__file__).parent / "engine" / "costs" / "footprints.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("kind", "memory_mb"), *((name, round(mb)) for name, mb in rows)])

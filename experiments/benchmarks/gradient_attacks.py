@@ -25,11 +25,11 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS, dc
 from raygrid.attacks.base import Attack, Craft
-from raygrid.attacks.ntk import KERNELS
-from raygrid.attacks.unet import UNet
-from raygrid.data import Images
-from raygrid.seeds import Stream
-from raygrid.training import freeze, place
+from raygrid.attacks.common.ntk import KERNELS
+from raygrid.attacks.common.unet import UNet
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.trainer import freeze, place
 
 BATCH = 128
 SETTINGS = {

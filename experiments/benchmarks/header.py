@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from raygrid.work import commit
+from raygrid.engine.worker import commit
 
 
 def header() -> str:

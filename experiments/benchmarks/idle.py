@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Facts, Split
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Metrics
 from raygrid.protocols import PROTOCOLS, Protocol
-from raygrid.recipes import Recipe
-from raygrid.registry import Card
-from raygrid.training import Metrics
 
 CARD = Card(paper="none; for benchmarks of the engine")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from header import header
 
-from raygrid.result import Result
+from raygrid.engine.ray.executor import RayOptions, connected
 from raygrid.run import Options, run_grid
-from raygrid.runner.executor import RayOptions, connected
+from raygrid.trials.result import Result
 
 ASLEEP = "blank/clean/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
 REAL = "blank(images={images})/clean/standard/resnet18/supervised/idle(epochs={epochs})/{seed}"

@@ -34,9 +34,9 @@ from pathlib import Path, PurePosixPath
 
 from header import header
 
-from raygrid.result import Result
+from raygrid.core.spec import TrialSpec
 from raygrid.run import Options, run_grid
-from raygrid.spec import TrialSpec
+from raygrid.trials.result import Result
 
 NAME, SIDE, TRAIN, TEST = "cifar10_small", 16, 128, 200
 DIGITS = "photo_digits/{}/{}/small_cnn/supervised/quick/0"

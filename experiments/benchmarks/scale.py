@@ -19,11 +19,11 @@ from pathlib import Path
 
 from header import header
 
-from raygrid.decided import Trial
-from raygrid.events import Listener
-from raygrid.result import Result
+from raygrid.engine.events import Listener
+from raygrid.engine.ray.executor import RayOptions, connected
 from raygrid.run import Options, run_grid
-from raygrid.runner.executor import RayOptions, connected
+from raygrid.trials.result import Result
+from raygrid.trials.trial import Trial
 
 
 class Clock(Listener):
@@ -59,7 +59,7 @@ def main() -> None:
         options = Options(out=out, executor="ray", imports=("idle",), quiet=True)
         clock, listeners = Clock(), list[Listener]()
         if args.tracking:
-            from raygrid.tracking import Tracker
+            from raygrid.tracking.mlflow import Tracker
 
             listeners.append(Tracker(out, own=True))
         with connected(RayOptions(cpus=args.cpus)):

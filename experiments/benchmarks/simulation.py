@@ -23,23 +23,23 @@ from typing import Any
 
 from header import header
 
-from raygrid.artifacts import Artifact
-from raygrid.decided import Trial
-from raygrid.estimate import CPU
-from raygrid.events import ArtifactState, Listener
-from raygrid.grid import Plan, plan
-from raygrid.packing import Sharing
-from raygrid.profiles import Profiles
-from raygrid.registry import load_plugins
-from raygrid.result import Result
+from raygrid.core.registry import load_plugins
+from raygrid.engine.costs.estimate import CPU
+from raygrid.engine.costs.gpu_share import Sharing
+from raygrid.engine.costs.profiles import Profiles
+from raygrid.engine.costs.simulate import WORKER_START, Fleet, play
+from raygrid.engine.events import ArtifactState, Listener
+from raygrid.engine.grid import Plan, plan
+from raygrid.engine.ray.callbacks import Book
+from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.queue import ReadyFirst
+from raygrid.engine.schedule import Agenda, Job
 from raygrid.run import Options, make_plan, run_grid
-from raygrid.runner.booking import Book
-from raygrid.runner.executor import RayOptions, connected
-from raygrid.runner.scheduling import ReadyFirst
-from raygrid.schedule import Agenda, Job
-from raygrid.simulate import WORKER_START, Fleet, play
-from raygrid.status import Beacon
-from raygrid.store import ResultLog
+from raygrid.storage.store import ResultLog
+from raygrid.tracking.status import Beacon
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.result import Result
+from raygrid.trials.trial import Trial
 
 IDLE = "blank/{attack}/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
 LARGE = "cifar10/{attack}/{defense}/{net}/supervised/dvae/{seed}"

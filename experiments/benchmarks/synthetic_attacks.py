@@ -23,11 +23,11 @@ from tabulate import tabulate
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.ar import Ar
-from raygrid.attacks.autoregression import find
 from raygrid.attacks.base import Craft
+from raygrid.attacks.common.autoregression import find
 from raygrid.attacks.ops import shortcuts
-from raygrid.data import Images
-from raygrid.seeds import Stream
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
 
 PARTS = ("lsp", "ar", "ops", "regions", "low_frequency", "noise")
 

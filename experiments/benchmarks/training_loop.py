@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.augment import CropFlip
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.seeds import Stream
-from raygrid.training import Batch, Step, Trainer, autocast, classify_step, place
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.augment import CropFlip
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, place
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RECIPE = Recipe(epochs=1, schedule="constant")

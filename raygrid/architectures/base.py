@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.registry import Cell, Method, Registry
-from raygrid.seeds import forked
+from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.seeds import forked
 
 
 class Normalize(nn.Module):

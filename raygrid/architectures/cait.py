@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.registry import Card
+from raygrid.core.registry import Card
 
 _DROP, _LAYER_DROP, _SCALE = 0.1, 0.05, 0.1
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.registry import Card
+from raygrid.core.registry import Card
 
 _NOTES = "layers as their parameter and operation counts have it"
 

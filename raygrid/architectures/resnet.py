@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
-from raygrid.registry import Card
+from raygrid.core.registry import Card
 
 _CARD = Card(
     paper="He et al. 2016",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.registry import Card
+from raygrid.core.registry import Card
 
 
 @ARCHITECTURES.register("senet18")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.registry import Card, require
+from raygrid.core.registry import Card, require
 
 
 @ARCHITECTURES.register("small_resnet")

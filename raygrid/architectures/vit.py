@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_unshuffle, scaled_dot_product_attention
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.registry import Card
+from raygrid.core.registry import Card
 
 _DROP = 0.1
 

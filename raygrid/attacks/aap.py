@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Objective
-from raygrid.attacks.surrogates import SurrogateRecipe
-from raygrid.attacks.transfer import ErrorMaximizing
-from raygrid.augment import Views
-from raygrid.augment.views import DRAWS
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Objective
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.augment import Views
+from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.recipes import Recipe
 
 _PUBLISHED = "cifar10/{}/standard/resnet18/{}/tp/0"
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.autoregression import Processes, border_size, find, run, threshold
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.registry import Card, require
+from raygrid.attacks.common.autoregression import Processes, border_size, find, run, threshold
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
 
 _LANES = 2048
 """Samples whose noises grow side by side: enough to hide the loop over pixels, few for the cache"""

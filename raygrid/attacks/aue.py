@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack
-from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
-from raygrid.attacks.phases import Student, alternate, fresh, training
-from raygrid.augment import Views
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.alternating import Student, alternate, fresh, training
+from raygrid.attacks.common.gradient import Descent, GradientAttack
+from raygrid.attacks.common.noise import ClassNoise, Noise, Shown
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.augment import Views
+from raygrid.nn.recipes import Recipe
 
 _PUBLISHED = "cifar10/aue/standard/resnet18/{}/tp/0"
 

@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.surrogates import SurrogateRecipe
-from raygrid.budget import Budget
-from raygrid.checkpoints import Progress as Progress
-from raygrid.checkpoints import Silent as Silent
-from raygrid.data import Images, Poison, to_uint8
-from raygrid.errors import DivergedError, SpecError
-from raygrid.registry import Cell, Method, Registry
-from raygrid.seeds import Stream
-from raygrid.setups import Scene
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.core.budget import Budget
+from raygrid.core.errors import DivergedError, SpecError
+from raygrid.core.images import Images, Poison, to_uint8
+from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.seeds import Stream
+from raygrid.protocols.setups import Scene
+from raygrid.storage.checkpoints import Progress as Progress
+from raygrid.storage.checkpoints import Silent as Silent
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.targeted import CleanLabel, scene_of
-from raygrid.data import Images
-from raygrid.registry import Card
+from raygrid.attacks.common.targeted import CleanLabel, scene_of
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 
 
 @ATTACKS.register("base_noise")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.polytope import Polytope, PolytopeLoss
-from raygrid.attacks.targeted import Workshop
-from raygrid.registry import Card
+from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
+from raygrid.attacks.common.targeted import Workshop
+from raygrid.core.registry import Card
 
 
 @ATTACKS.register("bullseye_polytope")

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, cross_entropy, negative, uniform
-from raygrid.attacks.surrogates import SurrogateRecipe
-from raygrid.attacks.targeted import CleanLabel, scene_of
-from raygrid.data import Images, to_uint8
-from raygrid.errors import unknown
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, Cell, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Descent, cross_entropy, negative, uniform
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.attacks.common.targeted import CleanLabel, scene_of
+from raygrid.core.errors import unknown
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.recipes import Recipe
 
 
 @ATTACKS.register("clbd")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.data import Images, Poison
-from raygrid.registry import Card
+from raygrid.core.images import Images, Poison
+from raygrid.core.registry import Card
 
 
 @ATTACKS.register("clean")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.polytope import Polytope, PolytopeLoss
-from raygrid.attacks.targeted import Workshop
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
+from raygrid.attacks.common.targeted import Workshop
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("convex_polytope")

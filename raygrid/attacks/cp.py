@@ -9,12 +9,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from raygrid import contrastive
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack
-from raygrid.attacks.perturbation import ClassNoise, Noise, Shown
-from raygrid.attacks.phases import (
+from raygrid.attacks.common.alternating import (
     Student,
     alternate,
     contrast,
@@ -23,14 +20,17 @@ from raygrid.attacks.phases import (
     uniform_start,
     whole_batches,
 )
-from raygrid.attacks.stages import Stages
-from raygrid.augment import Views
-from raygrid.contrastive.base import Framework
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.seeds import forked
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Descent, GradientAttack
+from raygrid.attacks.common.noise import ClassNoise, Noise, Shown
+from raygrid.attacks.common.stages import Stages
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.seeds import forked
+from raygrid.core.spec import Scalar
+from raygrid.nn import contrastive
+from raygrid.nn.augment import Views
+from raygrid.nn.contrastive.base import Framework
+from raygrid.nn.recipes import Recipe
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
 

@@ -14,16 +14,16 @@ from torch.func import functional_call
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
-from raygrid.attacks.descent import GradientAttack
-from raygrid.attacks.joint import flatten, under, unflatten
-from raygrid.attacks.surrogate_training import accuracy
-from raygrid.attacks.unet import UNet
-from raygrid.data import Images
-from raygrid.errors import DivergedError
-from raygrid.registry import Card, Cell, require
-from raygrid.seeds import forked
-from raygrid.spec import Scalar
-from raygrid.training import place, untrained
+from raygrid.attacks.common.gradient import GradientAttack
+from raygrid.attacks.common.joint import flatten, under, unflatten
+from raygrid.attacks.common.surrogate_training import accuracy
+from raygrid.attacks.common.unet import UNet
+from raygrid.core.errors import DivergedError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.seeds import forked
+from raygrid.core.spec import Scalar
+from raygrid.nn.trainer import place, untrained
 
 
 @ATTACKS.register("dc")

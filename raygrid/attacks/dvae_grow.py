@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.disentangled import Disentangled
-from raygrid.data import Images
-from raygrid.disentangling import marked, through
-from raygrid.errors import DataError
-from raygrid.registry import Card, require
-from raygrid.workshop import Workshop
+from raygrid.attacks.common.disentangled import Disentangled
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.nn.context import Workshop
+from raygrid.nn.vae import marked, through
 
 
 @ATTACKS.register("dvae_grow")

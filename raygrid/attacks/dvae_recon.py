@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.disentangled import Disentangled
-from raygrid.data import Images
-from raygrid.disentangling import perturbation, through
-from raygrid.registry import Card
+from raygrid.attacks.common.disentangled import Disentangled
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
+from raygrid.nn.vae import perturbation, through
 
 
 @ATTACKS.register("dvae_recon")

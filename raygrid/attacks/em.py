@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.rounds import Noise, RoundsAttack
-from raygrid.data import Images
-from raygrid.registry import Card, require
-from raygrid.seeds import Stream
-from raygrid.spec import Scalar
+from raygrid.attacks.common.rounds import Noise, RoundsAttack
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.seeds import Stream
+from raygrid.core.spec import Scalar
 
 _PUBLISHED = "cifar10/{}/{}/resnet18/supervised/{}/0"
 

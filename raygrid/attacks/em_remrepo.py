@@ -9,11 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.descent import Descent, cross_entropy, uniform
-from raygrid.attacks.stepwise import StepwiseAttack
-from raygrid.registry import Card
-from raygrid.spec import Scalar
-from raygrid.training import Batch
+from raygrid.attacks.common.gradient import Descent, cross_entropy, uniform
+from raygrid.attacks.common.stepwise import StepwiseAttack
+from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
+from raygrid.nn.trainer import Batch
 
 
 @ATTACKS.register("em_remrepo")

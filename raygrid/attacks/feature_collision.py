@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.targeted import ExtractorAttack, Workshop
-from raygrid.data import Images
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.targeted import ExtractorAttack, Workshop
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 ENOUGH = 1e-5
 """Poisons whose accepted moves are all shorter than this share of their length are done."""

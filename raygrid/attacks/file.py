@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.attacks.foreign import content_hash, load_array, load_class_folders
-from raygrid.budget import Budget
-from raygrid.data import Images, to_uint8
-from raygrid.errors import DataError
-from raygrid.registry import Card, Cell, require
+from raygrid.attacks.common.arrays import content_hash, load_array, load_class_folders
+from raygrid.core.budget import Budget
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, Cell, require
 
 
 @ATTACKS.register("file")

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import GradientAttack, check_finite, in_batches, next_class
-from raygrid.attacks.luv import into_gamut, to_luv, to_rgb
-from raygrid.attacks.surrogates import SurrogateRecipe, tap40
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import GradientAttack, check_finite, in_batches, next_class
+from raygrid.attacks.common.luv import into_gamut, to_luv, to_rgb
+from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 TABLE = (16, 32, 32)  # nodes of the color table along L, u and v
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.targeted import ExtractorAttack, Workshop, scene_of
-from raygrid.data import Images
-from raygrid.errors import DataError
-from raygrid.registry import Card, require
-from raygrid.setups import Scene
-from raygrid.spec import Scalar
+from raygrid.attacks.common.targeted import ExtractorAttack, Workshop, scene_of
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.protocols.setups import Scene
 
 
 @ATTACKS.register("htbd")

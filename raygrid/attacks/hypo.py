@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.descent import Descent, Direction, L2Descent, sign, unit
-from raygrid.attacks.surrogates import SurrogateRecipe, delusive150
-from raygrid.attacks.transfer import TransferAttack
-from raygrid.registry import Card
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Descent, Direction, L2Descent, sign, unit
+from raygrid.attacks.common.surrogates import SurrogateRecipe, delusive150
+from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("hypo")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.attacks.classwise import distinct_signs, scale_l2
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.registry import Card, Cell, require
+from raygrid.attacks.common.classwise import distinct_signs, scale_l2
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
 
 _FEW = "imagenet100(test_per_class=40, train_per_class=200)"
 

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.descent import Direction
-from raygrid.attacks.transfer import ErrorMaximizing
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Direction
+from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("mifgsm")

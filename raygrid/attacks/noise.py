@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.attacks.classwise import scale_l2
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.registry import Card
+from raygrid.attacks.common.classwise import scale_l2
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 
 
 @ATTACKS.register("noise")

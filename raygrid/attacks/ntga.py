@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
-from raygrid.attacks.descent import Descent
-from raygrid.attacks.ntk import KERNELS, Fit
-from raygrid.budget import Budget
-from raygrid.data import Images, to_uint8
-from raygrid.registry import Card, require
+from raygrid.attacks.common.gradient import Descent
+from raygrid.attacks.common.ntk import KERNELS, Fit
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, require
 
 
 @ATTACKS.register("ntga")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.errors import SpecError
-from raygrid.registry import Card, Cell
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell
 
 _BLOCK = 256
 """Images summed at once: 256 * 255^2 < 2^24, so float32 sums of squares are exact."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.targeted import TargetedAttack, scene_of
-from raygrid.data import Images
-from raygrid.registry import Card
+from raygrid.attacks.common.targeted import TargetedAttack, scene_of
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 
 
 @ATTACKS.register("patch_dirty")

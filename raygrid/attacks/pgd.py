@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.transfer import ErrorMaximizing
-from raygrid.registry import Card
-from raygrid.spec import Scalar
+from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("pgd")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.classwise import ClassWise, collisions, distinct_signs, scale_l2
-from raygrid.budget import Budget
-from raygrid.data import Images
-from raygrid.errors import SpecError
-from raygrid.registry import Card, Cell, require
+from raygrid.attacks.common.classwise import ClassWise, collisions, distinct_signs, scale_l2
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
 
 
 @ATTACKS.register("regions")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.descent import (
+from raygrid.attacks.common.gradient import (
     Descent,
     check_finite,
     cross_entropy,
@@ -18,10 +18,10 @@ from raygrid.attacks.descent import (
     negative,
     uniform,
 )
-from raygrid.attacks.stepwise import StepwiseAttack
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
-from raygrid.training import Batch
+from raygrid.attacks.common.stepwise import StepwiseAttack
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.trainer import Batch
 
 
 @ATTACKS.register("rem")

@@ -9,11 +9,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, cross_entropy, negative
-from raygrid.attacks.rounds import Noise, RoundsAttack
-from raygrid.data import Images
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Descent, cross_entropy, negative
+from raygrid.attacks.common.rounds import Noise, RoundsAttack
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("rem_apb")

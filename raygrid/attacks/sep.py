@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import (
+from raygrid.attacks.common.gradient import (
     Descent,
     GradientAttack,
     Objective,
@@ -20,10 +20,10 @@ from raygrid.attacks.descent import (
     input_gradient,
     sign,
 )
-from raygrid.attacks.surrogates import SurrogateRecipe, sep120
-from raygrid.data import Images
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.surrogates import SurrogateRecipe, sep120
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("sep")

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Craft, Progress
-from raygrid.attacks.surrogates import SurrogateRecipe
-from raygrid.attacks.transfer import ErrorMaximizing
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.recipes import Recipe
 
 _PAPER = "Fowl et al. 2021, Adversarial Examples Make Strong Poisons"
 

@@ -11,19 +11,26 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack, next_class
-from raygrid.attacks.perturbation import Noise, Shown
-from raygrid.attacks.phases import Student, alternate, contrast, fresh, training, uniform_start
-from raygrid.attacks.stages import Stages
-from raygrid.attacks.surrogates import SurrogateRecipe
-from raygrid.augment import CropFlip, Views
-from raygrid.contrastive import AlignUniform
-from raygrid.contrastive.base import Branch
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.seeds import forked
-from raygrid.spec import Scalar
+from raygrid.attacks.common.alternating import (
+    Student,
+    alternate,
+    contrast,
+    fresh,
+    training,
+    uniform_start,
+)
+from raygrid.attacks.common.gradient import Descent, GradientAttack, next_class
+from raygrid.attacks.common.noise import Noise, Shown
+from raygrid.attacks.common.stages import Stages
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.seeds import forked
+from raygrid.core.spec import Scalar
+from raygrid.nn.augment import CropFlip, Views
+from raygrid.nn.contrastive import AlignUniform
+from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.recipes import Recipe
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 

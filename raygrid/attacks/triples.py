@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid import triples as files
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.targeted import CleanLabel, scene_of
-from raygrid.data import Images, Poison
-from raygrid.errors import DataError, SpecError
-from raygrid.registry import Card, Cell
+from raygrid.attacks.common.targeted import CleanLabel, scene_of
+from raygrid.core.errors import DataError, SpecError
+from raygrid.core.images import Images, Poison
+from raygrid.core.registry import Card, Cell
+from raygrid.protocols.setups import triples as files
 
 
 @ATTACKS.register("triples")

@@ -10,12 +10,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid import contrastive
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import Descent, GradientAttack
-from raygrid.attacks.perturbation import Noise, Shown
-from raygrid.attacks.phases import (
+from raygrid.attacks.common.alternating import (
     Student,
     alternate,
     contrast,
@@ -24,13 +21,16 @@ from raygrid.attacks.phases import (
     uniform_start,
     whole_batches,
 )
-from raygrid.augment import Views
-from raygrid.contrastive.base import Branch, Framework
-from raygrid.data import Images
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, require
-from raygrid.seeds import forked
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import Descent, GradientAttack
+from raygrid.attacks.common.noise import Noise, Shown
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.seeds import forked
+from raygrid.core.spec import Scalar
+from raygrid.nn import contrastive
+from raygrid.nn.augment import Views
+from raygrid.nn.contrastive.base import Branch, Framework
+from raygrid.nn.recipes import Recipe
 
 
 def separability(delta: Tensor, labels: Tensor, detach: bool) -> Tensor:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.descent import check_finite
-from raygrid.attacks.surrogates import SurrogateRecipe, tap40
-from raygrid.attacks.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
-from raygrid.augment import affine_shift
-from raygrid.data import Images
-from raygrid.registry import Card, Cell, require
-from raygrid.spec import Scalar
+from raygrid.attacks.common.gradient import check_finite
+from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
+from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.augment import affine_shift
 
 
 @ATTACKS.register("witches_brew")

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.data import Images, Poison
-from raygrid.registry import Card, Cell
+from raygrid.core.images import Images, Poison
+from raygrid.core.registry import Card, Cell
 
 
 @ATTACKS.register("withheld")

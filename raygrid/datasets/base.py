@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from raygrid.data import Images
-from raygrid.errors import DataError
-from raygrid.registry import Method, Registry
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.registry import Method, Registry
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.cifar import Cifar
-from raygrid.registry import Card
+from raygrid.datasets.common.cifar import Cifar
 
 
 @DATASETS.register("cifar10")

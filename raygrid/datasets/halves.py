@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import torch
 
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Facts, Split
 from raygrid.datasets.photo_digits import PhotoDigits
 from raygrid.datasets.tinyimagenet import TinyImageNet
-from raygrid.registry import Card
 
 _CARD = Card(
     paper="Schwarzschild et al. 2021 (Just How Toxic is Data Poisoning?), section 4",

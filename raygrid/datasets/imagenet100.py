@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from raygrid.core.errors import DataError
+from raygrid.core.registry import Card, require
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.decoding import Fit
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import Holding, ImageFiles, listing, subfolders, train_and_test
-from raygrid.errors import DataError
-from raygrid.registry import Card, require
+from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.files import FileDataset
+from raygrid.datasets.common.holdings import (
+    Holding,
+    ImageFiles,
+    listing,
+    subfolders,
+    train_and_test,
+)
 
 
 @DATASETS.register("imagenet100")

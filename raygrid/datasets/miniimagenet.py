@@ -9,10 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from raygrid.core.errors import DataError
+from raygrid.core.registry import Card
+from raygrid.core.seeds import derive
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.decoding import Fit
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import (
+from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.files import FileDataset
+from raygrid.datasets.common.holdings import (
     Holding,
     ImageFiles,
     Listing,
@@ -20,9 +23,6 @@ from raygrid.datasets.holdings import (
     listing,
     subfolders,
 )
-from raygrid.errors import DataError
-from raygrid.registry import Card
-from raygrid.seeds import derive
 
 PARTS = ("train", "val", "test")
 

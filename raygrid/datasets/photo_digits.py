@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, require
+from raygrid.core.seeds import derive
 from raygrid.datasets.base import DATASETS, Dataset, Split
-from raygrid.registry import Card, require
-from raygrid.seeds import derive
 
 Array = NDArray[Any]
 SIDE = 32

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from raygrid.data import Images
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Facts, Split
-from raygrid.datasets.cifar import checked
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import Holding, fetch, identity
-from raygrid.errors import DataError
-from raygrid.registry import Card
+from raygrid.datasets.common.cifar import checked
+from raygrid.datasets.common.files import FileDataset
+from raygrid.datasets.common.holdings import Holding, fetch, identity
 
 SITE = "http://ufldl.stanford.edu/housenumbers"
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from raygrid.core.errors import DataError
+from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.files import FileDataset
-from raygrid.datasets.holdings import (
+from raygrid.datasets.common.files import FileDataset
+from raygrid.datasets.common.holdings import (
     Holding,
     ImageFiles,
     Listing,
@@ -18,8 +20,6 @@ from raygrid.datasets.holdings import (
     listing,
     unpack,
 )
-from raygrid.errors import DataError
-from raygrid.registry import Card
 
 
 @DATASETS.register("tinyimagenet")

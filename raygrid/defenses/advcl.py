@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.split_norm import split_norms, through
-from raygrid.augment import CropFlip, flips
-from raygrid.contrastive import ClusterHeads, Clustering, Framework, SimClr
-from raygrid.contrastive.losses import nt_xent
-from raygrid.data import Images
-from raygrid.defenses.ascent import Ball, frozen
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
 from raygrid.defenses.base import DEFENSES, Defense, Pair, Study, Workshop
+from raygrid.nn.augment import CropFlip, flips
+from raygrid.nn.contrastive import ClusterHeads, Clustering, Framework, SimClr
+from raygrid.nn.contrastive.losses import nt_xent
+from raygrid.nn.pgd import Ball, frozen
+from raygrid.nn.trainer import Batch
 from raygrid.protocols import PROTOCOLS
-from raygrid.registry import Card, Cell, require
-from raygrid.training import Batch
 
 BENIGN, ADVERSARIAL, LABELED = 0, 1, 2
 HEADS = "cluster_heads"

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.defenses.ascent import Ball, frozen
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.registry import Card, require
+from raygrid.nn.pgd import Ball, frozen
 
 
 @DEFENSES.register("at")

@@ -10,10 +10,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.data import Images, to_uint8
+from raygrid.core.errors import unknown
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, Cell, lacks, require
+from raygrid.core.spec import Scalar
 from raygrid.datasets import DATASETS
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.diffusion import (
+from raygrid.nn.diffusion import (
     EXTRA,
     SIZES,
     SOLVERS,
@@ -30,9 +33,6 @@ from raygrid.diffusion import (
     noise_error,
     predictor,
 )
-from raygrid.errors import unknown
-from raygrid.registry import Card, Cell, lacks, require
-from raygrid.spec import Scalar
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
 _ORACLE = "avatar(diffusion_data=clean_train)"

@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.contrastive.base import Framework
-from raygrid.data import Images
-from raygrid.diffusion import Prior
-from raygrid.errors import SpecError
-from raygrid.registry import Cell, Method, Registry
-from raygrid.spec import Part
-from raygrid.training import Batch
-from raygrid.workshop import Workshop as Workshop
+from raygrid.core.errors import SpecError
+from raygrid.core.images import Images
+from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.spec import Part
+from raygrid.nn.context import Workshop as Workshop
+from raygrid.nn.contrastive.base import Framework
+from raygrid.nn.diffusion import Prior
+from raygrid.nn.trainer import Batch
 
 Pair = tuple[Tensor, Tensor]
 Study = Mapping[str, Tensor]

@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from raygrid.data import to_uint8
+from raygrid.core.images import to_uint8
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter
-from raygrid.registry import Card, require
+from raygrid.defenses.common.filters import PixelFilter
 
 Variant = Literal["posterize", "float"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.registry import Card, require
 
 
 @DEFENSES.register("cutout")

@@ -9,17 +9,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid import augment
 from raygrid.architectures import ARCHITECTURES
-from raygrid.data import Images, Quant, to_uint8
+from raygrid.core.images import Images, Quant, to_uint8
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
 from raygrid.defenses.dvae import DVae
-from raygrid.disentangling import Parts, Table, misfit, perturbation, through
+from raygrid.nn import augment
+from raygrid.nn.recipes import precision_of
+from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, untrained
+from raygrid.nn.vae import Parts, Table, misfit, perturbation, through
 from raygrid.protocols import PROTOCOLS
-from raygrid.recipes import precision_of
-from raygrid.registry import Card, Cell, require
-from raygrid.spec import Scalar
-from raygrid.training import Batch, Step, Trainer, autocast, classify_step, untrained
 
 
 @DEFENSES.register("dvae_detect")

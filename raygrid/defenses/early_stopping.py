@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from raygrid.core.registry import Card, Cell
 from raygrid.defenses.base import DEFENSES, Defense, Selection
-from raygrid.registry import Card, Cell
 
 _SCORES = {"peak_test": "test_acc", "clean_val": "val_acc", "poison_val": "poison_val_acc"}
 _SHARES = {"clean_val": "validation", "poison_val": "holdout"}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter, require_odd
-from raygrid.registry import Card, require
+from raygrid.defenses.common.filters import PixelFilter, require_odd
 
 
 @DEFENSES.register("gaussian")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter
-from raygrid.registry import Card
+from raygrid.defenses.common.filters import PixelFilter
 
 
 @DEFENSES.register("grayscale")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from raygrid.core.registry import Card, Cell
+from raygrid.core.spec import Part
 from raygrid.defenses.base import DEFENSES, Defense, Selection
 from raygrid.defenses.bdr import Variant
-from raygrid.registry import Card, Cell
-from raygrid.spec import Part
 
 
 @DEFENSES.register("iss")

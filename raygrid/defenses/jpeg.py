@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from raygrid.codec import recode
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter
-from raygrid.registry import Card, require
+from raygrid.defenses.common.filters import PixelFilter
+from raygrid.nn.augment.jpeg import recode
 
 
 @DEFENSES.register("jpeg")

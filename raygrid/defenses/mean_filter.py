@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter, require_odd
-from raygrid.registry import Card
+from raygrid.defenses.common.filters import PixelFilter, require_odd
 
 
 @DEFENSES.register("mean_filter")

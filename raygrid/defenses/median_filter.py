@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
-from raygrid.defenses.kernels import PixelFilter, require_odd
-from raygrid.registry import Card
+from raygrid.defenses.common.filters import PixelFilter, require_odd
 
 
 @DEFENSES.register("median_filter")

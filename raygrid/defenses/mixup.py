@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.registry import Card, require
 
 
 @DEFENSES.register("mixup")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raygrid.core.registry import Card, Cell
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.registry import Card, Cell
 
 
 @DEFENSES.register("none")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.defenses.kernels import require_odd
-from raygrid.registry import Card, require
+from raygrid.defenses.common.filters import require_odd
 
 
 @DEFENSES.register("random_blur")

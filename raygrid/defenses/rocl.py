@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.contrastive import Framework, SimClr
-from raygrid.contrastive.losses import nt_xent
-from raygrid.defenses.ascent import Ball, frozen
+from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense, Pair
-from raygrid.registry import Card, require
-from raygrid.training import Batch
+from raygrid.nn.contrastive import Framework, SimClr
+from raygrid.nn.contrastive.losses import nt_xent
+from raygrid.nn.pgd import Ball, frozen
+from raygrid.nn.trainer import Batch
 
 
 @DEFENSES.register("rocl")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES, Defense
-from raygrid.registry import Card
 
 
 @DEFENSES.register("standard")

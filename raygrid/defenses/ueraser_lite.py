@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.data import Images, to_uint8
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, Cell, lacks
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.erasing import EXTRA, Erasing
-from raygrid.registry import Card, Cell, lacks
+from raygrid.nn.augment.ueraser import EXTRA, Erasing
 
 
 @DEFENSES.register("ueraser_lite")

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from raygrid.core.registry import Card, Cell, lacks, require
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
-from raygrid.erasing import EXTRA, Erasing
-from raygrid.registry import Card, Cell, lacks, require
+from raygrid.nn.augment.ueraser import EXTRA, Erasing
 
 
 @DEFENSES.register("ueraser_max")

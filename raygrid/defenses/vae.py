@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raygrid.data import Images, to_uint8
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Workshop
-from raygrid.disentangling import (
+from raygrid.nn.vae import (
     Fit,
     Plan,
     fit,
@@ -18,8 +20,6 @@ from raygrid.disentangling import (
     require_fit,
     through,
 )
-from raygrid.registry import Card, Cell, require
-from raygrid.spec import Scalar
 
 
 @DEFENSES.register("vae")

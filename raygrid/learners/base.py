@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Architecture, Network
-from raygrid.augment import Augmentation
-from raygrid.data import Images, to_uint8
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.registry import Method, Registry
+from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Chain, Study
-from raygrid.recipes import PROBING, Probing, Recipe
-from raygrid.registry import Method, Registry
-from raygrid.seeds import Stream
-from raygrid.training import Metrics, untrained
+from raygrid.nn.augment import Augmentation
+from raygrid.nn.recipes import PROBING, Probing, Recipe
+from raygrid.nn.trainer import Metrics, untrained
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
 View = Callable[[Tensor], Tensor]

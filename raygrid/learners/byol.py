@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Framework
+from raygrid.core.registry import Card, require
 from raygrid.learners.base import LEARNERS
-from raygrid.learners.two_views import TwoViews
-from raygrid.registry import Card, require
+from raygrid.learners.common.two_views import TwoViews
+from raygrid.nn import contrastive
+from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("byol")

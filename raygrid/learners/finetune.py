@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import nn
 
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.seeds import forked
 from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Learner, Session, Task
 from raygrid.learners.supervised import SupervisedSession
-from raygrid.registry import Card, Cell, require
-from raygrid.seeds import forked
 
 
 @LEARNERS.register("finetune")

@@ -10,23 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.data import Images
+from raygrid.core.images import Images
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.seeds import forked
 from raygrid.defenses.base import Defense
-from raygrid.learners.base import (
-    LEARNERS,
-    NEEDS_PRETRAINING,
-    Learner,
-    Session,
-    Shown,
-    Task,
-    View,
-)
-from raygrid.learners.frozen import augmented_features
-from raygrid.learners.knn import features_of
+from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Learner, Session, Shown, Task, View
+from raygrid.learners.common.frozen import augmented_features
+from raygrid.learners.common.knn import features_of
 from raygrid.learners.supervised import augmented, hits
-from raygrid.registry import Card, Cell, require
-from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer, freeze
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze
 
 
 @LEARNERS.register("linear_probe")

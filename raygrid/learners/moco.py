@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Framework
-from raygrid.contrastive.losses import LossScale
+from raygrid.core.registry import Card, Cell, require
 from raygrid.learners.base import LEARNERS, Session, Task
-from raygrid.learners.two_views import TwoViews
+from raygrid.learners.common.two_views import TwoViews
+from raygrid.nn import contrastive
+from raygrid.nn.contrastive.base import Framework
+from raygrid.nn.contrastive.losses import LossScale
 from raygrid.protocols import Protocol
-from raygrid.registry import Card, Cell, require
 
 
 @LEARNERS.register("moco")

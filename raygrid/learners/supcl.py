@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raygrid import contrastive
 from raygrid.architectures.base import Network
-from raygrid.contrastive.base import Framework
+from raygrid.core.registry import Card
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.simclr import SimClr
-from raygrid.registry import Card
+from raygrid.nn import contrastive
+from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("supcl")

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
+from raygrid.core.registry import Card
+from raygrid.core.seeds import forked
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
-from raygrid.recipes import precision_of
-from raygrid.registry import Card
-from raygrid.seeds import forked
-from raygrid.training import Batch, Metrics, Step, Trainer, autocast
+from raygrid.nn.recipes import precision_of
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
 
 
 @LEARNERS.register("supervised")

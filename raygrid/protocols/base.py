@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from raygrid.errors import SpecError
-from raygrid.recipes import PROBING, Probing, Recipe
-from raygrid.registry import Method, Registry, require
-from raygrid.setups import SetupRule
-from raygrid.spec import Scalar
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import Method, Registry, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.recipes import PROBING, Probing, Recipe
+from raygrid.protocols.setups import SetupRule
 
 SUPERVISED = "supervised"
 _TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}

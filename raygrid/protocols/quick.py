@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
+from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
-from raygrid.recipes import PROBING, Probing, Recipe
-from raygrid.registry import Card
-from raygrid.spec import Scalar
 
 _QUICK_VIEWS = Recipe(
     epochs=8,

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from raygrid.errors import SpecError
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import Card, Cell, require
+from raygrid.core.spec import Scalar
+from raygrid.nn.recipes import Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
-from raygrid.recipes import Recipe
-from raygrid.registry import Card, Cell, require
-from raygrid.setups import SetupRule
-from raygrid.spec import Scalar
+from raygrid.protocols.setups import SetupRule
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the papers printed: every number, the spec of the trial that it belongs to, and lookup.
 
-The files of `raygrid/reference/` are kept as they are; `names` turns their ids into raygrid's.
+The files of `raygrid/published/data/` are kept as they are; `names` turns their ids into raygrid's.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import pandas as pd
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError, unknown
+from raygrid.core.registry import Registry
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
-from raygrid.errors import SpecError, unknown
 from raygrid.published import toxic
-from raygrid.published.asked import QUESTIONS, Asked, questions
 from raygrid.published.names import (
     MADE,
     MADE_ON,
@@ -33,8 +34,7 @@ from raygrid.published.names import (
     on_any_dataset,
     split_budget,
 )
-from raygrid.registry import Registry
-from raygrid.spec import Part, TrialSpec
+from raygrid.published.questions import QUESTIONS, Asked, questions_of
 
 __all__ = [
     "MEASURES",
@@ -114,7 +114,7 @@ def load() -> pd.DataFrame:
     spec: `made` where that is a trial; reason: why there is no spec, else None.
     measure: what of the trial's row it is; accuracy, accuracy_std: fractions; suspect: bool.
     """
-    folder = resources.files("raygrid") / "reference"
+    folder = resources.files("raygrid.published") / "data"
     parts = []
     for paper in PAPERS:
         with resources.as_file(folder / f"{paper}.csv") as path:
@@ -263,7 +263,9 @@ def specs_of(paper: str, table: str) -> list[str]:
 def asked(paper: str, table: str) -> list[Asked]:
     """The numbers of a printed table that no row of a trial holds; as `specs_of`."""
     rows = _rows_of(paper, table).astype(str)
-    return list(questions([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
+    return list(
+        questions_of([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")])
+    )
 
 
 def _rows_of(paper: str, table: str) -> pd.DataFrame:

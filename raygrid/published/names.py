@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from raygrid.budget import Budget
+from raygrid.core.budget import Budget
+from raygrid.core.spec import Part, Scalar, TrialSpec, parse_chain
 from raygrid.published import toxic
-from raygrid.spec import Part, Scalar, TrialSpec, parse_chain
 
 Row = dict[str, str]
 

@@ -5,7 +5,7 @@ Attacks bring their own few images, so that their share is no ratio of the grid'
 
 from __future__ import annotations
 
-from raygrid.spec import Part, TrialSpec
+from raygrid.core.spec import Part, TrialSpec
 
 MEAN = "mean"
 """Stands in a cell for an architecture: the mean over the victims `of`, joined by colons."""

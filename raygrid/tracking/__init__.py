@@ -1,15 +1,5 @@
-"""MLflow shows a run, it is not the record of it: all it holds comes from `results.jsonl`.
+"""What a run tells while it goes on: counts, the status file, the display, MLflow.
 
-    experiment raygrid           one parent run a grid, one child a trial
-    experiment raygrid/tables    one run a row of a table
-
-Every run is looked up by its tag `raygrid.key` before one is created, and parameters and metrics
-are functions of the result alone, so writing anything twice changes nothing. During a run a
-process of its own writes; the driver only hands over. A server that is away is tried again until
-the end of the run, and what is missing then comes with `sync`.
+The executors report to it through `engine.events`; it changes nothing of a run. Start with
+`counts.py`; only `mlflow/` imports MLflow.
 """
-
-from raygrid.tracking.address import store_uri as store_uri
-from raygrid.tracking.projection import check as check
-from raygrid.tracking.rebuilding import sync as sync
-from raygrid.tracking.tracker import Tracker as Tracker

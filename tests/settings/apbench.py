@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from raygrid.analysis.questions import PGD20
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.rounds import RECIPE
+from raygrid.attacks.common.rounds import RECIPE
+from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.datasets.svhn import SITE
 from raygrid.defenses import DEFENSES
-from raygrid.diffusion import STEPS
-from raygrid.erasing import SHUFFLE
-from raygrid.papers.plates import RATIOS
-from raygrid.resolve import resolve
-from raygrid.spec import TrialSpec
+from raygrid.nn.augment.ueraser import SHUFFLE
+from raygrid.nn.diffusion import STEPS
+from raygrid.reports.analysis.questions import PGD20
+from raygrid.reproduce.figure_list import RATIOS
+from raygrid.trials.resolve import resolve
 from tests.settings.rules import (
     Row,
     Rule,

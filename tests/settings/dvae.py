@@ -7,21 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from raygrid.disentangling import AutoEncoder, Fit, Plan
-from raygrid.papers.plates import QUALITIES
+from raygrid.nn.vae import AutoEncoder, Fit, Plan
 from raygrid.published import asked
 from raygrid.published.names import MEASURES
-from tests.settings.rules import (
-    Row,
-    Rule,
-    attack,
-    cells,
-    dataset,
-    defense,
-    every,
-    recipe,
-    words,
-)
+from raygrid.reproduce.figure_list import QUALITIES
+from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
 
 SETS = ("cifar10", "cifar100", "imagenet100")
 COSTS = {

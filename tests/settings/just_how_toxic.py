@@ -6,14 +6,14 @@ from functools import cache
 from typing import Any
 
 from raygrid.attacks import ATTACKS
+from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
-from raygrid.decided import Trial
 from raygrid.protocols import PROTOCOLS
+from raygrid.protocols.setups import SetupRule
 from raygrid.published import load
 from raygrid.published.toxic import BASELINES, members
-from raygrid.resolve import resolve
-from raygrid.setups import SetupRule
-from raygrid.spec import TrialSpec
+from raygrid.trials.resolve import resolve
+from raygrid.trials.trial import Trial
 from tests.settings.rules import Look, Row, Rule, attack, every, recipe, words
 
 SIX = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from raygrid.attacks.rounds import RoundsAttack
+from raygrid.attacks.common.rounds import RoundsAttack
 from raygrid.published import asked
-from raygrid.result import Result
+from raygrid.trials.result import Result
 from tests.settings.rules import Row, Rule, attack, cells, every, recipe, wise, words
 
 STEPS = (10, 100, 250)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import reduce
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.classwise import ClassWise
+from raygrid.attacks.common.classwise import ClassWise
+from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import specs_of
 from raygrid.published.names import PROTOCOL, Row, axes_of, made_by
-from raygrid.spec import TrialSpec
 
 Look = Callable[[Row], object]
 """What raygrid has in the place of a row."""

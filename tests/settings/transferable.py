@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from raygrid.contrastive.losses import align_uniform
 from raygrid.datasets import DATASETS
+from raygrid.nn.contrastive.losses import align_uniform
 from raygrid.protocols import PROTOCOLS
 from raygrid.published import load
 from tests.settings.rules import Look, Row, Rule, attack, dataset, every, learner, recipe

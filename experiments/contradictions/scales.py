@@ -1,0 +1,121 @@
+"""From contradictions to trials: the scales, and what a setting comes to at each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from settings import Contradiction, Setting
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.budget import Budget
+from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.trials.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Tier:
+    """The size of a comparison.
+
+    sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
+    stronger: whether budgets are raised, for images that are easy to learn.
+    """
+
+    dataset: str
+    architecture: str
+    protocol: str
+    sgd: str
+    small: bool = False
+    stronger: bool = False
+
+
+TIERS = {
+    "quick": Tier(
+        "photo_digits",
+        "small_cnn",
+        "quick",
+        "tp(batch_size=64, epochs=12, lr=0.06)",
+        small=True,
+        stronger=True,
+    ),
+    "small": Tier(
+        "cifar10",
+        "small_cnn",
+        "quick(epochs=10)",
+        "tp(batch_size=64, epochs=10, lr=0.06)",
+        small=True,
+    ),
+    "grid": Tier("cifar10", "resnet18", "tp_grid", "tp_grid"),
+    "paper": Tier("cifar10", "resnet18", "tp", "tp"),
+}
+STRONGER = {"lsp": 2.67, "ar": 3.0}  # times the budget at `quick`; the others 2, but not pixels
+
+
+class Case(NamedTuple):
+    """What a contradiction is looked at on."""
+
+    attack: str
+    defense: str
+    learner: str
+
+
+def cases(asked: Contradiction) -> list[Case]:
+    """All cases, those of one attack and learner together, their first defense first."""
+    every = product(asked.attacks, asked.learners, asked.defenses)
+    return [Case(attack, defense, learner) for attack, learner, defense in every]
+
+
+def changed(part: Part, change: str | Mapping[str, Scalar]) -> Part:
+    """Another method, or the same one with parameters."""
+    return Part.parse(change) if isinstance(change, str) else part.with_params(**change)
+
+
+def attack_part(name: str, setting: Setting, scale: str) -> Part:
+    """The attack of a setting at the parameters and budget of a scale."""
+    if name == "clean":
+        return Part(name)
+    part = changed(Part(name), setting.change.get("attack", {}))
+    if not TIERS[scale].small:
+        return part
+    if setting.small is None:
+        part = Part.of(part.name, **{**ATTACKS[part.name].quick, **dict(part.params)})
+    else:
+        part = part.with_params(**setting.small)
+    return part.with_params(**stronger(part)) if TIERS[scale].stronger else part
+
+
+def stronger(part: Part) -> dict[str, Scalar]:
+    """A higher budget for an attack; nothing for those that are counted in pixels."""
+    usual: Budget = ATTACKS[part.name].__dataclass_fields__["budget"].default  # type: ignore[assignment]
+    budget = Budget.parse(str(dict(part.params).get("budget", "1x")), usual)
+    if budget.norm == "l0":
+        return {}
+    value = budget.value * STRONGER.get(part.name, 2.0)
+    return {"budget": str(Budget(budget.norm, value if budget.norm == "linf" else round(value, 2)))}
+
+
+def trial(asked: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
+    """The canonical spec of one trial."""
+    size = TIERS[scale]
+    change = setting.change
+    where = TrialSpec(
+        dataset=Part(size.dataset if size.small else asked.dataset),
+        attack=attack_part(case.attack, setting, scale),
+        defense=(Part(case.defense),),
+        architecture=Part(size.architecture),
+        learner=changed(Part(case.learner), change.get("learner", {})),
+        protocol=changed(
+            Part.parse(size.sgd if asked.sgd else size.protocol), change.get("protocol", {})
+        ),
+        seed=seed,
+    )
+    return str(resolve(where, None).spec)
+
+
+def specs(asked: Contradiction, scale: str, seeds: int) -> Iterator[str]:
+    """Every trial of a contradiction, and the clean ones that its attacks are held against."""
+    for seed, case, setting in product(range(seeds), cases(asked), asked.settings):
+        yield trial(asked, setting, case._replace(attack="clean"), scale, seed)
+        yield trial(asked, setting, case, scale, seed)

@@ -1,0 +1,46 @@
+"""What a contradiction between sources is: settings that are run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from raygrid.core.spec import Scalar
+
+Change = Mapping[str, str | Mapping[str, Scalar]]
+"""By axis (attack, learner, protocol): another method, or parameters that a setting sets."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One side of a contradiction.
+
+    small: parameters of its attack at the scales for a CPU, in the place of the attack's `quick`.
+    printed: the cell of the paper that has this setting, up to the protocol; {attack}, {defense}
+        and {learner} are those that are compared.
+    """
+
+    name: str
+    change: Change = field(default_factory=dict)
+    small: Mapping[str, Scalar] | None = None
+    printed: str = ""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Settings side by side, everything else equal, on each attack, defense and learner.
+
+    defenses: the first one shows whether an attack works here at all. dataset: at the scales for a
+    GPU, if the papers disagree on another one. sgd: trained by SGD at every scale, since AdamW does
+    not feel the scale of a loss.
+    """
+
+    says: str
+    settings: Sequence[Setting]
+    attacks: Sequence[str]
+    defenses: Sequence[str] = ("standard",)
+    learners: Sequence[str] = ("supervised",)
+    metric: Literal["final_acc", "peak_acc"] = "final_acc"
+    dataset: str = "cifar10"
+    sgd: bool = False

@@ -1,0 +1,183 @@
+"""Noise made in turns with networks: they learn on the noisy images, it descends on them frozen.
+
+What contrastive and transferable attacks share. A round is, for each student in turn: steps of
+its training on images + noise, then descent of its loss in the noise with all of it held still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Network
+from raygrid.attacks.base import Craft
+from raygrid.attacks.common.gradient import Descent, frozen
+from raygrid.attacks.common.joint import flatten, under, unflatten
+from raygrid.attacks.common.noise import Loss, Noise, Shown
+from raygrid.attacks.common.surrogates import moments
+from raygrid.core.errors import DivergedError
+from raygrid.core.images import Images
+from raygrid.core.registry import require
+from raygrid.core.seeds import Stream, forked
+from raygrid.nn.augment import Views
+from raygrid.nn.contrastive import Framework
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Step, Trainer, restore_layout, untrained
+
+
+@dataclass
+class Student:
+    """A network that learns on the noisy images, and how the noise descends on it.
+
+    loss: what its training lowers; objective: what the noise lowers. trainer: None for a network
+    that was trained beforehand. model_batches, noise_batches: of one round; None: an epoch.
+    round: the one under way, counted from 0.
+    """
+
+    name: str
+    module: nn.Module
+    objective: Loss
+    descent: Descent
+    trainer: Trainer | None = None
+    model_batches: int | None = None
+    noise_batches: int | None = None
+    round: int = 0
+
+    def learn(self, round_: int) -> float:
+        """The training of one round; returns the mean loss. Raises DivergedError."""
+        self.round = round_
+        if self.trainer is None:
+            return 0.0
+        if self.model_batches is None:
+            return self.trainer.epoch(round_)["train_loss"]
+        trainer, first = self.trainer, round_ * self.model_batches
+        trainer.set_rate(round_)
+        self.module.train()
+        batches = trainer.endless(first)
+        totals = torch.zeros(3, device=trainer.device)
+        with forked(trainer.stream.seed("dropout", round_), trainer.device):
+            for _ in range(self.model_batches):
+                totals += trainer.update(next(batches))
+        loss, _, seen = trainer.checked(totals, round_)
+        return loss / seen
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and optimizer state, for a checkpoint."""
+        if self.trainer is None:
+            return {}
+        flat = flatten(self.module, self.trainer.optimizer)
+        return {f"{self.name}.{key}": value for key, value in flat.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.trainer is not None:
+            unflatten(under(self.name, tensors), self.module, self.trainer.optimizer)
+            restore_layout(self.trainer.optimizer)
+
+
+def fresh(
+    architecture: str, images: Images, craft: Craft, *key: Any, normalize: bool = False
+) -> Network:
+    """An untrained network on the device; the weights belong to `key`.
+
+    normalize: by the moments of the training pixels, inside the network.
+    """
+    kind = ARCHITECTURES.make(architecture)
+    seed = craft.stream.seed("init", *key)
+    by = moments(images.pixels) if normalize else None
+    return untrained(kind, images, seed, craft.device, by)
+
+
+def contrast(
+    model: Framework, views: Views, shown: Shown, move: bool = True, dual: bool = False
+) -> Tensor:
+    """A framework's loss on two fresh views of a noisy batch; move, dual: see `Framework`."""
+    a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
+    value: Tensor = model(a, b, shown.y, move=move, dual=dual)
+    return value
+
+
+def whole_batches(queue: int, size: int) -> None:
+    """Raises SpecError for a queue of MoCo's that batches do not fill evenly: keys were lost."""
+    fits = queue % size == 0
+    require(fits, f"queue is {queue}, allowed are multiples of the batch size {size}")
+
+
+def uniform_start(rows: int, images: Images, radius: float, craft: Craft) -> Tensor:
+    """Noise uniform in [-radius, radius], (rows, C, H, W) on the device, one draw for each row."""
+    draws = craft.stream.rows("start", torch.arange(rows), images.shape, "uniform")
+    return draws.mul_(2).sub_(1).mul_(radius).to(craft.device)
+
+
+def training(
+    name: str, module: nn.Module, loss: Loss, noise: Noise, recipe: Recipe, craft: Craft
+) -> Trainer:
+    """A trainer of `module` that lowers `loss` on the noisy images."""
+
+    def step(batch: Batch) -> Step:
+        value = loss(Shown(noise.shown(batch.index), batch.x, batch.y, batch.rng))
+        return Step(value, torch.zeros((), device=value.device), len(batch.y))
+
+    return Trainer(module, step, noise.images, recipe, craft.stream.child("fit", name))
+
+
+def alternate(
+    noise: Noise, students: Sequence[Student], rounds: int, batch_size: int, craft: Craft
+) -> Tensor:
+    """All rounds; returns the noise of every image, float32 (N, C, H, W) on the CPU.
+
+    Goes on from the checkpoint in `craft.progress`; checkpoints are about twenty in all.
+    """
+    saved = craft.progress.load()
+    done = 0
+    if saved is not None:
+        done = int(saved[1]["rounds"])
+        noise.values.copy_(saved[0]["noise"])
+        for student in students:
+            student.restore(saved[0])
+    seldom = max(1, rounds // 20)
+    for number in range(done, rounds):
+        losses = {}
+        for student in students:
+            losses[f"{student.name}_loss"] = student.learn(number)
+            with frozen(student.module):
+                noise_phase(noise, student, number, batch_size, craft)
+        craft.progress.report(number + 1, rounds, **losses)
+        if (number + 1) % seldom == 0:
+            tensors = {k: t for student in students for k, t in student.tensors().items()}
+            craft.progress.save({**tensors, "noise": noise.values}, {"rounds": number + 1})
+    return noise.delta().cpu()
+
+
+def noise_phase(noise: Noise, student: Student, number: int, batch_size: int, craft: Craft) -> None:
+    """One pass of the noise over shuffled batches, or over `noise_batches` of them.
+
+    Raises DivergedError.
+    """
+    stream = craft.stream.child("noise", student.name, number)
+    for part, (index, keep) in enumerate(batches(len(noise.images), batch_size, stream)):
+        if part == student.noise_batches:
+            break
+        rng = stream.generator("draws", part, device=craft.device)
+        rows = index.to(craft.device)
+        try:
+            noise.descend(rows, keep, student.objective, student.descent, rng)
+        except DivergedError as error:
+            raise error.at(number + 1) from None
+
+
+def batches(n: int, size: int, stream: Stream) -> Iterator[tuple[Tensor, int]]:
+    """Shuffled rows, and how many of them count: each row counts once.
+
+    Contrastive losses depend on the size of the batch, so a last batch of less than half of it is
+    filled up with rows from the beginning.
+    """
+    order = torch.randperm(n, generator=stream.generator("order"))
+    for start in range(0, n, size):
+        rows = order[start : start + size]
+        missing = size - len(rows) if start and 2 * len(rows) < size else 0
+        yield torch.cat([rows, order[:missing]]), len(rows)

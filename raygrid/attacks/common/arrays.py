@@ -1,0 +1,118 @@
+"""Reading arrays and pictures that others published, without ever running code in them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raygrid.core.errors import DataError, unknown
+from raygrid.storage.store import content_of
+
+TORCH = (".pt", ".pth")
+NUMPY = (".npy", ".npz")
+PICTURES = (".png", ".bmp", ".jpg", ".jpeg", ".webp")
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def load_array(path: Path, entry: str = "") -> Tensor:
+    """The one array of a `.pt`, `.npy` or `.npz` file, or its `entry`.
+
+    Raises DataError for other files, for damaged ones and for those that hold pickled code.
+    """
+    if path.suffix not in TORCH + NUMPY:
+        allowed = ", ".join(TORCH + NUMPY)
+        raise DataError(f"{path} is not readable here, allowed are {allowed} and class folders")
+    try:
+        held = _load_torch(path) if path.suffix in TORCH else _load_numpy(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there") from None
+    except _UNREADABLE as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"{path} is damaged or holds pickled code, which is never run: {first}"
+        raise DataError(message) from None
+    return _pick(path, held, entry)
+
+
+def _load_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _load_numpy(path: Path) -> Any:
+    held = np.load(path, allow_pickle=False)
+    if isinstance(held, np.ndarray):
+        return torch.from_numpy(held)
+    with held:
+        return {name: torch.from_numpy(held[name]) for name in held.files}
+
+
+def _pick(path: Path, held: Any, entry: str) -> Tensor:
+    if isinstance(held, Mapping):
+        arrays = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
+        if not entry and len(arrays) == 1:
+            return next(iter(arrays.values()))
+        if entry not in arrays:
+            raise DataError(f"{path}: " + unknown("entry", entry, arrays))
+        return arrays[entry]
+    if not isinstance(held, Tensor):
+        raise DataError(f"{path} holds a {type(held).__name__}, expected one array")
+    return held
+
+
+def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures in one folder a class.
+
+    Returns uint8 (n, 3, H, W), the class of each (position of its folder in sorted order) and the
+    names without suffix, folder by folder in sorted order. Raises DataError for anything else.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    folders = sorted(p for p in root.iterdir() if p.is_dir())
+    found = [(c, p) for c, folder in enumerate(folders) for p in _pictures(folder)]
+    if not found:
+        raise DataError(f"{root} has no class folders with pictures ({', '.join(PICTURES)})")
+    arrays = []
+    for _, path in found:
+        try:
+            with Image.open(path) as picture:
+                arrays.append(np.asarray(picture.convert("RGB")))
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{path} is not a readable picture: {error}") from None
+    shapes = {a.shape for a in arrays}
+    if len(shapes) > 1:
+        raise DataError(f"the pictures in {root} have different sizes: {sorted(shapes)[:3]}")
+    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+
+
+def content_hash(path: Path) -> str:
+    """Names the bytes of a file, or of all pictures in class folders with their places.
+
+    Raises DataError if there is nothing at `path`.
+    """
+    files = [path] if path.is_file() else sorted(p for f in _subfolders(path) for p in _pictures(f))
+    if not files:
+        raise DataError(f"{path} is not there, or has no class folders with pictures")
+    return content_of(path, files)
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []

@@ -1,0 +1,102 @@
+"""What attacks by D-VAE share: another attack's poison, and a D-VAE that finds it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.core.budget import Budget
+from raygrid.core.images import Images
+from raygrid.core.registry import Cell, require
+from raygrid.core.spec import Part, Scalar, parse_scalar
+from raygrid.nn.context import Workshop
+from raygrid.nn.vae import AutoEncoder, Fit, Plan, Table, fit, misfit, relative_cost, require_fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disentangled(Attack):
+    """Fits a D-VAE to a poison and puts the perturbations that it finds on clean images.
+
+    Nothing bounds what the network finds; the budget is there for who wants to.
+    grown: whether some images are those of the base attack.
+    """
+
+    grown: ClassVar[bool] = False
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l0")
+    quick: ClassVar[Mapping[str, Scalar]] = {
+        "base_quick": True,
+        "epochs": 4,
+        "batch_size": 32,
+        "shrink": 4,
+    }
+
+    budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
+    base: str = "em"  # attack whose poison is taken
+    base_budget: str = ""  # its budget, e.g. 16/255 or l2:1.7; empty: its own
+    base_quick: bool = False  # whether it is made with its parameters for a small network
+    rate: float = 1.0  # most nats for each position of the D-VAE's latent
+    epochs: int = 60  # of the D-VAE
+    batch_size: int = 128  # images an update of it
+    table: Table = "spatial"  # a map or a vector for each class
+    shrink: int = 1  # divides the D-VAE's channels, for small machines
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rate >= 0, f"rate is {self.rate}, allowed are numbers from 0")
+        require_fit(self.epochs, self.batch_size, self.shrink)
+        perturbs = self.attack.limit is not None and not isinstance(self.attack, Disentangled)
+        require(perturbs, f"base is {self.base}, allowed are attacks that perturb by themselves")
+
+    @property
+    def attack(self) -> Attack:
+        """The base attack; raises SpecError if there is none of the name or with the budget."""
+        small = self.base_quick and self.base in ATTACKS
+        params = dict(ATTACKS[self.base].quick) if small else {}
+        if self.base_budget:
+            params["budget"] = parse_scalar(self.base_budget)
+        return ATTACKS.make(Part.of(self.base, **params))
+
+    @property
+    def base_attack(self) -> Attack:
+        return self.attack
+
+    def resolved(self) -> dict[str, Any]:
+        made = {"base": self.attack.resolved(), "base_budget": "", "base_quick": False}
+        return {**super().resolved(), **made}
+
+    def needs(self) -> tuple[SurrogateRecipe, ...]:
+        return self.attack.needs()
+
+    def passes(self, n: int) -> float:
+        """A forward and a full backward pass an epoch, each about one through a ResNet-18."""
+        return 3.0 * self.epochs * relative_cost(self.shrink)
+
+    def original(self, images: Images, craft: Craft) -> Images:
+        """The whole training set under the base attack: what a grid has under its name."""
+        if craft.base is not None:
+            return craft.base
+        axes = (self.attack.id if axis == self.id else axis for axis in craft.stream.depends)
+        stream = replace(craft.stream, depends=tuple(axes))
+        return images.with_pixels(self.attack.pixels(images, replace(craft, stream=stream)))
+
+    def network(self, images: Images, workshop: Workshop, repeats: int = 1) -> AutoEncoder:
+        """A D-VAE of stage 1 fitted to the images, for `repeats` times the epochs."""
+        side, classes = images.shape[-1], images.classes
+        plan = Plan.disentangling(side, classes, self.table, shrink=self.shrink)
+        how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
+        return fit(how, images, workshop)
+
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        """That of the base attack, whose perturbations are found again."""
+        return self.attack.intended(labels, classes)
+
+    def workshop(self, craft: Craft) -> Workshop:
+        return Workshop(craft.stream.child("dvae"), craft.device)
+
+    def skip(self, cell: Cell) -> str | None:
+        return self.attack.skip(cell) or misfit(self.id, cell.image_size)

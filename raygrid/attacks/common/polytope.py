@@ -1,0 +1,53 @@
+"""What convex and bullseye polytope share: Adam on all poisons against a loss of their features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raygrid.attacks.base import Craft
+from raygrid.attacks.common.targeted import AdamOnPixels, ExtractorAttack, Workshop
+from raygrid.core.images import Images
+from raygrid.core.registry import require
+
+PolytopeLoss = Callable[[list[Tensor]], Tensor]
+"""Features (K, width) of the poisons in each extractor -> the scalar to be lowered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polytope(ExtractorAttack):
+    """Base of attacks that place the target among the features of the poisons together."""
+
+    steps: int = 1200
+    lr: float = 0.04  # of Adam, on normalized pixels
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
+        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
+    def loss(self, shop: Workshop) -> PolytopeLoss:
+        """The loss of this attack, which may remember what it found in the step before."""
+        raise NotImplementedError
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        shop = self.workshop(images, craft)
+        loss_of = self.loss(shop)
+        adam = AdamOnPixels(shop.bases, shop, self.lr)
+        first = last = 0.0
+        for number in range(self.steps):
+            x = adam.pixels
+            loss = loss_of([network.features(x) for network in shop.networks])
+            (gradient,) = torch.autograd.grad(loss, adam.z)
+            last = float(loss.detach())
+            first = last if number == 0 else first
+            adam.step(gradient)
+            craft.progress.report(number + 1, self.steps, loss=last)
+        craft.facts["loss"] = {"first": first, "last": last}
+        return adam.pixels.detach() - shop.bases

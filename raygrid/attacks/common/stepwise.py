@@ -1,0 +1,145 @@
+"""Attacks that make a batch's noise anew before every SGD step of their network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.attacks.base import Craft
+from raygrid.attacks.common.gradient import frozen
+from raygrid.attacks.common.joint import Joint, JointAttack
+from raygrid.core.images import Images
+from raygrid.core.registry import require
+from raygrid.nn.augment import CropFlip
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepwiseAttack(JointAttack):
+    """For a fixed number of SGD steps: noise for a batch, then a step on the noisy batch.
+
+    Noise is rounded to whole levels and kept by image; at the end it is made once more for all.
+    """
+
+    batch_size: int = 128
+    steps: int = 10  # descent steps each time
+    step: float = 0.2  # of the budget
+    train_steps: int = 5000  # SGD steps of the network
+    decay_every: int = 2000  # SGD steps after which its rate is divided by 10
+    augmentation: Literal["crop_flip", "none"] = "crop_flip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
+        require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
+        require(self.train_steps >= 1, f"train_steps is {self.train_steps}, allowed from 1")
+        require(self.decay_every >= 1, f"decay_every is {self.decay_every}, allowed from 1")
+
+    def passes(self, n: int) -> float:
+        shown = self.train_steps * min(self.batch_size, n) / n
+        return shown * (self.noise_passes + self.shown_passes + 3) + self.noise_passes
+
+    @property
+    def noise_passes(self) -> float:
+        """Passes of an image for its noise, once."""
+        return 2.0 * self.steps
+
+    @property
+    def shown_passes(self) -> float:
+        """Passes of an image before the network trains on it."""
+        return 0.0
+
+    def noise(self, network: nn.Module, batch: Batch) -> Tensor:
+        """New noise float32 of the batch's shape, within the budget, for the frozen network."""
+        raise NotImplementedError
+
+    def shown(self, network: nn.Module, batch: Batch, noise: Tensor) -> Tensor:
+        """What the network trains on; the network is frozen."""
+        raise NotImplementedError
+
+    def augmented(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        return x if self.augmentation == "none" else CropFlip(x.shape[-1] // 8)(x, rng)
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        levels = _Levels(self, images, craft)
+        chunk = max(1, levels.total // 100)
+        done = levels.restore()
+        while done < levels.total:
+            done = levels.advance(done, chunk)
+            craft.progress.save(levels.tensors(), {"done": done})
+            craft.progress.report(done, levels.total)
+        return levels.kept[levels.rows].float() / 255
+
+
+class _Levels:
+    """The network and the noise in whole levels, int16 (n, C, H, W) on the device.
+
+    rows: those that the attacker owns; the others stay clean.
+    """
+
+    def __init__(self, attack: StepwiseAttack, images: Images, craft: Craft) -> None:
+        self.attack = attack
+        self.craft = craft
+        recipe = Recipe(
+            epochs=attack.train_steps,
+            batch_size=attack.batch_size,
+            schedule="step",
+            milestones=tuple(range(attack.decay_every, attack.train_steps, attack.decay_every)),
+            drop_last=True,
+            precision="fp32",
+        )
+        self.joint = Joint(attack, images, recipe, craft, self.perturb)
+        self.images = self.joint.images
+        self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=craft.device)
+        self.rows = craft.rows(images).to(craft.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.owned[self.rows] = 1
+        self.finals = self.rows.split(attack.batch_size)
+        self.total = attack.train_steps + len(self.finals)
+
+    def advance(self, done: int, count: int) -> int:
+        """Do up to `count` more SGD steps, or batches of the last noise; returns what is done."""
+        fitted = self.attack.train_steps
+        stop = min(done + count, fitted if done < fitted else self.total)
+        if done < fitted:
+            self.joint.learn(done, stop - done)
+        for number in range(max(done, fitted), stop):
+            self.finish(number - fitted)
+        return stop
+
+    def make(self, batch: Batch) -> Tensor:
+        """New noise of the batch, kept; as float32."""
+        noise = self.attack.noise(self.joint.network, batch)
+        levels = noise.mul(255).round_().mul_(self.owned[batch.index])
+        self.kept[batch.index] = levels.short()
+        return levels.div_(255)
+
+    def perturb(self, batch: Batch) -> Tensor:
+        with frozen(self.joint.network):
+            return self.attack.shown(self.joint.network, batch, self.make(batch))
+
+    def finish(self, number: int) -> None:
+        """The last noise of one batch, in the order of the training set."""
+        index = self.finals[number]
+        rng = self.craft.stream.generator("final", number, device=self.craft.device)
+        batch = Batch(self.images.floats(index), self.images.labels[index], index, rng, 0)
+        self.joint.redraw("final", number)
+        with frozen(self.joint.network):
+            self.make(batch)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**self.joint.tensors(), "levels": self.kept}
+
+    def restore(self) -> int:
+        """Go on from a checkpoint; returns how much is done."""
+        saved = self.craft.progress.load()
+        if saved is None:
+            return 0
+        tensors, facts = saved
+        self.joint.restore(tensors)
+        self.kept.copy_(tensors["levels"])
+        return int(facts["done"])

@@ -1,0 +1,146 @@
+"""Surrogates: networks that attacks differentiate, trained once and kept: the recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Network
+from raygrid.core.images import Images
+from raygrid.nn.augment import CropFlip, Views, affine_shift
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import untrained
+
+
+@dataclass(frozen=True)
+class SurrogateRecipe:
+    """How a surrogate is trained on the clean training set, and which weights of it are kept.
+
+    name: what the attack calls it. augmentation: see `augmentation`.
+    normalization: inside the network; `data`: by mean and sd of the training pixels, `centered`:
+    less 0.5. It takes the place of `recipe.normalize`, which is for victims.
+    kept: epochs (counted from 0) after which weights are kept; the surrogate is then a ModuleList
+    of one network for each. Empty: one network, that of the last epoch.
+    held_out: training images kept back to choose the epoch whose network is kept; 0: the last.
+    radius: largest change of a value, in [0, 1], that the network is trained against; 0: none.
+    """
+
+    name: str
+    architecture: str
+    recipe: Recipe
+    augmentation: str = "crop_flip"
+    normalization: Literal["none", "data", "centered"] = "none"
+    kept: tuple[int, ...] = ()
+    held_out: int = 0
+    radius: float = 0.0
+
+    def resolved(self) -> dict[str, Any]:
+        """All that decides the weights, as JSON values (the name does not)."""
+        architecture = ARCHITECTURES.make(self.architecture)
+        fields = dataclasses.asdict(self)
+        del fields["name"]
+        if not self.radius:
+            del fields["radius"]
+        return {**fields, "architecture": architecture.resolved(), "version": 2}
+
+    def build(self, images: Images, seed: int, device: torch.device) -> Network:
+        """One untrained network, on the device."""
+        kind = ARCHITECTURES.make(self.architecture)
+        by = moments(images.pixels) if self.normalization == "data" else None
+        if self.normalization == "centered":
+            by = (0.5,), (1.0,)
+        return untrained(kind, images, seed, device, by)
+
+    def shell(self, images: Images, device: torch.device) -> nn.Module:
+        """What `train_surrogate` returns, with other weights: to load kept ones into."""
+        networks = [self.build(images, 0, device) for _ in self.kept or (0,)]
+        return nn.ModuleList(networks) if self.kept else networks[0]
+
+
+def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
+    """The surrogate of TAP's code; its rate falls after 14, 24 and 35 of 40 epochs."""
+    recipe = Recipe(
+        epochs=epochs,
+        nesterov=True,
+        schedule="step",
+        milestones=tuple(int(epochs // d) for d in (2.667, 1.6, 1.142)),
+    )
+    return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data")
+
+
+def delusive150(architecture: str, epochs: int = 150) -> SurrogateRecipe:
+    """The surrogate of the hypocritical perturbations; its rate falls at 100 and 125 of 150 epochs.
+
+    The epoch with the best accuracy on 1,000 training images that were held out.
+    """
+    falls = (2 * epochs // 3, 5 * epochs // 6)
+    recipe = Recipe(epochs=epochs, schedule="step", milestones=falls)
+    return SurrogateRecipe("delusive150", architecture, recipe, "crop_flip", held_out=1000)
+
+
+def sep120(architecture: str, epochs: int, count: int) -> SurrogateRecipe:
+    """The surrogates of SEP: `count` equidistant epochs of one training, the last included.
+
+    The official rate rises over the first epoch from 0.001 to 0.1; here that epoch has the mean.
+    """
+    kept = tuple(i * epochs // count - 1 for i in range(1, count + 1))
+    recipe = Recipe(
+        epochs=epochs,
+        schedule="step",
+        milestones=(epochs * 75 // 120, epochs * 90 // 120),
+        warmup_epochs=2,
+        warmup_lr=0.001,
+    )
+    return SurrogateRecipe("sep120", architecture, recipe, "crop_flip", "data", kept)
+
+
+def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, sds = [], []
+    for channel in pixels.unbind(1):
+        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
+        mean = float(share @ levels)
+        means.append(mean)
+        sds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))
+    return tuple(means), tuple(sds)
+
+
+def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
+    return CropFlip(x.shape[-1] // 8)(x, rng)
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "none": lambda x, rng: x,
+    "crop_flip": _crop_flip,
+    "affine_shift": affine_shift,
+}
+
+
+def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """An entry of `AUGMENTATIONS`, or contrastive views of a strength (see `Views.of_strength`).
+
+    `views:<strength>`, or `upright:<strength>` for the same without mirroring.
+    """
+    kind, colon, strength = name.partition(":")
+    if not colon:
+        return AUGMENTATIONS[name]
+    return Views.of_strength(float(strength), flip=kind == "views")
+
+
+FLOORS = {("cifar10", "resnet18"): 0.93}
+"""Clean test accuracy, by dataset and architecture, that published attacks count on."""
+
+
+def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
+    """What to say of a surrogate that is worse than those of the papers, None if it is not."""
+    floor = FLOORS.get((dataset, architecture), 0.0)
+    if reached >= floor:
+        return None
+    return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"

@@ -1,0 +1,182 @@
+"""What attacks on a target share: bases, target, frozen extractors, the exact budget.
+
+The attacker changes the bases of a set-up and nothing else. Pixels are floats in [0, 1] while a
+poison is made; leaving float, the base class rounds and holds the budget in whole levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Network
+from raygrid.attacks.base import Attack, Craft, enforce
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.images import Images, Poison, Trigger
+from raygrid.core.registry import Cell
+from raygrid.core.spec import Scalar
+from raygrid.protocols.setups import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetedAttack(Attack):
+    """Base of attacks that change the bases of a set-up so that its target gets their label.
+
+    `propose` returns a perturbation of the bases, float32 (K, C, H, W), or uint8 pixels.
+    pasted: the trigger of the set-up that is put on the target at test time; empty for none.
+    """
+
+    pasted: ClassVar[str] = ""
+    on_target: ClassVar[bool] = True
+    one_surrogate: ClassVar[bool] = True
+
+    def trigger(self, scene: Scene) -> Trigger | None:
+        """What is put on the target at test time; None for attacks without a trigger."""
+        return scene.triggers[self.pasted] if self.pasted else None
+
+    def pixels(self, images: Images, craft: Craft) -> Tensor:
+        """What stands in place of the bases, uint8 (K, C, H, W)."""
+        return self.propose(images, craft)
+
+    def poison(self, images: Images, craft: Craft) -> Poison:
+        scene = scene_of(craft, self.id)
+        return Poison(
+            scene.slots,
+            self.pixels(images, craft),
+            torch.full((len(scene.slots),), scene.wanted),
+            (scene.setup.target,),
+            self.trigger(scene),
+        )
+
+    def skip(self, cell: Cell) -> str | None:
+        if not cell.targets:
+            return f"{self.id} needs set-ups: the protocol just_how_toxic or toxic_quick"
+        return None
+
+
+def scene_of(craft: Craft, attack: str) -> Scene:
+    """The set-up that an attack is made for; raises SpecError without one."""
+    if craft.scene is None:
+        raise SpecError(f"{attack} needs a set-up")
+    return craft.scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanLabel(TargetedAttack):
+    """Base of those that stay within a budget around the bases, whose labels are right."""
+
+    budget: Budget = Budget("linf", 8 / 255)
+
+    def pixels(self, images: Images, craft: Craft) -> Tensor:
+        """Poisoned bases, uint8 (K, C, H, W), within the budget."""
+        bases = images.pixels[scene_of(craft, self.id).slots]
+        limit = self.limit_at(images.shape[-1])
+        if limit.value == 0:
+            return bases
+        return enforce(bases, self.propose(images, craft).cpu(), limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorAttack(CleanLabel):
+    """Base of attacks on the features of pre-trained extractors.
+
+    surrogate: architectures of the extractors that are differentiated, joined by colons.
+    """
+
+    quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100}
+
+    surrogate: str = "resnet18"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.extractors:
+            ARCHITECTURES.expect(name)
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.surrogate.split(":")))
+
+    def skip(self, cell: Cell) -> str | None:
+        reasons = (ARCHITECTURES.make(name).skip(cell) for name in self.extractors)
+        reason = next(filter(None, reasons), None)
+        return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
+
+    def workshop(self, images: Images, craft: Craft) -> Workshop:
+        scene = scene_of(craft, self.id)
+        networks = [craft.surrogates[name] for name in self.extractors]
+        return Workshop(
+            images.floats(scene.slots).to(craft.device),
+            scene.target.float().div(255).to(craft.device),
+            [n for n in networks if isinstance(n, Network)],
+            self.limit_at(images.shape[-1]).value,
+        )
+
+
+@dataclass
+class Workshop:
+    """The bases, float32 (K, C, H, W), the target (1, C, H, W), the extractors, the radius."""
+
+    bases: Tensor
+    target: Tensor
+    networks: list[Network]
+    radius: float
+    low: Tensor = field(init=False)
+    high: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.low = (self.bases - self.radius).clamp_(min=0)
+        self.high = (self.bases + self.radius).clamp_(max=1)
+
+    def clip(self, x: Tensor) -> Tensor:
+        """The nearest images within the radius and the pixel range; the two clamps commute."""
+        return torch.clamp(x, self.low, self.high)
+
+    @cached_property
+    def targets(self) -> list[Tensor]:
+        """Features (1, width) of the target in each extractor."""
+        with torch.no_grad():
+            return [network.features(self.target) for network in self.networks]
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """A step of 1 in the first extractor's normalized pixels, in [0, 1]; (1, C, 1, 1)."""
+        normalize = self.networks[0].normalize
+        if isinstance(normalize, nn.Identity):
+            return torch.ones(1, 1, 1, 1, device=self.bases.device)
+        std = normalize.std
+        assert isinstance(std, Tensor)
+        return std.float()
+
+
+class AdamOnPixels:
+    """Adam on pixels in normalized units, projected after every step (Kingma and Ba 2015).
+
+    It does not decay. A step of the rate is `rate * scale` in the pixel range [0, 1].
+    """
+
+    def __init__(self, start: Tensor, workshop: Workshop, rate: float) -> None:
+        self.scale = workshop.scale
+        self.clip = workshop.clip
+        self.z = (start / self.scale).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.z], lr=rate)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The images as they are now; differentiable."""
+        return self.z * self.scale
+
+    def step(self, gradient: Tensor, rate: float | None = None) -> None:
+        """Go against the gradient with respect to `z`, then back into the budget."""
+        self.z.grad = gradient
+        if rate is not None:
+            self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        with torch.no_grad():
+            self.z.copy_(self.clip(self.z * self.scale) / self.scale)

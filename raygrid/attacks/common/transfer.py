@@ -1,0 +1,146 @@
+"""Attacks that descend on one network trained on the clean set beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.attacks.base import Craft
+from raygrid.attacks.common.gradient import (
+    Descent,
+    Direction,
+    GradientAttack,
+    Objective,
+    in_batches,
+    next_class,
+    sign,
+)
+from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
+from raygrid.core.images import Images
+from raygrid.core.registry import require
+from raygrid.nn.augment import CropFlip, shift_by
+
+
+def crop_flip_by(x: Tensor, draws: Tensor) -> Tensor:
+    """Zero-padded crop and flip; draws are uniform in [0, 1), (n, 3), as for `shift_by`."""
+    padding = x.shape[-1] // 8
+    offsets = (draws[:, :2] * (2 * padding + 1)).long()
+    return CropFlip(padding).apply(x, (offsets, draws[:, 2] < 0.5))
+
+
+TRANSFORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "none": lambda x, draws: x,
+    "affine_shift": shift_by,
+    "crop_flip": crop_flip_by,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferAttack(GradientAttack):
+    """Signed descent of a loss of a frozen network, in [0, 1] and within the budget.
+
+    Every step sees the images through a fresh `augmentation` of its own for each image. Draws
+    belong to (image, step), so rows can be split at will.
+    """
+
+    sharded: ClassVar[bool] = True
+    box: ClassVar[bool] = True
+
+    surrogate_epochs: int = 40
+    steps: int = 250
+    step: float | None = 0.05  # of the budget; none: as much as reaches it in all steps
+    start: Literal["zero", "uniform", "normal"] = "zero"  # noise before the first step
+    augmentation: Literal["none", "affine_shift", "crop_flip"] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
+        positive = self.step is None or self.step > 0
+        require(positive, f"step is {self.step}, allowed are positive shares of the budget")
+        epochs = self.surrogate_epochs
+        require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
+
+    @property
+    def seeded(self) -> bool:  # type: ignore[override]  # a constant of other attacks
+        """Whether anything is drawn here; the surrogate's seed is part of its own key."""
+        return self.start != "zero" or self.augmentation != "none"
+
+    @property
+    def recipe(self) -> SurrogateRecipe:
+        return tap40(self.surrogate, self.surrogate_epochs)
+
+    def needs(self) -> tuple[SurrogateRecipe, ...]:
+        return (self.recipe,)
+
+    def passes(self, n: int) -> float:
+        return 2.0 * self.steps
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is descended, for each image: logits (n, classes), labels (n,) -> (n,)."""
+        raise NotImplementedError
+
+    @property
+    def descent(self) -> Descent:
+        share = 1 / self.steps if self.step is None else self.step
+        return Descent(self.radius, share * self.radius, self.steps, self.box)
+
+    def direction(self) -> Direction:
+        """A fresh map from gradients to directions, for one batch."""
+        return sign
+
+    def propose(self, images: Images, craft: Craft) -> Tensor:
+        network = craft.surrogates[self.recipe.name]
+
+        def make(x: Tensor, rows: Tensor) -> Tensor:
+            labels = images.labels[rows].to(x.device)
+            objective = self.objective(network, labels, rows, craft)
+            start = x + self.first(x, rows, craft)
+            return self.descent(x, start, objective, self.direction())[0]
+
+        return in_batches(images, craft, self.batch_size, make)
+
+    def first(self, x: Tensor, rows: Tensor, craft: Craft) -> Tensor:
+        """The noise before the first step, within the budget but not yet in the pixel range."""
+        if self.start == "zero":
+            return torch.zeros_like(x)
+        kind: Literal["normal", "uniform"] = "normal" if self.start == "normal" else "uniform"
+        draws = craft.stream.rows("start", rows, tuple(x.shape[1:]), kind).to(x.device)
+        if kind == "uniform":
+            draws = draws * 2 - 1
+        return draws.clamp_(-1, 1).mul_(self.radius)
+
+    def objective(
+        self, network: nn.Module, labels: Tensor, rows: Tensor, craft: Craft
+    ) -> Objective:
+        """The losses of a batch as a function of its pixels and the step."""
+        transform = TRANSFORMS[self.augmentation]
+
+        def losses(z: Tensor, step: int) -> Tensor:
+            if not self.box:
+                z = z.clamp(0, 1)
+            if self.augmentation != "none":
+                draws = craft.stream.rows(["augmentation", step], rows, (3,), "uniform")
+                z = transform(z, draws.to(z.device, non_blocking=True))
+            return self.losses(network(z), labels)
+
+        return losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorMaximizing(TransferAttack):
+    """Toward the next class or away from the own one."""
+
+    targeted: bool = True  # toward the next class instead of away from the label
+
+    def intended(self, labels: Tensor, classes: int) -> Tensor | None:
+        return next_class(labels, classes) if self.targeted else None
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        wanted = self.intended(labels, logits.shape[1])
+        if wanted is not None:
+            return nn.functional.cross_entropy(logits, wanted, reduction="none")
+        return -nn.functional.cross_entropy(logits, labels, reduction="none")

@@ -1,0 +1,70 @@
+"""What questions and figures share: the store of a command, its trials, poisons and victims."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from raygrid.cli.options import options_of
+from raygrid.core.errors import DataError, SpecError
+from raygrid.core.registry import load_plugins
+from raygrid.core.spec import split_outside
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.store import ResultLog
+
+if TYPE_CHECKING:
+    from raygrid.reports.analysis import Records, Victim
+    from raygrid.trials.poisons import Poisoned
+
+Row = dict[str, Any]
+
+
+def add_epoch(parser: argparse.ArgumentParser) -> None:
+    """The argument `--epoch`."""
+    parser.add_argument(
+        "--epoch",
+        choices=("last", "peak"),
+        default="last",
+        help="whose weights; peak: of trials run with --keep peak",
+    )
+
+
+def records_of(args: argparse.Namespace) -> Records:
+    from raygrid.reports.analysis import Records
+
+    options = options_of(args)
+    load_plugins(options.imports)
+    return Records(open_store(options.store_url), options.data, args.epoch)
+
+
+def victims_of(records: Records, what: str, specs: Sequence[str]) -> list[Victim]:
+    if not specs:
+        raise SpecError(f"{what} needs --victims: trials on clean data with kept weights")
+    return [records.victim(spec) for spec in specs]
+
+
+def rows_of(records: Records, args: argparse.Namespace) -> list[Row]:
+    """The rows of the given specs, or all of the output folder; DataError if one is missing."""
+    from raygrid.trials.resolve import resolve
+
+    rows = results_of(args)
+    wanted = [str(resolve(spec, records.catalog).spec) for spec in args.specs] or list(rows)
+    for spec in wanted:
+        if spec not in rows:
+            raise DataError(f"there is no result of {spec} under {args.out}")
+    return [rows[spec] for spec in wanted]
+
+
+def results_of(args: argparse.Namespace) -> dict[str, Row]:
+    """All rows of the output folder by spec."""
+    return {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
+
+
+def is_poison(text: str) -> bool:
+    """Whether it is `dataset/attack` and not a trial."""
+    return len(list(split_outside(text, "/"))) == 2
+
+
+def poisons_of(records: Records, args: argparse.Namespace) -> list[Poisoned]:
+    return [records.poisoned(text, args.seed) for text in args.specs]

@@ -1,0 +1,142 @@
+"""Is this machine ready? Checks that a person can act on."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from raygrid.core.errors import RaygridError
+from raygrid.run import Options
+
+State = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, how it stands, what to do."""
+
+    name: str
+    state: State
+    text: str
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(options: Options) -> list[Finding]:
+    """All findings; nothing is installed or changed but a probe file under `out`."""
+    checks: list[Callable[[Options], Finding]] = [
+        _python,
+        _torch,
+        _ray,
+        _mlflow,
+        _store,
+        _disk,
+        _memory,
+        _tracking,
+    ]
+    return [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
+
+
+def _python(options: Options) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    return Finding("python", "ok" if good else "fault", f"{version}; 3.11 or newer is needed")
+
+
+def _torch(options: Options) -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        count = torch.cuda.device_count()
+        text = f"{torch.__version__}, {count} GPU: {', '.join(names)}"
+        if importlib.util.find_spec("pynvml") is None:
+            return Finding("torch", "note", f"{text}; their utilization needs raygrid[gpu]")
+        return Finding("torch", "ok", text)
+    return Finding("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
+
+
+def _package(name: str, why: str) -> Finding:
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        return Finding(name, "note", f"not there ({error}); {why}")
+    return Finding(name, "ok", str(module.__version__))
+
+
+def _ray(options: Options) -> Finding:
+    return _package("ray", "trials run one after the other in this process")
+
+
+def _mlflow(options: Options) -> Finding:
+    return _package("mlflow", "results are kept in results.jsonl alone")
+
+
+def _store(options: Options) -> Finding:
+    from raygrid.storage.mirrored import open_store
+
+    try:
+        open_store(options.store_url)
+    except RaygridError as error:
+        return Finding("store", "fault", str(error))
+    return Finding("store", "ok", options.store_url)
+
+
+def _disk(options: Options) -> Finding:
+    free = shutil.disk_usage(_existing(options.out.absolute())).free / 2**30
+    state: State = "ok" if free > 5 else "fault" if free < 0.5 else "note"
+    return Finding("disk", state, f"{free:.1f} GiB free for {options.out}")
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _memory(options: Options) -> Finding:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    cores = os.cpu_count() or 1
+    state: State = "ok" if total > 1.5 * cores + 2 else "note"
+    return Finding(
+        "memory", state, f"{total:.1f} GiB, {cores} cores; a CPU trial takes about 1 GiB"
+    )
+
+
+def _tracking(options: Options) -> Finding:
+    from raygrid.tracking.mlflow import check, store_uri
+
+    if options.tracking == "off":
+        return Finding("tracking", "note", "off")
+    if importlib.util.find_spec("mlflow") is None:
+        return Finding("tracking", "note", "MLflow is not there; results.jsonl has everything")
+    try:
+        uri = store_uri(options.out, options.tracking)
+        check(uri)
+    except RaygridError as error:
+        return Finding("tracking", "fault", str(error))
+    return Finding("tracking", "ok", uri)
+
+
+def _datasets() -> list[str]:
+    from raygrid.datasets import DATASETS
+
+    return list(DATASETS)
+
+
+def _dataset(name: str, options: Options) -> Finding:
+    from raygrid.datasets import DATASETS
+
+    try:
+        DATASETS.make(name).source(options.data)
+    except RaygridError as error:
+        return Finding(f"dataset {name}", "note", str(error))
+    return Finding(f"dataset {name}", "ok", "found")

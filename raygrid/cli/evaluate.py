@@ -1,0 +1,172 @@
+"""The command `raygrid evaluate`: questions to trials that are finished, answered in rows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raygrid.cli.common import (
+    Row,
+    add_epoch,
+    is_poison,
+    poisons_of,
+    records_of,
+    results_of,
+    rows_of,
+    victims_of,
+)
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import coerce
+from raygrid.core.spec import parse_scalar
+
+if TYPE_CHECKING:
+    from raygrid.reports.analysis import Records
+
+MANY = 16  # columns that no terminal is wide enough for
+QUESTIONS = (
+    *("transferability", "robustness", "sets", "fidelity", "norms"),
+    *("classes", "seeds", "compare", "cost"),
+)
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `evaluate`."""
+    parser.add_argument("question", choices=QUESTIONS)
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        help="trials run with --keep weights (classes: predictions); poisons for transferability; "
+        "poisons or purified trials for fidelity; poisons that a D-VAE found for norms; "
+        "seeds and cost: trials, or none for all of --out; "
+        "compare: two or more defenses, or trials, each with all of its seeds",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("final_acc", "peak_acc"),
+        default="final_acc",
+        help="of seeds and compare",
+    )
+    parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
+    parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
+    parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
+    parser.add_argument("--radius", default="8/255", help="of robustness, in [0, 1]")
+    parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
+    parser.add_argument("--steps", type=int, default=20, help="of robustness")
+    parser.add_argument("--images", type=int, help="of robustness: only so many test images")
+    add_epoch(parser)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Answer a question and print its rows."""
+    answers: dict[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
+        "transferability": _transferability,
+        "robustness": _robustness,
+        "sets": _sets,
+        "fidelity": _fidelity,
+        "norms": _norms,
+        "classes": _classes,
+        "seeds": _seeds,
+        "compare": _compare,
+        "cost": _cost,
+    }
+    if not args.specs and args.question not in ("seeds", "cost"):
+        raise SpecError(f"{args.question} needs the spec of a trial or poison")
+    rows = answers[args.question](records_of(args), args)
+    print(json.dumps(rows, indent=1) if args.json else text(rows))
+    return 0
+
+
+def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import transferability
+
+    victims = victims_of(records, args.question, args.victims)
+    return transferability(poisons_of(records, args), victims)
+
+
+def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.nn.pgd import Ball
+    from raygrid.reports.analysis import robustness
+
+    radius, step = (coerce(parse_scalar(t), float, 0.0) for t in (args.radius, args.step))
+    if not 0 <= radius <= 1 or step <= 0 or args.steps < 0 or (args.images or 1) < 1:
+        raise SpecError(
+            f"radius {args.radius}, step {args.step}, steps {args.steps}, images {args.images}: "
+            "allowed are 0 to 1, above 0, from 0 and from 1"
+        )
+    ball = Ball(radius, args.steps, step)
+    return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
+
+
+def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import accuracy_on_sets
+
+    others = {text: records.poisoned(text, args.seed).images for text in args.on}
+    return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
+
+
+def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import fidelity_of_poison, fidelity_of_purified
+
+    rows: list[Row] = []
+    device = records.worker.device
+    for text in args.specs:
+        if is_poison(text):
+            rows += fidelity_of_poison(records.poisoned(text, args.seed), device)
+        else:
+            rows += fidelity_of_purified(records, text, device)
+    return rows
+
+
+def _norms(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import norms_of_disentangled
+
+    return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
+
+
+def _classes(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import by_class
+
+    return [row for spec in args.specs for row in by_class(records, spec)]
+
+
+def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import over_seeds
+
+    return over_seeds(rows_of(records, args), args.metric)
+
+
+def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis.comparing import compare, is_trial
+    from raygrid.trials.resolve import resolve
+
+    sides = [str(resolve(s, records.catalog).spec) if is_trial(s) else s for s in args.specs]
+    return compare(results_of(args).values(), sides, args.metric)
+
+
+def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis import costs
+
+    return costs(rows_of(records, args), records.store, results_of(args).values())
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]
+    if len(columns) > MANY:
+        cells = list(map(list, zip(*cells, strict=True)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _say(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name.endswith(("acc", "rate", "identical")):
+        return f"{100 * value:.2f} %"
+    if name in ("p", "p_holm"):
+        return f"{value:.2g}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

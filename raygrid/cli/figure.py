@@ -1,0 +1,126 @@
+"""The command `raygrid figure`: pictures of trials that are finished, and of poisons."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raygrid.cli.common import add_epoch, is_poison, poisons_of, records_of, rows_of, victims_of
+from raygrid.core.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from raygrid.reports.analysis import Records
+
+PAIRS = {
+    "transfer-peak": ("transfer_rate", "peak_acc"),
+    "transfer-final": ("transfer_rate", "final_acc"),
+    "psnr-final": ("psnr", "final_acc"),
+}
+"""Scatters by name: what is asked of a poison, and the accuracy of the trial with it."""
+FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS)
+
+
+def add_figure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `figure`."""
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        help="trials run with --keep weights (tsne: features); poisons for perturbations and "
+        "tsne of these; "
+        f"finished trials for {', '.join(PAIRS)}",
+    )
+    parser.add_argument("--file", type=Path, required=True, help="picture to write")
+    parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
+    parser.add_argument("--victims", nargs="+", default=[], help="of transfer-...: clean trials")
+    parser.add_argument(
+        "--normalize",
+        nargs="+",
+        choices=("minmax", "symmetric", "gain"),
+        default=("symmetric",),
+        help="of perturbations: each to its range, each around gray, all by one factor",
+    )
+    parser.add_argument("--gain", type=float, help="that factor (without clipping)")
+    parser.add_argument("--layer", default="", help="of grad-cam, e.g. body.layer3")
+    parser.add_argument("--of", choices=("label", "predicted"), default="label", help="class")
+    parser.add_argument("--estimator", choices=("gradient", "sampling"), default="gradient")
+    parser.add_argument("--samples", type=int, help="of shapley (200 points; sampling: 25 orders)")
+    parser.add_argument(
+        "--baseline", choices=("zero", "mean"), default="zero", help="image of --estimator sampling"
+    )
+    add_epoch(parser)
+
+
+def figure(args: argparse.Namespace) -> int:
+    """Draw a figure and say where it is."""
+    from raygrid.reports import analysis
+
+    records = records_of(args)
+    if args.figure == "tsne" and all(map(is_poison, args.specs)):
+        drawn = analysis.draw_tsne_of_changes(poisons_of(records, args))
+    elif args.figure == "tsne":
+        drawn = analysis.draw_tsne_of_features(records, args.specs)
+    elif args.figure == "perturbations":
+        drawn = _perturbations(records, args)
+    elif args.figure in PAIRS:
+        drawn = _scatter(records, args)
+    else:
+        drawn = _maps(records, args)
+    args.file.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(args.file)
+    print(json.dumps({"figure": str(args.file)}) if args.json else args.file)
+    return 0
+
+
+def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid.reports import analysis
+    from raygrid.reports.tables.labels import telling
+
+    if args.gain is not None and not args.gain > 0:
+        raise SpecError(f"gain is {args.gain}, allowed are numbers above 0")
+    poisons = poisons_of(records, args)
+    for poisoned in poisons:
+        if not poisoned.replaced:
+            raise DataError(f"{poisoned.spec} withholds images: there is nothing to draw")
+    names = telling([poisoned.spec for poisoned in poisons])
+    sets = {names[each.spec]: (each.clean, each.images) for each in poisons}
+    return analysis.draw_changes(sets, args.normalize, args.gain)
+
+
+def _scatter(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid.reports import analysis, figures
+
+    answer, accuracy = PAIRS[args.figure]
+    rows = rows_of(records, args)
+    asks = answer == "transfer_rate"
+    victims = victims_of(records, args.figure, args.victims) if asks else []
+    trials = analysis.with_answers(records, rows, answer, victims)
+    return figures.answer_against(trials, answer, accuracy)
+
+
+def _maps(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid.reports import analysis
+    from raygrid.reports.analysis.explaining import need_captum
+    from raygrid.reports.analysis.pictures import examples
+
+    need_captum()
+    victims = [records.victim(spec) for spec in args.specs]
+    if len({(v.trial.content, v.trial.data.key) for v in victims}) > 1:
+        raise DataError("these trials have different test images; draw them one by one")
+    test = victims[0].test
+    images = test.rows(examples(test))
+    maps = {}
+    for victim in victims:
+        x, y = images.floats(), images.labels
+        if args.of == "predicted":
+            y = victim(x.to(victim.device)).argmax(1).cpu()
+        maps[victim.name] = (
+            analysis.grad_cam(victim, x, y, args.layer)
+            if args.figure == "grad-cam"
+            else analysis.shapley(victim, x, y, args.estimator, args.samples, args.baseline)
+        )
+    return analysis.draw_maps(images, maps, signed=args.figure == "shapley")

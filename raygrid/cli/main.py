@@ -1,0 +1,273 @@
+"""The command `raygrid`: list, plan, run, table, evaluate, figure, poison, and more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raygrid.cli.evaluate import add_evaluate, evaluate
+from raygrid.cli.figure import add_figure, figure
+from raygrid.cli.options import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
+from raygrid.cli.run import guarded, place_and_run, show_plan
+from raygrid.core.errors import SpecError, unknown
+from raygrid.core.registry import Method, Registry, load_plugins
+from raygrid.core.spec import Part, TrialSpec, parse_ratio, parse_scalar
+from raygrid.engine.grid import Grid, read_specs
+from raygrid.run import Options
+from raygrid.storage.mirrored import open_store
+from raygrid.tracking import status
+
+if TYPE_CHECKING:
+    from raygrid.protocols.setups.triples import Triple
+
+TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success", "detection")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: args.command(args))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="raygrid", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=run)
+        made.add_argument("--json", action="store_true", help="print JSON")
+        add_options(made)
+        return made
+
+    listing = command("list", list_methods, "Methods of a kind with their cards.")
+    listing.add_argument("kind", nargs="?", help="attacks, defenses, ...")
+    for name, run, text in (
+        ("plan", plan, "What a grid comes to, before anything runs."),
+        ("run", run_specs, "Run specs or a grid; what is done is not run again."),
+    ):
+        grid = command(name, run, text)
+        grid.add_argument("specs", nargs="*", help="spec strings, or files of them (@FILE)")
+        add_axes(grid)
+        add_running(grid)
+        if name == "plan":
+            add_fleet(grid)
+    table = command("table", show_table, "A table of the results under --out.")
+    table.add_argument("kind", choices=TABLES)
+    table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
+    add_evaluate(command("evaluate", evaluate, "Questions to finished trials."))
+    add_figure(command("figure", figure, "Figures of finished trials and poisons."))
+    poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
+    poison.add_argument("dataset", help="e.g. cifar10")
+    poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
+    poison.add_argument("--budget", help="8/255, l2:1.3, 2x")
+    poison.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
+    poison.add_argument("--seed", type=int, default=0)
+    poison.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
+    poison.add_argument("--form", choices=("png", "npz", "pt", "triples"), default="png")
+    poison.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
+    poison.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
+    poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
+    download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
+    download.add_argument("dataset", help="e.g. cifar10")
+    state = command("status", show_status, "How the run in --out is doing.")
+    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
+    command("sync", sync, "Write all results under --out to MLflow again.")
+    command("doctor", doctor, "Is this machine ready?")
+    return top
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """All registries by the plural of their kind."""
+    from raygrid.architectures import ARCHITECTURES
+    from raygrid.attacks import ATTACKS
+    from raygrid.datasets import DATASETS
+    from raygrid.defenses import DEFENSES
+    from raygrid.learners import LEARNERS
+    from raygrid.protocols import PROTOCOLS
+
+    return {
+        "datasets": DATASETS,
+        "attacks": ATTACKS,
+        "defenses": DEFENSES,
+        "architectures": ARCHITECTURES,
+        "learners": LEARNERS,
+        "protocols": PROTOCOLS,
+    }
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """A method's id, summary, defaults and card."""
+    card = method.card
+    return {
+        "id": method.id,
+        "summary": (type(method).__doc__ or "").strip().splitlines()[0],
+        "defaults": {k: v for k, v in method.resolved().items() if k not in ("id", "version")},
+        "version": method.version,
+        "card": {
+            "paper": card.paper,
+            "code": card.code,
+            "published": dict(card.published),
+            "needs": card.needs,
+            "cost": card.cost,
+            "notes": card.notes,
+        },
+    }
+
+
+def methods_markdown() -> str:
+    """All ids by kind, as the README has them."""
+    return "\n".join(
+        f"- **{kind}**: {', '.join(f'`{name}`' for name in registry)}"
+        for kind, registry in registries().items()
+    )
+
+
+def list_methods(args: argparse.Namespace) -> int:
+    load_plugins(tuple(args.imports))
+    kinds = registries()
+    if args.kind is not None and args.kind not in kinds:
+        raise SpecError(unknown("kind", args.kind, kinds))
+    chosen = {args.kind: kinds[args.kind]} if args.kind else kinds
+    found = {k: [describe(r.make(name)) for name in r] for k, r in chosen.items()}
+    if args.json:
+        print(json.dumps(found[args.kind] if args.kind else found, indent=1))
+        return 0
+    for kind, methods in found.items():
+        print(f"{kind}:")
+        for method in methods:
+            print(f"  {method['id']:<22} {method['summary']}")
+    return 0
+
+
+def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
+    """Specs given one by one and in files; without any, the grid of the axes."""
+    specs: list[TrialSpec | str] = []
+    for text in args.specs:
+        specs += read_specs(Path(text[1:])) if text.startswith("@") else [text]
+    return specs or [spec for grid in with_axes([Grid()], args) for spec in grid.specs()]
+
+
+def plan(args: argparse.Namespace) -> int:
+    return show_plan(specs_of(args), _strict(args), args.json, fleet_of(args))
+
+
+def run_specs(args: argparse.Namespace) -> int:
+    return place_and_run(specs_of(args), _strict(args), args)
+
+
+def _strict(args: argparse.Namespace) -> Options:
+    """A spec that a person typed and that cannot run is a fault, not a skip."""
+    return options_of(args, strict=bool(args.specs), name="run")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    found = status.read(args.out.absolute())
+    print(
+        json.dumps(found, indent=1) if args.json else status.text(found, args.price, args.devices)
+    )
+    return 0
+
+
+def show_table(args: argparse.Namespace) -> int:
+    from raygrid.reports import tables
+    from raygrid.storage.store import ResultLog
+
+    rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
+    if not rows:
+        raise SpecError(f"there are no results under {args.out}")
+    made = tables.table(args.kind, tables.frame(rows))
+    made = made.with_intervals() if args.interval else made
+    sys.stdout.write(
+        {
+            "json": tables.json_text,
+            "text": tables.plain_text,
+            "markdown": tables.markdown,
+            "csv": tables.csv_text,
+            "latex": tables.latex,
+        }["json" if args.json else args.format](made)
+    )
+    return 0
+
+
+def make_poison(args: argparse.Namespace) -> int:
+    from raygrid.engine.worker import Worker
+    from raygrid.trials import poisons
+    from raygrid.trials.catalog import Catalog
+
+    options = options_of(args)
+    load_plugins(options.imports)
+    store = open_store(options.store_url)
+    attack = Part.parse(args.attack)
+    if args.budget is not None:
+        attack = attack.with_params(budget=parse_scalar(args.budget))
+    text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
+    worker = Worker(store, options.data.absolute())
+    victim = (args.learner, args.protocol)
+    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
+    facts = poisons.inspect(made)
+    if args.export is not None and args.form == "triples":
+        facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
+    elif args.export is not None:
+        facts["manifest"] = str(poisons.export(made, args.export, args.form))
+    if args.gallery is not None:
+        facts["gallery"] = str(poisons.gallery(made, args.gallery))
+    if args.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        for name, value in facts.items():
+            print(f"{name:<14} {value}")
+    return 0
+
+
+def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
+    """The benchmark's three pickles of one set-up."""
+    from raygrid.protocols.setups.triples import write
+
+    if triple is None:
+        raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
+    write(triple, folder)
+    return folder
+
+
+def fetch_data(args: argparse.Namespace) -> int:
+    from raygrid.datasets import DATASETS
+
+    DATASETS.make(args.dataset).download(args.data)
+    print(json.dumps({"data": str(args.data)}) if args.json else f"{args.dataset}: {args.data}")
+    return 0
+
+
+def sync(args: argparse.Namespace) -> int:
+    from raygrid.tracking.mlflow import sync as rebuild
+
+    count = rebuild(args.out.absolute(), args.tracking)
+    print(json.dumps({"runs": count}) if args.json else f"{count} runs are in MLflow")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from raygrid.cli.doctor import examine
+
+    findings = examine(options_of(args))
+    if args.json:
+        print(json.dumps([f.row() for f in findings], indent=1))
+    else:
+        for finding in findings:
+            print(f"{finding.state:<6} {finding.name:<22} {finding.text}")
+    return 1 if any(f.state == "fault" for f in findings) else 0

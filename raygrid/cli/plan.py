@@ -1,0 +1,180 @@
+"""Plans as text and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raygrid.engine.costs.estimate import (
+    CPU,
+    GPU,
+    Measured,
+    Speed,
+    artifact_bytes,
+    artifact_seconds,
+    kept_bytes,
+    trial_seconds,
+)
+from raygrid.engine.costs.profiles import Profiles
+from raygrid.engine.costs.simulate import Fleet, Timeline, play
+from raygrid.engine.grid import Plan
+from raygrid.engine.schedule import Agenda, Job
+from raygrid.storage.store import Store
+from raygrid.tracking.counts import clock
+from raygrid.trials.trial import Trial
+
+
+def there(plan: Plan, store: Store) -> dict[str, list[str]]:
+    """By key the marks of the plan's artifacts that are there already, such as weak surrogates."""
+    metas = {artifact.key: store.meta(artifact.kind, artifact.key) for artifact in plan.artifacts}
+    return {key: meta["facts"].get("marks", []) for key, meta in metas.items() if meta}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known about a plan besides the plan.
+
+    known: whether the data were looked at; without them keys are not those of a run, and nothing
+    is known to be done. rows: of earlier runs by key. made: see `there`. fleet: to simulate the
+    rest of the run on. profiles: of trials on GPUs, what the rows say among them. keep: what
+    trials are to leave.
+    """
+
+    known: bool = True
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    made: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fleet: Fleet | None = None
+    profiles: Profiles = field(default_factory=Profiles)
+    keep: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> list[str]:
+        """What is marked in the artifacts that are there."""
+        return list(dict.fromkeys(mark for marks in self.made.values() for mark in marks))
+
+    def done(self, trial: Trial) -> bool:
+        """Whether a row of it is there; one that failed is tried again."""
+        row = self.rows.get(trial.key) if self.known else None
+        return row is not None and row["status"] != "failed"
+
+    def agenda(self, plan: Plan, speed: Speed) -> Agenda:
+        """The jobs that are left of a plan."""
+        left = [trial for trial in plan.trials if not self.done(trial)]
+        return Agenda(left, lambda artifact: artifact.key in self.made, speed)
+
+
+def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
+    """What is left of a plan, played on a fleet."""
+    measured = Measured.of(plan.trials, look.rows, fleet.speed)
+
+    def seconds(job: Job) -> float:
+        return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
+
+    return play(look.agenda(plan, fleet.speed), fleet, look.profiles, seconds)
+
+
+def fleet_json(line: Timeline) -> dict[str, Any]:
+    """Makespan in hours, use, trials by GPU share, cost."""
+    return {
+        "makespan_hours": round(line.makespan / 3600, 4),
+        "busy": round(line.busy, 3),
+        "trials_per_device": {f"{1 / share:g}": n for share, n in sorted(line.packed.items())},
+        "cost": round(line.cost, 2),
+    }
+
+
+def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
+    """Trials, derived rows, skips with reasons, artifacts, estimates, marks, the fleet's run."""
+    known = look.known
+    found: dict[str, Any] = {
+        "trials": [{"spec": str(t.spec), "key": t.key if known else None} for t in plan.trials],
+        "derived": [{"spec": str(t.spec), "from": [str(b) for b in t.bases]} for t in plan.derived],
+        "skips": [{"spec": s.spec, "reason": s.reason} for s in plan.skips],
+        "artifacts": [
+            {"kind": a.kind, "label": a.label, "key": a.key if known else None}
+            for a in plan.artifacts
+        ],
+        "estimates": estimates(plan, look.keep),
+        "there": {"trials": sum(map(look.done, plan.trials)), "artifacts": len(look.made)},
+        "left": left(plan, look),
+        "marks": look.marks,
+    }
+    if look.fleet is not None:
+        found["fleet"] = fleet_json(simulated(plan, look, look.fleet))
+    return found
+
+
+def left(plan: Plan, look: Look) -> dict[str, float]:
+    """Estimated hours on one CPU core and on one GPU of what is left of a plan."""
+    jobs = look.agenda(plan, CPU).jobs.values()  # which they are does not depend on the speed
+    speeds = {"cpu_core_hours": CPU, "gpu_hours": GPU}
+    return {
+        name: round(sum(_seconds(job, speed) for job in jobs) / 3600, 4)
+        for name, speed in speeds.items()
+    }
+
+
+def _seconds(job: Job, speed: Speed) -> float:
+    if job.trial is not None:
+        return trial_seconds(job.trial, speed)
+    assert job.artifact is not None
+    return artifact_seconds(job.artifact, speed)
+
+
+def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
+    """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
+    found = left(plan, Look())
+    found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
+    found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
+    return found
+
+
+def kept_text(plan: Plan, keep: Sequence[str]) -> str:
+    """What trials are to leave, and the disk that it takes."""
+    size = sum(kept_bytes(trial, keep) for trial in plan.trials) / 1e9
+    return f"{', '.join(keep)} of {len(plan.trials)} trials, about {size:.2f} GB of disk"
+
+
+def skipped_text(plan: Plan) -> list[str]:
+    """Why trials are left out, a line a reason, the most frequent first."""
+    reasons = Counter(skip.reason for skip in plan.skips)
+    return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
+
+
+def plan_text(plan: Plan, look: Look = Look()) -> str:
+    """The same for a person."""
+    costs = estimates(plan, look.keep)
+    kinds = Counter(a.kind for a in plan.artifacts)
+    made = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "none"
+    lines = [
+        f"{len(plan.trials)} trials, {len(plan.derived)} rows derived from them, "
+        f"{len(plan.skips)} skipped",
+        f"artifacts: {made}",
+        f"estimate: {clock(3600 * costs['cpu_core_hours'])} on one CPU core or "
+        f"{clock(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
+    ]
+    done = sum(map(look.done, plan.trials))
+    if done or look.made:
+        cpu, gpu = (clock(3600 * hours) for hours in left(plan, look).values())
+        lines.append(
+            f"there already: {done} trials, {len(look.made)} artifacts; left: {cpu} on one CPU "
+            f"core or {gpu} on one GPU"
+        )
+    if look.keep:
+        lines.append(f"kept: {kept_text(plan, look.keep)}")
+    lines += skipped_text(plan)
+    lines += [f"note: {mark}" for mark in look.marks]
+    if look.fleet is not None:
+        lines.append(_fleet_line(simulated(plan, look, look.fleet), look.fleet))
+    if not look.known:
+        lines.append("the data were not found here, so what is done already is not known")
+    return "\n".join(lines)
+
+
+def _fleet_line(line: Timeline, fleet: Fleet) -> str:
+    packed = ", ".join(f"{n} at {1 / share:g} to one" for share, n in sorted(line.packed.items()))
+    text = f"on {line.slots} x {fleet.name}: {clock(line.makespan)}, {line.busy:.0%} in use"
+    text += f"; trials: {packed or 'none left'}"
+    return text + (f"; costs {line.cost:.2f}" if line.price else "")

@@ -1,0 +1,198 @@
+"""The front of every script under `experiments/`: scales, axes, dry run, run, tables."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raygrid.cli.options import (
+    add_axes,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    with_axes,
+)
+from raygrid.cli.plan import Look, kept_text, plan_json, plan_text, skipped_text, there
+from raygrid.core.errors import DataError, RaygridError, SpecError
+from raygrid.core.spec import TrialSpec
+from raygrid.engine.costs.profiles import Shelf
+from raygrid.engine.costs.simulate import Fleet
+from raygrid.engine.events import Listener
+from raygrid.engine.grid import Grid
+from raygrid.engine.grid import plan as plan_specs
+from raygrid.engine.ray import submit as launch
+from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
+from raygrid.storage.store import ResultLog
+from raygrid.tracking.status import Beacon
+
+Scales = Mapping[str, Sequence[Grid]]
+
+
+def main(name: str, scales: Scales, description: str, argv: Sequence[str] | None = None) -> int:
+    """Parse the command line of an experiment and run it; returns the exit status."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    add_fleet(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_axes(parser)
+    add_running(parser)
+    add_options(parser)
+    args = parser.parse_args(argv)
+    return guarded(lambda: _experiment(name, scales, args))
+
+
+def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+    scale = args.scale or default_scale(scales, args)
+    grids = with_axes(scales[scale], args)
+    specs = [spec for grid in grids for spec in grid.specs()]
+    options = options_of(args, name=f"{name}-{scale}")
+    if args.dry_run:
+        return show_plan(specs, options, args.json, fleet_of(args))
+    return place_and_run(specs, options, args)
+
+
+def place_and_run(
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    args: argparse.Namespace,
+    then: Callable[[], None] = lambda: None,
+) -> int:
+    """Run here, or submit this very command to the cluster that is named or up.
+
+    then: called where it was run, once it is over; what it writes to tables and figures comes home.
+    """
+    place = launch.decide(options.address, os.environ, Path.cwd())
+    if options.executor == "inline" or place.kind == "here":
+        return run_and_show(specs, replace(options, address=None), args.json, then)
+    if place.kind == "direct":
+        return run_and_show(specs, replace(options, address=place.address), args.json, then)
+    plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
+    with launch.dashboard(place) as address:
+        job = launch.Job.submit(address, Path.cwd(), sys.argv, options.name)
+        print(f"job {job.id} on {address}; the same command joins it again", file=sys.stderr)
+        return 0 if args.detach else job.follow(options.out)
+
+
+def default_scale(scales: Scales, args: argparse.Namespace) -> str:
+    """`quick` where there is neither a GPU nor a cluster, and say so; else `small`."""
+    import torch
+
+    if torch.cuda.is_available() or args.address:
+        return "small" if "small" in scales else next(iter(scales))
+    print("no GPU and no cluster here: taking --scale quick", file=sys.stderr)
+    return "quick"
+
+
+def show_plan(
+    specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
+) -> int:
+    """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
+    log = ResultLog(options.out.absolute() / "results.jsonl")
+    rows = {row["key"]: row for row in log.rows()}
+    try:
+        plan, store, _ = make_plan(specs, options)
+        profiles = measured(plan, log, Shelf(store))
+        look = Look(True, rows, there(plan, store), fleet, profiles, options.keep)
+    except (DataError, SpecError) as error:  # the plan without data finds every other fault
+        plan = plan_specs(specs, None, strict=options.strict)
+        look = Look(False, rows, fleet=fleet, keep=options.keep)
+        print(f"note: {error}", file=sys.stderr)
+    print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
+    return 0
+
+
+def listeners_for(options: Options) -> list[Listener]:
+    """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
+    from raygrid.tracking.display import Display
+
+    listeners: list[Listener] = [Beacon(options.out.absolute())]
+    if not options.quiet:
+        listeners.append(Display())
+    if options.tracking == "off":
+        return listeners
+    if importlib.util.find_spec("mlflow") is None:
+        print("MLflow is not installed: results are in results.jsonl alone", file=sys.stderr)
+        return listeners
+    from raygrid.tracking.mlflow import Tracker
+
+    return [*listeners, Tracker(options.out, options.tracking, options.name, own=True)]
+
+
+def run_and_show(
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    as_json: bool,
+    then: Callable[[], None] = lambda: None,
+) -> int:
+    """Run specs and print their tables; 1 if a trial failed."""
+    plan, _, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    if plan.skips and not (plan.trials or plan.derived):
+        raise SpecError("\n".join(["nothing of this can be run", *skipped_text(plan)]))
+    for line in [] if options.quiet else skipped_text(plan):
+        print(line, file=sys.stderr)
+    if options.keep and not options.quiet:
+        print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
+    with exclusive(options.out.absolute()):
+        outcome = run_grid(specs, options, *listeners_for(options))
+        if as_json:
+            print(json.dumps(outcome_json(outcome), indent=1))
+        else:
+            print_outcome(outcome, options)
+        then()
+    launch.send_home(options.out)
+    return 1 if outcome.failed else 0
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "submitted": outcome.submitted,
+        "seconds": round(outcome.seconds, 2),
+        "results": [r.row() for r in outcome.results],
+        "skips": [{"spec": s.spec, "reason": s.reason} for s in outcome.plan.skips],
+        "files": [str(path) for path in outcome.files],
+    }
+
+
+def print_outcome(outcome: Outcome, options: Options) -> None:
+    """The attack x defense table, what failed, where everything is."""
+    from raygrid.reports import tables
+
+    tables.show(tables.table("defense", tables.frame(r.row() for r in outcome.results)))
+    for result in outcome.failed:
+        print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
+    print(
+        f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
+        f"{options.out / 'tables'}"
+    )
+    if options.tracking is None:
+        run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
+        database = f"sqlite:///{options.out}/mlflow.db"
+        print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
+
+
+def guarded(action: Any) -> int:
+    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(action())
+    except RaygridError as error:
+        print(f"raygrid: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,76 @@
+"""Perturbation budgets, measured on final uint8 pixels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from raygrid.core.errors import SpecError
+from raygrid.core.spec import format_float
+
+NORMS = ("linf", "l2", "l0")
+_TEXT = re.compile(
+    r"(?:(?P<norm>[a-z0-9]+):)?(?P<num>\d+(?:\.\d*)?|\.\d+)(?:/(?P<den>\d+))?(?P<times>x)?\Z"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Budget:
+    """How much one image may change.
+
+    norm: `linf` (largest change of a channel value), `l2` (Euclidean length over all values of
+        the image) or `l0` (number of changed pixels).
+    value: in units of the pixel range [0, 1] for `linf` and `l2` (8/255, 1.3), a count for `l0`.
+    """
+
+    norm: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise SpecError(f"budget norm is {self.norm!r}, allowed are {', '.join(NORMS)}")
+        if not 0 <= self.value < float("inf"):
+            raise SpecError(f"budget is {self.value}, allowed are finite values from 0")
+        if self.norm == "linf" and self.value > 1:
+            raise SpecError(f"linf budget is {self.value}, allowed are values up to 1 (255/255)")
+        if self.norm == "l0" and self.value != int(self.value):
+            raise SpecError(f"l0 budget is {self.value}, allowed are whole numbers of pixels")
+
+    @classmethod
+    def parse(cls, text: str | float, default: Budget) -> Self:
+        """Read `16/255` (linf), `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
+
+        A number without a norm is linf whatever the default, so that text means one thing.
+        A budget of zero is refused here: a trial without a perturbation is the attack `clean`.
+        """
+        match = _TEXT.match(str(text))
+        if not match:
+            raise SpecError(f"budget {text!r} is not of the form 8/255, l2:1.3, l0:1 or 2x")
+        value = float(match["num"])
+        if match["den"]:
+            if int(match["den"]) == 0:
+                raise SpecError(f"budget {text!r} divides by zero")
+            value /= int(match["den"])
+        norm = match["norm"] or "linf"
+        if match["times"] and match["norm"] not in (None, default.norm):
+            raise SpecError(f"budget {text!r}: the default that it multiplies is {default.norm}")
+        if match["times"]:
+            norm, value = default.norm, value * default.value
+        if value == 0:
+            raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
+        return cls(norm, value)
+
+    @property
+    def levels(self) -> int:
+        """The largest change in whole 1/255 steps that an `linf` budget allows."""
+        return int(self.value * 255 + 1e-6)
+
+    def __str__(self) -> str:
+        if self.norm == "l0":
+            return f"l0:{int(self.value)}"
+        if self.norm == "l2":
+            return f"l2:{format_float(self.value)}"
+        levels = round(self.value * 255)
+        exact = levels and abs(self.value * 255 - levels) < 1e-9
+        return f"{levels}/255" if exact else format_float(self.value)

@@ -1,0 +1,244 @@
+"""Methods and the registries that find them by name.
+
+A method is a frozen dataclass whose fields are its parameters. Its card says where it comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError, unknown
+from raygrid.core.spec import NAME, Part, Scalar
+
+ENTRY_POINTS = "raygrid.methods"
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a method comes from and what it should reach.
+
+    paper, code: citation, and repository@commit or "none".
+    published: accuracy as a fraction, by spec string (`seed` 0 stands for the paper's runs).
+    needs: what it takes besides the images; cost: in forward passes per image, or words.
+    notes: disagreements between sources and which side this file takes.
+    """
+
+    paper: str
+    code: str = "none"
+    published: Mapping[str, float] = field(default_factory=dict)
+    needs: str = "nothing"
+    cost: str = "none"
+    notes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Base of everything that a spec can name. Subclasses are frozen dataclasses too.
+
+    quick: parameters for small networks and minutes on a CPU, where the defaults take hours; no
+    part of the key. Empty: the defaults are taken.
+    """
+
+    id: ClassVar[str] = ""
+    card: ClassVar[Card]
+    version: ClassVar[int] = 1
+    quick: ClassVar[Mapping[str, Scalar]] = {}
+
+    def resolved(self) -> dict[str, Any]:
+        """All that decides what this method does, as JSON values: id, version, every field."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = {k: str(v) if isinstance(v, Budget) else v for k, v in fields.items()}
+        return {"id": self.id, "version": self.version, **plain}
+
+    def part(self, base: Method | None = None) -> Part:
+        """The shortest part that makes this method: only the parameters that are not defaults.
+
+        base: the method whose parameters count as the defaults, if not the class's own.
+        """
+        changed: dict[str, Scalar] = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != (f.default if base is None else getattr(base, f.name)):
+                changed[f.name] = str(value) if isinstance(value, Budget) else value
+        return Part.of(self.id, **changed)
+
+    def skip(self, cell: Cell) -> str | None:
+        """Why this method cannot take part in `cell`, or None if it can."""
+        return None
+
+
+M = TypeVar("M", bound=Method)
+K = TypeVar("K", bound=Method)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The methods of one trial side by side, for `skip` to look at.
+
+    views: whether the learner learns from pairs of views (`Learner.views`).
+    targets: whether the protocol gives every trial a set-up with a target.
+    """
+
+    dataset: Method
+    attack: Method
+    defense: tuple[Method, ...]
+    architecture: Method
+    learner: Method
+    protocol: Method
+    image_size: int
+    classes: int
+    poison_ratio: float
+    views: bool = False
+    targets: bool = False
+
+
+class Registry(Generic[M]):
+    """Methods of one kind by id."""
+
+    def __init__(self, kind: str, base: type[M]) -> None:
+        self.kind = kind
+        self.base = base
+        self._methods: dict[str, type[M]] = {}
+        self._types: dict[str, dict[str, Any]] = {}
+
+    def register(self, name: str) -> Callable[[type[K]], type[K]]:
+        """Class decorator: file the class under `name`; a taken or malformed name raises."""
+
+        def add(cls: type[K]) -> type[K]:
+            self._check(name, cls)
+            cls.id = name
+            self._methods[name] = cls  # type: ignore[assignment]
+            return cls
+
+        return add
+
+    def _check(self, name: str, cls: type[Method]) -> None:
+        if not NAME.match(name):
+            raise SpecError(f"{self.kind} name {name!r} is not lower_case")
+        if name in self._methods:
+            taken = self._methods[name].__module__
+            raise SpecError(f"{self.kind} {name!r} is already defined in {taken}")
+        if not issubclass(cls, self.base):
+            raise SpecError(f"{cls.__name__} is no {self.base.__name__}")
+        if not isinstance(cls.__dict__.get("card", getattr(cls, "card", None)), Card):
+            raise SpecError(f"{self.kind} {name!r} has no card")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._methods))
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._methods
+
+    def __getitem__(self, name: str) -> type[M]:
+        self.expect(name)
+        return self._methods[name]
+
+    def expect(self, name: str) -> None:
+        """Raise SpecError that says the nearest name unless a method is filed under `name`."""
+        if name not in self._methods:
+            raise SpecError(unknown(self.kind, name, self._methods))
+
+    def make(self, part: Part | str) -> M:
+        """Build the method that `part` names; raise SpecError for a bad name or parameter."""
+        part = Part.parse(part) if isinstance(part, str) else part
+        cls = self[part.name]
+        types_ = self._types_of(part.name)
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for key, raw in part.params:
+            if key not in fields:
+                raise SpecError(f"{part}: " + unknown(f"parameter of {part.name}", key, fields))
+            try:
+                values[key] = coerce(raw, types_[key], fields[key].default)
+            except SpecError as error:
+                raise SpecError(f"{part}: {key}: {error}") from None
+        try:
+            return cls(**values)
+        except SpecError as error:
+            raise SpecError(f"{part}: {error}") from None
+
+    def _types_of(self, name: str) -> dict[str, Any]:
+        """The types of a method's fields, worked out once: a large grid asks very often."""
+        if name not in self._types:
+            self._types[name] = get_type_hints(self._methods[name])
+        return self._types[name]
+
+
+def coerce(raw: Scalar, wanted: Any, default: Any) -> Any:
+    """Turn a literal into the type of a field; raise SpecError that says what is allowed."""
+    if wanted is Budget or isinstance(default, Budget):
+        if isinstance(raw, bool):
+            raise SpecError(f"{raw} is not a budget")
+        return Budget.parse(raw if isinstance(raw, str) else repr(raw), default)
+    if get_origin(wanted) is Literal:
+        return _coerce_choice(raw, get_args(wanted))
+    if get_origin(wanted) in (types.UnionType,) or type(None) in get_args(wanted):
+        if raw == "none":
+            return None
+        inner = [t for t in get_args(wanted) if t is not type(None)]
+        return coerce(raw, inner[0], default)
+    return _coerce_plain(raw, wanted)
+
+
+def _coerce_choice(raw: Scalar, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if raw == choice and type(raw) is type(choice):
+            return choice
+    raise SpecError(unknown("value", str(raw), map(str, choices)))
+
+
+def _coerce_plain(raw: Scalar, wanted: Any) -> Any:
+    if wanted is bool and isinstance(raw, bool):
+        return raw
+    if wanted is int and isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if wanted is float and not isinstance(raw, bool):
+        return _to_float(raw)
+    if wanted is str and isinstance(raw, str):
+        return raw
+    raise SpecError(f"{raw!r} is not of type {getattr(wanted, '__name__', wanted)}")
+
+
+def _to_float(raw: Scalar) -> float:
+    if isinstance(raw, str):
+        top, slash, bottom = raw.partition("/")
+        try:
+            return float(top) / float(bottom) if slash else float(raw)
+        except (ValueError, ZeroDivisionError):
+            raise SpecError(f"{raw!r} is not a number") from None
+    return float(raw)
+
+
+def load_plugins(modules: tuple[str, ...] = ()) -> None:
+    """Import third-party methods: installed entry points of `raygrid.methods`, and `modules`."""
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        entry.load()
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise SpecError(f"--import {module}: {error}") from None
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a parameter: raise SpecError with `message` unless `condition` holds."""
+    if not condition:
+        raise SpecError(message)
+
+
+def lacks(package: str, extra: str) -> str | None:
+    """The reason to skip a method whose package is not installed, None if it is."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"needs the package {package}: install raygrid[{extra}]"

@@ -1,0 +1,192 @@
+"""Trial specs: `dataset/attack@ratio/defense+defense/architecture/learner/protocol/seed`.
+
+A part is a name with literal keyword parameters, `jpeg(quality=10)`. Parsing splits and matches
+text; nothing is ever evaluated. Printing is the inverse of parsing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from raygrid.core.errors import SpecError
+
+Scalar = bool | int | float | str
+"""What a parameter may be: `true`, `3`, `0.5`, or a word such as `16/255`, `l2:1.3`, `simclr`."""
+
+NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_WORD = re.compile(r"[A-Za-z0-9_.:/*\-]+\Z")
+_INT = re.compile(r"[+-]?\d+\Z")
+_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?\Z")
+_SHAPE = "dataset/attack[@ratio]/defense[+defense]/architecture/learner/protocol/seed"
+
+
+def parse_scalar(text: str) -> Scalar:
+    """Read one literal; raise SpecError if it is anything but a number, a truth value or a word."""
+    if text in ("true", "false"):
+        return text == "true"
+    if _INT.match(text):
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text)
+    if _WORD.match(text):
+        return text
+    raise SpecError(f"{text!r} is not a literal: give a number, true, false or a plain word")
+
+
+def format_scalar(value: Scalar) -> str:
+    """Write a literal so that `parse_scalar` reads the same value; levels as n/255."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format_float(value)
+    return str(value)
+
+
+def format_float(value: float) -> str:
+    """Shortest text of a float; a multiple of 1/255 that has no short decimal is a fraction."""
+    text = repr(value)
+    if len(text) > 8 and 0 < abs(value) <= 1:
+        levels = round(value * 255)
+        if levels and levels / 255 == value:
+            return f"{levels}/255"
+    return text
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """One method by name with the parameters that the user set, sorted by name."""
+
+    name: str
+    params: tuple[tuple[str, Scalar], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, /, **params: Scalar) -> Self:
+        return cls(name, tuple(sorted(params.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name` or `name(key=value, ...)`; raise SpecError on anything else."""
+        text = text.strip()
+        head, bracket, rest = text.partition("(")
+        if not NAME.match(head):
+            raise SpecError(f"{text!r} is not a method: expected name or name(key=value, ...)")
+        if not bracket:
+            return cls(head)
+        if not rest.endswith(")"):
+            raise SpecError(f"{text!r} has no closing bracket")
+        params: dict[str, Scalar] = {}
+        for item in filter(None, (piece.strip() for piece in rest[:-1].split(","))):
+            key, equals, value = (piece.strip() for piece in item.partition("="))
+            if not equals or not NAME.match(key):
+                raise SpecError(f"{item!r} in {text!r} is not key=value")
+            if key in params:
+                raise SpecError(f"{text!r} sets {key!r} twice")
+            params[key] = parse_scalar(value)
+        return cls.of(head, **params)
+
+    def with_params(self, **params: Scalar) -> Self:
+        """The same method with these parameters set."""
+        return type(self).of(self.name, **{**dict(self.params), **params})
+
+    def __str__(self) -> str:
+        if not self.params:
+            return self.name
+        inner = ", ".join(f"{key}={format_scalar(value)}" for key, value in self.params)
+        return f"{self.name}({inner})"
+
+
+@dataclass(frozen=True, order=True)
+class TrialSpec:
+    """What one trial is: a point of the grid. `str` and `parse` are inverse to each other."""
+
+    dataset: Part
+    attack: Part
+    defense: tuple[Part, ...]
+    architecture: Part
+    learner: Part
+    protocol: Part
+    seed: int = 0
+    poison_ratio: float = field(default=1.0)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.poison_ratio <= 1.0:
+            raise SpecError(f"poison_ratio is {self.poison_ratio}, allowed are 0 to 1")
+        if not self.defense:
+            raise SpecError("a trial needs a defense; 'none' is the one that does nothing")
+        if isinstance(self.seed, bool) or self.seed < 0:
+            raise SpecError(f"seed is {self.seed}, allowed are whole numbers from 0")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a spec string; raise SpecError that names the faulty piece."""
+        pieces = list(split_outside(text.strip(), "/"))
+        if len(pieces) != 7:
+            raise SpecError(f"{text!r} has {len(pieces)} pieces, expected 7: {_SHAPE}")
+        dataset, attack, defense, architecture, learner, protocol, seed = pieces
+        attack_name, at, ratio_text = _split_ratio(attack)
+        return cls(
+            dataset=Part.parse(dataset),
+            attack=Part.parse(attack_name),
+            defense=parse_chain(defense),
+            architecture=Part.parse(architecture),
+            learner=Part.parse(learner),
+            protocol=Part.parse(protocol),
+            seed=parse_seed(seed),
+            poison_ratio=parse_ratio(ratio_text) if at else 1.0,
+        )
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with these fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def chain(self) -> str:
+        """The defenses in their order, as they stand in a spec: `grayscale+jpeg(quality=10)`."""
+        return "+".join(map(str, self.defense))
+
+    def __str__(self) -> str:
+        # A plain decimal: a fraction's slash would end the piece here, outside brackets.
+        ratio = "" if self.poison_ratio == 1.0 else f"@{self.poison_ratio!r}"
+        return (
+            f"{self.dataset}/{self.attack}{ratio}/{self.chain}/{self.architecture}"
+            f"/{self.learner}/{self.protocol}/{self.seed}"
+        )
+
+
+def parse_chain(text: str) -> tuple[Part, ...]:
+    """Read `defense` or `defense+defense`; the order is the order in which they act."""
+    return tuple(Part.parse(piece) for piece in split_outside(text, "+"))
+
+
+def parse_ratio(text: str) -> float:
+    """Read a poison ratio; raise SpecError outside [0, 1]."""
+    value = parse_scalar(text.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SpecError(f"poison_ratio {text!r} is not a number from 0 to 1")
+    return float(value)
+
+
+def parse_seed(text: str) -> int:
+    """Read a seed; raise SpecError if it is no whole number from 0."""
+    if not text.strip().isdecimal():
+        raise SpecError(f"seed {text!r} is not a whole number from 0")
+    return int(text)
+
+
+def split_outside(text: str, separator: str) -> Iterator[str]:
+    """Split at `separator` outside brackets."""
+    depth, start = 0, 0
+    for position, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if char == separator and depth == 0:
+            yield text[start:position]
+            start = position + 1
+    yield text[start:]
+
+
+def _split_ratio(attack: str) -> tuple[str, str, str]:
+    head, at, ratio = attack.rpartition("@")
+    return (head, at, ratio) if at else (attack, "", "")

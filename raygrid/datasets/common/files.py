@@ -1,0 +1,131 @@
+"""Datasets that are read from files: official formats, class folders, archives of either."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from raygrid.core.errors import DataError
+from raygrid.datasets.base import Dataset, Facts, Split
+from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.holdings import (
+    ARCHIVES,
+    Holding,
+    ImageFiles,
+    identity,
+    listing,
+    train_and_test,
+    unpacked,
+)
+
+IN_ARCHIVE = re.compile(r"(?:^|.*/)(train|test|val)/[^/]+/[^/]+\.(?:png|jpe?g)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDataset(Dataset):
+    """Takes what it finds first: the official files, class folders, an archive of one of them.
+
+    All may lie in `<root>/<id>`, the official files in `<root>` as well.
+    """
+
+    archived: ClassVar[bool] = True  # whether sizes are known without unpacking
+
+    def official(self, place: Path) -> Holding | None:
+        """The official form if it lies in the folder `place`."""
+        return None
+
+    @property
+    def fit(self) -> Fit:
+        """How image files come to the dataset's size."""
+        return Fit(self.image_size)
+
+    @property
+    def folder(self) -> str:
+        """The folder's name under the data root."""
+        return self.id
+
+    def class_folders(self, place: Path) -> Holding | None:
+        """`train/<class>/*.png` and `test/<class>/*.png` if there is one of them in `place`."""
+        if not any((place / part).is_dir() for part in ("train", "test")):
+            return None
+        train, test = train_and_test(place)
+        if len(train) != self.classes:
+            raise DataError(
+                f"{place / 'train'} has {len(train)} classes, {self.id} has {self.classes}; "
+                f"images of your own are read with folder(name=...)"
+            )
+        return ImageFiles(listing(train), listing(test), self.classes, self.fit)
+
+    def held(self, place: Path) -> Holding | None:
+        """What lies in one folder, archives aside."""
+        return self.official(place) or self.class_folders(place)
+
+    def find(self, root: Path) -> Holding:
+        """What lies under the data root; raises DataError if there is nothing."""
+        home = root / self.folder
+        found = self.held(home) if home.is_dir() else None
+        found = found or self.official(root)
+        if found is not None:
+            return found
+        archives = sorted(f for f in home.glob("*") if f.name.endswith(ARCHIVES))
+        if archives and self.archived:
+            return Archive(archives[0], self)
+        state = "is empty" if home.is_dir() else "does not exist"
+        raise DataError(
+            f"no {self.id} in {root}: {home} {state}; put the official files or "
+            f"train/<class>/*.png and test/<class>/*.png there"
+        )
+
+    def source(self, root: Path) -> str:
+        return self.find(root).source()
+
+    def describe(self, root: Path) -> Facts:
+        return self.find(root).facts(self.nominal)
+
+    def load(self, root: Path) -> Split:
+        return self.find(root).load()
+
+
+@dataclass(frozen=True)
+class Archive(Holding):
+    """A tar or zip file that holds the dataset in another form; unpacked only while it is read."""
+
+    path: Path
+    dataset: FileDataset
+
+    def source(self) -> str:
+        return identity([self.path])
+
+    def facts(self, nominal: Facts) -> Facts:
+        parts = [found[1].lower() for found in map(IN_ARCHIVE.match, self._names()) if found]
+        train = parts.count("train")
+        if not train:
+            return nominal
+        return Facts(nominal.classes, nominal.image_size, train, len(parts) - train)
+
+    def _names(self) -> list[str]:
+        try:
+            if zipfile.is_zipfile(self.path):
+                return zipfile.ZipFile(self.path).namelist()
+            with tarfile.open(self.path) as tape:
+                return tape.getnames()
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+            raise DataError(f"{self.path} cannot be read ({error}); replace it") from None
+
+    @contextmanager
+    def _opened(self) -> Iterator[Holding]:
+        with unpacked(self.path) as places:
+            found = next(filter(None, map(self.dataset.held, places)), None)
+            if found is None:
+                raise DataError(f"{self.path} holds no {self.dataset.id} in a known form")
+            yield found
+
+    def load(self) -> Split:
+        with self._opened() as found:
+            return found.load()

@@ -1,0 +1,180 @@
+"""The forms in which a dataset may lie on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.datasets.base import Facts, Split
+from raygrid.datasets.common.decoding import Fit, decode
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+TEST_FOLDERS = ("test", "val")
+
+
+class Holding(ABC):
+    """A dataset in one form. Nothing is decoded before `load`."""
+
+    @abstractmethod
+    def source(self) -> str:
+        """What a changed file changes."""
+
+    @abstractmethod
+    def facts(self, nominal: Facts) -> Facts:
+        """The facts that are known; what the form leaves open is `nominal`."""
+
+    @abstractmethod
+    def load(self) -> Split: ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files of one part and their labels."""
+
+    files: Sequence[Path]
+    labels: Sequence[int]
+
+    def rows(self, positions: Sequence[int]) -> Listing:
+        return Listing([self.files[i] for i in positions], [self.labels[i] for i in positions])
+
+    def images(self, classes: int, fit: Fit) -> Images:
+        labels = torch.tensor(self.labels, dtype=torch.int64)
+        return Images(decode(self.files, fit), labels, classes)
+
+
+@dataclass(frozen=True)
+class ImageFiles(Holding):
+    """Image files whose order and labels are known."""
+
+    train: Listing
+    test: Listing
+    classes: int
+    fit: Fit
+
+    def source(self) -> str:
+        listings = (self.train, self.test)
+        labels = (str(label) for listing in listings for label in listing.labels)
+        return identity([f for listing in listings for f in listing.files], *labels)
+
+    def facts(self, nominal: Facts) -> Facts:
+        sizes = len(self.train.files), len(self.test.files)
+        return Facts(self.classes, self.fit.side, *sizes)
+
+    def load(self) -> Split:
+        train = self.train.images(self.classes, self.fit)
+        return Split(train, self.test.images(self.classes, self.fit))
+
+
+def identity(files: Sequence[Path], *more: str) -> str:
+    """Names, sizes and times of files as 32 hex digits."""
+    digest = hashlib.sha256("\n".join(more).encode())
+    for file in files:
+        try:
+            found = file.stat()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}") from None
+        name = "/".join(file.parts[-3:])
+        digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of one folder, sorted by name as strings."""
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders of a folder, sorted by name."""
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def class_folders(folder: Path, classes: Collection[str] | None = None) -> dict[str, list[Path]]:
+    """Image files by class: one folder a class, sorted by name.
+
+    classes: only these. Raises DataError for an empty or missing class and for a lone one.
+    """
+    found = {f.name: image_files(f) for f in subfolders(folder)}
+    if classes is not None:
+        found = {name: found.get(name, []) for name in classes}
+    for name, files in found.items():
+        if not files:
+            raise DataError(f"{folder / name} holds no image ({', '.join(SUFFIXES)})")
+    if len(found) < 2:
+        raise DataError(f"{folder} has {len(found)} class folders with images, needed are two")
+    return found
+
+
+def listing(by_class: dict[str, list[Path]]) -> Listing:
+    """All files class by class; the label is the rank of the class."""
+    files = [file for found in by_class.values() for file in found]
+    labels = [label for label, found in enumerate(by_class.values()) for _ in found]
+    return Listing(files, labels)
+
+
+def train_and_test(
+    place: Path, classes: Collection[str] | None = None
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """The class folders under `train` and `test` (or `val`); raises DataError if one is missing."""
+    test_folder = next((place / t for t in TEST_FOLDERS if (place / t).is_dir()), None)
+    for folder, name in ((place / "train", "train"), (test_folder, "test")):
+        if folder is None or not folder.is_dir():
+            raise DataError(f"{place} lacks {name}/<class>/*.png: the {name} part is missing")
+    assert test_folder is not None
+    train = class_folders(place / "train", classes)
+    test = class_folders(test_folder, classes)
+    if set(train) != set(test):
+        odd = ", ".join(sorted(set(train) ^ set(test))[:5])
+        raise DataError(f"{place}: train and {test_folder.name} differ in the classes {odd}")
+    return train, test
+
+
+@contextmanager
+def unpacked(archive: Path) -> Iterator[list[Path]]:
+    """The content of an archive in a temporary folder: places where a dataset may lie.
+
+    Members that would leave the folder, links out of it and devices are refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="raygrid-") as name:
+        folder = Path(name)
+        unpack(archive, folder)
+        yield [folder, *subfolders(folder)]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a tar or zip archive safely; raises DataError if it is damaged or unsafe."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(folder)  # leaves out what points outside
+        else:
+            with tarfile.open(archive) as tape:
+                tape.extractall(folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DataError(f"{archive} cannot be unpacked ({error}); replace it") from None
+
+
+def fetch(url: str, folder: Path, md5: str) -> Path:
+    """Download a file through torchvision and check it; raises DataError."""
+    from torchvision.datasets.utils import download_url
+
+    name = url.rpartition("/")[2]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        download_url(url, str(folder), name, md5)
+    except (URLError, OSError, RuntimeError) as error:
+        (folder / name).unlink(missing_ok=True)
+        raise DataError(f"cannot download {url} ({error}); put it under {folder} by hand") from None
+    return folder / name

@@ -1,0 +1,206 @@
+"""What Ray Tune tells of its trials: a callback that books it, one that ends silent jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune import Callback
+
+from raygrid.engine.costs.gpu_share import Sharing
+from raygrid.engine.events import Listener
+from raygrid.engine.local import fail_artifact, lost_result
+from raygrid.engine.ray.resources import request, share_of
+from raygrid.engine.schedule import Agenda, Job
+from raygrid.trials.result import Result, Status
+
+HOUR = 3600.0  # seconds
+
+
+class Book(Callback):  # type: ignore[misc]
+    """Turns Tune's events into rows, listener events and agenda entries."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        listener: Listener,
+        sharing: Sharing,
+        release: Callable[[list[str]], None],
+    ) -> None:
+        self.agenda = agenda
+        self.listener = listener
+        self.sharing = sharing
+        self.release = release
+        self.open = dict(agenda.jobs)
+        self.reasons: dict[str, str] = {}
+        self.users: dict[str, int] = {}
+        for job in self.open.values():
+            for artifact in job.trial.artifacts if job.trial is not None else ():
+                self.users[artifact.key] = self.users.get(artifact.key, 0) + 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above: nothing of it is ever restored
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        job = self.open.get(trial.config["key"])
+        if job is None:
+            return
+        if job.trial is not None:
+            self.listener.trial_started(job.trial)
+        elif job.artifact is not None:
+            self.listener.artifact(job.artifact, "making", {})
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        job = self.open.get(trial.config["key"])
+        if job is None:
+            return
+        if "where" in result:
+            self.listener.placed(job.key, result["where"])
+        if "row" in result and job.trial is not None:
+            self._close(job, Result.from_row(json.loads(result["row"])))
+        elif "artifact" in result:
+            self._made(job, json.loads(result["artifact"]))
+        elif "metrics" in result and job.trial is not None:
+            if "taken" in result:  # what no gauge knew, the first epoch tells
+                self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
+            self.listener.epoch(job.trial, json.loads(result["metrics"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Tune gave a job up after all its retries."""
+        job = self.open.get(trial.config["key"])
+        if job is None:
+            return
+        error = self.reasons.get(job.key) or last_error(trial)
+        if job.trial is not None:
+            self._close(job, lost_result(job, f"it was given up: {error}"))
+        else:
+            self._failed(job, error)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Before a retry: a job that ran out of memory gets twice the share of a GPU.
+
+        So do all trials of its kind from now on. One that has all there is gets one try more.
+        """
+        job = self.open.get(trial.config["key"])
+        share = share_of(trial.placement_group_factory)
+        memory = "out of memory" in last_error(trial).lower()
+        if job is not None:
+            why = f"out of memory with {share:g} of a GPU" if memory else "its worker was lost"
+            self.listener.retried(job.label, why)
+        if memory and 0 < share < 1:
+            if job is not None:
+                self.sharing.ran_out(job.work, share)
+                share = max(share, self.sharing.share(job.work) / 2)
+            trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
+        elif memory:
+            last_try(trial)
+
+    def _close(self, job: Job, result: Result) -> None:
+        assert job.trial is not None
+        del self.open[job.key]
+        self.agenda.finish(job.key)
+        self.listener.trial_finished(job.trial, result)
+        self._release(job)
+
+    def _release(self, job: Job) -> None:
+        assert job.trial is not None
+        free = []
+        for artifact in job.trial.artifacts:
+            self.users[artifact.key] -= 1
+            if self.users[artifact.key] == 0:
+                free.append(artifact.key)
+        if free:
+            self.release(free)
+
+    def _made(self, job: Job, outcome: dict[str, Any]) -> None:
+        if outcome["state"] in ("failed", "diverged"):
+            self._failed(job, outcome["error"], outcome["state"])
+            return
+        del self.open[job.key]
+        assert job.artifact is not None
+        self.agenda.finish(job.key)
+        self.listener.artifact(job.artifact, outcome.pop("state"), outcome)
+
+    def _failed(self, job: Job, error: str, status: Status = "failed") -> None:
+        del self.open[job.key]
+        before = set(self.agenda.jobs)
+        fail_artifact(job, status, error, self.agenda, self.listener)
+        for key in before - set(self.agenda.jobs):
+            self.open.pop(key, None)
+
+
+class Watchdog(Callback):  # type: ignore[misc]
+    """Ends jobs that show no progress: the first time for another try, then for good.
+
+    deadline: seconds without a report; by default ten times the estimate, an hour at least.
+    """
+
+    def __init__(self, book: Book, deadline: float | None) -> None:
+        self.book = book
+        self.deadline = deadline
+        self._ended: set[str] = set()
+        self._seen: dict[str, tuple[Any, float]] = {}
+        self._next = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def _alive(self, trial: Any) -> None:
+        self._seen[trial.trial_id] = trial, time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._alive(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._alive(trial)
+
+    def _over(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._seen.pop(trial.trial_id, None)
+
+    on_trial_complete = on_trial_error = on_trial_recover = _over
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 1.0
+        for trial, seen in list(self._seen.values()):
+            job = self.book.open.get(trial.config["key"])
+            if job is not None and now - seen > self._patience(job):
+                self._end(trial, now - seen)
+
+    def _patience(self, job: Job) -> float:
+        return self.deadline or max(HOUR, 10 * job.seconds)
+
+    def _end(self, trial: Any, silence: float) -> None:
+        actor = trial.temporary_state.ray_actor
+        if actor is None:
+            return
+        self._alive(trial)
+        key = trial.config["key"]
+        if key in self._ended:
+            last_try(trial)
+            self.book.reasons[key] = f"no progress for {silence:.0f} s, twice"
+        self._ended.add(key)
+        ray.kill(actor)
+
+
+def last_try(trial: Any) -> None:
+    """Have Tune give a trial up when it fails again."""
+    trial.max_failures = min(trial.max_failures, trial.run_metadata.num_failures)
+
+
+def last_error(trial: Any) -> str:
+    """The end of what Tune noted about a trial's last failure; earlier ones stand before it."""
+    try:
+        return Path(trial.error_file).read_text().rpartition("Failure # ")[2][-2000:]
+    except (OSError, TypeError):
+        return f"the worker was lost at {time.strftime('%H:%M:%S')}"

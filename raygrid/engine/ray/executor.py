@@ -1,0 +1,215 @@
+"""Runs an agenda on a Ray cluster through one Tuner."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_DEDUP_LOGS": "1",
+    # Under `uv run` Ray would pack the whole folder, data and all, and start workers through uv.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+# A cluster of this machine alone listens on loopback, as Ray has it by itself on macOS and Windows,
+# and serves no metrics, which no token guards.
+OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
+}
+for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is imported
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
+from ray.air._internal import usage  # noqa: E402
+from ray.tune.execution import class_cache  # noqa: E402
+
+from raygrid.core.errors import ClusterError  # noqa: E402
+from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
+from raygrid.engine.costs.profiles import Profiles  # noqa: E402
+from raygrid.engine.events import Listener  # noqa: E402
+from raygrid.engine.ray.callbacks import (  # noqa: E402
+    Book,
+    Watchdog,
+)
+from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
+from raygrid.engine.ray.profile import measure  # noqa: E402
+from raygrid.engine.ray.queue import (  # noqa: E402
+    LongestFirst,
+    ReadyFirst,
+)
+from raygrid.engine.ray.resources import (  # noqa: E402
+    gpu_kind,
+    promised,
+    request,
+    slots,
+)
+from raygrid.engine.ray.worker import (  # noqa: E402
+    Setup,
+    run_job,
+)
+from raygrid.engine.schedule import Agenda  # noqa: E402
+from raygrid.engine.worker import versions  # noqa: E402
+from raygrid.trials.catalog import Contents  # noqa: E402
+
+# Tune would give its workers some of the driver's variables, keys of the cloud among them, as a
+# runtime environment: Ray writes it into its logs, and starts a second process for every worker.
+# Nodes have variables and credentials of their own.
+class_cache.DEFAULT_ENV_VARS.clear()
+class_cache.ENV_VARS_TO_PROPAGATE.clear()
+# To count callbacks for usage statistics, which are off, Tune imports MLflow: two seconds.
+usage.tag_callbacks = lambda callbacks: False
+
+MAX_FAILURES = 8
+"""Lost workers and nodes a job survives; its own errors are rows and never retried."""
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where Ray runs: `address` of a live cluster, or a local one with `cpus` and `gpus`."""
+
+    address: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    plugins: tuple[str, ...] = ()
+    checkpoint_every: float = 30.0
+    profiles: Profiles = field(default_factory=Profiles)
+    per_gpu: int | None = None
+    mps: bool = True
+    gauge: bool = True
+    shards: int | None = None
+    keep: tuple[str, ...] = ()
+    deadline: float | None = None
+
+
+@contextlib.contextmanager
+def connected(options: RayOptions) -> Iterator[None]:
+    """A connection to Ray; a cluster that was started here ends with it."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if options.address:
+            ray.init(address=options.address, **quiet)
+        else:
+            local = {"num_cpus": options.cpus, "num_gpus": options.gpus}
+            with _alone():
+                ray.init(address="local", include_dashboard=False, **local, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = options.address or "this machine"
+        raise ClusterError(f"Ray on {where} does not answer: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """What Ray starts meanwhile is for this machine: see `OWN`, read by Ray's new processes."""
+    before = ray_constants.ENABLE_RAY_CLUSTER  # the same of this process, read when it was imported
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _set(OWN):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _set(words: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the time of a call, where they are not set already."""
+    new = {name: value for name, value in words.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
+def run_on_ray(
+    agenda: Agenda,
+    store: str,
+    data_root: Path,
+    contents: Contents,
+    listener: Listener,
+    options: RayOptions,
+) -> None:
+    """Do every job of the agenda on the cluster; returns when all have an outcome."""
+    setup = Setup(
+        store,
+        str(data_root),
+        contents,
+        options.plugins,
+        versions()["raygrid"],
+        options.checkpoint_every,
+        options.keep,
+        options.mps,
+        options.deadline,
+    )
+    with connected(options):
+        agenda.divide(slots(ray.cluster_resources()), options.shards)
+        broker = start_broker(store, setup.version)
+        try:
+            total = {**promised(), **ray.cluster_resources()}
+            if options.gauge:
+                trials = [job.trial for job in agenda.jobs.values() if job.trial is not None]
+                measure(trials, options.profiles, setup, listener.note)
+            sharing = Sharing(options.profiles, gpu_kind(total), options.per_gpu)
+            book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
+            _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
+        finally:
+            with contextlib.suppress(Exception):
+                ray.kill(broker)
+
+
+def _tuner(
+    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: Setup
+) -> tune.Tuner:
+    local = Path(setup.store if "://" not in setup.store else ".").absolute()
+    return tune.Tuner(
+        tune.with_resources(functools.partial(run_job, setup=setup), request),
+        tune_config=tune.TuneConfig(
+            search_alg=ReadyFirst(agenda, sharing),
+            scheduler=LongestFirst(agenda, sharing),
+            num_samples=len(agenda),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["key"])[:12],
+            trial_dirname_creator=lambda trial: str(trial.config["key"])[:24],
+        ),
+        run_config=tune.RunConfig(
+            name=f"run-{uuid.uuid4().hex[:8]}",
+            storage_path=str(local.parent / "ray"),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=callbacks,
+            verbose=0,
+        ),
+    )
+
+
+def pending(total: dict[str, float], address: str | None) -> int:
+    """How many trials may wait for a place: where a cluster may grow, what its autoscaler sees.
+
+    On one machine twice what it can hold: the next job is known when a worker becomes free.
+    """
+    slots = int(total.get("CPU", 1)) + 8 * int(total.get("GPU", 0))
+    return max(200, slots) if address else max(4, 2 * slots)

@@ -1,0 +1,106 @@
+"""One copy of every artifact in the cluster's object store, handed out by one actor.
+
+The store is the truth; the broker only loads from it. Its objects are outputs of tasks that it
+submitted, so a node that is lost costs a reload, and a broker that is lost costs its memory of
+references, which the next question rebuilds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
+
+from raygrid.core.errors import StoreError
+
+NAMESPACE = "raygrid"
+Loaded = tuple[dict[str, Any], dict[str, Any]]
+"""(numpy arrays by name, facts)"""
+
+
+@ray.remote(num_cpus=0, max_retries=3)  # type: ignore[untyped-decorator]
+def load(store: str, kind: str, key: str) -> Loaded | None:
+    """Read an artifact from the store; None if it is not there or was damaged."""
+    from raygrid.storage.mirrored import open_store
+    from raygrid.storage.store import patiently
+
+    return patiently(lambda: open_store(store).arrays(kind, key))
+
+
+class BrokerActor:
+    """Remembers the reference of every artifact that was asked for."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self.refs: dict[str, Any] = {}
+        self.loads = 0
+
+    def get(self, kind: str, key: str) -> list[Any]:
+        """The reference, inside a list so that Ray does not resolve it on the way."""
+        if key not in self.refs:
+            self.refs[key] = load.remote(self.store, kind, key)
+            self.loads += 1
+        return [self.refs[key]]
+
+    def release(self, keys: list[str]) -> None:
+        """Forget artifacts that nobody needs any more; their memory is freed."""
+        for key in keys:
+            self.refs.pop(key, None)
+
+    def count(self) -> int:
+        """How many loads there were."""
+        return self.loads
+
+
+def broker_name(store: str, version: str) -> str:
+    return f"raygrid-broker-{version}-{store}"
+
+
+def start_broker(store: str, version: str) -> Any:
+    """The broker of a store: found if it lives, else started. It outlives its driver."""
+    return (
+        ray.remote(BrokerActor)
+        .options(
+            name=broker_name(store, version),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        .remote(store)
+    )
+
+
+class BrokerClient:
+    """A worker's way to the broker; patient with restarts and lost nodes."""
+
+    def __init__(self, store: str, version: str, tries: int = 5) -> None:
+        self.store, self.version, self.tries = store, version, tries
+
+    def fetch(self, kind: str, key: str) -> Loaded | None:
+        """Arrays of the object store, read-only and shared with all processes of the node."""
+        for attempt in range(self.tries):
+            try:
+                broker = ray.get_actor(broker_name(self.store, self.version), NAMESPACE)
+                (ref,) = ray.get(broker.get.remote(kind, key), timeout=120)
+                loaded: Loaded | None = ray.get(ref, timeout=600)
+                if loaded is None:
+                    ray.get(broker.release.remote([key]))
+                return loaded
+            except RayTaskError as error:
+                raise StoreError(f"cannot load {kind} {key}: {error.cause}") from error
+            except (ObjectLostError, RayActorError, GetTimeoutError, ValueError):
+                self._forget(key)
+                time.sleep(0.5 * 2**attempt)
+        return None
+
+    def _forget(self, key: str) -> None:
+        """After a loss, have the broker load anew."""
+        try:
+            start_broker(self.store, self.version).release.remote([key])
+        except RayActorError:
+            return

@@ -1,0 +1,91 @@
+"""Before a grid runs: what its kinds of trials take of the GPUs at hand, where nobody knows yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from raygrid.core.registry import load_plugins
+from raygrid.engine import worker as work
+from raygrid.engine.costs.measure import can_gauge, gauge
+from raygrid.engine.costs.profiles import Profiles, kind
+from raygrid.engine.ray.worker import Setup
+from raygrid.trials.catalog import ToldCatalog
+from raygrid.trials.resolve import resolve
+from raygrid.trials.trial import Trial
+
+log = logging.getLogger(__name__)
+WORTH = 4
+"""So many trials of a kind make it worth to be measured first; fewer learn as they run."""
+PATIENCE = 600.0  # seconds for all; what is not measured by then is learned as it runs
+
+Gauge = Callable[[str, Setup], dict[str, Any]]
+
+
+def on_worker(spec: str, setup: Setup) -> dict[str, Any]:
+    """Gauge a trial on the GPU of this process."""
+    load_plugins(setup.plugins)
+    return gauge(resolve(spec, ToldCatalog(setup.contents)), work.best_device())
+
+
+def measure(
+    trials: Sequence[Trial],
+    profiles: Profiles,
+    setup: Setup,
+    note: Callable[[str], None],
+    patience: float = PATIENCE,
+    how: Gauge = on_worker,
+) -> int:
+    """Gauge one trial of every unknown kind, each alone on a GPU of every kind that is there.
+
+    Nothing waits for GPUs that the cluster might still get: trials teach those as they run. One
+    that fails or takes too long is left to that as well. Returns how many were measured.
+    """
+    wanted = {gpu: unknown(trials, profiles, gpu) for gpu in gpus_at_hand()}
+    asked = {}
+    for gpu, chosen in wanted.items():
+        # A whole GPU, so that nobody shares it; the process ends and leaves nothing there.
+        task = ray.remote(max_calls=1, max_retries=1, num_gpus=1, accelerator_type=gpu)(how)
+        if chosen:
+            note(f"measuring {len(chosen)} kinds of trials on {gpu}")
+        for trial in chosen:
+            asked[task.remote(str(trial.spec), setup)] = gpu, trial
+    if not asked:
+        return 0
+    ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
+    for ref in late:
+        ray.cancel(ref, force=True)
+    return sum(_learned(ref, *asked[ref], profiles) for ref in ready)
+
+
+def gpus_at_hand() -> list[str]:
+    """The kinds of GPUs of the nodes that are there, as Ray names those that it knows."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    names = (key for held in nodes if held.get("GPU") for key in held)
+    return sorted({n.partition(":")[2] for n in names if n.startswith("accelerator_type:")})
+
+
+def unknown(trials: Iterable[Trial], profiles: Profiles, gpu: str) -> list[Trial]:
+    """The cheapest trial of each kind that has several trials and was never on such a GPU."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if can_gauge(trial):
+            groups.setdefault(kind(trial), []).append(trial)
+    known: Mapping[str, Any] = profiles.known.get(gpu, {})
+    return [
+        min(group, key=lambda trial: trial.defense.cost)
+        for name, group in groups.items()
+        if name not in known and len(group) >= WORTH
+    ]
+
+
+def _learned(ref: Any, gpu: str, trial: Trial, profiles: Profiles) -> bool:
+    try:
+        profiles.learn(trial, ray.get(ref))
+    except ray.exceptions.RayError as error:
+        log.warning("%s was not measured on %s: %s", kind(trial), gpu, str(error).splitlines()[-1])
+        return False
+    return kind(trial) in profiles.known.get(gpu, {})

@@ -1,0 +1,149 @@
+"""What Ray Tune runs next: a searcher that hands out ready jobs, a scheduler that ranks them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from raygrid.engine.costs.gpu_share import Sharing
+from raygrid.engine.ray.resources import request, share_of
+from raygrid.engine.ray.worker import NODE
+from raygrid.engine.schedule import Agenda, Job
+
+
+class ReadyFirst(Searcher):  # type: ignore[misc]
+    """Suggests the next ready job; says nothing while all open jobs wait, so nothing is held."""
+
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
+        super().__init__(metric="done", mode="max")
+        self.agenda = agenda
+        self.sharing = sharing
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves its searcher for a restore that raygrid never does
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not len(self.agenda):
+            return str(Searcher.FINISHED)
+        job = self.agenda.take()
+        return None if job is None else config_of(job, self.sharing)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None: ...
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+
+class LongestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Chooses among the trials that wait: the highest rank, and none whose worker is starting.
+
+    Tune's own scheduler gives a free worker to the oldest waiting trial. That is the one for which
+    a worker is being started, which Tune then ends: with short jobs the rest of the machine starts
+    workers for ever and does no work. Ranks change nothing about which jobs are ready. Among
+    equals that one goes first whose artifacts are on the free worker's node.
+    """
+
+    def __init__(self, agenda: Agenda, sharing: Sharing) -> None:
+        super().__init__()
+        self.agenda = agenda
+        self.sharing = sharing
+        self._outgrown = 0
+        self._node: dict[Any, str] = {}
+        self._held: dict[str, set[str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        inner = tune_controller._tune_controller
+        if self._outgrown != self.sharing.outgrown:
+            self._outgrown = self.sharing.outgrown
+            for trial in list(inner._pending_trials):
+                self._enlarge(inner, trial)
+            _file_anew(inner)
+        waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
+        served = [
+            trial
+            for trial in waiting
+            if inner._actor_cache.has_cached_object(trial.placement_group_factory)
+        ]
+        first = max(map(self._rank, served or waiting), default=0.0)
+        equal = [trial for trial in served or waiting if self._rank(trial) == first]
+        return max(equal, key=functools.partial(self._at_hand, inner), default=None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        """Note which worker is on which node, and which artifacts have come there."""
+        actor = tune_controller._tune_controller._trial_to_actor.get(trial)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if actor is not None and job is not None and NODE in result:
+            self._node[actor] = result[NODE]
+            self._held.setdefault(result[NODE], set()).update(job.reads)
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def _at_hand(self, inner: Any, trial: Any) -> tuple[int, int]:
+        """How many of its artifacts are on the node of the worker that a trial would get.
+
+        Then, negative, on how many nodes they are: what nobody has begun comes before what others
+        go on with. Only a preference among equals: a placement group that names a node makes
+        workers for that node alone, and starting another takes longer than fetching an artifact.
+        """
+        free = inner._actor_cache._cached_objects.get(trial.placement_group_factory)
+        job = self.agenda.jobs.get(trial.config["key"])
+        if len(self._held) < 2 or not free or job is None:
+            return 0, 0
+        held = self._held.get(self._node.get(free[0], ""), set())
+        here = sum(key in held for key in job.reads)
+        return here, -sum(key in node for node in self._held.values() for key in job.reads)
+
+    def _rank(self, trial: Any) -> float:
+        job = self.agenda.jobs.get(trial.config["key"])
+        return job.rank if job is not None else 0.0
+
+    def _enlarge(self, inner: Any, trial: Any) -> None:
+        """A trial that waits for a share that has since proved too small waits for a larger one."""
+        job = self.agenda.jobs.get(trial.config["key"])
+        share = self.sharing.share(job.work) if job is not None else 0.0
+        if share > share_of(trial.placement_group_factory):
+            _ask_anew(inner, trial, request({"gpu": share}))
+
+
+def _ask_anew(controller: Any, trial: Any, resources: Any) -> None:
+    """Change the resources of a trial that waits, unless a worker is being made ready for it."""
+    if _starting(controller, trial) or trial in controller._resetting_trials:
+        return
+    actor = controller._trial_to_actor.pop(trial, None)
+    if actor is not None:
+        controller._actor_to_trial.pop(actor)
+        controller._remove_actor(actor)
+    if trial in controller._staged_trials:
+        controller._staged_trials.remove(trial)
+        controller._actor_cache.decrease_max(trial.placement_group_factory)
+    trial.update_resources(resources)
+    controller._pending_trials_list.append(trial)
+
+
+def _file_anew(controller: Any) -> None:
+    """Trials that wait under resources that they no longer ask for wait under their new ones."""
+    waiting = controller._resources_to_pending_trials
+    moved = [(old, t) for old in waiting for t in waiting[old] if t.placement_group_factory != old]
+    for old, trial in moved:
+        waiting[old].discard(trial)
+        waiting[trial.placement_group_factory].add(trial)
+
+
+def _starting(controller: Any, trial: Any) -> bool:
+    """Whether a worker of its own has been placed for a trial that does not run yet."""
+    actor = controller._trial_to_actor.get(trial)
+    return actor is not None and controller._actor_manager.is_actor_started(actor)
+
+
+def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:
+    """The job's key, a spec that leads to it, its shards, and its share of a GPU."""
+    share = sharing.share(job.work)
+    return {"key": job.key, "spec": job.spec, "pieces": job.pieces, "gpu": share}

@@ -1,0 +1,59 @@
+"""How much of a machine a job gets: a fraction 1/n of a GPU, or one CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.tune import PlacementGroupFactory
+
+from raygrid.engine.costs.gpu_share import ARTIFACT, BASE, memory_gb
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` leaves a cluster's description on its head."""
+
+
+def slots(total: Mapping[str, float]) -> int:
+    """How many artifacts a cluster of these resources can make at a time."""
+    gpus = total.get("GPU", 0.0)
+    return int(gpus / ARTIFACT if gpus else total.get("CPU", 1.0))
+
+
+def request(config: dict[str, Any]) -> PlacementGroupFactory:
+    """The resources that a job's config asks for."""
+    bundle = {"CPU": 1.0}
+    if config["gpu"]:
+        bundle["GPU"] = config["gpu"]
+    return PlacementGroupFactory([bundle])
+
+
+def share_of(factory: PlacementGroupFactory) -> float:
+    """The part of a GPU that a request asks for."""
+    return float(factory.bundles[0].get("GPU", 0.0))
+
+
+def gpu_kind(total: Mapping[str, float]) -> str:
+    """The smallest kind of GPU among a cluster's resources, empty if it has none.
+
+    Ray names the cards it knows as `accelerator_type:A10G`.
+    """
+    if not total.get("GPU"):
+        return ""
+    names = (key.partition(":")[2] for key in total if key.startswith("accelerator_type:"))
+    return min(sorted(names), key=memory_gb, default=BASE)
+
+
+def promised(config: Path = BOOTSTRAP) -> dict[str, float]:
+    """What a cluster may grow to have but need not have yet: `GPU`, if any worker type has one.
+
+    RAYGRID_GPUS=1 says so for clusters that `ray up` did not make.
+    """
+    types: dict[str, Any] = {}
+    with contextlib.suppress(OSError, yaml.YAMLError):
+        types = yaml.safe_load(config.expanduser().read_text())["available_node_types"]
+    offered = any(kind.get("resources", {}).get("GPU") for kind in types.values())
+    return {"GPU": 1.0} if offered or os.environ.get("RAYGRID_GPUS") == "1" else {}

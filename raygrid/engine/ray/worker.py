@@ -1,0 +1,190 @@
+"""What runs inside a Tune trial: one job, an artifact or a trial, in a reused process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from raygrid.core.device import Meter, device_name, limit_memory
+from raygrid.core.errors import ClusterError, Moving
+from raygrid.core.registry import load_plugins
+from raygrid.engine import worker as work
+from raygrid.engine.local import lost_to
+from raygrid.engine.ray import mps
+from raygrid.engine.ray.object_cache import BrokerClient
+from raygrid.engine.ray.preemption import Leaving
+from raygrid.storage.store import Bundle, patiently
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.artifacts.shards import split
+from raygrid.trials.catalog import Contents, ToldCatalog
+from raygrid.trials.resolve import resolve
+from raygrid.trials.trial import Trial
+
+REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
+REPORT_AT_LEAST = 60.0  # seconds
+NODE = "node"  # the word under which a report names its node
+SHARE = 1 / 20
+"""The most of its time that a job waits for the driver to take its reports."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker must know, the same for every job of a run."""
+
+    store: str
+    data_root: str
+    contents: Contents
+    plugins: tuple[str, ...]
+    version: str
+    checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
+    mps: bool = True
+    deadline: float | None = None
+
+
+@functools.cache
+def _prepare(plugins: tuple[str, ...]) -> None:
+    load_plugins(plugins)
+
+
+def job_of(config: dict[str, Any], setup: Setup) -> tuple[Trial, Artifact | None]:
+    """The job that a config names; raises ClusterError if this worker sees another one."""
+    _prepare(setup.plugins)
+    if work.versions()["raygrid"] != setup.version:
+        here = work.versions()["raygrid"]
+        raise ClusterError(f"this worker has raygrid {here}, the driver {setup.version}")
+    trial = resolve(config["spec"], ToldCatalog(setup.contents))
+    if config["key"] == trial.key:
+        return trial, None
+    found = find_artifact(trial, config["key"], config["pieces"])
+    if found is None:
+        raise ClusterError(f"this worker computes other keys for {config['spec']}; same code?")
+    return trial, found
+
+
+def find_artifact(trial: Trial, key: str, pieces: int) -> Artifact | None:
+    """The artifact of that key among all that a trial needs, at any distance.
+
+    pieces: into how many shards poisons are divided.
+    """
+    stack = list(trial.artifacts)
+    while stack:
+        artifact = split(stack.pop(), pieces)
+        if artifact.key == key:
+            return artifact
+        stack.extend(artifact.needs())
+    return None
+
+
+def shared_bundle(client: BrokerClient, artifact: Artifact) -> Bundle | None:
+    """An artifact from the object store without copying it."""
+    loaded = client.fetch(artifact.kind, artifact.key)
+    if loaded is None:
+        return None
+    arrays, facts = loaded
+    with warnings.catch_warnings():  # shared pages are read-only; nobody writes to images
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return Bundle({name: torch.from_numpy(a) for name, a in arrays.items()}, facts)
+
+
+def place() -> str:
+    """The node of this worker and its GPUs, for a person."""
+    context = ray.get_runtime_context()
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    node = ray.util.get_node_ip_address()
+    return f"{node} GPU {','.join(gpus)}" if gpus else node
+
+
+def gpu_share() -> float:
+    """The part of a GPU that this worker holds: after a lack of memory more than was planned."""
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
+
+
+def tell(**words: str) -> None:
+    """Report to the driver, and from which of Ray's nodes."""
+    tune.report({**words, NODE: ray.get_runtime_context().get_node_id()})
+
+
+class Reporter:
+    """Passes metrics on to Tune, and what a GPU has to give, at most one report a second.
+
+    A report lasts until the driver has taken it: where it serves so many workers that this takes
+    long, they report less often, but several times before the deadline for a silent job.
+    """
+
+    def __init__(self, meter: Meter, deadline: float | None = None) -> None:
+        self._next = 0.0
+        self.where = place()
+        self.meter = meter
+        self.at_least = min(REPORT_AT_LEAST, deadline / 4) if deadline else REPORT_AT_LEAST
+
+    def __call__(self, metrics: dict[str, float]) -> None:
+        started = time.monotonic()
+        if started >= self._next:
+            tell(metrics=json.dumps(metrics), where=self.where, **self._taken())
+            waited = time.monotonic() - started
+            self._next = started + min(max(REPORT_EVERY, waited / SHARE), self.at_least)
+
+    def _taken(self) -> dict[str, str]:
+        if self.meter.device.type == "cpu":
+            return {}
+        facts = {"device": device_name(self.meter.device), **self.meter.facts()}
+        return {"taken": json.dumps(facts)}
+
+    def making(self, done: int, total: int) -> None:
+        self({"done": float(done), "total": float(total)})
+
+
+def run_job(config: dict[str, Any], setup: Setup) -> None:
+    """Do one job; the last report carries the outcome as JSON text."""
+    from raygrid.storage.mirrored import open_store
+
+    trial, artifact = job_of(config, setup)
+    client = BrokerClient(setup.store, setup.version)
+    share = gpu_share()
+    if setup.mps:
+        mps.join(share)
+    meter = Meter(work.best_device(), share)
+    limit_memory(meter.device, share)
+    worker = work.Worker(
+        patiently(lambda: open_store(setup.store)),
+        Path(setup.data_root),
+        meter.device,
+        load=functools.partial(shared_bundle, client),
+        checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
+        leaving=Leaving(),
+    )
+    report = Reporter(meter, setup.deadline)
+    try:
+        if artifact is None:
+            result = worker.run(trial, report, raise_memory=True, meter=meter)
+            tell(row=json.dumps(result.row()))
+        else:
+            tell(artifact=json.dumps(_make(worker, artifact, report)))
+    except Moving:
+        os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
+
+
+def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        bundle, made = worker.make(artifact, report.making)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        status, why = lost_to(error)
+        return {"state": status, "error": why}
+    seconds = time.perf_counter() - started
+    state = "made" if made else "reused"
+    return {"state": state, "seconds": seconds, "bytes": bundle.nbytes}

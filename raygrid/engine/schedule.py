@@ -1,0 +1,180 @@
+"""Which job may start next: ready ones only, the longest remaining way first.
+
+Jobs are artifacts to be made and trials to be trained. Everything that computes goes through one
+queue, so a trial that waits for an artifact holds nothing, and no cluster is too small to finish.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from raygrid.engine.costs.estimate import CPU, Speed, artifact_seconds, trial_seconds
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.artifacts.shards import Joined, split
+from raygrid.trials.trial import Trial
+
+LEAST_SHARD = 60.0
+"""Seconds of making that are worth a job of their own; starting one takes a few."""
+
+
+@dataclass
+class Job:
+    """One unit of work: exactly one of `artifact` and `trial` is set.
+
+    rank: seconds of the longest chain of jobs from here to the end of a trial.
+    needs: keys of jobs that must be done first. reads: of all shared artifacts that it
+    takes in, done or not. spec: a trial that leads to the artifact.
+    pieces: into how many shards the poison is divided that it makes or belongs to.
+    """
+
+    key: str
+    artifact: Artifact | None = None
+    trial: Trial | None = None
+    seconds: float = 0.0
+    rank: float = 0.0
+    needs: set[str] = field(default_factory=set)
+    reads: tuple[str, ...] = ()
+    spec: str = ""
+    pieces: int = 1
+
+    @property
+    def work(self) -> Trial | Artifact:
+        """What it is: the one of the two that is set."""
+        if self.artifact is not None:
+            return self.artifact
+        assert self.trial is not None
+        return self.trial
+
+    @property
+    def label(self) -> str:
+        if self.artifact is not None:
+            return f"{self.artifact.kind} {self.artifact.label}"
+        assert self.trial is not None
+        return str(self.trial.spec)
+
+
+class Agenda:
+    """The open jobs of a run. `take` hands out each job once; `finish` and `fail` close it."""
+
+    def __init__(
+        self, trials: Iterable[Trial], made: Callable[[Artifact], bool], speed: Speed = CPU
+    ) -> None:
+        self.speed = speed
+        self.jobs: dict[str, Job] = {}
+        self.reused: dict[str, Artifact] = {}
+        self._made = made
+        self._taken: set[str] = set()
+        for trial in trials:
+            seconds = trial_seconds(trial, speed)
+            job = Job(trial.key, trial=trial, seconds=seconds, spec=str(trial.spec))
+            self.jobs[trial.key] = job
+            self._need(job, trial.artifacts)
+        self._order()
+
+    def _order(self) -> None:
+        """Who needs whom, which way is the longest, and what is ready."""
+        self._users: dict[str, list[str]] = {}
+        for job in self.jobs.values():
+            job.rank = 0.0
+            for need in job.needs:
+                self._users.setdefault(need, []).append(job.key)
+        for job in self.jobs.values():
+            self._rank(job)
+        self._ready: list[tuple[float, str]] = []
+        for job in self.jobs.values():
+            self._offer(job)
+
+    def divide(self, slots: int, wanted: int | None = None) -> None:
+        """Have long poisons made by several jobs, before the first job is taken.
+
+        slots: how many artifacts can be made at a time; a shard takes `LEAST_SHARD` seconds or
+        more. wanted: so many shards, however long they take.
+        """
+        for job in [job for job in self.jobs.values() if job.artifact is not None]:
+            assert job.artifact is not None
+            count = min(slots, int(job.seconds / LEAST_SHARD)) if wanted is None else wanted
+            whole = split(job.artifact, count)
+            if isinstance(whole, Joined):
+                self._divide(job, whole)
+        self._order()
+
+    def _divide(self, job: Job, whole: Joined) -> None:
+        job.artifact, job.pieces, job.needs, job.reads = whole, whole.count, set(), ()
+        job.seconds = artifact_seconds(whole, self.speed)
+        self._need(job, whole.needs())
+        for key in job.needs:
+            self.jobs[key].pieces = whole.count
+
+    def _offer(self, job: Job) -> None:
+        if not job.needs:
+            heapq.heappush(self._ready, (-job.rank, job.key))
+
+    def _need(self, job: Job, artifacts: Iterable[Artifact]) -> None:
+        for artifact in artifacts:
+            if artifact.instant:
+                continue
+            key = artifact.key
+            job.reads += (key,) if artifact.shared else ()
+            if key in self.reused:
+                continue
+            if key not in self.jobs:
+                if self._made(artifact):
+                    self.reused[key] = artifact
+                    continue
+                seconds = artifact_seconds(artifact, self.speed)
+                made = Job(key, artifact=artifact, seconds=seconds, spec=job.spec)
+                self.jobs[key] = made
+                self._need(made, artifact.needs())
+            job.needs.add(key)
+
+    def _rank(self, job: Job) -> float:
+        if job.rank == 0.0:
+            after = (self._rank(self.jobs[key]) for key in self._users.get(job.key, ()))
+            job.rank = job.seconds + max(after, default=0.0)
+        return job.rank
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    @property
+    def running(self) -> list[Job]:
+        return [self.jobs[key] for key in self._taken]
+
+    def take(self) -> Job | None:
+        """The ready job of highest rank, or None while every open job waits or runs."""
+        while self._ready:
+            _, key = heapq.heappop(self._ready)
+            if key in self.jobs and key not in self._taken:
+                self._taken.add(key)
+                return self.jobs[key]
+        return None
+
+    def give_back(self, key: str) -> None:
+        """A taken job was not run; it may be taken again."""
+        self._taken.discard(key)
+        if key in self.jobs:
+            self._offer(self.jobs[key])
+
+    def finish(self, key: str) -> None:
+        """A job is done; what needed it needs it no longer."""
+        if self.jobs.pop(key, None) is None:
+            return
+        self._taken.discard(key)
+        for user in self._users.pop(key, ()):
+            if user in self.jobs:
+                self.jobs[user].needs.discard(key)
+                self._offer(self.jobs[user])
+
+    def fail(self, key: str) -> list[Job]:
+        """A job cannot be done; closes and returns the jobs that needed it, at any distance."""
+        if self.jobs.pop(key, None) is None:
+            return []
+        self._taken.discard(key)
+        lost: list[Job] = []
+        for user in self._users.pop(key, ()):
+            if user in self.jobs:
+                lost.append(self.jobs[user])
+                lost += self.fail(user)
+        return lost

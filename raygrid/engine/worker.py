@@ -1,0 +1,151 @@
+"""One job done in this process: what every executor calls, wherever it runs."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib.metadata
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raygrid.storage.checkpoints import Keeper, Partial, pack, unpack
+from raygrid.storage.store import Bundle, Store
+from raygrid.trials.artifacts import Artifact, Bench
+from raygrid.trials.artifacts.build import Tell, Watch, realize
+from raygrid.trials.result import Result
+from raygrid.trials.run import Checkpoint, Env, Fetch, Report, run_trial
+from raygrid.trials.trial import Trial
+
+_NAMED = (
+    *("torch", "torchvision", "timm", "lightly", "numpy", "scipy", "scikit-learn", "pillow"),
+    *("kornia", "diffusers", "captum", "ray"),
+)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of raygrid and of the packages that numbers depend on, where installed."""
+    found = {"raygrid": importlib.import_module("raygrid").__version__}
+    for name in _NAMED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the checkout that raygrid runs from, `+` behind it if files are changed."""
+    folder = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--", str(folder))
+        return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class StoreCheckpoint(Checkpoint):
+    """A trial's state between epochs, in the store."""
+
+    def __init__(self, store: Store, key: str, every: float, leaving: Callable[[], bool]) -> None:
+        self.partial = Partial(store, f"trial-{key}")
+        self.keeper = Keeper(self.partial, every, leaving)
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.keeper.save(functools.partial(pack, state))
+
+    def load(self) -> dict[str, Any] | None:
+        found = self.partial.load()
+        return None if found is None else unpack(found)
+
+    def clear(self) -> None:
+        """The trial is over; its state is of no more use."""
+        self.partial.clear()
+
+
+@functools.cache
+def _settle() -> None:
+    """Once a process: what importing left is no garbage, collecting after each trial skips it.
+
+    Walking those objects took 0.15 s a trial.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@dataclass
+class Worker:
+    """Does jobs against a store.
+
+    load: gets the content of an artifact that already exists, or None if it is not there after
+    all (a cluster shares one copy through its object store); the default reads the store.
+    keep: kinds of what trials leave in the store.
+    leaving: whether this machine will be taken away soon.
+    """
+
+    store: Store
+    data_root: Path
+    device: torch.device = field(default_factory=best_device)
+    load: Callable[[Artifact], Bundle | None] | None = None
+    checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
+    leaving: Callable[[], bool] = lambda: False
+
+    def fetch(self, artifact: Artifact) -> Bundle:
+        """The content of an artifact; one that is missing or damaged is made here and now."""
+        found = self.load(artifact) if self.load is not None and artifact.shared else None
+        return found if found is not None else self.make(artifact)[0]
+
+    def make(
+        self, artifact: Artifact, tell: Tell = lambda done, total: None
+    ) -> tuple[Bundle, bool]:
+        """Load or make an artifact; the flag says whether it was made."""
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # the same sums in the same order, whoever makes it
+        bench = Bench(self.device, self.data_root)
+        return realize(artifact, self.store, bench, self.fetch, Watch(tell, self.leaving))
+
+    def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
+        """Run a trial, going on from its last checkpoint if there is one."""
+        _settle()
+        checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every, self.leaving)
+        surroundings = Env(
+            device=self.device,
+            report=report,
+            checkpoint=checkpoint,
+            commit=commit(),
+            versions=versions(),
+            keep=self.keep,
+            leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
+        )
+        result = run_trial(trial, self._remembering(), replace(surroundings, **env))
+        checkpoint.clear()
+        return result
+
+    def _remembering(self) -> Fetch:
+        """`fetch` that reads each artifact once while a trial lasts."""
+        seen: dict[str, Bundle] = {}
+
+        def fetch(artifact: Artifact) -> Bundle:
+            if artifact.key not in seen:
+                seen[artifact.key] = self.fetch(artifact)
+            return seen[artifact.key]
+
+        return fetch

@@ -1,0 +1,62 @@
+"""The linear probe: a linear classifier on features of a frozen encoder."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+from torch import Tensor, nn
+
+from raygrid.architectures.base import Network
+from raygrid.core.errors import DivergedError
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream, forked
+from raygrid.learners.common.knn import features_of
+from raygrid.nn.augment import Views
+from raygrid.nn.recipes import Probing
+from raygrid.nn.trainer import Batch, Step, Trainer
+
+
+def fit_probe(
+    network: Network,
+    labeled: Images,
+    probing: Probing,
+    views: Views,
+    stream: Stream,
+    precision: str,
+) -> Network:
+    """A copy of the network with a new head fitted on `labeled`; the encoder stays bit for bit.
+
+    Features are computed once and kept: of the images as they are, or of `probing.passes` passes
+    through `views`, one after the other epoch by epoch. Raises DivergedError.
+    """
+    cache = _cache(network, labeled, probing.passes, views, stream, precision)
+    with forked(stream.seed("init")):
+        linear = nn.Linear(network.width, labeled.classes).to(labeled.pixels.device)
+
+    def step(batch: Batch) -> Step:
+        logits = linear(cache[batch.epoch % len(cache)][batch.index])
+        loss = nn.functional.cross_entropy(logits, batch.y)
+        return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))
+
+    indices = labeled.with_pixels(labeled.pixels[:, :1, :1, :1])  # the step reads the cache
+    trainer = Trainer(linear, step, indices, probing.recipe, stream)
+    try:
+        for epoch in range(probing.recipe.epochs):
+            trainer.epoch(epoch)
+    except DivergedError as error:
+        raise error.of("linear probe") from None
+    probed = copy.deepcopy(network)
+    probed.head = linear
+    return probed
+
+
+def _cache(
+    network: Network, labeled: Images, passes: int, views: Views, stream: Stream, precision: str
+) -> list[Tensor]:
+    """Features float32 (N, width) of each pass."""
+    if passes == 0:
+        return [features_of(network, labeled, precision)]
+    device = labeled.pixels.device
+    rngs = [stream.generator("views", number, device=device) for number in range(passes)]
+    return [features_of(network, labeled, precision, partial(views, generator=r)) for r in rngs]

@@ -1,0 +1,53 @@
+"""MoCo v2: a queue of keys by a slow copy of the network."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from raygrid.nn.contrastive.base import Branch, Framework, follow, moving_copy
+from raygrid.nn.contrastive.losses import LossScale, loss_factor
+
+
+class Moco(Framework):
+    """He et al. 2020, Chen et al. 2020: InfoNCE of queries (view a) against keys (view b).
+
+    Logits [q k+, q queue] / T; the loss times `loss_factor`. Before each step the key branch
+    follows the query branch; the queue is read before the step's own keys enter it. lightly keeps
+    its queue out of `state_dict`, here it is put back in.
+    """
+
+    def __init__(
+        self,
+        branch: Branch,
+        queue: tuple[int, int],
+        momentum: float,
+        temperature: float,
+        scale: LossScale,
+    ) -> None:
+        from lightly.models.modules.memory_bank import MemoryBankModule
+
+        super().__init__(branch)
+        self.slow = moving_copy(branch)
+        self.queue = MemoryBankModule(size=queue)
+        self.queue.register_buffer("bank", self.queue.bank)
+        self.queue.register_buffer("bank_ptr", self.queue.bank_ptr)
+        self.momentum = momentum
+        self.temperature = temperature
+        self.factor = loss_factor(temperature, scale)
+
+    def forward(
+        self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
+    ) -> Tensor:
+        if move:
+            follow(self.slow, self.branch, self.momentum)
+        q = functional.normalize(self.branch(a), dim=1)
+        with nullcontext() if dual else torch.no_grad():
+            k = functional.normalize(self.slow(b), dim=1)
+        _, negatives = self.queue(k, update=move)
+        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ negatives], 1) / self.temperature
+        first = torch.zeros(len(q), dtype=torch.int64, device=q.device)
+        return self.factor * functional.cross_entropy(logits, first)

@@ -1,0 +1,100 @@
+"""Pseudo-labels: clusters of features that SimCLR learns, and heads that predict them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.seeds import forked
+from raygrid.nn.augment import Views
+from raygrid.nn.context import Workshop
+from raygrid.nn.contrastive.base import with_mlp
+from raygrid.nn.contrastive.pairs import SimClr
+from raygrid.nn.recipes import Recipe, precision_of
+from raygrid.nn.trainer import Batch, Step, Trainer, untrained
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How images are clustered. architecture, recipe: of the encoder, trained on them by SimCLR.
+
+    centers: how many clusters, for each labeling. flip: whether its views may be mirrored.
+    """
+
+    centers: tuple[int, ...]
+    architecture: str
+    recipe: Recipe
+    flip: bool = True
+
+    def labels(self, images: Images, workshop: Workshop) -> Tensor:
+        """The cluster of each image in each labeling, int64 (N, labelings) on the CPU.
+
+        Raises DataError if there are more clusters than images.
+        """
+        most = max(self.centers)
+        if most > len(images):
+            raise DataError(f"{most} clusters of {len(images)} images: ask for fewer clusters")
+        features = self.features(images, workshop.part("encoder")).cpu().numpy()
+        seed = workshop.stream.seed("clusters") % 2**32
+        return torch.stack([k_means(features, k, seed) for k in self.centers], 1)
+
+    def features(self, images: Images, workshop: Workshop) -> Tensor:
+        """What an encoder makes of the images that it was trained on, unit rows (N, D)."""
+        images = images.to(workshop.device)
+        framework = self._framework(images, workshop)
+        views = Views(flip=self.flip)
+
+        def step(batch: Batch) -> Step:
+            loss = framework(*(views(batch.x, batch.rng) for _ in range(2)), batch.y)
+            return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
+
+        trainer = Trainer(framework, step, images, self.recipe, workshop.stream)
+        for epoch in range(self.recipe.epochs):
+            trainer.epoch(epoch)
+        framework.eval()
+        with torch.no_grad():
+            rows = torch.arange(len(images), device=workshop.device).split(1000)
+            found = torch.cat([framework.branch.features(images.floats(r)) for r in rows])
+        return functional.normalize(found, dim=1)
+
+    def _framework(self, images: Images, workshop: Workshop) -> SimClr:
+        """Fresh, with the head and the loss of the contrastive protocols."""
+        kind = ARCHITECTURES.make(self.architecture)
+        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
+        with forked(workshop.stream.seed("heads")):
+            branch = with_mlp(network, precision_of(self.recipe, kind.convolutional))
+        return SimClr(branch, 0.5, "base007").to(workshop.device)
+
+
+def k_means(features: np.ndarray, centers: int, seed: int) -> Tensor:
+    """The nearest of `centers` centers for each row (N, D), int64 (N,)."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    found = MiniBatchKMeans(centers, random_state=seed, n_init=3).fit_predict(features)
+    return torch.from_numpy(found).long()
+
+
+class ClusterHeads(nn.Module):
+    """A linear head on features (n, width) for each labeling; labels: int64 (N, labelings)."""
+
+    def __init__(self, labels: Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("labels", labels, persistent=False)
+        counts = (labels.amax(0) + 1).tolist()
+        self.heads = nn.ModuleList([nn.Linear(width, count) for count in counts])
+
+    def forward(self, features: Tensor, index: Tensor) -> Tensor:
+        """Cross-entropy of the clusters of images number `index` (n,), mean over the heads."""
+        wanted: Tensor = self.labels[index]  # type: ignore[index]
+        losses = [
+            functional.cross_entropy(head(features), y)
+            for head, y in zip(self.heads, wanted.unbind(1), strict=True)
+        ]
+        return torch.stack(losses).mean()

@@ -1,0 +1,21 @@
+"""Diffusion below defenses: noise in and out of images, and networks that predict it."""
+
+from raygrid.nn.diffusion.checkpoints import content as content
+from raygrid.nn.diffusion.checkpoints import fault as fault
+from raygrid.nn.diffusion.checkpoints import loaded as loaded
+from raygrid.nn.diffusion.denoisers import EXTRA as EXTRA
+from raygrid.nn.diffusion.denoisers import SIZES as SIZES
+from raygrid.nn.diffusion.denoisers import DenoiserPlan as DenoiserPlan
+from raygrid.nn.diffusion.denoisers import Prior as Prior
+from raygrid.nn.diffusion.denoisers import fitted as fitted
+from raygrid.nn.diffusion.denoisers import of_unet as of_unet
+from raygrid.nn.diffusion.denoisers import predictor as predictor
+from raygrid.nn.diffusion.denoisers import unet as unet
+from raygrid.nn.diffusion.files import SCORE_SDE as SCORE_SDE
+from raygrid.nn.diffusion.files import is_file as is_file
+from raygrid.nn.diffusion.files import of_network as of_network
+from raygrid.nn.diffusion.process import SOLVERS as SOLVERS
+from raygrid.nn.diffusion.process import STEPS as STEPS
+from raygrid.nn.diffusion.process import Predictor as Predictor
+from raygrid.nn.diffusion.process import diffuse as diffuse
+from raygrid.nn.diffusion.process import noise_error as noise_error

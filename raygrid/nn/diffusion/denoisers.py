@@ -1,0 +1,223 @@
+"""Noise predictors that raygrid fits itself: U-Nets of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from raygrid.core.images import Images
+from raygrid.core.seeds import forked
+from raygrid.nn.augment import CropFlip, flips
+from raygrid.nn.context import Workshop
+from raygrid.nn.diffusion.process import KEPT, Predictor
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
+from raygrid.storage.checkpoints import Progress, Silent, keep, kept
+
+EXTRA = ("diffusers", "avatar")
+PRECISION: Literal["bf16", "fp32"] = "bf16"
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Size:
+    """channels of the blocks, residual layers of each; millions of parameters.
+
+    cost: of a pass, where that of size s is 1: by multiplications, and for tiny and xs, which are
+    there for CPUs, by what one takes. attends: whether there is attention at 16 pixels, with one
+    head as in DDPM. updates: of its weights that a fit to 50,000 images takes.
+    """
+
+    channels: tuple[int, ...]
+    layers: int
+    millions: float
+    cost: float
+    attends: bool = True
+    updates: int = 100_000
+
+    @property
+    def multiple(self) -> int:
+        """What the side of an image has to be divisible by."""
+        return 2 ** (len(self.channels) - 1)
+
+
+SIZES = {
+    "tiny": Size((16, 32, 32), 1, 0.27, 0.14, attends=False),
+    "xs": Size((32, 64, 64), 1, 1.1, 0.75),
+    "s": Size((64, 128, 128, 128), 2, 9.0, 1.0),
+    "m": Size((128, 256, 256, 256), 2, 35.7, 3.9, updates=300_000),
+}
+
+
+@dataclass(frozen=True)
+class DenoiserPlan:
+    """How a noise predictor is fitted.
+
+    size: a key of `SIZES`. updates: of its weights. horizon: largest number of steps of noise that
+    it learns to see. flip: whether images may be mirrored, None: where those of the dataset may.
+    """
+
+    size: str
+    updates: int
+    horizon: int
+    flip: bool | None = None
+
+    def recipe(self, images: int) -> Recipe:
+        """Whole epochs that come nearest to `updates`, with at most 5,000 to warm up."""
+        each = max(1, images // _BATCH)
+        epochs = max(1, round(self.updates / each))
+        return Recipe(
+            epochs=epochs,
+            batch_size=_BATCH,
+            lr=2e-4,
+            optimizer="adam",
+            weight_decay=0.0,
+            schedule="constant",
+            warmup_epochs=min(5000 // each, epochs // 10),
+            grad_clip=1.0,
+            drop_last=True,
+            precision=PRECISION,
+        )
+
+    def cost(self, images: int) -> float:
+        """Of the fit, in epochs of a ResNet-18 on these images: 740 for 100,000 updates of size s
+        on 50,000."""
+        return SIZES[self.size].cost * 2.89 * self.recipe(images).epochs
+
+    def passing(self, calls: int) -> float:
+        """Of so many passes through the predictor, in such epochs: 58 for 60 at size s."""
+        return SIZES[self.size].cost * 58 * calls / 60
+
+    @property
+    def nbytes(self) -> int:
+        """What its weights take."""
+        return round(4e6 * SIZES[self.size].millions)
+
+    def resolved(self) -> dict[str, Any]:
+        """All that decides the weights, as JSON values."""
+        return {**asdict(self), "version": 2}
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A predictor that is fitted before a defense is asked, to images that the defense never sees.
+
+    data: the dataset whose training images it is fitted to; empty for that of the trial, clean.
+    """
+
+    plan: DenoiserPlan
+    data: str = ""
+
+
+def unet(size: str, side: int) -> nn.Module:
+    """A DDPM's U-Net."""
+    from diffusers import UNet2DModel
+
+    channels = SIZES[size].channels
+    down, up = ["DownBlock2D"] * len(channels), ["UpBlock2D"] * len(channels)
+    for level in range(len(channels)):
+        if SIZES[size].attends and side >> level == 16:
+            down[level], up[-1 - level] = "AttnDownBlock2D", "AttnUpBlock2D"
+    return UNet2DModel(
+        sample_size=side,
+        layers_per_block=SIZES[size].layers,
+        block_out_channels=channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        norm_num_groups=min(32, channels[0]),
+        attention_head_dim=None,
+        dropout=0.1,
+    )
+
+
+def fitted(
+    plan: DenoiserPlan, images: Images, workshop: Workshop, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Averaged weights of a `unet` that minimize the mean squared error of the noise in images.
+
+    Goes on from the checkpoint in `progress`, kept after every epoch. Defenses have none: it leads
+    to the store, with clean images and names of attacks.
+    """
+    progress = progress or Silent()
+    stream, device = workshop.stream.child("denoiser"), workshop.device
+    with forked(stream.seed("init")):
+        network = unet(plan.size, images.shape[-1]).to(device)
+    average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
+    recipe = plan.recipe(len(images))
+    left = KEPT.to(device, torch.float32)
+    flip = CropFlip(0, flips(workshop.augmentation) if plan.flip is None else plan.flip)
+
+    def step(batch: Batch) -> Step:
+        average.update_parameters(network)  # the weights that the update before left
+        x = 2 * flip(batch.x, batch.rng) - 1
+        n = len(x)
+        i = torch.randint(plan.horizon, (n,), generator=batch.rng, device=batch.rng.device)
+        noise = torch.randn(x.shape, generator=batch.rng, device=batch.rng.device)
+        share = left[i].view(-1, 1, 1, 1)
+        with autocast(recipe.precision, device):
+            found = network(share.sqrt() * x + (1 - share).sqrt() * noise, i).sample
+        loss = (found.float() - noise).square().mean()
+        return Step(loss, torch.zeros((), device=device), n)
+
+    trainer = Trainer(network, step, images.to(device), recipe, stream)
+    for epoch in range(_restored(progress, trainer, average), recipe.epochs):
+        trainer.epoch(epoch)
+        state = {"done": epoch + 1, "trainer": trainer.state_dict(), "mean": average.state_dict()}
+        keep(progress, state)
+        progress.report(epoch + 1, recipe.epochs)
+    average.update_parameters(network)
+    return average.module.state_dict()
+
+
+def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> int:
+    """Go on from a checkpoint; returns the number of finished epochs."""
+    state = kept(progress)
+    if state is None:
+        return 0
+    trainer.load_state_dict(state["trainer"])
+    average.load_state_dict(state["mean"])
+    return int(state["done"])
+
+
+def _averaging(updates: int) -> Any:
+    """Exponential averages of the weights; the early ones are soon forgotten."""
+    highest = 0.9999 if updates >= 50_000 else 0.999
+
+    @torch.no_grad()
+    def average(means: Sequence[Tensor], now: Sequence[Tensor], count: Tensor | int) -> None:
+        decay = min(highest, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(means, now, strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    return average
+
+
+def predictor(
+    plan: DenoiserPlan, weights: Mapping[str, Tensor], side: int, device: torch.device
+) -> Predictor:
+    """What was fitted, for images of `side` pixels."""
+    network = unet(plan.size, side)
+    network.load_state_dict(dict(weights))
+    return of_unet(network.to(device), side, PRECISION)
+
+
+def of_unet(network: nn.Module, side: int, precision: str = "fp32") -> Predictor:
+    """A network of diffusers as a noise predictor; its steps count as ours.
+
+    precision: what it was fitted in. The solvers' sums are float32 in any case.
+    """
+    freeze(network)
+
+    @torch.no_grad()
+    def noise(x: Tensor, i: int) -> Tensor:
+        steps = torch.full((len(x),), i, device=x.device)
+        with autocast(precision, x.device):
+            out: Tensor = network(x, steps).sample
+        return out.float()
+
+    return Predictor(noise, side)

@@ -1,0 +1,138 @@
+"""Files of weights that others trained: of score-SDE and of guided-diffusion."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from raygrid.core.errors import DataError
+from raygrid.nn.diffusion import ddpmpp, guided
+from raygrid.nn.diffusion.ddpmpp import DDPMPP
+from raygrid.nn.diffusion.guided import GUIDED
+from raygrid.nn.diffusion.process import STEPS, Predictor
+from raygrid.nn.diffusion.unets import Family, Layout, UNet
+from raygrid.nn.trainer import freeze
+
+_WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
+
+
+def is_file(checkpoint: str) -> bool:
+    """Whether it is named as one of these."""
+    return Path(checkpoint).suffix in (".pt", ".pth")
+
+
+def require_there(checkpoint: str) -> None:
+    """Raise DataError unless there is a file or folder of this name."""
+    if not Path(checkpoint).exists():
+        raise DataError(f"checkpoint {checkpoint} is not there")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose networks these are. label: what they are told of step i.
+
+    side: of the images that they take, if that is always the same: others are resized to it and
+    back, down to the side `least`.
+    """
+
+    name: str
+    family: Family
+    layouts: tuple[Layout, ...]
+    label: Callable[[int], float]
+    side: int | None = None
+    least: int = 0
+
+
+SCORE_SDE = Source("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
+GUIDED_DIFFUSION = Source("guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112)
+
+
+def of_file(checkpoint: str, side: int, device: torch.device) -> Predictor:
+    """The predictor of a file; raises DataError if it cannot be read or does not fit."""
+    held = held_by(checkpoint, side)
+    network = held.network.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter, weight in zip(network.parameters(), held.weights, strict=True):
+            parameter.copy_(weight)
+    return of_network(network.to(device), held.source, held.side)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file holds: its network, without weights, for images of `side` pixels; its weights."""
+
+    source: Source
+    network: UNet
+    weights: Sequence[Tensor]
+    side: int
+
+
+def held_by(checkpoint: str, side: int) -> Held:
+    """What a file holds for images of `side` pixels; raises DataError unless it fits."""
+    require_there(checkpoint)
+    source, weights = _weights(checkpoint)
+    taken = source.side or side
+    if not source.least <= side <= taken:
+        sides = f"{source.least} to {taken}"
+        raise DataError(f"{checkpoint} of {source.name} takes images of {sides} pixels, not {side}")
+    network = _network(checkpoint, source, [tuple(weight.shape) for weight in weights], taken)
+    return Held(source, network, weights, taken)
+
+
+def of_network(network: UNet, source: Source, side: int) -> Predictor:
+    """A published network as a noise predictor."""
+    freeze(network)
+
+    @torch.no_grad()
+    def noise(x: Tensor, i: int) -> Tensor:
+        out: Tensor = network(x, torch.full((len(x),), source.label(i), device=x.device))
+        return out
+
+    return Predictor(noise, side)
+
+
+def _weights(checkpoint: str) -> tuple[Source, list[Tensor]]:
+    """Whose file it is, and the weights in their order: of score-SDE's the averaged ones."""
+    try:
+        mapped = zipfile.is_zipfile(checkpoint)  # files of before torch 1.6 are read as a whole
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise unloadable(checkpoint, error) from error
+    state = state if isinstance(state, Mapping) else {}
+    averages = state.get("ema")
+    shadow = averages.get("shadow_params") if isinstance(averages, Mapping) else None
+    source, found = SCORE_SDE, list(shadow or ())
+    if "input_blocks.0.0.weight" in state:
+        source, found = GUIDED_DIFFUSION, list(state.values())
+    if not found or not all(isinstance(weight, Tensor) for weight in found):
+        needed = "averaged weights of score-SDE (ema, shadow_params) or those of guided-diffusion"
+        raise DataError(f"{checkpoint} has no {needed}")
+    return source, found
+
+
+def _network(checkpoint: str, source: Source, shapes: Sequence[tuple[int, ...]], side: int) -> UNet:
+    """The network whose parameters have these shapes, without memory; raises DataError."""
+    first = shapes[_WIDTH] if len(shapes) > _WIDTH else ()
+    if len(first) == 4 and first[0] >= 4:
+        for layout in source.layouts:
+            with torch.device("meta"), suppress(ValueError):  # of a width that cannot be grouped
+                network = UNet(source.family, layout, side, first[0])
+                if [tuple(p.shape) for p in network.parameters()] == list(shapes):
+                    return network
+    raise DataError(
+        f"{checkpoint} is no network of {source.name} for {side} pixels that is known here: its "
+        f"{len(shapes)} arrays have other shapes"
+    )
+
+
+def unloadable(checkpoint: str, error: Exception) -> DataError:
+    """What to raise if the weights or settings of a checkpoint cannot be read."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}")

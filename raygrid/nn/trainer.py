@@ -1,0 +1,248 @@
+"""The one training loop. Victims, surrogates, purifiers and probes bring a step function to it.
+
+The data stay on the device as uint8; there are no loader workers. All draws of an epoch come from
+generators derived from the epoch's number, so a restored run needs no generator state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures.base import Architecture, Network, Normalize
+from raygrid.core.errors import DivergedError
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream, forked
+from raygrid.nn.recipes import Recipe
+
+Metrics = dict[str, float]
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass
+class Batch:
+    """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
+
+    rng: draws for this batch, on the device. index: rows of the training set.
+    flips: whether its images may be mirrored.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    rng: torch.Generator
+    epoch: int
+    flips: bool = True
+
+
+@dataclass
+class Step:
+    """What a step function returns: a scalar loss to descend, and what to count.
+
+    hits: how many of `count` samples count as correct (a scalar tensor, may be fractional).
+    """
+
+    loss: Tensor
+    hits: Tensor
+    count: int
+
+
+StepFunction = Callable[[Batch], Step]
+
+
+def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[Any]:
+    """The autocast region of a precision; float32 opens none."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+class Trainer:
+    """Runs a step function over a training set, epoch by epoch.
+
+    module holds every trained parameter and buffer. `epoch` may be called in any order of numbers
+    as long as the state is that of the epoch before.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        step: StepFunction,
+        train: Images,
+        recipe: Recipe,
+        stream: Stream,
+    ) -> None:
+        self.device = train.pixels.device
+        self.module = module
+        self.step = step
+        self.train = train
+        self.recipe = recipe
+        self.stream = stream
+        self.optimizer = make_optimizer(module, recipe, self.device)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0)."""
+        rng = self.stream.generator("augment", epoch, device=self.device)
+        for rows in self._split(epoch):
+            yield self._batch(rows, rng, epoch)
+
+    def endless(self, first: int) -> Iterator[Batch]:
+        """Batches from number `first` of the whole training on, epoch after epoch, without end.
+
+        Each has a generator of its own, so that it is the same wherever one begins.
+        """
+        size = len(self._split(0))
+        number = first
+        while True:
+            epoch = number // size
+            for rows in self._split(epoch)[number % size :]:
+                rng = self.stream.generator("update", number, device=self.device)
+                yield self._batch(rows, rng, epoch)
+                number += 1
+
+    def _batch(self, rows: Tensor, rng: torch.Generator, epoch: int) -> Batch:
+        index = rows.to(self.device)
+        return Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+
+    def _split(self, epoch: int) -> list[Tensor]:
+        """Rows of each batch of an epoch; the number of batches is that of every epoch."""
+        n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
+        # One order for all epochs is drawn too: images of class folders come class by class, and
+        # batches of a single class teach nothing.
+        drawn = ("order", epoch) if self.recipe.shuffle else ("order",)
+        order = torch.randperm(n, generator=self.stream.generator(*drawn))
+        end = n - n % size if self.recipe.drop_last else n
+        rows = [order[start : min(start + size, end)] for start in range(0, end, size)]
+        # Batch norm has no variance over a single image.
+        return [r for r in rows if len(r) > 1 or n == 1]
+
+    def epoch(self, epoch: int) -> Metrics:
+        """Train one epoch (counted from 0); raises DivergedError if it left the finite numbers.
+
+        Returns train_loss and train_acc (running means over the epoch's batches) and lr.
+        """
+        rate = self.set_rate(epoch)
+        self.module.train()
+        totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        totals = totals.to(self.device)
+        with forked(self.stream.seed("dropout", epoch), self.device):
+            for batch in self.batches(epoch):
+                totals += self.update(batch)
+        loss, hits, count = self.checked(totals, epoch)
+        return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
+
+    def checked(self, totals: Tensor, epoch: int) -> list[float]:
+        """The sums of what `update` returned in an epoch (counted from 0), as numbers.
+
+        Raises DivergedError if loss or weights are not finite; the last step shows in these alone.
+        """
+        norm = nn.utils.get_total_norm([p.detach() for p in self.module.parameters()])
+        *sums, norm = torch.cat([totals, norm.to(totals).view(1)]).tolist()
+        for measure, value in (("loss", sums[0]), ("norm of the weights", norm)):
+            if not math.isfinite(value):
+                raise DivergedError(epoch + 1, value, measure=measure)
+        return sums
+
+    def set_rate(self, epoch: int) -> float:
+        """Give the optimizer the learning rate of an epoch, and return it."""
+        rate = self.recipe.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def update(self, batch: Batch) -> Tensor:
+        """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""
+        out = self.step(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        out.loss.backward()
+        if self.recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
+        self.optimizer.step()
+        count = torch.full((), float(out.count), device=self.device)
+        return torch.stack([out.loss.detach().float() * out.count, out.hits.detach(), count])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer state, to be saved after any epoch."""
+        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        restore_layout(self.optimizer)
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay optimizer state out as its parameters are.
+
+    Stored tensors come back contiguous; the fused optimizers walk parameter and state in memory
+    order and would pair the wrong entries of a channels_last parameter.
+    """
+    for param, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                state[name] = torch.empty_like(param).copy_(value)
+
+
+def make_optimizer(
+    module: nn.Module, recipe: Recipe, device: torch.device
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all trainable parameters, fused."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            params,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            fused=True,
+        )
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[recipe.optimizer](
+        params, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def place(model: M, device: torch.device | str, convolutional: bool) -> M:
+    """Move a network to the device, in channels_last if it is convolutional."""
+    if convolutional:
+        return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
+
+
+def untrained(
+    kind: Architecture,
+    images: Images,
+    seed: int,
+    device: torch.device,
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Network:
+    """A fresh network for images of this size and this number of classes, on the device.
+
+    moments: mean and sd of each channel, by which it normalizes its input.
+    """
+    network = kind.build(images.classes, images.shape[-1], seed)
+    if moments is not None:
+        network.normalize = Normalize(*moments)
+    return place(network, device, kind.convolutional)
+
+
+def freeze(network: M) -> M:
+    """Eval mode, no gradients for the parameters."""
+    network.eval()
+    network.requires_grad_(False)
+    return network
+
+
+def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:
+    """Plain cross-entropy on a batch: what surrogates and the undefended victim train with."""
+    with autocast(precision, batch.x.device):
+        logits = model(batch.x)
+    loss = nn.functional.cross_entropy(logits.float(), batch.y)
+    return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))

@@ -1,1 +1,0 @@
-"""The papers' tables and figures by number: questions to trials, and what the figures show."""

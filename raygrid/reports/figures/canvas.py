@@ -1,0 +1,194 @@
+"""What the figures share: paper, panels, points, lines, captions."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from raygrid.core.errors import SpecError
+from raygrid.reports.tables.frame import PLAIN_DEFENSES
+from raygrid.reports.tables.labels import short
+from raygrid.reports.tables.layout import order
+
+VICTIM = ["dataset", "protocol", "architecture", "learner"]
+NARROW = 24  # letters of a name beside a row
+STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
+
+
+def one_victim(trials: pd.DataFrame) -> str:
+    """The victim of all rows in words; raises SpecError if there are several, or no row."""
+    victims = trials[VICTIM].drop_duplicates()
+    if len(victims) != 1:
+        several = "; ".join(", ".join(map(str, line)) for line in victims.to_numpy())
+        raise SpecError(f"a figure shows one victim, these rows have {len(victims)}: {several}")
+    dataset, protocol, architecture, learner = victims.iloc[0]
+    return f"{dataset}, protocol {protocol}, {architecture}, {learner}"
+
+
+def plain(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of plain training: `standard`, else `none`; raises SpecError for several victims."""
+    one_victim(trials)
+    found = [name for name in reversed(PLAIN_DEFENSES) if (trials["defense"] == name).any()]
+    if not found:
+        raise SpecError("no trial of plain training: the defense standard or none is needed")
+    return trials[trials["defense"] == found[0]]
+
+
+def blank(width: float, height: float) -> Figure:
+    """An empty figure drawn by Agg, unknown to pyplot."""
+    figure = Figure(figsize=(width, height), dpi=120)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of the same y axis, three or four in a row."""
+    wide = count if count < 5 else 3 if count < 7 else 4
+    tall = math.ceil(count / wide)
+    figure = blank(2.4 + 2.4 * wide, 1.6 + 2.4 * tall)
+    grid = list(figure.subplots(tall, wide, squeeze=False, sharey=True).flat)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, grid[:count]
+
+
+def beside(axes: Axes, name: str) -> None:
+    """The name of a row, left of its first picture; so narrow that the pictures stay large."""
+    lines = textwrap.fill(name, NARROW, break_long_words=False)
+    axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")
+
+
+def points_of(trials: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """One line an attack: mean of each column over the finished seeds, and `<column>_std`."""
+    done = trials[trials["status"] == "done"]
+    groups = done.astype(dict.fromkeys(columns, float)).groupby("attack")[list(columns)]
+    means = groups.mean().join(groups.std(ddof=1).add_suffix("_std")).reset_index()
+    return means.sort_values("attack", key=lambda names: names.map(order))
+
+
+def scatter(
+    axes: Axes, points: pd.DataFrame, x: str, y: str, scale: float, hollow: str | None = None
+) -> None:
+    """Numbered points with error bars, named in a legend on the right; y in percent.
+
+    x is taken times `scale`. hollow: the column that says which markers stay open.
+    """
+    names = short(list(points["attack"]))
+    for number, (_, point) in enumerate(points.iterrows(), 1):
+        clean = point["attack"] == "clean"
+        color = "black" if clean else f"C{number % 10}"
+        spot = scale * point[x], 100 * point[y]
+        bars = scale * point[f"{x}_std"], 100 * point[f"{y}_std"]
+        filled = hollow is None or not point[hollow] > 0
+        sizes = [float(np.nan_to_num(bar)) for bar in bars]
+        axes.errorbar(*spot, sizes[1], sizes[0], fmt="none", color=color, elinewidth=0.7)
+        axes.plot(
+            *spot,
+            "o",
+            ms=9,
+            color=color,
+            mfc=color if filled else "white",
+            alpha=0.9,
+            mew=1.2,
+            label=f"{number}  {names[point['attack']]}",
+        )
+        axes.text(
+            *spot,
+            str(number),
+            fontsize=5.5,
+            ha="center",
+            va="center",
+            color="white" if filled else color,
+            clip_on=True,
+        )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            fontsize=6.5,
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            markerscale=0.5,
+            labelspacing=0.25,
+        )
+
+
+def line(
+    axes: Axes,
+    rows: pd.DataFrame,
+    column: str,
+    style: str,
+    label: str,
+    color: str | None = None,
+) -> None:
+    """Mean over seeds against the poison ratio, with the standard deviation as bars."""
+    groups = rows.dropna(subset=[column]).groupby("poison_ratio")[column]
+    if groups.ngroups:
+        scale = scale_of(column)
+        means, spread = scale * groups.mean(), scale * groups.std(ddof=1).fillna(0.0)
+        axes.errorbar(
+            100 * means.index,
+            means,
+            spread,
+            fmt=style,
+            ms=3.5,
+            lw=1.1,
+            capsize=2,
+            label=label,
+            color=color,
+        )
+
+
+def band(axes: Axes, rows: pd.DataFrame, column: str, label: str, color: str) -> None:
+    """Mean over seeds by epoch, the range of the seeds shaded."""
+    rows = rows.dropna(subset=[column])
+    if rows.empty:
+        return
+    groups, scale = rows.groupby("epoch")[column], scale_of(column)
+    means, low, high = (scale * values for values in (groups.mean(), groups.min(), groups.max()))
+    axes.plot(means.index, means, color=color, lw=1.2, label=label)
+    axes.fill_between(means.index, low, high, color=color, alpha=0.2, lw=0)
+
+
+def scale_of(column: str) -> float:
+    """Accuracies are drawn in percent, losses as they are."""
+    return 100.0 if column.endswith("_acc") else 1.0
+
+
+def percent_axis(axes: Axes, ratios: pd.Series[float]) -> None:
+    """Ticks at the poison ratios that were run."""
+    axes.set_xticks(sorted({round(100 * ratio, 6) for ratio in ratios}))
+    axes.set_xlabel("poisoned (%)")
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, on the right."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="center right", fontsize=7, frameon=False)
+
+
+def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.0) -> Figure:
+    """Title, caption below, sizes of text; the caption is the figure's label as well.
+
+    right: where the panels end, as a share of the width, to leave room for a legend.
+    """
+    width, height = figure.get_size_inches()
+    text = textwrap.fill(caption, int(15 * width))
+    low = 0.13 * (text.count("\n") + 2)
+    for axes in figure.axes:
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_fontsize(8)
+    figure.suptitle(one_victim(trials), x=0.01, ha="left", fontsize=9)
+    figure.text(0.01, 0.02, text, fontsize=7, color="#444444", va="bottom")
+    figure.tight_layout(rect=(0, low / height, right, 1 - 0.05 / height))
+    figure.set_label(caption)
+    return figure

@@ -1,0 +1,218 @@
+"""What stands in a cell: mean over seeds, spread, how many of how many, and what is published."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from raygrid import published
+from raygrid.published import Finding
+from raygrid.reports.tables.frame import AXES, DETECTION
+
+Key = tuple[Any, ...]
+"""The values of AXES, in that order."""
+
+NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09, "psnr": 1.0}
+"""Differences to a paper that are always taken for noise; a peak is a maximum over noisy epochs."""
+
+TWO = 8.98
+"""Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table. Accuracies are fractions.
+
+    value: mean over seeds of `metric`; std: sample standard deviation (ddof=1), None below two
+        seeds; low, high: 95 % interval (`interval` says which: t over seeds, Wilson over images).
+    values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
+        early or are missing. `of` counts the seeds that occur anywhere in the same panel.
+    published, published_std, source: number of a paper; own: made with this cell's protocol
+        and methods; apart: with what instead; suspect: looks wrong in the paper.
+    contradicting: other papers' numbers, 5 points away or more.
+    differs: further from `published` than noise explains; judged for own numbers only.
+    facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
+        defense chose among several; further what only one kind of table has.
+    """
+
+    axes: Mapping[str, Any]
+    metric: str
+    value: float | None = None
+    final_acc: float | None = None
+    peak_acc: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    values: Mapping[int, float] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    n: int = 0
+    of: int = 0
+    failed: int = 0
+    diverged: int = 0
+    skipped: int = 0
+    stopped: int = 0
+    why: str | None = None
+    published: float | None = None
+    published_std: float | None = None
+    source: str | None = None
+    own: bool = False
+    apart: str = ""
+    suspect: bool = False
+    contradicting: tuple[str, ...] = ()
+    differs: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """As one flat JSON object."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        axes, facts = plain.pop("axes"), plain.pop("facts")
+        plain["contradicting"] = list(self.contradicting)
+        plain["seeds"] = list(self.seeds)
+        plain["values"] = {str(seed): value for seed, value in self.values.items()}
+        return {**axes, **plain, **facts}
+
+
+def cells_of(frame: pd.DataFrame, metric: str) -> dict[Key, Cell]:
+    """All cells of a frame by their axes; a trial that was run twice counts once, its last row."""
+    last = frame.drop_duplicates([*AXES, "seed"], keep="last")
+    columns = {str(name): last[name].tolist() for name in last.columns}
+    groups: dict[Key, list[int]] = defaultdict(list)
+    for position, key in enumerate(zip(*(columns[axis] for axis in AXES), strict=True)):
+        groups[key].append(position)
+    return {key: _cell(key, columns, where, metric) for key, where in groups.items()}
+
+
+def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str) -> Cell:
+    status = [columns["status"][i] for i in where]
+    done = [i for i in where if columns["status"][i] == "done"]
+    final = _known(columns["final_acc"], done)
+    troubled = [i for i in where if i not in done]
+    whys = (columns["why"][i] for i in troubled + done)
+    facts: dict[str, Any] = {"selection": columns["selection"][where[0]]}
+    if won := [name for i in done if isinstance(name := columns["winner"][i], str)]:
+        facts["winners"] = dict(Counter(won).most_common())
+    cell = Cell(
+        axes=dict(zip(AXES, key, strict=True)),
+        metric=metric,
+        final_acc=_mean(list(final.values())),
+        peak_acc=_mean(list(_known(columns["peak_acc"], done).values())),
+        seeds=tuple(sorted({columns["seed"][i] for i in where})),
+        failed=status.count("failed"),
+        diverged=status.count("diverged"),
+        skipped=status.count("skipped"),
+        stopped=sum(bool(columns["stopped_early"][i]) and i not in final for i in done),
+        why=next((why for why in whys if isinstance(why, str)), None),
+        facts=facts,
+    )
+    never = sum(columns["never"][i] for i in done) if metric == "epochs_to_half" else 0
+    if never:
+        cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
+    values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
+    asked = {} if metric in DETECTION else _known(columns["n_test"], done)
+    images = next(iter(asked.values()), 0)
+    found = published.find(columns["spec"][where[0]], metric)
+    return with_published(with_values(cell, values, int(images)), found)
+
+
+def _known(column: list[Any], where: Sequence[int]) -> dict[int, float]:
+    """The values that are there, by position."""
+    return {i: float(column[i]) for i in where if not pd.isna(column[i])}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cell:
+    """The cell with mean, spread and interval of one value a seed.
+
+    images: on how many test images each value was measured, for the interval of a single seed.
+    """
+    numbers = [values[seed] for seed in sorted(values)]
+    low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
+    return dataclasses.replace(
+        cell,
+        value=_mean(numbers),
+        std=spread(numbers),
+        values=dict(sorted(values.items())),
+        n=len(numbers),
+        low=low,
+        high=high,
+        interval=interval,
+    )
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (ddof=1); None below two values."""
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, float | None, str]:
+    """95 % interval: Student's t over seeds, Wilson's over images for a single one."""
+    mean, std = _mean(values), spread(values)
+    if mean is not None and std is not None:
+        half = _t(len(values) - 1) * std / math.sqrt(len(values))
+        return mean - half, mean + half, "t"
+    if values and images:
+        return *wilson(values[0], images), "wilson"
+    return None, None, ""
+
+
+def caution(n: int) -> dict[str, str]:
+    """What a reader has to know of an interval over n seeds, as a field of a row."""
+    return {"note": f"n = 2: the interval is the mean ± {TWO} s"} if n == 2 else {}
+
+
+@cache
+def _t(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval of a share of n trials."""
+    scale = 1 + z * z / n
+    center = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    return center - half, center + half
+
+
+def with_published(cell: Cell, found: Finding | None) -> Cell:
+    """The cell with the number of a paper beside its own, and whether they differ."""
+    if found is None:
+        return cell
+    best = found.best
+    return dataclasses.replace(
+        cell,
+        published=best.value,
+        published_std=best.std,
+        source=best.cite(),
+        own=found.own,
+        apart=found.apart,
+        suspect=best.suspect,
+        contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
+        differs=found.own and not best.suspect and beyond_noise(cell, best.value, best.std),
+    )
+
+
+def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:
+    """Whether a mean is further from a published value than max(band, 3 sigma).
+
+    The band is 6 points (12 for a peak); sigma joins the spread over our seeds and the paper's.
+    """
+    if cell.value is None:
+        return False
+    sigma = math.hypot(cell.std or 0.0, std or 0.0)
+    return abs(cell.value - value) > max(NOISE.get(cell.metric, 0.06), 3 * sigma) + 1e-9

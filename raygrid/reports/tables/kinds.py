@@ -1,0 +1,280 @@
+"""The kinds of tables: which cells stand side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from raygrid.core.errors import SpecError, unknown
+from raygrid.core.spec import Part
+from raygrid.reports.tables import success
+from raygrid.reports.tables.cells import Cell, cells_of, with_values
+from raygrid.reports.tables.frame import DETECTION, PLAIN_DEFENSES, tier
+from raygrid.reports.tables.layout import NAMES, Panel, Table, order
+from raygrid.reports.tables.worst_learner import worst_panel
+
+Cells = Iterable[Cell]
+BUDGET = ("method", "budget", "norm", "size")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """share: the axes of a panel. build: cells of one panel to the panel, None if not enough."""
+
+    share: tuple[str, ...]
+    caption: str
+    build: Callable[[Mapping[str, Any], list[Cell]], Panel | None]
+    metrics: tuple[str, ...] = ()
+
+
+class Source:
+    """The cells of a frame by metric, each made once however many tables need them."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self._cells: dict[str, list[Cell]] = {}
+
+    def cells(self, metric: str) -> list[Cell]:
+        if metric not in self._cells:
+            made = cells_of(self.frame, metric).values()
+            self._cells[metric] = _with_budget(self.frame, made)
+        return self._cells[metric]
+
+
+def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") -> Table:
+    """A table of one kind from a frame of trials (`raygrid.reports.tables.frame`).
+
+    It has one panel for each set of trials that may be compared: never two datasets, protocols or
+    selections in one. Raises SpecError for an unknown kind or metric. No panels: nothing to
+    compare.
+    """
+    if kind not in KINDS:
+        raise SpecError(unknown("kind of table", kind, KINDS))
+    if metric not in NAMES:
+        raise SpecError(unknown("metric", metric, NAMES))
+    how = KINDS[kind]
+    source = frame if isinstance(frame, Source) else Source(frame)
+    cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
+    groups = (
+        part for where, group in _groups(cells, how.share) for part in _selections(where, group)
+    )
+    built = (how.build(where, group) for where, group in groups)
+    return Table(kind, how.caption, tuple(p for p in built if p is not None))
+
+
+def _with_budget(frame: pd.DataFrame, cells: Cells) -> list[Cell]:
+    """Cells that know the parts of their attack: method, budget, norm, size."""
+    unique = frame.drop_duplicates("attack").set_index("attack")[list(BUDGET)]
+    known: dict[str, dict[str, Any]] = {
+        str(attack): {str(name): None if pd.isna(value) else value for name, value in facts.items()}
+        for attack, facts in unique.to_dict("index").items()
+    }
+    return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
+
+
+def _groups(cells: list[Cell], share: Sequence[str]) -> list[tuple[dict[str, Any], list[Cell]]]:
+    """Cells by the axes they share. `clean` joins every ratio and norm that occurs beside it."""
+    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    controls: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    fixed = [axis for axis in share if axis not in ("poison_ratio", "norm")]
+    for cell in cells:
+        values = {**cell.axes, **cell.facts}
+        if cell.axes["attack"] == "clean":
+            controls[tuple(values[axis] for axis in fixed)].append(cell)
+        else:
+            groups[tuple(values[axis] for axis in share)].append(cell)
+    taken = set()
+    for key, members in groups.items():
+        where = dict(zip(share, key, strict=True))
+        near = tuple(where[axis] for axis in fixed)
+        taken.add(near)
+        members[:0] = controls.get(near, [])
+    for near, members in controls.items():
+        if near not in taken:
+            where = {**dict.fromkeys(share, ""), **dict(zip(fixed, near, strict=True))}
+            groups[tuple(where[axis] for axis in share)] = members
+    found = [(dict(zip(share, key, strict=True)), cells) for key, cells in groups.items()]
+    return sorted(found, key=lambda item: [order(str(value)) for value in item[0].values()])
+
+
+def _selections(
+    where: Mapping[str, Any], cells: list[Cell]
+) -> Iterator[tuple[dict[str, Any], list[Cell]]]:
+    """The cells by what their defenses select on; those that select nothing join every one."""
+    found = sorted({c.facts["selection"] for c in cells} - {""})
+    for selection in found or [""]:
+        chosen = [c for c in cells if c.facts["selection"] in ("", selection)]
+        yield {**where, "selection": selection}, chosen
+
+
+def rectangle(
+    where: Mapping[str, Any],
+    placed: Sequence[tuple[str, str, Cell]],
+    down: str,
+    across: str,
+    contest: bool = False,
+) -> Panel:
+    """A panel of cells at (row, column); `of` becomes the number of seeds seen in the panel."""
+    of = len({seed for _, _, cell in placed for seed in cell.seeds})
+    cells = {(r, c): dataclasses.replace(cell, of=of) for r, c, cell in placed}
+    quick = tier(Part.parse(where["protocol"])) == "quick"
+    return Panel(
+        where=where,
+        rows=tuple(sorted({r for r, _, _ in placed}, key=order)),
+        columns=tuple(sorted({c for _, c, _ in placed}, key=order)),
+        cells=cells,
+        down=down,
+        across=across,
+        metric=placed[0][2].metric,
+        digits=1 if quick else 2,
+        contest=contest,
+    )
+
+
+def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+    placed = [(c.axes["attack"], c.axes["defense"], c) for c in cells]
+    return rectangle(where, placed, "attack", "defense", contest=True)
+
+
+def _transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    clean = {c.axes["architecture"]: c.value for c in cells if c.axes["attack"] == "clean"}
+    placed = []
+    for cell in cells:
+        control = clean.get(cell.axes["architecture"])
+        if control and cell.value is not None and cell.axes["attack"] != "clean":
+            drop = (control - cell.value) / control
+            cell = dataclasses.replace(cell, facts={**cell.facts, "drop": drop})
+        placed.append((cell.axes["attack"], cell.axes["architecture"], cell))
+    panel = rectangle(where, placed, "attack", "architecture")
+    return panel if len(panel.columns) > 1 else None
+
+
+def _worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    placed = [(c.axes["attack"], c.axes["learner"], c) for c in cells]
+    panel = rectangle(where, placed, "attack", "learner")
+    return worst_panel(panel) if len(panel.columns) > 1 else None
+
+
+def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    shares = sorted({c.axes["poison_ratio"] for c in cells})
+    placed = [(c.axes["attack"], f"{c.axes['poison_ratio']:.0%}", c) for c in cells]
+    return _curve(where, placed, dict(zip(map("{:.0%}".format, shares), shares, strict=True)))
+
+
+def _budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
+    sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
+    placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
+    return _curve(where, placed, sizes)
+
+
+def _curve(
+    where: Mapping[str, Any], placed: list[tuple[str, str, Cell]], numbers: Mapping[str, float]
+) -> Panel | None:
+    """A panel with numbers across; None unless some attack has two of them."""
+    steps: dict[str, set[str]] = defaultdict(set)
+    for row, column, _ in placed:
+        steps[row].add(column)
+    if not any(len(columns) > 1 for columns in steps.values()):
+        return None
+    across = "budget" if "norm" in where else "poison ratio"
+    panel = rectangle(where, placed, "attack", across)
+    columns = tuple(sorted(numbers, key=lambda name: numbers[name]))
+    spots = tuple(numbers[name] for name in columns)
+    return dataclasses.replace(panel, columns=columns, numeric=spots)
+
+
+def _success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    found = success.placed(cells)
+    return rectangle(where, found, "attack", "victim") if found else None
+
+
+PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
+
+
+def _peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+    plain = where["defense"] in PLAIN_DEFENSES
+    kept = [c for c in cells if plain or c.metric != "epochs_to_half"]
+    placed = [(c.axes["attack"], c.metric, c) for c in kept]
+    by = {(row, column): cell for row, column, cell in placed}
+    for attack in {row for row, _ in by}:
+        gap = _gap(by[attack, "peak_acc"], by[attack, "final_acc"])
+        placed.append((attack, "gap", gap))
+    panel = rectangle(where, placed, "attack", "measure")
+    columns = tuple(name for name in PEAK if name in panel.columns)
+    return dataclasses.replace(panel, columns=columns, metric="peak_acc")
+
+
+def _gap(peak: Cell, final: Cell) -> Cell:
+    """Peak minus final accuracy of the same seeds."""
+    both = {s: v - final.values[s] for s, v in peak.values.items() if s in final.values}
+    gap = Cell(
+        axes=peak.axes,
+        metric="gap",
+        final_acc=final.final_acc,
+        peak_acc=peak.peak_acc,
+        seeds=peak.seeds,
+        failed=peak.failed,
+        diverged=peak.diverged,
+        skipped=peak.skipped,
+        stopped=final.stopped,
+        facts=peak.facts,
+    )
+    return with_values(gap, both)
+
+
+def _detection(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    if all(cell.value is None for cell in cells):
+        return None
+    placed = [(f"{c.axes['attack']} @ {c.axes['poison_ratio']:.0%}", c.metric, c) for c in cells]
+    panel = rectangle(where, placed, "attack", "measure")
+    return dataclasses.replace(panel, columns=DETECTION, metric=DETECTION[0])
+
+
+_VICTIM = ("dataset", "protocol", "architecture", "learner")
+KINDS: dict[str, Kind] = {
+    "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", _defense),
+    "transfer": Kind(
+        ("dataset", "protocol", "learner", "poison_ratio", "defense"),
+        "Attacks across architectures; the drop is relative to the architecture's clean accuracy.",
+        _transfer,
+    ),
+    "worst-learner": Kind(
+        ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
+        "Attacks against learners. Worst: the largest of the six learners' columns, which a "
+        "paper's number is compared with. Mean of max, from two seeds on: the largest accuracy of "
+        "every seed, averaged afterwards.",
+        _worst,
+    ),
+    "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),
+    "budget": Kind(
+        (*_VICTIM, "poison_ratio", "defense", "norm"), "Accuracy over the budget.", _budget
+    ),
+    "success": Kind(
+        ("dataset", "protocol", "learner", "defense"),
+        "Success of targeted attacks: the share of set-ups whose target gets the wanted label. The "
+        "control is a clean victim of the same set-ups, asked with the same trigger; p: exact "
+        "McNemar.",
+        _success,
+        metrics=success.METRICS,
+    ),
+    "peak": Kind(
+        (*_VICTIM, "poison_ratio", "defense"),
+        "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
+        "until the training loss is below 0.5.",
+        _peak,
+        metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
+    ),
+    "detection": Kind(
+        (*_VICTIM, "defense"),
+        "Poisoned images that a detector finds among the training images, at each poisoned share. "
+        "False positives: the share of clean images that are flagged.",
+        _detection,
+        metrics=DETECTION,
+    ),
+}

@@ -1,0 +1,149 @@
+"""Tables: panels of cells that may be compared with each other, and nothing else beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from raygrid.published import SIX
+from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.labels import short
+
+FIRST = ("clean", "none", "standard", *SIX)
+NAMES = {
+    "final_acc": "test accuracy after the last epoch",
+    "peak_acc": "highest test accuracy over the epochs",
+    "target_success": "success on the target",
+    "detection_acc": "detection of poisoned images",
+}
+NORMS = ("base_l2", "l2", "linf", "linf_max")
+"""Of the perturbations that a D-VAE found, and of the poison that it found them in."""
+ANSWERS = {
+    "pgd_whitebox_acc": "accuracy on test images attacked through the victim itself",
+    "pgd_blackbox_acc": "accuracy on test images attacked through the victim of another seed",
+    "attack_transfer_rate": "share of poisoned images that a clean victim gets wrong",
+    "clean_train_acc": "accuracy on a training set",
+    "poisoned_train_acc": "accuracy on a training set",
+    "psnr": "PSNR of purified against stored training images",
+    **dict.fromkeys(NORMS, "size of perturbations"),
+    "minutes_dvae_training": "time to fit the purifier",
+    "minutes_inference": "time to put the training set through it",
+    "minutes_classifier_training": "time to train the victim",
+    "minutes": "time",
+}
+"""What finished trials are asked for, beside the measures of their rows."""
+UNITS = {
+    **dict.fromkeys(("psnr", "psnr_pooled"), "dB"),
+    **dict.fromkeys(NORMS, "units of the pixel range [0, 1]"),
+    **{name: "minutes" for name in ANSWERS if name.startswith("minutes")},
+}
+"""Of measures that are no share."""
+SELECTIONS = {
+    "test": "the test set (an oracle)",
+    "clean_val": "clean validation images",
+    "poison_val": "held-out poisoned images",
+}
+"""What defenses select on, by `Defense.selection`."""
+_SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A rectangle of cells of one dataset and one protocol.
+
+    where: the axes that all cells share. rows, columns: labels in order; cells by (row, column).
+    down, across: what rows and columns are. contest: whether the best of a row and the strongest
+    of a column are worth marking. numeric: columns are numbers, so that it draws as curves.
+    intervals: whether cells say their 95 % interval.
+    """
+
+    where: Mapping[str, Any]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    down: str
+    across: str
+    metric: str
+    digits: int = 2
+    contest: bool = False
+    numeric: tuple[float, ...] | None = None
+    intervals: bool = False
+
+    @property
+    def title(self) -> str:
+        """Dataset, protocol and the other shared axes in one line."""
+        return ", ".join(_say(axis, value) for axis, value in self.where.items() if value != "")
+
+    @property
+    def slug(self) -> str:
+        """The shared axes as part of a file name."""
+        joined = "-".join(str(value) for value in self.where.values() if value != "")
+        return re.sub(r"[^A-Za-z0-9.]+", "_", joined).strip("_")
+
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """Labels to what is printed for them: methods with what tells them apart in the panel."""
+        return {**short(self.rows), **short(self.columns)}
+
+    @cached_property
+    def apart(self) -> str:
+        """What sets all published numbers of the panel apart, if it is the same; said once."""
+        found = [cell.apart for cell in self.cells.values() if cell.published is not None]
+        return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
+
+    def best(self, row: str) -> set[str]:
+        """Columns with the highest value of a row, and those within one std of it."""
+        return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)
+
+    def strongest(self, column: str) -> set[str]:
+        """Rows (attacks) with the lowest value of a column, and those within one std of it."""
+        rows = [r for r in self.rows if r.split(" ")[0] != "clean"]
+        return self._leaders([(r, self.cells.get((r, column))) for r in rows], -1.0)
+
+    def _leaders(self, line: list[tuple[str, Cell | None]], sign: float) -> set[str]:
+        known = [(label, c) for label, c in line if c is not None and c.value is not None]
+        if not self.contest or len(known) < 2:
+            return set()
+        _, top = max(known, key=lambda item: sign * (item[1].value or 0.0))
+        edge = sign * (top.value or 0.0) - (top.std or 0.0) - 1e-12
+        return {label for label, c in known if sign * (c.value or 0.0) >= edge}
+
+
+def _say(axis: str, value: Any) -> str:
+    if axis == "protocol":
+        return f"protocol {value}"
+    if axis == "poison_ratio":
+        return f"{100 * value:g} % poisoned"
+    if axis == "norm":
+        return f"{value} budget"
+    if axis == "selection":
+        return f"selections on {SELECTIONS.get(value, value)}"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Panels of one kind. `cells` has one flat object a cell, fractions, for JSON and CSV."""
+
+    kind: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+    def with_intervals(self) -> Table:
+        """The same, its text with the 95 % interval in every cell; JSON and CSV have it anyway."""
+        return replace(self, panels=tuple(replace(p, intervals=True) for p in self.panels))
+
+    @property
+    def cells(self) -> list[dict[str, Any]]:
+        return [{"kind": self.kind, **cell.row()} for p in self.panels for cell in p.cells.values()]
+
+
+def order(label: str) -> tuple[Any, ...]:
+    """Sorts labels: the controls first, then by name, numbers by value (resnet18, resnet101)."""
+    head = label.split(" ")[0]
+    rank = FIRST.index(head) if head in FIRST else len(FIRST)
+    pieces = re.split(r"(\d+(?:\.\d+)?)", label)
+    return rank, [(0, float(p), "") if p[:1].isdigit() else (1, 0.0, p) for p in pieces if p]

@@ -1,0 +1,268 @@
+"""What a cell says: the only place where fractions become percent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from raygrid.reports.tables.cells import TWO, Cell
+from raygrid.reports.tables.layout import (
+    ANSWERS,
+    NAMES,
+    NORMS,
+    SELECTIONS,
+    UNITS,
+    Panel,
+    Table,
+    order,
+)
+
+NOTHING = "–"
+MARKS = {
+    "*": "further from the published number than noise explains (6 points, 12 for a peak, 1 dB, "
+    "or 3 sigma)",
+    "†": "other papers print a number at least 5 points away from this published one",
+    "‡": "the published number looks wrong in the paper",
+}
+HEADS = {
+    "final_acc": "final",
+    "peak_acc": "peak",
+    "gap": "peak − final",
+    "peak_epoch": "peak epoch",
+    "epochs_to_half": "epochs to loss 0.5",
+    "detection_acc": "accuracy",
+    "detection_recall": "recall",
+    "detection_precision": "precision",
+    "detection_f1": "F1",
+    "detection_fpr": "false positives",
+    "psnr": "PSNR (dB)",
+    "psnr_pooled": "PSNR of the mean error (dB)",
+    "base_l2": "l2 of the base",
+    "l2": "l2",
+    "linf": "linf",
+    "linf_max": "largest linf",
+    "clean_train_acc": "clean training set",
+    "poisoned_train_acc": "original poison",
+    "minutes_dvae_training": "fits",
+    "minutes_inference": "passes",
+    "minutes_classifier_training": "training",
+    "minutes": "total",
+    "mean_of_max": "mean of max",
+}
+EPOCHS = ("peak_epoch", "epochs_to_half")
+OUTCOMES = ("failed", "diverged", "skipped")
+
+
+def measured(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:
+    """Mean ± std in percent (or epochs), and whatever is not as planned: n of N, failures.
+
+    interval: whether the 95 % interval stands first in the brackets.
+    """
+    if cell is None:
+        return NOTHING
+    if cell.value is None:
+        return _absence(cell)
+    if cell.facts.get("never") == cell.n:
+        return "never" + _aside(cell)
+    text = number(cell.value, cell.metric, digits)
+    if cell.std is not None:
+        text += f" ± {number(cell.std, cell.metric, digits)}"
+    if bounded(cell):
+        text = f"≥ {text}"
+    ends = [cell.low, cell.high] if interval and cell.low is not None else []
+    said = " to ".join(number(end, cell.metric, digits) for end in ends if end is not None)
+    return text + _aside(cell, said)
+
+
+def bounded(cell: Cell) -> bool:
+    """Whether it is a lower bound: a worst case without a learner, epochs that were not enough."""
+    return cell.metric.endswith("_partial") or bool(cell.facts.get("never"))
+
+
+def attained(cell: Cell) -> str:
+    """The learner of a worst case, or what a defense chose; of several how many seeds each won."""
+    if cell.facts.get("worst_learner"):
+        return str(cell.facts["worst_learner"])
+    won = cell.facts.get("worst_learners") or cell.facts.get("winners") or {}
+    names = Counter(won).most_common()
+    if len(names) == 1:
+        return str(names[0][0])
+    return ", ".join(f"{count} {name}" for name, count in names)
+
+
+def number(value: float, metric: str, digits: int) -> str:
+    """An accuracy in percent, an epoch as it is, minutes and dB with two digits, norms three."""
+    if metric in UNITS:
+        return f"{value:.{3 if metric in NORMS else 2}f}"
+    return f"{value:.1f}".removesuffix(".0") if metric in EPOCHS else f"{100 * value:.{digits}f}"
+
+
+def _absence(cell: Cell) -> str:
+    """Why there is no number, in one word where all seeds share it."""
+    words = [name for name in OUTCOMES if getattr(cell, name)]
+    if cell.stopped and cell.metric in ("final_acc", "gap"):
+        words.append("stopped early")
+    return ", ".join(words) or NOTHING
+
+
+def _aside(cell: Cell, interval: str = "") -> str:
+    """In brackets: interval, learner of a worst case, what is missing, drop, missing seeds."""
+    notes = [text for text in (interval, attained(cell)) if text]
+    for fact, word in (("missing", "without"), ("fewer_seeds", "fewer seeds:")):
+        if cell.facts.get(fact):
+            notes.append(f"{word} {', '.join(cell.facts[fact])}")
+    if cell.facts.get("drop") is not None:
+        notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
+    if "control" in cell.facts:
+        notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
+    if "p" in cell.facts:
+        notes.append(f"p = {cell.facts['p']:.2g}")
+    if 0 < cell.facts.get("never", 0) < cell.n:
+        notes.append(f"{cell.facts['never']} never")
+    if cell.n < cell.of:
+        notes.append(f"n = {cell.n} of {cell.of}")
+        notes += [f"{count} {name}" for name in OUTCOMES if (count := getattr(cell, name))]
+        if cell.stopped:
+            notes.append(f"{cell.stopped} stopped early")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def quoted(cell: Cell | None, panel: Panel) -> str:
+    """The published number with its marks; what sets it apart from others of the panel."""
+    if cell is None or cell.published is None:
+        return ""
+    digits = max(panel.digits, 2)
+    text = number(cell.published, cell.metric, digits)
+    if cell.published_std is not None:
+        text += f" ± {number(cell.published_std, cell.metric, digits)}"
+    if cell.apart != panel.apart:
+        text += f", {cell.apart}"
+    return f"[{text}]{marks(cell)}"
+
+
+def marks(cell: Cell) -> str:
+    return "*" * cell.differs + "†" * bool(cell.contradicting) + "‡" * cell.suspect
+
+
+def head(panel: Panel, label: str) -> str:
+    """A column's or row's label as it is printed."""
+    return HEADS.get(label, panel.short.get(label, label))
+
+
+def _leaders(panel: Panel) -> list[str]:
+    """What bold and underlined numbers are, of those that the panel has."""
+    said = []
+    if any(panel.best(row) for row in panel.rows):
+        said.append("bold: best defense of an attack")
+    if any(panel.strongest(column) for column in panel.columns):
+        said.append("underlined: strongest attack of a defense")
+    if not said:
+        return []
+    text = f"{'; '.join(said)}; with all that lie within one standard deviation."
+    return [text[0].upper() + text[1:]]
+
+
+INTERVALS = {
+    "t": "Student's t over seeds",
+    "wilson": "Wilson over test images for a single seed",
+    "bootstrap": "seeds drawn anew within each learner for worst cases",
+    "bootstrap over set-ups": "set-ups drawn anew for means over victims",
+}
+
+
+def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
+    """What varies with the seed, and which intervals there are."""
+    success = panel.metric == "target_success"
+    lines = []
+    if not success and any(cell.std is not None for cell in cells):
+        lines.append("A seed of the grid makes poison and purified set anew, not just the victim.")
+    used = {cell.interval for cell in cells if cell.low is not None}
+    if panel.intervals and used:
+        how = dict(INTERVALS, wilson="Wilson over set-ups") if success else INTERVALS
+        said = "; ".join(text for name, text in how.items() if name in used)
+        lines.append(f"In round brackets: 95 % interval ({said}).")
+        if any(cell.interval == "t" and cell.n == 2 for cell in cells):
+            lines.append(f"Of two seeds it is the mean ± {TWO} standard deviations.")
+    return lines
+
+
+def selected(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Sentences that say what defenses select on, from pairs of a label and `selection`."""
+    groups: dict[str, set[str]] = {}
+    for label, selection in pairs:
+        if selection:
+            groups.setdefault(selection, set()).add(label)
+    return [
+        f"{', '.join(sorted(labels, key=order))}: selected on {SELECTIONS.get(images, images)}."
+        for images, labels in sorted(groups.items())
+    ]
+
+
+def _selected(panel: Panel) -> list[str]:
+    """What the defenses of a panel select on, and where to find which of several won."""
+    cells = panel.cells.values()
+    lines = selected(
+        (head(panel, str(cell.axes["defense"])), cell.facts["selection"])
+        for cell in cells
+        if "selection" in cell.facts
+    )
+    if any("winners" in cell.facts for cell in cells):
+        lines.append("In brackets: the defense that won, with its seeds where several did.")
+    return lines
+
+
+def notes(table: Table, panel: Panel) -> list[str]:
+    """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
+    cells = list(panel.cells.values())
+    of = max((cell.of for cell in cells), default=0)
+    name = "accuracies" if table.kind == "peak" else {**NAMES, **ANSWERS}[panel.metric]
+    spread, unit = "sample standard deviation", "seed"
+    if panel.metric == "target_success":
+        spread, unit = "the benchmark's standard error", "set-up"
+    share = UNITS.get(panel.metric, "percent")
+    lines = [
+        f"{name[0].upper()}{name[1:]} in {share}; mean ± {spread} over "
+        f"{of} {unit}{'s' * (of != 1)}."
+    ]
+    lines += _spread(panel, cells)
+    if panel.apart:
+        lines.append(f"In brackets: published ({panel.apart}).")
+    elif any(cell.published is not None for cell in cells):
+        lines.append(
+            "In brackets: published; with the paper where its protocol is another one, with the "
+            "paper's method where another one goes by that name."
+        )
+    if any(cell.facts.get("never") for cell in cells):
+        lines.append("Never: counted as one epoch past the planned ones.")
+    lines += _selected(panel)
+    lines += _leaders(panel)
+    lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
+    used = "".join(marks(cell) for cell in cells)
+    lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
+    lines += [
+        _contradiction(panel, spot, cell)
+        for spot, cell in panel.cells.items()
+        if cell.contradicting
+    ]
+    lines += sorted(
+        {
+            f"{_place(panel, spot)}: {first_line(cell.why)}"
+            for spot, cell in panel.cells.items()
+            if cell.why
+        }
+    )
+    return lines
+
+
+def _contradiction(panel: Panel, spot: tuple[str, str], cell: Cell) -> str:
+    printed = number(cell.published or 0.0, cell.metric, 2)
+    others = "; ".join(cell.contradicting)
+    return f"† {_place(panel, spot)}: {cell.source}: {printed} against {others}"
+
+
+def _place(panel: Panel, spot: tuple[str, str]) -> str:
+    return " / ".join(head(panel, label) for label in spot)
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").splitlines()[0] if text else ""

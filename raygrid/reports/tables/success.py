@@ -1,0 +1,148 @@
+"""Success on the target: attacks against victims, each beside its clean control."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from raygrid import published
+from raygrid.attacks import ATTACKS
+from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.published import toxic
+from raygrid.reports.tables.binomial import mcnemar, paper_error, wilson
+from raygrid.reports.tables.cells import Cell, with_published
+
+METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
+Placed = list[tuple[str, str, Cell]]
+"""Attack, victim, cell."""
+
+
+def placed(cells: list[Cell]) -> Placed:
+    """Cells with the benchmark's error, Wilson's interval, the control and the test of pairs.
+
+    The control of a backdoor is the clean victim's answer to the target with that trigger. Means
+    over victims that the benchmark prints come as victims of their own.
+    """
+    by = {(c.axes["attack"], c.axes["architecture"], c.metric): c for c in cells}
+    shown = {k: c for k, c in by.items() if k[2] == METRICS[0] and c.value is not None}
+    out: Placed = []
+    for (attack, victim, _), cell in shown.items():
+        control = by.get(("clean", victim, _control_metric(attack)))
+        out.append((attack, victim, _judged(cell, control if attack != "clean" else None)))
+    return [*out, *_means(out)]
+
+
+def _control_metric(attack: str) -> str:
+    """The clean victim's answer that an attack is held against."""
+    name = Part.parse(attack).name
+    pasted = getattr(ATTACKS[name], "pasted", "") if name in ATTACKS else ""
+    return f"target_{pasted}_success" if pasted else METRICS[0]
+
+
+def _judged(cell: Cell, control: Cell | None) -> Cell:
+    """The cell as a share of n set-ups."""
+    assert cell.value is not None
+    low, high = wilson(cell.value, cell.n)
+    made = dataclasses.replace(
+        cell,
+        std=paper_error(cell.value, cell.n),
+        low=low,
+        high=high,
+        interval="wilson",
+        facts={**cell.facts, **_against(cell.values, control)},
+    )
+    return _with_paper(made)
+
+
+def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any]:
+    """Rate of the control, excess success and McNemar's p over the set-ups that both have."""
+    if control is None or not (both := values.keys() & control.values.keys()):
+        return {}
+    rate = sum(control.values[s] for s in both) / len(both)
+    gained, lost, p = mcnemar(values, control.values)
+    excess = sum(values[s] for s in both) / len(both) - rate
+    return {"control": rate, "excess": excess, "gained": gained, "lost": lost, "p": p}
+
+
+def _with_paper(cell: Cell) -> Cell:
+    spec = _spec(cell)
+    return with_published(cell, published.find(spec, METRICS[0]))
+
+
+def _spec(cell: Cell) -> TrialSpec:
+    axes = cell.axes
+    return TrialSpec(
+        dataset=Part.parse(axes["dataset"]),
+        attack=Part.parse(axes["attack"]),
+        defense=parse_chain(axes["defense"]),
+        architecture=Part.parse(axes["architecture"]),
+        learner=Part.parse(axes["learner"]),
+        protocol=Part.parse(axes["protocol"]),
+    )
+
+
+@cache
+def _printed_means() -> tuple[Part, ...]:
+    rows = published.load()
+    cells = rows.loc[rows["paper"] == "just_how_toxic", "cell"].dropna()
+    parts = (TrialSpec.parse(text).architecture for text in cells)
+    return tuple(dict.fromkeys(part for part in parts if part.name == toxic.MEAN))
+
+
+def _means(single: Placed) -> Iterator[tuple[str, str, Cell]]:
+    """Means over victims, where all of them are there."""
+    attacks = dict.fromkeys(attack for attack, _, _ in single)
+    by = {(attack, victim): cell for attack, victim, cell in single}
+    for attack, part in itertools.product(attacks, _printed_means()):
+        cells = [by.get((attack, str(member))) for member in toxic.members(part)]
+        found = [cell for cell in cells if cell is not None]
+        if len(found) == len(cells):
+            yield attack, str(part), _mean(found, part)
+
+
+def _mean(cells: list[Cell], part: Part) -> Cell:
+    """One value a set-up, so that victims of one poison are never taken for independent."""
+    first = cells[0]
+    shared = set.intersection(*(set(cell.values) for cell in cells))
+    values = {s: sum(cell.values[s] for cell in cells) / len(cells) for s in sorted(shared)}
+    if not values:
+        return dataclasses.replace(
+            first, axes={**first.axes, "architecture": str(part)}, value=None
+        )
+    mean = sum(values.values()) / len(values)
+    low, high = bootstrap(list(values.values()))
+    cell = dataclasses.replace(
+        first,
+        axes={**first.axes, "architecture": str(part)},
+        value=mean,
+        values=values,
+        n=len(values),
+        std=paper_error(mean, len(values) * len(cells)),
+        low=low,
+        high=high,
+        interval="bootstrap over set-ups",
+        facts={k: v for k, v in first.facts.items() if k not in ("gained", "lost", "p", "winners")}
+        | _mean_of_controls(cells, mean),
+    )
+    return _with_paper(cell)
+
+
+def _mean_of_controls(cells: list[Cell], mean: float) -> dict[str, Any]:
+    rates = [cell.facts["control"] for cell in cells if "control" in cell.facts]
+    if len(rates) < len(cells):
+        return {}
+    control = sum(rates) / len(rates)
+    return {"control": control, "excess": mean - control}
+
+
+def bootstrap(values: list[float], draws: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean over set-ups; always the same for the same values."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(np.array(values), (draws, len(values))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)

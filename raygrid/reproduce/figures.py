@@ -1,0 +1,209 @@
+"""How the papers' figures are drawn from what their trials left: pictures, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.reports import analysis, figures
+from raygrid.reports.analysis.pictures import apart, examples, sample
+from raygrid.reports.figures import lines
+from raygrid.reports.tables import curves, frame
+from raygrid.reports.tables.labels import short
+from raygrid.reproduce.figure_list import Plate
+from raygrid.reproduce.questions import Evidence, psnr
+from raygrid.reproduce.scales import Scale, absent, scaled
+from raygrid.trials.artifacts import purified_of
+from raygrid.trials.trial import Trial
+
+Drawn = tuple[str, Figure, pd.DataFrame | None]
+"""What sets it apart from the others of a plate, picture, and its numbers if it has any."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A plate with the trials that stand for it at some scale, and what they left."""
+
+    plate: Plate
+    evidence: Evidence
+    scale: Scale
+    seeds: Sequence[int]
+
+    @cached_property
+    def trials(self) -> dict[TrialSpec, list[Trial]]:
+        """By printed trial its stand-ins, one a seed, as far as they can be made here."""
+        printed = [TrialSpec.parse(text) for text in self.plate.trials]
+        there = {spec: at for spec in printed if not absent(at := scaled(spec, self.scale))}
+        return {
+            spec: [self.evidence.records.trial(str(at.replace(seed=s))) for s in self.seeds]
+            for spec, at in there.items()
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The specs of the first seed."""
+        return list(dict.fromkeys(str(own[0].spec) for own in self.trials.values()))
+
+    @cached_property
+    def rows(self) -> list[Mapping[str, object]]:
+        """What is there of the trials' rows."""
+        names = {str(trial.spec) for own in self.trials.values() for trial in own}
+        return [row for spec, row in self.evidence.rows.items() if spec in names]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return frame(self.rows)
+
+    def attacks(self, printed: Sequence[str]) -> list[str]:
+        """Attacks by what stands for them here."""
+        here = {str(spec.attack): str(own[0].spec.attack) for spec, own in self.trials.items()}
+        return [here[name] for name in printed if name in here]
+
+
+def _framed(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[Shown], Iterator[Drawn]]:
+    """A figure of the rows alone."""
+
+    def drawing(shown: Shown) -> Iterator[Drawn]:
+        yield "", draw(shown.frame), shown.frame.dropna(axis=1, how="all")
+
+    return drawing
+
+
+def _curves(shown: Shown) -> Iterator[Drawn]:
+    groups = {title: shown.attacks(names) for title, names in shown.plate.groups.items()}
+    epochs = curves(shown.rows)
+    yield "", figures.training_curves(epochs, groups), epochs
+
+
+def _by_epoch(shown: Shown) -> Iterator[Drawn]:
+    epochs = curves(shown.rows)
+    yield "", lines.by_epoch(epochs), epochs
+
+
+FAMILIES = {"limit": "VAE", "width": "auto-encoder", "quality": "JPEG", "limit2": "D-VAE"}
+"""Purifiers by the parameter that the papers' curves vary."""
+
+
+def _points(shown: Shown) -> pd.DataFrame:
+    """A line a finished trial with `family`, `setting`, and `psnr` in dB of what it purified."""
+    records = shown.evidence.records
+    made = []
+    for spec, own in shown.trials.items():
+        family, setting = _varied(spec.defense[0])
+        for trial in own:
+            row = shown.evidence.rows.get(str(trial.spec))
+            if row is not None and row["status"] == "done":
+                left = psnr(records, trial.spec)["psnr"]
+                made.append(frame([row]).assign(family=family, setting=setting, psnr=left))
+    return pd.concat(made, ignore_index=True) if made else frame([]).assign(family=[])
+
+
+def _varied(defense: Part) -> tuple[str, float]:
+    params = dict(defense.params)
+    key = next(key for key in FAMILIES if key in params)
+    return FAMILIES[key], float(params[key])
+
+
+def _compression(shown: Shown) -> Iterator[Drawn]:
+    points = _points(shown)
+    vaes = points[points["family"] == "VAE"]
+    limit = "most nats for each position of the latent"
+    if len(vaes):
+        yield "rate", lines.over_setting(vaes, ("psnr", "final_acc"), limit), None
+    yield "psnr", lines.over_psnr(points), points.dropna(axis=1, how="all")
+
+
+def _rate(shown: Shown) -> Iterator[Drawn]:
+    points = _points(shown)
+    limit = "most nats for each position of the latent"
+    drawn = lines.over_setting(points, ("final_acc",), limit)
+    yield "", drawn, points.dropna(axis=1, how="all")
+
+
+def _tsne(shown: Shown) -> Iterator[Drawn]:
+    records = shown.evidence.records
+    rows = []
+    for spec in shown.names:
+        left = records.left(records.trial(spec), "features").tensors
+        labels = left["labels"].numpy()
+        chosen = sample(labels)
+        near, silhouette = apart(left["features"].float().numpy()[chosen], labels[chosen])
+        rows.append({"spec": spec, "neighbors_acc": near, "silhouette": silhouette})
+    yield "", analysis.draw_tsne_of_features(records, shown.names), pd.DataFrame(rows)
+
+
+def _maps(shown: Shown) -> Iterator[Drawn]:
+    """Of the clean victim and those of each group, explained in the way the group is named."""
+    for name, printed in shown.plate.groups.items():
+        attacks = {"clean", *shown.attacks(printed)}
+        chosen = [own[0] for own in shown.trials.values() if str(own[0].spec.attack) in attacks]
+        victims = [shown.evidence.records.victim(str(trial.spec)) for trial in chosen]
+        images = victims[0].test.rows(examples(victims[0].test))
+        explain = analysis.grad_cam if name == "grad-cam" else analysis.shapley
+        maps = {v.name: explain(v, images.floats(), images.labels) for v in victims}
+        yield name, analysis.draw_maps(images, maps, signed=name == "shapley"), None
+
+
+def _residuals(shown: Shown) -> Iterator[Drawn]:
+    """Each poison, and what its trial's purifiers made of it; both against the clean images."""
+    records = shown.evidence.records
+    pairs: dict[str, tuple[Images, Images]] = {}
+    names: dict[str, str] = {}
+    chains = short(tuple(own[0].spec.chain for own in shown.trials.values()))
+    attacks = short(tuple(str(own[0].spec.attack) for own in shown.trials.values()))
+    for own in shown.trials.values():
+        clean, given = records.world(own[0]).train, records.training_set(own[0])
+        if len(given) != len(clean):
+            raise DataError(f"{own[0].spec} withholds images: there is nothing to draw")
+        attack = str(own[0].spec.attack)
+        pairs[attack], names[attack] = (clean, given), attacks[attack]
+        if own[0].purified is not None:
+            made = purified_of(records.worker.fetch(own[0].purified))
+            chain = chains[own[0].spec.chain]
+            both = f"{attack}, {chain}"
+            pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
+    rows = [{"set": name, **analysis.change(*pair)} for name, pair in pairs.items()]
+    sets = {names[name]: pair for name, pair in pairs.items()}
+    drawn = analysis.draw_changes(sets, shown.plate.normalizations)
+    yield "", drawn, pd.DataFrame(rows)
+
+
+DRAWINGS: Mapping[str, Callable[[Shown], Iterator[Drawn]]] = {
+    "peak_final": _framed(figures.peak_against_final),
+    "speed_peak": _framed(figures.speed_against_peak),
+    "partial_acc": _framed(lambda rows: figures.partial_poisoning(rows, "acc")),
+    "partial_loss": _framed(lambda rows: figures.partial_poisoning(rows, "loss")),
+    "partial_defenses": _framed(figures.partial_under_defenses),
+    "curves": _curves,
+    "by_epoch": _by_epoch,
+    "compression": _compression,
+    "rate": _rate,
+    "tsne": _tsne,
+    "maps": _maps,
+    "residuals": _residuals,
+}
+
+
+def draw(shown: Shown, stem: Path) -> list[Path]:
+    """Draw a plate into `<stem>[-name].png` and its numbers into a CSV beside; the files.
+
+    Raises SpecError or DataError that says what is missing.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure, numbers in DRAWINGS[shown.plate.drawing](shown):
+        path = stem.with_name("-".join(filter(None, (stem.name, name))) + ".png")
+        figure.savefig(path)
+        written.append(path)
+        if numbers is not None:
+            numbers.to_csv(path.with_suffix(".csv"), index=False)
+            written.append(path.with_suffix(".csv"))
+    return written

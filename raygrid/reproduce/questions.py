@@ -1,0 +1,248 @@
+"""What finished trials say to the questions of a printed table, published beside measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raygrid.attacks.common.disentangled import Disentangled
+from raygrid.core.errors import DataError, SpecError
+from raygrid.core.spec import TrialSpec
+from raygrid.published import QUESTIONS, Asked, Figure, Finding
+from raygrid.reports.analysis import (
+    Records,
+    accuracy_on_sets,
+    costs,
+    fidelity_of_purified,
+    norms_of_disentangled,
+    robustness,
+    transferability,
+)
+from raygrid.reports.tables import Cell, Table
+from raygrid.reports.tables.cells import with_published, with_values
+from raygrid.reports.tables.layout import Panel
+from raygrid.reproduce.scales import Scale, absent, scaled
+
+Found = Mapping[int, Mapping[str, float]]
+"""By seed: what the metrics of a question come to."""
+Trials = Sequence[TrialSpec]
+
+
+@dataclass
+class Evidence:
+    """What trials left, and their rows by spec."""
+
+    records: Records
+    rows: Mapping[str, Mapping[str, Any]]
+    _rates: dict[tuple[str, str, int], float] = field(default_factory=dict)
+
+    def cost(self, spec: TrialSpec) -> Mapping[str, Any]:
+        """As `analysis.costs`; raises DataError if the trial is not there or did not end well."""
+        name = str(self.records.trial(str(spec)).spec)
+        row = self.rows.get(name)
+        if row is None or row["status"] != "done":
+            raise DataError(f"there is no result of {name}")
+        return costs([row], self.records.store)[0]
+
+    def rate(self, poison: TrialSpec, victim: TrialSpec, seed: int) -> float:
+        """The share of a trial's poison that another one's network gets wrong; looked at once."""
+        text = f"{poison.dataset}/{poison.attack}@{poison.poison_ratio!r}"
+        key = text, str(victim), seed
+        if key not in self._rates:
+            poisoned = self.records.poisoned(text, seed)
+            network = self.records.victim(str(victim.replace(seed=seed)))
+            self._rates[key] = transferability([poisoned], [network])[0]["rate"]
+        return self._rates[key]
+
+
+def _robustness(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    victims = [evidence.records.victim(str(about[0].replace(seed=seed))) for seed in seeds]
+    columns = {"pgd_whitebox_acc": "white_acc", "pgd_blackbox_acc": "black_acc"}
+    rows = zip(seeds, robustness(victims), strict=True)
+    return {seed: {name: row[of] for name, of in columns.items()} for seed, row in rows}
+
+
+def _transferability(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    poison, *victims = about
+    found = {}
+    for seed in seeds:
+        rates = [evidence.rate(poison, victim, seed) for victim in victims]
+        found[seed] = {"attack_transfer_rate": math.fsum(rates) / len(rates)}
+    return found
+
+
+def _sets(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    """Of a poison that was made from another one: the accuracy on that one too."""
+    found = {}
+    for seed in seeds:
+        spec = str(about[0].replace(seed=seed))
+        attack = evidence.records.trial(spec).attack
+        base = attack.attack if isinstance(attack, Disentangled) else attack
+        original = evidence.records.poisoned(f"{about[0].dataset}/{base.part()}", seed).images
+        rows = accuracy_on_sets(evidence.records, spec, {"original": original})
+        acc = {row["set"]: row["acc"] for row in rows}
+        found[seed] = {
+            "clean_train_acc": acc["clean_train"],
+            "poisoned_train_acc": acc["original"],
+        }
+    return found
+
+
+def _fidelity(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    """The mean over the poisons that the defense was put on."""
+    found = {}
+    for seed in seeds:
+        each = [psnr(evidence.records, spec.replace(seed=seed)) for spec in about]
+        found[seed] = {name: math.fsum(one[name] for one in each) / len(each) for name in PSNRS}
+    return found
+
+
+PSNRS = ("psnr", "psnr_pooled")
+
+
+def psnr(records: Records, spec: TrialSpec) -> dict[str, float]:
+    """dB: what the purifiers of a trial left of the images that they were given.
+
+    psnr: mean over images; psnr_pooled: of their mean square error, as D-VAE's code prints it.
+    """
+    given, _ = fidelity_of_purified(records, str(spec))
+    if "psnr" not in given:
+        raise DataError(f"the purifiers of {spec} changed no image")
+    return {name: float(given[name]) for name in PSNRS}
+
+
+def _norms(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    """Of the perturbations that a D-VAE found in a poison, and of that one."""
+    spec = about[0]
+    text = f"{spec.dataset}/{spec.attack}@{spec.poison_ratio!r}"
+    return {seed: norms_of_disentangled(evidence.records, text, seed) for seed in seeds}
+
+
+def _cost(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+    found = {}
+    for seed in seeds:
+        row = evidence.cost(about[0].replace(seed=seed))
+        seconds = {
+            "minutes_dvae_training": row["fit_s"],
+            "minutes_inference": row["pass_s"],
+            "minutes_classifier_training": row["training_s"],
+            "minutes": row["training_s"] + (row["purified_s"] or 0.0),
+        }
+        found[seed] = {name: s / 60 for name, s in seconds.items() if s is not None}
+    return found
+
+
+ANSWERS: Mapping[str, Callable[[Evidence, Trials, Sequence[int]], Found]] = {
+    "robustness": _robustness,
+    "transferability": _transferability,
+    "sets": _sets,
+    "fidelity": _fidelity,
+    "norms": _norms,
+    "cost": _cost,
+}
+
+
+def answered(
+    asked: Iterable[Asked], evidence: Evidence | None, scale: Scale, seeds: Sequence[int]
+) -> list[Table]:
+    """A table for each question, its panels as printed; what has no answer says why.
+
+    evidence: None where nothing was run. scale: of the trials. Numbers of other scales, or of
+    another machine where that matters, stand beside without being judged.
+    """
+    cells: dict[str, list[tuple[Asked, Cell]]] = {}
+    known: dict[tuple[str, Trials], Found | str] = {}
+    for each in asked:
+        about = _about(each, scale)
+        key = each.question, about
+        if key not in known:
+            known[key] = _ask(each.question, evidence, about, seeds)
+        cells.setdefault(each.question, []).append((each, _cell(each, about, known[key], seeds)))
+    return [_table(question, placed) for question, placed in cells.items()]
+
+
+def _about(asked: Asked, scale: Scale) -> tuple[TrialSpec, ...]:
+    """The trials at a scale; for a mean those that can be made here."""
+    there = [scaled(spec, scale) for spec in asked.about]
+    if QUESTIONS[asked.question].mean:
+        there = [spec for spec in dict.fromkeys(there) if not absent(spec)]
+    return tuple(there)
+
+
+def _ask(
+    question: str, evidence: Evidence | None, about: Trials, seeds: Sequence[int]
+) -> Found | str:
+    """By seed, or why there is no answer; nothing where nothing was run."""
+    if evidence is None:
+        return {}
+    try:
+        return ANSWERS[question](evidence, about, seeds)
+    except (DataError, SpecError) as error:
+        return str(error)
+
+
+def _cell(asked: Asked, about: Trials, found: Found | str, seeds: Sequence[int]) -> Cell:
+    first = about[-1]
+    axes = {"dataset": str(first.dataset), "protocol": str(first.protocol)}
+    question = QUESTIONS[asked.question]
+    axes |= {question.down: asked.row, question.across: asked.column}
+    facts = {"trials": " ".join(map(str, about))}
+    why = found if isinstance(found, str) else None
+    cell = Cell(axes, asked.metric, seeds=tuple(seeds), of=len(seeds), why=why, facts=facts)
+    if not isinstance(found, str):
+        values = {
+            s: by[asked.metric] for s, by in found.items() if by.get(asked.metric) is not None
+        }
+        cell = with_values(cell, values)
+    return with_published(cell, _finding(asked, about))
+
+
+def _finding(asked: Asked, about: Trials) -> Finding | None:
+    """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
+    if asked.value is None:
+        return None
+    best = Figure(
+        paper=asked.paper,
+        made=("", "", "", ""),
+        protocol=str(asked.about[0].protocol),
+        tables=(asked.table,),
+        value=asked.value,
+        std=asked.std,
+        suspect=asked.suspect,
+        note="",
+    )
+    own = set(about) <= set(asked.about)
+    return Finding(best, asked.on or ("" if own else f"{asked.paper}, {asked.dataset}"), ())
+
+
+def _table(name: str, placed: Sequence[tuple[Asked, Cell]]) -> Table:
+    question = QUESTIONS[name]
+    groups: dict[tuple[str, str, str], list[tuple[Asked, Cell]]] = {}
+    several = "metric" not in (question.down, question.across)
+    for asked, cell in placed:
+        group = str(cell.axes["dataset"]), asked.dataset, asked.metric if several else ""
+        groups.setdefault(group, []).append((asked, cell))
+    return Table(name, f"Asked of finished trials: {name}.", tuple(_panels(name, groups.values())))
+
+
+def _panels(name: str, groups: Iterable[Sequence[tuple[Asked, Cell]]]) -> Iterator[Panel]:
+    question = QUESTIONS[name]
+    sides = question.down, question.across
+    for group in groups:
+        asked, cell = group[0]
+        cells = {(a.row, a.column): c for a, c in group}
+        where = {"dataset": cell.axes["dataset"], "protocol": cell.axes["protocol"]}
+        if asked.dataset != cell.axes["dataset"]:
+            where["printed"] = f"for {asked.dataset}"
+        yield Panel(
+            where={**where, "measure": name if "metric" in sides else asked.metric},
+            rows=tuple(dict.fromkeys(row for row, _ in cells)),
+            columns=tuple(dict.fromkeys(column for _, column in cells)),
+            cells=cells,
+            down=question.down,
+            across=question.across,
+            metric=asked.metric if name != "cost" else question.metrics[-1],
+            digits=1 if cell.axes["protocol"].startswith("quick") else 2,
+        )

@@ -1,0 +1,153 @@
+"""A printed trial at a smaller size: the same question, with stand-ins for its parts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import Registry
+from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.datasets import DATASETS
+from raygrid.defenses import DEFENSES
+from raygrid.learners import LEARNERS
+from raygrid.protocols import PROTOCOLS
+from raygrid.published import on_any_dataset
+
+Scale = Literal["smoke", "quick", "small", "grid", "paper"]
+STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
+SMALL_EPOCHS = 30
+SMOKE_EPOCHS = 2
+FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
+SMOKE_DATA = Part.of("photo_digits", every=6)
+
+
+def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
+    """The same question at a smaller size; raises SpecError if there is no such size."""
+    if scale == "quick":
+        return _quick(spec)
+    if scale == "smoke":
+        return _smoke(_quick(spec))
+    if scale == "grid":
+        name = f"{spec.protocol.name}_grid"
+        if name not in PROTOCOLS:
+            raise SpecError(f"protocol {spec.protocol} has no grid tier")
+        return spec.replace(protocol=Part.of(name, **dict(spec.protocol.params)))
+    if scale == "small":
+        return spec.replace(protocol=spec.protocol.with_params(epochs=SMALL_EPOCHS))
+    return spec
+
+
+def _quick(spec: TrialSpec) -> TrialSpec:
+    """On the embedded digits, with the small network of the same family."""
+    spec = on_any_dataset(spec)
+    pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
+    return spec.replace(
+        dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
+        attack=_quick_attack(spec.attack),
+        defense=tuple(_quick_method(DEFENSES, part) for part in spec.defense),
+        architecture=_quick_network(spec.architecture),
+        protocol=_quick_protocol(spec),
+    )
+
+
+def _smoke(quick: TrialSpec) -> TrialSpec:
+    """Of a quick trial so little that only its way is walked: few images, fewest epochs."""
+    whole = quick.dataset.name == SMOKE_DATA.name
+    return quick.replace(
+        dataset=SMOKE_DATA if whole else quick.dataset,
+        attack=_fitted_once(ATTACKS, quick.attack),
+        defense=tuple(_fitted_once(DEFENSES, part) for part in quick.defense),
+        protocol=quick.protocol.with_params(epochs=SMOKE_EPOCHS),
+    )
+
+
+def _fitted_once(registry: Registry[Any], part: Part) -> Part:
+    """A quick method whose networks see the images once; what the table varies stays."""
+    small = registry[part.name].quick if part.name in registry else {}
+    given = dict(part.params)
+    return part.with_params(**{k: 1 for k in FITS if k in small and given.get(k) == small[k]})
+
+
+def _quick_network(part: Part) -> Part:
+    if part.name not in ARCHITECTURES or ARCHITECTURES[part.name].stand_in == part.name:
+        return part
+    return Part(ARCHITECTURES[part.name].stand_in)
+
+
+def _quick_attack(part: Part) -> Part:
+    """An attack at its `quick` parameters, where it has some; its networks as the victim's.
+
+    Those on all images at twice their budget, since digits are easy to learn; what the table varies
+    stays as printed.
+    """
+    params = dict(part.params)
+    if "surrogate" in params:
+        names = str(params["surrogate"]).split(":")
+        params["surrogate"] = ":".join(str(_quick_network(Part(name))) for name in names)
+    part = Part.of(part.name, **params)
+    if part.name not in ATTACKS or not ATTACKS[part.name].quick:
+        return part
+    kind = ATTACKS[part.name]
+    if kind.on_target:
+        small = {k: v for k, v in kind.quick.items() if k != "surrogate" or k not in params}
+        return part.with_params(**small)
+    if "base_quick" in kind.quick:  # it has no budget itself, that of its base is doubled
+        base = str(params.get("base", kind.__dataclass_fields__["base"].default))
+        if base in ATTACKS and ATTACKS[base].quick:
+            part = part.with_params(base_budget=_doubled(ATTACKS[base], params.get("base_budget")))
+    else:
+        part = part.with_params(budget=_doubled(kind, params.get("budget")))
+    return _quick_method(ATTACKS, part)
+
+
+def _doubled(kind: type[Attack], given: Scalar | None) -> str:
+    """Twice the budget, its own if none is given; linf ends at 1."""
+    usual: Budget = kind.__dataclass_fields__["budget"].default  # type: ignore[assignment]
+    budget = Budget.parse(str(given or usual), usual)
+    most = 1.0 if budget.norm == "linf" else float("inf")
+    return str(Budget(budget.norm, min(2 * budget.value, most)))
+
+
+def _quick_method(registry: Registry[Any], part: Part) -> Part:
+    """A method at its `quick` parameters; what the table varies stays as printed."""
+    small = registry[part.name].quick if part.name in registry else {}
+    return Part.of(part.name, **{**small, **dict(part.params)})
+
+
+def _quick_protocol(spec: TrialSpec) -> Part:
+    """The paper's own small one or `quick`, with the probe on the images of the paper's."""
+    if spec.protocol.name in PROTOCOLS and PROTOCOLS[spec.protocol.name].stand_in != "quick":
+        theirs = PROTOCOLS[spec.protocol.name]
+        return Part.of(theirs.stand_in, **theirs.stand_in_params(dict(spec.protocol.params)))
+    views = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].views
+    data = PROTOCOLS.make(spec.protocol).probe_data if views else "poisoned"
+    return Part("quick") if data == "poisoned" else Part.of("quick", probe_data=data)
+
+
+def absent(spec: TrialSpec) -> list[str]:
+    """What of a spec cannot be made here: `kind name`, or what is wrong with its parameters."""
+    named: list[tuple[Registry[Any], Part]] = [
+        (DATASETS, spec.dataset),
+        (ATTACKS, spec.attack),
+        *((DEFENSES, part) for part in spec.defense),
+        (ARCHITECTURES, spec.architecture),
+        (LEARNERS, spec.learner),
+        (PROTOCOLS, spec.protocol),
+    ]
+    return [reason for registry, part in named if (reason := _fault(registry, part))]
+
+
+@cache
+def _fault(registry: Registry[Any], part: Part) -> str | None:
+    if part.name not in registry:
+        return f"{registry.kind} {part.name}"
+    try:
+        registry.make(part)
+    except SpecError as error:
+        return f"{registry.kind} {error}"
+    return None

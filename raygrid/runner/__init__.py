@@ -1,1 +1,0 @@
-"""Ray: the only package that imports it."""

@@ -1,0 +1,200 @@
+"""Files in an object store by URL: every call is retried, every fault is one StoreError."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from raygrid.core.errors import StoreError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "Not a directory")
+OPTIONS = {"s3": {"region", "scheme", "endpoint_override"}, "gs": {"scheme", "endpoint_override"}}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Files under a URL. Every request is tried a few times; then it is a StoreError.
+
+    filesystem: of pyarrow. base: the path of the URL in it. patience: s between tries, by try.
+    """
+
+    url: str
+    filesystem: Any
+    base: str
+    patience: tuple[float, ...] = (0.5, 2.0)
+
+    @classmethod
+    def open(cls, url: str) -> Remote:
+        """Find the file system and check that it can be written; raises StoreError."""
+        scheme, base, options = _parse(url)
+        try:
+            remote = cls(url.partition("?")[0], _filesystem(scheme, options), base)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"store {url} cannot be opened: {_first_line(error)}") from None
+        remote.write(".probe", b"")
+        return remote
+
+    def _path(self, name: str) -> str:
+        return f"{self.base}/{name}"
+
+    def _try(self, action: Callable[[], T], verb: str, name: str) -> T:
+        for pause in (*self.patience, None):
+            try:
+                return action()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                hopeless = any(word in str(error) for word in HOPELESS)
+                hopeless = hopeless or isinstance(error, PermissionError)
+                if pause is None or hopeless:
+                    why = f"cannot {verb} {name} in {self.url}: {_first_line(error)}"
+                    raise StoreError(why, passing=not hopeless) from None
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, None if there is no such file."""
+
+        def action() -> bytes:
+            with self.filesystem.open_input_stream(self._path(name)) as stream:
+                return bytes(stream.read())
+
+        try:
+            return self._try(action, "read", name)
+        except FileNotFoundError:
+            return None
+
+    def download(self, name: str, target: Path) -> bool:
+        """Copy a file here; False if there is no such file."""
+
+        def action() -> None:
+            with (
+                self.filesystem.open_input_stream(self._path(name)) as stream,
+                target.open("wb") as file,
+            ):
+                shutil.copyfileobj(stream, file, 2**22)
+
+        try:
+            self._try(action, "download", name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file; a reader sees it whole or not at all."""
+
+        def fill(stream: Any) -> None:
+            stream.write(content)
+
+        self._put(name, fill)
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a file there; a reader sees it whole or not at all."""
+
+        def fill(stream: Any) -> None:
+            with source.open("rb") as file:
+                shutil.copyfileobj(file, stream, 2**22)
+
+        self._put(name, fill)
+
+    def _put(self, name: str, fill: Callable[[Any], None]) -> None:
+        # Objects appear when they are closed; files of a folder do not, hence the other name.
+        is_folder = self.filesystem.type_name == "local"
+        path = self._path(name)
+        stage = f"{path}.tmp-{uuid.uuid4().hex}" if is_folder else path
+
+        def action() -> None:
+            if is_folder:
+                self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with self.filesystem.open_output_stream(stage) as stream:
+                fill(stream)
+            if is_folder:
+                self.filesystem.move(stage, path)
+
+        try:
+            self._try(action, "write", name)
+        except FileNotFoundError as error:
+            raise StoreError(f"cannot write {name} in {self.url}: {_first_line(error)}") from None
+
+    def size(self, name: str) -> int | None:
+        """A file's size in bytes, None if there is no such file."""
+        found = self._try(lambda: self.filesystem.get_file_info(self._path(name)), "look for", name)
+        return int(found.size) if found.is_file else None
+
+    def names(self, folder: str) -> list[str]:
+        """The files directly in a folder, sorted."""
+        found = self._list(folder)
+        return sorted(f"{folder}/{info.base_name}" for info in found if info.is_file)
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly in a folder."""
+        return [info.base_name for info in self._list(folder) if not info.is_file]
+
+    def _list(self, folder: str) -> list[Any]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self._path(folder), allow_not_found=True)
+        return list(self._try(lambda: self.filesystem.get_file_info(selector), "list", folder))
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self.filesystem.delete_file(self._path(name)), "delete", name)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder and all its files if it is there."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self.filesystem.delete_dir(self._path(folder)), "delete", folder)
+
+
+def _parse(url: str) -> tuple[str, str, dict[str, str]]:
+    """Scheme, path and options of a URL; raises StoreError that does not repeat credentials."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme not in ("s3", "gs", "file"):
+        raise StoreError(f"store {parts.scheme}:// is unknown; allowed are a path, s3, gs and file")
+    if parts.username or parts.password:
+        raise StoreError(
+            f"the store's address {parts.scheme}://{parts.hostname} holds credentials; take them "
+            f"out and set them where the cloud's own tools look (environment or profile)"
+        )
+    odd = sorted(set(options) - OPTIONS.get(parts.scheme, set()))
+    path = unquote(parts.path) if parts.scheme == "file" else parts.path
+    base = f"{parts.netloc}{path}".rstrip("/")
+    if odd or bool(parts.netloc) == (parts.scheme == "file") or not base:
+        what = f"the unknown option {odd[0]}" if odd else "no bucket (file:// no absolute path)"
+        raise StoreError(f"store {url.partition('?')[0]} has {what}")
+    return parts.scheme, base, options
+
+
+def _filesystem(scheme: str, options: dict[str, str]) -> Any:
+    from datetime import timedelta
+
+    from pyarrow import fs
+
+    if scheme == "file":
+        return fs.LocalFileSystem()
+    if scheme == "gs":
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=5), **options)
+    retries = fs.AwsStandardS3RetryStrategy(max_attempts=2)
+    return fs.S3FileSystem(
+        connect_timeout=5,
+        request_timeout=60,
+        retry_strategy=retries,
+        allow_delayed_open=True,  # small files in one request instead of three
+        **options,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

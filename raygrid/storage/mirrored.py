@@ -1,0 +1,219 @@
+"""A store that is mirrored to an object store: `s3://`, `gs://`, or a shared `file://` folder.
+
+    <url>/artifacts/<kind>/<key>/<checksum>.safetensors   the arrays, named by their content
+                                /meta.json                written last; names the file that counts
+    <url>/results/<key>/<kind>/                           the same two: what a trial left on request
+    <url>/results/<time>-<id>.jsonl                       rows in the order of their upload, never
+                                                          changed afterwards
+
+A reader without `meta.json` sees nothing, and replacing it is atomic, so writers on several
+machines need no lock. Credentials come from where the cloud's own tools look for them
+(environment, profile files, the machine's role), never from the address.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from raygrid.core.errors import StoreError
+from raygrid.storage.bucket import Remote
+from raygrid.storage.store import (
+    DATA,
+    META,
+    Bundle,
+    Json,
+    ResultLog,
+    Store,
+    checksum,
+    entry,
+    key_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+def open_store(where: str | Path, cache: Path | None = None) -> Store:
+    """A local store by path, a mirrored one by URL.
+
+    cache: the local side of a mirrored store; by default a folder named after the URL in
+    RAYGRID_CACHE or `~/.cache/raygrid`. Raises StoreError.
+    """
+    text = str(where)
+    if "://" not in text:
+        return Store(where)
+    home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
+    return RemoteStore(text, cache or home / key_of(text)[:12])
+
+
+class RemoteStore(Store):
+    """Reads what is here, else what is there; writes here, then there.
+
+    A remote entry that is damaged counts as missing and is replaced by the next `put`.
+    """
+
+    def __init__(self, url: str, root: Path | str) -> None:
+        super().__init__(root)
+        self.remote = Remote.open(url)
+
+    def has(self, kind: str, key: str) -> bool:
+        return super().has(kind, key) or self.remote.size(_meta(kind, key)) is not None
+
+    def meta(self, kind: str, key: str) -> Json | None:
+        return super().meta(kind, key) or self._remote_meta(kind, key)
+
+    def _load(
+        self, kind: str, key: str, load: Callable[[Path], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Json] | None:
+        found = super()._load(kind, key, load)
+        if found is None and self._bring(kind, key):
+            found = super()._load(kind, key, load)
+        return found
+
+    def put(self, kind: str, key: str, bundle: Bundle) -> None:
+        super().put(kind, key, bundle)
+        folder = self.path(kind, key)
+        mine = json.loads((folder / META).read_text())
+        if not self._is_whole(kind, key):
+            self.remote.upload(folder / DATA, _data(kind, key, mine))
+            self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+
+    def names(self, kind: str) -> set[str]:
+        return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))
+
+    def drop(self, kind: str, key: str) -> None:
+        super().drop(kind, key)
+        self.remote.remove(entry(kind, key))
+
+    def results(self, path: Path | None = None) -> MirroredLog:
+        return MirroredLog(path or self.root / "results.jsonl", self.remote)
+
+    def _remote_meta(self, kind: str, key: str) -> Json | None:
+        content = self.remote.read(_meta(kind, key))
+        try:
+            loaded = json.loads(content) if content is not None else None
+        except ValueError:
+            return None
+        return loaded if isinstance(loaded, dict) and "sha256" in loaded else None
+
+    def _is_whole(self, kind: str, key: str) -> bool:
+        """Whether the remote entry is there with all its bytes."""
+        meta = self._remote_meta(kind, key)
+        return meta is not None and self.remote.size(_data(kind, key, meta)) == meta["bytes"]
+
+    def _bring(self, kind: str, key: str) -> bool:
+        """Copy a remote entry here; False if there is none or it is damaged (then withdrawn)."""
+        meta = self._remote_meta(kind, key)
+        if meta is None:
+            return False
+        target = self.path(kind, key)
+        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        stage.mkdir(parents=True)
+        try:
+            for _ in range(2):  # a transfer may fail where the file is sound
+                there = self.remote.download(_data(kind, key, meta), stage / DATA)
+                if there and checksum(stage / DATA) == meta["sha256"]:
+                    (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
+                    self._publish(stage, target)
+                    return True
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        log.warning("%s %s in %s is damaged; it is made again", kind, key, self.remote.url)
+        self.remote.delete(_meta(kind, key))
+        return False
+
+
+def _meta(kind: str, key: str) -> str:
+    return f"{entry(kind, key)}/{META}"
+
+
+def _data(kind: str, key: str, meta: Json) -> str:
+    return f"{entry(kind, key)}/{meta['sha256'][:32]}.safetensors"
+
+
+class MirroredLog(ResultLog):
+    """A result log whose rows are also uploaded, in parts of `every` seconds and at `close`.
+
+    Opening merges what other machines uploaded: of two rows of a key the later one counts. A
+    remote store that is away holds up nobody; the rows stay here and are uploaded later.
+    """
+
+    def __init__(self, path: Path, remote: Remote, every: float = 30.0) -> None:
+        super().__init__(path)
+        self.remote = remote
+        self.every = every
+        self._next = time.monotonic() + every
+        self._failures = 0
+        self._waiting = self._merge()
+
+    def _merge(self) -> list[Json]:
+        """Take over remote rows that are newer; returns the local ones that are missing there."""
+        with ThreadPoolExecutor(16) as pool:
+            parts = list(pool.map(self.remote.read, self.remote.names("results")))
+        there = _latest(row for part in parts for row in _rows(part or b""))
+        here = _latest(self.rows())
+        for key, row in there.items():
+            if key not in here or _when(here[key]) < _when(row):
+                super().append(row)
+        return [
+            row for key, row in here.items() if key not in there or _when(there[key]) < _when(row)
+        ]
+
+    def append(self, row: Json) -> None:
+        super().append(row)
+        self._waiting.append(row)
+        if time.monotonic() >= self._next:
+            try:
+                self.upload()
+            except StoreError as error:
+                self._failures += 1
+                log.warning("%s; trying again later", error)
+            self._next = time.monotonic() + min(600.0, self.every * 2**self._failures)
+
+    def upload(self) -> None:
+        """Upload the rows that wait, as one part; raises StoreError and keeps them."""
+        if not self._waiting:
+            return
+        lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in self._waiting)
+        name = f"results/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self.remote.write(name, lines.encode())
+        self._waiting.clear()
+        self._failures = 0
+
+    def close(self) -> None:
+        """Upload the rest; raises StoreError that says where the rows are."""
+        try:
+            self.upload()
+        except StoreError as error:
+            raise StoreError(f"{error}; all rows are in {self.path}") from None
+
+
+def _rows(content: bytes) -> list[Json]:
+    """The rows of a part; torn lines are left out."""
+    rows = []
+    for line in content.decode(errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict) and "key" in row]
+
+
+def _when(row: Json) -> float:
+    return float(row.get("finished", 0.0))
+
+
+def _latest(rows: Iterable[Json]) -> dict[str, Json]:
+    latest: dict[str, Json] = {}
+    for row in rows:
+        if row["key"] not in latest or _when(latest[row["key"]]) <= _when(row):
+            latest[row["key"]] = row
+    return latest

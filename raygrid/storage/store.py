@@ -1,0 +1,290 @@
+"""What lasts: artifacts under their content key, and the results of trials.
+
+    <root>/artifacts/<kind>/<key>/data.safetensors   arrays, no pickle
+                                 /meta.json          checksum, shapes, provenance, seconds
+    <root>/results.jsonl                             one finished trial a line: the truth
+    <root>/results/<key>/<kind>/                     the same two: what a trial left on request
+
+An entry exists once `meta.json` does; it is written last. A damaged entry is moved aside and
+counts as missing, so it is made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from raygrid.core.errors import StoreError
+
+if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
+    import numpy as np
+    from torch import Tensor
+
+DATA, META = "data.safetensors", "meta.json"
+LEFT = ("weights", "peak", "predictions", "features")  # by trials; all other kinds are artifacts
+Json = dict[str, Any]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Seconds between tries while a disk is full or a server away: two minutes in all."""
+LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The content of an artifact: named tensors (CPU) and JSON facts about them."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Json = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def entry(kind: str, key: str) -> str:
+    """The folder of an entry below the root."""
+    return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
+
+
+class Store:
+    """Artifacts in a local folder; `raygrid.remote.RemoteStore` mirrors one to an object store."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).absolute()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            why = f"store {self.root} is not writable: {error.strerror}"
+            raise StoreError(why, _passes(error)) from None
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.root / entry(kind, key)
+
+    def has(self, kind: str, key: str) -> bool:
+        return (self.path(kind, key) / META).exists()
+
+    def meta(self, kind: str, key: str) -> Json | None:
+        """The facts of an entry without its arrays, or None."""
+        try:
+            loaded: Json = json.loads((self.path(kind, key) / META).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return loaded
+
+    def get(self, kind: str, key: str) -> Bundle | None:
+        """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside)."""
+        from safetensors.torch import load_file
+
+        found = self._load(kind, key, load_file)
+        return None if found is None else Bundle(*found)
+
+    def arrays(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], Json] | None:
+        """The same as numpy arrays and facts, without importing torch."""
+        from safetensors.numpy import load_file
+
+        return self._load(kind, key, load_file)
+
+    def _load(
+        self, kind: str, key: str, load: Callable[[Path], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Json] | None:
+        folder = self.path(kind, key)
+        if not folder.exists():
+            return None
+        meta = self.meta(kind, key)
+        try:
+            if meta is None or checksum(folder / DATA) != meta["sha256"]:
+                raise SafetensorError("checksum differs")
+            return load(folder / DATA), meta["facts"]
+        except (OSError, KeyError, SafetensorError) as error:
+            self._set_aside(folder, error)
+            return None
+
+    def put(self, kind: str, key: str, bundle: Bundle) -> None:
+        """Write an entry under a temporary name, then rename it. A second writer changes nothing.
+
+        Raises StoreError when the disk is full or the folder cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        target = self.path(kind, key)
+        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        try:
+            stage.mkdir(parents=True)
+            save_file(_apart(bundle.tensors), stage / DATA)
+            meta = self._describe(stage / DATA, bundle)
+            (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
+            self._publish(stage, target)
+        except (OSError, SafetensorError) as error:
+            why = f"cannot write {kind} {key} to {self.root}: {error}"
+            raise StoreError(why, _passes(error)) from error
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _publish(self, stage: Path, target: Path) -> None:
+        try:
+            os.rename(stage, target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+
+    def names(self, kind: str) -> set[str]:
+        """The names of all entries of a kind, also of those that are damaged or half written."""
+        return {path.name for path in (self.root / "artifacts" / kind).glob("*")}
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry; nothing happens if it is not there."""
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    def lock(self, key: str) -> FileLock:
+        """Held by the one process of this machine that makes `key`."""
+        folder = self.root / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+    @staticmethod
+    def _describe(data: Path, bundle: Bundle) -> Json:
+        shapes = {k: [str(t.dtype), list(t.shape)] for k, t in bundle.tensors.items()}
+        return {
+            "sha256": checksum(data),
+            "bytes": data.stat().st_size,
+            "tensors": shapes,
+            "facts": bundle.facts,
+            "written": time.time(),
+        }
+
+    @staticmethod
+    def _set_aside(folder: Path, error: Exception) -> None:
+        aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            os.rename(folder, aside)
+            (aside / "why.txt").write_text(f"{error}\n")
+
+    def results(self, path: Path | None = None) -> ResultLog:
+        """The result log, in the store's folder or at `path`."""
+        return ResultLog(path or self.root / "results.jsonl")
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share memory, as the file format wants them."""
+    out, places = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.contiguous()
+        place = plain.untyped_storage().data_ptr()
+        out[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return out
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a fault may be gone later, as a full disk may."""
+    return not isinstance(error, OSError) or error.errno not in LASTING
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Do what must succeed: again after a while, as long as a StoreError may pass."""
+    for pause in PATIENCE:
+        try:
+            return action()
+        except StoreError as error:
+            if not error.passing:
+                raise
+            log.warning("%s; trying again in %.0f s", error, pause)
+            time.sleep(pause)
+    return action()
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_of(root: Path, files: Sequence[Path]) -> str:
+    """Names the bytes of a file (`root` itself), or of files below a folder with their places."""
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return _content_of(root, tuple(stats))
+
+
+@lru_cache(maxsize=64)
+def _content_of(root: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
+    """Cached by names, sizes and times, since a key is asked for often."""
+    if root.is_file():
+        return checksum(root)
+    digest = hashlib.sha256()
+    for name, _, _ in stats:
+        file = Path(name)
+        digest.update(f"{file.relative_to(root)} {checksum(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def key_of(value: Any) -> str:
+    """A content key: 24 hex digits over the canonical JSON of `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class ResultLog:
+    """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(f"{path}.lock")
+
+    def append(self, row: Json) -> None:
+        """Add a row durably; a torn last line of a killed writer is closed off first."""
+        line = json.dumps(row, sort_keys=True) + "\n"
+        try:
+            with self._lock, self.path.open("ab+") as file:
+                if file.tell() and not self._ends_line(file):
+                    line = "\n" + line
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            why = f"cannot append to {self.path}: {error.strerror}"
+            raise StoreError(why, _passes(error)) from error
+
+    @staticmethod
+    def _ends_line(file: Any) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return bool(file.read(1) == b"\n")
+
+    def rows(self) -> Iterator[Json]:
+        """The latest row of each key, in the order in which keys first came."""
+        latest: dict[str, Json] = {}
+        with suppress(FileNotFoundError):
+            for line in self.path.read_text().splitlines():
+                with suppress(json.JSONDecodeError):
+                    row = json.loads(line)
+                    latest[row["key"]] = row
+        yield from latest.values()
+
+    def close(self) -> None:
+        """The run is over; a mirrored log uploads what it still holds."""
+
+    def done(self) -> set[str]:
+        """Keys that need no further run: finished, diverged, or skipped."""
+        return {row["key"] for row in self.rows() if row["status"] != "failed"}
+
+
+def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict that owns its memory (arrays from a store or object store are read-only)."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}

@@ -1,0 +1,125 @@
+"""The running count of a grid: what is done, what runs, how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raygrid.engine.costs.estimate import CPU, trial_seconds
+from raygrid.engine.events import ArtifactState, Listener
+from raygrid.engine.grid import Plan
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.result import Result
+from raygrid.trials.trial import Trial
+
+
+@dataclass
+class Running:
+    """A job that runs. since: seconds since 1970; epoch: the last that ended, of a trial."""
+
+    what: str
+    since: float
+    where: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    test_acc: float | None = None
+
+
+class Tally(Listener):
+    """Counts the events of a run; base of all that tell people how it is doing.
+
+    now: seconds since 1970.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.now = now
+        self.begun = now()
+        self.total = self.already = self.done = self.failed = 0
+        self.made = self.reused = 0
+        self.work_total = self.work_done = 0.0
+        self.trials: dict[str, Running] = {}
+        self.making: dict[str, Running] = {}
+        self.best: dict[str, Result] = {}
+
+    def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
+        self.begun = self.now()
+        self.total = len(plan.trials)
+        self.already = self.total - len(todo)
+        self.work_total = sum(trial_seconds(t, CPU) for t in todo)
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        self.made += state == "made"
+        self.reused += state == "reused"
+        if state == "making":
+            self.making[artifact.key] = Running(f"{artifact.kind} {artifact.label}", self.now())
+        else:
+            self.making.pop(artifact.key, None)
+
+    def trial_started(self, trial: Trial) -> None:
+        self.trials[trial.key] = Running(str(trial.spec), self.now(), epochs=trial.recipe.epochs)
+
+    def placed(self, key: str, where: str) -> None:
+        for known in (self.trials, self.making):
+            if key in known:
+                known[key].where = where
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        job = self.trials.get(trial.key)
+        if job is not None and "epoch" in metrics:
+            job.epoch = int(metrics["epoch"])
+            job.test_acc = metrics.get("test_acc")
+
+    def trial_finished(self, trial: Trial, result: Result) -> None:
+        if result.derived_from is None:
+            self.done += 1
+            self.work_done += trial_seconds(trial, CPU)
+        self.failed += result.status in ("failed", "diverged")
+        self.trials.pop(trial.key, None)
+        if result.peak_acc is not None:
+            self._compare(trial, result)
+
+    def _compare(self, trial: Trial, result: Result) -> None:
+        """Keep the strongest defense seen for each attack."""
+        name = str(trial.attack.part())
+        best = self.best.get(name)
+        if best is None or (best.peak_acc or 0.0) < (result.peak_acc or 0.0):
+            self.best[name] = result
+
+    @property
+    def running(self) -> list[Running]:
+        return [*self.trials.values(), *self.making.values()]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self.now() - self.begun
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left by estimated work, None before there is anything to go by."""
+        if self.work_done == 0:
+            return None
+        return self.elapsed * (self.work_total - self.work_done) / self.work_done
+
+    def line(self) -> str:
+        """One line: counts and time left."""
+        parts = [f"{self.already + self.done}/{self.total} trials"]
+        if self.already:
+            parts.append(f"{self.already} from earlier runs")
+        parts += [f"{len(self.running)} running", f"{self.failed} failed"]
+        parts.append(f"artifacts {self.made} made, {self.reused} reused")
+        if self.left is not None and self.done + self.already < self.total:
+            parts.append(f"{clock(self.left)} left")
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration as a person reads it: 45 s, 3:20, 2:05:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,77 @@
+"""Where MLflow is, and whether a server answers there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import urlopen
+
+from raygrid.core.errors import TrackingError
+
+SERVERS = ("http", "https", "databricks")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+ALLOWED = "give http(s)://host:port of a server, or a database such as sqlite:///path"
+
+
+def store_uri(out: Path, uri: str | None = None) -> str:
+    """The given address, else MLFLOW_TRACKING_URI, else a database in the folder of the run.
+
+    Raises TrackingError if the address cannot be one of a server or database.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return f"sqlite:///{out.absolute()}/mlflow.db"
+    if split_uri(uri).scheme == "sqlite":
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri
+
+
+def split_uri(uri: str) -> SplitResult:
+    """The pieces of an address; raises TrackingError for a malformed one and for a file store."""
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # parsed on first use
+    except ValueError as error:
+        raise TrackingError(f"MLflow address {uri!r} is malformed ({error}); {ALLOWED}") from None
+    kind = parts.scheme.partition("+")[0]
+    if kind in ("", "file"):
+        raise TrackingError(
+            f"MLflow address {uri!r} is a file store, which MLflow no longer supports; {ALLOWED}"
+        )
+    if kind not in (*SERVERS, *DATABASES):
+        raise TrackingError(f"MLflow address {uri!r} has the unknown kind {kind!r}; {ALLOWED}")
+    named = uri.removeprefix("sqlite:///") if kind == "sqlite" else parts.hostname
+    if kind != "databricks" and (not named or named == uri):
+        raise TrackingError(f"MLflow address {uri!r} names no host or file; {ALLOWED}")
+    return parts
+
+
+def check_health(uri: str, timeout: float) -> None:
+    """Raise TrackingError unless a server at `uri` says that it is well."""
+    try:
+        with urlopen(f"{uri}/health", timeout=timeout):
+            return
+    except HTTPError as error:
+        hint = "is it MLflow?"
+        if error.code == 403:
+            hint = f"start it with --allowed-hosts {urlsplit(uri).netloc}"
+        raise TrackingError(f"the server at {uri} answers {error.code}; {hint}") from None
+    except OSError as error:
+        why = error.reason if isinstance(error, URLError) else error
+        raise TrackingError(
+            f"MLflow at {uri} does not answer ({why}); start the server, correct "
+            f"MLFLOW_TRACKING_URI, or unset it to log into the folder of the run"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """An error as one line without the credentials that an address may hold.
+
+    Of a database's error, that is the line that names the driver's one.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    line = next((line for line in lines if re.match(r"\(\w+\.\w+\) ", line)), lines[0])
+    return re.sub(r"//[^/@\s]+@", "//", line)

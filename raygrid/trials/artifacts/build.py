@@ -1,0 +1,79 @@
+"""Making artifacts: loaded if they exist, made under a lock if not, with checkpoints on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from raygrid.core.errors import DivergedError
+from raygrid.storage.checkpoints import Keeper, Partial
+from raygrid.storage.store import Bundle, Store, patiently
+from raygrid.trials.artifacts import Artifact, Bench
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of progress, and who knows whether this machine will be taken away soon."""
+
+    tell: Tell = lambda done, total: None
+    leaving: Callable[[], bool] = lambda: False
+
+
+class StoreProgress:
+    """Progress of a generation: told to a listener, checkpointed in the store."""
+
+    def __init__(self, store: Store, key: str, watch: Watch = Watch(), every: float = 20.0) -> None:
+        self.partial = Partial(store, key)
+        self.tell = watch.tell
+        self.keeper = Keeper(self.partial, every, watch.leaving)
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        self.tell(done, total)
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        self.keeper.save(lambda: Bundle({k: t.cpu() for k, t in tensors.items()}, dict(facts)))
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        found = self.partial.load()
+        return None if found is None else (found.tensors, found.facts)
+
+
+def realize(
+    artifact: Artifact,
+    store: Store,
+    bench: Bench,
+    fetch: Callable[[Artifact], Bundle],
+    watch: Watch | None = None,
+) -> tuple[Bundle, bool]:
+    """Load an artifact or make it from what `fetch` gives for its needs.
+
+    Returns the content and whether it was made now. Only one process of a machine makes a key;
+    the others wait and load. A DivergedError of its making says whose it is.
+    """
+    found = patiently(lambda: store.get(artifact.kind, artifact.key))
+    if found is not None:
+        return found, False
+    with store.lock(artifact.key):
+        found = store.get(artifact.kind, artifact.key)
+        if found is not None:
+            return found, False
+        progress = StoreProgress(store, artifact.key, watch or Watch())
+        started = time.perf_counter()
+        inputs = [fetch(need) for need in artifact.needs()]
+        try:
+            made = artifact.make(inputs, replace(bench, progress=progress))
+        except DivergedError as error:
+            raise error.of(artifact.label) from error
+        facts = {"label": artifact.label, "seconds": time.perf_counter() - started, **made.facts}
+        made = Bundle(made.tensors, facts)
+        patiently(lambda: store.put(artifact.kind, artifact.key, made))
+        progress.partial.clear()
+        for need in artifact.spent:
+            store.drop(need.kind, need.key)
+    return made, True

@@ -1,0 +1,100 @@
+"""A dataset decoded once, and the world that a trial takes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images, fingerprint
+from raygrid.core.seeds import Stream
+from raygrid.datasets.base import Dataset, Split
+from raygrid.protocols.setups import Scene, SetupPlan
+from raygrid.storage.store import Bundle, key_of
+from raygrid.trials.artifacts.base import Artifact, Bench
+
+
+@dataclass(frozen=True)
+class DatasetArtifact(Artifact):
+    """A decoded dataset, with a clean validation part held out before anything else happens."""
+
+    dataset: Dataset
+    source: str
+    validation: float = 0.0
+    kind: ClassVar[str] = "dataset"
+
+    @property
+    def gpu(self) -> bool:
+        return False
+
+    @property
+    def key(self) -> str:
+        return key_of([self.kind, self.dataset.resolved(), self.source, self.validation])
+
+    @property
+    def label(self) -> str:
+        return str(self.dataset.part())
+
+    @property
+    def train_size(self) -> int:
+        """How many training images are left beside the validation part."""
+        return self.dataset.train_size - round(self.dataset.train_size * self.validation)
+
+    def needs(self) -> tuple[Artifact, ...]:
+        return ()
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        split = self.dataset.load(bench.data_root)
+        train, held = hold_out(split.train, self.validation)
+        parts = {"train": train, "test": split.test, "val": held}
+        tensors = {f"{p}_pixels": i.pixels for p, i in parts.items() if i is not None}
+        tensors |= {f"{p}_labels": i.labels for p, i in parts.items() if i is not None}
+        facts = {"classes": train.classes, "fingerprint": fingerprint(*tensors.values())}
+        return Bundle(tensors, facts)
+
+
+def hold_out(train: Images, share: float) -> tuple[Images, Images | None]:
+    """Split off a random `share` of the images; always the same ones for the same size."""
+    if share == 0:
+        return train, None
+    generator = Stream("validation", (len(train),)).generator()
+    order = torch.randperm(len(train), generator=generator)
+    cut = round(len(train) * share)
+    return train.rows(order[cut:].sort().values), train.rows(order[:cut].sort().values)
+
+
+@dataclass(frozen=True)
+class World:
+    """A dataset bundle as `Images`; `val` is None without a validation part.
+
+    scene: the set-up of a trial with a target; `train` is then what is left for the victim.
+    """
+
+    train: Images
+    test: Images
+    val: Images | None
+    scene: Scene | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle, setup: SetupPlan | None = None) -> World:
+        def part(name: str) -> Images | None:
+            if f"{name}_pixels" not in bundle.tensors:
+                return None
+            tensors, print_ = bundle.tensors, str(bundle.facts["fingerprint"])
+            pixels, labels = tensors[f"{name}_pixels"], tensors[f"{name}_labels"]
+            return Images(pixels, labels, int(bundle.facts["classes"]), f"{print_}:{name}")
+
+        train, test = part("train"), part("test")
+        if train is None or test is None:
+            raise DataError("a stored dataset lacks its training or test part")
+        if setup is None:
+            return cls(train, test, part("val"))
+        scene = setup.scene(train, test)
+        return cls(scene.train, test, part("val"), scene)
+
+    @property
+    def split(self) -> Split:
+        return Split(self.train, self.test)

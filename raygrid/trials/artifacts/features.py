@@ -1,0 +1,96 @@
+"""What a frozen extractor makes of clean images: computed once, shared by every trial of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from raygrid.architectures.base import Network
+from raygrid.core.images import Images
+from raygrid.learners.base import Kept
+from raygrid.learners.common.frozen import augmented_features
+from raygrid.learners.common.knn import features_of
+from raygrid.nn import augment
+from raygrid.protocols.setups import SetupRule
+from raygrid.storage.store import Bundle, key_of
+from raygrid.trials.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
+
+
+@dataclass(frozen=True)
+class FeaturesArtifact(Artifact):
+    """Features of the clean training images that set-ups have in common, and of the test set.
+
+    Those of the test set with each trigger of the set-ups, too.
+
+    passes: augmented passes over the training images. augmentation: of these, by its name; with
+    `none` one pass is enough. Neither a set-up's number nor an attack changes them.
+    """
+
+    data: DatasetArtifact
+    content: str
+    extractor: SurrogateArtifact
+    rule: SetupRule
+    passes: int
+    augmentation: str
+    kind: ClassVar[str] = "features"
+
+    @property
+    def key(self) -> str:
+        most = None if self.rule.per_class is None else self.rule.per_class + self.rule.poisons
+        parts = [self.kind, self.content, self.extractor.key, most, self.passes]
+        return key_of([*parts, self.augmentation, self.rule.patch, bool(self.rule.folder)])
+
+    @property
+    def label(self) -> str:
+        return f"{self.extractor.label}, of {self.data.label}"
+
+    def needs(self) -> tuple[Artifact, ...]:
+        return (self.data, self.extractor)
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        world = World.of(inputs[0])
+        rows = self.rule.shared_rows(world.train.labels)
+        network = self.network(inputs[1], bench.device)
+        data = self.data.dataset
+        standard = augment.standard(self.augmentation, data.image_size)
+        images = world.train.rows(rows).to(bench.device)
+        made = [augmented_features(network, images, rows, standard, p) for p in range(self.passes)]
+        tensors = {"rows": rows, "train": torch.stack(made).cpu()}
+        shown = {"test": world.test.pixels}
+        for name, trigger in self.rule.triggers(data.image_size).items():
+            shown[f"test_{name}"] = trigger.apply(world.test.pixels)
+        for name, pixels in shown.items():
+            test = world.test.with_pixels(pixels).to(bench.device)
+            tensors[name] = features_of(network, test, "fp32").cpu()
+        return Bundle(tensors)
+
+    def network(self, bundle: Bundle, device: torch.device) -> Network:
+        """The extractor with its own head, frozen."""
+        network = self.extractor.network(bundle, self.extractor.blank(), device)
+        assert isinstance(network, Network)
+        return network
+
+
+def kept(bundle: Bundle, world: World, train: Images, device: torch.device) -> Kept:
+    """What of a features bundle holds for the images of a trial: those that nobody changed."""
+    tensors, scene = bundle.tensors, world.scene
+    assert scene is not None
+    place = torch.full((len(scene.whole),), -1)
+    place[tensors["rows"]] = torch.arange(len(tensors["rows"]))
+    clean = world.train.pixels
+    same = torch.ones(len(train), dtype=torch.bool)
+    if train.pixels is not clean:
+        same = (train.pixels == clean).flatten(1).all(1)
+    at = place[scene.rows]
+    known = same & (at >= 0)
+    values = tensors["train"][:, at.clamp_min(0)]
+    values[:, ~known] = 0
+    tests = {world.test.fingerprint: tensors["test"].to(device)}
+    for name, trigger in scene.triggers.items():
+        for group, rows in scene.group_rows(world.test).items():
+            print_ = scene.print_of(world.test, trigger, group)
+            tests[print_] = tensors[f"test_{name}"][rows].to(device)
+    return Kept(scene.rows, known, values.to(device), tests)

@@ -1,0 +1,169 @@
+"""What an attack makes of a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.attacks.base import Attack, Craft, measure
+from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
+from raygrid.core.seeds import Stream
+from raygrid.protocols.setups import SetupPlan
+from raygrid.storage.store import Bundle, key_of
+from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.dataset import DatasetArtifact, World
+from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
+
+
+@dataclass(frozen=True)
+class PoisonArtifact(Artifact):
+    """What an attack makes of a dataset, at a set-up where the trial has one.
+
+    ratio: the share of the rows that it makes; below 1 only where the attack has to know.
+    """
+
+    data: DatasetArtifact
+    content: str
+    attack: Attack
+    seed: int
+    ratio: float = 1.0
+    setup: SetupPlan | None = None
+    pretraining: Pretraining | None = None
+    kind: ClassVar[str] = "poison"
+
+    @property
+    def instant(self) -> bool:
+        return self.attack.instant
+
+    @property
+    def surrogates(self) -> tuple[SurrogateArtifact, ...]:
+        seed = 0 if self.attack.one_surrogate else self.seed
+        own = (SurrogateArtifact(self.data, self.content, r, seed) for r in self.attack.needs())
+        if self.pretraining is None:
+            return tuple(own)
+        return (*own, *map(self.pretraining.extractor, self.attack.extractors))
+
+    @property
+    def base(self) -> PoisonArtifact | None:
+        """The poison of the whole set that the attack starts from, if it starts from one."""
+        base = self.attack.base_attack
+        return None if base is None else replace(self, attack=base, ratio=1.0)
+
+    @property
+    def key(self) -> str:
+        seed = self.seed if self.attack.seeded else None
+        surrogates = [s.key for s in self.surrogates]
+        parts: list[Any] = [self.kind, self.content, self.attack.resolved(), surrogates, seed]
+        if self.ratio != 1:
+            parts.append(self.ratio)
+        if self.setup is not None:
+            parts.append(self.setup.resolved())
+        return key_of(parts)
+
+    @property
+    def label(self) -> str:
+        share = "" if self.ratio == 1 else f"@{self.ratio}"
+        return f"{self.attack.part()}{share} on {self.data.label}"
+
+    @property
+    def shards(self) -> int:
+        if self.setup is not None:  # its training set is not the whole one
+            return 0
+        return self.attack.units(count_at(self.ratio, self.data.train_size))
+
+    def needs(self) -> tuple[Artifact, ...]:
+        """The data and the surrogates; with a base that one, which needs the surrogates itself."""
+        return (self.data, *self.surrogates) if self.base is None else (self.data, self.base)
+
+    @property
+    def rows(self) -> Stream:
+        """The stream that says which rows are poisoned at a ratio."""
+        return Stream("ratio", (self.data.dataset.id, self.seed))
+
+    def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
+        """The attack's working place over the content of `needs`."""
+        world = World.of(inputs[0], self.setup)
+        work = Craft(
+            Stream("poison", (self.data.dataset.id, self.attack.id, self.seed)),
+            bench.device,
+            progress=bench.progress,
+            owned=None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows),
+            units=units,
+            scene=world.scene,
+        )
+        if self.base is not None:
+            work.base, _ = mix(world, poison_of(inputs[1]), self.base, 1.0)
+        else:
+            work.surrogates = self._networks(world, inputs[1:], bench.device)
+        return work
+
+    def _networks(
+        self, world: World, trained: Sequence[Bundle], device: torch.device
+    ) -> dict[str, nn.Module]:
+        """Networks of `surrogates` by their recipes' names; trained: what is known of them."""
+        return {
+            s.recipe.name: s.network(b, world.train if s.data == self.data else s.blank(), device)
+            for s, b in zip(self.surrogates, trained, strict=True)
+        }
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        return self.make_units(inputs, bench, None)
+
+    def make_units(self, inputs: Sequence[Bundle], bench: Bench, units: range | None) -> Bundle:
+        """The poison of a range of units, or of all."""
+        train = World.of(inputs[0], self.setup).train
+        started = time.perf_counter()
+        craft = self.craft(inputs, bench, units)
+        poison = self.attack.poison(train, craft)
+        seconds = time.perf_counter() - started
+        marks = sorted({mark for need in inputs[1:] for mark in need.facts.get("marks", ())})
+        facts = {"seconds": seconds, "attack": craft.facts, "marks": marks, **_size(train, poison)}
+        return poison_bundle(poison, facts)
+
+
+def _size(train: Images, poison: Poison) -> dict[str, Any]:
+    """Mean and largest size of the change in every norm."""
+    if len(poison.indices) == 0 or poison.withheld:
+        return {"size": {}}
+    clean = train.pixels[poison.indices]
+    sizes = {norm: measure(clean, poison.pixels, norm) for norm in ("linf", "l2", "l0")}
+    return {"size": {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}}
+
+
+def poison_bundle(poison: Poison, facts: Mapping[str, Any]) -> Bundle:
+    """A poison as named tensors and facts."""
+    tensors: dict[str, Tensor] = {
+        "indices": poison.indices,
+        "pixels": poison.pixels,
+        "labels": poison.labels,
+    }
+    facts = {
+        **facts,
+        "targets": [[t.index, t.true_label, t.wanted] for t in poison.targets],
+        "withheld": poison.withheld,
+    }
+    if poison.trigger is not None:
+        tensors["trigger"] = poison.trigger.pattern
+        facts["trigger_at"] = [poison.trigger.left, poison.trigger.top]
+    return Bundle(tensors, facts)
+
+
+def poison_of(bundle: Bundle) -> Poison:
+    """The inverse of `poison_bundle`."""
+    t, facts = bundle.tensors, bundle.facts
+    trigger = Trigger(t["trigger"], *facts["trigger_at"]) if "trigger" in t else None
+    targets = tuple(Target(*values) for values in facts["targets"])
+    return Poison(t["indices"], t["pixels"], t["labels"], targets, trigger, facts["withheld"])
+
+
+def mix(
+    world: World, poison: Poison, artifact: PoisonArtifact, ratio: float
+) -> tuple[Images, Tensor]:
+    """The training set at a poison ratio, and the mask of poisoned rows."""
+    share = ratio if artifact.ratio == 1 else 1.0  # it was made for the very rows of this ratio
+    return poison.overlay(world.train, share, artifact.rows)

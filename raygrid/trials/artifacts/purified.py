@@ -1,0 +1,134 @@
+"""What a defense makes of a poisoned training set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.defenses.base import Defense, Workshop
+from raygrid.storage.store import Bundle, key_of
+from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.dataset import World
+from raygrid.trials.artifacts.denoiser import DenoiserArtifact
+from raygrid.trials.artifacts.poison import PoisonArtifact, mix, poison_of
+
+
+@dataclass(frozen=True)
+class PurifiedArtifact(Artifact):
+    """A training set after one purifying link of a defense chain.
+
+    priors: by link the predictor that it starts from, None for most.
+    """
+
+    poison: PoisonArtifact
+    ratio: float
+    links: tuple[Defense, ...]
+    seed: int
+    priors: tuple[DenoiserArtifact | None, ...] = ()
+    kind: ClassVar[str] = "purified"
+
+    @property
+    def cost(self) -> float:
+        """In epochs of a ResNet-18 on the same images, for estimates."""
+        return self.links[-1].purify_cost
+
+    @property
+    def gpu(self) -> bool:
+        return self.cost > 0
+
+    @property
+    def before(self) -> PurifiedArtifact | None:
+        """The same set one link earlier, None for the first link."""
+        if len(self.links) == 1:
+            return None
+        return replace(self, links=self.links[:-1], priors=self.priors[:-1])
+
+    @property
+    def prior(self) -> DenoiserArtifact | None:
+        return self.priors[-1] if self.priors else None
+
+    @property
+    def key(self) -> str:
+        links = [d.resolved() for d in self.links]
+        parts: list[Any] = [self.kind, self.poison.key, self.ratio, links, self.seed]
+        parts.append(self.poison.data.dataset.augmentation)  # a link may train a network with it
+        priors = [prior.key for prior in self.priors if prior is not None]
+        return key_of([*parts, priors] if priors else parts)
+
+    @property
+    def label(self) -> str:
+        return f"{'+'.join(d.id for d in self.links)} of {self.poison.label}"
+
+    def needs(self) -> tuple[Artifact, ...]:
+        before = self.before
+        given = (before,) if before else (self.poison.data, self.poison)
+        return (*given, self.prior) if self.prior else given
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        images = reaching(self.before, self.poison, self.ratio, inputs)
+        # The stream must not know the attack: the same images are purified the same way.
+        stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
+        started = time.perf_counter()
+        prior = inputs[-1].tensors if self.prior else {}
+        augmentation = self.poison.data.dataset.augmentation
+        workshop = Workshop(stream, bench.device, prior=prior, augmentation=augmentation)
+        purified = purify(self.links[-1], images, workshop)
+        seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
+        before = inputs[0].facts.get("marks", ()) if self.before else ()
+        facts = {
+            "classes": images.classes,
+            "seconds": time.perf_counter() - started,
+            **seconds,
+            "marks": [*before, *workshop.marks],
+        }
+        return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
+
+
+def reaching(
+    before: PurifiedArtifact | None,
+    poison: PoisonArtifact,
+    ratio: float,
+    inputs: Sequence[Bundle],
+) -> Images:
+    """The training set that a link meets: as the link before left it, else as it was poisoned.
+
+    inputs: that of `before`, or else the data and the poison.
+    """
+    if before:
+        return purified_of(inputs[0])
+    world = World.of(inputs[0], poison.setup)
+    return mix(world, poison_of(inputs[1]), poison, ratio)[0]
+
+
+def purified_of(bundle: Bundle) -> Images:
+    """The training set that a purified bundle holds."""
+    return Images(bundle.tensors["pixels"], bundle.tensors["labels"], bundle.facts["classes"])
+
+
+def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
+    """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
+    nameless = images.with_pixels(images.pixels)  # only unpoisoned images have a fingerprint
+    try:
+        purified = link.purify(nameless, workshop)
+    except DataError as error:
+        raise DataError(f"{link.id}: {error}") from error
+    check_purified(images, purified, link)
+    return purified
+
+
+def check_purified(before: Images, after: Images, link: Defense) -> None:
+    """A purifier keeps shape, order and labels; raises DataError otherwise."""
+    if not isinstance(after, Images):
+        raise DataError(f"{link.id} returned {type(after).__name__}, expected Images")
+    if after.pixels.shape != before.pixels.shape:
+        shape = tuple(after.pixels.shape)
+        raise DataError(f"{link.id} returned images {shape}, expected {tuple(before.pixels.shape)}")
+    if not torch.equal(after.labels.cpu(), before.labels.cpu()):
+        raise DataError(f"{link.id} changed labels")

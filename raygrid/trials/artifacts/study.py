@@ -1,0 +1,72 @@
+"""What a defense finds out about the training set that reaches the learner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raygrid.core.errors import DataError
+from raygrid.core.seeds import Stream
+from raygrid.defenses.base import Defense, Workshop
+from raygrid.storage.store import Bundle, key_of
+from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.dataset import hold_out
+from raygrid.trials.artifacts.poison import PoisonArtifact
+from raygrid.trials.artifacts.purified import PurifiedArtifact, reaching
+
+
+@dataclass(frozen=True)
+class StudyArtifact(Artifact):
+    """The study of one link of a defense chain.
+
+    purified: the set after all purifying links, None without one. holdout: the share of the set
+    that is kept from the learner.
+    """
+
+    poison: PoisonArtifact
+    ratio: float
+    purified: PurifiedArtifact | None
+    link: Defense
+    holdout: float
+    seed: int
+    kind: ClassVar[str] = "study"
+
+    @property
+    def cost(self) -> float:
+        """In epochs of a ResNet-18 on the same images, for estimates."""
+        return self.link.study_cost
+
+    @property
+    def gpu(self) -> bool:
+        return self.cost > 0
+
+    @property
+    def key(self) -> str:
+        before = self.purified.key if self.purified else [self.poison.key, self.ratio]
+        augmentation = self.poison.data.dataset.augmentation  # the link may train a network with it
+        parts = [before, self.link.resolved(), self.holdout, self.seed, augmentation]
+        return key_of([self.kind, *parts])
+
+    @property
+    def label(self) -> str:
+        return f"{self.link.id} on {(self.purified or self.poison).label}"
+
+    def needs(self) -> tuple[Artifact, ...]:
+        return (self.purified,) if self.purified else (self.poison.data, self.poison)
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        images = reaching(self.purified, self.poison, self.ratio, inputs)
+        train, _ = hold_out(images.with_pixels(images.pixels), self.holdout)
+        # The stream must not know the attack: the same images are studied the same way.
+        stream = Stream("study", (self.poison.data.dataset.id, self.link.id, self.seed))
+        augmentation = self.poison.data.dataset.augmentation
+        workshop = Workshop(stream, bench.device, augmentation=augmentation)
+        started = time.perf_counter()
+        try:
+            study = self.link.study(train, workshop)
+        except DataError as error:
+            raise DataError(f"{self.link.id}: {error}") from error
+        tensors = {name: tensor.cpu() for name, tensor in study.items()}
+        return Bundle(tensors, {"seconds": time.perf_counter() - started})

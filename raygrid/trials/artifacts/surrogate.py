@@ -1,0 +1,80 @@
+"""Trained networks that attacks and transfer learning start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
+from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import freeze
+from raygrid.storage.store import Bundle, as_state, key_of
+from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.dataset import DatasetArtifact, World
+
+
+@dataclass(frozen=True)
+class SurrogateArtifact(Artifact):
+    """The weights of a surrogate."""
+
+    data: DatasetArtifact
+    content: str
+    recipe: SurrogateRecipe
+    seed: int
+    kind: ClassVar[str] = "surrogate"
+
+    @property
+    def key(self) -> str:
+        return key_of([self.kind, self.content, self.recipe.resolved(), self.seed])
+
+    @property
+    def label(self) -> str:
+        return f"{self.recipe.architecture} on {self.data.label}"
+
+    def needs(self) -> tuple[Artifact, ...]:
+        return (self.data,)
+
+    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+        world = World.of(inputs[0])
+        stream = Stream("surrogate", (self.data.dataset.id, self.seed))
+        network = train_surrogate(self.recipe, world.train, stream, bench.device, bench.progress)
+        last = network[-1] if isinstance(network, nn.ModuleList) else network
+        reached = accuracy(last, world.test.to(bench.device))
+        mark = shortfall(self.data.dataset.id, self.recipe.architecture, reached)
+        facts = {"test_acc": reached, "marks": [mark] if mark else []}
+        return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
+
+    def blank(self) -> Images:
+        """One image of the size and class count of the data that the surrogate was trained on."""
+        data = self.data.dataset
+        pixels = torch.zeros(1, 3, data.image_size, data.image_size, dtype=torch.uint8)
+        return Images(pixels, torch.zeros(1, dtype=torch.int64), data.classes)
+
+    def network(self, bundle: Bundle, train: Images, device: torch.device) -> nn.Module:
+        """The trained surrogate on the device, frozen."""
+        network = self.recipe.shell(train, device)
+        network.load_state_dict(as_state(bundle.tensors))
+        return freeze(network)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How and on what a protocol pre-trains extractors; each is made once, for every seed."""
+
+    data: DatasetArtifact
+    content: str
+    recipe: Recipe
+
+    def extractor(self, architecture: str, number: int = 0) -> SurrogateArtifact:
+        recipe = SurrogateRecipe(architecture, architecture, self.recipe, normalization="data")
+        return SurrogateArtifact(self.data, self.content, recipe, number)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"content": self.content, "recipe": asdict(self.recipe)}

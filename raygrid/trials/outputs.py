@@ -1,0 +1,88 @@
+"""What a trial leaves on request, so that later questions need no training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures.base import Network
+from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.images import Images
+from raygrid.nn.trainer import autocast
+from raygrid.storage.store import LEFT, Bundle
+
+
+def check(kinds: Iterable[str]) -> None:
+    """Raise SpecError for a kind that there is none of."""
+    for kind in kinds:
+        if kind not in LEFT:
+            raise SpecError(unknown("thing to keep", kind, LEFT))
+
+
+@dataclass
+class Peak:
+    """The weights of the epoch with the highest test accuracy so far, the first of several.
+
+    A learner that scores an encoder by kNN leaves the encoder's, under `network.`.
+    """
+
+    accuracy: float = -1.0
+    weights: dict[str, Tensor] | None = None
+
+    def see(self, accuracy: float, model: nn.Module) -> None:
+        if accuracy > self.accuracy:
+            self.accuracy, self.weights = accuracy, weights_of(model)
+
+    def bundle(self) -> Bundle:
+        assert self.weights is not None, "no epoch was seen"
+        return Bundle(self.weights, {"accuracy": self.accuracy})
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def left_by(
+    kind: str, model: nn.Module, test: Images, view: Callable[[Tensor], Tensor], precision: str
+) -> Bundle:
+    """One kind of what a trained model leaves.
+
+    weights: its state. predictions: `logits` float16 (N, classes) on the test images, `predicted`
+    and `labels` int16 (N,). features: penultimate ones, float16 (N, width), and `labels`. What
+    `peak` is shows during the training alone: see `Peak`.
+    test: on the model's device; view: the defense's change at test time. In eval mode.
+    """
+    if kind == "weights":
+        return Bundle(weights_of(model))
+    labels = test.labels.cpu().to(torch.int16)
+    if kind == "predictions":
+        logits = _over(model, model, test, view, precision)
+        predicted = logits.argmax(1).to(torch.int16)
+        return Bundle({"logits": logits.half(), "predicted": predicted, "labels": labels})
+    if not isinstance(model, Network):
+        raise DataError(f"a {type(model).__name__} has no penultimate features to keep")
+    features = _over(model, model.features, test, view, precision)
+    return Bundle({"features": features.half(), "labels": labels})
+
+
+@torch.no_grad()
+def _over(
+    model: nn.Module,
+    ask: Callable[[Tensor], Tensor],
+    images: Images,
+    view: Callable[[Tensor], Tensor],
+    precision: str,
+) -> Tensor:
+    """What `ask` says of all images, float32 on the CPU; the model's mode is restored."""
+    training = model.training
+    model.eval()
+    out = []
+    for start in range(0, len(images), 1000):
+        with autocast(precision, images.pixels.device):
+            out.append(ask(view(images.floats(slice(start, start + 1000)))).float().cpu())
+    model.train(training)
+    return torch.cat(out)

@@ -1,0 +1,155 @@
+"""From a spec to a trial: everything decided, nothing run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Architecture
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack
+from raygrid.core.errors import DataError, SpecError, SpecErrors
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.datasets import DATASETS
+from raygrid.datasets.base import Dataset
+from raygrid.defenses.base import Chain
+from raygrid.learners import LEARNERS
+from raygrid.learners.base import Learner
+from raygrid.nn.diffusion import Prior
+from raygrid.nn.recipes import Recipe
+from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.protocols.setups import SetupPlan
+from raygrid.trials.artifacts import DatasetArtifact, DenoiserArtifact, Pretraining
+from raygrid.trials.catalog import Lookup
+from raygrid.trials.trial import Trial
+
+
+def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
+    """Decide everything about a trial; raises SpecError or DataError that says what is wrong.
+
+    Without a catalog no data are looked at: names, parameters and skips can be checked, but the
+    keys are not those of a run.
+    """
+    spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    made = _methods(spec)
+    dataset, attack, defense, architecture, protocol, (learner, learner_part) = made
+    data = DatasetArtifact(dataset, "unknown", protocol.validation)
+    content = "unknown"
+    if catalog is not None:
+        data = catalog.artifact(dataset, protocol.validation)
+        content = catalog.content(data)
+        dataset = data.dataset  # with the sizes of the data at hand
+    recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
+    rule = protocol.setup_rule(dataset.id, learner.pretrained)
+    canonical = TrialSpec(
+        dataset=dataset.part(),
+        attack=attack.part(),
+        defense=tuple(d.part() for d in defense.links),
+        architecture=architecture.part(),
+        learner=learner_part,
+        protocol=protocol.part(),
+        seed=spec.seed,
+        poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
+    )
+    return Trial(
+        canonical,
+        dataset,
+        attack,
+        defense,
+        architecture,
+        learner,
+        protocol,
+        recipe,
+        data,
+        content,
+        None if rule is None else SetupPlan(rule, spec.seed),
+        _pretraining(protocol, dataset, learner.pretrained or bool(attack.extractors), catalog),
+        tuple(_prior(link.prior, data, content, catalog) for link in defense.purifiers),
+    )
+
+
+def _prior(
+    prior: Prior | None, data: DatasetArtifact, content: str, catalog: Lookup | None
+) -> DenoiserArtifact | None:
+    """The predictor that a defense starts from: of the trial's own data or of others."""
+    if prior is None:
+        return None
+    if prior.data:
+        data, content = _other(DATASETS.make(prior.data), catalog)
+    return DenoiserArtifact(data, content, prior.plan)
+
+
+def _other(dataset: Dataset, catalog: Lookup | None) -> tuple[DatasetArtifact, str]:
+    """The data of a network that is fitted to another dataset, and their content."""
+    if catalog is None:
+        return DatasetArtifact(dataset, "unknown"), "unknown"
+    data = catalog.artifact(dataset, 0.0)
+    return data, catalog.content(data)
+
+
+def _pretraining(
+    protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Lookup | None
+) -> Pretraining | None:
+    """Where extractors come from, if the protocol has any and the trial needs one."""
+    name = getattr(protocol, "pretrain", "auto")
+    origin = DATASETS.make(dataset.pretraining or dataset.id if name == "auto" else name)
+    recipe = protocol.pretraining(origin.id)
+    if not wanted or recipe is None:
+        return None
+    return Pretraining(*_other(origin, catalog), recipe)
+
+
+Methods = tuple[Dataset, Attack, Chain, Architecture, Protocol, tuple[Learner, Part]]
+
+
+def _methods(spec: TrialSpec) -> Methods:
+    """All methods of a spec; raises SpecErrors with the faults of all parts."""
+    attack = Part("clean") if spec.poison_ratio == 0 else spec.attack
+    makers: tuple[Callable[[], Any], ...] = (
+        lambda: DATASETS.make(spec.dataset),
+        lambda: ATTACKS.make(attack),
+        lambda: Chain.make(spec.defense),
+        lambda: ARCHITECTURES.make(spec.architecture),
+        lambda: PROTOCOLS.make(spec.protocol),
+        lambda: _learner(spec),
+    )
+    made, faults = [], dict[str, None]()
+    for make in makers:
+        try:
+            made.append(make())
+        except SpecError as error:
+            faults[str(error)] = None
+    if faults:
+        raise SpecErrors(faults)
+    return tuple(made)
+
+
+def _learner(spec: TrialSpec) -> tuple[Learner, Part]:
+    """The learner with the protocol's settings where the spec has none, and its shortest part."""
+    part = spec.learner
+    settings = Part.of(part.name, **PROTOCOLS.make(spec.protocol).settings.get(part.name, {}))
+    learner = LEARNERS.make(settings.with_params(**dict(part.params)))
+    return learner, learner.part(base=LEARNERS.make(settings))
+
+
+def _recipe(
+    protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain, architecture: str
+) -> Recipe:
+    if not protocol.has(learner.id):
+        return Recipe(epochs=1)  # never run: the trial is skipped with its reason
+    names = tuple(d.id for d in defense.links)
+    return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
+
+
+def check(specs: list[TrialSpec], catalog: Lookup | None) -> tuple[list[Trial], list[str]]:
+    """Resolve all specs and collect every fault once, instead of stopping at the first."""
+    trials, faults = [], dict[str, None]()
+    for spec in specs:
+        try:
+            trials.append(resolve(spec, catalog))
+        except SpecErrors as error:
+            faults |= dict.fromkeys(error.faults)
+        except (SpecError, DataError) as error:
+            faults[str(error)] = None
+    return trials, list(faults)

@@ -1,0 +1,289 @@
+"""One trial from data to result. It reads like the way of the data and knows no method by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from raygrid.core.device import Meter, device_name, release
+from raygrid.core.errors import DivergedError
+from raygrid.core.images import Images
+from raygrid.defenses.base import Study
+from raygrid.learners.base import Session, Task
+from raygrid.nn import augment
+from raygrid.nn.recipes import precision_of
+from raygrid.storage.store import Bundle
+from raygrid.trials import evaluate
+from raygrid.trials import outputs as keeping
+from raygrid.trials.artifacts import (
+    Artifact,
+    World,
+    features,
+    hold_out,
+    mix,
+    poison_of,
+    purified_of,
+)
+from raygrid.trials.result import History, Result
+from raygrid.trials.trial import Trial
+
+Fetch = Callable[[Artifact], Bundle]
+Report = Callable[[dict[str, float]], None]
+
+
+class Checkpoint:
+    """Where a trial keeps its state between epochs. This one keeps nothing."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the state after an epoch, in place of the one before."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the last epoch that was kept, or None."""
+        return None
+
+
+@dataclass
+class Env:
+    """What surrounds a trial: where it computes, where it reports, how it is told to resume.
+
+    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
+    raise_memory: let out-of-memory errors through, so that the caller can give more memory.
+    meter: of what the trial takes of its device, by default one that has all of it.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Report = lambda metrics: None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
+    raise_memory: bool = False
+    meter: Meter | None = None
+
+
+def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
+    """Run a trial to its end. Its own errors become a row with status `failed` or `diverged`."""
+    started = time.perf_counter()
+    result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
+    result.commit, result.versions = env.commit, dict(env.versions)
+    result.device = device_name(env.device)
+    result.epochs_planned = trial.recipe.epochs
+    result.artifacts = {a.kind: a.key for a in trial.artifacts}
+    meter = env.meter or Meter(env.device)
+    try:
+        _run(trial, fetch, env, result, meter)
+    except DivergedError as error:
+        result.status, result.error = "diverged", str(error)
+    except torch.OutOfMemoryError as error:
+        if env.raise_memory:
+            raise
+        _fail(result, error)
+    except Exception as error:
+        _fail(result, error)
+    finally:
+        result.summarize()
+        result.seconds = time.perf_counter() - started
+        for name, value in meter.facts().items():
+            setattr(result, name, value)
+        result.finished = time.time()
+        release(env.device)
+    return result
+
+
+def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> None:
+    if env.device.type == "cpu":
+        torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
+    world = World.of(fetch(trial.data), trial.setup)
+    made = fetch(trial.poison)
+    poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
+    mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
+    purified = _purified(trial, fetch, result) or mixed
+    if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:
+        result.detection = evaluate.detection(mixed, purified, mask)
+    train, held = hold_out(purified, trial.protocol.holdout)
+    probes = evaluate.probes_for(world, poison, mask)
+    if held is not None:
+        probes.append(evaluate.Probe("poison_val", held))
+    task = task_of(trial, train, world.train, env.device)
+    more = pretrained(trial, fetch, world, train, task.device)
+    session = trial.learner.start(replace(task, study=studied(trial, fetch), **more))
+    asked = [_shown(trial, session, probe, env.device) for probe in probes]
+    precision = precision_of(trial.recipe, trial.architecture.convolutional)
+
+    def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
+        return evaluate.ask(model, asked, precision)
+
+    peak = keeping.Peak() if "peak" in env.keep else None
+    first = _restore(session, result.history, env.checkpoint, peak)
+    for epoch in range(first, trial.recipe.epochs):
+        if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
+            break
+        began = time.perf_counter()
+        metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
+        meter.sample()
+        metrics |= flatten(ask(session.classifier()))
+        metrics["epoch_seconds"] = time.perf_counter() - began
+        result.history.append(metrics)
+        state = {"session": session.state_dict(), "history": result.history}
+        if peak is not None:
+            peak.see(metrics["test_acc"], session.classifier())
+            state["peak"] = vars(peak)
+        env.checkpoint.save(state)
+        env.report({**metrics, **_peak(result.history)})
+    result.stopped_early = len(result.history) < trial.recipe.epochs
+    model = session.finish()
+    result.probes = {name: s.row() for name, s in ask(model).items()}
+    test = world.test.to(env.device)
+    for kind in env.keep:
+        if peak is not None and kind == "peak":
+            env.leave(kind, peak.bundle())
+        else:
+            env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
+
+
+def _shown(
+    trial: Trial, session: Session, probe: evaluate.Probe, device: torch.device
+) -> evaluate.Asked:
+    """A question as the learner's classifier is shown it."""
+    images = probe.images.to(device)
+    inputs, view = trial.learner.shown(session, images, trial.defense.view)
+    return evaluate.Asked(probe.name, inputs, view, probe.odds)
+
+
+def pretrained(
+    trial: Trial, fetch: Fetch, world: World, train: Images, device: torch.device
+) -> dict[str, Any]:
+    """The parts of a task that come from pre-training; none for fresh victims."""
+    if trial.extractor is None:
+        return {}
+    extractor = trial.extractor
+    found = {"extractor": extractor.network(fetch(extractor), extractor.blank(), device)}
+    if trial.features is None or len(train) != len(world.train):
+        return found
+    return {**found, "kept": features.kept(fetch(trial.features), world, train, device)}
+
+
+def studied(trial: Trial, fetch: Fetch) -> Study:
+    """What the defense found out about the training set; nothing if it did not look."""
+    return {} if trial.study is None else fetch(trial.study).tensors
+
+
+def _purified(trial: Trial, fetch: Fetch, result: Result) -> Images | None:
+    """What the purifying links leave, if there are any, and what has to be known of it."""
+    if trial.purified is None:
+        return None
+    made = fetch(trial.purified)
+    result.marks += made.facts.get("marks", ())
+    return purified_of(made)
+
+
+def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) -> Task:
+    """What the learner is given. Clean data only where the protocol's probe is fitted on them."""
+    on_device = train.to(device)
+    labeled = clean.to(device) if trial.protocol.probe_data == "clean" else on_device
+    standard = augment.standard(trial.augmentation, trial.dataset.image_size)
+    return Task(
+        train=on_device,
+        labeled=labeled,
+        architecture=trial.architecture,
+        recipe=trial.recipe,
+        defense=trial.defense,
+        streams=trial.streams(),
+        augmentation=None if trial.defense.plain else standard,
+        normalization=(trial.dataset.mean, trial.dataset.std) if trial.recipe.normalize else None,
+        probing=trial.probing,
+    )
+
+
+def flatten(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
+    """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
+    flat = {}
+    for name, score in scores.items():
+        short = _short(name)
+        flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
+        if score.logodds is not None:
+            flat[f"{short}_logodds"] = score.logodds
+    return flat
+
+
+def _short(probe: str) -> str:
+    return "test" if probe == "clean_test" else probe
+
+
+def _probes_at(base: Result, epoch: int) -> dict[str, dict[str, float]]:
+    """The probes of a row after another epoch (position in its history); counts from the shares.
+
+    A probe that was not asked after every epoch is left out.
+    """
+    said, found = base.history[epoch], {}
+    for name, last in base.probes.items():
+        short, n = _short(name), int(last["n"])
+        if f"{short}_acc" in said:
+            k, odds = round(said[f"{short}_acc"] * n), said.get(f"{short}_logodds")
+            found[name] = evaluate.Score(k, n, said[f"{short}_loss"], odds).row()
+    return found
+
+
+def _peak(history: History) -> dict[str, float]:
+    accuracies = [epoch["test_acc"] for epoch in history]
+    peak = max(accuracies)
+    return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
+
+
+def _restore(
+    session: Session, history: History, checkpoint: Checkpoint, peak: keeping.Peak | None
+) -> int:
+    """Go on from a checkpoint; the epoch to go on with. One without the peak asked for is none."""
+    state = checkpoint.load()
+    if state is None or (peak is not None and "peak" not in state):
+        return 0
+    session.load_state_dict(state["session"])
+    history.extend(state["history"])
+    if peak is not None:
+        peak.accuracy, peak.weights = state["peak"]["accuracy"], state["peak"]["weights"]
+    return len(history)
+
+
+def _fail(result: Result, error: Exception) -> None:
+    result.status = "failed"
+    trace = traceback.format_exception(error)[-4:]
+    result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
+
+
+def derive(trial: Trial, bases: Sequence[Result]) -> Result:
+    """The row of a derived trial from the rows of its `bases`, in their order.
+
+    `derived_from` is the row that counts: the one the defense chose, or the first that failed.
+    Where the defense selects an epoch, accuracies and probes are those after it.
+    """
+    assert trial.bases, f"{trial.spec} is trained, not derived"
+    defense = trial.defense.derived or trial.defense.links[0]
+    broken = next((base for base in bases if base.status != "done"), None)
+    at = bases.index(broken) if broken else defense.choose([_final(b) for b in bases])
+    base = bases[at]
+    row = dataclasses.replace(
+        base,
+        spec=str(trial.spec),
+        key=trial.key,
+        derived_from=base.key,
+        winner=None if broken or len(bases) == 1 else trial.bases[at].chain,
+        resolved=trial.resolved(),
+        seconds=0.0,
+    )
+    chosen = None if broken else defense.select(base.history)
+    if chosen is not None:
+        row.selected_epoch, row.probes = chosen + 1, _probes_at(base, chosen)
+        row.final_acc = row.last_acc = base.history[chosen]["test_acc"]
+    return row
+
+
+def _final(result: Result) -> float:
+    assert result.last_acc is not None, f"{result.spec} is done but has no accuracy"
+    return result.last_acc

@@ -1,0 +1,211 @@
+"""A decided trial: its methods and recipe, its key, the artifacts that it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from raygrid.architectures.base import Architecture
+from raygrid.attacks.base import Attack
+from raygrid.core.registry import Cell
+from raygrid.core.seeds import Stream
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.datasets.base import Dataset
+from raygrid.defenses.base import Chain
+from raygrid.learners.base import Learner
+from raygrid.nn.recipes import Probing, Recipe
+from raygrid.protocols import Protocol
+from raygrid.protocols.setups import SetupPlan
+from raygrid.storage.store import key_of
+from raygrid.trials.artifacts import (
+    Artifact,
+    DatasetArtifact,
+    DenoiserArtifact,
+    PoisonArtifact,
+    Pretraining,
+    PurifiedArtifact,
+    StudyArtifact,
+    SurrogateArtifact,
+)
+from raygrid.trials.artifacts.features import FeaturesArtifact
+
+VERSION = 1
+"""Of the training loop and the streams: raise it when results of unchanged methods change."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fully decided trial. `spec` is in canonical form: only non-defaults are printed.
+
+    setup: the target that it is asked about; pretraining: where its extractors come from. None
+    where the protocol has no such thing. priors: by purifying link the predictor that it starts
+    from, None for most.
+    """
+
+    spec: TrialSpec
+    dataset: Dataset
+    attack: Attack
+    defense: Chain
+    architecture: Architecture
+    learner: Learner
+    protocol: Protocol
+    recipe: Recipe
+    data: DatasetArtifact
+    content: str
+    setup: SetupPlan | None = None
+    pretraining: Pretraining | None = None
+    priors: tuple[DenoiserArtifact | None, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @cached_property
+    def key(self) -> str:
+        """The content key of the result."""
+        return key_of(self.resolved())
+
+    def resolved(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values."""
+        more: dict[str, Any] = {}
+        if self.setup is not None:
+            more["setup"] = self.setup.resolved()
+        if self.pretraining is not None:
+            more["pretraining"] = self.pretraining.resolved()
+        if any(self.priors):
+            more["priors"] = [prior.key for prior in self.priors if prior is not None]
+        if self.augmentation != self.dataset.augmentation:
+            more["augmentation"] = self.augmentation
+        return {
+            "version": VERSION,
+            "content": self.content,
+            "dataset": self.dataset.resolved(),
+            "attack": self.attack.resolved(),
+            "surrogates": [s.resolved() for s in self.attack.needs()],
+            "poison_ratio": self.spec.poison_ratio,
+            "defense": self.defense.resolved(),
+            "architecture": self.architecture.resolved(),
+            "learner": self.learner.resolved(),
+            "protocol": self.protocol.resolved(),
+            "recipe": dataclasses.asdict(self.recipe),
+            "probing": dataclasses.asdict(self.probing) if self.learner.views else None,
+            "seed": self.seed,
+            **more,
+        }
+
+    @property
+    def augmentation(self) -> str:
+        """The standard augmentation by its name: the dataset's, or that of the protocol's source.
+
+        Whatever is shared between protocols (purified sets, studies) goes by the dataset's.
+        """
+        return self.protocol.augmentations.get(self.dataset.id, self.dataset.augmentation)
+
+    @property
+    def probing(self) -> Probing:
+        """How the protocol fits the linear probe of this learner."""
+        return self.protocol.probing(self.learner.id)
+
+    def cell(self) -> Cell:
+        """The methods side by side, for their `skip`."""
+        return Cell(
+            dataset=self.dataset,
+            attack=self.attack,
+            defense=self.defense.links,
+            architecture=self.architecture,
+            learner=self.learner,
+            protocol=self.protocol,
+            image_size=self.dataset.image_size,
+            classes=self.dataset.classes,
+            poison_ratio=self.spec.poison_ratio,
+            views=self.learner.views,
+            targets=self.setup is not None,
+        )
+
+    def skip(self) -> str | None:
+        """Why this combination cannot be run, or None."""
+        if not self.protocol.has(self.learner.id):
+            return f"protocol {self.protocol.id} has no recipe for the learner {self.learner.id}"
+        if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
+            return reason
+        cell = self.cell()
+        methods = (
+            self.dataset,
+            self.attack,
+            *self.defense.links,
+            self.architecture,
+            self.learner,
+            self.protocol,
+        )
+        return next(filter(None, (method.skip(cell) for method in methods)), None)
+
+    @property
+    def bases(self) -> tuple[TrialSpec, ...]:
+        """The specs of the trials that this one is derived from; none if it is trained itself.
+
+        Where standard augmentation is none, training without it is `standard` training.
+        """
+        idle = self.defense.plain and self.augmentation == "none"
+        chains = (Chain.make((Part("standard"),)),) if idle else self.defense.sources
+        return tuple(self.spec.replace(defense=tuple(d.part() for d in c.links)) for c in chains)
+
+    @property
+    def poison(self) -> PoisonArtifact:
+        ratio = self.spec.poison_ratio if self.attack.scoped else 1.0
+        parts = (self.data, self.content, self.attack, self.seed, ratio)
+        return PoisonArtifact(*parts, self.setup, self.pretraining)
+
+    @property
+    def extractor(self) -> SurrogateArtifact | None:
+        """The pre-trained network that the victim starts from, None for fresh victims."""
+        if self.pretraining is None or not self.learner.pretrained:
+            return None
+        number = getattr(self.protocol, "checkpoint", 0)
+        return self.pretraining.extractor(str(self.architecture.part()), number)
+
+    @property
+    def features(self) -> FeaturesArtifact | None:
+        """What the frozen extractor makes of the clean data, if trials share that."""
+        passes = self.learner.passes_kept(self.defense.plain)
+        if self.extractor is None or self.setup is None or not passes:
+            return None
+        parts = (self.data, self.content, self.extractor, self.setup.rule)
+        return FeaturesArtifact(*parts, passes, "none" if self.defense.plain else self.augmentation)
+
+    @property
+    def purified(self) -> PurifiedArtifact | None:
+        """The training set after all purifying links, None if the chain has none."""
+        links = self.defense.purifiers
+        if not links:
+            return None
+        return PurifiedArtifact(self.poison, self.spec.poison_ratio, links, self.seed, self.priors)
+
+    @property
+    def study(self) -> StudyArtifact | None:
+        """What a link finds out about the training set, None if none of them looks."""
+        link = self.defense.student
+        if link is None:
+            return None
+        ratio, holdout = self.spec.poison_ratio, self.protocol.holdout
+        return StudyArtifact(self.poison, ratio, self.purified, link, holdout, self.seed)
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What the trial reads: data and poison, and what its defense and protocol ask for."""
+        made = (self.purified, self.study, self.extractor, self.features)
+        parts = (self.data, self.poison, *made)
+        return tuple(part for part in parts if part is not None)
+
+    def streams(self) -> dict[str, Stream]:
+        """The victim's randomness: shared by the clean control, independent of the defense."""
+        where: tuple[Any, ...] = (self.dataset.id, self.seed)
+        if rep := getattr(self.protocol, "rep", 0):
+            where = (*where, rep)
+        return {
+            "init": Stream("init", (self.architecture.id, *where)),
+            "data": Stream("data", where),
+            "views": Stream("views", where),
+            "probe": Stream("probe", where),
+        }

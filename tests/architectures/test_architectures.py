@@ -1,0 +1,202 @@
+"""Every network: its size against published counts, its features, its weights, one step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Network
+from raygrid.architectures.vit import with_shifts
+from raygrid.core.errors import SpecError
+from raygrid.core.seeds import forked
+from raygrid.engine.grid import plan
+
+# parameters for 10 classes, million multiply-accumulates at 32 and at 64 pixels, feature width
+SIZES: dict[str, tuple[int, float, float | None, int]] = {
+    "alexnet_fc": (1_756_426, 33, None, 192),
+    "alexnet_htbd": (20_126_538, 43, None, 4096),
+    "cait_small": (8_488_522, 477.4, None, 512),
+    "densenet121": (6_956_298, 888.4, 3553.4, 1024),
+    "googlenet": (5_602_474, 1451.0, 5804.1, 1024),
+    "mobilenet": (3_217_226, 46.4, 185.4, 1024),
+    "mobilenetv2": (2_236_682, 88.0, 351.9, 1280),
+    "mobilenetv2_unpatched": (2_236_682, 6.1, None, 1280),
+    "resnet18": (11_173_962, 555.4, 2221.7, 512),
+    "resnet34": (21_282_122, 1159.4, 4637.6, 512),
+    "resnet32_narrow": (464_154, 68.9, None, 64),
+    "resnet50": (23_520_842, 1297.8, 5191.3, 2048),
+    "senet18": (11_260_354, 555.5, None, 512),
+    "small_alexnet": (137_642, 2.540, None, 64),
+    "small_cait": (89_770, 1.224, None, 64),
+    "small_cnn": (24_346, 1.586, 6.341, 64),
+    "small_densenet": (24_250, 2.761, 11.04, 48),
+    "small_googlenet": (18_210, 1.103, 4.412, 64),
+    "small_mobilenet": (22_074, 1.625, 6.497, 64),
+    "small_resnet": (78_042, 3.126, 12.501, 64),
+    "small_senet": (78_545, 3.127, 12.501, 64),
+    "small_vgg": (24_458, 2.802, 11.207, 64),
+    "small_vit": (115_404, 1.893, None, 64),
+    "vgg11": (9_231_114, 152.8, 611, 512),
+    "vgg16": (14_728_266, 313.2, 1253, 512),
+    "vgg19": (20_040_522, 398.1, 1593, 512),
+    "vit_small": (9_622_512, 647.2, None, 512),
+}
+# Seconds each on one core; their shapes are checked without numbers in the default tier too.
+LARGE = {
+    *("cait_small", "densenet121", "googlenet", "resnet34", "resnet50"),
+    *("senet18", "vgg16", "vgg19"),
+}
+BUILT = [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
+
+
+def network(name: str, side: int = 32, seed: int = 0, classes: int = 10) -> Network:
+    return ARCHITECTURES.make(name).build(classes, side, seed)
+
+
+def images(n: int, side: int = 32) -> torch.Tensor:
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(n))
+
+
+def millions(name: str, side: int) -> float:
+    """Multiply-accumulates of one image, counted on shapes alone."""
+    with torch.device("meta"):
+        net = network(name, side).eval().requires_grad_(False)
+        with FlopCounterMode(display=False) as counter:
+            net(torch.empty(1, 3, side, side))
+    return counter.get_total_flops() / 2e6
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_sizes_are_the_published_ones(name: str) -> None:
+    parameters, at_32, at_64, width = SIZES[name]
+    with torch.device("meta"):
+        net = network(name)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert net.width == net.head.in_features == width
+    assert millions(name, 32) == pytest.approx(at_32, rel=8e-3)
+    if at_64 is not None:
+        assert millions(name, 64) == pytest.approx(at_64, rel=5e-3)
+    assert ARCHITECTURES[name].gflop == pytest.approx(2 * at_32 / 1000, rel=0.02)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_features_and_scores_at_both_sizes(name: str) -> None:
+    smallest, largest = ARCHITECTURES[name].sizes
+    for side in (side for side in (32, 64) if smallest <= side <= largest):
+        net = network(name, side, classes=7).eval()
+        x = images(2, side)
+        with torch.no_grad():
+            features = net.features(x)
+            assert features.shape == (2, net.width)
+            assert torch.allclose(net(x), net.head(features), atol=1e-5)
+            assert net(x).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_seed_decides_the_weights_and_nothing_global_is_drawn(name: str) -> None:
+    before = torch.random.get_rng_state()
+    one = network(name, seed=1).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    same, other = network(name, seed=1).state_dict(), network(name, seed=2).state_dict()
+    assert all(torch.equal(tensor, same[key]) for key, tensor in one.items())
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+    first = next(k for k in one if k.startswith("body") and k.endswith("weight") and one[k].std())
+    assert not torch.equal(one[first], other[first])
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_step_lowers_the_loss(name: str) -> None:
+    net = network(name).train()
+    x, y = images(8), torch.arange(8)
+
+    def loss() -> torch.Tensor:
+        with forked(0):  # the same dropout before and after
+            return nn.functional.cross_entropy(net(x), y)
+
+    before = loss()
+    before.backward()
+    grads = [p.grad for p in net.parameters()]
+    assert all(g is not None for g in grads), "a parameter takes no part"
+    torch.optim.SGD(net.parameters(), lr=1e-2).step()
+    assert loss() < before
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("vgg11", "images of 32 to 224 pixels, not 16"),
+        ("mobilenetv2_unpatched", "images of 32 to 224 pixels, not 16"),
+    ],
+)
+def test_impossible_sizes_are_skipped(
+    spec: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raygrid.datasets.photo_digits import PhotoDigits
+
+    monkeypatch.setattr(PhotoDigits, "image_size", 16)
+    made = plan([f"photo_digits/clean/standard/{spec}/supervised/quick/0"], None)
+    assert says in made.skips[0].reason
+
+
+@pytest.mark.parametrize(
+    ("side", "says"), [(36, "divisible by 8, not 36"), (224, "16 to 64 pixels, not 224")]
+)
+@pytest.mark.parametrize("name", ["vit_small", "cait_small"])
+def test_transformers_take_whole_patches(
+    name: str, side: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raygrid.datasets.photo_digits import PhotoDigits
+
+    monkeypatch.setattr(PhotoDigits, "image_size", side)
+    made = plan([f"photo_digits/clean/standard/{name}/supervised/quick/0"], None)
+    assert says in made.skips[0].reason
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_resnet"])
+def test_bad_widths_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="width is 0"):
+        ARCHITECTURES.make(f"{name}(width=0)")
+
+
+def test_shifted_copies_move_by_a_pixel() -> None:
+    x = images(1, 4)
+    out = with_shifts(x)
+    assert torch.equal(out[:, :3], x)
+    assert torch.equal(out[:, 3:6, :, 1:], x[:, :, :, :-1])
+    assert torch.equal(out[:, 6:9, :, :-1], x[:, :, :, 1:])
+    assert torch.equal(out[:, 9:12, 1:], x[:, :, :-1])
+    assert torch.equal(out[:, 12:, :-1], x[:, :, 1:])
+    assert out[:, 3:6, :, 0].sum() == 0
+
+
+def test_no_token_of_the_vit_attends_to_itself() -> None:
+    layer = network("vit_small").eval().body.layers[0]  # type: ignore[union-attr, index]
+    tokens = torch.randn(1, 65, 512, generator=torch.Generator().manual_seed(0))
+    moved = tokens.clone()
+    moved[0, 5] += 1.0
+    change = (layer._attend(moved) - layer._attend(tokens)).norm(dim=2)[0]
+    # Token 5 asks another question of the others' values; alone, its own value is not among them.
+    with torch.no_grad():
+        layer.qkv.weight[: 2 * 512] = 0  # questions and keys are gone: plain means of the others
+    alone = (layer._attend(moved) - layer._attend(tokens)).norm(dim=2)[0]
+    assert change.max() > 0
+    assert alone[5] < 1e-5
+    assert (alone[torch.arange(65) != 5] > 1e-3).all()
+
+
+def test_the_vit_temperature_starts_at_the_usual_one() -> None:
+    layer = network("vit_small").body.layers[0]  # type: ignore[union-attr, index]
+    assert layer.log_scale.exp().item() == pytest.approx(64**-0.5)
+
+
+def test_cait_leaves_out_layers_in_training_only() -> None:
+    body = network("cait_small").body
+    layers = body.patch_layers
+    with forked(0):
+        counts = {len(body._present(layers)) for _ in range(200)}  # type: ignore[operator]
+    assert counts > {6, 5}
+    body.eval()
+    assert {len(body._present(layers)) for _ in range(20)} == {6}  # type: ignore[operator]

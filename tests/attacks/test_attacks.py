@@ -1,0 +1,306 @@
+"""What every attack must hold, by being registered (Appendix C of the attack specification)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raygrid.architectures.base import Network
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
+from raygrid.attacks.common.gradient import GradientAttack
+from raygrid.attacks.common.surrogate_training import train_surrogate
+from raygrid.core.budget import Budget
+from raygrid.core.errors import DataError, DivergedError, SpecError
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.trainer import freeze
+from tests.conftest import toy
+
+_FOLDER = tempfile.TemporaryDirectory()
+_NOISE = Path(_FOLDER.name) / "noise.npy"
+np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=np.int8))
+
+
+_TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
+_STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
+_PHASES = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
+
+# Settings small enough for the toy world; a method without a row is tested at its defaults.
+SMALL: dict[str, dict[str, object]] = {
+    "aap": {**_TRANSFER, "step": 0.2},
+    "aue": {**_PHASES, "steps": 2},
+    "cp": {**_PHASES, "class_rounds": 2, "class_batches": 2, "steps": 2},
+    "tp": {**_PHASES, "cl_steps": 1, "sl_steps": 1},
+    "tue": {**_PHASES, "ssl": 1.0, "train_batches": 2, "steps": 2},
+    "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
+    | {"width": 4, "levels": 2},
+    "dvae_grow": {"base": "lsp", "epochs": 1, "share": 0.25},
+    "dvae_recon": {"base": "lsp", "epochs": 1},
+    "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
+    "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
+    "em_remrepo": _STEPWISE,
+    "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
+    "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
+    "functional": {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 32, "steps": 1}
+    | {"parts": "csd", "lr": 0.01},
+    "hypo": {**_TRANSFER, "step": 0.3},
+    "mifgsm": _TRANSFER,
+    "ntga": {"block": 16, "chunk": 8},
+    "pgd": {**_TRANSFER, "step": 0.2},
+    "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
+    | {"steps": 3, "inner_steps": 2},
+    "tap": {**_TRANSFER, "step": 0.2},
+    "tap_full": {**_TRANSFER, "restarts": 2},
+    "file": {"path": str(_NOISE)},
+    "tap_remrepo": {**_TRANSFER, "step": 0.2},
+}
+
+
+def small(name: str) -> Attack:
+    return ATTACKS[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
+
+
+def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> Craft:
+    """A working place with surrogates trained for the toy world."""
+    networks = {}
+    for recipe in attack.needs():
+        stream = Stream("surrogate", ("toy", 0))
+        networks[recipe.name] = freeze(train_surrogate(recipe, images, stream, torch.device("cpu")))
+    return Craft(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
+
+
+# The attacks that perturb every image: `clean` and `withheld` have no budget.
+# Those on a target perturb a few: see test_targeted.py.
+AVAILABILITY = [
+    name for name in ATTACKS if small(name).limit is not None and not ATTACKS[name].on_target
+]
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_the_contract(name: str, images: Images) -> None:
+    attack = small(name)
+    before = images.pixels.clone()
+    craft = craft_for(attack, images)
+    states = {
+        k: {n: t.clone() for n, t in m.state_dict().items()} for k, m in craft.surrogates.items()
+    }
+    poison = attack.poison(images, craft)
+    assert poison.pixels.dtype == torch.uint8
+    assert poison.pixels.shape == images.pixels.shape
+    assert torch.equal(poison.labels, images.labels)
+    assert torch.equal(images.pixels, before), "the input was written to"
+    assert not torch.equal(poison.pixels, images.pixels), "nothing was perturbed"
+    assert attack.limit is not None
+    limit = attack.limit_at(images.shape[-1])
+    size = measure(images.pixels, poison.pixels, limit.norm).max()
+    slack = 0.5 * (images.pixels[0].numel() ** 0.5) / 255 if limit.norm == "l2" else 1e-6
+    assert size <= limit.value + slack
+    same, other = (attack.poison(images, craft_for(attack, images, seed)) for seed in (0, 1))
+    assert torch.equal(poison.pixels, same.pixels)
+    assert torch.equal(poison.pixels, other.pixels) != attack.seeded, "the seed decides the bytes"
+    for key, state in states.items():
+        module = craft.surrogates[key]
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+        for tensor_name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, state[tensor_name]), f"{key}.{tensor_name} was changed"
+
+
+DIFFERENTIATING = [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack)]
+FROZEN = [n for n in DIFFERENTIATING if n != "dc"]  # whose classifiers are never in eval mode
+
+
+@pytest.mark.parametrize(
+    ("name", "when"), [(n, "always") for n in DIFFERENTIATING] + [(n, "frozen") for n in FROZEN]
+)
+def test_a_network_that_gives_no_numbers_makes_no_noise(
+    name: str, when: str, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of NaN is 0: images would pass for poisons that the attack never touched."""
+    attack = small(name)
+    craft = craft_for(attack, images)
+    features = Network.features
+
+    def lost(network: Network, x: torch.Tensor) -> torch.Tensor:
+        broken = when == "always" or not network.training
+        return features(network, x) * (torch.nan if broken else 1.0)
+
+    monkeypatch.setattr(Network, "features", lost)
+    with pytest.raises(DivergedError, match="diverged"):
+        attack.poison(images, craft)
+
+
+@pytest.mark.parametrize("name", [n for n in AVAILABILITY if small(n).units(64)])
+def test_any_range_of_units_can_be_made_alone(name: str, images: Images) -> None:
+    attack = small(name)
+    whole = attack.poison(images, craft_for(attack, images)).pixels
+    count = attack.units(len(images))
+    cuts = [0, count // 5, count * 5 // 8, count]
+    seen = []
+    for units in itertools.starmap(range, itertools.pairwise(cuts)):
+        part = attack.poison(images, craft_for(attack, images, units=units))
+        assert torch.equal(part.pixels, whole[part.indices])
+        assert torch.equal(part.labels, images.labels[part.indices])
+        if attack.sharded:
+            assert torch.equal(part.indices, torch.arange(units.start, units.stop))
+        seen.append(part.indices)
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(len(images)))
+
+
+@pytest.mark.parametrize("name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], ScopedAttack)])
+def test_noise_for_a_subset_leaves_the_other_rows_alone(name: str, images: Images) -> None:
+    attack = dataclasses.replace(small(name), scope="subset")  # type: ignore[call-arg]
+    assert attack.scoped
+    owned = torch.arange(64)[torch.arange(64) % 3 > 0]
+    part = attack.poison(images, craft_for(attack, images, owned=owned))
+    assert torch.equal(part.indices, owned)
+    assert not torch.equal(part.pixels, images.pixels[owned])
+    whole = attack.poison(images, craft_for(attack, images)).pixels
+    assert not torch.equal(part.pixels, whole[owned])
+    nobody = craft_for(attack, images, owned=torch.arange(0))
+    assert len(attack.poison(images, nobody).indices) == 0
+    every = craft_for(attack, images, owned=torch.arange(64))
+    assert torch.equal(attack.poison(images, every).pixels, whole)
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_no_budget_no_change(name: str, images: Images) -> None:
+    settings = {**SMALL.get(name, {}), "budget": Budget(ATTACKS[name].norms[0], 0.0)}
+    attack = ATTACKS[name](**settings)  # type: ignore[arg-type]
+    poison = attack.poison(images, craft_for(attack, images))
+    assert torch.equal(poison.pixels, images.pixels)
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_a_budget_of_another_norm_is_refused(name: str) -> None:
+    for norm in {"linf", "l2", "l0"} - set(ATTACKS[name].norms):
+        with pytest.raises(SpecError, match=name):
+            ATTACKS.make(f"{name}(budget={norm}:1)")
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+@pytest.mark.parametrize(("side", "classes", "n"), [(24, 2, 12), (17, 10, 20)])
+def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int) -> None:
+    images = toy(n, side, classes)
+    attack = small(name)
+    try:
+        poison = attack.poison(images, craft_for(attack, images))
+    except (SpecError, DataError) as refusal:
+        assert str(refusal)
+        return
+    assert poison.pixels.shape == images.pixels.shape
+
+
+class Killed(Exception):
+    """The process dies."""
+
+
+class Notebook:
+    """Progress in memory that dies right after a given number of checkpoints."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.dies_after = dies_after
+        self.saves = 0
+        self.kept: tuple[dict[str, torch.Tensor], dict[str, object]] | None = None
+        self.reports: list[tuple[int, int]] = []
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        self.reports.append((done, total))
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
+        # The way to a file and back: JSON facts, tensors without their neighbors in memory.
+        copies = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        self.kept = (copies, json.loads(json.dumps(facts)))
+        self.saves += 1
+        if self.saves == self.dies_after:
+            raise Killed
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
+        return self.kept
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Images) -> None:
+    attack = small(name)
+    whole = Notebook()
+    craft = craft_for(attack, images, progress=whole)
+    pixels = attack.poison(images, craft).pixels
+    assert all(0 < done <= total for done, total in whole.reports)
+    if not whole.saves:
+        assert not isinstance(attack, GradientAttack), "long, but keeps nothing"
+        return
+    for after in {1, (whole.saves + 1) // 2, whole.saves}:
+        notebook = Notebook(after)
+        again = dataclasses.replace(craft, progress=notebook, facts={})
+        with pytest.raises(Killed):
+            attack.poison(images, again)
+        assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
+        assert again.facts == craft.facts
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in AVAILABILITY if issubclass(ATTACKS[n], GradientAttack) and n != "dc"]
+)
+def test_estimates_count_the_passes(
+    name: str, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes through networks, three for one in training, two for one to the pixels."""
+    settings = {"max_rounds": 1} if "max_rounds" in ATTACKS[name].__dataclass_fields__ else {}
+    attack = dataclasses.replace(small(name), **settings)  # type: ignore[arg-type]
+    craft = craft_for(attack, images)
+    total, features = 0, Network.features
+
+    def counted(network: Network, x: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        weight = (3 if network.training else 2) if torch.is_grad_enabled() else 1
+        total += weight * len(x)
+        return features(network, x)
+
+    monkeypatch.setattr(Network, "features", counted)
+    attack.poison(images, craft)
+    expected = total / len(images)
+    if name == "functional":  # color tables cost more than the network and are no passes
+        assert attack.passes(len(images)) > expected
+    else:
+        assert attack.passes(len(images)) == pytest.approx(expected, rel=0.25)
+
+
+def test_clean_is_an_empty_poison(images: Images) -> None:
+    poison = ATTACKS.make("clean").poison(images, Craft(Stream("poison")))
+    assert len(poison.indices) == 0
+    mixed, mask = poison.overlay(images, 1.0, Stream("ratio"))
+    assert torch.equal(mixed.pixels, images.pixels)
+    assert not mask.any()
+
+
+def test_enforce_holds_every_norm() -> None:
+    clean = torch.full((2, 3, 4, 4), 250, dtype=torch.uint8)
+    wild = torch.full((2, 3, 4, 4), 0.9)
+    linf = enforce(clean, -wild, Budget("linf", 8 / 255))
+    assert (clean.short() - linf.short()).unique().tolist() == [8]
+    l2 = enforce(clean, -wild, Budget("l2", 1.0))
+    assert (measure(clean, l2, "l2") - 1.0).abs().max() < 0.02
+    with pytest.raises(SpecError, match="16 pixels"):
+        enforce(clean, -wild, Budget("l0", 1))
+    with pytest.raises(DivergedError, match="noise diverged: its sum is nan"):
+        enforce(clean, wild * float("nan"), Budget("linf", 8 / 255))
+
+
+def test_ratios_are_nested(images: Images) -> None:
+    poison = ATTACKS.make("lsp").poison(images, Craft(Stream("poison")))
+    masks = [poison.overlay(images, r, Stream("ratio"))[1] for r in (0.2, 0.4, 0.8, 1.0)]
+    assert [int(m.sum()) for m in masks] == [12, 25, 51, 64]
+    for small_mask, large_mask in itertools.pairwise(masks):
+        assert not (small_mask & ~large_mask).any()
+    mixed, mask = poison.overlay(images, 0.4, Stream("ratio"))
+    assert torch.equal(mixed.pixels[~mask], images.pixels[~mask])
+    assert torch.equal(mixed.pixels[mask], poison.pixels[mask])

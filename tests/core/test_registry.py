@@ -1,0 +1,123 @@
+"""Registries and what holds for every method in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import Card, Method, Registry, require
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.datasets import DATASETS
+from raygrid.defenses import DEFENSES
+from raygrid.learners import LEARNERS
+from raygrid.protocols import PROTOCOLS
+
+ALL = [ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, LEARNERS, PROTOCOLS]
+METHODS = [(r, name) for r in ALL for name in r]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Method):
+    """For these tests."""
+
+    card = Card(paper="none")
+    budget: Budget = Budget("linf", 8 / 255)
+    steps: int = 10
+    rate: float = 0.5
+    mode: Literal["fast", "slow"] = "fast"
+    on: bool = False
+    limit: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.steps > 0, f"steps is {self.steps}, allowed are whole numbers from 1")
+
+
+@pytest.fixture
+def toys() -> Registry[Toy]:
+    registry = Registry("toy", Toy)
+    registry.register("toy_method")(Toy)
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("toy_metod", "did you mean 'toy_method'"),
+        ("toy_method(stesp=3)", "did you mean 'steps'"),
+        ("toy_method(steps=0)", "steps is 0, allowed"),
+        ("toy_method(steps=1.5)", "not of type int"),
+        ("toy_method(steps=true)", "not of type int"),
+        ("toy_method(mode=fats)", "did you mean 'fast'"),
+        ("toy_method(on=1)", "not of type bool"),
+        ("toy_method(rate=abc)", "'abc' is not a number"),
+        ("toy_method(budget=-1)", "not of the form"),
+    ],
+)
+def test_bad_parts_are_refused(toys: Registry[Toy], part: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        toys.make(part)
+    assert says in str(caught.value)
+
+
+def test_only_changed_parameters_are_printed(toys: Registry[Toy]) -> None:
+    text = "toy_method(budget=16/255, limit=0.5, steps=3)"
+    made = toys.make("toy_method(steps=3, rate=1/2, budget=2x, limit=0.5)")
+    assert str(made.part()) == text
+    assert toys.make(text) == made
+
+
+def test_taken_and_malformed_names_raise(toys: Registry[Toy]) -> None:
+    with pytest.raises(SpecError, match="already defined"):
+        toys.register("toy_method")(Toy)
+    with pytest.raises(SpecError, match="not lower_case"):
+        toys.register("Toy-Method")(Toy)
+
+
+@pytest.mark.parametrize(("registry", "name"), METHODS, ids=lambda v: getattr(v, "kind", v))
+def test_every_method_is_complete(registry: Registry[Method], name: str) -> None:
+    cls = registry[name]
+    made = registry.make(name)
+    assert made.id == name
+    assert cls.card.paper
+    assert cls.__doc__
+    assert not cls.__doc__.startswith(f"{cls.__name__}(")
+    assert str(made.part()) == name
+    assert registry.make(made.part()) == made
+    for text in cls.card.published:
+        TrialSpec.parse(text)
+    for value in cls.card.published.values():
+        assert 0 <= value <= 1
+
+
+@pytest.mark.parametrize(("registry", "name"), METHODS, ids=lambda v: getattr(v, "kind", v))
+def test_version_and_parameters_are_in_what_is_hashed(
+    registry: Registry[Method], name: str
+) -> None:
+    resolved = registry.make(name).resolved()
+    assert resolved["version"] >= 1
+    assert {f.name for f in dataclasses.fields(registry[name])} <= set(resolved)
+
+
+@pytest.mark.parametrize("registry", ALL, ids=lambda r: r.kind)
+def test_an_unknown_name_names_the_known_ones(registry: Registry[Method]) -> None:
+    first = next(iter(registry))
+    with pytest.raises(SpecError) as caught:
+        registry.make(Part(first + "x"))
+    assert repr(first) in str(caught.value)
+
+
+@pytest.mark.parametrize("package", ["attacks", "defenses", "learners", "datasets"])
+def test_every_file_of_a_package_is_imported(package: str) -> None:
+    folder = Path(__file__).parents[2] / "raygrid" / package
+    listed = (folder / "__init__.py").read_text()
+    for path in folder.glob("*.py"):
+        if path.stem not in ("__init__", "base") and "register(" in path.read_text():
+            assert f"import {path.stem} " in listed, f"{path.name} is not imported"

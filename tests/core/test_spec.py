@@ -1,0 +1,122 @@
+"""Specs: text and back, refusals, budgets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.spec import Part, TrialSpec, format_float, parse_scalar
+
+LONG = "photo_digits/lsp(budget=l2:1.3)@0.8/grayscale+jpeg(quality=10)/resnet18/simclr/quick/3"
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+scalars = st.one_of(
+    st.booleans(),
+    st.integers(-(10**6), 10**6),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["16/255", "l2:1.3", "2x", "simclr", "a.b"]),
+)
+parts = st.builds(lambda n, p: Part.of(n, **p), names, st.dictionaries(names, scalars, max_size=3))
+
+
+def test_a_long_spec_round_trips() -> None:
+    assert str(TrialSpec.parse(LONG)) == LONG
+
+
+@given(parts, st.lists(parts, min_size=1, max_size=3), st.integers(0, 99), st.floats(0, 1))
+def test_parse_is_the_inverse_of_str(
+    part: Part, chain: list[Part], seed: int, ratio: float
+) -> None:
+    spec = TrialSpec(part, part, tuple(chain), part, part, part, seed, ratio)
+    assert str(TrialSpec.parse(str(spec))) == str(spec)
+
+
+def test_a_ratio_prints_without_a_slash() -> None:
+    spec = TrialSpec.parse("a/b@0.3333333333333333/c/d/e/f/0")
+    assert TrialSpec.parse(str(spec)) == spec
+
+
+def test_levels_print_as_fractions() -> None:
+    assert format_float(8 / 255) == "8/255"
+    assert format_float(0.2) == "0.2"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a/b/c", "has 3 pieces"),
+        ("a/b/c/d/e/f/x", "seed 'x'"),
+        ("a/b@2/c/d/e/f/0", "poison_ratio '2'"),
+        ("a/b@-0.1/c/d/e/f/0", "poison_ratio '-0.1'"),
+        ("a/b(c)/c/d/e/f/0", "'c' in 'b(c)' is not key=value"),
+        ("a/b(c=1, c=2)/c/d/e/f/0", "sets 'c' twice"),
+        ("a/b(c=__import__('os'))/c/d/e/f/0", "is not a literal"),
+        ("a/b(c=[1])/c/d/e/f/0", "is not a literal"),
+        ("a/B/c/d/e/f/0", "'B' is not a method"),
+        ("a/b(c=1/c/d/e/f/0", "pieces"),
+    ],
+)
+def test_bad_specs_are_refused_with_the_piece(text: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        TrialSpec.parse(text)
+    assert says in str(caught.value)
+
+
+def test_scalars_keep_their_kind() -> None:
+    assert parse_scalar("true") is True
+    assert parse_scalar("3") == 3
+    assert isinstance(parse_scalar("3"), int)
+    assert parse_scalar("1e-3") == 0.001
+
+
+DEFAULT = Budget("linf", 8 / 255)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("16/255", Budget("linf", 16 / 255)),
+        ("2x", Budget("linf", 16 / 255)),
+        ("l2:1.3", Budget("l2", 1.3)),
+        ("l0:1", Budget("l0", 1)),
+        ("0.5", Budget("linf", 0.5)),
+    ],
+)
+def test_budgets_parse_and_print(text: str, budget: Budget) -> None:
+    assert Budget.parse(text, DEFAULT) == budget
+    assert Budget.parse(str(budget), DEFAULT) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("0", "is zero"),
+        ("0/255", "is zero"),
+        ("-8/255", "not of the form"),
+        ("300/255", "up to 1"),
+        ("l7:1", "allowed are linf, l2, l0"),
+        ("l0:1.5", "whole numbers"),
+        ("8/0", "divides by zero"),
+        ("l2:2x", "the default that it multiplies is linf"),
+        ("lots", "not of the form"),
+    ],
+)
+def test_bad_budgets_are_refused(text: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Budget.parse(text, DEFAULT)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_budget_text_means_the_same_whatever_the_default(norm: str) -> None:
+    default = Budget(norm, 1.0)
+    for budget in (Budget("linf", 8 / 255), Budget("linf", 0.3), Budget("l2", 0.3)):
+        assert Budget.parse(str(budget), default) == budget
+    assert Budget.parse("0.5x", default) == Budget(norm, 0.5)
+
+
+def test_levels_are_whole_steps() -> None:
+    assert Budget("linf", 8 / 255).levels == 8
+    assert Budget("linf", 0.032).levels == 8

@@ -1,0 +1,430 @@
+"""GPU shares, what they are decided by, and the simulated schedule."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.cli.plan import Look, plan_json, plan_text
+from raygrid.core.device import CONTEXT_MB, Meter, limit_memory
+from raygrid.core.errors import SpecError, StoreError
+from raygrid.engine.costs.estimate import CPU, trial_seconds
+from raygrid.engine.costs.gpu_share import CARDS, CROWD, LADDER, ROOM, Sharing
+from raygrid.engine.costs.profiles import Profile, Profiles, Shelf, footprints, gpu_of, kind
+from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
+from raygrid.engine.grid import Plan, plan
+from raygrid.engine.schedule import Agenda, Job
+from raygrid.learners import LEARNERS
+from raygrid.run import Options
+from raygrid.storage.bucket import Remote
+from raygrid.storage.mirrored import RemoteStore
+from raygrid.storage.store import Store
+from raygrid.trials.trial import Trial
+from tests import plugin
+
+assert plugin.CARD
+NETS = ("small_cnn", "resnet18", "resnet50", "densenet121")
+
+
+def trial_of(spec: str) -> Trial:
+    return plan([spec], None).trials[0]
+
+
+def cifar(architecture: str, learner: str = "supervised") -> Trial:
+    return trial_of(f"cifar10/clean/standard/{architecture}/{learner}/tp/0")
+
+
+def measured(
+    trial: Trial, memory_mb: float = 100, device: str = "NVIDIA A10G", **use: float
+) -> Any:
+    profiles = Profiles()
+    facts = {"status": "done", "device": device, "memory_mb": memory_mb, **use}
+    profiles.learn(trial, facts)
+    return profiles
+
+
+def share(profiles: Profiles, trial: Trial, gpu: str = "A10G") -> float:
+    return Sharing(profiles, gpu).share(trial)
+
+
+@pytest.mark.parametrize("gpu", ["T4", "A10G", "H100", "GeForce-RTX-5090"])
+@pytest.mark.parametrize("net", NETS)
+def test_shares_tile_a_gpu(net: str, gpu: str) -> None:
+    assert share(Profiles(), cifar(net), gpu) in LADDER
+    assert share(measured(cifar(net), 3000, gpu), cifar(net), gpu) in LADDER
+
+
+def test_a_measured_trial_fits_its_share() -> None:
+    trial = cifar("small_cnn")
+    for megabytes in (100, 1500, 2800, 5000, 9000, 15_000):
+        part = share(measured(trial, megabytes), trial)
+        assert part == 1.0 or part * 24 * 1024 >= ROOM * megabytes + CONTEXT_MB
+    assert share(measured(trial, 100), trial) == 1 / 8
+    assert share(measured(trial, 9000), trial) == 1 / 2
+    assert share(measured(trial, 9000, "NVIDIA H100 80GB HBM3"), trial, "H100") == 1 / 4
+
+
+def test_profiles_learn_the_most_from_finished_gpu_trials_alone() -> None:
+    trial = cifar("resnet18")
+    profiles = measured(trial, 9000, device="cpu (x86_64, 1 thread)")
+    assert profiles.known == {}
+    profiles.learn(trial, {"status": "failed", "device": "NVIDIA A10G", "memory_mb": 9000})
+    assert profiles.known == {}
+    for megabytes in (4000, 5000, 3000):
+        profiles.learn(trial, {"status": "done", "device": "A10G", "memory_mb": megabytes})
+    assert profiles.find("A10G", kind(trial)).memory_mb == 5000
+    assert profiles.find("A10G", kind(cifar("resnet50", "simclr"))).memory_mb == 0
+
+
+@pytest.mark.parametrize(
+    ("use", "part"), [(0.02, 1 / 8), (0.15, 1 / 8), (0.3, 1 / 4), (0.6, 1 / 2), (0.9, 1.0)]
+)
+def test_work_limits_sharing_where_memory_does_not(use: float, part: float) -> None:
+    """Alone on a card, whatever the rule by FLOPs says of the network."""
+    for net in NETS:
+        trial = cifar(net)
+        assert share(measured(trial, utilization=use, gpu_share=1.0), trial) == part
+        assert part * 8 >= 1
+        assert use / part <= CROWD
+
+
+def test_a_gpu_that_is_always_busy_gets_fewer_trials_until_one_is_seen_alone() -> None:
+    """A trial that fills 90 % of a card cannot be told from seven others on a full card."""
+    trial, profiles, parts = cifar("small_cnn"), Profiles(), list[float]()
+    row = {"device": "NVIDIA A10G", "memory_mb": 100.0}
+    for _ in range(5):
+        parts.append(share(profiles, trial))
+        busy = min(1.0, 0.9 / parts[-1])
+        profiles.learn(trial, {**row, "utilization": busy, "gpu_share": parts[-1]})
+    assert parts == [1 / 8, 1 / 4, 1 / 2, 1.0, 1.0]
+    light, parts = Profiles(), []
+    for _ in range(4):
+        parts.append(share(light, trial))
+        busy = min(1.0, 0.23 / parts[-1])
+        light.learn(trial, {**row, "utilization": busy, "gpu_share": parts[-1]})
+    assert parts == [1 / 8, 1 / 4, 1 / 2, 1 / 4]
+
+
+def test_a_kind_that_ran_out_of_memory_gets_more_from_then_on() -> None:
+    sharing = Sharing(Profiles(), "A10G")
+    trial, other = cifar("small_cnn"), cifar("small_cnn", "simclr")
+    before = sharing.share(other)
+    for least in (1 / 4, 1 / 2, 1.0, 1.0):
+        sharing.ran_out(trial, sharing.share(trial))
+        assert sharing.share(trial) == least
+    assert sharing.share(other) == before
+    assert sharing.outgrown == 4
+    sharing.profiles.learn(trial, {"device": "A10G", "memory_mb": 100})
+    assert sharing.share(trial) == 1.0
+
+
+def test_so_many_to_a_gpu_as_the_user_says() -> None:
+    for count in (1, 2, 4, 8):
+        sharing = Sharing(Profiles(), "A10G", count)
+        assert {sharing.share(cifar(net)) for net in NETS} == {1 / count}
+    sharing.ran_out(cifar("small_cnn"), 1 / 8)
+    assert sharing.share(cifar("small_cnn")) == 1 / 4
+    with pytest.raises(SpecError, match="3 trials to a GPU do not tile it; allowed are 1, 2, 4, 8"):
+        Options(per_gpu=3)
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("NVIDIA A10G", "A10G"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA GeForce RTX 5090", "GeForce-RTX-5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000"),
+        ("cpu (x86_64, 1 thread)", ""),
+    ],
+)
+def test_gpus_are_called_as_ray_calls_them(device: str, name: str) -> None:
+    assert gpu_of(device) == name
+    accelerators = pytest.importorskip("ray._private.accelerators.nvidia_gpu")
+    theirs = accelerators.NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type
+    assert not name or theirs(device) == name
+
+
+def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_path: Path) -> None:
+    """Two drivers that saw different things; a third reads the most of both."""
+    small, large = cifar("small_cnn"), cifar("resnet50")
+    remote = RemoteStore((tmp_path / "bucket").as_uri(), tmp_path / "cache")
+    for place in (store, remote):
+        first, second = Shelf(place), Shelf(place)
+        one, two = first.load(), second.load()
+        assert (one.known, two.known) == ({}, {})
+        one.learn(small, {"device": "NVIDIA A10G", "memory_mb": 700, "utilization": None})
+        one.learn(large, {"device": "Tesla T4", "memory_mb": 9000})
+        two.learn(small, {"device": "A10G", "memory_mb": 500, "utilization": 0.5, "gpu_share": 1})
+        two.ran_out(large, "T4", 0.25)
+        first.save(one)
+        second.save(two)
+        found = Shelf(place).load()
+        assert found.find("A10G", kind(small)) == Profile(memory_mb=700, use=0.5)
+        assert found.find("T4", kind(large)) == Profile(memory_mb=9000, least=0.5)
+        assert found.find("H100", kind(large)) == Profile(memory_mb=9000), "memory alone goes over"
+
+
+def test_what_is_no_profile_is_passed_over(store: Store) -> None:
+    folder = store.root / "profiles"
+    folder.mkdir()
+    (folder / "A10G.json").write_text('{"a/b/1/2": {"memory_mb": 5, "use": NaN, "x": 1}, "c": 3}')
+    (folder / "T4.json").write_text('{"a/b/1/2": {"memory')
+    shelf = Shelf(store)
+    profiles = shelf.load()
+    assert profiles.known == {"A10G": {"a/b/1/2": Profile(memory_mb=5)}}
+    profiles.merge("T4", "a/b/1/2", least=0.5)
+    shelf.save(profiles)
+    assert Shelf(store).load().find("T4", "a/b/1/2").least == 0.5
+
+
+def test_profiles_that_cannot_be_kept_stop_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: Any) -> None:
+        raise StoreError("the bucket is away")
+
+    shelf, profiles = Shelf(store, every=0.0), Profiles()
+    profiles.merge("T4", "a/b/1/2", memory_mb=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "write", away)
+        shelf.tick(profiles)
+    assert "profiles are not kept: the bucket is away" in caplog.text
+    shelf.tick(profiles)
+    assert Shelf(store).load().known == profiles.known
+
+
+class Cuda:
+    """What torch says about a GPU that is not there."""
+
+    def __init__(self, busy: list[int], total: int = 24 * 2**30) -> None:
+        self.busy, self.total = busy, total
+        self.limits: list[float] = []
+
+    def fill(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(torch.cuda, "utilization", lambda device: self.busy.pop(0))
+        patch.setattr(torch.cuda, "max_memory_reserved", lambda device: 3 * 2**30)
+        known = SimpleNamespace(total_memory=self.total)
+        patch.setattr(torch.cuda, "get_device_properties", lambda device: known)
+        limit = "set_per_process_memory_fraction"
+        patch.setattr(torch.cuda, limit, lambda part, device: self.limits.append(part))
+
+
+def test_a_meter_tells_what_a_gpu_had_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda([10, 60, 50]).fill(monkeypatch)
+    meter = Meter(torch.device("cuda"), 0.25)
+    for _ in range(4):  # the last one fails, as without nvidia-ml-py
+        meter.sample()
+    assert meter.facts() == {"memory_mb": 3072, "utilization": 0.5, "gpu_share": 0.25}
+    cpu = Meter(torch.device("cpu"), 0.25)
+    cpu.sample()
+    assert (cpu.facts()["utilization"], cpu.facts()["gpu_share"]) == (None, 0.0)
+
+
+def test_a_process_may_take_its_share_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a profile asks for and what the process may take are the same; a whole card is free."""
+    cuda = Cuda([])
+    cuda.fill(monkeypatch)
+    trial = cifar("small_cnn")
+    for part in (1 / 8, 1 / 2, 1.0):
+        limit_memory(torch.device("cuda"), part)
+    assert cuda.limits == [pytest.approx(p - CONTEXT_MB / 24576) for p in (1 / 8, 1 / 2)] + [1.0]
+    for megabytes in (1900, 4000, 9500):
+        part = share(measured(trial, megabytes), trial)
+        limit_memory(torch.device("cuda"), part)
+        assert cuda.limits[-1] * 24576 >= megabytes
+    limit_memory(torch.device("cpu"), 0.5)
+    assert len(cuda.limits) == 6
+
+
+def test_without_gpus_nothing_of_one_is_asked_for() -> None:
+    assert Sharing(Profiles()).share(cifar("resnet18")) == 0.0
+
+
+def test_an_artifact_gets_a_gpu_if_it_needs_one() -> None:
+    trial = trial_of("cifar10/tap/jpeg/resnet18/supervised/tp/0")
+    sharing = Sharing(Profiles(), "A10G")
+    shares = {a.kind: sharing.share(a) for a in plan([trial.spec], None).artifacts}
+    assert shares == {"dataset": 0.0, "surrogate": 0.5, "poison": 0.5, "purified": 0.0}
+    trained = trial_of("cifar10/lsp/dvae/resnet18/supervised/dvae/0").purified
+    assert trained is not None
+    assert sharing.share(trained) == 0.5
+
+
+def test_a_cluster_of_several_kinds_counts_as_the_smallest() -> None:
+    pytest.importorskip("ray")
+    from raygrid.engine.ray.resources import gpu_kind
+
+    assert gpu_kind({"CPU": 8.0}) == ""
+    assert gpu_kind({"CPU": 8.0, "GPU": 1.0}) == "A10G"
+    both = {"GPU": 2.0, "accelerator_type:L40S": 1.0, "accelerator_type:T4": 1.0}
+    assert gpu_kind(both) == "T4"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("8", "8xA10G"), ("0xT4", "8xA10G"), ("8xA1OG", "A10G")]
+)
+def test_a_fleet_that_is_none_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(SpecError, match=hint):
+        Fleet.parse(text)
+    with pytest.raises(SpecError, match="price"):
+        Fleet.parse("8xA10G", price=-1)
+
+
+def naps(count: int) -> Plan:
+    return plan([f"dots/clean/none/small_cnn/sleeper/brief/{seed}" for seed in range(count)], None)
+
+
+def lengths(seconds: list[float]) -> dict[str, float]:
+    return dict(zip((t.key for t in naps(len(seconds)).trials), seconds, strict=True))
+
+
+def test_the_longest_go_first_and_the_clock_is_right() -> None:
+    """4, 3, 3, 2 on two cores: 4 + 2 and 3 + 3, after the dataset's second."""
+    known = lengths([2.0, 3.0, 4.0, 3.0])
+    agenda = Agenda(naps(4).trials, lambda a: False)
+    for job in agenda.jobs.values():
+        if job.trial is not None:
+            job.rank = known[job.key]
+    agenda._ready = [(-job.rank, job.key) for job in agenda.jobs.values() if not job.needs]
+
+    def seconds(job: Job) -> float:
+        return known.get(job.key, 1.0)
+
+    line = play(agenda, Fleet(cpus=2), seconds=seconds, start=0.0)
+    making = sum(not artifact.instant for artifact in naps(4).artifacts)
+    assert line.makespan == pytest.approx(making + 6.0)
+    assert line.work == pytest.approx(making + 12.0)
+    assert line.packed == {1.0: 4}
+
+
+def test_no_gpu_is_overfull_and_packing_shortens_a_run() -> None:
+    whole = [cifar("resnet50", "simclr")]
+    specs = [f"cifar10/clean/standard/small_cnn/supervised/tp/{seed}" for seed in range(64)]
+    trials = plan(specs, None).trials
+
+    def run(fleet: Fleet, profiles: Profiles) -> float:
+        agenda = Agenda(trials, lambda a: True)
+        return play(agenda, fleet, profiles, seconds=lambda job: 100.0, start=0.0).makespan
+
+    assert run(Fleet.parse("2xA10G"), Profiles()) == pytest.approx(64 / 16 * 100)
+    crowded = measured(trials[0], 20_000)
+    assert run(Fleet.parse("2xA10G"), crowded) == pytest.approx(64 / 2 * 100)
+    assert run(replace(Fleet.parse("2xA10G"), per_gpu=4), Profiles()) == pytest.approx(800)
+    assert share(Profiles(), whole[0]) == 1.0
+
+
+def test_a_plan_says_what_a_fleet_makes_of_it(tmp_path: Path) -> None:
+    fleet = Fleet.parse("8xA10G", price=1.5)
+    found = plan_json(naps(16), Look(known=False, fleet=fleet))["fleet"]
+    assert found["trials_per_device"] == {"8": 16}
+    assert found["cost"] == pytest.approx(8 * 1.5 * found["makespan_hours"], abs=0.01)
+    assert "on 8 x A10G" in plan_text(naps(16), Look(known=False, fleet=fleet))
+    assert CARDS["H200"].memory_gb > CARDS["A10G"].memory_gb
+
+
+def test_what_earlier_runs_measured_corrects_the_plan() -> None:
+    trials = naps(16).trials
+    base = plan_json(naps(16), Look(fleet=Fleet.parse("1xCPU")))["fleet"]["makespan_hours"]
+    rows = {
+        trials[0].key: {
+            "status": "done",
+            "device": "cpu (x86_64, 1 thread)",
+            "seconds": 1000.0,
+            "epochs_run": trials[0].recipe.epochs,
+        }
+    }
+    slow = plan_json(naps(16), Look(rows=rows, fleet=Fleet.parse("1xCPU")))["fleet"]
+    assert slow["makespan_hours"] == pytest.approx(15 * 1000 / 3600, rel=0.02)
+    assert slow["makespan_hours"] > 10 * base
+
+
+def test_a_plan_says_what_is_there_and_what_is_left() -> None:
+    planned = naps(4)
+    trials = planned.trials
+    fresh = plan_json(planned, Look())
+    assert fresh["there"] == {"trials": 0, "artifacts": 0}
+    assert "there already" not in plan_text(planned, Look())
+    cpu = fresh["left"]["cpu_core_hours"]
+    assert cpu == pytest.approx(fresh["estimates"]["cpu_core_hours"], rel=0.2)
+    rows = {
+        t.key: {"status": s} for t, s in zip(trials, ("done", "stopped", "failed"), strict=False)
+    }
+    made = {artifact.key: ["weak"] for artifact in planned.artifacts}
+    look = Look(rows=rows, made=made)
+    found = plan_json(planned, look)
+    assert found["there"] == {"trials": 2, "artifacts": len(made)}
+    assert found["marks"] == ["weak"]
+    left = sum(trial_seconds(trial, CPU) for trial in trials[2:]) / 3600
+    assert found["left"]["cpu_core_hours"] == pytest.approx(left, abs=1e-4)
+    assert f"there already: 2 trials, {len(made)} artifacts; left: " in plan_text(planned, look)
+    assert plan_json(planned, Look(known=False, rows=rows))["there"]["trials"] == 0
+
+
+def test_the_fullest_device_with_room_is_taken_and_a_worker_starts_once() -> None:
+    """Against looking at every device."""
+    draw, rooms = random.Random(0), Rooms(5)
+    free, most, held = [1.0] * 5, [0] * 5, list[tuple[int, float]]()
+    for _ in range(500):
+        part = draw.choice(LADDER)
+        fits = [(room, index) for index, room in enumerate(free) if room >= part]
+        assert rooms.largest == max(free)
+        if fits and draw.random() < 0.6:
+            place, cold = rooms.take(part)
+            assert place == min(fits)[1]
+            held.append((place, part))
+            count = sum(p == place for p, _ in held)
+            assert cold == (count > most[place])
+            most[place] = max(most[place], count)
+            free[place] -= part
+        elif held:
+            place, part = held.pop(draw.randrange(len(held)))
+            rooms.give(place, part)
+            free[place] += part
+
+
+def test_smaller_jobs_pass_those_that_do_not_fit() -> None:
+    waiting = Waiting()
+    for rank, part in ((3.0, 1.0), (2.0, 0.5), (1.0, 0.5)):
+        waiting.add(Job(str(rank), rank=rank), part)
+    assert waiting.next(0.25) is None
+    assert waiting.next(0.5) == 0.5
+    assert waiting.next(1.0) == 1.0
+    assert [waiting.pop(0.5).rank, waiting.pop(0.5).rank] == [2.0, 1.0]
+
+
+def test_common_kinds_have_a_counted_footprint_until_one_was_measured() -> None:
+    trial = cifar("resnet18")
+    counted = footprints()[kind(trial)]
+    assert 500 < counted < 2000  # MB; 11 million parameters, 128 images of 32 pixels
+    assert Profiles().find("A10G", kind(trial)).memory_mb == counted
+    known = measured(trial, 3000)
+    assert known.find("A10G", kind(trial)).memory_mb == 3000
+    assert known.find("T4", kind(trial)).memory_mb == 3000  # another card knows better than none
+
+
+def test_footprints_are_of_kinds_that_can_be_planned() -> None:
+    assert len(footprints()) >= 20
+    for name, megabytes in footprints().items():
+        architecture, learner, batch, size = name.split("/")
+        assert architecture in ARCHITECTURES
+        assert learner in LEARNERS
+        assert int(batch) > 0
+        assert int(size) > 0
+        assert megabytes > 100
+
+
+def test_larger_networks_and_more_views_have_larger_footprints() -> None:
+    made = footprints()
+    small, middle, large = (made[f"resnet{n}/supervised/128/32"] for n in (18, 34, 50))
+    assert small < middle < large
+    assert made["resnet18/simclr/512/32"] > 3 * small  # four times the images, twice the views

@@ -1,0 +1,103 @@
+"""The Ray executor on one machine: the same results as in process, and no deadlock."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from raygrid.core.spec import TrialSpec
+from raygrid.engine.costs.profiles import Shelf
+from raygrid.engine.events import Listeners
+from raygrid.run import Options, Outcome, run_grid
+from raygrid.storage.store import Store
+from raygrid.tracking.display import Display
+from tests.engine.test_run import GRID, SLEEP, WILD, Recorder, essence
+from tests.trials.test_shards import PGD, TRIAL
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[None]:
+    """A cluster with one logical GPU and two CPUs: poisons and trials here ask for GPU shares."""
+    from raygrid.engine.ray.executor import RayOptions, connected
+
+    with connected(RayOptions(cpus=2, gpus=1)):
+        yield
+
+
+def ray_options(folder: Path) -> Options:
+    return Options(out=folder / "ray", data=folder, executor="ray", imports=("tests.plugin",))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of trials that end well, of one whose process is killed and of two that cannot."""
+
+    specs: list[TrialSpec | str]
+    folder: Path
+    flag: Path  # written by the trial that is killed
+    outcome: Outcome
+    events: Recorder
+    lines: str
+
+
+@pytest.fixture(scope="module")
+def ran(one_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("ran")
+    flag, events, lines = folder / "died", Recorder(), io.StringIO()
+    good = [*GRID.specs(), TRIAL.format(PGD)]
+    specs = [*good, SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
+    listener = Listeners(events, Display(lines))
+    outcome = run_grid(specs, replace(ray_options(folder), shards=2), listener)
+    return Ran(good, folder, flag, outcome, events, lines.getvalue())
+
+
+def test_ray_gives_what_inline_gives_on_a_single_gpu(ran: Ran) -> None:
+    """Artifacts that need the only GPU and trials that wait for them both finish.
+
+    One poison is made by two jobs, there alone.
+    """
+    inline = run_grid(ran.specs, Options(out=ran.folder / "in", data=ran.folder, executor="inline"))
+    here = {r.key: essence(r) for r in inline.results}
+    there = {r.key: essence(r) for r in ran.outcome.results if r.key in here}
+    assert there == here
+    assert ran.events.artifacts.count(("shard", "made")) == 2
+    assert ran.events.artifacts.count(("poison", "made")) == 3
+    assert ran.events.artifacts.count(("purified", "made")) == 3
+
+
+def test_a_second_run_starts_no_trial(ran: Ran) -> None:
+    assert run_grid(ran.specs, ray_options(ran.folder)).submitted == 0
+
+
+def test_a_killed_worker_costs_a_retry_not_a_trial(ran: Ran) -> None:
+    assert ran.flag.exists()
+    statuses = Counter(r.status for r in ran.outcome.results)
+    assert statuses == {"done": len(ran.specs) + 1, "diverged": 1, "failed": 1}
+    rows = (ran.folder / "ray" / "results.jsonl").read_text().splitlines()
+    assert len(rows) == len(ran.specs) + 3
+    assert "its worker was lost" in ran.lines
+
+
+@pytest.mark.slow
+def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: Path) -> None:
+    """Two at a time find an eighth too little; those that wait then ask for a quarter."""
+    log = tmp_path / "log"
+    wants = f"(hunger=0.25, log={log})"
+    specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(6)]
+    lines = io.StringIO()
+    outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
+    assert [r.status for r in outcome.results] == ["done"] * 6
+    shares = [float(line) for line in log.read_text().splitlines()]
+    assert set(shares) == {1 / 8}
+    assert len(shares) <= 3, "without learning they are six"
+    assert lines.getvalue().count("out of memory with 0.125 of a GPU") == len(shares)
+    kept = Shelf(Store(tmp_path / "ray" / "store")).load()
+    assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.25

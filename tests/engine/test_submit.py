@@ -1,0 +1,193 @@
+"""Where a command runs, and what comes home from a cluster."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raygrid.core.errors import ClusterError
+from raygrid.engine.ray import submit as launch
+from raygrid.storage.store import ResultLog
+from tests.tracking.test_mlflow import children, parents
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_job_drives_the_cluster_it_is_in(tmp_path: Path) -> None:
+    place = launch.decide("http://x:1", {launch.INSIDE: "1"}, tmp_path)
+    assert place == launch.Place("direct", "auto")
+
+
+@pytest.mark.parametrize(
+    ("address", "env", "kind"),
+    [
+        ("http://h:8265", {}, "jobs"),
+        ("h:6379", {}, "direct"),
+        (None, {"RAY_ADDRESS": "http://h:8265"}, "jobs"),
+        ("local", {"RAY_ADDRESS": "http://h:8265"}, "here"),
+        (None, {}, "here"),
+    ],
+)
+def test_addresses_decide(
+    address: str | None, env: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    assert launch.decide(address, env, tmp_path).kind == kind
+
+
+def test_a_live_cluster_file_is_taken_and_a_dead_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.yaml").write_text("provider: {type: local}\n")
+    for answer, kind in ((0, "tunnel"), (1, "here")):
+        done = subprocess.CompletedProcess([], answer, stdout="10.0.0.1\n", stderr="")
+        monkeypatch.setattr(launch, "_ray", lambda *words, d=done: d)
+        assert launch.decide(None, {}, tmp_path).kind == kind
+
+
+def test_a_cloud_without_credentials_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.yaml").write_text("provider: {type: aws}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(launch, "_ray", lambda *words: pytest.fail("the cloud was asked"))
+    assert launch.decide(None, {}, tmp_path).kind == "here"
+
+
+def test_a_file_that_is_no_cluster_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("- 1\n")
+    with pytest.raises(ClusterError, match="is not a cluster file"):
+        launch.decide(None, {}, tmp_path)
+
+
+def test_a_closed_dashboard_port_is_one_error() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ClusterError, match="no Ray dashboard answers at"):
+        launch._answers(address, 0.1)
+
+
+def test_tables_come_home_through_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "defense.md").write_text("| a |")
+    (out / "results.jsonl").write_bytes(os.urandom(20_000))
+    launch.send_home(out)
+    assert capsys.readouterr().out == "", "nothing is packed outside a job"
+    monkeypatch.setenv(launch.INSIDE, "1")
+    launch.send_home(out)
+    packed = io.StringIO()
+    launch.show("before\n" + capsys.readouterr().out + "after\n", packed)
+    assert capsys.readouterr().out == "before\nafter\n"
+    launch.unpack_home(packed.getvalue(), tmp_path / "home")
+    for name in ("tables/defense.md", "results.jsonl"):
+        assert (tmp_path / "home" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_an_archive_cannot_leave_its_folder(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../evil"), io.BytesIO())
+    with pytest.raises(tarfile.OutsideDestinationError):
+        launch.unpack_home(base64.b64encode(buffer.getvalue()).decode(), tmp_path / "home")
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """A real head on loopback with a dashboard, in a folder and process group of its own."""
+    folder = tempfile.mkdtemp(prefix="rg")
+    ports = {"--port": 26379, "--dashboard-port": 28265, "--ray-client-server-port": 26301}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += [f"{name}={port}" for name, port in ports.items()]
+    command += ["--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
+    command += ["--dashboard-host=127.0.0.1", "--dashboard-agent-listen-port=26365"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    head = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
+    try:
+        launch._answers("http://127.0.0.1:28265", 120)
+        yield "http://127.0.0.1:28265"
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def quick_command(cluster: str, out: Path, *attacks: str, epochs: int = 1) -> list[str]:
+    command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
+    command += ["--attacks", *attacks, "--defenses", "none", "--learners", "supervised"]
+    command += ["--architectures", "small_cnn", "--protocols", f"quick(epochs={epochs})"]
+    return [*command, "--out", str(out)]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_the_command_submits_itself_and_brings_its_tables_home(
+    cluster: str, tmp_path: Path
+) -> None:
+    command = quick_command(cluster, tmp_path / "out", "clean")
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "job raygrid-full_grid-quick-" in done.stderr
+    assert launch.MARK not in done.stdout
+    assert (tmp_path / "out" / "tables" / "defense.md").exists()
+
+
+def kill_job(out: Path, follower: int) -> None:
+    """End the command with this folder that runs in the cluster, not the one that follows it."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(out) in process.cmdline() and process.pid != follower:
+                process.kill()
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_job_is_taken_up_by_the_same_command(cluster: str, tmp_path: Path) -> None:
+    """What the first job finished is not run again, and MLflow shows each trial once."""
+    pytest.importorskip("ray")  # brings psutil along, and takes its time
+    out = tmp_path / "out"
+    command = quick_command(cluster, out, "clean", "lsp", "regions", epochs=8)
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    log = ResultLog(out / "results.jsonl")
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 240
+        while not list(log.rows()) and first.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        kill_job(out, first.pid)
+    assert first.returncode == 1
+    before = list(log.rows())
+    assert len(before) < 3
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{3 - len(before)} trials run" in done.stdout
+    assert list(log.rows())[: len(before)] == before
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+    assert {run.info.status for run in children(out).values()} == {"FINISHED"}
+    assert len(children(out)) == 3
+    assert [run.info.status for run in parents(out)] == ["FINISHED"]

@@ -1,0 +1,333 @@
+"""Published numbers: shipped as they are, every row mapped, found by the axes of a trial."""
+
+from __future__ import annotations
+
+import csv
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from raygrid import published
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.defenses import DEFENSES
+from raygrid.learners import LEARNERS
+from raygrid.protocols import PROTOCOLS
+from raygrid.published import find, load, specs_of, tables_of
+
+COUNTS = {  # rows, rows with a spec, rows marked as suspect
+    "apbench": (751, 703, 13),
+    "learned_faster": (123, 70, 0),
+    "dvae": (557, 499, 17),
+    "just_how_toxic": (40, 24, 0),
+    "transferable": (465, 402, 6),
+}
+
+
+def test_every_row_is_a_spec_or_has_a_reason() -> None:
+    rows = load()
+    assert len(rows) == 1936
+    assert (rows["spec"].isna() != rows["reason"].isna()).all()
+    for text in rows["cell"].dropna():
+        assert str(TrialSpec.parse(text)) == text
+    assert rows.loc[rows["spec"].notna(), "accuracy"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("paper", published.PAPERS)
+def test_counts_are_those_of_the_files(paper: str) -> None:
+    rows = load()
+    rows = rows[rows["paper"] == paper]
+    assert (len(rows), rows["spec"].notna().sum(), rows["suspect"].sum()) == COUNTS[paper]
+
+
+@pytest.mark.parametrize("paper", published.PAPERS)
+def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
+    shipped = resources.files("raygrid.published") / "data" / f"{paper}.csv"
+    assert shipped.read_bytes() == (shared / "reference" / f"{paper}.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("paper", "line", "spec", "measure", "accuracy"),
+    [  # lines as in the file, counted from 1 with the header
+        ("apbench", 3, "cifar10/dc/none/resnet18/supervised/apbench/0", "final_acc", 0.1417),
+        ("apbench", 4, "cifar10/dc/standard/resnet18/supervised/apbench/0", "final_acc", 0.1519),
+        (
+            "learned_faster",
+            4,
+            "cifar10/pgd(steps=100, surrogate=resnet50)/standard/resnet18/supervised"
+            "/learned_faster/0",
+            "peak_acc",
+            0.4502,
+        ),
+        ("transferable", 4, "cifar10/clean/standard/resnet18/simclr/tp/0", "final_acc", 0.9118),
+        (
+            "just_how_toxic",
+            6,
+            "cifar10/feature_collision(variant=released)/standard/resnet18/linear_probe"
+            "/just_how_toxic/0",
+            "target_success",
+            0.22,
+        ),
+    ],
+)
+def test_rows_become_the_right_trials(
+    paper: str, line: int, spec: str, measure: str, accuracy: float
+) -> None:
+    rows = load()
+    row = rows[rows["paper"] == paper].iloc[line - 2]
+    text = (resources.files("raygrid.published") / "data" / f"{paper}.csv").read_text()
+    printed = next(csv.DictReader([text.splitlines()[0], text.splitlines()[line - 1]]))
+    assert row["value"] == printed["value"]
+    assert (row["spec"], row["measure"], row["accuracy"]) == (spec, measure, accuracy)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "attack", "defense", "learner", "table"),
+    [
+        ("em(mode=class)", "em_class", "none", "sl", "1"),
+        ("tap", "pgd250", "none", "sl", "1"),
+        ("regions(n=1024)", "regions1024", "none", "sl", "1"),
+        ("low_frequency(n=8)", "lf8", "none", "sl", "1"),
+        ("functional(parts=csd)", "functional_csd", "none", "sl", "1"),
+        ("lsp(budget=l2:1.74)", "lsp", "standard", "sl", "6"),
+        ("em(budget=16/255)", "em", "grayscale", "sl", "6"),
+        ("cp(framework=moco)", "ucl", "jpeg", "moco", "10"),
+        ("aap(targeted=false)", "ut_aap", "none", "byol", "1"),
+        ("tp(align=3.0, uniform=1.0)", "tp_weight_3_1", "none", "sl", "4"),
+    ],
+)
+def test_attack_ids_become_parts(
+    wanted: str, attack: str, defense: str, learner: str, table: str
+) -> None:
+    rows = load().query(
+        "attack == @attack and defense == @defense and learner == @learner and table == @table"
+    )
+    cells = set(rows["cell"].dropna())
+    assert wanted in {str(TrialSpec.parse(cell).attack) for cell in cells}
+
+
+def test_the_two_stages_of_ueraser_turn_sooner_on_imagenet() -> None:
+    rows = load().query("paper == 'dvae' and defense == 'aa'")
+    specs = [TrialSpec.parse(text) for text in rows["spec"].dropna()]
+    found = {(spec.dataset.name, str(spec.defense[0])) for spec in specs}
+    late, soon = (f"ueraser_max(lite_after={epochs})" for epochs in (50, 30))
+    assert found == {("cifar10", late), ("cifar100", late), ("imagenet100", soon)}
+
+
+def test_parts_that_are_registered_here_can_be_made() -> None:
+    for text in load()["spec"].dropna().unique():
+        spec = TrialSpec.parse(text)
+        for registry, parts in (
+            (ATTACKS, (spec.attack,)),
+            (DEFENSES, spec.defense),
+            (ARCHITECTURES, (spec.architecture,)),
+            (LEARNERS, (spec.learner,)),
+            (PROTOCOLS, (spec.protocol,)),
+        ):
+            for part in parts:
+                if part.name in registry:
+                    registry.make(part)
+
+
+def cited() -> list[tuple[str, float]]:
+    kinds = (ATTACKS, DEFENSES, ARCHITECTURES, LEARNERS, PROTOCOLS)
+    return [
+        item
+        for registry in kinds
+        for name in registry
+        for item in registry[name].card.published.items()
+    ]  # type: ignore[attr-defined]
+
+
+def test_cards_cite_what_the_papers_print_under_the_method_that_they_ran() -> None:
+    wrong = {}
+    for text, value in cited():
+        found = find(text) or find(text, "target_success")
+        values = [] if found is None else [found.best.value, *(f.value for f in found.others)]
+        if found is None or not found.own or value not in values:
+            wrong[text] = (value, found and (found.apart, values))
+    assert wrong == {}
+
+
+def test_none_means_standard_training_except_in_apbench() -> None:
+    rows = load()
+    plain = rows[(rows["defense"] == "none") & rows["spec"].notna()]
+    parts = plain["spec"].map(lambda text: str(TrialSpec.parse(text).defense[0]))
+    assert set(parts[plain["paper"] == "apbench"]) == {"none"}
+    toxic = plain["paper"] == "just_how_toxic"
+    assert set(parts[(plain["paper"] != "apbench") & ~toxic]) == {"standard"}
+    assert set(parts[toxic & (plain["table"] == "3")]) == {"standard"}
+
+
+def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() -> None:
+    found = find("cifar10/em_apb/grayscale/resnet18/supervised/apbench/2")
+    assert found is not None
+    assert found.own
+    assert (found.best.value, found.best.std) == (0.9203, 0.0037)
+    assert found.best.cite() == "apbench T3, T6, T17"
+    assert [(f.paper, f.value) for f in found.contradicting] == [("dvae", 0.195)]
+    other = find("cifar10/em_remrepo/grayscale/resnet18/supervised/dvae/0")
+    assert other is not None
+    assert (other.best.value, other.own) == (0.195, True)
+    quick = find("cifar10/em/grayscale/resnet18/supervised/quick/0")
+    assert quick is not None
+    assert not quick.own
+
+
+def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
+    """APBench's REM is another algorithm than the REM of the others."""
+    theirs = find("cifar10/rem_apb(budget=16/255)/standard/resnet18/supervised/apbench/0")
+    official = find("cifar10/rem(budget=16/255)/standard/resnet18/supervised/apbench/0")
+    assert theirs is not None
+    assert official is not None
+    assert (theirs.best.value, theirs.own) == (0.1980, True)
+    assert (official.best.value, official.own) == (0.1980, False)
+    assert official.apart == "rem_apb(budget=16/255)"
+    assert specs_of("apbench", "9")[0].startswith("cifar10/rem_apb(against=grayscale)/")
+    filters = specs_of("dvae", "10")
+    assert "cifar100/em_remrepo/bdr(variant=float)/resnet18/supervised/dvae/0" in filters
+
+
+def test_what_a_paper_ran_on_one_dataset_alone_is_told_apart() -> None:
+    """On ImageNet-100 three methods have other settings, and APBench has 200 images a class."""
+    few = "imagenet100(test_per_class=40, train_per_class=200)"
+    for made, usual, apart, value in (
+        (
+            f"{few}/lsp(budget=l2:1.3, patch=32)/standard/resnet18/supervised/apbench/0",
+            "imagenet100/lsp/standard/resnet18/supervised/apbench/0",
+            f"lsp(budget=l2:1.3, patch=32), {few}",
+            0.3852,
+        ),
+        (
+            "imagenet100/em_remrepo/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0",
+            "imagenet100/em_remrepo/dvae/resnet18/supervised/dvae/0",
+            "dvae(epochs=20, limit1=1.5)",
+            0.7480,
+        ),
+        (
+            "imagenet100/em_remrepo/ueraser_max(lite_after=30)/resnet18/supervised/dvae/0",
+            "imagenet100/em_remrepo/ueraser_max(lite_after=50)/resnet18/supervised/dvae/0",
+            "ueraser_max(lite_after=30)",
+            0.0382,
+        ),
+    ):
+        theirs, other = find(made), find(usual)
+        assert theirs is not None
+        assert other is not None
+        assert (theirs.best.value, theirs.own) == (value, True)
+        assert (other.best.value, other.apart) == (value, apart)
+    for elsewhere in (
+        "cifar10/lsp/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0",
+        "cifar10/lsp/ueraser_max(lite_after=30)/resnet18/supervised/dvae/0",
+        "cifar10/lsp(patch=32)/standard/resnet18/supervised/apbench/0",
+        "imagenet100/lsp(patch=32)/standard/resnet18/supervised/apbench/0",
+    ):
+        assert find(elsewhere) is None
+    usual = find("imagenet100/lsp/standard/resnet18/supervised/dvae/0")
+    assert usual is not None
+    assert (usual.best.value, usual.own) == (0.0250, True), "D-VAE has patch 8 on all datasets"
+    assert [(f.paper, f.value) for f in usual.contradicting] == [("apbench", 0.3852)]
+
+
+def test_the_best_of_three_filters_has_the_members_of_its_paper() -> None:
+    """D-VAE's bits are those of floats, in table 10 as in the best of its filters."""
+    cell = "cifar100/lsp/{}/resnet18/supervised/dvae/0"
+    theirs, ours = find(cell.format("iss(bdr=float)")), find(cell.format("iss"))
+    assert theirs is not None
+    assert ours is not None
+    assert (theirs.best.value, theirs.own) == (0.5306, True)
+    assert (ours.best.value, ours.own, ours.apart) == (0.5306, False, "iss(bdr=float)")
+    asked = {text for n in "345" for text in specs_of("dvae", n) if "/iss" in text}
+    assert len(asked) == 8 + 5 + 5
+    assert all("/iss(bdr=float)/" in text for text in asked)
+    members = [str(part) for (part,) in DEFENSES.make("iss(bdr=float)").sources()]
+    printed = {TrialSpec.parse(text).chain for text in specs_of("dvae", "10")}
+    assert set(members) <= printed
+
+
+def test_where_weights_lie_makes_no_other_method() -> None:
+    for place in ("", "checkpoint=some/where, "):
+        text = f"avatar({place}diffusion_data=clean_train)"
+        found = find(f"cifar10/lsp/{text}/resnet18/supervised/apbench/0")
+        assert found is not None
+        assert (found.best.value, found.own) == (0.7690, True)
+    plain = find("cifar10/lsp/avatar/resnet18/supervised/apbench/0")
+    assert plain is not None
+    assert plain.apart == "avatar(diffusion_data=clean_train)"
+
+
+def test_suspect_numbers_stay_marked_and_never_win() -> None:
+    found = find("cifar10/em/standard/vit_small/supervised/apbench/0")
+    assert found is not None
+    assert (found.best.value, found.best.suspect) == (0.3714, False)
+    assert [(f.value, f.suspect) for f in found.others] == [(0.2147, True)]
+    assert found.contradicting == ()
+    alone = find("svhn/ar/early_stopping/resnet18/supervised/apbench/0")
+    assert alone is not None
+    assert alone.best.suspect
+
+
+def test_peak_and_final_are_found_apart() -> None:
+    spec = "cifar10/tap/standard/resnet18/supervised/learned_faster/0"
+    peak, final = find(spec, "peak_acc"), find(spec, "final_acc")
+    assert peak is not None
+    assert final is not None
+    assert (peak.best.value, final.best.value) == (0.573, 0.0815)
+
+
+def test_defaults_written_out_are_the_same_cell() -> None:
+    short = find("cifar10/lsp/standard/resnet18/supervised/apbench/0")
+    assert short == find("cifar10/lsp(patch=8)@1.0/standard/resnet18/supervised/apbench/0")
+    assert find("cifar10/lsp(patch=4)/standard/resnet18/supervised/apbench/0") is None
+    assert find("photo_digits/lsp/standard/resnet18/supervised/quick/0") is None
+
+
+def test_contradictions_are_as_many_as_the_papers_have() -> None:
+    """cifar10 EM, plain training: 12.26 to 32.83 in four papers."""
+    found = find("cifar10/em/standard/resnet18/supervised/dvae/0")
+    assert found is not None
+    values = {f.paper: f.value for f in (found.best, *found.others)}
+    assert values == {
+        "dvae": 0.1226,
+        "apbench": 0.2078,
+        "learned_faster": 0.3283,
+        "transferable": 0.1847,
+    }
+    assert {f.paper for f in found.contradicting} == {"apbench", "learned_faster", "transferable"}
+
+
+def test_tables_become_lists_of_trials() -> None:
+    table = specs_of("apbench", "3")
+    assert len(table) == 9 * 13 + 1
+    assert table[0] == "cifar10/clean/standard/resnet18/supervised/apbench/0"
+    assert len(specs_of("learned_faster", "1")) == 25
+    assert sum(text.startswith("svhn/") for text in specs_of("apbench", "5")) == 4 * 11
+    worst = specs_of("transferable", "1")
+    assert len(worst) == 11 * 6
+    iss = specs_of("dvae", "3")
+    assert len(iss) == 8 * 6
+    assert "cifar100/em_remrepo/iss(bdr=float)/resnet18/supervised/dvae/0" in iss
+    with pytest.raises(SpecError, match="did you mean 'apbench'"):
+        specs_of("apbensh", "3")
+    with pytest.raises(SpecError, match="'99'"):
+        specs_of("apbench", "99")
+    assert "11" in tables_of("apbench"), "asked of the trials"
+    assert "18" not in tables_of("apbench")
+
+
+def test_worst_is_the_largest_of_the_six_except_for_one_misprint() -> None:
+    rows = load()
+    rows = rows[(rows["paper"] == "transferable") & rows["cell"].notna()]
+    cells = rows["cell"].map(TrialSpec.parse)
+    where = [str(cell.replace(learner=Part("any"))) for cell in cells]
+    slips = []
+    for (table, cell), group in rows.groupby([rows["table"], where]):
+        by = group.set_index("learner")["accuracy"]
+        if "worst" in by.index and by.drop("worst").max() != by["worst"]:
+            slips.append((table, TrialSpec.parse(cell).architecture.name, by["worst"]))
+            assert by.drop("worst").idxmax() == "byol"
+            assert group.set_index("learner").loc["worst", "suspect"]
+    assert slips == [("6", "mobilenetv2", 0.4182)]

@@ -1,0 +1,239 @@
+"""What pictures show: the drawn points, colors and images, read back from matplotlib's objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from sklearn.manifold import TSNE
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.reports.analysis import draw_changes, draw_maps, draw_tsne_of_changes
+from raygrid.reports.analysis.pictures import apart
+from raygrid.trials.poisons import Poisoned, stretch
+from tests.conftest import toy
+
+# --- t-SNE ---------------------------------------------------------------------------------------
+
+
+def noisy(n: int = 120, side: int = 12, share: float = 1.0) -> Poisoned:
+    """Faint patterns of the classes under noise of its own for each image, some of them touched."""
+    clean = toy(n, side)
+    rng = Stream("noise").generator()
+    noise = torch.randint(-9, 10, clean.pixels.shape, generator=rng)
+    marks = torch.randint(-2, 3, (4, *clean.shape), generator=rng)
+    mask = torch.arange(n) < share * n
+    moved = (clean.pixels + noise + marks[clean.labels]).clamp(0, 255).to(torch.uint8)
+    pixels = torch.where(mask.view(-1, 1, 1, 1), moved, clean.pixels)
+    attack = ATTACKS.make("noise")
+    return Poisoned(clean, clean.with_pixels(pixels), mask, attack, f"toy/noise/{n}", "abc")
+
+
+def change(poisoned: Poisoned) -> np.ndarray[Any, Any]:
+    def flat(images: Images) -> torch.Tensor:
+        return images.floats().flatten(1)[poisoned.mask]
+
+    return (flat(poisoned.images) - flat(poisoned.clean)).numpy()
+
+
+def said(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> str:
+    near, silhouette = apart(points, labels)
+    return f"10-NN {100 * near:.1f} %, silhouette {silhouette:.2f}"
+
+
+class Recorder(TSNE):  # type: ignore[misc]
+    """t-SNE that notes its settings and what it was given, and places points at once."""
+
+    calls: list[tuple[dict[str, Any], np.ndarray[Any, Any]]]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.settings = settings
+
+    def fit_transform(self, points: np.ndarray[Any, Any], y: Any = None) -> np.ndarray[Any, Any]:
+        self.calls.append((self.settings, points))
+        return points[:, :2]
+
+
+@pytest.fixture
+def recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[dict[str, Any], np.ndarray[Any, Any]]]:
+    Recorder.calls = []
+    monkeypatch.setattr("sklearn.manifold.TSNE", Recorder)
+    return Recorder.calls
+
+
+def test_numbers_beside_perturbations_are_those_of_all_pixels(
+    recorded: list[tuple[dict[str, Any], np.ndarray[Any, Any]]],
+) -> None:
+    from sklearn.decomposition import PCA
+
+    poisoned = noisy(share=0.75)
+    labels = poisoned.clean.labels[poisoned.mask].numpy()
+    vectors = change(poisoned)
+    few = PCA(50, random_state=0).fit_transform(vectors)
+    assert said(vectors, labels) != said(few, labels), "else this test could not tell them apart"
+    figure = draw_tsne_of_changes([poisoned])
+    title = figure.axes[0].get_title()
+    assert title.splitlines()[1] == said(vectors, labels)
+    ((_, points),) = recorded
+    assert points.shape == (90, 50)
+    assert np.allclose(points, few, atol=1e-4)
+    assert [text.get_text() for text in figure.texts] == [
+        "t-SNE is no evidence; numbers: original space"
+    ]
+
+
+def test_settings_of_t_sne(
+    recorded: list[tuple[dict[str, Any], np.ndarray[Any, Any]]],
+) -> None:
+    figure = draw_tsne_of_changes([noisy(120), noisy(60)])
+    (many, points), (few, _) = recorded
+    assert many == {
+        "n_components": 2,
+        "perplexity": 30.0,
+        "init": "pca",
+        "learning_rate": "auto",
+        "max_iter": 1000,
+        "random_state": 0,
+    }
+    assert few == {**many, "perplexity": 59 / 3}
+    (drawn,) = figure.axes[0].collections
+    assert np.allclose(drawn.get_offsets(), points[:, :2], atol=1e-6)
+    assert np.array_equal(drawn.get_array(), noisy(120).clean.labels.numpy())
+
+
+# --- galleries -----------------------------------------------------------------------------------
+
+
+def tiles(axes: Axes, side: int) -> np.ndarray[Any, Any]:
+    """The pictures (n, side, side, 3) that stand side by side in a row of a gallery."""
+    (strip,) = axes.images
+    array = np.asarray(strip.get_array())
+    assert strip.get_interpolation() == "nearest"
+    assert array.shape[0] == side + 4
+    assert array.shape[1] % (side + 2) == 2
+    starts = range(2, array.shape[1], side + 2)
+    return np.stack([array[2:-2, start : start + side] for start in starts])
+
+
+def hwc(pictures: torch.Tensor) -> np.ndarray[Any, Any]:
+    return pictures.permute(0, 2, 3, 1).numpy()
+
+
+def test_changes_become_pictures_in_three_ways() -> None:
+    change = torch.tensor([[-0.1, 0.0, 0.3], [0.02, 0.0, -0.04], [0.0, 0.0, 0.0]])
+    change = change.view(3, 3, 1, 1)
+    expected = {
+        "minmax": [[0, 0.25, 1], [1, 2 / 3, 0], [0.5] * 3],
+        "symmetric": [[1 / 3, 0.5, 1], [0.75, 0.5, 0], [0.5] * 3],
+        "gain": [[0, 0.5, 1], [0.7, 0.5, 0.1], [0.5] * 3],
+    }
+    for how, values in expected.items():
+        found = stretch(change, how, 10.0).view(3, 3)  # type: ignore[arg-type]
+        assert torch.allclose(found, torch.tensor(values), atol=1e-6), how
+    assert torch.equal(stretch(change), stretch(change, "symmetric"))
+
+
+def moved(clean: Images, rows: list[int], levels: int, seed: int = 0) -> Images:
+    """These rows changed by up to so many levels."""
+    rng = Stream("moved").generator(seed)
+    noise = torch.randint(-levels, levels + 1, (len(rows), *clean.shape), generator=rng)
+    noise[:, 0, 0, 0] = levels
+    pixels = clean.pixels.short()
+    pixels[rows] += noise.short()
+    return clean.with_pixels(pixels.clamp(0, 255).to(torch.uint8))
+
+
+def gray(n: int, classes: int, level: int = 128) -> Images:
+    pixels = torch.full((n, 3, 8, 8), level, dtype=torch.uint8)
+    return Images(pixels, torch.arange(n) % classes, classes)
+
+
+def test_a_gallery_has_an_image_of_each_class_and_what_was_changed() -> None:
+    """In every row the same images: of each class the first that all sets change, else any."""
+    clean = gray(12, 3)
+    sets = {
+        "one": (clean, moved(clean, [3, 4, 6, 7, 5], 16)),
+        "two": (clean, moved(clean, [0, 6, 9, 4, 10], 5, seed=1)),
+    }
+    shown = torch.tensor([6, 4, 5])  # 0 and 3 are changed by one of them alone; 5 is the only one
+    figure = draw_changes(sets, ("minmax", "symmetric", "gain"))
+    grid = np.array(figure.axes).reshape(3, 4)
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["clean", "one", "two"]
+    factor = 0.5 / (16 / 255)
+    assert [axes.get_title(loc="left") for axes in grid[1, 1:]] == [
+        "changes, minmax",
+        "changes, symmetric",
+        f"changes, gain {factor:.3g}",
+    ]
+    assert not any(axes.axison or axes.images for axes in grid[0, 1:])
+    assert np.allclose(tiles(grid[0, 0], 8), hwc(clean.floats(shown)))
+    for line, (_, made) in zip(grid[1:], sets.values(), strict=True):
+        assert np.allclose(tiles(line[0], 8), hwc(made.floats(shown)))
+        change = made.floats(shown) - clean.floats(shown)
+        for axes, how in zip(line[1:], ("minmax", "symmetric", "gain"), strict=True):
+            wanted = hwc(stretch(change, how, factor))  # type: ignore[arg-type]
+            assert np.allclose(tiles(axes, 8), wanted, atol=1e-6), how
+    assert tiles(grid[1, 3], 8).max() == pytest.approx(1.0)  # the largest change of all is not cut
+    assert tiles(grid[2, 3], 8).max() == pytest.approx(0.5 + factor * 5 / 255)
+
+
+def test_a_gallery_shows_ten_classes_symmetrically_by_default() -> None:
+    clean = gray(36, 12, level=250)  # whose changes are cut at 5 levels above and at 8 below
+    made = moved(clean, list(range(36)), 8)
+    figure = draw_changes({"all": (clean, made)})
+    grid = np.array(figure.axes).reshape(2, 2)
+    assert np.allclose(tiles(grid[1, 0], 8), hwc(made.floats(torch.arange(10))))
+    change = made.floats(torch.arange(10)) - clean.floats(torch.arange(10))
+    assert np.allclose(tiles(grid[1, 1], 8), hwc(stretch(change, "symmetric")), atol=1e-6)
+    given = draw_changes({"all": (clean, made)}, ("gain",), gain=4.0)
+    assert given.axes[3].get_title(loc="left") == "changes, gain 4"
+    assert np.allclose(tiles(given.axes[3], 8), hwc(0.5 + 4 * change), atol=1e-6)
+
+
+def test_galleries_of_different_images_or_of_no_change_are_refused() -> None:
+    clean, other = gray(6, 3), toy(6, 8, 3)
+    with pytest.raises(DataError, match="of different images"):
+        draw_changes({"a": (clean, moved(clean, [0], 5)), "b": (other, moved(other, [0], 5))})
+    with pytest.raises(DataError, match="nothing was changed"):
+        draw_changes({"a": (clean, clean)})
+
+
+# --- maps ----------------------------------------------------------------------------------------
+
+
+def test_signed_maps_are_colored_to_their_99th_percentile() -> None:
+    images = toy(3, 10, 3)
+    rng = Stream("maps").generator()
+    maps = torch.randn(3, 10, 10, generator=rng) * torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)
+    figure = draw_maps(images, {"values": maps}, signed=True)
+    grid = np.array(figure.axes).reshape(2, 3)
+    for n, axes in enumerate(grid[0]):
+        assert np.array_equal(axes.images[0].get_array(), images.pixels[n].permute(1, 2, 0))
+    for n, axes in enumerate(grid[1]):
+        (picture,) = axes.images
+        bound = np.sort(np.abs(maps[n].numpy()).ravel())
+        edge = bound[98] + 0.01 * (bound[99] - bound[98])  # 0.99 * 99 = 98.01
+        assert picture.get_clim() == pytest.approx((-edge, edge) if n < 2 else (-1, 1))
+        assert picture.get_cmap().name == "seismic"  # blue below, red above
+        assert np.array_equal(picture.get_array(), maps[n].numpy())
+
+
+def test_unsigned_maps_lie_over_their_images() -> None:
+    images = toy(2, 10, 2)
+    maps = torch.rand(2, 10, 10, generator=Stream("maps").generator())
+    figure = draw_maps(images, {"values": maps}, signed=False)
+    for n, axes in enumerate(figure.axes[2:]):
+        below, above = axes.images
+        assert np.array_equal(below.get_array(), images.pixels[n].permute(1, 2, 0))
+        assert np.array_equal(above.get_array(), maps[n].numpy())
+        assert above.get_clim() == (0, 1)
+        assert 0 < above.get_alpha() < 1

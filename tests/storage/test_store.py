@@ -1,0 +1,127 @@
+"""The store: atomic, checked, without pickle; the result log survives torn lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from raygrid.core.errors import StoreError
+from raygrid.storage.checkpoints import Partial, pack, unpack
+from raygrid.storage.store import DATA, Bundle, Store, key_of
+
+BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
+
+
+def test_what_goes_in_comes_out(store: Store) -> None:
+    store.put("poison", "k", BUNDLE)
+    found = store.get("poison", "k")
+    assert found is not None
+    assert torch.equal(found.tensors["x"], BUNDLE.tensors["x"])
+    assert found.facts == {"note": "a"}
+    assert store.get("poison", "other") is None
+
+
+def test_a_second_writer_changes_nothing(store: Store) -> None:
+    store.put("poison", "k", BUNDLE)
+    before = (store.path("poison", "k") / DATA).stat().st_ino
+    store.put("poison", "k", BUNDLE)
+    assert (store.path("poison", "k") / DATA).stat().st_ino == before
+    assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
+
+
+def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"a": whole, "b": whole, "row": whole[1], "turned": whole.T, "none": whole[:0]}
+    store.put("poison", "k", Bundle(tensors, {}))
+    found = store.get("poison", "k")
+    assert found is not None
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose_meta", "lose_data", "garble_meta"])
+def test_a_damaged_entry_is_moved_aside(store: Store, damage: str) -> None:
+    store.put("poison", "k", BUNDLE)
+    folder = store.path("poison", "k")
+    data = bytearray((folder / DATA).read_bytes())
+    if damage == "flip":
+        data[-1] ^= 1
+        (folder / DATA).write_bytes(data)
+    elif damage == "cut":
+        (folder / DATA).write_bytes(data[:-4])
+    elif damage == "lose_data":
+        (folder / DATA).unlink()
+    elif damage == "lose_meta":
+        (folder / "meta.json").unlink()
+    else:
+        (folder / "meta.json").write_text("{")
+    assert store.get("poison", "k") is None
+    assert len(list(folder.parent.glob("k.damaged-*"))) == 1
+    store.put("poison", "k", BUNDLE)
+    assert store.get("poison", "k") is not None
+
+
+def test_an_unwritable_root_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StoreError, match="not writable"):
+        Store(file / "store")
+
+
+def test_a_full_disk_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.put("poison", "k", BUNDLE)
+    assert not store.has("poison", "k")
+
+
+def test_the_last_row_of_a_key_counts_and_torn_lines_are_left_out(store: Store) -> None:
+    log = store.results()
+    log.append({"key": "a", "status": "failed"})
+    log.append({"key": "b", "status": "done"})
+    with log.path.open("a") as file:
+        file.write('{"key": "c", "sta')
+    log.append({"key": "a", "status": "done"})
+    assert [(r["key"], r["status"]) for r in log.rows()] == [("a", "done"), ("b", "done")]
+    assert log.done() == {"a", "b"}
+
+
+def test_keys_depend_on_content_not_on_order() -> None:
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of({"a": 1}) != key_of({"a": 2})
+
+
+def test_a_checkpoint_replaces_the_one_before_and_damage_falls_back(store: Store) -> None:
+    partial = Partial(store, "k")
+    assert partial.load() is None
+    for number in range(3):
+        partial.save(Bundle({"x": torch.full((2,), float(number))}))
+    found = partial.load()
+    assert found is not None
+    assert found.tensors["x"].tolist() == [2.0, 2.0]
+    assert len(list((store.root / "artifacts" / "partial").iterdir())) == 1
+    partial.clear()
+    assert partial.load() is None
+
+
+def test_nested_state_round_trips_through_the_store(store: Store) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = {"optimizer": optimizer.state_dict(), "history": [{"epoch": 1.0}], "none": None}
+    store.put("partial", "k", pack(state))
+    stored = store.get("partial", "k")
+    assert stored is not None
+    back = unpack(stored)
+    fresh = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    fresh.load_state_dict(back["optimizer"])
+    assert fresh.param_groups[0]["lr"] == 0.1
+    buffers = zip(optimizer.state.values(), fresh.state.values(), strict=True)
+    for one, two in buffers:
+        assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
+    assert back["history"] == state["history"]

@@ -1,0 +1,728 @@
+"""MLflow holds what the results hold, once, whatever happens to the server in between."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from raygrid.core.errors import TrackingError
+from raygrid.engine.grid import Grid, Plan, plan
+from raygrid.reports import tables
+from raygrid.storage.store import ResultLog
+from raygrid.tracking.mlflow import Tracker, check, store_uri, sync
+from raygrid.tracking.mlflow import outbox as outbox_module
+from raygrid.tracking.mlflow import writer as writer_module
+from raygrid.tracking.mlflow.address import first_line
+from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, Projection
+from raygrid.tracking.mlflow.facts import (
+    cut,
+    epoch_metrics,
+    final_metrics,
+    flatten,
+    params_of,
+    safe_name,
+    tags_of,
+)
+from raygrid.tracking.mlflow.process import WriterProcess
+from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.trials.result import Result
+from raygrid.trials.trial import Trial
+
+GRID = Grid(
+    attacks=("clean", "lsp(patch=4)"),
+    defenses=("standard", "grayscale"),
+    protocols=("quick(epochs=3)",),
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables; making them takes seconds, copying them nothing."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    check(store_uri(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def out(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run, its name with a space, its database ready."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(template.read_bytes())
+    return folder
+
+
+def planned() -> Plan:
+    return plan(GRID.specs(), None)
+
+
+def row(trial: Trial, status: str = "done", epochs: int = 3, finished: float = 1000.5) -> Result:
+    """What a trial may leave; the numbers follow from its epoch count."""
+    result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
+    result.history = [
+        {"epoch": e, "train_loss": 1 / e, "test_acc": e / 10} for e in range(1, epochs + 1)
+    ]
+    result.probes = {"clean_test": {"k": 3.0, "n": 10.0, "acc": 0.3, "loss": 1.5}}
+    result.status, result.finished, result.seconds = status, finished, 20.0  # type: ignore[assignment]
+    result.device, result.commit, result.versions = "cpu", "abc1234", {"torch": "2.15.0"}
+    if status == "failed":
+        result.error = "ValueError: no\nTraceback: there\n"
+    result.summarize()
+    return result
+
+
+def drive(tracker: Tracker, grid: Plan, todo: list[Trial], **row_options: Any) -> None:
+    """What an executor does, without the training."""
+    tracker.started(grid, todo)
+    tell(tracker, todo, **row_options)
+
+
+def tell(tracker: Tracker, todo: list[Trial], **row_options: Any) -> None:
+    """A run that goes on: trials and their rows."""
+    for trial in todo:
+        tracker.trial_started(trial)
+        result = row(trial, **row_options)
+        for epoch in result.history:
+            tracker.epoch(trial, {**epoch, "peak_acc": 0.0, "peak_epoch": 1.0})
+        ResultLog(tracker.out / "results.jsonl").append(result.row())
+        tracker.trial_finished(trial, result)
+
+
+def runs(out: Path, uri: str | None = None, experiment: str = "raygrid") -> list[Any]:
+    return list(Projection.of(out, store_uri(out, uri), experiment).search())
+
+
+def children(out: Path, uri: str | None = None) -> dict[str, Any]:
+    """Child runs by key; fails if two have the same key or one has no parent."""
+    found = [run for run in runs(out, uri) if PARENT in run.data.tags]
+    keys = [run.data.tags[KEY] for run in found]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, found, strict=True))
+
+
+def parents(out: Path, uri: str | None = None) -> list[Any]:
+    return [run for run in runs(out, uri) if PARENT not in run.data.tags]
+
+
+def content(out: Path, uri: str | None = None) -> dict[str, Any]:
+    """All that children say, without the ids and times that MLflow gives by itself."""
+    client = Projection.of(out, store_uri(out, uri)).client
+    said = {}
+    for key, run in children(out, uri).items():
+        tags = {k: v for k, v in run.data.tags.items() if k.startswith("raygrid.")}
+        points = [
+            sorted(
+                (p.key, p.step, p.timestamp, str(p.value))
+                for p in client.get_metric_history(run.info.run_id, m)
+            )
+            for m in sorted(run.data.metrics)
+        ]
+        said[key] = (run.info.status, run.info.run_name, run.data.params, tags, points)
+    return said
+
+
+def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
+    grid = planned()
+    table = out / "table.md"
+    table.write_text("| a |")
+    tracker = Tracker(out, name="first", every=0.05)
+    drive(tracker, grid, grid.trials)
+    tracker.tables([table])
+    tracker.close(interrupted=False)
+
+    (parent,) = parents(out)
+    assert parent.info.run_name == "first"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["raygrid.axis.attack"] == "clean, lsp(patch=4)"
+    assert parent.data.tags["raygrid.axis.defense"] == "standard, grayscale"
+    assert parent.data.tags["raygrid.trials"] == "4"
+    client = Projection.of(out, store_uri(out)).client
+    assert [f.path for f in client.list_artifacts(parent.info.run_id, "tables")] == [
+        "tables/table.md"
+    ]
+
+    found = children(out)
+    assert set(found) == set(grid.by_key())
+    trial = next(t for t in grid.trials if str(t.spec).startswith("photo_digits/lsp(patch=4)/gray"))
+    child = found[trial.key]
+    assert child.info.status == "FINISHED"
+    assert child.info.run_name == str(trial.spec)
+    assert child.data.tags[PARENT] == parent.info.run_id
+    assert child.data.tags["raygrid.commit"] == "abc1234"
+    assert child.data.tags["raygrid.version.torch"] == "2.15.0"
+    assert child.data.params["attack"] == "lsp(patch=4)"
+    assert child.data.params["attack.patch"] == "4"
+    assert child.data.params["defense"] == "grayscale"
+    assert child.data.params["recipe.epochs"] == "3"
+    assert child.data.metrics["peak_acc"] == 0.3
+    assert child.data.metrics["probe/clean_test/n"] == 10
+    history = client.get_metric_history(child.info.run_id, "test_acc")
+    assert sorted((p.step, p.value) for p in history) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    files = out / "mlartifacts"
+    stored = json.loads(next(files.rglob(f"{child.info.run_id}/**/history.json")).read_text())
+    assert [epoch["test_acc"] for epoch in stored] == [0.1, 0.2, 0.3]
+
+
+def test_every_status_ends_its_run(out: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, every=0.05)
+    tracker.started(grid, grid.trials)
+    for trial, status in zip(grid.trials, ("done", "failed", "diverged"), strict=False):
+        tracker.trial_finished(trial, row(trial, status))
+    lost = grid.trials[3]
+    tracker.trial_started(lost)
+    tracker.epoch(lost, {"epoch": 1.0, "test_acc": 0.5})
+    tracker.close(interrupted=True)
+    found = children(out)
+    ends = [found[trial.key].info.status for trial in grid.trials]
+    assert ends == ["FINISHED", "FAILED", "FAILED", "KILLED"]
+    assert found[lost.key].data.metrics["test_acc"] == 0.5
+    assert parents(out)[0].info.status == "KILLED"
+    failed = found[grid.trials[1].key]
+    assert failed.data.tags["raygrid.error"] == "ValueError: no"
+    error = next((out / "mlartifacts").rglob(f"{failed.info.run_id}/**/error.txt"))
+    assert error.read_text() == "ValueError: no\nTraceback: there\n"
+
+
+def test_resuming_takes_the_same_runs_up_again(out: Path) -> None:
+    grid = planned()
+    first = Tracker(out, every=0.05)
+    drive(first, grid, grid.trials[:2], status="failed", epochs=1)
+    first.trial_started(grid.trials[2])
+    first.close(interrupted=True)
+    before = {key: run.info.run_id for key, run in children(out).items()}
+    assert len(before) == 3
+
+    second = Tracker(out, every=0.05)
+    drive(second, grid, grid.trials, finished=2000.0)
+    second.close(interrupted=False)
+    after = children(out)
+    assert len(after) == 4
+    assert {key: after[key].info.run_id for key in before} == before
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert after[grid.trials[0].key].data.metrics["peak_acc"] == 0.3
+    assert after[grid.trials[0].key].data.tags["raygrid.error"] == ""
+    assert len(parents(out)) == 1
+
+
+def test_a_resumed_run_brings_rows_that_were_never_told(out: Path) -> None:
+    """A driver that was killed had rows in its queue; the next one finds them in the log."""
+    grid = planned()
+    log = ResultLog(out / "results.jsonl")
+    for trial in grid.trials[:3]:
+        log.append(row(trial).row())
+    tracker = Tracker(out, every=0.05)
+    drive(tracker, grid, grid.trials[3:])
+    tracker.close(interrupted=False)
+    assert set(children(out)) == set(grid.by_key())
+
+
+def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, every=0.05)
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    live = content(out)
+    other = f"sqlite:///{out}/other.db"
+    (out / "other.db").write_bytes((out / "mlflow.db").read_bytes())
+    client = Projection.of(out, other).client
+    for run in runs(out, other)[:3]:
+        client.delete_run(run.info.run_id)
+    assert sync(out, other) >= 2
+    assert content(out, other) == live
+    assert sync(out, other) == 0
+    assert content(out, other) == live
+
+
+def test_sync_ends_what_a_killed_driver_left_running(out: Path) -> None:
+    grid = planned()
+    projection = Projection.of(out, store_uri(out))
+    tracker = Tracker(out)
+    parent = projection.grid(tracker.desk._grid, "x", [str(t.spec) for t in grid.trials])
+    projection.trial(parent, grid.trials[0].key, str(grid.trials[0].spec), time.time())
+    assert children(out)[grid.trials[0].key].info.status == "RUNNING"
+    assert sync(out) == 0
+    assert children(out)[grid.trials[0].key].info.status == "KILLED"
+
+
+class Flaky:
+    """An MlflowClient whose answers get lost: every request raises `failures` times.
+
+    after: the request is carried out although its answer is lost.
+    """
+
+    def __init__(self, client: Any, failures: int, after: bool) -> None:
+        self.client, self.after = client, after
+        self.left = dict.fromkeys(
+            ("create_run", "log_batch", "log_text", "set_terminated"), failures
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        def call(*args: Any, **options: Any) -> Any:
+            lost = self.left.get(name, 0) > 0
+            if lost:
+                self.left[name] -= 1
+            if not lost or self.after:
+                answer = getattr(self.client, name)(*args, **options)
+            if lost:
+                raise MlflowException("API request failed")
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
+def test_lost_requests_and_lost_answers_leave_no_ghosts(
+    out: Path, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
+    monkeypatch.setattr(writer_module, "LONGEST", 0.02)
+    monkeypatch.setattr(writer_module, "LAST", 0.02)
+    grid = planned()
+    tracker = Tracker(out, every=0.01)
+    flaky = Flaky(tracker.desk._projection.client, 3, after)
+    tracker.desk._projection.client = flaky
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert set(flaky.left.values()) == {0}
+    found = children(out)
+    assert set(found) == set(grid.by_key())
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert len(parents(out)) == 1
+    before = content(out)
+    assert sync(out) == 0
+    for points in (said[-1] for said in before.values()):
+        assert all(len(set(p)) == len(p) for p in points)
+
+
+def test_two_runs_of_one_key_become_one(out: Path) -> None:
+    projection = Projection.of(out, store_uri(out))
+    for start in (5, 3, 4):
+        projection.client.create_run(projection.id, start, {KEY: "k"})
+    kept = projection.find("k")
+    assert kept is not None
+    assert kept.info.start_time == 3
+    assert len(runs(out)) == 1
+
+
+def test_a_store_that_refuses_never_reaches_the_driver(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = planned()
+    tracker = Tracker(out, every=0.01, wait=5)
+    tracker.desk._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert caplog.text.count("MLflow refuses") == 4
+    assert not tracker.desk._thread.is_alive()
+
+
+def test_a_server_that_is_away_costs_the_driver_the_stated_time(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = planned()
+    tracker = Tracker(out, uri=f"http://127.0.0.1:{free_port()}", every=0.01, wait=0.5)
+    started = time.perf_counter()
+    drive(tracker, grid, grid.trials)
+    assert time.perf_counter() - started < 1
+    tracker.close(interrupted=False)
+    assert time.perf_counter() - started < 3
+    assert "lacks about 4 entries" in caplog.text
+    assert sync(out) == 4
+    assert len(children(out)) == 4
+
+
+def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, own=True, every=0.01)
+    drive(tracker, grid, grid.trials)
+    tracker.tables([])
+    tracker.close(interrupted=False)
+    tracker.close(interrupted=False)  # a second time is harmless
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mlflow.db").write_bytes(template.read_bytes())
+    here = Tracker(other, every=0.01)
+    drive(here, grid, grid.trials)
+    here.close(interrupted=False)
+    assert content(out) == content(other)
+    assert [run.info.status for run in parents(out)] == ["FINISHED"]
+    assert sync(out) == 0
+
+
+def test_a_writer_of_its_own_that_dies_never_reaches_the_driver(out: Path) -> None:
+    grid = planned()
+    tracker = Tracker(out, own=True, every=60)
+    assert isinstance(tracker.desk, WriterProcess)
+    drive(tracker, grid, grid.trials[:2])
+    tracker.desk._process.kill()
+    tracker.desk._process.wait()
+    tell(tracker, grid.trials[2:])
+    tracker.close(interrupted=False)
+    assert sync(out) == 4
+
+
+def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
+    with pytest.raises(TrackingError, match="MLflow at http"):
+        Tracker(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
+
+
+def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
+    """A run writes to MLflow without importing it, and the writer does without torch."""
+    says = (
+        "import sys, raygrid.tracking.mlflow.process as p;"
+        "print({'torch', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("letters", [0, 1000])
+def test_a_slow_store_is_waited_for_while_it_gets_on(
+    out: Path, letters: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than `wait` in all, but for no row; no letters: all from the result log."""
+    monkeypatch.setattr(outbox_module, "LETTERS", letters)
+    grid = planned()
+    tracker = Tracker(out, every=0.01, wait=2.0)
+    finish = tracker.desk._projection.finish
+
+    def slowly(parent: str, result: Result) -> None:
+        time.sleep(0.6)
+        finish(parent, result)
+
+    tracker.desk._projection.finish = slowly  # type: ignore[method-assign]
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert "lacks" not in caplog.text
+    assert "more entries to MLflow" in caplog.text
+    assert {run.info.status for run in children(out).values()} == {"FINISHED"}
+    assert len(children(out)) == 4
+
+
+def test_the_outbox_is_bounded_and_loses_nothing(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "LETTERS", 2)
+    monkeypatch.setattr(outbox_module, "EPOCHS", 1)
+    grid = planned()
+    tracker = Tracker(out, every=0.01)
+    start = tracker.desk._thread.start
+    monkeypatch.setattr(tracker.desk._thread, "start", lambda: None)
+    drive(tracker, grid, grid.trials)
+    assert len(tracker.desk.outbox._letters) == 2
+    assert len(tracker.desk.outbox.late()) == 2
+    start()
+    tracker.close(interrupted=False)
+    assert len(children(out)) == 4
+    live = content(out)
+    assert sync(out) == 0
+    assert all(len(points[-1][0]) >= 1 for points in live.values())
+
+
+def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
+    trial = planned().trials[0]
+    result = row(trial, "diverged")
+    result.history[2]["train_loss"] = math.inf
+    projection = Projection.of(out, store_uri(out))
+    parent = projection.grid("p", "p", [result.spec])
+    projection.finish(parent, result)
+    once = str(content(out))
+    projection.finish(parent, result)
+    assert str(content(out)) == once
+    assert "nan" in once
+
+
+def test_an_older_row_does_not_stand_for_a_newer_one(out: Path) -> None:
+    trial = planned().trials[0]
+    projection = Projection.of(out, store_uri(out))
+    parent = projection.grid("p", "p", [str(trial.spec)])
+    for epochs, finished in ((3, 1000.0), (1, 2000.0)):
+        projection.catch_up(parent, [row(trial, epochs=epochs, finished=finished).row()])
+    assert children(out)[trial.key].data.metrics["peak_acc"] == 0.1
+
+
+def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = planned().trials[0]
+    projection = Projection.of(out, store_uri(out))
+    parent = projection.grid("p", "p", [])
+    bad = {**row(trial).row(), "key": "bad", "spec": "of another version"}
+    assert projection.catch_up(parent, [bad, row(trial).row()]) == 1
+    assert "of another version" in caplog.text
+
+
+def test_names_and_values_fit_mlflow() -> None:
+    deep = {
+        "attack": {"id": "lsp", "patch": 8},
+        "chain": [{"id": "jpeg", "quality": 10}],
+        "n": [1, 2],
+    }
+    assert flatten(deep) == {
+        "attack.id": "lsp",
+        "attack.patch": "8",
+        "chain.jpeg.id": "jpeg",
+        "chain.jpeg.quality": "10",
+        "n": "[1, 2]",
+    }
+    twice = flatten({"chain": [{"id": "blur", "k": 1}, {"id": "blur", "k": 2}]})
+    assert (twice["chain.0.k"], twice["chain.1.k"]) == ("1", "2")
+    assert safe_name("acc/jpeg(quality=10)") == "acc/jpeg_quality_10_"
+    assert safe_name("/a//b/../c") == "a/c"
+    assert len(cut("x" * 9000, 6000)) == 6000
+    assert params_of("photo_digits/lsp@0.2/none/small_cnn/supervised/quick/7", {})["seed"] == "7"
+    assert epoch_metrics([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
+
+
+def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:
+    result = Result("spec", "key", peak_epoch=3, selected_epoch=2, finished=1.5)
+    points = {name: (value, at, step) for name, value, at, step in final_metrics(result)}
+    assert points["selected_epoch"] == (2.0, 1500, 0)
+    result.selected_epoch, result.winner = None, "jpeg"
+    assert tags_of(result)["raygrid.winner"] == "jpeg"
+    assert "selected_epoch" not in {name for name, *_ in final_metrics(result)}
+
+
+def test_a_long_run_is_written_in_parts(out: Path) -> None:
+    trial = planned().trials[0]
+    projection = Projection.of(out, store_uri(out))
+    result = row(trial, epochs=450)
+    result.resolved = {f"p{i}": "x" * 7000 for i in range(120)}
+    projection.finish(projection.grid("p", "p", []), result)
+    run = children(out)[trial.key]
+    assert (
+        sum(name.startswith("p") and len(v) == 6000 for name, v in run.data.params.items()) == 120
+    )
+    history = projection.client.get_metric_history(run.info.run_id, "test_acc")
+    assert len(history) == 450
+
+
+def test_a_table_is_one_run_a_row(out: Path) -> None:
+    folder = out / "tables"
+    folder.mkdir(parents=True)
+    head = "dataset,protocol,architecture,learner,poison_ratio,defense,attack,value,published\n"
+    line = "cifar10,dvae,{},supervised,1.0,jpeg(quality=10),{},{},{}\n"
+    made = folder / "transfer.csv"
+
+    def write(*cells: tuple[str, str, str, str]) -> None:
+        made.write_text(head + "".join(line.format(*cell) for cell in cells))
+
+    write(("resnet18", "clean", "0.9", "0.94"), ("vgg11", "clean", "0.8", ""))
+    mirror = Mirror(out, store_uri(out), "key", "mine")
+    assert mirror.show(made) == 1
+    write(
+        ("resnet18", "clean", "0.9", "0.94"),
+        ("vgg11", "clean", "0.7", ""),
+        ("vgg11", "lsp", "", ""),
+    )
+    for _ in range(2):
+        assert mirror.show(made) == 2
+    found = {run.data.params["attack"]: run for run in runs(out, experiment=TABLES)}
+    assert len(runs(out, experiment=TABLES)) == 2
+    clean = found["clean"].data
+    assert clean.metrics == {"acc/resnet18": 0.9, "published/resnet18": 0.94, "acc/vgg11": 0.7}
+    assert found["lsp"].data.metrics == {}
+    assert clean.params["defense"] == "jpeg(quality=10)"
+    assert clean.tags["raygrid.table"] == "transfer"
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    client = Projection.of(out, store_uri(out), TABLES).client
+    history = client.get_metric_history(found["clean"].info.run_id, "acc/vgg11")
+    assert [point.value for point in history] == [0.8, 0.7]
+    other = Mirror(out, store_uri(out), "another", "theirs")  # the same rows of another grid
+    assert other.show(made) == 2
+    assert len(runs(out, experiment=TABLES)) == 4
+
+
+def test_tables_that_nobody_compares_are_files_alone(out: Path) -> None:
+    folder = out / "tables"
+    folder.mkdir(parents=True)
+    (folder / "defense.csv").write_text("attack,value\nlsp,0.1\n")
+    mirror = Mirror(out, store_uri(out), "key", "mine")
+    assert mirror.show(folder / "defense.csv") == mirror.show(folder / "transfer.csv") == 0
+
+
+def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
+    nets, attacks = ("small_cnn", "small_resnet"), ("clean", "lsp")
+    spec = "photo_digits/{}/standard/{}/supervised/quick/0"
+    grid = plan([spec.format(attack, net) for attack in attacks for net in nets], None)
+    tracker = Tracker(out, every=0.01)
+    drive(tracker, grid, grid.trials)
+    rows = list(ResultLog(out / "results.jsonl").rows())
+    tracker.tables(tables.write_all(out, rows))
+    tracker.close(interrupted=False)
+    shown = runs(out, experiment=TABLES)
+    assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}
+    assert {run.data.params["attack"] for run in shown} == set(attacks)
+    assert all(set(run.data.metrics) == {f"acc/{net}" for net in nets} for run in shown)
+    empty = f"sqlite:///{out}/other.db"  # `sync` brings them all where nothing is
+    assert sync(out, empty) == 4
+    assert len(runs(out, empty, TABLES)) == len(shown)
+    (parent,) = parents(out, empty)
+    files = Projection.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
+    assert "tables/transfer.csv" in {file.path for file in files}
+
+
+@pytest.mark.parametrize(
+    ("uri", "word"),
+    [
+        ("./mlruns", "file store"),
+        ("file:///tmp/mlruns", "file store"),
+        ("ftp://host/x", "unknown kind 'ftp'"),
+        ("http://host:port", "malformed"),
+        ("http://", "names no host"),
+        ("sqlite:///", "names no host or file"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused(tmp_path: Path, uri: str, word: str) -> None:
+    with pytest.raises(TrackingError, match=word) as caught:
+        Tracker(tmp_path, uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_check_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="does not answer") as caught:
+        check(f"http://me:secret@127.0.0.1:{free_port()}", timeout=2)
+    assert "secret" not in str(caught.value)
+    (tmp_path / "broken.db").write_text("no database " * 1000)
+    with pytest.raises(TrackingError, match="cannot be used"):
+        check(f"sqlite:///{tmp_path}/broken.db")
+
+
+def test_a_database_is_silent_and_its_faults_are_one_line(
+    out: Path, template: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = out / "read_only.db"
+    copy.write_bytes(template.read_bytes())
+    projection = Projection.of(out, f"sqlite:///{copy}")
+    projection.id  # noqa: B018
+    copy.unlink()
+    with pytest.raises(Exception, match="sqlite3") as caught:
+        projection.find("k") or projection.open("k", "n", {}, 0.0)
+    assert first_line(caught.value).startswith("(sqlite3.OperationalError) ")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_address_is_the_given_one_or_the_environment_or_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    assert store_uri(tmp_path, "sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert store_uri(tmp_path) == "http://127.0.0.1:5000"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    """A real MLflow server, killed at the end without warning."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+    try:
+        for _ in range(240):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                    break
+            except OSError:
+                assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+                time.sleep(0.5)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+AWAY = 60.0  # seconds that a server may be gone without any harm
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Another process's long transaction: nobody else can write or even read."""
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
+    """The driver never waits for it; what was to be written is written afterwards."""
+    grid = planned()
+    tracker = Tracker(out, every=0.1, wait=60)
+    drive(tracker, grid, grid.trials[:2])
+    with locked(out / "mlflow.db"):
+        started = time.perf_counter()
+        tell(tracker, grid.trials[2:])
+        assert time.perf_counter() - started < 1
+        time.sleep(30)
+        assert len(tracker.desk.outbox) > 0
+    tracker.close(interrupted=False)
+    found = children(out)
+    assert set(found) == set(grid.by_key())
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    before = content(out)
+    assert sync(out) == 0
+    assert content(out) == before
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    grid = planned()
+    (out / "server.db").write_bytes((out / "mlflow.db").read_bytes())
+    tracker = Tracker(out, uri, every=0.1, wait=120)
+    with server(out, port):
+        check(uri)
+        drive(tracker, grid, grid.trials[:2])
+        deadline = time.time() + 60
+        while len(tracker.desk.outbox) and time.time() < deadline:
+            time.sleep(0.2)
+        tracker.trial_started(grid.trials[2])
+        time.sleep(0.5)
+    tell(tracker, grid.trials[2:])  # the server is away
+    time.sleep(AWAY)
+    assert tracker.desk.problem
+    with server(out, port):
+        tracker.close(interrupted=False)
+        found = children(out, uri)
+        assert set(found) == set(grid.by_key())
+        assert {run.info.status for run in found.values()} == {"FINISHED"}
+        assert len(parents(out, uri)) == 1
+        before = content(out, uri)
+        assert sync(out, uri) == 0
+        assert content(out, uri) == before
+        client = Projection.of(out, uri).client
+        for run in found.values():
+            assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["history.json"]

@@ -1,0 +1,108 @@
+"""`raygrid status`: what a run says of itself while it goes on and afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.main import main
+from raygrid.core.errors import DataError
+from raygrid.engine.events import Listener
+from raygrid.run import Options, run_grid
+from raygrid.tracking import status
+from raygrid.tracking.status import SILENT, Beacon
+from raygrid.trials.trial import Trial
+from tests import plugin
+
+assert plugin.CARD
+SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
+
+
+class Onlooker(Listener):
+    """Reads the file whenever an epoch ends."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.seen: list[dict[str, object]] = []
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        self.seen.append(status.read(self.out))
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
+
+
+def test_a_run_is_followed_from_outside(options: Options) -> None:
+    onlooker = Onlooker(options.out)
+    run_grid(SPECS, options, Beacon(options.out, every=0.0), onlooker)
+    assert len(onlooker.seen) == 4
+    first, last = onlooker.seen[0], onlooker.seen[-1]
+    assert (first["state"], first["trials"], first["done"], first["queued"]) == ("running", 2, 0, 1)
+    assert (last["done"], last["queued"]) == (1, 0)
+    (job,) = last["running"]  # type: ignore[misc]
+    assert (job["what"], job["epoch"], job["epochs"]) in {(spec, 2, 2) for spec in SPECS}
+    end = status.read(options.out)
+    assert (end["state"], end["done"], end["failed"], end["running"]) == ("finished", 2, 0, [])
+    assert end["artifacts"] == {"made": 1, "reused": 1}  # the data were looked at for the plan
+    assert end["trials_per_hour"] > 0
+
+
+def test_a_second_run_counts_what_is_done(options: Options) -> None:
+    run_grid(SPECS[:1], options, Beacon(options.out))
+    run_grid(SPECS, options, Beacon(options.out))
+    assert status.read(options.out)["done"] == 2
+
+
+def test_silence_and_an_interruption_have_names(tmp_path: Path) -> None:
+    clock = [1000.0]
+    beacon = Beacon(tmp_path, now=lambda: clock[0])
+    beacon.write()
+    assert status.read(tmp_path, now=1000 + SILENT)["state"] == "running"
+    assert status.read(tmp_path, now=1001 + SILENT)["state"] == "lost"
+    assert "goes on where it was" in status.text(status.read(tmp_path, now=2000))
+    beacon.close(interrupted=True)
+    assert status.read(tmp_path, now=9999)["state"] == "interrupted"
+
+
+def test_it_is_not_written_more_often_than_asked(tmp_path: Path) -> None:
+    clock = [1000.0]
+    beacon = Beacon(tmp_path, every=2.0, now=lambda: clock[0])
+    beacon.write()
+    before = (tmp_path / "status.json").stat().st_mtime_ns
+    clock[0] += 1.9
+    beacon.tick()
+    assert (tmp_path / "status.json").stat().st_mtime_ns == before
+    clock[0] += 0.1
+    beacon.tick()
+    assert json.loads((tmp_path / "status.json").read_text())["written"] == 1002.0
+
+
+def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
+    found = {
+        **{"state": "running", "host": "head", "pid": 7, "written": 7200.0, "started": 3600.0},
+        **{"trials": 9, "done": 3, "failed": 1, "queued": 4, "trials_per_hour": 3.0},
+        **{"seconds_left": 125.0, "artifacts": {"made": 2, "reused": 1}},
+        "running": [
+            {"what": "poison em", "where": "10.0.0.2 GPU 0", "since": 7140.0},
+            {"what": "a/b", "where": "10.0.0.2 GPU 0", "since": 7000.0, "epoch": 2, "epochs": 9},
+        ],
+    }
+    lines = status.text(found, price=1.5, devices=2).splitlines()
+    assert "3 of 9 trials done, 1 failed, 4 queued; artifacts 2 made, 1 reused" in lines
+    assert "3 trials an hour, 2:05 left" in lines
+    assert "cost so far 3.00 for 2 devices at 1.5 an hour" in lines
+    assert lines[-3:] == ["10.0.0.2 GPU 0:", "  poison em  1:00", "  a/b  epoch 2/9  3:20"]
+
+
+def test_the_command_prints_it(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="--out"):
+        status.read(options.out)
+    run_grid(SPECS[:1], options, Beacon(options.out))
+    assert main(["status", "--out", str(options.out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 1
+    assert main(["status", "--out", str(options.out)]) == 0
+    assert "1 of 1 trials done" in capsys.readouterr().out

@@ -1,0 +1,312 @@
+"""Poisoned sets on disk: what is written is read back, and foreign files are held to the rules."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Craft
+from raygrid.attacks.file import File
+from raygrid.core.errors import DataError, SpecError
+from raygrid.core.images import Images, fingerprint
+from raygrid.core.seeds import Stream
+from raygrid.storage.store import Bundle
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.catalog import Catalog
+from raygrid.trials.poisons import Form, Poisoned, export, gallery, inspect, make, read
+from raygrid.trials.resolve import resolve
+from tests.conftest import toy
+
+
+def small_set(part: str = "regions", ratio: float = 1.0) -> Poisoned:
+    images = toy(40, 16, 4)
+    attack = ATTACKS.make(part)
+    poison = attack.poison(images, Craft(Stream("poison", ("toy", part, 0))))
+    after, mask = poison.overlay(images, ratio, Stream("ratio"))
+    return Poisoned(images, after, mask, attack, f"toy/{part}@{ratio}/0", "abc")
+
+
+def applied(images: Images, **settings: object) -> torch.Tensor:
+    attack = ATTACKS["file"](**settings)  # type: ignore[arg-type]
+    return attack.poison(images, Craft(Stream("poison"))).pixels
+
+
+# making and looking
+
+
+def test_a_made_set_is_the_one_a_trial_would_train_on(
+    catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    made = make("photo_digits/regions(n=4)@0.5", catalog, fetch, seed=3)
+    trial = resolve("photo_digits/regions(n=4)@0.5/grayscale/resnet18/supervised/quick/3", catalog)
+    assert made.key == trial.poison.key
+    assert made.spec == "photo_digits/regions(n=4)@0.5/3"
+    assert int(made.mask.sum()) == len(made.clean) // 2
+    assert torch.equal(made.images.pixels[~made.mask], made.clean.pixels[~made.mask])
+    facts = inspect(made)
+    assert facts["poisoned"] == sum(facts["by_class"]) == 2155
+    assert facts["size"]["linf"]["max"] == pytest.approx(8 / 255)
+
+
+def test_what_cannot_be_made_is_refused(
+    catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    with pytest.raises(SpecError, match="nothing to train on"):
+        make("photo_digits/withheld", catalog, fetch)
+    with pytest.raises(SpecError, match="did you mean 'regions'"):
+        make("photo_digits/region", catalog, fetch)
+
+
+def test_inspect_counts_what_was_put_in() -> None:
+    poisoned = small_set("ops")
+    facts = inspect(poisoned)
+    assert facts["size"]["l0"] == {"mean": 1.0, "max": 1.0}
+    assert facts["by_class"] == [10, 10, 10, 10]
+    assert facts["unchanged"] == 0
+    # By hand: one image changed by 51 levels at a single value.
+    pixels = poisoned.clean.pixels.clone()
+    pixels[7, 1, 2, 3] = 100
+    before = replace(poisoned.clean, pixels=pixels)
+    changed = pixels.clone()
+    changed[7, 1, 2, 3] = 151
+    after, every = replace(before, pixels=changed), torch.ones(40, dtype=torch.bool)
+    one = replace(poisoned, clean=before, images=after, mask=every)
+    facts = inspect(one)
+    assert facts["size"]["linf"]["max"] == facts["size"]["l2"]["max"] == pytest.approx(0.2)
+    assert facts["size"]["l0"]["mean"] == pytest.approx(1 / 40)
+    assert (facts["unchanged"], facts["distinct"]) == (39, 2)
+
+
+def test_inspect_of_withheld_rows_has_no_size() -> None:
+    facts = inspect(small_set("withheld", 0.5))
+    assert (facts["images"], facts["poisoned"]) == (20, 20)
+    assert "size" not in facts
+
+
+# writing and reading
+
+
+@pytest.mark.parametrize("form", ["png", "npz", "pt"])
+@pytest.mark.parametrize("part", ["regions", "withheld"])
+def test_an_exported_set_is_read_back(tmp_path: Path, form: Form, part: str) -> None:
+    poisoned = small_set(part, 0.5)
+    manifest = json.loads(export(poisoned, tmp_path / "out", form).read_text())
+    images, found = read(tmp_path / "out")
+    assert torch.equal(images.pixels, poisoned.images.pixels)
+    assert torch.equal(images.labels, poisoned.images.labels)
+    assert images.classes == 4
+    assert found == manifest
+    assert manifest["checksum"] == fingerprint(images.pixels, images.labels)
+    assert manifest["rows"] == poisoned.mask.nonzero().squeeze(1).tolist()
+    assert manifest["spec"] == poisoned.spec
+
+
+@pytest.mark.parametrize("form", ["png", "npz", "pt"])
+def test_a_changed_export_is_refused(tmp_path: Path, form: Form) -> None:
+    poisoned = small_set()
+    export(poisoned, tmp_path / "out", form)
+    other = poisoned.images.pixels.clone()
+    other[3, 0, 0, 0] ^= 1
+    again = replace(poisoned, images=poisoned.images.with_pixels(other))
+    export(again, tmp_path / "new", form)
+    (tmp_path / "out" / "manifest.json").replace(tmp_path / "new" / "manifest.json")
+    with pytest.raises(DataError, match="are not those that its manifest"):
+        read(tmp_path / "new")
+    with pytest.raises(DataError, match="no readable manifest"):
+        read(tmp_path / "out")
+
+
+def test_nothing_is_written_over_and_unknown_forms_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty"):
+        export(small_set(), tmp_path)
+    with pytest.raises(DataError, match="allowed are png, npz, pt"):
+        export(small_set(), tmp_path / "x", "zip")  # type: ignore[arg-type]
+
+
+def test_the_gallery_shows_a_column_for_each_class(tmp_path: Path) -> None:
+    wide = gallery(small_set(), tmp_path / "a" / "wide.png")
+    narrow = gallery(small_set(), tmp_path / "narrow.png", classes=2)
+    with Image.open(wide) as four, Image.open(narrow) as two:
+        assert four.format == "PNG"
+        assert four.height == two.height == 480
+        assert four.width - two.width == pytest.approx(2 * 0.9 * 150, abs=2)
+        assert np.asarray(four.convert("RGB")).std() > 10
+    with pytest.raises(DataError, match="no changed image"):
+        gallery(small_set("withheld", 0.5), tmp_path / "none.png")
+
+
+# the attack `file`
+
+
+@pytest.mark.parametrize("form", ["png", "npz", "pt"])
+def test_an_export_can_be_put_on_the_grid_again(tmp_path: Path, form: Form) -> None:
+    poisoned = small_set("lsp")
+    export(poisoned, tmp_path / "out", form)
+    path = tmp_path / "out" if form == "png" else tmp_path / "out" / f"train.{form}"
+    entry = "" if form == "png" else "pixels"
+    assert torch.equal(applied(poisoned.clean, path=str(path), entry=entry), poisoned.images.pixels)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "pt"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("rows", [4, 40], ids=["by label", "by index"])
+def test_perturbations_are_added_by_index_or_by_label(
+    tmp_path: Path, suffix: str, last: bool, rows: int
+) -> None:
+    images = toy(40, 16, 4)
+    levels = np.random.default_rng(1).integers(-9, 10, (rows, 3, 16, 16)).astype(np.float32)
+    stored = levels.transpose(0, 2, 3, 1) / 255 if last else levels / 255
+    path = tmp_path / f"noise.{suffix}"
+    if suffix == "npy":
+        np.save(path, stored)
+    elif suffix == "npz":
+        np.savez(path, noise=stored)
+    else:
+        torch.save({"noise": torch.from_numpy(stored.copy())}, path)
+    index = np.arange(40) if rows == 40 else images.labels.numpy()
+    expected = np.clip(images.pixels.numpy().astype(int) + levels[index].astype(int), 0, 255)
+    assert np.array_equal(applied(images, path=str(path)).numpy(), expected)
+    held = ATTACKS.make("file(budget=4/255)")
+    bounded = replace(held, path=str(path)).poison(images, Craft(Stream("p"))).pixels
+    assert (bounded.short() - images.pixels.short()).abs().max() == 4
+
+
+def test_levels_may_be_integers_or_scaled_floats(tmp_path: Path) -> None:
+    images = toy(40, 16, 4)
+    levels = np.random.default_rng(1).integers(-9, 10, (4, 3, 16, 16))
+    np.save(tmp_path / "int.npy", levels.astype(np.int8))
+    np.save(tmp_path / "float.npy", levels.astype(np.float64))
+    whole = applied(images, path=str(tmp_path / "int.npy"))
+    assert torch.equal(applied(images, path=str(tmp_path / "float.npy"), scale=1 / 255), whole)
+    with pytest.raises(DataError, match="scale=1/255 turns a float file of levels"):
+        applied(images, path=str(tmp_path / "float.npy"))
+
+
+def test_float_images_need_to_be_called_images(tmp_path: Path) -> None:
+    poisoned = small_set()
+    np.save(tmp_path / "x.npy", poisoned.images.pixels.numpy().transpose(0, 2, 3, 1) / 255)
+    after = applied(poisoned.clean, path=str(tmp_path / "x.npy"), content="images")
+    assert torch.equal(after, poisoned.images.pixels)
+
+
+def test_foreign_folders_go_class_by_class_in_sorted_order(tmp_path: Path) -> None:
+    images = toy(8, 16, 2)
+    for label in (0, 1):
+        (tmp_path / f"class_{label}").mkdir()
+        for place, name in enumerate("abcd"):
+            level = np.full((16, 16, 3), 100 * label + place, dtype=np.uint8)
+            Image.fromarray(level).save(tmp_path / f"class_{label}" / f"{name}.png")
+    after = applied(images, path=str(tmp_path))
+    # toy labels alternate 0, 1, 0, 1: the k-th image of a class is row 2k + label
+    assert after[:, 0, 0, 0].tolist() == [0, 100, 1, 101, 2, 102, 3, 103]
+    (tmp_path / "class_1" / "d.png").unlink()
+    with pytest.raises(DataError, match="has pictures"):
+        applied(images, path=str(tmp_path))
+
+
+class Bomb:
+    """An object whose unpickling would run code."""
+
+    ran = False
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (setattr, (Bomb, "ran", True))
+
+
+@pytest.mark.parametrize("kind", ["pt", "pth", "npy", "npz", "raw.npy"])
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"bomb.{kind}"
+    if kind in ("pt", "pth"):
+        torch.save(Bomb(), path)
+    elif kind == "npy":
+        np.save(path, np.array([Bomb()], dtype=object), allow_pickle=True)
+    elif kind == "npz":
+        inner = io.BytesIO()
+        np.save(inner, np.array([Bomb()], dtype=object), allow_pickle=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("noise.npy", inner.getvalue())
+    else:
+        path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(DataError, match="pickled code, which is never run"):
+        applied(toy(8), path=str(path))
+    assert not Bomb.ran
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (np.zeros((40, 3, 8, 8), np.float32), "expected .40 or 4, 3, 16, 16."),
+        (np.zeros((39, 3, 16, 16), np.float32), "has shape .39, 3, 16, 16."),
+        (np.zeros((4, 3, 16, 16), np.uint8), "has 4 images, expected 40"),
+        (np.zeros((40, 3, 16, 16), bool), "holds torch.bool"),
+        (np.full((4, 3, 16, 16), np.nan, np.float32), "values from nan"),
+        (np.zeros(5, np.float32), "has shape .5,."),
+        (np.array(["a"]), "damaged"),
+    ],
+)
+def test_arrays_of_another_shape_or_kind_are_refused(
+    tmp_path: Path, content: np.ndarray, says: str
+) -> None:
+    np.save(tmp_path / "noise.npy", content)
+    with pytest.raises(DataError, match=says):
+        applied(toy(40, 16, 4), path=str(tmp_path / "noise.npy"))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    images = toy(40, 16, 4)
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    torch.save([torch.zeros(4, 3, 16, 16)], tmp_path / "list.pt")
+    np.savez(tmp_path / "two.npz", noise=np.zeros(3), other=np.zeros(3))
+    for name, says in [
+        ("cut.npy", "damaged"),
+        ("list.pt", "holds a list, expected one array"),
+        ("two.npz", "unknown entry '' known: noise, other".replace("'' ", "''; ")),
+        ("noise.csv", "allowed are .pt, .pth, .npy, .npz and class folders"),
+        ("missing.pt", "is not there"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            applied(images, path=str(tmp_path / name))
+        assert says in str(caught.value)
+    with pytest.raises(DataError, match="no class folders"):
+        applied(images, path=str(tmp_path))
+    with pytest.raises(DataError, match="needs a path"):
+        applied(images)
+
+
+def test_the_key_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.npy", tmp_path / "b.npy"
+    np.save(first, np.zeros((4, 3, 16, 16), np.int8))
+    second.write_bytes(first.read_bytes())
+    one, two = File(path=str(first)), File(path=str(second))
+    assert one.resolved() == two.resolved()
+    before = one.resolved()
+    np.save(first, np.ones((4, 3, 16, 16), np.int8))
+    assert one.resolved() != before
+    export(small_set(), tmp_path / "x")
+    folder = File(path=str(tmp_path / "x"))
+    before = folder.resolved()
+    (tmp_path / "x" / "0" / "000000.png").rename(tmp_path / "x" / "1" / "000000.png")
+    assert folder.resolved() != before
+    with pytest.raises(DataError, match="is not there"):
+        File(path=str(tmp_path / "gone.pt")).resolved()
+
+
+def test_a_spec_without_a_file_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    text = "photo_digits/{}/standard/small_cnn/supervised/quick/0"
+    assert "needs a path" in str(resolve(text.format("file"), None).skip())
+    gone = f"file(path={tmp_path}/gone.pt)"
+    assert "is not there" in str(resolve(text.format(gone), None).skip())
+    (tmp_path / "gone.pt").write_bytes(b"")
+    assert resolve(text.format(gone), None).skip() is None
