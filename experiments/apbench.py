@@ -15,7 +15,7 @@ UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar expe
 
 import sys
 
-from raygrid.cli.reproduce import main
+from raygrid.cli.reproduce import paper_main
 
 if __name__ == "__main__":
-    sys.exit(main("apbench", __doc__, ("defense", "transfer", "budget")))
+    sys.exit(paper_main("apbench", __doc__, ("defense", "transfer", "budget")))

@@ -17,7 +17,7 @@ UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar expe
 
 import sys
 
-from raygrid.cli.reproduce import main
+from raygrid.cli.reproduce import paper_main
 
 if __name__ == "__main__":
-    sys.exit(main("dvae", __doc__, ("defense", "transfer", "ratio", "budget", "detection")))
+    sys.exit(paper_main("dvae", __doc__, ("defense", "transfer", "ratio", "budget", "detection")))

@@ -9,7 +9,7 @@ Any axis can be given, e.g. `--attacks clean lsp --seeds 0 1 2`. Run it again to
 
 import sys
 
-from raygrid.cli.run import main
+from raygrid.cli.run import experiment_main
 from raygrid.engine.grid import Grid
 
 QUICK_ATTACKS = (
@@ -81,4 +81,4 @@ SCALES = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("full_grid", SCALES, __doc__))
+    sys.exit(experiment_main("full_grid", SCALES, __doc__))

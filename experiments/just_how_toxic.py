@@ -17,13 +17,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from raygrid.cli.reproduce import parser_of, plan_or_run, show
+from raygrid.cli.reproduce import parser_of, plan_or_run, show_tables
 from raygrid.cli.run import guarded
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.published import find, specs_of
 from raygrid.published.toxic import BASELINES
 from raygrid.reports.tables import frame
-from raygrid.reproduce.tables import Job, Only, job_of
+from raygrid.reproduce.tables import Only, PaperTable, paper_table_of
 from raygrid.run import Options
 from raygrid.storage.store import ResultLog
 
@@ -92,7 +92,7 @@ def bounded(base: TrialSpec) -> Iterator[TrialSpec]:
         yield base.replace(attack=attack)
 
 
-def wanted(args: argparse.Namespace) -> Job:
+def wanted(args: argparse.Namespace) -> PaperTable:
     """The trials of a table with their controls, at the scale and set-ups that were asked for."""
     if args.table in ABLATIONS:
         printed = list(ablation(args.table))
@@ -104,10 +104,10 @@ def wanted(args: argparse.Namespace) -> Job:
     both = [each for spec in printed for each in (spec, spec.replace(attack=Part("clean")))]
     if args.setups:
         both = [s.replace(protocol=s.protocol.with_params(setups=args.setups)) for s in both]
-    return job_of(list(dict.fromkeys(both)), args.scale, range(args.seeds))
+    return paper_table_of(list(dict.fromkeys(both)), args.scale, range(args.seeds))
 
 
-def mirrored(job: Job, options: Options) -> None:
+def mirrored(job: PaperTable, options: Options) -> None:
     """One line an attack: success on the target as it is and mirrored, which every trial asks."""
     trials = frame(ResultLog(options.out.absolute() / "results.jsonl").rows())
     trials = trials[trials["status"].eq("done") & trials["target_hflip_success"].notna()]
@@ -132,7 +132,7 @@ def _run(args: argparse.Namespace) -> int:
     job = wanted(args)
     status, options = plan_or_run(job, PAPER, args)
     if not args.json:
-        show(job, options, ("success",), PAPER, args.scale, QUICK)
+        show_tables(job, options, ("success",), PAPER, args.scale, QUICK)
         if args.table == "flip":
             mirrored(job, options)
     return status

@@ -9,7 +9,7 @@ figure transfer-peak | transfer-final TRIALS --victims CLEAN --file F` and `... 
 
 import sys
 
-from raygrid.cli.reproduce import main
+from raygrid.cli.reproduce import paper_main
 
 if __name__ == "__main__":
-    sys.exit(main("learned_faster", __doc__, ("peak",)))
+    sys.exit(paper_main("learned_faster", __doc__, ("peak",)))

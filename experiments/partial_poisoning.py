@@ -8,7 +8,7 @@ unseen images and of the clean rest. One perturbation of the whole set serves ev
 
 import sys
 
-from raygrid.cli.run import main
+from raygrid.cli.run import experiment_main
 from raygrid.engine.grid import Grid
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -57,4 +57,4 @@ SCALES = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("partial_poisoning", SCALES, __doc__))
+    sys.exit(experiment_main("partial_poisoning", SCALES, __doc__))

@@ -11,8 +11,8 @@ Six learners and their worst case in each. Tables 1 to 3: worst_case_learner.py.
 
 import sys
 
-from raygrid.cli.reproduce import main
+from raygrid.cli.reproduce import paper_main
 
 if __name__ == "__main__":
     tables = ("4", "5", "6", "7", "10")
-    sys.exit(main("transferable", __doc__, ("worst-learner",), tables))
+    sys.exit(paper_main("transferable", __doc__, ("worst-learner",), tables))

@@ -5,7 +5,7 @@ python experiments/transferability.py [--scale quick|small|paper]
 
 import sys
 
-from raygrid.cli.run import main
+from raygrid.cli.run import experiment_main
 from raygrid.engine.grid import Grid
 
 ATTACKS = ("clean", "em", "rem", "lsp", "ar")
@@ -39,4 +39,4 @@ SCALES = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("transferability", SCALES, __doc__))
+    sys.exit(experiment_main("transferability", SCALES, __doc__))

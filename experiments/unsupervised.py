@@ -6,7 +6,7 @@ probe on clean images.
 
 import sys
 
-from raygrid.cli.reproduce import main
+from raygrid.cli.reproduce import paper_main
 
 if __name__ == "__main__":
-    sys.exit(main("apbench", __doc__, ("defense",), ("10",)))
+    sys.exit(paper_main("apbench", __doc__, ("defense",), ("10",)))

@@ -40,8 +40,8 @@ SCALES = {
 def main() -> int:
     """A printed table if one is asked for, else a grid."""
     if any(word.partition("=")[0] == "--table" for word in sys.argv[1:]):
-        return reproduce.main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
-    return run.main("worst_case_learner", SCALES, __doc__)
+        return reproduce.paper_main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
+    return run.experiment_main("worst_case_learner", SCALES, __doc__)
 
 
 if __name__ == "__main__":

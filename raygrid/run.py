@@ -16,19 +16,19 @@ from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.costs.estimate import CPU, GPU
 from raygrid.engine.costs.gpu_share import check_per_gpu
-from raygrid.engine.costs.profiles import Profiles, Shelf
+from raygrid.engine.costs.profiles import Profiles, ProfileStore
 from raygrid.engine.events import Listener, Listeners
 from raygrid.engine.grid import Grid, Plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
-from raygrid.storage.leases import claimed
+from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.store import ResultLog, Store, patiently
 from raygrid.trials import outputs as keeping
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.result import Result
-from raygrid.trials.run import derive
+from raygrid.trials.run import derive_row
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
@@ -52,7 +52,7 @@ class Options:
     `features`. A finished trial that lacks any of them is trained again.
     per_gpu: so many trials share a GPU of the cluster; None: as many as fit by what was measured.
     mps: use NVIDIA's Multi-Process Service where it is there and trials share a GPU.
-    gauge: measure kinds of trials that nobody knows on the cluster's GPUs before the grid starts.
+    measure: learn kinds of trials that nobody knows on the cluster's GPUs before the grid starts.
     """
 
     out: Path = Path("runs")
@@ -72,7 +72,7 @@ class Options:
     keep: tuple[str, ...] = ()
     per_gpu: int | None = None
     mps: bool = True
-    gauge: bool = True
+    measure: bool = True
 
     def __post_init__(self) -> None:
         fits = self.shards is None or self.shards >= 1
@@ -99,7 +99,7 @@ class Outcome:
         return [r for r in self.results if r.status == "failed"]
 
 
-class Writer(Listener):
+class ResultWriter(Listener):
     """Appends every row to the log as soon as it is known."""
 
     def __init__(self, log: ResultLog) -> None:
@@ -109,10 +109,10 @@ class Writer(Listener):
         patiently(lambda: self.log.append(result.row()))
 
 
-class Learning(Listener):
+class ProfileLearner(Listener):
     """Has the profiles take in every trial that ends, and the store keep them."""
 
-    def __init__(self, profiles: Profiles, shelf: Shelf) -> None:
+    def __init__(self, profiles: Profiles, shelf: ProfileStore) -> None:
         self.profiles, self.shelf = profiles, shelf
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
@@ -126,7 +126,7 @@ class Learning(Listener):
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
-    keeping.check(options.keep)
+    keeping.check_kinds(options.keep)
     check_deadline(options)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
@@ -140,12 +140,12 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
-    with claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
+    with leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)
-        shelf = Shelf(store)
-        profiles = measured(plan, log, shelf) if todo else Profiles()
-        listener = Listeners(Writer(log), Learning(profiles, shelf), *listeners)
+        shelf = ProfileStore(store)
+        profiles = known_profiles(plan, log, shelf) if todo else Profiles()
+        listener = Listeners(ResultWriter(log), ProfileLearner(profiles, shelf), *listeners)
         listener.started(plan, todo)
         interrupted = True
         try:
@@ -161,7 +161,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 
-def measured(plan: Plan, log: ResultLog, shelf: Shelf) -> Profiles:
+def known_profiles(plan: Plan, log: ResultLog, shelf: ProfileStore) -> Profiles:
     """What earlier runs saw of trials on GPUs: those of the store, and the rows of this grid."""
     found = shelf.load()
     found.learn_rows(plan.trials, {row["key"]: row for row in log.rows()})
@@ -212,7 +212,7 @@ def _execute(
         profiles=profiles,
         per_gpu=options.per_gpu,
         mps=options.mps,
-        gauge=options.gauge,
+        measure=options.measure,
         plugins=options.imports,
         checkpoint_every=options.checkpoint_every,
         shards=options.shards,
@@ -253,7 +253,7 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
         bases = [rows[keys[str(spec)]] for spec in trial.bases if keys.get(str(spec)) in rows]
         if len(bases) < len(trial.bases):
             continue
-        result = derive(trial, [Result.from_row(base) for base in bases])
+        result = derive_row(trial, [Result.from_row(base) for base in bases])
         if rows.get(trial.key) != json.loads(json.dumps(result.row())):  # tuples become lists
             listener.trial_finished(trial, result)
             changed = True
@@ -264,7 +264,7 @@ def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     from raygrid.reports import figures, tables
 
     rows = list(log.rows())
-    files = [*tables.write_all(out, rows), *figures.write_all(out, rows)]
+    files = [*tables.write_tables(out, rows), *figures.write_figures(out, rows)]
     listener.tables(files)
     return files
 

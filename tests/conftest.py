@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.storage.store import Bundle, Store
-from raygrid.trials.artifacts import Artifact, Bench
-from raygrid.trials.artifacts.build import realize
+from raygrid.trials.artifacts import Artifact, BuildContext
+from raygrid.trials.artifacts.build import build
 from raygrid.trials.catalog import Catalog
 
 TOYS = {
@@ -60,10 +60,10 @@ def catalog(store: Store, tmp_path: Path) -> Catalog:
 @pytest.fixture
 def fetch(store: Store, tmp_path: Path) -> Callable[[Artifact], Bundle]:
     """Make or load an artifact with its needs, in this process."""
-    bench = Bench(torch.device("cpu"), tmp_path / "data")
+    context = BuildContext(torch.device("cpu"), tmp_path / "data")
 
     def get(artifact: Artifact) -> Bundle:
-        return realize(artifact, store, bench, get)[0]
+        return build(artifact, store, context, get)[0]
 
     return get
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.learners.base import LEARNERS, Session, Task
@@ -106,14 +106,14 @@ class PacedShift(Attack):
     budget: Budget = Budget("linf", 8 / 255)
     tag: int = 0
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         mark("make", self.tag)
         for _ in range(4):
             pause()
-        sign = torch.rand(images.shape, generator=craft.stream.generator("sign", self.tag))
+        sign = torch.rand(images.shape, generator=context.stream.generator("sign", self.tag))
         delta = (sign.round() * 2 - 1) * self.budget.value
         mark("made", self.tag)
-        return delta.expand(len(craft.index(images)), *images.shape)
+        return delta.expand(len(context.index(images)), *images.shape)
 
 
 @PROTOCOLS.register("paces")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
@@ -111,7 +111,7 @@ class Broken(Attack):
     card = CARD
     budget: Budget = Budget("linf", 8 / 255)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         raise RuntimeError("the attack is broken")
 
 
@@ -125,11 +125,11 @@ class SlowShift(Attack):
     pause: float = 0.0  # seconds
     tag: int = 0
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         time.sleep(self.pause)
-        generator = craft.stream.generator("sign", self.tag)
+        generator = context.stream.generator("sign", self.tag)
         sign = torch.rand(images.shape, generator=generator).round() * 2 - 1
-        return (sign * self.budget.value).expand(len(craft.index(images)), *images.shape)
+        return (sign * self.budget.value).expand(len(context.index(images)), *images.shape)
 
 
 @PROTOCOLS.register("brief")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygrid.attacks.base import ATTACKS, Craft, measure
+from raygrid.attacks.base import ATTACKS, AttackContext, size_of_change
 from raygrid.cli import main as cli
 from raygrid.core.seeds import Stream
 from tests.conftest import TOYS, toy
@@ -71,11 +71,11 @@ def test_the_attack_it_shows_holds_its_budget(tmp_path: Path) -> None:
     try:
         __import__("readme_attack")
         images = toy()
-        poison = ATTACKS.make("mine").poison(images, Craft(Stream("poison")))
+        poison = ATTACKS.make("mine").poison(images, AttackContext(Stream("poison")))
     finally:
         sys.path.remove(str(tmp_path))
         ATTACKS._methods.pop("mine", None)
-    assert float(measure(images.pixels, poison.pixels, "linf").max()) <= 8 / 255 + 1e-6
+    assert float(size_of_change(images.pixels, poison.pixels, "linf").max()) <= 8 / 255 + 1e-6
     assert torch.equal(poison.labels, images.labels)
 
 

@@ -26,7 +26,7 @@ import pytest
 from raygrid.datasets.common import holdings
 from raygrid.engine.grid import Grid
 from raygrid.run import Options, run_grid
-from raygrid.tracking.mlflow import Tracker, check, sync
+from raygrid.tracking.mlflow import Tracker, check_tracking, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
 from tests.storage.test_bucket import free_port, s3
@@ -94,7 +94,7 @@ def test_an_archive_cannot_write_beside_its_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("../../evil", "x")
         archive.writestr("/evil", "x")
-    holdings.unpack(packed, tmp_path / "a" / "b")
+    holdings.extract(packed, tmp_path / "a" / "b")
     outside = [p for p in tmp_path.rglob("evil") if (tmp_path / "a" / "b") not in p.parents]
     assert outside == []
 
@@ -150,7 +150,7 @@ def test_mlflow_refuses_other_hosts_and_serves_raygrid(tmp_path: Path) -> None:
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     with server(tmp_path, port):
-        check(uri)
+        check_tracking(uri)
         asked = Request(
             f"{uri}/api/2.0/mlflow/experiments/search",
             data=b'{"max_results": 1}',
@@ -215,7 +215,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_run_in_postgresql_is_whole_and_written_once(
     postgres: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check(postgres)
+    check_tracking(postgres)
     grid = planned()
     tracker = Tracker(tmp_path, postgres, every=0.1)
     drive(tracker, grid, grid.trials)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
@@ -32,7 +32,7 @@ def poisoned(part: str, seed: int = 0, labels: torch.Tensor | None = None) -> Im
     told = train if labels is None else replace(train, labels=labels)
     attack = ATTACKS.make(part)
     stream = Stream("poison", ("photo_digits", attack.id, seed))
-    return train.with_pixels(attack.poison(told, Craft(stream)).pixels)
+    return train.with_pixels(attack.poison(told, AttackContext(stream)).pixels)
 
 
 def victim_accuracy(train: Images) -> float:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.alternating import noise_phase
 from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.tp import Making, Tp
@@ -48,14 +48,14 @@ def tp() -> bool:
     """The share of an epoch of TP that goes into passes of the network."""
     images = photos(BATCH * BATCHES)
     attack = Tp(batch_size=BATCH, cl_steps=STEPS, sl_steps=STEPS)
-    making = Making(attack, images, Craft(STREAM), attack.radius)
+    making = Making(attack, images, AttackContext(STREAM), attack.radius)
     students = [making.contrastive(), making.supervised()]
 
     def epoch(number: int) -> None:
         for student in students:
             student.learn(number)
             with frozen(student.module):
-                noise_phase(making.noise, student, number, BATCH, making.craft)
+                noise_phase(making.noise, student, number, BATCH, making.context)
 
     epoch(0)
     bare, whole = [], []
@@ -95,7 +95,7 @@ def row() -> bool:
     """Seconds of each learner on a poison of LSP."""
     split = DATASETS.make("photo_digits").load(Path())
     attack = ATTACKS.make("lsp(budget=l2:3.48)")
-    poison = attack.poison(split.train, Craft(STREAM))
+    poison = attack.poison(split.train, AttackContext(STREAM))
     train = split.train.with_pixels(poison.pixels)
     total = 0.0
     for learner in SIX:

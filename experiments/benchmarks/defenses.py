@@ -27,12 +27,12 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
-from raygrid.defenses.base import Defense, Workshop
+from raygrid.defenses.base import Defense, FitContext
 from raygrid.nn.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
-from raygrid.nn.diffusion.unets import UNet
-from raygrid.nn.trainer import autocast, place
-from raygrid.nn.vae import Fit, Plan
-from raygrid.nn.vae.fitting import start
+from raygrid.nn.diffusion.unets import DiffusionUNet
+from raygrid.nn.trainer import autocast, to_device
+from raygrid.nn.vae import VaeFit, VaeSize
+from raygrid.nn.vae.fitting import fresh_autoencoder
 
 DETECTOR = "architecture=small_cnn, classifier_epochs=1, epochs=1"
 FITTED = (
@@ -65,19 +65,19 @@ def main() -> None:
 
 def filters(images: Images) -> None:
     """Each filter on all images; JPEG and Pillow's loop in turn on fiftieths of them."""
-    workshop = Workshop(Stream("purify"), torch.device("cpu"))
+    fit_context = FitContext(Stream("purify"), torch.device("cpu"))
     print(f"\n{len(images)} images of 32 x 32     processor s   clock s   target, share of it")
     for name in ("jpeg", "bdr", "grayscale", "mean_filter", "median_filter", "gaussian(sigma=1.0)"):
         defense = DEFENSES.make(name)
-        defense.purify(images.rows(torch.arange(2)), workshop)  # imports what it needs
-        used, clock = timed(lambda d=defense: d.purify(images, workshop))  # type: ignore[misc]
+        defense.purify(images.rows(torch.arange(2)), fit_context)  # imports what it needs
+        used, clock = timed(lambda d=defense: d.purify(images, fit_context))  # type: ignore[misc]
         bound = 15 * len(images) / 50_000  # seconds
         target = f"< {bound:g}  {clock / bound:.0%}" if name in ("jpeg", "bdr", "grayscale") else ""
         print(f"  {name:28s}{used:9.2f}{clock:10.2f}   {target}")
     jpeg, ratios = DEFENSES.make("jpeg"), []
     for part in images.pixels.split(max(1, len(images) // 50))[:9]:
         few = Images(part, torch.zeros(len(part), dtype=torch.int64), 1)
-        ours, _ = timed(lambda i=few: jpeg.purify(i, workshop))  # type: ignore[misc]
+        ours, _ = timed(lambda i=few: jpeg.purify(i, fit_context))  # type: ignore[misc]
         theirs, _ = timed(lambda p=part: pillow(p))  # type: ignore[misc]
         ratios.append(theirs / ours)
     print(f"  a loop with Pillow takes {statistics.median(ratios):.1f} times as long as jpeg")
@@ -98,9 +98,9 @@ def fitting(device: torch.device) -> None:
     images = Images(noise.to(torch.uint8), torch.arange(64) % 10, 10)
     print("\n64 random images           processor s   clock s   share of 2 s")
     for name in FITTED:
-        defense, shop = DEFENSES.make(name), Workshop(Stream("purify"), device)
+        defense, shop = DEFENSES.make(name), FitContext(Stream("purify"), device)
 
-        def purify(d: Defense = defense, w: Workshop = shop) -> None:
+        def purify(d: Defense = defense, w: FitContext = shop) -> None:
             d.purify(images, w)
             finish(device)
 
@@ -114,7 +114,7 @@ def ueraser(device: torch.device) -> None:
     kind = 1 if device.type == "cuda" else 0  # the clock for a GPU, processor time otherwise
     x = torch.rand(128, 3, 32, 32, device=device)
     y = torch.arange(128, device=device) % 10
-    network = place(ARCHITECTURES.make("resnet18").build(10, 32, 0), device, True)
+    network = to_device(ARCHITECTURES.make("resnet18").build(10, 32, 0), device, True)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     lite = DEFENSES.make("ueraser_lite")
     rng = Stream("batch").generator(device=device)
@@ -145,8 +145,8 @@ def disentangling(device: torch.device) -> None:
     kind, side, batches = (1, 32, 100) if gpu else (0, 16, 2)
     images = photographs(128 * batches).pixels[..., :side, :side].contiguous()
     train = Images(images, torch.arange(len(images)) % 10, 10)
-    how = Fit(Plan.disentangling(side, 10, "spatial"), 1.0, 60)
-    network, trainer = start(how, train, Workshop(Stream("benchmark"), device))
+    how = VaeFit(VaeSize.disentangling(side, 10, "spatial"), 1.0, 60)
+    network, trainer = fresh_autoencoder(how, train, FitContext(Stream("benchmark"), device))
     batch = next(trainer.batches(0))
     network.train()
 
@@ -175,9 +175,9 @@ def diffusing(device: torch.device) -> None:
     print(f"\nAVATAR, 60 steps             images a second (batches of {batch})")
     for name, predictor in predictors(device):
         avatar = Avatar(steps=steps)
-        shop = Workshop(Stream("benchmark"), device)
+        shop = FitContext(Stream("benchmark"), device)
 
-        def denoise(a: Avatar = avatar, p: Predictor = predictor, w: Workshop = shop) -> None:
+        def denoise(a: Avatar = avatar, p: Predictor = predictor, w: FitContext = shop) -> None:
             a.denoised(images, p, w)
             finish(device)
 
@@ -191,7 +191,7 @@ def predictors(device: torch.device) -> Iterator[tuple[str, Predictor]]:
     for size, kind in SIZES.items():
         network = unet(size, 32).to(device)
         yield f"{size} ({kind.millions:g} million)", of_unet(network, 32)
-    deep = UNet(SCORE_SDE.family, SCORE_SDE.layouts[0], 32, 128).to(device)
+    deep = DiffusionUNet(SCORE_SDE.family, SCORE_SDE.layouts[0], 32, 128).to(device)
     yield "score-SDE, deep (107 million)", of_network(deep, SCORE_SDE, 32)
 
 

@@ -28,12 +28,12 @@ from raygrid.core.registry import Card
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
 from raygrid.storage.store import Bundle, Store
-from raygrid.trials.artifacts import Artifact, Bench
-from raygrid.trials.artifacts.build import realize
+from raygrid.trials.artifacts import Artifact, BuildContext
+from raygrid.trials.artifacts.build import build
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from raygrid.trials.trial import Trial
 
 TRAIN = 275  # images of a class: 250 and the bases
@@ -74,12 +74,12 @@ class Keeper:
     """Artifacts in memory after the first time, as a cluster's object store holds them."""
 
     def __init__(self, store: Store, root: Path) -> None:
-        self.store, self.bench = store, Bench(torch.device("cpu"), root)
+        self.store, self.bench = store, BuildContext(torch.device("cpu"), root)
         self.known: dict[str, Bundle] = {}
 
     def __call__(self, artifact: Artifact) -> Bundle:
         if artifact.key not in self.known:
-            self.known[artifact.key] = realize(artifact, self.store, self.bench, self)[0]
+            self.known[artifact.key] = build(artifact, self.store, self.bench, self)[0]
         return self.known[artifact.key]
 
 
@@ -87,7 +87,7 @@ def timed(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
     for artifact in trial.artifacts:
         keeper(artifact)
     started = time.perf_counter()
-    result = run_trial(trial, keeper, Env())
+    result = run_trial(trial, keeper, TrialContext())
     if result.error:
         raise SystemExit(result.error)
     return time.perf_counter() - started, result
@@ -97,17 +97,17 @@ def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
     """A victim that computes every feature itself, those of the test set included."""
     from raygrid.trials.artifacts import features
 
-    usual = features.kept
+    usual = features.features_for
 
     def nothing(*args: object, **kwargs: object) -> object:
         found = usual(*args, **kwargs)  # type: ignore[arg-type]
         return replace(found, known=torch.zeros_like(found.known), tests={})
 
-    features.kept = nothing  # type: ignore[assignment]
+    features.features_for = nothing  # type: ignore[assignment]
     try:
         return timed(trial, keeper)
     finally:
-        features.kept = usual
+        features.features_for = usual
 
 
 def main() -> int:

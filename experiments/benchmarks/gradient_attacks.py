@@ -24,12 +24,12 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS, dc
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.ntk import KERNELS
 from raygrid.attacks.common.unet import UNet
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import freeze, place
+from raygrid.nn.trainer import freeze, to_device
 
 BATCH = 128
 SETTINGS = {
@@ -140,13 +140,13 @@ def kernel_pass(network: nn.Module | None, kind: str, images: Images, rows: Tens
         torch.autograd.grad(out.sum(), x)
 
 
-def craft_for(attack: Attack, make: Callable[[], Network], device: torch.device) -> Craft:
+def craft_for(attack: Attack, make: Callable[[], Network], device: torch.device) -> AttackContext:
     """A working place with untrained surrogates: time does not depend on the weights."""
     surrogates: dict[str, nn.Module] = {}
     for recipe in attack.needs():
         networks = [make() for _ in recipe.kept or (0,)]
         surrogates[recipe.name] = freeze(nn.ModuleList(networks) if recipe.kept else networks[0])
-    return Craft(Stream("benchmark"), device, surrogates, units=UNITS.get(attack.id))
+    return AttackContext(Stream("benchmark"), device, surrogates, units=UNITS.get(attack.id))
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -168,14 +168,14 @@ def measure(
 
     Both are timed in turn: what else the machine does slows both.
     """
-    craft = craft_for(attack, make, device)
+    context = craft_for(attack, make, device)
     with counted() as counts:
-        attack.pixels(images, craft)
+        attack.pixels(images, context)
     near = images.to(device)
     bare, ours = [], []
     for _ in range(repeats):
         bare.append(seconds(lambda: replay(counts, near), device))
-        ours.append(seconds(lambda: attack.pixels(images, craft), device))
+        ours.append(seconds(lambda: attack.pixels(images, context), device))
     return counts, min(ours), min(bare)
 
 
@@ -198,7 +198,7 @@ def main() -> None:
 
     def make() -> Network:
         network = kind.build(10, 32, 0)
-        place(network, device, kind.convolutional)
+        to_device(network, device, kind.convolutional)
         return network
 
     print(f"{args.architecture} on {device}, {args.images} images, batches of {args.batch}")

@@ -30,13 +30,13 @@ from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.costs.simulate import WORKER_START, Fleet, play
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan, plan
-from raygrid.engine.ray.callbacks import Book
+from raygrid.engine.ray.callbacks import AgendaCallback
 from raygrid.engine.ray.executor import RayOptions, connected
 from raygrid.engine.ray.queue import ReadyFirst
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.run import Options, make_plan, run_grid
 from raygrid.storage.store import ResultLog
-from raygrid.tracking.status import Beacon
+from raygrid.tracking.status import StatusFile
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -115,7 +115,7 @@ def through_ray(trials: int = 300, cpus: int = 2) -> float:
     specs = [IDLE.format(attack="clean", seconds=0, seed=seed) for seed in range(trials)]
     with workplace(cpus) as options:
         diary = Diary()
-        run_grid(specs, options, diary, Beacon(options.out))
+        run_grid(specs, options, diary, StatusFile(options.out))
     per = diary.per_trial()
     print(f"  through Ray: {per:.1f} ms of driver a trial, over the later half of {trials}")
     return per
@@ -128,10 +128,10 @@ def without_ray(plan: Plan, folder: Path) -> tuple[float, float]:
     """
     agenda = Agenda(plan.trials, lambda artifact: True)
     sharing = Sharing(Profiles(), "A10G")
-    listener = Beacon(folder)
+    listener = StatusFile(folder)
     listener.started(plan, plan.trials)
     search = ReadyFirst(agenda, sharing)
-    book = Book(agenda, listener, sharing, lambda keys: None)
+    book = AgendaCallback(agenda, listener, sharing, lambda keys: None)
     spent: list[float] = []
     while len(agenda):
         begun = time.process_time()

@@ -23,8 +23,8 @@ from tabulate import tabulate
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.ar import Ar
-from raygrid.attacks.base import Craft
-from raygrid.attacks.common.autoregression import find
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.autoregression import find_processes
 from raygrid.attacks.ops import shortcuts
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
@@ -48,11 +48,11 @@ def seconds(action: Callable[[], object]) -> float:
 
 def attack_seconds(part: str, images: Images) -> tuple[float, float]:
     """CPU and wall seconds from clean to final uint8 pixels; AR includes its search."""
-    find.cache_clear()
+    find_processes.cache_clear()
     attack = ATTACKS.make(part)
-    craft = Craft(Stream("poison", ("benchmark", attack.id, 0)))
+    context = AttackContext(Stream("poison", ("benchmark", attack.id, 0)))
     start = time.perf_counter()
-    cpu = seconds(lambda: attack.pixels(images, craft))
+    cpu = seconds(lambda: attack.pixels(images, context))
     return cpu, time.perf_counter() - start
 
 
@@ -85,8 +85,8 @@ def ar_rates(images: Images, loop_images: int) -> tuple[float, float, float]:
     filters = attack.processes(images.classes, 3).filters
     one = seconds(lambda: ar_convolutions(filters[0], loop_images)) / loop_images
     two = seconds(lambda: ar_products(filters[0], loop_images)) / loop_images
-    craft = Craft(Stream("poison", ("benchmark", "ar", 0)))
-    return one, two, seconds(lambda: attack.propose(images, craft)) / len(images)
+    context = AttackContext(Stream("poison", ("benchmark", "ar", 0)))
+    return one, two, seconds(lambda: attack.propose(images, context)) / len(images)
 
 
 def ops_loop(members: np.ndarray) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, place
+from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, to_device
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RECIPE = Recipe(epochs=1, schedule="constant")
@@ -51,7 +51,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
 
 
 def network(name: str) -> nn.Module:
-    return place(ARCHITECTURES.make(name).build(10, 32, 0), DEVICE, True)
+    return to_device(ARCHITECTURES.make(name).build(10, 32, 0), DEVICE, True)
 
 
 def ours(images: Images, name: str, augment: bool) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from verdict import APART
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
@@ -43,7 +43,7 @@ def accuracies(noise: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
 def noise_of(name: str, images: Images, scale: str, seed: int) -> Tensor:
     """What an attack adds to images, float32 (n, values), of final pixels."""
     attack = ATTACKS.make(attack_part(name, Setting(""), scale))
-    pixels = attack.pixels(images, Craft(Stream("poison", (seed,))))
+    pixels = attack.pixels(images, AttackContext(Stream("poison", (seed,))))
     return (pixels.float() - images.pixels.float()).flatten(1)
 
 

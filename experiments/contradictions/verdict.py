@@ -12,7 +12,7 @@ from scales import Case, cases, trial
 from settings import Contradiction, Setting
 
 from raygrid.core.spec import TrialSpec
-from raygrid.published import CONTRADICTION, Figure, find
+from raygrid.published import CONTRADICTION, PublishedValue, find
 
 APART = 100 * CONTRADICTION
 """Points from which numbers contradict each other, printed or measured."""
@@ -35,7 +35,7 @@ class Side:
     name: str
     values: Sequence[float]
     clean: Sequence[float]
-    printed: Figure | None = None
+    printed: PublishedValue | None = None
     works: bool = True
 
     @property
@@ -79,7 +79,7 @@ def sides(
     return made
 
 
-def printed(setting: Setting, case: Case, metric: str) -> Figure | None:
+def printed(setting: Setting, case: Case, metric: str) -> PublishedValue | None:
     """What the paper of a setting prints; APBench's early stopping is a final accuracy."""
     if not setting.printed:
         return None

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import forked
 
 
@@ -71,7 +71,7 @@ class Architecture(Method):
             body, width = self.body(image_size)
             return Network(body, width, classes)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         low, high = self.sizes
         if not low <= cell.image_size <= high:
             return f"{self.id} takes images of {low} to {high} pixels, not {cell.image_size}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Route:
-    """Which set of batch norms is in use, for all of a network; `usual`: outside of `through`."""
+    """Which set of batch norms is in use, for all of a network; `usual`: outside of `routed`."""
 
     def __init__(self, usual: int) -> None:
         self.usual = self.which = usual
@@ -40,7 +40,7 @@ def split_norms(model: nn.Module, count: int, usual: int) -> None:
 
 
 @contextmanager
-def through(model: nn.Module, which: int) -> Iterator[None]:
+def routed(model: nn.Module, which: int) -> Iterator[None]:
     """Send images through one set of batch norms; afterwards through the usual one."""
     routes = [m.route for m in model.modules() if isinstance(m, SplitNorm)]
     for route in routes:

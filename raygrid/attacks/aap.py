@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import Objective
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing
@@ -84,13 +84,13 @@ class Aap(ErrorMaximizing):
         )
 
     def objective(
-        self, network: nn.Module, labels: Tensor, rows: Tensor, craft: Craft
+        self, network: nn.Module, labels: Tensor, rows: Tensor, context: AttackContext
     ) -> Objective:
         views = Views.of_strength(self.strength, self.flip)
 
         def losses(z: Tensor, step: int) -> Tensor:
-            draws = craft.stream.rows(["view", step], rows, (DRAWS,), "uniform")
-            order = torch.randperm(4, generator=craft.stream.generator("order", step))
+            draws = context.stream.rows(["view", step], rows, (DRAWS,), "uniform")
+            order = torch.randperm(4, generator=context.stream.generator("order", step))
             params = views.params(draws.to(z.device), z.shape[-2:], tuple(order.tolist()))
             return self.losses(network(views.apply(z, params)), labels)
 

@@ -8,8 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
-from raygrid.attacks.common.autoregression import Processes, border_size, find, run, threshold
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
+from raygrid.attacks.common.autoregression import (
+    Processes,
+    border_size,
+    find_processes,
+    run,
+    threshold,
+)
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
@@ -73,18 +79,18 @@ class Ar(Attack):
     def processes(self, classes: int, channels: int) -> Processes:
         """The processes of all classes; raises SpecError if the search fails."""
         wanted = threshold(classes) if self.min_response is None else self.min_response
-        return find(self.finder_seed, classes, channels, wanted, self.candidates)
+        return find_processes(self.finder_seed, classes, channels, wanted, self.candidates)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape
         tall, wide = height + self.crop, width + self.crop
         filters = self.processes(images.classes, channels).filters.float()
-        index = craft.index(images)
+        index = context.index(images)
         delta = torch.empty(len(index), channels, height, width)
         for start in range(0, len(index), _LANES):
             part = index[start : start + _LANES]
             shape = (channels, border_size(tall, wide))
-            borders = craft.stream.rows("start", part, shape)
+            borders = context.stream.rows("start", part, shape)
             own = filters[images.labels[part]]
             noise = run(_lanes(own), _lanes(borders), tall, wide, self.crop)
             _scaled(noise, self.limit_at(width))

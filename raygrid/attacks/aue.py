@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import Student, alternate, fresh, training
 from raygrid.attacks.common.gradient import Descent, GradientAttack
-from raygrid.attacks.common.noise import ClassNoise, Noise, Shown
+from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -94,17 +94,17 @@ class Aue(GradientAttack):
         }
         return Views.of_strength(self.strength * share[self.schedule], self.flip)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        on_device = images.to(craft.device)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        on_device = images.to(context.device)
         rows = len(images) if self.mode == "sample" else images.classes
-        start = torch.zeros((rows, *images.shape), device=craft.device)
-        noise = (Noise if self.mode == "sample" else ClassNoise)(on_device, start)
-        student = self.student(on_device, noise, craft)
-        return alternate(noise, [student], self.epochs, self.batch_size, craft)
+        start = torch.zeros((rows, *images.shape), device=context.device)
+        noise = (SampleNoise if self.mode == "sample" else ClassNoise)(on_device, start)
+        student = self.student(on_device, noise, context)
+        return alternate(noise, [student], self.epochs, self.batch_size, context)
 
-    def student(self, images: Images, noise: Noise, craft: Craft) -> Student:
+    def student(self, images: Images, noise: SampleNoise, context: AttackContext) -> Student:
         """A fresh network that learns on views of the noisy images."""
-        network = fresh(self.surrogate, images, craft)
+        network = fresh(self.surrogate, images, context)
         recipe = Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -114,10 +114,10 @@ class Aue(GradientAttack):
             precision="fp32",
         )
 
-        def loss(shown: Shown) -> Tensor:
+        def loss(shown: NoisyBatch) -> Tensor:
             view = self.views(student.round)(shown.z, shown.rng)
             return nn.functional.cross_entropy(network(view), shown.y)
 
-        trainer = training("ce", network, loss, noise, recipe, craft)
+        trainer = training("ce", network, loss, noise, recipe, context)
         student = Student("ce", network, loss, self.descent, trainer)
         return student

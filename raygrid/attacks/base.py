@@ -15,18 +15,18 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DivergedError, SpecError
 from raygrid.core.images import Images, Poison, to_uint8
-from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene
+from raygrid.storage.checkpoints import NoProgress as NoProgress
 from raygrid.storage.checkpoints import Progress as Progress
-from raygrid.storage.checkpoints import Silent as Silent
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""
 
 
 @dataclass
-class Craft:
+class AttackContext:
     """What an attack works with besides the images.
 
     stream: all randomness. surrogates: networks in eval mode without gradients, by recipe name.
@@ -40,7 +40,7 @@ class Craft:
     stream: Stream
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     surrogates: Mapping[str, nn.Module] = field(default_factory=dict)
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=NoProgress)
     owned: Tensor | None = None
     units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -107,9 +107,9 @@ class Attack(Method):
         """Into how many units that can be made alone `rows` rows fall; 0: they go together."""
         return rows if self.sharded else 0
 
-    def index(self, images: Images, craft: Craft) -> Tensor:
-        """int64 rows that the units of `craft` consist of, ascending, on the CPU."""
-        return craft.index(images)
+    def index(self, images: Images, context: AttackContext) -> Tensor:
+        """int64 rows that the units of `context` consist of, ascending, on the CPU."""
+        return context.index(images)
 
     def passes(self, n: int) -> float:
         """Forward passes for each of `n` training images through `surrogate`, for estimates.
@@ -135,30 +135,30 @@ class Attack(Method):
 
     @property
     def extractors(self) -> tuple[str, ...]:
-        """Architectures of the pre-trained extractors in `Craft.surrogates`, by their names."""
+        """Names of the pre-trained extractors that `AttackContext.surrogates` must hold."""
         return ()
 
     @abstractmethod
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        """Make the perturbation for the units of `craft`.
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        """Make the perturbation for the units of `context`.
 
         images: the whole clean training set. Returns for each row either a float32 perturbation
         (n, C, H, W) in [-1, 1], or final uint8 pixels (n, C, H, W).
         """
 
-    def pixels(self, images: Images, craft: Craft) -> Tensor:
-        """Final uint8 pixels (n, C, H, W) for the units of `craft`, within the budget."""
-        index = self.index(images, craft)
+    def pixels(self, images: Images, context: AttackContext) -> Tensor:
+        """Final uint8 pixels (n, C, H, W) for the units of `context`, within the budget."""
+        index = self.index(images, context)
         clean = images.pixels[index]
         if self.limit is None or self.limit.value == 0 or len(index) == 0:
             return clean
         limit = self.limit_at(images.shape[-1])
-        return enforce(clean, self.propose(images, craft).cpu(), limit)
+        return enforce(clean, self.propose(images, context).cpu(), limit)
 
-    def poison(self, images: Images, craft: Craft) -> Poison:
-        """The poison for the units of `craft`. Targeted attacks override this."""
-        index = self.index(images, craft)
-        return Poison(index, self.pixels(images, craft), images.labels[index])
+    def poison(self, images: Images, context: AttackContext) -> Poison:
+        """The poison for the units of `context`. Targeted attacks override this."""
+        index = self.index(images, context)
+        return Poison(index, self.pixels(images, context), images.labels[index])
 
     def intended(self, labels: Tensor, classes: int) -> Tensor | None:
         """The class that each image is pushed toward, int64 (n,); None if there is none.
@@ -167,7 +167,7 @@ class Attack(Method):
         """
         return None
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return None
 
 
@@ -204,8 +204,8 @@ def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     if budget.norm == "linf":
         change = out.short() - clean.short()
         return (clean.short() + change.clamp_(-budget.levels, budget.levels)).to(torch.uint8)
-    if budget.norm == "l0" and int(measure(clean, out, "l0").max()) > budget.value:
-        worst = int(measure(clean, out, "l0").max())
+    if budget.norm == "l0" and int(size_of_change(clean, out, "l0").max()) > budget.value:
+        worst = int(size_of_change(clean, out, "l0").max())
         raise SpecError(f"an image changed in {worst} pixels, the budget is {budget}")
     return out
 
@@ -219,7 +219,7 @@ def _add(clean: Tensor, delta: Tensor, budget: Budget) -> Tensor:
     return to_uint8(clean.float().div_(255).add_(delta))
 
 
-def measure(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
+def size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
     """Size of the change of each image, float32 (n,): linf and l2 in [0, 1] units, l0 in pixels."""
     change = (poisoned.short() - clean.short()).float()
     if norm == "linf":
@@ -234,7 +234,7 @@ def beyond(clean: Tensor, poisoned: Tensor, budget: Budget) -> Tensor:
 
     clean, poisoned: uint8 (n, C, H, W).
     """
-    size = measure(clean, poisoned, budget.norm)
+    size = size_of_change(clean, poisoned, budget.norm)
     if budget.norm == "linf":
         return size.mul(255).round() > budget.levels
     slack = 0.5 * math.prod(clean.shape[1:]) ** 0.5 / 255 if budget.norm == "l2" else 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
@@ -20,7 +20,7 @@ class BaseNoise(CleanLabel):
 
     card = Card(paper="control", cost="nothing")
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        slots = scene_of(craft, self.id).slots
-        draws = torch.rand((len(slots), *images.shape), generator=craft.stream.generator("noise"))
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        slots = scene_of(context, self.id).slots
+        draws = torch.rand((len(slots), *images.shape), generator=context.stream.generator("noise"))
         return (draws.round() * 2 - 1) * self.limit_at(images.shape[-1]).value

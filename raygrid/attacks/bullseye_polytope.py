@@ -8,7 +8,7 @@ from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
-from raygrid.attacks.common.targeted import Workshop
+from raygrid.attacks.common.targeted import PolytopeState
 from raygrid.core.registry import Card
 
 
@@ -29,10 +29,10 @@ class BullseyePolytope(Polytope):
         "runs 800 steps at 25.5/255 on 18 networks",
     )
 
-    def loss(self, shop: Workshop) -> PolytopeLoss:
+    def loss(self, state: PolytopeState) -> PolytopeLoss:
         def total(features: list[Tensor]) -> Tensor:
             loss = features[0].new_zeros(())
-            for own, wanted in zip(features, shop.targets, strict=True):
+            for own, wanted in zip(features, state.targets, strict=True):
                 loss = loss + (own.mean(0) - wanted[0]).norm() / wanted.norm()
             return loss / len(features)
 

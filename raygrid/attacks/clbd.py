@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import Descent, cross_entropy, negative, uniform
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 
@@ -66,23 +66,23 @@ class Clbd(CleanLabel):
         recipe = Recipe(epochs=self.surrogate_epochs, schedule="step", milestones=falls)
         return (SurrogateRecipe("robust", self.surrogate, recipe, radius=8 / 255),)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        scene = scene_of(craft, self.id)
-        x = images.floats(scene.slots).to(craft.device)
-        labels = torch.full((len(x),), scene.wanted, device=craft.device)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        scene = scene_of(context, self.id)
+        x = images.floats(scene.slots).to(context.device)
+        labels = torch.full((len(x),), scene.wanted, device=context.device)
         radius = self.limit_at(images.shape[-1]).value
-        rng = craft.stream.generator("start", device=craft.device)
-        harder = negative(cross_entropy(craft.surrogates["robust"], labels))
+        rng = context.stream.generator("start", device=context.device)
+        harder = negative(cross_entropy(context.surrogates["robust"], labels))
         start = x + uniform(x, radius, rng)
         delta, losses = Descent(radius, self.step, self.steps)(x, start, harder)
-        craft.facts["loss"] = -float(losses.mean())
+        context.facts["loss"] = -float(losses.mean())
         return scene.triggers[self.pasted].apply(to_uint8(x + delta).cpu())
 
-    def pixels(self, images: Images, craft: Craft) -> Tensor:
+    def pixels(self, images: Images, context: AttackContext) -> Tensor:
         if self.variant == "clipped":
-            return super().pixels(images, craft)
-        return self.propose(images, craft)
+            return super().pixels(images, context)
+        return self.propose(images, context)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         reason = ARCHITECTURES.make(self.surrogate).skip(cell)
         return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)

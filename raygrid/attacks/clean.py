@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.images import Images, Poison
 from raygrid.core.registry import Card
 
@@ -29,9 +29,9 @@ class Clean(Attack):
     seeded: ClassVar[bool] = False
     instant: ClassVar[bool] = True
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        return images.pixels[craft.index(images)]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        return images.pixels[context.index(images)]
 
-    def poison(self, images: Images, craft: Craft) -> Poison:
+    def poison(self, images: Images, context: AttackContext) -> Poison:
         none = torch.empty(0, dtype=torch.int64)
         return Poison(none, images.pixels[:0], images.labels[:0])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
-from raygrid.attacks.common.targeted import Workshop
+from raygrid.attacks.common.targeted import PolytopeState
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 
@@ -45,13 +45,13 @@ class ConvexPolytope(Polytope):
         super().__post_init__()
         require(self.inner >= 1, f"inner is {self.inner}, allowed are whole numbers from 1")
 
-    def loss(self, shop: Workshop) -> PolytopeLoss:
-        count = len(shop.bases)
-        weights = [torch.full((count,), 1 / count, dtype=torch.float64) for _ in shop.networks]
+    def loss(self, state: PolytopeState) -> PolytopeLoss:
+        count = len(state.bases)
+        weights = [torch.full((count,), 1 / count, dtype=torch.float64) for _ in state.networks]
 
         def total(features: list[Tensor]) -> Tensor:
             loss = features[0].new_zeros(())
-            for place, (own, wanted) in enumerate(zip(features, shop.targets, strict=True)):
+            for place, (own, wanted) in enumerate(zip(features, state.targets, strict=True)):
                 start = weights[place]
                 weights[place] = hull_weights(
                     own.detach(), wanted[0], start, self.inner, self.tolerance

@@ -10,18 +10,18 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
     alternate,
-    contrast,
+    contrastive_loss,
     fresh,
     training,
     uniform_start,
     whole_batches,
 )
 from raygrid.attacks.common.gradient import Descent, GradientAttack
-from raygrid.attacks.common.noise import ClassNoise, Noise, Shown
+from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
 from raygrid.attacks.common.stages import Stages
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
@@ -119,49 +119,54 @@ class Cp(GradientAttack):
         usual = 1 if self.framework == "byol" else 5
         return usual if self.steps is None else self.steps
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        on_device = images.to(craft.device)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        on_device = images.to(context.device)
         if self.mode == "class":
-            return self.class_wise(on_device, craft)
+            return self.class_wise(on_device, context)
         if self.start == "uniform":
-            start = uniform_start(len(images), images, self.radius, craft)
-            return self.sample_wise(on_device, start, craft)
-        stages = Stages(craft, 2)
+            start = uniform_start(len(images), images, self.radius, context)
+            return self.sample_wise(on_device, start, context)
+        stages = Stages(context, 2)
         start = stages.run(lambda part: self.class_wise(on_device, part))
-        start = start.to(craft.device, copy=True)
+        start = start.to(context.device, copy=True)
         return stages.run(lambda part: self.sample_wise(on_device, start, part))
 
-    def class_wise(self, images: Images, craft: Craft) -> Tensor:
+    def class_wise(self, images: Images, context: AttackContext) -> Tensor:
         """One noise for each class, given to its images (N, C, H, W)."""
-        start = uniform_start(images.classes, images, self.radius, craft)
+        start = uniform_start(images.classes, images, self.radius, context)
         noise = ClassNoise(images, start)
         share = 0.1 if self.step is None else self.step
         descent = Descent(self.radius, share * self.radius, 1)
-        student = self.student(images, noise, descent, self.class_rounds, craft)
+        student = self.student(images, noise, descent, self.class_rounds, context)
         student.model_batches = student.noise_batches = self.class_batches
-        return alternate(noise, [student], self.class_rounds, self.batch_size, craft)
+        return alternate(noise, [student], self.class_rounds, self.batch_size, context)
 
-    def sample_wise(self, images: Images, start: Tensor, craft: Craft) -> Tensor:
+    def sample_wise(self, images: Images, start: Tensor, context: AttackContext) -> Tensor:
         """Noise of every image from `start`, both (N, C, H, W)."""
         x = images.floats()
-        noise = Noise(images, (x + start).clamp_(0, 1).sub_(x))
+        noise = SampleNoise(images, (x + start).clamp_(0, 1).sub_(x))
         byol = self.framework == "byol"
         share = (0.02 if byol else 0.1) if self.step is None else self.step
         descent = Descent(self.radius, share * self.radius, self.sample_steps)
-        student = self.student(images, noise, descent, self.epochs, craft)
-        return alternate(noise, [student], self.epochs, self.batch_size, craft)
+        student = self.student(images, noise, descent, self.epochs, context)
+        return alternate(noise, [student], self.epochs, self.batch_size, context)
 
     def student(
-        self, images: Images, noise: Noise, descent: Descent, rounds: int, craft: Craft
+        self,
+        images: Images,
+        noise: SampleNoise,
+        descent: Descent,
+        rounds: int,
+        context: AttackContext,
     ) -> Student:
         """A fresh framework that learns on two views of the noisy images."""
-        network = fresh(self.surrogate, images, craft, normalize=True)
-        with forked(craft.stream.seed("heads")):
-            model = self.model(network).to(craft.device)
+        network = fresh(self.surrogate, images, context, normalize=True)
+        with forked(context.stream.seed("heads")):
+            model = self.model(network).to(context.device)
         views = Views(flip=self.flip)
 
-        def objective(shown: Shown) -> Tensor:
-            return contrast(model, views, shown, move=self.slow == "moving", dual=self.dual)
+        def objective(shown: NoisyBatch) -> Tensor:
+            return contrastive_loss(model, views, shown, move=self.slow == "moving", dual=self.dual)
 
         lr = _RATES[self.framework] if self.lr is None else self.lr
         constant = self.framework == "align_uniform"
@@ -175,7 +180,9 @@ class Cp(GradientAttack):
             drop_last=True,
             precision="fp32",
         )
-        trainer = training("cl", model, partial(contrast, model, views), noise, recipe, craft)
+        trainer = training(
+            "cl", model, partial(contrastive_loss, model, views), noise, recipe, context
+        )
         return Student("cl", model, objective, descent, trainer)
 
     def model(self, network: Network) -> Framework:
@@ -183,11 +190,11 @@ class Cp(GradientAttack):
         if self.framework == "byol":
             momentum = 0.999 if self.momentum is None else self.momentum
             heads = contrastive.byol_heads(network, "fp32")
-            return contrastive.Byol(*heads, momentum, updates=2)
+            return contrastive.ByolLoss(*heads, momentum, updates=2)
         branch = contrastive.with_mlp(network, "fp32")
         if self.framework == "moco":
             momentum = 0.99 if self.momentum is None else self.momentum
-            return contrastive.Moco(branch, (self.queue, 128), momentum, 0.2, "base007")
+            return contrastive.MocoLoss(branch, (self.queue, 128), momentum, 0.2, "base007")
         if self.framework == "align_uniform":
             return contrastive.AlignUniform(branch)
-        return contrastive.SimClr(branch, 0.5, "base007")
+        return contrastive.SimClrLoss(branch, 0.5, "base007")

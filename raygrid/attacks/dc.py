@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
+from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.attacks.common.joint import flatten, under, unflatten
+from raygrid.attacks.common.joint import flat_state, load_flat_state, under
 from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.attacks.common.unet import UNet
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn.trainer import place, untrained
+from raygrid.nn.trainer import to_device, untrained
 
 
 @ATTACKS.register("dc")
@@ -93,24 +93,24 @@ class Dc(GradientAttack, ScopedAttack):
         """What the image side has to divide by."""
         return 2 ** (self.levels - 1)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.image_size % self.multiple:
             return f"{self.id} takes sides divisible by {self.multiple}, not {cell.image_size}"
         return super().skip(cell)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         side = images.shape[-1]
         require(side % self.multiple == 0, f"side is {side}, allowed: multiples of {self.multiple}")
-        images = images if craft.owned is None else images.rows(craft.owned)
-        search = Search(self, images, craft)
+        images = images if context.owned is None else images.rows(context.owned)
+        search = Search(self, images, context)
         trial = search.restore()
         while trial < self.trials and search.stale < self.patience:
-            with forked(craft.stream.seed("dropout", trial), craft.device):
+            with forked(context.stream.seed("dropout", trial), context.device):
                 search.trial(trial)
             trial += 1
-            craft.progress.save(search.tensors(), search.facts(trial))
-            craft.progress.report(trial, self.trials, held_out_acc=search.lowest)
-        craft.facts.update(trials=trial, held_out_acc=search.lowest)
+            context.progress.save(search.tensors(), search.facts(trial))
+            context.progress.report(trial, self.trials, held_out_acc=search.lowest)
+        context.facts.update(trials=trial, held_out_acc=search.lowest)
         search.generator.load_state_dict(search.best)
         return search.noise(images)
 
@@ -118,16 +118,16 @@ class Dc(GradientAttack, ScopedAttack):
 class Search:
     """The noise network in use, the one that learns, the best one, and trials of classifiers."""
 
-    def __init__(self, attack: Dc, images: Images, craft: Craft) -> None:
-        self.attack, self.device, self.stream = attack, craft.device, craft.stream
-        self.progress = craft.progress
-        order = torch.randperm(len(images), generator=craft.stream.generator("held_out"))
+    def __init__(self, attack: Dc, images: Images, context: AttackContext) -> None:
+        self.attack, self.device, self.stream = attack, context.device, context.stream
+        self.progress = context.progress
+        order = torch.randperm(len(images), generator=context.stream.generator("held_out"))
         cut = max(1, int(len(images) * attack.held_out))
         self.held = images.rows(order[:cut]).to(self.device)
         self.train = images.rows(order[cut:].sort().values).to(self.device)
-        with forked(craft.stream.seed("generator")):
+        with forked(context.stream.seed("generator")):
             self.generator = UNet(attack.width, attack.levels)
-        place(self.generator, self.device, True)
+        to_device(self.generator, self.device, True)
         self.learner = copy.deepcopy(self.generator)
         self.generator.eval()
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=attack.generator_lr)
@@ -214,7 +214,7 @@ class Search:
 
     def tensors(self) -> dict[str, Tensor]:
         best = {f"best.{k}": v for k, v in self.best.items()}
-        return {**flatten(self.learner, self.optimizer), **best}
+        return {**flat_state(self.learner, self.optimizer), **best}
 
     def facts(self, trial: int) -> dict[str, float]:
         return {"trial": trial, "lowest": self.lowest, "stale": self.stale}
@@ -225,7 +225,7 @@ class Search:
         if saved is None:
             return 0
         tensors, facts = saved
-        unflatten(tensors, self.learner, self.optimizer)
+        load_flat_state(tensors, self.learner, self.optimizer)
         self.generator.load_state_dict(self.learner.state_dict())
         self.best = under("best", tensors)
         self.lowest, self.stale = float(facts["lowest"]), int(facts["stale"])

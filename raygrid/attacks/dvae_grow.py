@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
-from raygrid.nn.context import Workshop
-from raygrid.nn.vae import marked, through
+from raygrid.nn.context import FitContext
+from raygrid.nn.vae import in_chunks, marked
 
 
 @ATTACKS.register("dvae_grow")
@@ -51,26 +51,26 @@ class DVaeGrow(Disentangled):
         super().__post_init__()
         require(0 < self.share < 1, f"share is {self.share}, allowed are numbers between 0 and 1")
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        workshop = self.workshop(craft)
-        seed = self._seed(images, workshop)
-        craft.facts["seed_images"] = len(seed)
-        poisoned = self.original(images, craft)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        fit_context = self.fit_context(context)
+        seed = self._seed(images, fit_context)
+        context.facts["seed_images"] = len(seed)
+        poisoned = self.original(images, context)
         few = poisoned.rows(seed)
         matched = self._updates(len(images)) // self._updates(len(few))
         repeats = matched if self.steps == "matched" else 1
-        network = self.network(few, workshop.part("fit"), repeats)
-        after = workshop.part("perturbation")
-        grown = through(network, images.pixels, images.labels, after, marked)
+        network = self.network(few, fit_context.part("fit"), repeats)
+        after = fit_context.part("perturbation")
+        grown = in_chunks(network, images.pixels, images.labels, after, marked)
         grown[seed] = few.pixels
         return grown
 
-    def _seed(self, images: Images, workshop: Workshop) -> Tensor:
+    def _seed(self, images: Images, fit_context: FitContext) -> Tensor:
         """The rows that the base attack poisons, int64."""
         count = round(self.share * len(images))
         if count < 2:
             raise DataError(f"share {self.share} of {len(images)} images is {count}, 2 are needed")
-        order = torch.randperm(len(images), generator=workshop.stream.generator("seed"))
+        order = torch.randperm(len(images), generator=fit_context.stream.generator("seed"))
         return order[:count].sort().values
 
     def _updates(self, images: int) -> int:

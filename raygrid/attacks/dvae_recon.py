@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
-from raygrid.nn.vae import perturbation, through
+from raygrid.nn.vae import in_chunks, perturbation
 
 
 @ATTACKS.register("dvae_recon")
@@ -35,8 +35,8 @@ class DVaeRecon(Disentangled):
         notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`",
     )
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        poisoned, workshop = self.original(images, craft), self.workshop(craft)
-        network = self.network(poisoned, workshop.part("fit"))
-        after = workshop.part("perturbation")
-        return through(network, poisoned.pixels, poisoned.labels, after, perturbation)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        poisoned, fit_context = self.original(images, context), self.fit_context(context)
+        network = self.network(poisoned, fit_context.part("fit"))
+        after = fit_context.part("perturbation")
+        return in_chunks(network, poisoned.pixels, poisoned.labels, after, perturbation)

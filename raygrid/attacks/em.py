@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.common.rounds import Noise, RoundsAttack
+from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import Stream
@@ -74,34 +74,34 @@ class Em(RoundsAttack):
     def round_passes(self) -> float:
         return super().round_passes * (1 if self.mode == "sample" else self.noise_share)
 
-    def maker(self, images: Images, craft: Craft) -> Noise:
+    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
         if self.mode == "class":
-            maker: Noise = ClassNoise(self, images, craft, self.noise_share)
+            maker: RoundsNoise = EmClassNoise(self, images, context, self.noise_share)
         else:
-            maker = super().maker(images, craft)
+            maker = super().maker(images, context)
         if self.random_start:
             shape = tuple(maker.noise.shape)
-            draws = craft.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
-            maker.noise += ((draws * 2 - 1) * self.radius).to(craft.device)
+            draws = context.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
+            maker.noise += ((draws * 2 - 1) * self.radius).to(context.device)
             if self.mode == "sample":
                 maker.noise *= maker.owned
         return maker
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        delta = super().propose(images, craft)
-        craft.facts["rectified"] = self.rectify
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        delta = super().propose(images, context)
+        context.facts["rectified"] = self.rectify
         return rectified(delta) if self.rectify else delta
 
 
-class ClassNoise(Noise):
+class EmClassNoise(RoundsNoise):
     """One noise for every class, made by a stratified part of the training set."""
 
     shuffled = True
 
-    def __init__(self, attack: Em, images: Images, craft: Craft, share: float) -> None:
-        super().__init__(attack, images, craft, images.classes)
-        rows = craft.rows(images)
-        self.subset = rows[stratified(images.labels.cpu()[rows], share, craft.stream)]
+    def __init__(self, attack: Em, images: Images, context: AttackContext, share: float) -> None:
+        super().__init__(attack, images, context, images.classes)
+        rows = context.rows(images)
+        self.subset = rows[stratified(images.labels.cpu()[rows], share, context.stream)]
 
     def of(self, index: Tensor) -> Tensor:
         return self.noise[self.images.labels[index]] * self.owned[index]

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.common.targeted import ExtractorAttack, Workshop
+from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -60,69 +60,75 @@ class FeatureCollision(ExtractorAttack):
     def passes(self, n: int) -> float:
         return 2.0 * self.steps
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        shop = self.workshop(images, craft)
-        start = self.watermark * shop.target + (1 - self.watermark) * shop.bases
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        state = self.state(images, context)
+        start = self.watermark * state.target + (1 - self.watermark) * state.bases
         run = self._released if self.variant == "released" else self._monotone
-        x, accepted = run(shop, start, craft)
-        craft.facts["accepted"] = accepted.tolist()
-        return shop.clip(x) - shop.bases
+        x, accepted = run(state, start, context)
+        context.facts["accepted"] = accepted.tolist()
+        return state.clip(x) - state.bases
 
-    def _monotone(self, shop: Workshop, start: Tensor, craft: Craft) -> tuple[Tensor, Tensor]:
-        x = shop.clip(start)
+    def _monotone(
+        self, state: PolytopeState, start: Tensor, context: AttackContext
+    ) -> tuple[Tensor, Tensor]:
+        x = state.clip(start)
         sizes = torch.full((len(x),), self.step, device=x.device)
         accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        losses, slope = collide(shop, x)
+        losses, slope = collide(state, x)
         for number in range(self.steps):
-            moved = self._forward_backward(shop, x, sizes.view(-1, 1, 1, 1), slope)
-            after, next_slope = collide(shop, moved)
-            better = self._total(shop, moved, after) <= self._total(shop, x, losses)
+            moved = self._forward_backward(state, x, sizes.view(-1, 1, 1, 1), slope)
+            after, next_slope = collide(state, moved)
+            better = self._total(state, moved, after) <= self._total(state, x, losses)
             far = (moved - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1).clamp_min(1e-12)
             keep = better.view(-1, 1, 1, 1)
             x, slope = torch.where(keep, moved, x), torch.where(keep, next_slope, slope)
             losses = torch.where(better, after, losses)
             accepted += better
             sizes = torch.where(better, sizes, sizes / 2)
-            craft.progress.report(number + 1, self.steps)
+            context.progress.report(number + 1, self.steps)
             if bool(better.all()) and bool((far < ENOUGH).all()):
                 break
-        craft.facts["loss"] = float(losses.mean())
+        context.facts["loss"] = float(losses.mean())
         return x, accepted
 
-    def _forward_backward(self, shop: Workshop, x: Tensor, sizes: Tensor, slope: Tensor) -> Tensor:
+    def _forward_backward(
+        self, state: PolytopeState, x: Tensor, sizes: Tensor, slope: Tensor
+    ) -> Tensor:
         moved = x - sizes * slope
         if self.variant == "penalty":
             pull = sizes * self.weight
-            moved = (moved + pull * shop.bases) / (1 + pull)
-        return shop.clip(moved)
+            moved = (moved + pull * state.bases) / (1 + pull)
+        return state.clip(moved)
 
-    def _total(self, shop: Workshop, x: Tensor, losses: Tensor) -> Tensor:
+    def _total(self, state: PolytopeState, x: Tensor, losses: Tensor) -> Tensor:
         if self.variant != "penalty":
             return losses
-        return losses + self.weight * (x - shop.bases).flatten(1).square().sum(1)
+        return losses + self.weight * (x - state.bases).flatten(1).square().sum(1)
 
-    def _released(self, shop: Workshop, start: Tensor, craft: Craft) -> tuple[Tensor, Tensor]:
+    def _released(
+        self, state: PolytopeState, start: Tensor, context: AttackContext
+    ) -> tuple[Tensor, Tensor]:
         x = start
         sizes = torch.full((len(x),), self.step, device=x.device)
         accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        last, _ = collide(shop, x)
+        last, _ = collide(state, x)
         for number in range(self.steps):
-            losses, slope = collide(shop, x)
+            losses, slope = collide(state, x)
             better = losses <= last
-            moved = shop.clip(x - sizes.view(-1, 1, 1, 1) * slope)
+            moved = state.clip(x - sizes.view(-1, 1, 1, 1) * slope)
             x = torch.where(better.view(-1, 1, 1, 1), moved, x)
             last = torch.where(better, losses, last)
             accepted += better
             sizes = torch.where(better, sizes, 0.2 * sizes)
-            craft.progress.report(number + 1, self.steps)
+            context.progress.report(number + 1, self.steps)
         return x, accepted
 
 
-def collide(shop: Workshop, x: Tensor) -> tuple[Tensor, Tensor]:
+def collide(state: PolytopeState, x: Tensor) -> tuple[Tensor, Tensor]:
     """Squared feature distances to the target, summed over extractors, (K,), and their slope."""
     x = x.detach().requires_grad_()
     losses = torch.zeros(len(x), device=x.device)
-    for network, wanted in zip(shop.networks, shop.targets, strict=True):
+    for network, wanted in zip(state.networks, state.targets, strict=True):
         losses = losses + (network.features(x) - wanted).square().sum(1)
     (slope,) = torch.autograd.grad(losses.sum(), x)
     return losses.detach(), slope

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.arrays import content_hash, load_array, load_class_folders
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 
 
 @ATTACKS.register("file")
@@ -53,13 +53,13 @@ class File(Attack):
         content = content_hash(Path(self.path)) if self.path else ""
         return {**super().resolved(), "path": content}
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if not self.path:
             return "file needs a path: file(path=/where/it/is.pt)"
         return None if Path(self.path).exists() else f"{self.path} is not there"
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        path, index = Path(self.path), craft.index(images)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        path, index = Path(self.path), context.index(images)
         if not self.path:
             raise DataError("the attack file needs a path: file(path=/where/it/is.pt)")
         if path.is_dir():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import GradientAttack, check_finite, in_batches, next_class
 from raygrid.attacks.common.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
@@ -87,8 +87,8 @@ class Functional(GradientAttack):
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (tap40(self.surrogate, self.surrogate_epochs),)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        network = craft.surrogates["tap40"]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        network = context.surrogates["tap40"]
 
         def make(x: Tensor, rows: Tensor) -> Tensor:
             labels = images.labels[rows].to(x.device)
@@ -107,7 +107,7 @@ class Functional(GradientAttack):
             with torch.no_grad():
                 return change.apply() - x
 
-        return in_batches(images, craft, self.batch_size, make)
+        return in_batches(images, context, self.batch_size, make)
 
     def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """How far the label is ahead, or the next class behind; (n,), unbounded."""

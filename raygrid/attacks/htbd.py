@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import ATTACKS, Craft
-from raygrid.attacks.common.targeted import ExtractorAttack, Workshop, scene_of
+from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState, scene_of
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
@@ -59,32 +59,32 @@ class Htbd(ExtractorAttack):
     def passes(self, n: int) -> float:
         return 2.0 * self.steps
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        scene, shop = scene_of(craft, self.id), self.workshop(images, craft)
-        patched = scene.triggers[self.pasted].apply(sources(scene, len(shop.bases), craft))
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        scene, state = scene_of(context, self.id), self.state(images, context)
+        patched = scene.triggers[self.pasted].apply(sources(scene, len(state.bases), context))
         with torch.no_grad():
-            seen = patched.to(craft.device).float() / 255
-            wanted = [network.features(seen) for network in shop.networks]
+            seen = patched.to(context.device).float() / 255
+            wanted = [network.features(seen) for network in state.networks]
         pair = one_to_one if self.pairing == "one_to_one" else overwritten
-        x, first, last, used = self._descend(shop, wanted, pair, craft)
-        craft.facts |= {"loss": {"first": first, "last": last}, "sources": used}
-        return x - shop.bases
+        x, first, last, used = self._descend(state, wanted, pair, context)
+        context.facts |= {"loss": {"first": first, "last": last}, "sources": used}
+        return x - state.bases
 
     def _descend(
         self,
-        shop: Workshop,
+        state: PolytopeState,
         wanted: list[Tensor],
         pair: Callable[[Tensor, Tensor], Tensor],
-        craft: Craft,
+        context: AttackContext,
     ) -> tuple[Tensor, float, float, int]:
         """Poisons, first and last loss, and how many different sources the last step had."""
-        x, first, last = shop.bases, 0.0, 0.0
+        x, first, last = state.bases, 0.0, 0.0
         for number in range(self.steps):
             rate = self.step * self.decay ** (number // self.period)
-            loss, gradient = _step(shop.networks, x, wanted, pair)
+            loss, gradient = _step(state.networks, x, wanted, pair)
             first, last = (loss if number == 0 else first), loss
-            x = shop.clip(x - rate * gradient)
-            craft.progress.report(number + 1, self.steps, loss=loss)
+            x = state.clip(x - rate * gradient)
+            context.progress.report(number + 1, self.steps, loss=loss)
             if loss < self.enough:
                 break
         return x, first, last, len(wanted[0].unique(dim=0))
@@ -130,11 +130,11 @@ def overwritten(wanted: Tensor, own: Tensor) -> Tensor:
     return out
 
 
-def sources(scene: Scene, count: int, craft: Craft) -> Tensor:
+def sources(scene: Scene, count: int, context: AttackContext) -> Tensor:
     """Random training images of the target's class, uint8 (count, C, H, W), none of them twice."""
     true = scene.setup.target.true_label
     rows = (scene.whole.labels == true).nonzero().squeeze(1)
     if len(rows) < count:
         raise DataError(f"class {true} has {len(rows)} images, the attack takes {count}")
-    order = torch.randperm(len(rows), generator=craft.stream.generator("sources"))
+    order = torch.randperm(len(rows), generator=context.stream.generator("sources"))
     return scene.whole.pixels[rows[order[:count]]]

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.classwise import ClassWise
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 
 
 @ATTACKS.register("low_frequency")
@@ -56,15 +56,15 @@ class LowFrequency(ClassWise):
         super().__post_init__()
         require(2 <= self.n <= 64, f"n is {self.n}, allowed are 2 to 64 (published: 2 to 8)")
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return self._fault(cell.image_size, cell.image_size)
 
-    def patterns(self, images: Images, craft: Craft) -> Tensor:
+    def patterns(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape
         fault = self._fault(height, width)
         if fault:
             raise SpecError(fault)
-        generator = craft.stream.generator("patterns")
+        generator = context.stream.generator("patterns")
         shape = (images.classes, channels, self.n, self.n)
         coefficients = torch.randn(shape, generator=generator, dtype=torch.float64)
         delta = cosines(self.n, height).T @ coefficients @ cosines(self.n, width)

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.classwise import distinct_signs, scale_l2
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 
 _FEW = "imagenet100(test_per_class=40, train_per_class=200)"
 
@@ -65,18 +65,18 @@ class Lsp(Attack):
         require(1 <= self.patch <= 224, f"patch is {self.patch}, allowed are 1 to 224")
         require(self.separation >= 0, f"separation is {self.separation}, allowed from 0")
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape
         tall, wide = -(-height // self.patch), -(-width // self.patch)
         features = channels * tall * wide
-        generator = craft.stream.generator("centers")
+        generator = context.stream.generator("centers")
         centers = distinct_signs(images.classes, features, generator)
-        index = craft.index(images)
+        index = context.index(images)
         labels = images.labels[index]
-        draws = craft.stream.rows("sample", index, (features,))
+        draws = context.stream.rows("sample", index, (features,))
         signal = torch.empty_like(draws)
         for label in labels.unique().tolist():  # class by class: at 224 pixels A_c is 44 MB
-            generator = craft.stream.generator("mixing", label)
+            generator = context.stream.generator("mixing", label)
             mixing = torch.rand(features, features, generator=generator) * 2 - 1
             here = labels == label
             # float64: sums do not depend on how many rows are made together
@@ -86,7 +86,7 @@ class Lsp(Attack):
         blocks = cells.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
         return scale_l2(blocks[:, :, :height, :width].contiguous(), self.limit_at(width).value)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         features = 3 * (-(-cell.image_size // self.patch)) ** 2
         if features >= 63 or cell.classes <= 2**features:
             return None

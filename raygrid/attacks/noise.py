@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.classwise import scale_l2
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
@@ -34,10 +34,10 @@ class Noise(Attack):
     budget: Budget = Budget("linf", 8 / 255)
     values: Literal["uniform", "sign"] = "uniform"
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         limit = self.limit_at(images.shape[-1])
         kind: Literal["normal", "uniform"] = "normal" if limit.norm == "l2" else "uniform"
-        delta = craft.stream.rows("noise", craft.index(images), images.shape, kind)
+        delta = context.stream.rows("noise", context.index(images), images.shape, kind)
         if kind == "uniform":
             delta.mul_(2).sub_(1)
         if self.values == "sign":

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import ATTACKS, Craft, ScopedAttack
+from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import Descent
-from raygrid.attacks.common.ntk import KERNELS, Fit
+from raygrid.attacks.common.ntk import KERNELS, GradientFlow
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.registry import Card, require
@@ -71,41 +71,41 @@ class Ntga(ScopedAttack):
         held = self._held_out(rows)
         return -(-held // self.block) - (-(rows - held) // self.block)
 
-    def index(self, images: Images, craft: Craft) -> Tensor:
-        if craft.units is None:
-            return craft.rows(images)
-        return torch.cat([rows for rows, _ in self.blocks(images, craft)]).sort().values
+    def index(self, images: Images, context: AttackContext) -> Tensor:
+        if context.units is None:
+            return context.rows(images)
+        return torch.cat([rows for rows, _ in self.blocks(images, context)]).sort().values
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        blocks = self.blocks(images, craft)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        blocks = self.blocks(images, context)
         pixels, done = images.pixels.clone(), 0
-        saved = craft.progress.load()
+        saved = context.progress.load()
         if saved is not None:
             pixels, done = saved[0]["pixels"].clone(), int(saved[1]["done"])
         seldom = max(1, len(blocks) // 20)
         for number in range(done, len(blocks)):
             rows, held = blocks[number]
-            pixels[rows] = self.perturbed(Block(self, images, rows, held, craft.device))
-            craft.progress.report(number + 1, len(blocks))
+            pixels[rows] = self.perturbed(TrainingBlock(self, images, rows, held, context.device))
+            context.progress.report(number + 1, len(blocks))
             if number % seldom == 0:
-                craft.progress.save({"pixels": pixels}, {"done": number + 1})
-        return pixels[self.index(images, craft)]
+                context.progress.save({"pixels": pixels}, {"done": number + 1})
+        return pixels[self.index(images, context)]
 
-    def blocks(self, images: Images, craft: Craft) -> list[tuple[Tensor, Tensor]]:
-        """Rows of each block of `craft` and the held-out rows against which it is perturbed."""
-        rows = craft.rows(images)
-        order = rows[torch.randperm(len(rows), generator=craft.stream.generator("split"))]
+    def blocks(self, images: Images, context: AttackContext) -> list[tuple[Tensor, Tensor]]:
+        """Rows of each block of `context` and the held-out rows against which it is perturbed."""
+        rows = context.rows(images)
+        order = rows[torch.randperm(len(rows), generator=context.stream.generator("split"))]
         cut = self._held_out(len(rows))
         held, rest = order[:cut], order[cut:]
         blocks = [(block, held) for block in rest.split(self.block)]
         blocks += [(block, rest[:cut]) for block in held.split(self.block)]
-        units = range(len(blocks)) if craft.units is None else craft.units
+        units = range(len(blocks)) if context.units is None else context.units
         return blocks[units.start : units.stop]
 
     def _held_out(self, rows: int) -> int:
         return max(1, int(rows * self.validation))
 
-    def perturbed(self, block: Block) -> Tensor:
+    def perturbed(self, block: TrainingBlock) -> Tensor:
         """Final pixels of a block."""
         steps, step = (1, self.budget.value) if self.mode == "official" else (10, 0.11)
         if self.mode == "pgd":
@@ -114,7 +114,7 @@ class Ntga(ScopedAttack):
         return to_uint8((block.x + delta).float()).cpu()
 
 
-class Block:
+class TrainingBlock:
     """A training block, its held-out images, and the gradient of their loss in the block."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Block:
         The gram matrix and its eigenvectors are made once; the held-out images come in chunks.
         """
         with torch.no_grad():
-            fit = Fit(self.gram(z), self.targets, self.attack.time)
+            fit = GradientFlow(self.gram(z), self.targets, self.attack.time)
         total, gradient = z.new_zeros(()), torch.zeros_like(z)
         in_weights = torch.zeros_like(fit.weights)
         for held, labels in zip(*self._chunks(), strict=True):

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 
 _BLOCK = 256
 """Images summed at once: 256 * 255^2 < 2^24, so float32 sums of squares are exact."""
@@ -53,15 +53,15 @@ class Ops(Attack):
 
     budget: Budget = Budget("l0", 1)  # pixels of an image
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return self._fault(cell.image_size, cell.image_size)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape
         fault = self._fault(height, width)
         if fault:
             raise SpecError(fault)
-        index = craft.index(images)
+        index = context.index(images)
         labels = images.labels[index]
         out = images.pixels[index].flatten(2)
         for label, (places, colors) in shortcuts(images, int(self.budget.value)).items():

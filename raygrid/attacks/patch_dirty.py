@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import TargetedAttack, scene_of
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
@@ -25,9 +25,9 @@ class PatchDirty(TargetedAttack):
     card = Card(paper="Gu et al. 2017 (BadNets); here a control")
     pasted: ClassVar[str] = "clbd"
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        scene = scene_of(craft, self.id)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        scene = scene_of(context, self.id)
         rows = (scene.whole.labels != scene.wanted).nonzero().squeeze(1)
-        order = torch.randperm(len(rows), generator=craft.stream.generator("sources"))
+        order = torch.randperm(len(rows), generator=context.stream.generator("sources"))
         chosen = scene.whole.pixels[rows[order[: len(scene.slots)]]]
         return scene.triggers[self.pasted].apply(chosen)

@@ -9,12 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.classwise import ClassWise, collisions, distinct_signs, scale_l2
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 
 
 @ATTACKS.register("regions")
@@ -72,17 +72,17 @@ class Regions(ClassWise):
         power = self.n.bit_length() - 1
         return 2 ** (power // 2), 2 ** (power - power // 2)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         fault = self._fault(cell.image_size, cell.image_size)
         return fault or self._too_many(cell.classes, channels=3)
 
-    def patterns(self, images: Images, craft: Craft) -> Tensor:
+    def patterns(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape
         fault = self._fault(height, width) or self._too_many(images.classes, channels)
         if fault:
             raise SpecError(fault)
         rows, cols = self.grid
-        cells = self._cells(images.classes, channels * self.n, craft)
+        cells = self._cells(images.classes, channels * self.n, context)
         cells = cells.view(-1, channels, rows, cols)
         delta = cells[:, :, _region_of(height, rows)][:, :, :, _region_of(width, cols)]
         limit = self.limit_at(width)
@@ -90,9 +90,9 @@ class Regions(ClassWise):
             return scale_l2(delta, limit.value)
         return delta * limit.value
 
-    def _cells(self, classes: int, features: int, craft: Craft) -> Tensor:
+    def _cells(self, classes: int, features: int, context: AttackContext) -> Tensor:
         """Values of the regions, float32 (classes, features); reports how many classes collide."""
-        generator = craft.stream.generator("patterns")
+        generator = context.stream.generator("patterns")
         if self.values == "uniform":
             return torch.rand(classes, features, generator=generator) * 2 - 1
         if self.values == "normal":
@@ -100,7 +100,7 @@ class Regions(ClassWise):
         if self.distinct:
             return distinct_signs(classes, features, generator)
         signs = torch.randint(2, (classes, features), generator=generator).float() * 2 - 1
-        craft.progress.report(1, 1, collisions=float(collisions(signs)))
+        context.progress.report(1, 1, collisions=float(collisions(signs)))
         return signs
 
     def _fault(self, height: int, width: int) -> str | None:

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import Descent, cross_entropy, negative
-from raygrid.attacks.common.rounds import Noise, RoundsAttack
+from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -64,16 +64,16 @@ class RemApb(RoundsAttack):
     def round_passes(self) -> float:
         return super().round_passes + 2.0 * self.up_steps
 
-    def maker(self, images: Images, craft: Craft) -> Noise:
+    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
         up = Descent(self.up_radius * self.radius, self.up_step * self.radius, self.up_steps)
-        return UpDownNoise(self, images, craft, up)
+        return UpDownNoise(self, images, context, up)
 
 
-class UpDownNoise(Noise):
+class UpDownNoise(RoundsNoise):
     """The noise, and beside it the starts that the next round goes on from."""
 
-    def __init__(self, attack: RemApb, images: Images, craft: Craft, up: Descent) -> None:
-        super().__init__(attack, images, craft, len(images))
+    def __init__(self, attack: RemApb, images: Images, context: AttackContext, up: Descent) -> None:
+        super().__init__(attack, images, context, len(images))
         self.starts = self.noise.clone()
         self.up = up
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import (
     Descent,
     GradientAttack,
@@ -107,11 +107,11 @@ class Sep(GradientAttack):
     def intended(self, labels: Tensor, classes: int) -> Tensor:
         return (labels + classes // 2) % classes
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        networks = craft.surrogates["sep120"]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        networks = context.surrogates["sep120"]
         assert isinstance(networks, nn.ModuleList)
         members: list[Network] = list(networks)  # type: ignore[arg-type]
-        means = [] if self.variant == "ce" else [self.means(m, images, craft) for m in members]
+        means = [] if self.variant == "ce" else [self.means(m, images, context) for m in members]
         if self.last_means:
             means = means[-1:] * len(means)
 
@@ -124,17 +124,17 @@ class Sep(GradientAttack):
             slope = averaged(objectives)
             if self.variant == "fa_vr":
                 inner = Descent(self.radius, self.size, self.inner_steps)
-                slope = reduced(objectives, x, inner, craft)
+                slope = reduced(objectives, x, inner, context)
             return Descent(self.radius, self.size, self.steps).follow(x, x, slope)[0]
 
-        return in_batches(images, craft, self.batch_size, make)
+        return in_batches(images, context, self.batch_size, make)
 
     @torch.no_grad()
-    def means(self, network: Network, images: Images, craft: Craft) -> Tensor:
+    def means(self, network: Network, images: Images, context: AttackContext) -> Tensor:
         """Mean features of each class of the whole clean set, float32 (classes, width)."""
-        sums = torch.zeros(images.classes, network.width, device=craft.device)
+        sums = torch.zeros(images.classes, network.width, device=context.device)
         for rows in torch.arange(len(images)).split(self.batch_size):
-            features = network.features(images.floats(rows).to(craft.device))
+            features = network.features(images.floats(rows).to(context.device))
             members = nn.functional.one_hot(images.labels[rows], images.classes)
             sums += members.T.to(features) @ features
         counts = images.labels.bincount(minlength=images.classes).clamp(min=1)
@@ -165,13 +165,15 @@ def averaged(objectives: list[Objective]) -> Slope:
     return slope
 
 
-def reduced(objectives: list[Objective], x: Tensor, inner: Descent, craft: Craft) -> Slope:
+def reduced(
+    objectives: list[Objective], x: Tensor, inner: Descent, context: AttackContext
+) -> Slope:
     """The variance-reduced gradient; which networks are drawn depends on the outer step alone."""
 
     def slope(z: Tensor, step: int) -> tuple[Tensor, Tensor]:
         losses, parts = zip(*(input_gradient(o, z) for o in objectives), strict=True)
         mean = torch.stack(parts).mean(0)
-        rng = craft.stream.generator("member", step)
+        rng = context.stream.generator("member", step)
         drawn = torch.randint(len(objectives), (inner.steps,), generator=rng).tolist()
         total = torch.zeros_like(z)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft, Progress
+from raygrid.attacks.base import ATTACKS, AttackContext, Progress
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing
 from raygrid.core.images import Images
@@ -83,24 +83,24 @@ class TapFull(Tap):
     def passes(self, n: int) -> float:
         return self.restarts * (super().passes(n) + 1)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        chain = _Restarts(craft.progress, self.restarts)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        chain = _Restarts(context.progress, self.restarts)
         for number in range(chain.first, self.restarts):
-            stream = craft.stream.child("restart", number)
-            part = dataclasses.replace(craft, stream=stream, progress=chain)
+            stream = context.stream.child("restart", number)
+            part = dataclasses.replace(context, stream=stream, progress=chain)
             pixels = super().propose(images, part)
-            chain.finish(pixels, self._loss(images.with_pixels(pixels), craft))
-        craft.facts["loss"] = chain.loss
+            chain.finish(pixels, self._loss(images.with_pixels(pixels), context))
+        context.facts["loss"] = chain.loss
         assert chain.best is not None
         return chain.best
 
     @torch.no_grad()
-    def _loss(self, poisoned: Images, craft: Craft) -> float:
-        network = craft.surrogates[self.recipe.name]
+    def _loss(self, poisoned: Images, context: AttackContext) -> float:
+        network = context.surrogates[self.recipe.name]
         total = 0.0
         for rows in torch.arange(len(poisoned)).split(self.batch_size):
-            logits = network(poisoned.floats(rows).to(craft.device))
-            total += float(self.losses(logits, poisoned.labels[rows].to(craft.device)).sum())
+            logits = network(poisoned.floats(rows).to(context.device))
+            total += float(self.losses(logits, poisoned.labels[rows].to(context.device)).sum())
         return total / len(poisoned)
 
 

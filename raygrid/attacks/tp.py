@@ -10,17 +10,17 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
     alternate,
-    contrast,
+    contrastive_loss,
     fresh,
     training,
     uniform_start,
 )
 from raygrid.attacks.common.gradient import Descent, GradientAttack, next_class
-from raygrid.attacks.common.noise import Noise, Shown
+from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.attacks.common.stages import Stages
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.images import Images
@@ -142,12 +142,12 @@ class Tp(GradientAttack):
     def intended(self, labels: Tensor, classes: int) -> Tensor | None:
         return next_class(labels, classes) if self.variant == "tap_based" else None
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        on_device = images.to(craft.device)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        on_device = images.to(context.device)
         if self.variant not in ("hf", "cc"):
-            return Making(self, on_device, craft, self.radius).run(("cl", "sl"))
+            return Making(self, on_device, context, self.radius).run(("cl", "sl"))
         radius = self.radius / 2 if self.variant == "hf" else self.radius
-        stages = Stages(craft, 2)
+        stages = Stages(context, 2)
 
         def alone(half: str) -> Tensor:
             return stages.run(lambda part: Making(self, on_device, part, radius).run((half,)))
@@ -158,40 +158,40 @@ class Tp(GradientAttack):
 class Making:
     """The noise within `radius` and the students of one generation."""
 
-    def __init__(self, attack: Tp, images: Images, craft: Craft, radius: float) -> None:
+    def __init__(self, attack: Tp, images: Images, context: AttackContext, radius: float) -> None:
         self.attack = attack
         self.images = images
-        self.craft = craft
+        self.context = context
         self.radius = radius
         x = images.floats()
-        start = uniform_start(len(images), images, radius, craft)
-        self.noise = Noise(images, (x + start).clamp_(0, 1).sub_(x))
-        self.network = fresh(attack.surrogate, images, craft)
+        start = uniform_start(len(images), images, radius, context)
+        self.noise = SampleNoise(images, (x + start).clamp_(0, 1).sub_(x))
+        self.network = fresh(attack.surrogate, images, context)
 
     def run(self, halves: Sequence[str]) -> Tensor:
         """All epochs of these halves, `cl` and `sl`, in this order."""
         attack = self.attack
         students = [self.contrastive() if h == "cl" else self.supervised() for h in halves]
-        return alternate(self.noise, students, attack.epochs, attack.batch_size, self.craft)
+        return alternate(self.noise, students, attack.epochs, attack.batch_size, self.context)
 
     def descent(self, steps: int) -> Descent:
         return Descent(self.radius, self.attack.step * self.radius, steps)
 
     def contrastive(self) -> Student:
         attack = self.attack
-        with forked(self.craft.stream.seed("projection")):
+        with forked(self.context.stream.seed("projection")):
             branch = Branch(self.network, projection(attack.projection, self.network), "fp32")
-        model = AlignUniform(branch, attack.align, attack.uniform).to(self.craft.device)
-        loss = partial(contrast, model, Views(flip=attack.flip))
+        model = AlignUniform(branch, attack.align, attack.uniform).to(self.context.device)
+        loss = partial(contrastive_loss, model, Views(flip=attack.flip))
         recipe = attack.recipe("cl")
-        trainer = training("cl", model, loss, self.noise, recipe, self.craft)
+        trainer = training("cl", model, loss, self.noise, recipe, self.context)
         return Student("cl", model, loss, self.descent(attack.cl_steps), trainer)
 
     def supervised(self) -> Student:
         attack, network = self.attack, self.supervised_network()
         crop = CropFlip(self.images.shape[-1] // 8, attack.flip)
 
-        def loss(shown: Shown) -> Tensor:
+        def loss(shown: NoisyBatch) -> Tensor:
             cropped = attack.sl_augmentation == "crop_flip"
             seen = crop(shown.z, shown.rng) if cropped else shown.z
             wanted = attack.intended(shown.y, self.images.classes)
@@ -200,16 +200,16 @@ class Making:
         trainer = None
         if attack.variant != "tap_based":
             recipe = attack.recipe("sl")
-            trainer = training("sl", network, loss, self.noise, recipe, self.craft)
+            trainer = training("sl", network, loss, self.noise, recipe, self.context)
         return Student("sl", network, loss, self.descent(attack.sl_steps), trainer)
 
     def supervised_network(self) -> nn.Module:
         """The encoder of the contrastive half with its own last layer, unless the variant says."""
         attack = self.attack
         if attack.variant == "tap_based":
-            return self.craft.surrogates[attack.clean_recipe.name]
+            return self.context.surrogates[attack.clean_recipe.name]
         if attack.variant == "two_models":
-            return fresh(attack.surrogate, self.images, self.craft, "supervised")
+            return fresh(attack.surrogate, self.images, self.context, "supervised")
         return self.network
 
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Poison
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 from raygrid.protocols.setups import triples as files
 
 
@@ -38,31 +38,31 @@ class Triples(CleanLabel):
     check: Literal["exact", "official_9"] = "exact"
 
     def resolved(self) -> dict[str, Any]:
-        content = files.content_of(Path(self.path)) if self.path else ""
+        content = files.triples_content(Path(self.path)) if self.path else ""
         return {**super().resolved(), "path": content}
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if not self.path:
             return "triples needs a path: triples(path=/where/they/are)"
         if not Path(self.path).is_dir():
             return f"{self.path} is not there"
         return super().skip(cell)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        return self._placed(images, craft).pixels
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        return self._placed(images, context).pixels
 
-    def poison(self, images: Images, craft: Craft) -> Poison:
-        scene, triple = scene_of(craft, self.id), self._placed(images, craft)
+    def poison(self, images: Images, context: AttackContext) -> Poison:
+        scene, triple = scene_of(context, self.id), self._placed(images, context)
         target = (scene.setup.target,)
         return Poison(scene.slots, triple.pixels, triple.labels, target, triple.trigger)
 
-    def _placed(self, images: Images, craft: Craft) -> files.Triple:
+    def _placed(self, images: Images, context: AttackContext) -> files.Triple:
         """The poisons of the set-up in the order of its bases; raises DataError."""
         if not self.path:
             raise SpecError("the attack triples needs a path: triples(path=/where/they/are)")
-        scene = scene_of(craft, self.id)
+        scene = scene_of(context, self.id)
         folder = Path(self.path) / str(scene.setup.number)
-        triple = files.read(folder)
+        triple = files.read_triples(folder)
         wanted, given = scene.setup.bases, triple.bases
         if not torch.equal(wanted.sort().values, given.sort().values):
             raise DataError(f"{folder} is not made of the bases of set-up {scene.setup.number}")

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
     alternate,
-    contrast,
+    contrastive_loss,
     fresh,
     training,
     uniform_start,
     whole_batches,
 )
 from raygrid.attacks.common.gradient import Descent, GradientAttack
-from raygrid.attacks.common.noise import Noise, Shown
+from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
@@ -171,47 +171,47 @@ class Tue(GradientAttack):
             return 1.0 if self.framework == "moco" else 0.0
         return self.ssl
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        x = images.to(craft.device).floats()
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        x = images.to(context.device).floats()
         start = torch.zeros_like(x)
         if self.framework != "moco":
-            start = uniform_start(len(images), images, self.radius, craft)
-        noise = Noise(images.to(craft.device), (x + start).clamp_(0, 1).sub_(x))
-        student = self.student(noise, craft)
-        return alternate(noise, [student], self.rounds(len(images)), self.batch_size, craft)
+            start = uniform_start(len(images), images, self.radius, context)
+        noise = SampleNoise(images.to(context.device), (x + start).clamp_(0, 1).sub_(x))
+        student = self.student(noise, context)
+        return alternate(noise, [student], self.rounds(len(images)), self.batch_size, context)
 
-    def student(self, noise: Noise, craft: Craft) -> Student:
+    def student(self, noise: SampleNoise, context: AttackContext) -> Student:
         """The framework, if it takes part, and what the noise lowers."""
         plan, weight = self.plan, self.ssl_weight
         descent = Descent(self.radius, self.step * self.radius, plan.steps)
 
-        def apart(shown: Shown) -> Tensor:
+        def apart(shown: NoisyBatch) -> Tensor:
             return plan.csd * separability(shown.z - shown.x, shown.y, self.detach)
 
         if weight == 0:
             return Student("csd", nn.Identity(), apart, descent)
-        network = fresh(self.surrogate, noise.images, craft)
-        with forked(craft.stream.seed("heads")):
-            model = self.model(network).to(craft.device)
+        network = fresh(self.surrogate, noise.images, context)
+        with forked(context.stream.seed("heads")):
+            model = self.model(network).to(context.device)
         views = Views(scale=(0.08, 1.0), flip=self.flip)
 
-        def objective(shown: Shown) -> Tensor:
-            agreement = contrast(model, views, shown, move=False, dual=True)
+        def objective(shown: NoisyBatch) -> Tensor:
+            agreement = contrastive_loss(model, views, shown, move=False, dual=True)
             return weight * agreement + apart(shown)
 
-        loss = partial(contrast, model, views)
-        trainer = training("ssl", model, loss, noise, plan.recipe, craft)
+        loss = partial(contrastive_loss, model, views)
+        trainer = training("ssl", model, loss, noise, plan.recipe, context)
         return Student("ssl", model, objective, descent, trainer, plan.train_batches)
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
         if self.framework == "simsiam":
-            return contrastive.SimSiam(*contrastive.simsiam_heads(network, "fp32"))
+            return contrastive.SimSiamLoss(*contrastive.simsiam_heads(network, "fp32"))
         if self.framework == "moco":
             branch = Branch(network, nn.Linear(network.width, 128), "fp32")
-            return contrastive.Moco(branch, (self.queue, 128), 0.99, 0.2, "none")
+            return contrastive.MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none")
         from lightly.models.modules.heads import ProjectionHead
 
         first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())
         branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
-        return contrastive.SimClr(branch, 0.5, "none")
+        return contrastive.SimClrLoss(branch, 0.5, "none")

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, Craft
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import check_finite
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
-from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, Workshop, scene_of
+from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeState, scene_of
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import affine_shift
 
@@ -69,7 +69,7 @@ class WitchesBrew(CleanLabel):
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (tap40(self.surrogate, self.surrogate_epochs),)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         reason = ARCHITECTURES.make(self.surrogate).skip(cell)
         return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
 
@@ -78,46 +78,48 @@ class WitchesBrew(CleanLabel):
         falls = [int(self.steps // d) for d in (2.667, 1.6, 1.142)]
         return float(self.lr * 0.1 ** sum(step >= fall for fall in falls))
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        scene = scene_of(craft, self.id)
-        network = craft.surrogates["tap40"]
-        shop = Workshop(
-            images.floats(scene.slots).to(craft.device),
-            scene.target.float().div(255).to(craft.device),
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        scene = scene_of(context, self.id)
+        network = context.surrogates["tap40"]
+        state = PolytopeState(
+            images.floats(scene.slots).to(context.device),
+            scene.target.float().div(255).to(context.device),
             [network],  # type: ignore[list-item]
             self.limit_at(images.shape[-1]).value,
         )
-        labels = torch.full((len(shop.bases),), scene.wanted, device=craft.device)
+        labels = torch.full((len(state.bases),), scene.wanted, device=context.device)
         network.requires_grad_(True)
         try:
-            loss = nn.functional.cross_entropy(network(shop.target), labels[:1])
+            loss = nn.functional.cross_entropy(network(state.target), labels[:1])
             aim = torch.autograd.grad(loss, list(network.parameters()))
-            tries = [self._brew(network, aim, shop, labels, craft, r) for r in range(self.restarts)]
+            tries = [
+                self._brew(network, aim, state, labels, context, r) for r in range(self.restarts)
+            ]
         finally:
             network.requires_grad_(False)
         losses = [loss for _, loss, _ in tries]
         best = losses.index(min(losses))
-        craft.facts["loss"] = {"first": tries[best][2], "last": losses[best]}
+        context.facts["loss"] = {"first": tries[best][2], "last": losses[best]}
         return tries[best][0]
 
     def _brew(
         self,
         network: nn.Module,
         aim: Sequence[Tensor],
-        shop: Workshop,
+        state: PolytopeState,
         labels: Tensor,
-        craft: Craft,
+        context: AttackContext,
         number: int,
     ) -> tuple[Tensor, float, float]:
         """One start to its end: the perturbation, the last loss and the first."""
-        rng = craft.stream.generator("brew", number, device=craft.device)
-        noise = torch.randn(shop.bases.shape, generator=rng, device=craft.device) * shop.radius
-        start = shop.clip(shop.bases + noise.clamp_(-shop.radius, shop.radius))
-        adam = AdamOnPixels(start, shop, self.lr)
+        rng = context.stream.generator("brew", number, device=context.device)
+        noise = torch.randn(state.bases.shape, generator=rng, device=context.device) * state.radius
+        start = state.clip(state.bases + noise.clamp_(-state.radius, state.radius))
+        adam = AdamOnPixels(start, state, self.lr)
         first = last = 0.0
         for step in range(self.steps):
             total, gradient = 0.0, torch.zeros_like(adam.z)
-            pieces = torch.arange(len(labels), device=craft.device).split(self.batch_size)
+            pieces = torch.arange(len(labels), device=context.device).split(self.batch_size)
             for rows in pieces:
                 x = adam.pixels[rows]
                 seen = affine_shift(x, rng) if self.augment else x
@@ -127,8 +129,8 @@ class WitchesBrew(CleanLabel):
             check_finite(gradient.sum())
             first, last = (total if step == 0 else first), total
             adam.step(gradient.sign_(), self.rate(step))
-            craft.progress.report(number * self.steps + step + 1, self.restarts * self.steps)
-        return adam.pixels.detach() - shop.bases, last, first
+            context.progress.report(number * self.steps + step + 1, self.restarts * self.steps)
+        return adam.pixels.detach() - state.bases, last, first
 
 
 def mismatch(network: nn.Module, aim: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.images import Images, Poison
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 
 
 @ATTACKS.register("withheld")
@@ -27,14 +27,14 @@ class Withheld(Attack):
     )
     seeded: ClassVar[bool] = False
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        return images.pixels[craft.index(images)]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        return images.pixels[context.index(images)]
 
-    def poison(self, images: Images, craft: Craft) -> Poison:
-        index = craft.index(images)
+    def poison(self, images: Images, context: AttackContext) -> Poison:
+        index = context.index(images)
         return Poison(index, images.pixels[:0], images.labels[index], withheld=True)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.poison_ratio < 1:
             return None
         return "withheld at poison_ratio 1 leaves nothing to train on"

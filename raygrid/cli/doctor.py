@@ -19,7 +19,7 @@ State = Literal["ok", "note", "fault"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One check: what was looked at, how it stands, what to do."""
 
     name: str
@@ -30,9 +30,9 @@ class Finding:
         return asdict(self)
 
 
-def examine(options: Options) -> list[Finding]:
+def examine(options: Options) -> list[Check]:
     """All findings; nothing is installed or changed but a probe file under `out`."""
-    checks: list[Callable[[Options], Finding]] = [
+    checks: list[Callable[[Options], Check]] = [
         _python,
         _torch,
         _ray,
@@ -45,13 +45,13 @@ def examine(options: Options) -> list[Finding]:
     return [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
 
 
-def _python(options: Options) -> Finding:
+def _python(options: Options) -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
-    return Finding("python", "ok" if good else "fault", f"{version}; 3.11 or newer is needed")
+    return Check("python", "ok" if good else "fault", f"{version}; 3.11 or newer is needed")
 
 
-def _torch(options: Options) -> Finding:
+def _torch(options: Options) -> Check:
     import torch
 
     if torch.cuda.is_available():
@@ -59,41 +59,41 @@ def _torch(options: Options) -> Finding:
         count = torch.cuda.device_count()
         text = f"{torch.__version__}, {count} GPU: {', '.join(names)}"
         if importlib.util.find_spec("pynvml") is None:
-            return Finding("torch", "note", f"{text}; their utilization needs raygrid[gpu]")
-        return Finding("torch", "ok", text)
-    return Finding("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
+            return Check("torch", "note", f"{text}; their utilization needs raygrid[gpu]")
+        return Check("torch", "ok", text)
+    return Check("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
 
 
-def _package(name: str, why: str) -> Finding:
+def _package(name: str, why: str) -> Check:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        return Finding(name, "note", f"not there ({error}); {why}")
-    return Finding(name, "ok", str(module.__version__))
+        return Check(name, "note", f"not there ({error}); {why}")
+    return Check(name, "ok", str(module.__version__))
 
 
-def _ray(options: Options) -> Finding:
+def _ray(options: Options) -> Check:
     return _package("ray", "trials run one after the other in this process")
 
 
-def _mlflow(options: Options) -> Finding:
+def _mlflow(options: Options) -> Check:
     return _package("mlflow", "results are kept in results.jsonl alone")
 
 
-def _store(options: Options) -> Finding:
+def _store(options: Options) -> Check:
     from raygrid.storage.mirrored import open_store
 
     try:
         open_store(options.store_url)
     except RaygridError as error:
-        return Finding("store", "fault", str(error))
-    return Finding("store", "ok", options.store_url)
+        return Check("store", "fault", str(error))
+    return Check("store", "ok", options.store_url)
 
 
-def _disk(options: Options) -> Finding:
+def _disk(options: Options) -> Check:
     free = shutil.disk_usage(_existing(options.out.absolute())).free / 2**30
     state: State = "ok" if free > 5 else "fault" if free < 0.5 else "note"
-    return Finding("disk", state, f"{free:.1f} GiB free for {options.out}")
+    return Check("disk", state, f"{free:.1f} GiB free for {options.out}")
 
 
 def _existing(path: Path) -> Path:
@@ -102,28 +102,26 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _memory(options: Options) -> Finding:
+def _memory(options: Options) -> Check:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     cores = os.cpu_count() or 1
     state: State = "ok" if total > 1.5 * cores + 2 else "note"
-    return Finding(
-        "memory", state, f"{total:.1f} GiB, {cores} cores; a CPU trial takes about 1 GiB"
-    )
+    return Check("memory", state, f"{total:.1f} GiB, {cores} cores; a CPU trial takes about 1 GiB")
 
 
-def _tracking(options: Options) -> Finding:
-    from raygrid.tracking.mlflow import check, store_uri
+def _tracking(options: Options) -> Check:
+    from raygrid.tracking.mlflow import check_tracking, store_uri
 
     if options.tracking == "off":
-        return Finding("tracking", "note", "off")
+        return Check("tracking", "note", "off")
     if importlib.util.find_spec("mlflow") is None:
-        return Finding("tracking", "note", "MLflow is not there; results.jsonl has everything")
+        return Check("tracking", "note", "MLflow is not there; results.jsonl has everything")
     try:
         uri = store_uri(options.out, options.tracking)
-        check(uri)
+        check_tracking(uri)
     except RaygridError as error:
-        return Finding("tracking", "fault", str(error))
-    return Finding("tracking", "ok", uri)
+        return Check("tracking", "fault", str(error))
+    return Check("tracking", "ok", uri)
 
 
 def _datasets() -> list[str]:
@@ -132,11 +130,11 @@ def _datasets() -> list[str]:
     return list(DATASETS)
 
 
-def _dataset(name: str, options: Options) -> Finding:
+def _dataset(name: str, options: Options) -> Check:
     from raygrid.datasets import DATASETS
 
     try:
         DATASETS.make(name).source(options.data)
     except RaygridError as error:
-        return Finding(f"dataset {name}", "note", str(error))
-    return Finding(f"dataset {name}", "ok", "found")
+        return Check(f"dataset {name}", "note", str(error))
+    return Check(f"dataset {name}", "ok", "found")

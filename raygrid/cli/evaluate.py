@@ -74,7 +74,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if not args.specs and args.question not in ("seeds", "cost"):
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
     rows = answers[args.question](records_of(args), args)
-    print(json.dumps(rows, indent=1) if args.json else text(rows))
+    print(json.dumps(rows, indent=1) if args.json else rows_text(rows))
     return 0
 
 
@@ -151,7 +151,7 @@ def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
     return costs(rows_of(records, args), records.store, results_of(args).values())
 
 
-def text(rows: Sequence[Row]) -> str:
+def rows_text(rows: Sequence[Row]) -> str:
     """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     listing = command("list", list_methods, "Methods of a kind with their cards.")
     listing.add_argument("kind", nargs="?", help="attacks, defenses, ...")
     for name, run, text in (
-        ("plan", plan, "What a grid comes to, before anything runs."),
+        ("plan", show_grid_plan, "What a grid comes to, before anything runs."),
         ("run", run_specs, "Run specs or a grid; what is done is not run again."),
     ):
         grid = command(name, run, text)
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     state = command("status", show_status, "How the run in --out is doing.")
     state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
     state.add_argument("--devices", type=int, default=1, help="how many are paid for")
-    command("sync", sync, "Write all results under --out to MLflow again.")
+    command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
 
@@ -111,7 +111,7 @@ def registries() -> dict[str, Registry[Any]]:
     }
 
 
-def describe(method: Method) -> dict[str, Any]:
+def method_facts(method: Method) -> dict[str, Any]:
     """A method's id, summary, defaults and card."""
     card = method.card
     return {
@@ -144,7 +144,7 @@ def list_methods(args: argparse.Namespace) -> int:
     if args.kind is not None and args.kind not in kinds:
         raise SpecError(unknown("kind", args.kind, kinds))
     chosen = {args.kind: kinds[args.kind]} if args.kind else kinds
-    found = {k: [describe(r.make(name)) for name in r] for k, r in chosen.items()}
+    found = {k: [method_facts(r.make(name)) for name in r] for k, r in chosen.items()}
     if args.json:
         print(json.dumps(found[args.kind] if args.kind else found, indent=1))
         return 0
@@ -155,7 +155,7 @@ def list_methods(args: argparse.Namespace) -> int:
     return 0
 
 
-def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
+def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
     """Specs given one by one and in files; without any, the grid of the axes."""
     specs: list[TrialSpec | str] = []
     for text in args.specs:
@@ -163,12 +163,12 @@ def specs_of(args: argparse.Namespace) -> list[TrialSpec | str]:
     return specs or [spec for grid in with_axes([Grid()], args) for spec in grid.specs()]
 
 
-def plan(args: argparse.Namespace) -> int:
-    return show_plan(specs_of(args), _strict(args), args.json, fleet_of(args))
+def show_grid_plan(args: argparse.Namespace) -> int:
+    return show_plan(given_specs(args), _strict(args), args.json, fleet_of(args))
 
 
 def run_specs(args: argparse.Namespace) -> int:
-    return place_and_run(specs_of(args), _strict(args), args)
+    return place_and_run(given_specs(args), _strict(args), args)
 
 
 def _strict(args: argparse.Namespace) -> Options:
@@ -177,9 +177,11 @@ def _strict(args: argparse.Namespace) -> Options:
 
 
 def show_status(args: argparse.Namespace) -> int:
-    found = status.read(args.out.absolute())
+    found = status.read_status(args.out.absolute())
     print(
-        json.dumps(found, indent=1) if args.json else status.text(found, args.price, args.devices)
+        json.dumps(found, indent=1)
+        if args.json
+        else status.status_text(found, args.price, args.devices)
     )
     return 0
 
@@ -237,11 +239,11 @@ def make_poison(args: argparse.Namespace) -> int:
 
 def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
     """The benchmark's three pickles of one set-up."""
-    from raygrid.protocols.setups.triples import write
+    from raygrid.protocols.setups.triples import write_triple
 
     if triple is None:
         raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
-    write(triple, folder)
+    write_triple(triple, folder)
     return folder
 
 
@@ -253,7 +255,7 @@ def fetch_data(args: argparse.Namespace) -> int:
     return 0
 
 
-def sync(args: argparse.Namespace) -> int:
+def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
     count = rebuild(args.out.absolute(), args.tracking)

@@ -105,8 +105,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="trials that share a GPU take turns on it, also where NVIDIA's MPS is there",
     )
     group.add_argument(
-        "--no-gauge",
-        dest="gauge",
+        "--no-measure",
+        dest="measure",
         action="store_false",
         help="do not measure on the cluster's GPUs, before the grid starts, what unknown kinds of "
         "trials take; they are learned as they run",

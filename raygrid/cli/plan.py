@@ -33,7 +33,7 @@ def there(plan: Plan, store: Store) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Look:
+class PlanStatus:
     """What is known about a plan besides the plan.
 
     known: whether the data were looked at; without them keys are not those of a run, and nothing
@@ -65,7 +65,7 @@ class Look:
         return Agenda(left, lambda artifact: artifact.key in self.made, speed)
 
 
-def simulated(plan: Plan, look: Look, fleet: Fleet) -> Timeline:
+def simulated(plan: Plan, look: PlanStatus, fleet: Fleet) -> Timeline:
     """What is left of a plan, played on a fleet."""
     measured = Measured.of(plan.trials, look.rows, fleet.speed)
 
@@ -85,7 +85,7 @@ def fleet_json(line: Timeline) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
+def plan_json(plan: Plan, look: PlanStatus = PlanStatus()) -> dict[str, Any]:
     """Trials, derived rows, skips with reasons, artifacts, estimates, marks, the fleet's run."""
     known = look.known
     found: dict[str, Any] = {
@@ -106,7 +106,7 @@ def plan_json(plan: Plan, look: Look = Look()) -> dict[str, Any]:
     return found
 
 
-def left(plan: Plan, look: Look) -> dict[str, float]:
+def left(plan: Plan, look: PlanStatus) -> dict[str, float]:
     """Estimated hours on one CPU core and on one GPU of what is left of a plan."""
     jobs = look.agenda(plan, CPU).jobs.values()  # which they are does not depend on the speed
     speeds = {"cpu_core_hours": CPU, "gpu_hours": GPU}
@@ -125,7 +125,7 @@ def _seconds(job: Job, speed: Speed) -> float:
 
 def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
     """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
-    found = left(plan, Look())
+    found = left(plan, PlanStatus())
     found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
     found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
     return found
@@ -143,7 +143,7 @@ def skipped_text(plan: Plan) -> list[str]:
     return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
 
 
-def plan_text(plan: Plan, look: Look = Look()) -> str:
+def plan_text(plan: Plan, look: PlanStatus = PlanStatus()) -> str:
     """The same for a person."""
     costs = estimates(plan, look.keep)
     kinds = Counter(a.kind for a in plan.artifacts)

@@ -19,15 +19,28 @@ from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.published import QUESTIONS, tables_of
 from raygrid.reports import tables
-from raygrid.reproduce.figure_list import LISTS, Plate, drawings_of, figures_of, plates_of
+from raygrid.reproduce.figure_list import (
+    LISTS,
+    PaperFigure,
+    drawings_of,
+    drawn_figures_of,
+    figures_of,
+)
 from raygrid.reproduce.scales import STAND_INS, Scale
-from raygrid.reproduce.tables import Job, Only, compared, job, job_of, with_checkpoint
+from raygrid.reproduce.tables import (
+    Only,
+    PaperTable,
+    compared,
+    paper_table,
+    paper_table_of,
+    with_checkpoint,
+)
 from raygrid.run import Options
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.store import ResultLog
 
 if TYPE_CHECKING:
-    from raygrid.reproduce.questions import Evidence
+    from raygrid.reproduce.questions import FinishedTrials
 
 QUICK = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
@@ -44,7 +57,7 @@ SMOKE = (
 )
 
 
-def main(
+def paper_main(
     paper: str,
     description: str,
     kinds: Sequence[str],
@@ -60,7 +73,7 @@ def main(
     parser = parser_of(
         description + said(figures),
         list(tables) or tables_of(paper),
-        list(plates_of(paper)) if figures else (),
+        list(drawn_figures_of(paper)) if figures else (),
         {"table": LISTS.get(paper, {}), "figure": drawings_of(paper)},
     )
     help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, a file of score-SDE"
@@ -75,10 +88,10 @@ def main(
     return guarded(lambda: _run(paper, kinds, args))
 
 
-def said(figures: Mapping[str, Plate | str]) -> str:
+def said(figures: Mapping[str, PaperFigure | str]) -> str:
     """The figures of a paper, a line each; nothing without any."""
     lines = [
-        f"{number:<7}{each.title if isinstance(each, Plate) else f'left out: {each}'}"
+        f"{number:<7}{each.title if isinstance(each, PaperFigure) else f'left out: {each}'}"
         for number, each in figures.items()
     ]
     if not lines:
@@ -134,7 +147,7 @@ def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Calla
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     asked = [QUESTIONS[each.question] for each in published.asked(paper, args.table)]
     seeds = range(max([args.seeds, *(question.seeds for question in asked)]))
-    wanted = job(paper, args.table, args.scale, part_of(args), seeds, args.diffusion)
+    wanted = paper_table(paper, args.table, args.scale, part_of(args), seeds, args.diffusion)
     check_used(wanted, args.diffusion)
     keep = {kind for question in asked for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{paper}-{args.table}")
@@ -142,13 +155,13 @@ def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
     if not args.dry_run and args.scale not in STAND_INS:  # whose run prints no published numbers
         kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
-        show(wanted, options, kinds, paper, args.scale)
+        show_tables(wanted, options, kinds, paper, args.scale)
         if args.dry_run:
             answer(options)
     return status
 
 
-def check_used(wanted: Job, checkpoint: str) -> None:
+def check_used(wanted: PaperTable, checkpoint: str) -> None:
     """Raise SpecError if a predictor is named that no trial loads, or one of them cannot load."""
     if not checkpoint:
         return
@@ -165,7 +178,7 @@ def part_of(args: argparse.Namespace) -> Only:
 
 
 def _answer(
-    wanted: Job, args: argparse.Namespace, seeds: Sequence[int], name: str, options: Options
+    wanted: PaperTable, args: argparse.Namespace, seeds: Sequence[int], name: str, options: Options
 ) -> None:
     """Print and write what the table asks of finished trials; of a dry run what was printed."""
     from raygrid.reproduce.questions import answered
@@ -175,26 +188,26 @@ def _answer(
         if not args.json:
             tables.show(made)
         if evidence:
-            tables.write(options.out / "tables", f"{name}-{made.kind}", made)
+            tables.write_table(options.out / "tables", f"{name}-{made.kind}", made)
 
 
-def _evidence(options: Options) -> Evidence:
+def _evidence(options: Options) -> FinishedTrials:
     """What the trials of a folder left."""
     from raygrid.reports.analysis import Records
-    from raygrid.reproduce.questions import Evidence
+    from raygrid.reproduce.questions import FinishedTrials
 
     log = ResultLog(options.out.absolute() / "results.jsonl")
     records = Records(open_store(options.store_url), options.data)
-    return Evidence(records, {row["spec"]: row for row in log.rows()})
+    return FinishedTrials(records, {row["spec"]: row for row in log.rows()})
 
 
 def _figure(paper: str, args: argparse.Namespace) -> int:
     """Run what a figure shows, if that takes a victim, and draw it."""
-    shown = plates_of(paper)[args.figure]
+    shown = drawn_figures_of(paper)[args.figure]
     trials = part_of(args).of([TrialSpec.parse(text) for text in shown.trials])
     trials = with_checkpoint(trials, args.diffusion)
     shown = replace(shown, trials=tuple(map(str, trials)))
-    wanted = job_of(trials, args.scale, range(args.seeds))
+    wanted = paper_table_of(trials, args.scale, range(args.seeds))
     check_used(wanted, args.diffusion)
     drawn = partial(_draw, shown, args, f"{paper}-{args.figure}-{args.scale}")
     if shown.trained or args.dry_run:
@@ -203,16 +216,16 @@ def _figure(paper: str, args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(shown: Plate, args: argparse.Namespace, name: str, options: Options) -> None:
-    from raygrid.reproduce.figures import Shown, draw
+def _draw(shown: PaperFigure, args: argparse.Namespace, name: str, options: Options) -> None:
+    from raygrid.reproduce.figures import FigureData, draw
 
-    plate = Shown(shown, _evidence(options), args.scale, range(args.seeds))
+    plate = FigureData(shown, _evidence(options), args.scale, range(args.seeds))
     files = draw(plate, options.out / "figures" / name)
     print(*files, sep="\n", file=sys.stderr if args.json else sys.stdout)
 
 
 def plan_or_run(
-    wanted: Job,
+    wanted: PaperTable,
     paper: str,
     args: argparse.Namespace,
     keep: Iterable[str] = (),
@@ -234,7 +247,7 @@ def plan_or_run(
     return place_and_run(wanted.specs, options, args, lambda: then(options)), options
 
 
-def several(wanted: Job) -> list[str]:
+def several(wanted: PaperTable) -> list[str]:
     """What to say of trials that stand for more than one printed one; nothing if there are none."""
     if not wanted.shared:
         return []
@@ -243,8 +256,8 @@ def several(wanted: Job) -> list[str]:
     return [f"{said} of their numbers where anything else differs ({names})."]
 
 
-def show(
-    wanted: Job,
+def show_tables(
+    wanted: PaperTable,
     options: Options,
     kinds: Iterable[str],
     paper: str,

@@ -22,23 +22,25 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
-from raygrid.cli.plan import Look, kept_text, plan_json, plan_text, skipped_text, there
+from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
 from raygrid.core.errors import DataError, RaygridError, SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.engine.costs.profiles import Shelf
+from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
-from raygrid.run import Options, Outcome, exclusive, make_plan, measured, run_grid
+from raygrid.run import Options, Outcome, exclusive, known_profiles, make_plan, run_grid
 from raygrid.storage.store import ResultLog
-from raygrid.tracking.status import Beacon
+from raygrid.tracking.status import StatusFile
 
 Scales = Mapping[str, Sequence[Grid]]
 
 
-def main(name: str, scales: Scales, description: str, argv: Sequence[str] | None = None) -> int:
+def experiment_main(
+    name: str, scales: Scales, description: str, argv: Sequence[str] | None = None
+) -> int:
     """Parse the command line of an experiment and run it; returns the exit status."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
@@ -79,7 +81,7 @@ def place_and_run(
         return run_and_show(specs, replace(options, address=place.address), args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with launch.dashboard(place) as address:
-        job = launch.Job.submit(address, Path.cwd(), sys.argv, options.name)
+        job = launch.ClusterJob.submit(address, Path.cwd(), sys.argv, options.name)
         print(f"job {job.id} on {address}; the same command joins it again", file=sys.stderr)
         return 0 if args.detach else job.follow(options.out)
 
@@ -102,11 +104,11 @@ def show_plan(
     rows = {row["key"]: row for row in log.rows()}
     try:
         plan, store, _ = make_plan(specs, options)
-        profiles = measured(plan, log, Shelf(store))
-        look = Look(True, rows, there(plan, store), fleet, profiles, options.keep)
+        profiles = known_profiles(plan, log, ProfileStore(store))
+        look = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
-        look = Look(False, rows, fleet=fleet, keep=options.keep)
+        look = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
         print(f"note: {error}", file=sys.stderr)
     print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
     return 0
@@ -114,11 +116,11 @@ def show_plan(
 
 def listeners_for(options: Options) -> list[Listener]:
     """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
-    from raygrid.tracking.display import Display
+    from raygrid.tracking.display import ProgressDisplay
 
-    listeners: list[Listener] = [Beacon(options.out.absolute())]
+    listeners: list[Listener] = [StatusFile(options.out.absolute())]
     if not options.quiet:
-        listeners.append(Display())
+        listeners.append(ProgressDisplay())
     if options.tracking == "off":
         return listeners
     if importlib.util.find_spec("mlflow") is None:

@@ -70,7 +70,7 @@ class Method:
                 changed[f.name] = str(value) if isinstance(value, Budget) else value
         return Part.of(self.id, **changed)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         """Why this method cannot take part in `cell`, or None if it can."""
         return None
 
@@ -80,7 +80,7 @@ K = TypeVar("K", bound=Method)
 
 
 @dataclass(frozen=True)
-class Cell:
+class Combination:
     """The methods of one trial side by side, for `skip` to look at.
 
     views: whether the learner learns from pairs of views (`Learner.views`).

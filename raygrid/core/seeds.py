@@ -19,7 +19,7 @@ from torch import Tensor
 _BLOCK = 256
 
 
-def derive(axis: str, *depends: Any) -> int:
+def derive_seed(axis: str, *depends: Any) -> int:
     """A 63-bit seed that is a pure function of the axis and the JSON values it depends on."""
     text = json.dumps([axis, *depends], sort_keys=True, default=str)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -37,7 +37,7 @@ class Stream:
         return Stream(self.axis, (*self.depends, *more))
 
     def seed(self, *more: Any) -> int:
-        return derive(self.axis, *self.depends, *more)
+        return derive_seed(self.axis, *self.depends, *more)
 
     def generator(self, *more: Any, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh generator; the same arguments give the same draws."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 from raygrid.core.errors import DataError
 from raygrid.core.registry import Card, require
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.common.decoding import Fit, size_of
+from raygrid.datasets.common.decoding import Resizing, size_of
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import Holding, ImageFiles, listing, train_and_test
 
@@ -52,7 +52,11 @@ class Folder(FileDataset):
         if not any((place / part).is_dir() for part in ("train", "test")):
             return None
         train, test = train_and_test(place)
-        fit = Fit(self.size, self.size) if self.size else Fit(_side(listing(train).files[0]))
+        fit = (
+            Resizing(self.size, self.size)
+            if self.size
+            else Resizing(_side(listing(train).files[0]))
+        )
         return ImageFiles(listing(train), listing(test), len(train), fit)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from raygrid.core.errors import DataError
 from raygrid.core.registry import Card, require
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import (
     Holding,
@@ -59,8 +59,8 @@ class ImageNet100(FileDataset):
                 object.__setattr__(self, size, few)
 
     @property
-    def fit(self) -> Fit:
-        return Fit(self.image_size, resize=256)
+    def fit(self) -> Resizing:
+        return Resizing(self.image_size, resize=256)
 
     def class_folders(self, place: Path) -> Holding | None:
         if not (place / "train").is_dir():

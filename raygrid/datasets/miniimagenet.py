@@ -11,9 +11,9 @@ import numpy as np
 
 from raygrid.core.errors import DataError
 from raygrid.core.registry import Card
-from raygrid.core.seeds import derive
+from raygrid.core.seeds import derive_seed
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import (
     Holding,
@@ -52,8 +52,8 @@ class MiniImageNet(FileDataset):
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 
     @property
-    def fit(self) -> Fit:
-        return Fit(self.image_size, resize=self.image_size)
+    def fit(self) -> Resizing:
+        return Resizing(self.image_size, resize=self.image_size)
 
     def class_folders(self, place: Path) -> Holding | None:
         by_class = _from_csv(place) or _from_folders(place)
@@ -101,7 +101,7 @@ def _split(everything: Listing) -> tuple[list[int], list[int]]:
     train, test = [], []
     for label in range(labels.max() + 1):
         rows = np.flatnonzero(labels == label)
-        order = np.random.default_rng(derive("miniimagenet", label)).permutation(rows)
+        order = np.random.default_rng(derive_seed("miniimagenet", label)).permutation(rows)
         cut = round(0.8 * len(rows))
         train += sorted(order[:cut].tolist())
         test += sorted(order[cut:].tolist())

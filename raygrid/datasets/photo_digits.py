@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
-from raygrid.core.seeds import derive
+from raygrid.core.seeds import derive_seed
 from raygrid.datasets.base import DATASETS, Dataset, Split
 
 Array = NDArray[Any]
@@ -58,7 +58,7 @@ class PhotoDigits(Dataset):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        order = np.random.default_rng(derive("photo_digits", "split")).permutation(1797)
+        order = np.random.default_rng(derive_seed("photo_digits", "split")).permutation(1797)
         photos = _photos()
         train, test = order[:1437], order[1437:]
         return Split(
@@ -67,7 +67,7 @@ class PhotoDigits(Dataset):
         )
 
     def _blend(self, digits: object, chosen: Array, photos: list[Array], part: str) -> Images:
-        rng = np.random.default_rng(derive("photo_digits", part))
+        rng = np.random.default_rng(derive_seed("photo_digits", part))
         index = np.repeat(chosen, 3)
         grays = digits.images[index]  # type: ignore[attr-defined]
         levels = np.clip(grays * 16, 0, 255).astype(np.int16)

@@ -15,10 +15,10 @@ from raygrid.datasets.common.holdings import (
     ImageFiles,
     Listing,
     class_folders,
+    extract,
     fetch,
     image_files,
     listing,
-    unpack,
 )
 
 
@@ -76,5 +76,5 @@ class TinyImageNet(FileDataset):
 
     def download(self, root: Path) -> None:
         archive = fetch(self.url, root / self.id, self.md5)
-        unpack(archive, root / self.id)
+        extract(archive, root / self.id)
         archive.unlink()

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.split_norm import split_norms, through
+from raygrid.architectures.split_norm import routed, split_norms
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
-from raygrid.defenses.base import DEFENSES, Defense, Pair, Study, Workshop
+from raygrid.core.registry import Card, Combination, require
+from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
-from raygrid.nn.contrastive import ClusterHeads, Clustering, Framework, SimClr
+from raygrid.nn.contrastive import ClusterHeads, Clustering, Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
@@ -96,13 +96,13 @@ class AdvCl(Defense):
     def acts(self, hook: str) -> bool:
         return super().acts(hook) and (hook != "study" or self.ce_weight > 0)
 
-    def study(self, images: Images, workshop: Workshop) -> Study:
+    def study(self, images: Images, fit_context: FitContext) -> Study:
         """`clusters`: int64 (N, heads)."""
         recipe = PROTOCOLS.make("tp").recipe("simclr", "", images.shape[-1])
         recipe = recipe.in_epochs(self.encoder_epochs)
-        flip = flips(workshop.augmentation) if self.flip is None else self.flip
+        flip = flips(fit_context.augmentation) if self.flip is None else self.flip
         how = Clustering(self.centers, self.encoder, recipe, flip)
-        return {"clusters": how.labels(images, workshop)}
+        return {"clusters": how.labels(images, fit_context)}
 
     def prepare(self, model: nn.Module, study: Study) -> None:
         """Give every batch norm its twins, and a framework its heads."""
@@ -112,7 +112,7 @@ class AdvCl(Defense):
             model.add_module(HEADS, heads)
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
-        assert isinstance(framework, SimClr), "`skip` keeps other learners away"
+        assert isinstance(framework, SimClrLoss), "`skip` keeps other learners away"
         flip = batch.flips if self.flip is None else self.flip
         x0 = CropFlip(batch.x.shape[-1] // 8, flip)(batch.x, batch.rng)
         benign = torch.cat([*views, high_pass(x0, self.cutoff)])
@@ -125,7 +125,7 @@ class AdvCl(Defense):
         return loss + self.ce_weight * predict(framework, misled, batch.index)
 
     def perturb(
-        self, framework: SimClr, x0: Tensor, benign: Tensor, rng: torch.Generator
+        self, framework: SimClrLoss, x0: Tensor, benign: Tensor, rng: torch.Generator
     ) -> Tensor:
         """Images (n, C, H, W) in [0, 1] within `radius` of x0 that agree least with `benign`.
 
@@ -143,13 +143,15 @@ class AdvCl(Defense):
 
             return self.ball.climb(loss, x0, start)
 
-    def mislead(self, framework: SimClr, x0: Tensor, index: Tensor, rng: torch.Generator) -> Tensor:
+    def mislead(
+        self, framework: SimClrLoss, x0: Tensor, index: Tensor, rng: torch.Generator
+    ) -> Tensor:
         """Images (n, C, H, W) in [0, 1] within `radius` of x0 whose clusters are missed most."""
         start = self.ball.inside(x0, rng)
         with frozen(framework):
             return self.ball.climb(lambda moved: predict(framework, moved, index), x0, start)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.views and cell.learner.id != "simclr":
             return f"{self.id} is made for the learner simclr, not {cell.learner.id}"
         most = max(self.centers)
@@ -166,15 +168,15 @@ def high_pass(x: Tensor, cutoff: float) -> Tensor:
     return torch.fft.ifft2(torch.fft.fft2(x) * keep).real
 
 
-def embed(framework: SimClr, x: Tensor, norms: int) -> Tensor:
+def embed(framework: SimClrLoss, x: Tensor, norms: int) -> Tensor:
     """Unit projections float32 (n, dim) through one of the sets of batch norms."""
-    with through(framework, norms):
+    with routed(framework, norms):
         return framework.embed(x)
 
 
-def predict(framework: SimClr, x: Tensor, index: Tensor) -> Tensor:
+def predict(framework: SimClrLoss, x: Tensor, index: Tensor) -> Tensor:
     """Cross-entropy of the clusters of images number `index`, mean over heads, a scalar."""
-    with through(framework, LABELED):
+    with routed(framework, LABELED):
         features = framework.branch.features(x)
     loss: Tensor = framework.get_submodule(HEADS)(features, index)
     return loss

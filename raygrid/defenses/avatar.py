@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Card, Cell, lacks, require
+from raygrid.core.registry import Card, Combination, lacks, require
 from raygrid.core.spec import Scalar
 from raygrid.datasets import DATASETS
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
     EXTRA,
     SIZES,
@@ -142,44 +142,44 @@ class Avatar(Defense):
         fits = not self.checkpoint and self.prior is None and self.steps > 0
         return (self.plan.cost(50_000) if fits else 0.0) + self.plan.passing(self.calls)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         none = Predictor(_none, images.shape[-1])
-        found = self.predictor(images, workshop) if self.steps else none
-        if self.steps and (mark := self.doubt(images, found, workshop)):
-            workshop.marks.append(mark)
-        return self.denoised(images, found, workshop)
+        found = self.predictor(images, fit_context) if self.steps else none
+        if self.steps and (mark := self.doubt(images, found, fit_context)):
+            fit_context.marks.append(mark)
+        return self.denoised(images, found, fit_context)
 
-    def doubt(self, images: Images, predictor: Predictor, workshop: Workshop) -> str | None:
+    def doubt(self, images: Images, predictor: Predictor, fit_context: FitContext) -> str | None:
         """What a reader has to know if the predictor knows nothing of such images."""
-        rng = workshop.stream.generator("gate", device=workshop.device)
-        rows = torch.randperm(len(images), generator=workshop.stream.generator("gated"))[:_CHUNK]
-        x = images.pixels[rows].to(workshop.device).float().div_(127.5).sub_(1)
-        off = noise_error(predictor, resized(x, predictor.side), self.steps, rng)
+        rng = fit_context.stream.generator("gate", device=fit_context.device)
+        rows = torch.randperm(len(images), generator=fit_context.stream.generator("gated"))[:_CHUNK]
+        x = images.pixels[rows].to(fit_context.device).float().div_(127.5).sub_(1)
+        off = noise_error(predictor, at_side(x, predictor.side), self.steps, rng)
         if off < 1:
             return None
         return f"{self.id}'s noise predictor is too weak: {off:.2f} times a Gaussian's error"
 
-    def denoised(self, images: Images, predictor: Predictor, workshop: Workshop) -> Images:
+    def denoised(self, images: Images, predictor: Predictor, fit_context: FitContext) -> Images:
         """Noise the images to `steps` and solve back, some at a time."""
-        parts, side, device = [], images.shape[-1], workshop.device
+        parts, side, device = [], images.shape[-1], fit_context.device
         solve, zero = SOLVERS[self.solver], 1.0 if self.centered else 0.0
         for start, pixels in enumerate(images.pixels.split(_CHUNK)):
-            rng = workshop.stream.generator("denoise", start, device=device)
+            rng = fit_context.stream.generator("denoise", start, device=device)
             x = pixels.to(device).float().div_(255).mul_(2).sub_(zero)
-            x = resized(x, predictor.side)
+            x = at_side(x, predictor.side)
             x = solve(diffuse(x, self.steps, rng), predictor.noise, self.steps, rng, self.stride)
-            parts.append(to_uint8((resized(x, side) + zero) / 2).cpu())
+            parts.append(to_uint8((at_side(x, side) + zero) / 2).cpu())
         return images.with_pixels(torch.cat(parts))
 
-    def predictor(self, images: Images, workshop: Workshop) -> Predictor:
+    def predictor(self, images: Images, fit_context: FitContext) -> Predictor:
         """The noise predictor: loaded, given, or fitted to the images."""
-        side, device = images.shape[-1], workshop.device
+        side, device = images.shape[-1], fit_context.device
         if self.checkpoint:
             return loaded(self.checkpoint, side, device)
-        weights = workshop.prior if self.prior else fitted(self.plan, images, workshop)
+        weights = fit_context.prior if self.prior else fitted(self.plan, images, fit_context)
         return predictor(self.plan, weights, side, device)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return self._unfit(cell.image_size) or super().skip(cell)
 
     def _unfit(self, side: int) -> str | None:
@@ -197,7 +197,7 @@ class Avatar(Defense):
         return lacks(*EXTRA)
 
 
-def resized(x: Tensor, side: int) -> Tensor:
+def at_side(x: Tensor, side: int) -> Tensor:
     """Images (n, 3, H, H) at another side."""
     if x.shape[-1] == side:
         return x

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
-from raygrid.core.registry import Cell, Method, Registry
+from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.spec import Part
-from raygrid.nn.context import Workshop as Workshop
+from raygrid.nn.context import FitContext as FitContext
 from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.diffusion import Prior
 from raygrid.nn.trainer import Batch
@@ -87,7 +87,7 @@ class Defense(Method):
         """What stands in for this defense in an epoch (counted from 0)."""
         return self
 
-    def study(self, images: Images, workshop: Workshop) -> Study:
+    def study(self, images: Images, fit_context: FitContext) -> Study:
         """What `prepare` needs to know of the training set, once it is purified.
 
         Found once, before training, and kept as an artifact.
@@ -102,7 +102,7 @@ class Defense(Method):
         Weights are drawn from the global stream.
         """
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         """Change the stored training set once, before training. Made once, kept as an artifact."""
         return images
 
@@ -149,7 +149,7 @@ class Defense(Method):
         """Whether this defense overrides a hook."""
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.views and (self.learners == "supervised" or self.acts("loss")):
             return f"{self.id} has no meaning for the learner {cell.learner.id}"
         if not cell.views and self.learners == "views":

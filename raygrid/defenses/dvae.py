@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.images import Images, Quant, to_uint8
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.vae import (
     AutoEncoder,
-    Fit,
-    Plan,
     Table,
+    VaeFit,
+    VaeSize,
     cleaned,
     fit,
+    in_chunks,
     misfit,
     reconstructed,
     relative_cost,
     require_fit,
-    through,
 )
 
 
@@ -85,34 +85,34 @@ class DVae(Defense):
         fits = self.first + self.second
         return fits * 46.5 / 60 * self.epochs * relative_cost(self.shrink)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
-        network = self.stage1(images, workshop) if self.first else None
-        return self.purify_after(network, images, workshop)
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
+        network = self.stage1(images, fit_context) if self.first else None
+        return self.purify_after(network, images, fit_context)
 
-    def stage1(self, images: Images, workshop: Workshop) -> AutoEncoder:
+    def stage1(self, images: Images, fit_context: FitContext) -> AutoEncoder:
         """The D-VAE of stage 1."""
-        return fit(self._fit(images, self.limit1), images, workshop.part("fit1"))
+        return fit(self._fit(images, self.limit1), images, fit_context.part("fit1"))
 
     def purify_after(
-        self, network: AutoEncoder | None, images: Images, workshop: Workshop
+        self, network: AutoEncoder | None, images: Images, fit_context: FitContext
     ) -> Images:
         """The rest of the purification, given the D-VAE of stage 1 (None: without it)."""
         x, y = images.pixels, images.labels
         if network is not None:
-            x = to_uint8(through(network, x, y, workshop.part("stage1"), cleaned), self.quant)
+            x = to_uint8(in_chunks(network, x, y, fit_context.part("stage1"), cleaned), self.quant)
         if not self.second:
             return images.with_pixels(x)
         how = self._fit(images, self.limit2, deep=False)
-        network = fit(how, images.with_pixels(x), workshop.part("fit2"))
+        network = fit(how, images.with_pixels(x), fit_context.part("fit2"))
         if self.subtract:
-            x = through(network, x, y, workshop.part("stage2"), cleaned)
-        made = through(network, x, y, workshop.part("reconstruct"), reconstructed)
+            x = in_chunks(network, x, y, fit_context.part("stage2"), cleaned)
+        made = in_chunks(network, x, y, fit_context.part("reconstruct"), reconstructed)
         return images.with_pixels(to_uint8(made, self.quant))
 
-    def _fit(self, images: Images, limit: float, deep: bool = True) -> Fit:
+    def _fit(self, images: Images, limit: float, deep: bool = True) -> VaeFit:
         side, classes = images.shape[-1], images.classes
-        plan = Plan.disentangling(side, classes, self.table, deep, self.shrink)
-        return Fit(plan, limit, self.epochs, batch_size=self.batch_size)
+        plan = VaeSize.disentangling(side, classes, self.table, deep, self.shrink)
+        return VaeFit(plan, limit, self.epochs, batch_size=self.batch_size)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return misfit(self.id, cell.image_size) or super().skip(cell)

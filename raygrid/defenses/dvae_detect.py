@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, Quant, to_uint8
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.defenses.dvae import DVae
 from raygrid.nn import augment
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, untrained
-from raygrid.nn.vae import Parts, Table, misfit, perturbation, through
+from raygrid.nn.vae import Parts, Table, in_chunks, misfit, perturbation
 from raygrid.protocols import PROTOCOLS
 
 
@@ -88,45 +88,45 @@ class DVaeDetect(Defense):
         shared = ("limit1", "limit2", "epochs", "batch_size", "table", "shrink", "quant")
         return DVae(**{name: getattr(self, name) for name in shared})
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         def marked(x: Tensor, parts: Parts) -> Tensor:
             return to_uint8(x + perturbation(x, parts), self.quant)
 
-        network = self.dvae().stage1(images, workshop)
-        after = workshop.part("mark")
-        poisoned = through(network, images.pixels, images.labels, after, marked)
-        flags = self._knows(images.with_pixels(poisoned), images, workshop.part("classifier"))
+        network = self.dvae().stage1(images, fit_context)
+        after = fit_context.part("mark")
+        poisoned = in_chunks(network, images.pixels, images.labels, after, marked)
+        flags = self._knows(images.with_pixels(poisoned), images, fit_context.part("classifier"))
         pixels = images.pixels.cpu().clone()
         if self.fit_on == "all":
-            pixels[flags] = self.dvae().purify_after(network, images, workshop).pixels[flags]
+            pixels[flags] = self.dvae().purify_after(network, images, fit_context).pixels[flags]
         elif int(flags.sum()) > 1:  # batch norm has no variance over a single image
-            part = workshop.part("flagged")
+            part = fit_context.part("flagged")
             pixels[flags] = self.dvae().purify(images.rows(flags), part).pixels
         return images.with_pixels(pixels)
 
-    def _knows(self, poisoned: Images, images: Images, workshop: Workshop) -> Tensor:
+    def _knows(self, poisoned: Images, images: Images, fit_context: FitContext) -> Tensor:
         """Train on the poisoned images; which of `images` get their label, bool (N,)."""
         kind = ARCHITECTURES.make(self.architecture)
         side = images.shape[-1]
         recipe = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", side)
         recipe = recipe.with_(epochs=self.classifier_epochs)
         precision = precision_of(recipe, kind.convolutional)
-        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
+        network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
         own = self.augmentation == "standard"  # the dataset's
-        change = augment.standard(workshop.augmentation if own else self.augmentation, side)
+        change = augment.standard(fit_context.augmentation if own else self.augmentation, side)
 
         def step(batch: Batch) -> Step:
             if change is not None:
                 batch.x = change(batch.x, batch.rng)
             return classify_step(network, batch, precision)
 
-        train = poisoned.to(workshop.device)
-        trainer = Trainer(network, step, train, recipe, workshop.stream)
+        train = poisoned.to(fit_context.device)
+        trainer = Trainer(network, step, train, recipe, fit_context.stream)
         for epoch in range(recipe.epochs):
             trainer.epoch(epoch)
-        return agreeing(network.eval(), images, workshop.device, precision)
+        return agreeing(network.eval(), images, fit_context.device, precision)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return misfit(self.id, cell.image_size) or super().skip(cell)
 
 

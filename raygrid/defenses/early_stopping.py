@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 from raygrid.defenses.base import DEFENSES, Defense, Selection
 
 _SCORES = {"peak_test": "test_acc", "clean_val": "val_acc", "poison_val": "poison_val_acc"}
@@ -47,7 +47,7 @@ class EarlyStopping(Defense):
         scores = [epoch[_SCORES[self.mode]] for epoch in history]
         return scores.index(max(scores))
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.views:
             return f"{self.id} compares epochs; those of {cell.learner.id} are scored by kNN only"
         share = _SHARES.get(self.mode)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 from raygrid.core.spec import Part
 from raygrid.defenses.base import DEFENSES, Defense, Selection
 from raygrid.defenses.bdr import Variant
@@ -50,7 +50,7 @@ class Iss(Defense):
     def choose(self, finals: Sequence[float]) -> int:
         return max(range(len(finals)), key=lambda i: finals[i])
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if getattr(cell.protocol, "patience", None) is not None:
             return f"{self.id} compares final accuracies; with patience there may be none"
         return super().skip(cell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raygrid.core.registry import Card, Cell
+from raygrid.core.registry import Card, Combination
 from raygrid.defenses.base import DEFENSES, Defense
 
 
@@ -22,7 +22,7 @@ class NoDefense(Defense):
     )
     plain: ClassVar[bool] = True
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if cell.views:
             return f"the learner {cell.learner.id} is made of augmentation; use 'standard'"
         return None

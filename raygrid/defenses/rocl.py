@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense, Pair
-from raygrid.nn.contrastive import Framework, SimClr
+from raygrid.nn.contrastive import Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
@@ -65,7 +65,7 @@ class RoCl(Defense):
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
         a, b = views
         x = self.perturb(framework, a, b, batch)
-        if not isinstance(framework, SimClr):
+        if not isinstance(framework, SimClrLoss):
             moved: Tensor = framework(x, b, batch.y, move=False)
             return framework(a, b, batch.y) + moved
         n, temperature = len(a), framework.criterion.temperature
@@ -81,7 +81,7 @@ class RoCl(Defense):
         ball = Ball(self.radius, self.steps, self.step)
         start = ball.inside(a, batch.rng)
         with frozen(framework):
-            if not isinstance(framework, SimClr):
+            if not isinstance(framework, SimClrLoss):
                 return ball.climb(lambda x: framework(x, b, batch.y, move=False), a, start)
             with torch.no_grad():
                 target = framework.embed(b)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Card, Cell, lacks
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.core.registry import Card, Combination, lacks
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.augment.ueraser import EXTRA, Erasing
 
 
@@ -51,19 +51,19 @@ class UEraserLite(Erasing, Defense):
             return self.static == (hook == "purify")
         return super().acts(hook)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         if not self.static:
             return images
         out = torch.empty_like(images.pixels, device="cpu")
-        order = torch.randperm(len(images), generator=workshop.stream.generator("order"))
+        order = torch.randperm(len(images), generator=fit_context.stream.generator("order"))
         for number, rows in enumerate(order.split(128)):
-            rng = workshop.stream.generator("erase", number, device=workshop.device)
-            x = images.floats(rows).to(workshop.device)
+            rng = fit_context.stream.generator("erase", number, device=fit_context.device)
+            x = images.floats(rows).to(fit_context.device)
             out[rows] = to_uint8(self.erase(x, rng)).cpu()
         return images.with_pixels(out)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return (x if self.static else self.erase(x, rng)), y
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return lacks(*EXTRA) or super().skip(cell)

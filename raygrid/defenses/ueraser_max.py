@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.core.registry import Card, Cell, lacks, require
+from raygrid.core.registry import Card, Combination, lacks, require
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
 from raygrid.nn.augment.ueraser import EXTRA, Erasing
@@ -94,7 +94,7 @@ class UEraserMax(Erasing, Defense):
             highest = torch.maximum(losses, highest)
         return worst
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return lacks(*EXTRA) or super().skip(cell)
 
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
-from raygrid.defenses.base import DEFENSES, Defense, Workshop
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.vae import (
-    Fit,
-    Plan,
+    VaeFit,
+    VaeSize,
     fit,
+    in_chunks,
     misfit,
     reconstructed,
     relative_cost,
     require_fit,
-    through,
 )
 
 
@@ -61,14 +61,14 @@ class Vae(Defense):
     def purify_cost(self) -> float:
         return 43 / 60 * self.epochs * relative_cost(self.shrink)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         side = images.shape[-1]
-        plan = Plan.reconstructing(side, self.width, self.shrink)
-        how = Fit(plan, self.limit, self.epochs, batch_size=self.batch_size)
-        network = fit(how, images, workshop.part("fit"))
-        after = workshop.part("reconstruct")
-        made = through(network, images.pixels, images.labels, after, reconstructed)
+        plan = VaeSize.reconstructing(side, self.width, self.shrink)
+        how = VaeFit(plan, self.limit, self.epochs, batch_size=self.batch_size)
+        network = fit(how, images, fit_context.part("fit"))
+        after = fit_context.part("reconstruct")
+        made = in_chunks(network, images.pixels, images.labels, after, reconstructed)
         return images.with_pixels(to_uint8(made))
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return misfit(self.id, cell.image_size) or super().skip(cell)

@@ -14,7 +14,7 @@ from raygrid.core.errors import SpecError, SpecErrors
 from raygrid.core.spec import Part, TrialSpec, parse_chain, parse_ratio, parse_seed
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
-from raygrid.trials.resolve import check, resolve
+from raygrid.trials.resolve import resolve, resolve_all
 from raygrid.trials.trial import Trial
 
 Axis = Sequence[str]
@@ -47,7 +47,7 @@ class Grid:
         names = (*order, "protocol", "seed")
         points = (TrialSpec(**dict(zip(names, each, strict=True))) for each in product(*axes))
         if faults:
-            raise SpecErrors([*faults, *check(list(points), None)[1]])
+            raise SpecErrors([*faults, *resolve_all(list(points), None)[1]])
         yield from points
 
     def _axes(self) -> Iterator[list[Callable[[], Any]]]:
@@ -140,7 +140,7 @@ def plan(specs: Iterable[TrialSpec | str], catalog: Catalog | None, strict: bool
     strict: a combination that cannot run is a fault as well (for specs that a person typed).
     """
     parsed, faults = _parse(specs)
-    trials, more = check(parsed, catalog)
+    trials, more = resolve_all(parsed, catalog)
     faults += more
     out = Plan()
     seen: set[str] = set()

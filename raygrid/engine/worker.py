@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from raygrid.storage.checkpoints import Keeper, Partial, pack, unpack
+from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
-from raygrid.trials.artifacts import Artifact, Bench
-from raygrid.trials.artifacts.build import Tell, Watch, realize
+from raygrid.trials.artifacts import Artifact, BuildContext
+from raygrid.trials.artifacts.build import BuildObserver, OnProgress, build
 from raygrid.trials.result import Result
-from raygrid.trials.run import Checkpoint, Env, Fetch, Report, run_trial
+from raygrid.trials.run import Checkpoint, Fetch, Report, TrialContext, run_trial
 from raygrid.trials.trial import Trial
 
 _NAMED = (
@@ -65,8 +65,8 @@ class StoreCheckpoint(Checkpoint):
     """A trial's state between epochs, in the store."""
 
     def __init__(self, store: Store, key: str, every: float, leaving: Callable[[], bool]) -> None:
-        self.partial = Partial(store, f"trial-{key}")
-        self.keeper = Keeper(self.partial, every, leaving)
+        self.partial = CheckpointSlot(store, f"trial-{key}")
+        self.keeper = Checkpointer(self.partial, every, leaving)
 
     def save(self, state: dict[str, Any]) -> None:
         self.keeper.save(functools.partial(pack, state))
@@ -114,19 +114,19 @@ class Worker:
         return found if found is not None else self.make(artifact)[0]
 
     def make(
-        self, artifact: Artifact, tell: Tell = lambda done, total: None
+        self, artifact: Artifact, tell: OnProgress = lambda done, total: None
     ) -> tuple[Bundle, bool]:
         """Load or make an artifact; the flag says whether it was made."""
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # the same sums in the same order, whoever makes it
-        bench = Bench(self.device, self.data_root)
-        return realize(artifact, self.store, bench, self.fetch, Watch(tell, self.leaving))
+        bench = BuildContext(self.device, self.data_root)
+        return build(artifact, self.store, bench, self.fetch, BuildObserver(tell, self.leaving))
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one."""
         _settle()
         checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every, self.leaving)
-        surroundings = Env(
+        surroundings = TrialContext(
             device=self.device,
             report=report,
             checkpoint=checkpoint,

@@ -23,7 +23,7 @@ NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxi
 View = Callable[[Tensor], Tensor]
 
 
-class Shown(Protocol):
+class Inputs(Protocol):
     """Labeled inputs of a classifier: `Images`, or what a learner made of them once and for all."""
 
     @property
@@ -132,7 +132,7 @@ class Learner(Method):
         """Augmented passes whose features trials share; 0: none. plain: nothing is augmented."""
         return 0
 
-    def shown(self, session: Session, images: Images, view: View) -> tuple[Shown, View]:
+    def shown(self, session: Session, images: Images, view: View) -> tuple[Inputs, View]:
         """What the session's classifier is shown for images that do not change, and its view."""
         return images, view
 

@@ -42,4 +42,4 @@ class Byol(TwoViews):
 
     def framework(self, network: Network, precision: str) -> Framework:
         heads = contrastive.byol_heads(network, precision, self.hidden, self.output)
-        return contrastive.Byol(*heads, self.momentum, self.ema_updates, self.factor)
+        return contrastive.ByolLoss(*heads, self.momentum, self.ema_updates, self.factor)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Learner, Session, Task
 from raygrid.learners.supervised import SupervisedSession
@@ -33,5 +33,5 @@ class Finetune(Learner):
             network.head = nn.Linear(network.width, task.train.classes).to(task.device)
         return SupervisedSession(task, network)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return None if cell.targets else NEEDS_PRETRAINING.format(self.id)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Defense
-from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Learner, Session, Shown, Task, View
+from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, Session, Task, View
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.common.knn import features_of
 from raygrid.learners.supervised import augmented, hits
@@ -51,11 +51,11 @@ class LinearProbe(Learner):
     def start(self, task: Task) -> Session:
         return ProbeSession(self, task)
 
-    def shown(self, session: Session, images: Images, view: View) -> tuple[Shown, View]:
+    def shown(self, session: Session, images: Images, view: View) -> tuple[Inputs, View]:
         assert isinstance(session, ProbeSession)
         return session.features_of(images, view), lambda x: x
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if not cell.targets:
             return NEEDS_PRETRAINING.format(self.id)
         links = [d for d in cell.defense if isinstance(d, Defense)]

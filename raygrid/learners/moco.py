@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raygrid.architectures.base import Network
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import contrastive
@@ -50,7 +50,7 @@ class Moco(TwoViews):
         )
         return super().start(task)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         """Said in the plan already: a queue that the protocol's batches do not fill evenly."""
         assert isinstance(cell.protocol, Protocol)
         recipe = cell.protocol.recipe(self.id, cell.dataset.id, cell.image_size)
@@ -62,4 +62,4 @@ class Moco(TwoViews):
     def framework(self, network: Network, precision: str) -> Framework:
         branch = contrastive.with_mlp(network, precision, self.hidden, self.output)
         queue = (self.queue, self.output)
-        return contrastive.Moco(branch, queue, self.momentum, self.temperature, self.loss_scale)
+        return contrastive.MocoLoss(branch, queue, self.momentum, self.temperature, self.loss_scale)

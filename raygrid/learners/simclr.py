@@ -43,7 +43,7 @@ class SimClr(TwoViews):
 
     def framework(self, network: Network, precision: str) -> Framework:
         branch = self.branch(network, precision)
-        return contrastive.SimClr(branch, self.temperature, self.loss_scale)
+        return contrastive.SimClrLoss(branch, self.temperature, self.loss_scale)
 
     def branch(self, network: Network, precision: str) -> Branch:
         """The encoder with its projection head."""

@@ -39,4 +39,4 @@ class SimSiam(TwoViews):
     def framework(self, network: Network, precision: str) -> Framework:
         sizes = self.hidden, self.predictor
         heads = contrastive.simsiam_heads(network, precision, *sizes, self.affine)
-        return contrastive.SimSiam(*heads)
+        return contrastive.SimSiamLoss(*heads)

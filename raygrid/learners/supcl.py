@@ -31,4 +31,4 @@ class SupCl(SimClr):
 
     def framework(self, network: Network, precision: str) -> Framework:
         branch = self.branch(network, precision)
-        return contrastive.SupCl(branch, self.temperature, self.loss_scale)
+        return contrastive.SupClLoss(branch, self.temperature, self.loss_scale)

@@ -32,10 +32,10 @@ class Supervised(Learner):
     frozen_views: bool = False  # one augmentation of each image for the whole training: a diagnosis
 
     def start(self, task: Task) -> Session:
-        return SupervisedSession(frozen(task) if self.frozen_views else task)
+        return SupervisedSession(with_frozen_views(task) if self.frozen_views else task)
 
 
-def frozen(task: Task) -> Task:
+def with_frozen_views(task: Task) -> Task:
     """The same with images that are augmented for good."""
     if task.augmentation is None:
         return task

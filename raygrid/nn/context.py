@@ -13,7 +13,7 @@ from raygrid.core.seeds import Stream
 
 
 @dataclass(frozen=True)
-class Workshop:
+class FitContext:
     """Randomness, where to compute, and a log of the seconds that kinds of work took.
 
     prior: weights of the network that the method starts from, if it asked for one.
@@ -28,7 +28,7 @@ class Workshop:
     marks: list[str] = field(default_factory=list, compare=False)
     augmentation: str = "crop_flip"
 
-    def part(self, name: str) -> Workshop:
+    def part(self, name: str) -> FitContext:
         """For one step of the work, with draws of its own."""
         return replace(self, stream=self.stream.child(name))
 

@@ -209,7 +209,7 @@ def make_optimizer(
     )
 
 
-def place(model: M, device: torch.device | str, convolutional: bool) -> M:
+def to_device(model: M, device: torch.device | str, convolutional: bool) -> M:
     """Move a network to the device, in channels_last if it is convolutional."""
     if convolutional:
         return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -230,7 +230,7 @@ def untrained(
     network = kind.build(images.classes, images.shape[-1], seed)
     if moments is not None:
         network.normalize = Normalize(*moments)
-    return place(network, device, kind.convolutional)
+    return to_device(network, device, kind.convolutional)
 
 
 def freeze(network: M) -> M:

@@ -134,7 +134,7 @@ class ApBenchRepo(Protocol):
 
 @PROTOCOLS.register("iss")
 @dataclass(frozen=True, kw_only=True)
-class Iss(Protocol):
+class IssProtocol(Protocol):
     """ISS: 60 epochs, cosine to zero; 100 for adversarial training, 200 for transformers."""
 
     card = Card(
@@ -151,7 +151,7 @@ class Iss(Protocol):
 
 @PROTOCOLS.register("avatar")
 @dataclass(frozen=True, kw_only=True)
-class Avatar(Protocol):
+class AvatarProtocol(Protocol):
     """AVATAR: 120 epochs, rate divided by 10 at 80 and 100, gradients clipped at 5."""
 
     card = Card(
@@ -171,7 +171,7 @@ class Avatar(Protocol):
 
 @PROTOCOLS.register("dvae")
 @dataclass(frozen=True, kw_only=True)
-class DVae(Protocol):
+class DVaeProtocol(Protocol):
     """D-VAE: 60 epochs (CIFAR-10) or 100, cosine to zero, gradients clipped at 5."""
 
     card = Card(
@@ -205,7 +205,7 @@ class DVae(Protocol):
 
 @PROTOCOLS.register("tp")
 @dataclass(frozen=True, kw_only=True)
-class Tp(Protocol):
+class TpProtocol(Protocol):
     """Liu et al.: 100 supervised epochs, 1,000 contrastive ones, linear probe on poisoned data."""
 
     card = Card(
@@ -221,7 +221,7 @@ class Tp(Protocol):
 
 @PROTOCOLS.register("tp_grid")
 @dataclass(frozen=True, kw_only=True)
-class TpGrid(Tp):
+class TpGrid(TpProtocol):
     """`tp` with a fifth of the contrastive epochs, for grids that nobody could wait for."""
 
     card = Card(
@@ -229,7 +229,7 @@ class TpGrid(Tp):
         notes="200 contrastive epochs instead of 1,000; its numbers stand in no paper's table",
     )
     tier: ClassVar[str] = "grid"
-    recipes: ClassVar[Mapping[str, Recipe]] = {**Tp.recipes, **_tp(200)}
+    recipes: ClassVar[Mapping[str, Recipe]] = {**TpProtocol.recipes, **_tp(200)}
     recipes_64: ClassVar[Mapping[str, Recipe]] = _tp_64(200)
 
 
@@ -238,7 +238,7 @@ _AUE_RATES = {"simclr": 0.5, "byol": 1.0, "moco": 0.3, "simsiam": 0.1}
 
 @PROTOCOLS.register("aue")
 @dataclass(frozen=True, kw_only=True)
-class Aue(Protocol):
+class AueProtocol(Protocol):
     """Wang et al. 2024: unscaled losses, wider heads, smaller crops, plain probe."""
 
     card = Card(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from raygrid.core.errors import SpecError
-from raygrid.core.registry import Card, Cell, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
@@ -164,7 +164,7 @@ class Targeted(Protocol):
             return made.with_(optimizer="adam", lr=lr, weight_decay=0.0)
         return made if self.optimizer == "recipe" else made.with_(optimizer=self.optimizer)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         largest = cell.image_size - 5
         if self.patch is not None and self.patch > largest:
             return f"patch is {self.patch}, allowed in {cell.image_size} pixels are 1 to {largest}"

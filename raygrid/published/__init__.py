@@ -34,7 +34,7 @@ from raygrid.published.names import (
     on_any_dataset,
     split_budget,
 )
-from raygrid.published.questions import QUESTIONS, Asked, questions_of
+from raygrid.published.questions import QUESTIONS, PrintedQuestion, questions_of
 
 __all__ = [
     "MEASURES",
@@ -42,9 +42,9 @@ __all__ = [
     "PROTOCOL",
     "QUESTIONS",
     "SIX",
-    "Asked",
-    "Figure",
     "Finding",
+    "PrintedQuestion",
+    "PublishedValue",
     "asked",
     "canonical",
     "find",
@@ -58,7 +58,7 @@ CONTRADICTION = 0.05  # papers contradict each other from this difference on, as
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedValue:
     """One published number of a paper, with every table that prints it. Fractions.
 
     made: attack, defense, architecture and dataset as that paper ran them; protocol: of its trials.
@@ -86,9 +86,9 @@ class Finding:
         one, else those of its methods that go by the same name only, else nothing.
     """
 
-    best: Figure
+    best: PublishedValue
     apart: str
-    others: tuple[Figure, ...]
+    others: tuple[PublishedValue, ...]
 
     @property
     def own(self) -> bool:
@@ -96,7 +96,7 @@ class Finding:
         return not self.apart
 
     @property
-    def contradicting(self) -> tuple[Figure, ...]:
+    def contradicting(self) -> tuple[PublishedValue, ...]:
         """Numbers of the others, not suspect themselves, that are 5 points or more away."""
         return tuple(
             f
@@ -148,7 +148,7 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
         return None
     protocol, methods = _protocol(spec), _methods(spec)
 
-    def distance(figure: Figure) -> tuple[bool, bool, bool]:
+    def distance(figure: PublishedValue) -> tuple[bool, bool, bool]:
         return (
             figure.suspect,
             figure.protocol != protocol,
@@ -162,12 +162,12 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
 
 
 @cache
-def _index() -> dict[tuple[str, str], list[Figure]]:
+def _index() -> dict[tuple[str, str], list[PublishedValue]]:
     rows = load()
-    index: dict[tuple[str, str], list[Figure]] = {}
+    index: dict[tuple[str, str], list[PublishedValue]] = {}
     for row in rows[rows["cell"].notna()].to_dict("records"):
         key = (cell_key(TrialSpec.parse(row["cell"])), row["measure"])
-        new = Figure(
+        new = PublishedValue(
             paper=row["paper"],
             made=_methods(TrialSpec.parse(row["made"])),
             protocol=_protocol(TrialSpec.parse(row["made"])),
@@ -181,7 +181,7 @@ def _index() -> dict[tuple[str, str], list[Figure]]:
     return index
 
 
-def _join(figures: list[Figure], new: Figure) -> None:
+def _join(figures: list[PublishedValue], new: PublishedValue) -> None:
     """Add a number, or its table to the same number of the same paper."""
     for position, old in enumerate(figures):
         if (old.paper, old.value, old.suspect) == (new.paper, new.value, new.suspect):
@@ -260,7 +260,7 @@ def specs_of(paper: str, table: str) -> list[str]:
     return list(found)
 
 
-def asked(paper: str, table: str) -> list[Asked]:
+def asked(paper: str, table: str) -> list[PrintedQuestion]:
     """The numbers of a printed table that no row of a trial holds; as `specs_of`."""
     rows = _rows_of(paper, table).astype(str)
     return list(

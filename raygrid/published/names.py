@@ -124,7 +124,7 @@ def map_row(row: Row) -> tuple[TrialSpec | None, str | None]:
     if reason := _outside(row):
         return None, reason
     if row["paper"] == "just_how_toxic":
-        return toxic.map_row(row)
+        return toxic.map_toxic_row(row)
     if row["learner"] == "worst":
         return axes_of(row), "derived: the largest of the six learners' accuracies"
     if row["defense"] == "iss":

@@ -39,7 +39,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PrintedQuestion:
     """A printed number with its place in the table and the trials (as printed) that answer it.
 
     value, std: a fraction, dB or minutes; value None: what stands beside and is not printed.
@@ -133,7 +133,7 @@ QUESTIONS: Mapping[str, Question] = {
 """By the name that `raygrid evaluate` has for it."""
 
 
-def questions_of(rows: list[Row]) -> Iterator[Asked]:
+def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
     """What the rows of one table ask beyond the rows of trials, in their order."""
     by = {metric: name for name, each in QUESTIONS.items() for metric in each.metrics}
     for row in rows:
@@ -146,11 +146,11 @@ def questions_of(rows: list[Row]) -> Iterator[Asked]:
                 yield _asked(name, {**row, **unprinted, "metric": metric}, rows)
 
 
-def _asked(name: str, row: Row, table: list[Row]) -> Asked:
+def _asked(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
     question = QUESTIONS[name]
     scale = 100 if row["unit"] == "percent" else 1
     facts: dict[str, Any] = {key: row[key] for key in ("paper", "table", "dataset", "metric")}
-    return Asked(
+    return PrintedQuestion(
         question=name,
         row=_label(row, question.down),
         column=_label(row, question.across),

@@ -33,7 +33,7 @@ BASELINES = {
 """Table 2: every attack in its authors' setting, as far as it is printed."""
 
 
-def map_row(row: dict[str, str]) -> tuple[TrialSpec, str | None]:
+def map_toxic_row(row: dict[str, str]) -> tuple[TrialSpec, str | None]:
     """The cell of a row, and why it is no trial, if it is none."""
     if row["table"] == "2":
         return TrialSpec.parse(BASELINES[row["attack"]]), None

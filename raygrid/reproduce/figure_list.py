@@ -25,7 +25,7 @@ COMPRESSED = ("em_remrepo", "rem", "lsp")
 
 
 @dataclass(frozen=True)
-class Plate:
+class PaperFigure:
     """A figure that shows data.
 
     drawing: in `raygrid.reproduce.figures`. trials: as the paper ran them. keep: what they have to
@@ -76,41 +76,41 @@ def _stage1(trial: str) -> str:
     return str(spec.replace(defense=(spec.defense[0].with_params(second=False),)))
 
 
-def _apbench() -> dict[str, Plate | str]:
+def _apbench() -> dict[str, PaperFigure | str]:
     seen = ("standard", "jpeg", "ueraser_max", "avatar(diffusion_data=clean_train)")
     partial = _trials("apbench", [*_with((*PARTIAL, "withheld"), RATIOS)])
     clean = _trials("apbench", ["clean"])
     filters = ("standard", "grayscale", "jpeg", "ueraser_max")
     features = ("features",)
     return {
-        "1": Plate(
+        "1": PaperFigure(
             "Unlearnable images and their perturbations",
             "residuals",
             _of("apbench", "3", "standard"),
             trained=False,
         ),
         "2": "a drawing of the system",
-        "3": Plate("Partial poisoning, accuracy of four views", "partial_acc", partial),
-        "4": Plate("Partial poisoning, loss of four views", "partial_loss", partial),
-        "5": Plate(
+        "3": PaperFigure("Partial poisoning, accuracy of four views", "partial_acc", partial),
+        "4": PaperFigure("Partial poisoning, loss of four views", "partial_loss", partial),
+        "5": PaperFigure(
             "Partial poisoning under defenses",
             "partial_defenses",
             (*_trials("apbench", _with((*PARTIAL, "withheld"), RATIOS), filters), *clean),
         ),
-        "6": Plate(
+        "6": PaperFigure(
             "Grad-CAM (EM, LSP) and Shapley values (REM, AR)",
             "maps",
             (*clean, *_trials("apbench", PARTIAL, seen)),
             keep=("weights",),
             groups={"grad-cam": ("em_apb", "lsp"), "shapley": ("rem_apb", "ar")},
         ),
-        "7": Plate(
+        "7": PaperFigure(
             "t-SNE of test features, TAP and OPS",
             "tsne",
             _trials("apbench", ("tap", "ops"), seen),
             keep=features,
         ),
-        "8": Plate(
+        "8": PaperFigure(
             "t-SNE of test features, EM, REM, LSP and AR",
             "tsne",
             (*clean, *_trials("apbench", PARTIAL, seen)),
@@ -119,7 +119,7 @@ def _apbench() -> dict[str, Plate | str]:
     }
 
 
-def _learned_faster() -> dict[str, Plate | str]:
+def _learned_faster() -> dict[str, PaperFigure | str]:
     table = tuple(specs_of("learned_faster", "1"))
     attacks = _attacks("learned_faster", "1")
     regions = tuple(a for a in attacks if a.startswith("regions") and a != "regions(n=1024)")
@@ -128,10 +128,12 @@ def _learned_faster() -> dict[str, Plate | str]:
     columns = {"selected": selected, "regions": regions, "low frequency": low}
     shown = ["clean", *selected, *regions, *low]
     return {
-        "1": Plate("Speed of learning against the peak", "speed_peak", table),
-        "2": Plate("Final against peak accuracy", "peak_final", table),
-        "3": Plate("Perturbations of the poisons of table 1", "residuals", table, trained=False),
-        "4": Plate(
+        "1": PaperFigure("Speed of learning against the peak", "speed_peak", table),
+        "2": PaperFigure("Final against peak accuracy", "peak_final", table),
+        "3": PaperFigure(
+            "Perturbations of the poisons of table 1", "residuals", table, trained=False
+        ),
+        "4": PaperFigure(
             "Training loss and test accuracy by epoch",
             "curves",
             _trials("learned_faster", shown),
@@ -140,7 +142,7 @@ def _learned_faster() -> dict[str, Plate | str]:
     }
 
 
-def _dvae() -> dict[str, Plate | str]:
+def _dvae() -> dict[str, PaperFigure | str]:
     vaes = [f"vae(limit={limit})" for limit in LIMITS]
     jpegs = [f"jpeg(quality={quality})" for quality in QUALITIES]
     plain = [f"vae(width={width})" for width in WIDTHS]
@@ -148,29 +150,31 @@ def _dvae() -> dict[str, Plate | str]:
     every = list(dict.fromkeys([*_attacks("dvae", "2"), *_attacks("dvae", "5")]))
     return {
         "1": "a drawing of the method",
-        "2": Plate(
+        "2": PaperFigure(
             "VAEs by their rate, and against JPEG",
             "compression",
             _trials("dvae", COMPRESSED, [*vaes, *jpegs]),
         ),
-        "3": Plate(
+        "3": PaperFigure(
             "Accuracy by epoch under adversarial augmentation",
             "by_epoch",
             _trials("dvae", _attacks("dvae", "9"), ["ueraser_max(lite_after=50)"]),
         ),
-        "4": Plate(
+        "4": PaperFigure(
             "Images before and after stage 1 and both stages, and their changes",
             "residuals",
             tuple(each for whole in _of("dvae", "4", "dvae") for each in (_stage1(whole), whole)),
             trained=False,
             normalizations=("minmax", "symmetric"),
         ),
-        "5": Plate(
+        "5": PaperFigure(
             "VAEs against plain auto-encoders",
             "compression",
             _trials("dvae", COMPRESSED, [*vaes, *plain]),
         ),
-        "6": Plate("D-VAE's reconstructions by their rate", "rate", _trials("dvae", every, rates)),
+        "6": PaperFigure(
+            "D-VAE's reconstructions by their rate", "rate", _trials("dvae", every, rates)
+        ),
     }
 
 
@@ -191,15 +195,15 @@ LISTS: Mapping[str, Mapping[str, str]] = {
 
 
 @cache
-def figures_of(paper: str) -> Mapping[str, Plate | str]:
+def figures_of(paper: str) -> Mapping[str, PaperFigure | str]:
     """The figures of a paper by number: a plate, or why there is none; nothing for other papers."""
     return _MADE[paper]() if paper in _MADE else {}
 
 
-def plates_of(paper: str) -> Mapping[str, Plate]:
+def drawn_figures_of(paper: str) -> Mapping[str, PaperFigure]:
     """The figures of a paper that show data."""
     found = figures_of(paper).items()
-    return {number: each for number, each in found if isinstance(each, Plate)}
+    return {number: each for number, each in found if isinstance(each, PaperFigure)}
 
 
 def drawings_of(paper: str) -> Mapping[str, str]:

@@ -18,8 +18,8 @@ from raygrid.reports.analysis.pictures import apart, examples, sample
 from raygrid.reports.figures import lines
 from raygrid.reports.tables import curves, frame
 from raygrid.reports.tables.labels import short
-from raygrid.reproduce.figure_list import Plate
-from raygrid.reproduce.questions import Evidence, psnr
+from raygrid.reproduce.figure_list import PaperFigure
+from raygrid.reproduce.questions import FinishedTrials, psnr
 from raygrid.reproduce.scales import Scale, absent, scaled
 from raygrid.trials.artifacts import purified_of
 from raygrid.trials.trial import Trial
@@ -29,11 +29,11 @@ Drawn = tuple[str, Figure, pd.DataFrame | None]
 
 
 @dataclass(frozen=True)
-class Shown:
+class FigureData:
     """A plate with the trials that stand for it at some scale, and what they left."""
 
-    plate: Plate
-    evidence: Evidence
+    plate: PaperFigure
+    evidence: FinishedTrials
     scale: Scale
     seeds: Sequence[int]
 
@@ -68,22 +68,22 @@ class Shown:
         return [here[name] for name in printed if name in here]
 
 
-def _framed(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[Shown], Iterator[Drawn]]:
+def _framed(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[FigureData], Iterator[Drawn]]:
     """A figure of the rows alone."""
 
-    def drawing(shown: Shown) -> Iterator[Drawn]:
+    def drawing(shown: FigureData) -> Iterator[Drawn]:
         yield "", draw(shown.frame), shown.frame.dropna(axis=1, how="all")
 
     return drawing
 
 
-def _curves(shown: Shown) -> Iterator[Drawn]:
+def _curves(shown: FigureData) -> Iterator[Drawn]:
     groups = {title: shown.attacks(names) for title, names in shown.plate.groups.items()}
     epochs = curves(shown.rows)
     yield "", figures.training_curves(epochs, groups), epochs
 
 
-def _by_epoch(shown: Shown) -> Iterator[Drawn]:
+def _by_epoch(shown: FigureData) -> Iterator[Drawn]:
     epochs = curves(shown.rows)
     yield "", lines.by_epoch(epochs), epochs
 
@@ -92,7 +92,7 @@ FAMILIES = {"limit": "VAE", "width": "auto-encoder", "quality": "JPEG", "limit2"
 """Purifiers by the parameter that the papers' curves vary."""
 
 
-def _points(shown: Shown) -> pd.DataFrame:
+def _points(shown: FigureData) -> pd.DataFrame:
     """A line a finished trial with `family`, `setting`, and `psnr` in dB of what it purified."""
     records = shown.evidence.records
     made = []
@@ -112,7 +112,7 @@ def _varied(defense: Part) -> tuple[str, float]:
     return FAMILIES[key], float(params[key])
 
 
-def _compression(shown: Shown) -> Iterator[Drawn]:
+def _compression(shown: FigureData) -> Iterator[Drawn]:
     points = _points(shown)
     vaes = points[points["family"] == "VAE"]
     limit = "most nats for each position of the latent"
@@ -121,14 +121,14 @@ def _compression(shown: Shown) -> Iterator[Drawn]:
     yield "psnr", lines.over_psnr(points), points.dropna(axis=1, how="all")
 
 
-def _rate(shown: Shown) -> Iterator[Drawn]:
+def _rate(shown: FigureData) -> Iterator[Drawn]:
     points = _points(shown)
     limit = "most nats for each position of the latent"
     drawn = lines.over_setting(points, ("final_acc",), limit)
     yield "", drawn, points.dropna(axis=1, how="all")
 
 
-def _tsne(shown: Shown) -> Iterator[Drawn]:
+def _tsne(shown: FigureData) -> Iterator[Drawn]:
     records = shown.evidence.records
     rows = []
     for spec in shown.names:
@@ -140,7 +140,7 @@ def _tsne(shown: Shown) -> Iterator[Drawn]:
     yield "", analysis.draw_tsne_of_features(records, shown.names), pd.DataFrame(rows)
 
 
-def _maps(shown: Shown) -> Iterator[Drawn]:
+def _maps(shown: FigureData) -> Iterator[Drawn]:
     """Of the clean victim and those of each group, explained in the way the group is named."""
     for name, printed in shown.plate.groups.items():
         attacks = {"clean", *shown.attacks(printed)}
@@ -152,7 +152,7 @@ def _maps(shown: Shown) -> Iterator[Drawn]:
         yield name, analysis.draw_maps(images, maps, signed=name == "shapley"), None
 
 
-def _residuals(shown: Shown) -> Iterator[Drawn]:
+def _residuals(shown: FigureData) -> Iterator[Drawn]:
     """Each poison, and what its trial's purifiers made of it; both against the clean images."""
     records = shown.evidence.records
     pairs: dict[str, tuple[Images, Images]] = {}
@@ -176,7 +176,7 @@ def _residuals(shown: Shown) -> Iterator[Drawn]:
     yield "", drawn, pd.DataFrame(rows)
 
 
-DRAWINGS: Mapping[str, Callable[[Shown], Iterator[Drawn]]] = {
+DRAWINGS: Mapping[str, Callable[[FigureData], Iterator[Drawn]]] = {
     "peak_final": _framed(figures.peak_against_final),
     "speed_peak": _framed(figures.speed_against_peak),
     "partial_acc": _framed(lambda rows: figures.partial_poisoning(rows, "acc")),
@@ -192,7 +192,7 @@ DRAWINGS: Mapping[str, Callable[[Shown], Iterator[Drawn]]] = {
 }
 
 
-def draw(shown: Shown, stem: Path) -> list[Path]:
+def draw(shown: FigureData, stem: Path) -> list[Path]:
     """Draw a plate into `<stem>[-name].png` and its numbers into a CSV beside; the files.
 
     Raises SpecError or DataError that says what is missing.

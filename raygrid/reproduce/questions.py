@@ -10,7 +10,7 @@ from typing import Any
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.published import QUESTIONS, Asked, Figure, Finding
+from raygrid.published import QUESTIONS, Finding, PrintedQuestion, PublishedValue
 from raygrid.reports.analysis import (
     Records,
     accuracy_on_sets,
@@ -31,7 +31,7 @@ Trials = Sequence[TrialSpec]
 
 
 @dataclass
-class Evidence:
+class FinishedTrials:
     """What trials left, and their rows by spec."""
 
     records: Records
@@ -57,14 +57,14 @@ class Evidence:
         return self._rates[key]
 
 
-def _robustness(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _robustness(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     victims = [evidence.records.victim(str(about[0].replace(seed=seed))) for seed in seeds]
     columns = {"pgd_whitebox_acc": "white_acc", "pgd_blackbox_acc": "black_acc"}
     rows = zip(seeds, robustness(victims), strict=True)
     return {seed: {name: row[of] for name, of in columns.items()} for seed, row in rows}
 
 
-def _transferability(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _transferability(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     poison, *victims = about
     found = {}
     for seed in seeds:
@@ -73,7 +73,7 @@ def _transferability(evidence: Evidence, about: Trials, seeds: Sequence[int]) ->
     return found
 
 
-def _sets(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _sets(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     """Of a poison that was made from another one: the accuracy on that one too."""
     found = {}
     for seed in seeds:
@@ -90,7 +90,7 @@ def _sets(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
     return found
 
 
-def _fidelity(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _fidelity(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     """The mean over the poisons that the defense was put on."""
     found = {}
     for seed in seeds:
@@ -113,14 +113,14 @@ def psnr(records: Records, spec: TrialSpec) -> dict[str, float]:
     return {name: float(given[name]) for name in PSNRS}
 
 
-def _norms(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _norms(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     """Of the perturbations that a D-VAE found in a poison, and of that one."""
     spec = about[0]
     text = f"{spec.dataset}/{spec.attack}@{spec.poison_ratio!r}"
     return {seed: norms_of_disentangled(evidence.records, text, seed) for seed in seeds}
 
 
-def _cost(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
+def _cost(evidence: FinishedTrials, about: Trials, seeds: Sequence[int]) -> Found:
     found = {}
     for seed in seeds:
         row = evidence.cost(about[0].replace(seed=seed))
@@ -134,7 +134,7 @@ def _cost(evidence: Evidence, about: Trials, seeds: Sequence[int]) -> Found:
     return found
 
 
-ANSWERS: Mapping[str, Callable[[Evidence, Trials, Sequence[int]], Found]] = {
+ANSWERS: Mapping[str, Callable[[FinishedTrials, Trials, Sequence[int]], Found]] = {
     "robustness": _robustness,
     "transferability": _transferability,
     "sets": _sets,
@@ -145,14 +145,17 @@ ANSWERS: Mapping[str, Callable[[Evidence, Trials, Sequence[int]], Found]] = {
 
 
 def answered(
-    asked: Iterable[Asked], evidence: Evidence | None, scale: Scale, seeds: Sequence[int]
+    asked: Iterable[PrintedQuestion],
+    evidence: FinishedTrials | None,
+    scale: Scale,
+    seeds: Sequence[int],
 ) -> list[Table]:
     """A table for each question, its panels as printed; what has no answer says why.
 
     evidence: None where nothing was run. scale: of the trials. Numbers of other scales, or of
     another machine where that matters, stand beside without being judged.
     """
-    cells: dict[str, list[tuple[Asked, Cell]]] = {}
+    cells: dict[str, list[tuple[PrintedQuestion, Cell]]] = {}
     known: dict[tuple[str, Trials], Found | str] = {}
     for each in asked:
         about = _about(each, scale)
@@ -163,7 +166,7 @@ def answered(
     return [_table(question, placed) for question, placed in cells.items()]
 
 
-def _about(asked: Asked, scale: Scale) -> tuple[TrialSpec, ...]:
+def _about(asked: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
     """The trials at a scale; for a mean those that can be made here."""
     there = [scaled(spec, scale) for spec in asked.about]
     if QUESTIONS[asked.question].mean:
@@ -172,7 +175,7 @@ def _about(asked: Asked, scale: Scale) -> tuple[TrialSpec, ...]:
 
 
 def _ask(
-    question: str, evidence: Evidence | None, about: Trials, seeds: Sequence[int]
+    question: str, evidence: FinishedTrials | None, about: Trials, seeds: Sequence[int]
 ) -> Found | str:
     """By seed, or why there is no answer; nothing where nothing was run."""
     if evidence is None:
@@ -183,7 +186,7 @@ def _ask(
         return str(error)
 
 
-def _cell(asked: Asked, about: Trials, found: Found | str, seeds: Sequence[int]) -> Cell:
+def _cell(asked: PrintedQuestion, about: Trials, found: Found | str, seeds: Sequence[int]) -> Cell:
     first = about[-1]
     axes = {"dataset": str(first.dataset), "protocol": str(first.protocol)}
     question = QUESTIONS[asked.question]
@@ -199,11 +202,11 @@ def _cell(asked: Asked, about: Trials, found: Found | str, seeds: Sequence[int])
     return with_published(cell, _finding(asked, about))
 
 
-def _finding(asked: Asked, about: Trials) -> Finding | None:
+def _finding(asked: PrintedQuestion, about: Trials) -> Finding | None:
     """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
     if asked.value is None:
         return None
-    best = Figure(
+    best = PublishedValue(
         paper=asked.paper,
         made=("", "", "", ""),
         protocol=str(asked.about[0].protocol),
@@ -217,9 +220,9 @@ def _finding(asked: Asked, about: Trials) -> Finding | None:
     return Finding(best, asked.on or ("" if own else f"{asked.paper}, {asked.dataset}"), ())
 
 
-def _table(name: str, placed: Sequence[tuple[Asked, Cell]]) -> Table:
+def _table(name: str, placed: Sequence[tuple[PrintedQuestion, Cell]]) -> Table:
     question = QUESTIONS[name]
-    groups: dict[tuple[str, str, str], list[tuple[Asked, Cell]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[PrintedQuestion, Cell]]] = {}
     several = "metric" not in (question.down, question.across)
     for asked, cell in placed:
         group = str(cell.axes["dataset"]), asked.dataset, asked.metric if several else ""
@@ -227,7 +230,7 @@ def _table(name: str, placed: Sequence[tuple[Asked, Cell]]) -> Table:
     return Table(name, f"Asked of finished trials: {name}.", tuple(_panels(name, groups.values())))
 
 
-def _panels(name: str, groups: Iterable[Sequence[tuple[Asked, Cell]]]) -> Iterator[Panel]:
+def _panels(name: str, groups: Iterable[Sequence[tuple[PrintedQuestion, Cell]]]) -> Iterator[Panel]:
     question = QUESTIONS[name]
     sides = question.down, question.across
     for group in groups:

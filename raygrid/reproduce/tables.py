@@ -10,7 +10,7 @@ from raygrid import published
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
-from raygrid.published import QUESTIONS, SIX, Asked, specs_of
+from raygrid.published import QUESTIONS, SIX, PrintedQuestion, specs_of
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.scales import Scale, absent, scaled
@@ -18,7 +18,7 @@ from raygrid.trials.resolve import resolve
 
 
 @dataclass(frozen=True)
-class Job:
+class PaperTable:
     """The trials of a printed table at some scale, and what of it cannot be run here.
 
     printed: by trial (canonical, seed 0) the printed ones that it stands for. asked: the printed
@@ -28,7 +28,7 @@ class Job:
     specs: tuple[str, ...]
     missing: tuple[str, ...]
     printed: Mapping[str, tuple[TrialSpec, ...]] = field(default_factory=dict)
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[PrintedQuestion, ...] = ()
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -93,14 +93,14 @@ CONTROLLED = {("dvae", "8")}
 """Tables over the poisoned share: what the clean part alone gives comes with every row of them."""
 
 
-def job(
+def paper_table(
     paper: str,
     number: str,
     scale: Scale = "paper",
     only: Only = Only(),
     seeds: Sequence[int] = (0,),
     checkpoint: str = "",
-) -> Job:
+) -> PaperTable:
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
@@ -126,7 +126,7 @@ def job(
             about = here if QUESTIONS[each.question].mean else every
             asked.append(replace(each, about=about))
             chosen.update(dict.fromkeys(about))
-    return replace(job_of(list(chosen), scale, seeds), asked=tuple(asked))
+    return replace(paper_table_of(list(chosen), scale, seeds), asked=tuple(asked))
 
 
 def with_checkpoint(specs: Sequence[TrialSpec], checkpoint: str) -> list[TrialSpec]:
@@ -140,7 +140,7 @@ def with_checkpoint(specs: Sequence[TrialSpec], checkpoint: str) -> list[TrialSp
     return [spec.replace(defense=tuple(map(loading, spec.defense))) for spec in specs]
 
 
-def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> Job:
+def paper_table_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> PaperTable:
     """The same for trials that somebody else listed."""
     specs: dict[str, None] = {}
     missing: dict[str, None] = {}
@@ -153,7 +153,9 @@ def job_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> J
             specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
             canonical = str(resolve(spec, None).spec)
             printed.setdefault(canonical, {})[each] = None
-    return Job(tuple(specs), tuple(missing), {name: tuple(of) for name, of in printed.items()})
+    return PaperTable(
+        tuple(specs), tuple(missing), {name: tuple(of) for name, of in printed.items()}
+    )
 
 
 def shared(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
@@ -174,13 +176,13 @@ def _of(spec: TrialSpec, axis: str) -> str:
     return spec.chain if axis == "defense" else str(getattr(spec, axis))
 
 
-def compared(panel: Panel, paper: str, wanted: Job) -> list[Panel]:
+def compared(panel: Panel, paper: str, wanted: PaperTable) -> list[Panel]:
     """A panel of stand-ins beside what was printed, once for each dataset that has numbers."""
-    filled = [beside(panel, paper, wanted.alone(dataset)) for dataset in wanted.datasets]
+    filled = [with_printed(panel, paper, wanted.alone(dataset)) for dataset in wanted.datasets]
     return [each for each in filled if each != panel] or [panel]
 
 
-def beside(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
+def with_printed(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
 
     printed: as in `Job.alone`, for the very trials whose cells these are. Such a number says which

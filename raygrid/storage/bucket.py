@@ -22,7 +22,7 @@ OPTIONS = {"s3": {"region", "scheme", "endpoint_override"}, "gs": {"scheme", "en
 
 
 @dataclass(frozen=True)
-class Remote:
+class ObjectStore:
     """Files under a URL. Every request is tried a few times; then it is a StoreError.
 
     filesystem: of pyarrow. base: the path of the URL in it. patience: s between tries, by try.
@@ -34,7 +34,7 @@ class Remote:
     patience: tuple[float, ...] = (0.5, 2.0)
 
     @classmethod
-    def open(cls, url: str) -> Remote:
+    def open(cls, url: str) -> ObjectStore:
         """Find the file system and check that it can be written; raises StoreError."""
         scheme, base, options = _parse(url)
         try:

@@ -19,7 +19,7 @@ SHARE = 1 / 20
 """The most of its time that a job spends on checkpoints."""
 
 
-class Partial:
+class CheckpointSlot:
     """The newest checkpoint of something unfinished, under a key of its own.
 
     A checkpoint is complete before the one it replaces is dropped. In a mirrored store it is on
@@ -56,7 +56,7 @@ class Partial:
                 self.store.drop("partial", f"{self.key}.{number}")
 
 
-class Keeper:
+class Checkpointer:
     """Checkpoints now and then; a store that is full or away costs a checkpoint, not the work.
 
     every: seconds between two, up to ten times as many where saving would take more than `SHARE`
@@ -65,7 +65,7 @@ class Keeper:
     """
 
     def __init__(
-        self, partial: Partial, every: float, leaving: Callable[[], bool] = lambda: False
+        self, partial: CheckpointSlot, every: float, leaving: Callable[[], bool] = lambda: False
     ) -> None:
         self.partial, self.every, self.leaving = partial, every, leaving
         self._next = time.monotonic() + every
@@ -97,7 +97,7 @@ class Progress(Protocol):
         """The checkpoint of work that was cut off, or None."""
 
 
-class Silent:
+class NoProgress:
     """Progress that goes nowhere."""
 
     def report(self, done: int, total: int, **facts: float) -> None: ...
@@ -108,14 +108,14 @@ class Silent:
         return None
 
 
-def keep(progress: Progress, state: Any) -> None:
+def save_state(progress: Progress, state: Any) -> None:
     """Keep a nested state, as `pack` takes it."""
     bundle = pack(state, copy=False)
     progress.save(bundle.tensors, bundle.facts)
 
 
-def kept(progress: Progress) -> Any | None:
-    """The state that `keep` kept of work that was cut off, or None."""
+def load_state(progress: Progress) -> Any | None:
+    """The state that `save_state` kept of work that was cut off, or None."""
     saved = progress.load()
     return None if saved is None else unpack(Bundle(saved[0], dict(saved[1])))
 

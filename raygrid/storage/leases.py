@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.errors import StoreError
-from raygrid.storage.bucket import Remote
+from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.mirrored import RemoteStore
 from raygrid.storage.store import Store
 
@@ -33,9 +33,9 @@ TRIES = 3
 
 
 @contextlib.contextmanager
-def claimed(store: Store, keys: Iterable[str]) -> Iterator[None]:
+def leased(store: Store, keys: Iterable[str]) -> Iterator[None]:
     """Hold these trials while the block lasts; StoreError if a living driver runs one of them."""
-    claim = Claim(shared_side(store), frozenset(keys))
+    claim = Lease(shared_side(store), frozenset(keys))
     claim.take()
     try:
         yield
@@ -43,20 +43,20 @@ def claimed(store: Store, keys: Iterable[str]) -> Iterator[None]:
         claim.release()
 
 
-def shared_side(store: Store) -> Remote:
+def shared_side(store: Store) -> ObjectStore:
     """The files that all drivers of a store see."""
     if isinstance(store, RemoteStore):
         return store.remote
     from pyarrow.fs import LocalFileSystem
 
-    return Remote(str(store.root), LocalFileSystem(), str(store.root))
+    return ObjectStore(str(store.root), LocalFileSystem(), str(store.root))
 
 
 @dataclass
-class Claim:
+class Lease:
     """One driver's note. beat, dead: in seconds."""
 
-    files: Remote
+    files: ObjectStore
     keys: frozenset[str]
     beat: float = BEAT
     dead: float = DEAD

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import StoreError
-from raygrid.storage.bucket import Remote
+from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.store import (
     DATA,
     META,
@@ -62,7 +62,7 @@ class RemoteStore(Store):
 
     def __init__(self, url: str, root: Path | str) -> None:
         super().__init__(root)
-        self.remote = Remote.open(url)
+        self.remote = ObjectStore.open(url)
 
     def has(self, kind: str, key: str) -> bool:
         return super().has(kind, key) or self.remote.size(_meta(kind, key)) is not None
@@ -146,7 +146,7 @@ class MirroredLog(ResultLog):
     remote store that is away holds up nobody; the rows stay here and are uploaded later.
     """
 
-    def __init__(self, path: Path, remote: Remote, every: float = 30.0) -> None:
+    def __init__(self, path: Path, remote: ObjectStore, every: float = 30.0) -> None:
         super().__init__(path)
         self.remote = remote
         self.every = every

@@ -27,7 +27,7 @@ class Running:
     test_acc: float | None = None
 
 
-class Tally(Listener):
+class RunCounts(Listener):
     """Counts the events of a run; base of all that tell people how it is doing.
 
     now: seconds since 1970.

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import Running, Tally, clock
+from raygrid.tracking.counts import RunCounts, Running, clock
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -26,7 +26,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-class Display(Tally):
+class ProgressDisplay(RunCounts):
     """Chooses the form by what the output is."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -85,7 +85,7 @@ class Display(Tally):
     def _panel(self) -> Group:
         table = Table(show_header=False, box=None, padding=(0, 1))
         for job in self.running[:8]:
-            text = Text(describe(job), overflow="ellipsis", no_wrap=True)
+            text = Text(running_text(job), overflow="ellipsis", no_wrap=True)
             table.add_row(Text("…", style="cyan"), text)
         best = sorted(self.best.items(), key=lambda item: item[1].peak_acc or 0.0)[:4]
         for name, result in best:
@@ -94,7 +94,7 @@ class Display(Tally):
         return Group(table, Text(self.line(), style="bold"))
 
 
-def describe(job: Running) -> str:
+def running_text(job: Running) -> str:
     """A running job in one line."""
     if not job.epoch:
         return job.what

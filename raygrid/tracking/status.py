@@ -15,7 +15,7 @@ from typing import Any
 from raygrid.core.errors import DataError
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import Tally, clock
+from raygrid.tracking.counts import RunCounts, clock
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -25,7 +25,7 @@ EVERY = 2.0  # seconds between two writings
 SILENT = 60.0  # seconds without a word after which a run counts as gone
 
 
-class Beacon(Tally):
+class StatusFile(RunCounts):
     """Keeps `status.json` under `out` while a run lasts.
 
     Every event writes, at most one in `every` seconds; a file that cannot be written ends no run.
@@ -96,7 +96,7 @@ class Beacon(Tally):
         }
 
 
-def read(out: Path, now: float | None = None) -> dict[str, Any]:
+def read_status(out: Path, now: float | None = None) -> dict[str, Any]:
     """The last word of the run in `out`; `state` is `lost` if the driver has been silent.
 
     Raises DataError where no run has been.
@@ -111,7 +111,7 @@ def read(out: Path, now: float | None = None) -> dict[str, Any]:
     return found
 
 
-def text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) -> str:
+def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) -> str:
     """The same for a person. price: of a device an hour, devices: how many are paid for."""
     elapsed = found["written"] - found["started"]
     made = found["artifacts"]

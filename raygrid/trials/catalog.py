@@ -9,7 +9,7 @@ import torch
 
 from raygrid.datasets.base import Dataset
 from raygrid.storage.store import Bundle, Store
-from raygrid.trials.artifacts import Bench, DatasetArtifact
+from raygrid.trials.artifacts import BuildContext, DatasetArtifact
 
 Contents = dict[tuple[str, float], tuple[DatasetArtifact, str]]
 """(dataset part, validation) -> artifact and content: what a driver tells its workers."""
@@ -60,7 +60,7 @@ class Catalog:
         }
 
     def _decode(self, artifact: DatasetArtifact) -> Bundle:
-        bundle = artifact.make([], Bench(torch.device("cpu"), self.data_root))
+        bundle = artifact.make([], BuildContext(torch.device("cpu"), self.data_root))
         self.store.put(artifact.kind, artifact.key, bundle)
         return bundle
 

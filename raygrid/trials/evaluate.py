@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.core.images import Images, Poison
-from raygrid.learners.base import Shown, View
+from raygrid.learners.base import Inputs, View
 from raygrid.nn.trainer import autocast
 from raygrid.protocols.setups import Scene
 from raygrid.trials.artifacts import World
@@ -48,18 +48,18 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Probed:
     """A question as a learner's classifier is shown it."""
 
     name: str
-    inputs: Shown
+    inputs: Inputs
     view: View
     odds: bool = False
 
 
 @torch.no_grad()
 def score(
-    model: nn.Module, images: Shown, view: View, precision: str = "fp32", odds: bool = False
+    model: nn.Module, images: Inputs, view: View, precision: str = "fp32", odds: bool = False
 ) -> Score:
     """Ask a classifier in eval mode; its training mode is restored.
 
@@ -173,6 +173,6 @@ def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
     return {"tp": tp, "fp": fp, "fn": fn, "tn": tn, **rates}
 
 
-def ask(model: nn.Module, probes: list[Asked], precision: str = "fp32") -> dict[str, Score]:
+def ask(model: nn.Module, probes: list[Probed], precision: str = "fp32") -> dict[str, Score]:
     """All scores by probe name."""
     return {p.name: score(model, p.inputs, p.view, precision, p.odds) for p in probes}

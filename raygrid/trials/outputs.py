@@ -15,7 +15,7 @@ from raygrid.nn.trainer import autocast
 from raygrid.storage.store import LEFT, Bundle
 
 
-def check(kinds: Iterable[str]) -> None:
+def check_kinds(kinds: Iterable[str]) -> None:
     """Raise SpecError for a kind that there is none of."""
     for kind in kinds:
         if kind not in LEFT:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import Attack, measure
+from raygrid.attacks.base import Attack, size_of_change
 from raygrid.attacks.common.arrays import load_array, load_class_folders
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError
@@ -125,7 +125,7 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     if not poisoned.replaced or not bool(rows.any()):
         return facts
     before, after = clean.pixels[rows], poisoned.images.pixels[rows]
-    sizes = {norm: measure(before, after, norm) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: size_of_change(before, after, norm) for norm in ("linf", "l2", "l0")}
     facts["size"] = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
     facts["unchanged"] = int((sizes["l0"] == 0).sum())
     facts["distinct"] = _distinct(before, after)
@@ -182,7 +182,7 @@ def _write_pt(images: Images, folder: Path) -> None:
     torch.save({"pixels": images.pixels, "labels": images.labels}, folder / "train.pt")
 
 
-def read(folder: Path) -> tuple[Images, dict[str, Any]]:
+def read_export(folder: Path) -> tuple[Images, dict[str, Any]]:
     """An exported set and its manifest; raises DataError if files and checksum do not agree."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())

@@ -142,7 +142,7 @@ def _recipe(
     return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
 
 
-def check(specs: list[TrialSpec], catalog: Lookup | None) -> tuple[list[Trial], list[str]]:
+def resolve_all(specs: list[TrialSpec], catalog: Lookup | None) -> tuple[list[Trial], list[str]]:
     """Resolve all specs and collect every fault once, instead of stopping at the first."""
     trials, faults = [], dict[str, None]()
     for spec in specs:

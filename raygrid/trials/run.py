@@ -49,7 +49,7 @@ class Checkpoint:
 
 
 @dataclass
-class Env:
+class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
     keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
@@ -68,7 +68,7 @@ class Env:
     meter: Meter | None = None
 
 
-def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
+def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
     """Run a trial to its end. Its own errors become a row with status `failed` or `diverged`."""
     started = time.perf_counter()
     result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
@@ -97,7 +97,7 @@ def run_trial(trial: Trial, fetch: Fetch, env: Env) -> Result:
     return result
 
 
-def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> None:
+def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
     world = World.of(fetch(trial.data), trial.setup)
@@ -128,7 +128,7 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
         began = time.perf_counter()
         metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
         meter.sample()
-        metrics |= flatten(ask(session.classifier()))
+        metrics |= epoch_metrics(ask(session.classifier()))
         metrics["epoch_seconds"] = time.perf_counter() - began
         result.history.append(metrics)
         state = {"session": session.state_dict(), "history": result.history}
@@ -150,11 +150,11 @@ def _run(trial: Trial, fetch: Fetch, env: Env, result: Result, meter: Meter) -> 
 
 def _shown(
     trial: Trial, session: Session, probe: evaluate.Probe, device: torch.device
-) -> evaluate.Asked:
+) -> evaluate.Probed:
     """A question as the learner's classifier is shown it."""
     images = probe.images.to(device)
     inputs, view = trial.learner.shown(session, images, trial.defense.view)
-    return evaluate.Asked(probe.name, inputs, view, probe.odds)
+    return evaluate.Probed(probe.name, inputs, view, probe.odds)
 
 
 def pretrained(
@@ -167,7 +167,7 @@ def pretrained(
     found = {"extractor": extractor.network(fetch(extractor), extractor.blank(), device)}
     if trial.features is None or len(train) != len(world.train):
         return found
-    return {**found, "kept": features.kept(fetch(trial.features), world, train, device)}
+    return {**found, "kept": features.features_for(fetch(trial.features), world, train, device)}
 
 
 def studied(trial: Trial, fetch: Fetch) -> Study:
@@ -202,7 +202,7 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
     )
 
 
-def flatten(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
+def epoch_metrics(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
     """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
     flat = {}
     for name, score in scores.items():
@@ -257,7 +257,7 @@ def _fail(result: Result, error: Exception) -> None:
     result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
 
 
-def derive(trial: Trial, bases: Sequence[Result]) -> Result:
+def derive_row(trial: Trial, bases: Sequence[Result]) -> Result:
     """The row of a derived trial from the rows of its `bases`, in their order.
 
     `derived_from` is the row that counts: the one the defense chose, or the first that failed.

@@ -9,7 +9,7 @@ from typing import Any
 
 from raygrid.architectures.base import Architecture
 from raygrid.attacks.base import Attack
-from raygrid.core.registry import Cell
+from raygrid.core.registry import Combination
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets.base import Dataset
@@ -108,9 +108,9 @@ class Trial:
         """How the protocol fits the linear probe of this learner."""
         return self.protocol.probing(self.learner.id)
 
-    def cell(self) -> Cell:
+    def cell(self) -> Combination:
         """The methods side by side, for their `skip`."""
-        return Cell(
+        return Combination(
             dataset=self.dataset,
             attack=self.attack,
             defense=self.defense.links,

@@ -15,7 +15,7 @@ import torch
 
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Attack, Craft, ScopedAttack, enforce, measure
+from raygrid.attacks.base import Attack, AttackContext, ScopedAttack, enforce, size_of_change
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.core.budget import Budget
@@ -69,13 +69,13 @@ def small(name: str) -> Attack:
     return ATTACKS[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
 
 
-def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> Craft:
+def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> AttackContext:
     """A working place with surrogates trained for the toy world."""
     networks = {}
     for recipe in attack.needs():
         stream = Stream("surrogate", ("toy", 0))
         networks[recipe.name] = freeze(train_surrogate(recipe, images, stream, torch.device("cpu")))
-    return Craft(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
+    return AttackContext(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
 
 
 # The attacks that perturb every image: `clean` and `withheld` have no budget.
@@ -89,11 +89,11 @@ AVAILABILITY = [
 def test_the_contract(name: str, images: Images) -> None:
     attack = small(name)
     before = images.pixels.clone()
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     states = {
-        k: {n: t.clone() for n, t in m.state_dict().items()} for k, m in craft.surrogates.items()
+        k: {n: t.clone() for n, t in m.state_dict().items()} for k, m in context.surrogates.items()
     }
-    poison = attack.poison(images, craft)
+    poison = attack.poison(images, context)
     assert poison.pixels.dtype == torch.uint8
     assert poison.pixels.shape == images.pixels.shape
     assert torch.equal(poison.labels, images.labels)
@@ -101,14 +101,14 @@ def test_the_contract(name: str, images: Images) -> None:
     assert not torch.equal(poison.pixels, images.pixels), "nothing was perturbed"
     assert attack.limit is not None
     limit = attack.limit_at(images.shape[-1])
-    size = measure(images.pixels, poison.pixels, limit.norm).max()
+    size = size_of_change(images.pixels, poison.pixels, limit.norm).max()
     slack = 0.5 * (images.pixels[0].numel() ** 0.5) / 255 if limit.norm == "l2" else 1e-6
     assert size <= limit.value + slack
     same, other = (attack.poison(images, craft_for(attack, images, seed)) for seed in (0, 1))
     assert torch.equal(poison.pixels, same.pixels)
     assert torch.equal(poison.pixels, other.pixels) != attack.seeded, "the seed decides the bytes"
     for key, state in states.items():
-        module = craft.surrogates[key]
+        module = context.surrogates[key]
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
         for tensor_name, tensor in module.state_dict().items():
@@ -127,7 +127,7 @@ def test_a_network_that_gives_no_numbers_makes_no_noise(
 ) -> None:
     """The sign of NaN is 0: images would pass for poisons that the attack never touched."""
     attack = small(name)
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     features = Network.features
 
     def lost(network: Network, x: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,7 @@ def test_a_network_that_gives_no_numbers_makes_no_noise(
 
     monkeypatch.setattr(Network, "features", lost)
     with pytest.raises(DivergedError, match="diverged"):
-        attack.poison(images, craft)
+        attack.poison(images, context)
 
 
 @pytest.mark.parametrize("name", [n for n in AVAILABILITY if small(n).units(64)])
@@ -232,19 +232,19 @@ class Notebook:
 def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Images) -> None:
     attack = small(name)
     whole = Notebook()
-    craft = craft_for(attack, images, progress=whole)
-    pixels = attack.poison(images, craft).pixels
+    context = craft_for(attack, images, progress=whole)
+    pixels = attack.poison(images, context).pixels
     assert all(0 < done <= total for done, total in whole.reports)
     if not whole.saves:
         assert not isinstance(attack, GradientAttack), "long, but keeps nothing"
         return
     for after in {1, (whole.saves + 1) // 2, whole.saves}:
         notebook = Notebook(after)
-        again = dataclasses.replace(craft, progress=notebook, facts={})
+        again = dataclasses.replace(context, progress=notebook, facts={})
         with pytest.raises(Killed):
             attack.poison(images, again)
         assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
-        assert again.facts == craft.facts
+        assert again.facts == context.facts
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_estimates_count_the_passes(
     """Passes through networks, three for one in training, two for one to the pixels."""
     settings = {"max_rounds": 1} if "max_rounds" in ATTACKS[name].__dataclass_fields__ else {}
     attack = dataclasses.replace(small(name), **settings)  # type: ignore[arg-type]
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     total, features = 0, Network.features
 
     def counted(network: Network, x: torch.Tensor) -> torch.Tensor:
@@ -266,7 +266,7 @@ def test_estimates_count_the_passes(
         return features(network, x)
 
     monkeypatch.setattr(Network, "features", counted)
-    attack.poison(images, craft)
+    attack.poison(images, context)
     expected = total / len(images)
     if name == "functional":  # color tables cost more than the network and are no passes
         assert attack.passes(len(images)) > expected
@@ -275,7 +275,7 @@ def test_estimates_count_the_passes(
 
 
 def test_clean_is_an_empty_poison(images: Images) -> None:
-    poison = ATTACKS.make("clean").poison(images, Craft(Stream("poison")))
+    poison = ATTACKS.make("clean").poison(images, AttackContext(Stream("poison")))
     assert len(poison.indices) == 0
     mixed, mask = poison.overlay(images, 1.0, Stream("ratio"))
     assert torch.equal(mixed.pixels, images.pixels)
@@ -288,7 +288,7 @@ def test_enforce_holds_every_norm() -> None:
     linf = enforce(clean, -wild, Budget("linf", 8 / 255))
     assert (clean.short() - linf.short()).unique().tolist() == [8]
     l2 = enforce(clean, -wild, Budget("l2", 1.0))
-    assert (measure(clean, l2, "l2") - 1.0).abs().max() < 0.02
+    assert (size_of_change(clean, l2, "l2") - 1.0).abs().max() < 0.02
     with pytest.raises(SpecError, match="16 pixels"):
         enforce(clean, -wild, Budget("l0", 1))
     with pytest.raises(DivergedError, match="noise diverged: its sum is nan"):
@@ -296,7 +296,7 @@ def test_enforce_holds_every_norm() -> None:
 
 
 def test_ratios_are_nested(images: Images) -> None:
-    poison = ATTACKS.make("lsp").poison(images, Craft(Stream("poison")))
+    poison = ATTACKS.make("lsp").poison(images, AttackContext(Stream("poison")))
     masks = [poison.overlay(images, r, Stream("ratio"))[1] for r in (0.2, 0.4, 0.8, 1.0)]
     assert [int(m.sum()) for m in masks] == [12, 25, 51, 64]
     for small_mask, large_mask in itertools.pairwise(masks):

@@ -18,17 +18,17 @@ from torch import nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.adaptive import luminance
 from raygrid.attacks.common.gradient import cross_entropy, frozen, input_gradient
 from raygrid.attacks.common.surrogate_training import accuracy
-from raygrid.attacks.ntga import Block, Ntga
+from raygrid.attacks.ntga import Ntga, TrainingBlock
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Trainer, classify_step, freeze, place
+from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
 from tests.attacks.test_effects import shifted
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def cifar(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Split:
 def trained(train: Images, epochs: int = 15, gray: bool = False, seed: int = 7) -> nn.Module:
     """small_cnn after one-cycle SGD without augmentation (about 5 s)."""
     network: nn.Module = ARCHITECTURES.make("small_cnn").build(10, train.shape[-1], seed)
-    place(network, CPU, True)
+    to_device(network, CPU, True)
     if gray:
         network = Gray(network)
     recipe = Recipe(
@@ -86,8 +86,10 @@ def clean(cifar: Split) -> float:
 
 def poisoned(part: str, train: Images, surrogates: Mapping[str, nn.Module] | None = None) -> Images:
     attack = ATTACKS.make(part)
-    craft = Craft(Stream("poison", ("cifar10", attack.id, 0)), surrogates=surrogates or {})
-    return train.with_pixels(attack.pixels(train, craft))
+    context = AttackContext(
+        Stream("poison", ("cifar10", attack.id, 0)), surrogates=surrogates or {}
+    )
+    return train.with_pixels(attack.pixels(train, context))
 
 
 def final(part: str, cifar: Split, surrogates: Mapping[str, nn.Module] | None = None) -> float:
@@ -195,10 +197,10 @@ def test_robust_noise_holds_against_the_adversary(cifar: Split) -> None:
     settings = f"{SMALL}, adv_steps=2, adv_step=0.5, batch_size=64, copies=1, step=0.5, steps=4"
     part = f"rem({settings}, augmentation=none, train_steps=120)"
     attack = ATTACKS.make(part)
-    craft = Craft(Stream("poison", ("cifar10", "rem", 0)))
+    context = AttackContext(Stream("poison", ("cifar10", "rem", 0)))
     kept: list[dict[str, Any]] = []
-    craft.progress.save = lambda tensors, facts: kept.append(dict(tensors))  # type: ignore[method-assign]
-    images = cifar.train.with_pixels(attack.pixels(cifar.train, craft))
+    context.progress.save = lambda tensors, facts: kept.append(dict(tensors))  # type: ignore[method-assign]
+    images = cifar.train.with_pixels(attack.pixels(cifar.train, context))
     network = ARCHITECTURES.make("small_cnn").build(10, 32, 0)
     weights = {k.removeprefix("module."): v for k, v in kept[-1].items() if k.startswith("module.")}
     network.load_state_dict(weights)
@@ -223,8 +225,8 @@ def test_ntga_raises_held_out_losses_more_than_random_signs(cifar: Split) -> Non
     assert isinstance(attack, Ntga)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
     rows, held, others = order[:128], order[128:328], order[328:528]
-    block = Block(attack, cifar.train, rows, held, CPU)
-    unseen = Block(attack, cifar.train, rows, others, CPU)
+    block = TrainingBlock(attack, cifar.train, rows, held, CPU)
+    unseen = TrainingBlock(attack, cifar.train, rows, others, CPU)
     signs = torch.randn(block.x.shape, generator=torch.Generator().manual_seed(0)).sign()
     ours = attack.perturbed(block).double() / 255
     random = (block.x + signs * 8 / 255).clamp(0, 1)
@@ -244,12 +246,12 @@ def test_a_network_that_makes_noise_confuses_classifiers(cifar: Split) -> None:
         f"dc({SMALL}, batch_size=32, budget=32/255, classifier_lr=0.1, generator_lr=1e-3, "
         "inner_epochs=10, levels=3, trials=8, width=16)"
     )
-    craft = Craft(Stream("poison", ("cifar10", "dc", 0)))
-    poison = images.with_pixels(attack.pixels(images, craft))
+    context = AttackContext(Stream("poison", ("cifar10", "dc", 0)))
+    poison = images.with_pixels(attack.pixels(images, context))
     tests = cifar.test.rows(cifar.test.labels < 2)
     small = nn.functional.avg_pool2d(tests.floats(), 2).mul(255).round().to(torch.uint8)
     test = replace(tests.with_pixels(small), classes=2)
-    signs = ATTACKS.make("noise(budget=32/255)").pixels(images, Craft(Stream("poison")))
+    signs = ATTACKS.make("noise(budget=32/255)").pixels(images, AttackContext(Stream("poison")))
     reached = [accuracy(trained(x), test) for x in (images, images.with_pixels(signs), poison)]
-    print(f"dc: clean, noise, poison {reached}, held out {craft.facts}")
+    print(f"dc: clean, noise, poison {reached}, held out {context.facts}")
     assert reached[2] <= reached[0] - 0.15

@@ -13,7 +13,7 @@ from torch.nn import functional
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.aue import Aue
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
     alternate,
@@ -23,7 +23,7 @@ from raygrid.attacks.common.alternating import (
     uniform_start,
 )
 from raygrid.attacks.common.gradient import Descent, frozen
-from raygrid.attacks.common.noise import ClassNoise, Noise, Shown, gradient
+from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise, gradient
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.cp import Cp
 from raygrid.attacks.tp import Making, Tp
@@ -99,13 +99,13 @@ def changed(before: dict[str, Tensor], module: nn.Module) -> set[str]:
 def test_every_kind_goes_on_with_the_same_bytes(name: str) -> None:
     attack, images = kind(name), toy(32)
     whole = Notebook()
-    craft = craft_for(attack, images, progress=whole)
-    pixels = attack.poison(images, craft).pixels
+    context = craft_for(attack, images, progress=whole)
+    pixels = attack.poison(images, context).pixels
     change = (pixels.short() - images.pixels.short()).abs()
     assert 0 < int(change.max()) <= 8
     assert whole.saves >= 2
     after = whole.saves // 2
-    again = dataclasses.replace(craft, progress=Notebook(after))
+    again = dataclasses.replace(context, progress=Notebook(after))
     with pytest.raises(Killed):
         attack.poison(images, again)
     assert torch.equal(attack.poison(images, again).pixels, pixels)
@@ -133,26 +133,26 @@ def test_a_shared_encoder_goes_on_from_a_checkpoint_in_the_store(store: Store) -
 # Phases
 
 
-def students(images: Images) -> dict[str, tuple[Noise, list[Student]]]:
+def students(images: Images) -> dict[str, tuple[SampleNoise, list[Student]]]:
     """Students of every attack with their noise, ready to learn."""
-    craft = Craft(Stream("poison"))
-    made: dict[str, tuple[Noise, list[Student]]] = {}
+    context = AttackContext(Stream("poison"))
+    made: dict[str, tuple[SampleNoise, list[Student]]] = {}
     for framework in ("simclr", "moco", "byol", "align_uniform"):
         cp = Cp(surrogate="small_cnn", batch_size=16, framework=framework, queue=32)  # type: ignore[arg-type]
-        noise = Noise(images, torch.zeros(images.pixels.shape))
-        student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, craft)
+        noise = SampleNoise(images, torch.zeros(images.pixels.shape))
+        student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, context)
         made[framework] = (noise, [student])
-    tp = Making(Tp(**SMALL), images, craft, RADIUS)  # type: ignore[arg-type]
+    tp = Making(Tp(**SMALL), images, context, RADIUS)  # type: ignore[arg-type]
     made["tp"] = (tp.noise, [tp.contrastive(), tp.supervised()])
     aue = Aue(**SMALL)  # type: ignore[arg-type]
     noise = ClassNoise(images, torch.zeros(4, *images.shape))
-    made["aue"] = (noise, [aue.student(images, noise, craft)])
+    made["aue"] = (noise, [aue.student(images, noise, context)])
     return made
 
 
 def test_each_phase_changes_just_what_it_should() -> None:
     images = toy(32)
-    craft = Craft(Stream("poison"))
+    context = AttackContext(Stream("poison"))
     for name, (noise, group) in students(images).items():
         for student in group:
             before, values = state(student.module), noise.values.clone()
@@ -162,21 +162,21 @@ def test_each_phase_changes_just_what_it_should() -> None:
             assert torch.equal(noise.values, values), f"{name}: noise changed in training"
             before = state(student.module)
             with frozen(student.module):
-                noise_phase(noise, student, 0, 16, craft)
+                noise_phase(noise, student, 0, 16, context)
             assert not changed(before, student.module), f"{name}: weights, buffers or queue moved"
             assert not torch.equal(noise.values, values)
             assert all(p.grad is None or p.requires_grad for p in student.module.parameters())
 
 
 def test_a_moving_slow_branch_moves_while_noise_is_made(images: Images) -> None:
-    craft = Craft(Stream("poison"))
+    context = AttackContext(Stream("poison"))
     cp = Cp(surrogate="small_cnn", batch_size=16, framework="moco", queue=32, slow="moving")
-    noise = Noise(images, torch.zeros(images.pixels.shape))
-    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, craft)
+    noise = SampleNoise(images, torch.zeros(images.pixels.shape))
+    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, context)
     student.learn(0)
     before = state(student.module)
     with frozen(student.module):
-        noise_phase(noise, student, 0, 16, craft)
+        noise_phase(noise, student, 0, 16, context)
     moved = changed(before, student.module)
     assert "queue.bank" in moved
     assert all(key.startswith(("slow.", "queue.")) for key in moved)
@@ -198,7 +198,7 @@ def test_class_noise_follows_the_sum_of_its_images() -> None:
     noise = ClassNoise(images, torch.zeros(2, 3, 4, 4))
     weights = torch.randn(8, 3, 4, 4, generator=rng("weights"))
 
-    def loss(shown: Shown) -> Tensor:
+    def loss(shown: NoisyBatch) -> Tensor:
         return (shown.z * weights).sum()
 
     noise.descend(torch.arange(8), 8, loss, Descent(RADIUS, 0.01, 1), rng())
@@ -219,20 +219,20 @@ def test_without_steps_the_noise_stays_as_it_began(name: str) -> None:
     images = toy(32)
     steps = {"cp": {"steps": 0, "start": "uniform"}, "tp": {"cl_steps": 0, "sl_steps": 0}}
     attack = ATTACKS[name](**{**SMALL, **steps.get(name, {"steps": 0})})  # type: ignore[arg-type]
-    craft = Craft(Stream("poison"))
-    delta = attack.propose(images, craft)
+    context = AttackContext(Stream("poison"))
+    delta = attack.propose(images, context)
     wanted = torch.zeros_like(delta)
     if name != "aue":
         x = images.floats()
-        wanted = (x + uniform_start(len(images), images, RADIUS, craft)).clamp(0, 1) - x
+        wanted = (x + uniform_start(len(images), images, RADIUS, context)).clamp(0, 1) - x
     torch.testing.assert_close(delta, wanted, atol=1e-7, rtol=0)
 
 
 def test_sample_wise_noise_begins_at_that_of_its_class(images: Images) -> None:
     settings = {**SMALL, "class_rounds": 2, "class_batches": 2, "steps": 0}
-    craft = Craft(Stream("poison"))
-    whole = Cp(**settings).propose(images, craft)  # type: ignore[arg-type]
-    first = dataclasses.replace(craft, stream=craft.stream.child(0))
+    context = AttackContext(Stream("poison"))
+    whole = Cp(**settings).propose(images, context)  # type: ignore[arg-type]
+    first = dataclasses.replace(context, stream=context.stream.child(0))
     class_wise = Cp(**settings, mode="class").propose(images, first)  # type: ignore[arg-type]
     assert torch.equal(class_wise[0], class_wise[4])
     x = images.floats()
@@ -243,17 +243,17 @@ def test_sample_wise_noise_begins_at_that_of_its_class(images: Images) -> None:
 
 
 def branch(network_seed: int, images: Images) -> Branch:
-    network = fresh("small_cnn", images, Craft(Stream("net", (network_seed,))))
+    network = fresh("small_cnn", images, AttackContext(Stream("net", (network_seed,))))
     with forked(network_seed):
         return Branch(network, nn.Linear(network.width, 16), "fp32")
 
 
 FRAMEWORKS: dict[str, Callable[[Branch], contrastive.Framework]] = {
-    "simclr": lambda b: contrastive.SimClr(b, 0.5, "none"),
+    "simclr": lambda b: contrastive.SimClrLoss(b, 0.5, "none"),
     "align_uniform": lambda b: contrastive.AlignUniform(b),
-    "moco": lambda b: contrastive.Moco(b, (64, 16), 0.9, 0.2, "none"),
-    "byol": lambda b: contrastive.Byol(b, nn.Linear(16, 16), 0.9),
-    "simsiam": lambda b: contrastive.SimSiam(b, nn.Linear(16, 16)),
+    "moco": lambda b: contrastive.MocoLoss(b, (64, 16), 0.9, 0.2, "none"),
+    "byol": lambda b: contrastive.ByolLoss(b, nn.Linear(16, 16), 0.9),
+    "simsiam": lambda b: contrastive.SimSiamLoss(b, nn.Linear(16, 16)),
 }
 
 
@@ -273,7 +273,7 @@ def test_noise_lowers_the_loss_of_replayed_views(name: str) -> None:
 
     reached = {}
     for dual in (True, False):
-        noise = Noise(images, torch.zeros(x.shape))
+        noise = SampleNoise(images, torch.zeros(x.shape))
         rows = torch.arange(48)
         descent = Descent(RADIUS, RADIUS / 10, 10)
         noise.descend(rows, 48, lambda shown, d=dual: loss(shown.z, d), descent, rng())  # type: ignore[misc]
@@ -291,7 +291,7 @@ def loss_on(student: Student, images: Images, delta: Tensor) -> float:
     x = images.floats()
     with frozen(student.module), torch.no_grad():
         z = (x + delta).clamp(0, 1)
-        return float(student.objective(Shown(z, x, images.labels, rng("views"))))
+        return float(student.objective(NoisyBatch(z, x, images.labels, rng("views"))))
 
 
 # Least drop of the loss in nats, unscaled. Class-wise noise has an anchor for SimCLR alone: a short
@@ -302,18 +302,18 @@ DROPS = {("simclr", "sample"): 0.02, ("align_uniform", "sample"): 0.05, ("simclr
 @pytest.mark.parametrize(("framework", "mode"), DROPS)
 def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: str) -> None:
     images = scenes(128)
-    craft = Craft(Stream("poison"))
+    context = AttackContext(Stream("poison"))
     sample = mode == "sample"
     cp = Cp(surrogate="small_cnn", batch_size=64, framework=framework, mode=mode, lr=0.03)  # type: ignore[arg-type]
-    noise = (Noise if sample else ClassNoise)(
+    noise = (SampleNoise if sample else ClassNoise)(
         images, torch.zeros(len(images) if sample else 4, *images.shape)
     )
     rounds = 8 if sample else 10
     student = cp.student(
-        images, noise, Descent(RADIUS, RADIUS / 10, 5 if sample else 2), rounds, craft
+        images, noise, Descent(RADIUS, RADIUS / 10, 5 if sample else 2), rounds, context
     )
     student.model_batches = None if sample else 4
-    delta = alternate(noise, [student], rounds, 64, craft)
+    delta = alternate(noise, [student], rounds, 64, context)
     clean = loss_on(student, images, torch.zeros_like(delta))
     scale = 0.5 / 0.07 if framework == "simclr" else 1.0
     assert loss_on(student, images, delta) < clean - DROPS[framework, mode] * scale
@@ -326,7 +326,7 @@ def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: st
 
 def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
     images = toy(32)
-    making = Making(Tp(**SMALL), images, Craft(Stream("poison")), RADIUS)  # type: ignore[arg-type]
+    making = Making(Tp(**SMALL), images, AttackContext(Stream("poison")), RADIUS)  # type: ignore[arg-type]
     cl, sl = making.contrastive(), making.supervised()
     assert cl.module.branch.network is sl.module  # type: ignore[union-attr]
     before = state(cl.module)
@@ -347,22 +347,22 @@ def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
 
 def test_two_models_share_nothing_and_the_halves_of_the_noise_are_separate() -> None:
     images = toy(32)
-    craft = Craft(Stream("poison"))
+    context = AttackContext(Stream("poison"))
     attack = Tp(**SMALL, variant="two_models", sl_steps=0)  # type: ignore[arg-type]
-    making = Making(attack, images, craft, RADIUS)
+    making = Making(attack, images, context, RADIUS)
     cl, sl = making.contrastive(), making.supervised()
     places = [{p.data_ptr() for p in s.module.parameters()} for s in (cl, sl)]
     assert not places[0] & places[1]
-    alone = Making(attack, images, craft, RADIUS).run(("cl",))
-    assert torch.equal(attack.propose(images, craft), alone)
+    alone = Making(attack, images, context, RADIUS).run(("cl",))
+    assert torch.equal(attack.propose(images, context), alone)
 
 
 def test_tp_lowers_both_losses() -> None:
     images = scenes(128)
     attack = Tp(surrogate="small_cnn", batch_size=64, epochs=6, cl_lr=0.1, sl_lr=0.05)
-    making = Making(attack, images, Craft(Stream("poison")), RADIUS)
+    making = Making(attack, images, AttackContext(Stream("poison")), RADIUS)
     group = [making.contrastive(), making.supervised()]
-    delta = alternate(making.noise, group, attack.epochs, 64, making.craft)
+    delta = alternate(making.noise, group, attack.epochs, 64, making.context)
     zero = torch.zeros_like(delta)
     for student, drop in zip(group, (0.02, 0.05), strict=True):
         assert loss_on(student, images, delta) < loss_on(student, images, zero) - drop
@@ -370,16 +370,16 @@ def test_tp_lowers_both_losses() -> None:
 
 def test_hf_and_cc_add_two_noises_made_alone() -> None:
     images = toy(32)
-    craft = Craft(Stream("poison"))
+    context = AttackContext(Stream("poison"))
     for variant, radius in (("hf", RADIUS / 2), ("cc", RADIUS)):
         attack = Tp(**SMALL, variant=variant, cl_steps=2, sl_steps=2)  # type: ignore[arg-type]
         halves = []
         for number, half in enumerate(("sl", "cl")):
-            part = dataclasses.replace(craft, stream=craft.stream.child(number))
+            part = dataclasses.replace(context, stream=context.stream.child(number))
             halves.append(Making(attack, images, part, radius).run((half,)))
             assert halves[-1].abs().max() <= radius + 1e-6
         both = (halves[0] + halves[1]).clamp(-RADIUS, RADIUS)
-        assert torch.equal(attack.propose(images, craft), both)
+        assert torch.equal(attack.propose(images, context), both)
 
 
 def test_uniformity_keeps_features_apart() -> None:
@@ -387,7 +387,7 @@ def test_uniformity_keeps_features_apart() -> None:
     spread = {}
     for weight in (0.0, 1.0):
         attack = Tp(surrogate="small_cnn", batch_size=32, uniform=weight, cl_lr=0.1)
-        making = Making(attack, images, Craft(Stream("poison")), RADIUS)
+        making = Making(attack, images, AttackContext(Stream("poison")), RADIUS)
         cl = making.contrastive()
         for number in range(8):
             cl.learn(number)
@@ -456,10 +456,10 @@ def test_identical_noise_has_finite_gradients() -> None:
 
 def test_tue_as_published_makes_noise_of_classes(images: Images) -> None:
     attack = Tue(batch_size=64, epochs=3, train_batches=1)
-    craft = Craft(Stream("poison"))
-    delta = attack.propose(images, craft)
+    context = AttackContext(Stream("poison"))
+    delta = attack.propose(images, context)
     x = images.floats()
-    start = (x + uniform_start(len(images), images, RADIUS, craft)).clamp(0, 1) - x
+    start = (x + uniform_start(len(images), images, RADIUS, context)).clamp(0, 1) - x
     first, last = (float(separability(d, images.labels, True)) for d in (start, delta))
     assert last < 0.2 * first
     means = torch.stack([delta[images.labels == k].mean(0) for k in range(4)])
@@ -470,12 +470,12 @@ def test_tue_as_published_makes_noise_of_classes(images: Images) -> None:
 def test_joint_tue_lowers_separability_and_trains_a_network() -> None:
     images = scenes(64)
     attack = Tue(surrogate="small_cnn", batch_size=32, epochs=4, train_batches=2, steps=5, ssl=1.0)
-    craft = Craft(Stream("poison"))
-    noise = Noise(images, uniform_start(64, images, RADIUS, craft))
+    context = AttackContext(Stream("poison"))
+    noise = SampleNoise(images, uniform_start(64, images, RADIUS, context))
     start = float(separability(noise.values, images.labels, True))
-    student = attack.student(noise, craft)
+    student = attack.student(noise, context)
     before = state(student.module)
-    delta = alternate(noise, [student], 4, 32, craft)
+    delta = alternate(noise, [student], 4, 32, context)
     assert changed(before, student.module)
     assert float(separability(delta, images.labels, True)) < 0.9 * start
 
@@ -495,10 +495,10 @@ def test_aue_without_strength_sees_flips_alone() -> None:
 def test_aue_noise_is_easier_than_the_images_under_views() -> None:
     images = toy(128, signal=60)
     attack = Aue(surrogate="small_cnn", batch_size=32, epochs=8, lr=0.05)
-    craft = Craft(Stream("poison"))
-    noise = Noise(images, torch.zeros(images.pixels.shape))
-    student = attack.student(images, noise, craft)
-    delta = alternate(noise, [student], attack.epochs, 32, craft)
+    context = AttackContext(Stream("poison"))
+    noise = SampleNoise(images, torch.zeros(images.pixels.shape))
+    student = attack.student(images, noise, context)
+    delta = alternate(noise, [student], attack.epochs, 32, context)
     clean = loss_on(student, images, torch.zeros_like(delta))
     assert loss_on(student, images, delta) < clean - 0.1
     random = (torch.rand(delta.shape, generator=rng("random")) * 2 - 1) * RADIUS
@@ -512,9 +512,9 @@ def test_aap_moves_the_prediction_the_way_it_says() -> None:
         attack = Aap(
             surrogate="small_cnn", surrogate_epochs=15, steps=10, step=0.1, targeted=targeted
         )
-        craft = craft_for(attack, images)
-        network = craft.surrogates["views"]
-        poisoned = attack.poison(images, craft).pixels
+        context = craft_for(attack, images)
+        network = context.surrogates["views"]
+        poisoned = attack.poison(images, context).pixels
         y = images.labels
         with torch.no_grad():
             before, after = (network(p.float() / 255).softmax(1) for p in (images.pixels, poisoned))
@@ -551,9 +551,9 @@ def test_surrogates_of_views_mirror_or_not() -> None:
 def fresh_loss(images: Images, delta: Tensor, seed: int) -> float:
     """Unscaled SimCLR loss on images + delta of a network that learned six epochs on them."""
     cp = Cp(surrogate="small_cnn", batch_size=64, lr=0.05)
-    noise = Noise(images, delta)
-    craft = Craft(Stream("victim", (seed,)))
-    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 6, craft)
+    noise = SampleNoise(images, delta)
+    context = AttackContext(Stream("victim", (seed,)))
+    student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 6, context)
     for number in range(6):
         student.learn(number)
     return loss_on(student, images, delta) / (0.5 / 0.07)
@@ -576,8 +576,8 @@ def test_contrastive_noise_is_easier_for_a_fresh_framework_and_supervised_noise_
         sum(fresh_loss(images, delta, seed) for seed in (0, 1)) / 2
         for delta in (
             torch.zeros(256, *images.shape),
-            cp.propose(images, Craft(Stream("poison"))),
-            em.propose(images, Craft(Stream("poison"))),
+            cp.propose(images, AttackContext(Stream("poison"))),
+            em.propose(images, AttackContext(Stream("poison"))),
         )
     )
     assert contrastive < clean - 0.03
@@ -609,7 +609,7 @@ def test_aue_survives_strong_augmentation_where_em_does_not() -> None:
             strength=strength,
             flip=False,
         )
-        pixels = attack.poison(train, Craft(Stream("poison", (name,)))).pixels
+        pixels = attack.poison(train, AttackContext(Stream("poison", (name,)))).pixels
         accuracy[name] = strongly_augmented(train.with_pixels(pixels), 0.6, 25)
     assert accuracy["em"] > accuracy["clean"] - 0.06
     assert accuracy["aue"] < accuracy["clean"] - 0.2
@@ -617,7 +617,9 @@ def test_aue_survives_strong_augmentation_where_em_does_not() -> None:
 
 def test_the_gradient_is_that_of_the_loss() -> None:
     x = torch.rand(2, 3, 4, 4, generator=rng("x"))
-    value, slope = gradient(lambda s: (s.z**2).sum(), Shown(x, x, torch.zeros(2).long(), rng()))
+    value, slope = gradient(
+        lambda s: (s.z**2).sum(), NoisyBatch(x, x, torch.zeros(2).long(), rng())
+    )
     torch.testing.assert_close(slope, 2 * x)
     assert float(value) == pytest.approx(float((x**2).sum()))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft, enforce
+from raygrid.attacks.base import AttackContext, enforce
 from raygrid.attacks.common import disentangled
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
@@ -17,8 +17,8 @@ from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
-from raygrid.nn.context import Workshop
-from raygrid.nn.vae import AutoEncoder, Fit, Parts
+from raygrid.nn.context import FitContext
+from raygrid.nn.vae import AutoEncoder, Parts, VaeFit
 from raygrid.run import Options, run_grid
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import PoisonArtifact
@@ -38,11 +38,11 @@ class Known(AutoEncoder):
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Fit, Images]]:
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[VaeFit, Images]]:
     """What is fitted, with known networks in place of learned ones."""
-    seen: list[tuple[Fit, Images]] = []
+    seen: list[tuple[VaeFit, Images]] = []
 
-    def known(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    def known(how: VaeFit, images: Images, fit_context: FitContext) -> AutoEncoder:
         seen.append((how, images))
         return Known(how.plan)
 
@@ -50,20 +50,20 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Fit, Images]]:
     return seen
 
 
-def craft(name: str) -> Craft:
-    return Craft(Stream("poison", ("toy", name, 0)))
+def context(name: str) -> AttackContext:
+    return AttackContext(Stream("poison", ("toy", name, 0)))
 
 
 def base(images: Images, part: str = "lsp") -> torch.Tensor:
     """The base attack's pixels as the grid makes them."""
     attack = ATTACKS.make(part)
-    return attack.poison(images, craft(attack.id)).pixels
+    return attack.poison(images, context(attack.id)).pixels
 
 
 def test_recon_adds_what_is_found_in_the_grids_own_poison(
-    images: Images, fits: list[tuple[Fit, Images]]
+    images: Images, fits: list[tuple[VaeFit, Images]]
 ) -> None:
-    made = ATTACKS.make("dvae_recon(base=lsp, epochs=7)").poison(images, craft("dvae_recon"))
+    made = ATTACKS.make("dvae_recon(base=lsp, epochs=7)").poison(images, context("dvae_recon"))
     ((how, fitted),) = fits
     poisoned = base(images)
     assert torch.equal(fitted.pixels, poisoned)
@@ -72,18 +72,18 @@ def test_recon_adds_what_is_found_in_the_grids_own_poison(
     assert torch.equal(made.pixels, to_uint8(images.floats() + found))
 
 
-def test_a_budget_bounds_what_is_found(images: Images, fits: list[tuple[Fit, Images]]) -> None:
+def test_a_budget_bounds_what_is_found(images: Images, fits: list[tuple[VaeFit, Images]]) -> None:
     part = "dvae_recon(base=lsp, base_budget=l2:3, budget=8/255)"
-    made = ATTACKS.make(part).poison(images, craft("dvae_recon"))
+    made = ATTACKS.make(part).poison(images, context("dvae_recon"))
     poisoned = base(images, "lsp(budget=l2:3)")
     assert torch.equal(fits[0][1].pixels, poisoned)
     found = 0.1 * images.labels.view(-1, 1, 1, 1) - poisoned.float() / 255 / 2
     assert torch.equal(made.pixels, enforce(images.pixels, found, Budget("linf", 8 / 255)))
 
 
-def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[Fit, Images]]) -> None:
+def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[VaeFit, Images]]) -> None:
     images = toy(100)
-    made = craft("dvae_grow")
+    made = context("dvae_grow")
     grown = ATTACKS.make("dvae_grow(base=lsp, share=0.2)").poison(images, made).pixels
     poisoned = base(images)
     kept = (grown == poisoned).flatten(1).all(1)
@@ -104,11 +104,11 @@ def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[Fit, Images]]
     ],
 )
 def test_a_few_images_get_as_many_updates_as_all(
-    settings: str, epochs: int, late: int, fits: list[tuple[Fit, Images]]
+    settings: str, epochs: int, late: int, fits: list[tuple[VaeFit, Images]]
 ) -> None:
     """1,280 images are 10 updates an epoch, 5 % of them 1; in batches of 32 they are 40 and 2."""
     attack = ATTACKS.make(f"dvae_grow(base=lsp, share=0.05, epochs=6, {settings})")
-    attack.poison(toy(1280, 4), craft("dvae_grow"))
+    attack.poison(toy(1280, 4), context("dvae_grow"))
     assert (fits[0][0].epochs, fits[0][0].late) == (epochs, late)
 
 
@@ -126,7 +126,7 @@ def test_a_grid_makes_the_base_once_and_it_is_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     train = DATASETS.make("dots").load(tmp_path).train
     for poison in grown:
-        alone = craft("dvae_grow")
+        alone = context("dvae_grow")
         alone.stream = Stream("poison", ("dots", "dvae_grow", 0))
         kept = store.get("poison", poison.key)
         assert kept is not None
@@ -169,9 +169,9 @@ def test_too_few_images_and_odd_sides_are_refused(monkeypatch: pytest.MonkeyPatc
     from raygrid.datasets.photo_digits import PhotoDigits
 
     with pytest.raises(DataError, match=r"share 0\.01 of 64 images is 1, 2 are needed"):
-        ATTACKS.make("dvae_grow(base=lsp)").poison(toy(64), craft("dvae_grow"))
+        ATTACKS.make("dvae_grow(base=lsp)").poison(toy(64), context("dvae_grow"))
     with pytest.raises(DataError, match="divisible by 2, not 17"):
-        ATTACKS.make("dvae_recon(base=lsp)").poison(toy(4, 17), craft("dvae_recon"))
+        ATTACKS.make("dvae_recon(base=lsp)").poison(toy(4, 17), context("dvae_recon"))
     monkeypatch.setattr(PhotoDigits, "image_size", 33)
     made = plan(["photo_digits/dvae_recon/none/small_cnn/supervised/quick/0"], None)
     assert "dvae_recon takes sides divisible by 2, not 33" in made.skips[0].reason

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
@@ -77,8 +77,8 @@ def test_victims_of_targeted_noise_predict_the_class_before(name: str) -> None:
     settings = {"steps": 15, "step": 0.15, "augmentation": "none"}
     attack = make(name, budget=Budget("linf", 24 / 255), **settings)
     known = {recipe.name: clean_network() for recipe in attack.needs()}
-    craft = Craft(Stream("poison", ("toy", name)), surrogates=known)
-    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    context = AttackContext(Stream("poison", ("toy", name)), surrogates=known)
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, context)))
     assert shifted(clean_network(), TEST) < 1 / WORLD.classes
     assert shifted(network, TEST) > 1.4 / WORLD.classes
 
@@ -111,8 +111,8 @@ def test_gradient_noise_is_linearly_separable_on_held_out_images(name: str, many
 def test_the_noise_of_an_ensemble_is_separable_too(many: Images) -> None:
     attack = make("sep", checkpoints=3, surrogate_epochs=3, steps=8, inner_steps=3)
     members = nn.ModuleList([victim(many, epochs) for epochs in (2, 4, 6)])
-    craft = Craft(Stream("poison", ("toy", "sep")), surrogates={"sep120": members})
-    assert separable(many, attack.pixels(many, craft)) >= 0.9
+    context = AttackContext(Stream("poison", ("toy", "sep")), surrogates={"sep120": members})
+    assert separable(many, attack.pixels(many, context)) >= 0.9
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.adaptive import through_erasing, through_jpeg
 from raygrid.attacks.common.gradient import (
     Descent,
@@ -27,7 +27,7 @@ from raygrid.attacks.common.gradient import (
 )
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.attacks.common.luv import to_luv, to_rgb
-from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, Fit
+from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, GradientFlow
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, moments, sep120, shortfall, tap40
 from raygrid.attacks.common.transfer import crop_flip_by
@@ -36,7 +36,7 @@ from raygrid.attacks.em import class_means, rectified, stratified
 from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up, rough
 from raygrid.attacks.mifgsm import Classic, MomPgd
-from raygrid.attacks.ntga import Block, Ntga
+from raygrid.attacks.ntga import Ntga, TrainingBlock
 from raygrid.attacks.rem import Rem
 from raygrid.attacks.rem_apb import RemApb
 from raygrid.attacks.sep import Sep, reduced
@@ -49,13 +49,19 @@ from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, place
+from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, to_device
 from raygrid.storage.store import Bundle, Store
-from raygrid.trials.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
-from raygrid.trials.artifacts.build import StoreProgress, Watch
+from raygrid.trials.artifacts import (
+    Artifact,
+    BuildContext,
+    DatasetArtifact,
+    SurrogateArtifact,
+    World,
+)
+from raygrid.trials.artifacts.build import BuildObserver, StoreProgress
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from tests.attacks.test_attacks import Killed, Notebook, craft_for
 from tests.conftest import toy
 
@@ -134,8 +140,8 @@ def test_in_batches_fills_up_the_last_batch(images: Images) -> None:
         rows_seen.append(rows)
         return (rows / 255).view(-1, 1, 1, 1).expand_as(x).clone()
 
-    craft = craft_for(make("tap", surrogate_epochs=1), images, units=range(3, 29))
-    pixels = in_batches(images, craft, 10, change)
+    context = craft_for(make("tap", surrogate_epochs=1), images, units=range(3, 29))
+    pixels = in_batches(images, context, 10, change)
     assert shapes == {(10, 3, 16, 16)}
     assert rows_seen[2].tolist() == [23, 24, 25, 26, 27, 28, 28, 28, 28, 28]
     added = torch.arange(3, 29).view(-1, 1, 1, 1)
@@ -173,12 +179,12 @@ def test_class_means_are_means_by_class() -> None:
 def test_class_wise_noise_is_updated_by_the_mean_over_the_batch(images: Images) -> None:
     """One round, one batch: the noise is what a step by hand gives on the trained network."""
     attack = make("em", mode="class", batch_size=64, noise_share=1.0, max_rounds=1, model_steps=3)
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     kept: list[dict[str, Tensor]] = []
-    craft.progress.save = lambda tensors, facts: kept.append(  # type: ignore[method-assign]
+    context.progress.save = lambda tensors, facts: kept.append(  # type: ignore[method-assign]
         {k: v.clone() for k, v in tensors.items()}
     )
-    delta = attack.propose(images, craft)
+    delta = attack.propose(images, context)
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
     network.load_state_dict({k[7:]: v for k, v in kept[0].items() if k.startswith("module.")})
     network.eval()
@@ -203,17 +209,17 @@ def test_stratified_takes_the_same_share_of_every_class() -> None:
 def test_em_stops_at_its_error_and_says_so(images: Images) -> None:
     settings = {"batch_size": 32, "steps": 4, "step": 0.25, "budget": Budget("linf", 16 / 255)}
     attack = make("em", stop_error=0.05, max_rounds=40, **settings)
-    craft = craft_for(attack, images)
-    delta = attack.propose(images, craft)
-    assert craft.facts["converged"]
-    assert craft.facts["error"] <= 0.05
-    assert 1 <= craft.facts["rounds"] < 40
+    context = craft_for(attack, images)
+    delta = attack.propose(images, context)
+    assert context.facts["converged"]
+    assert context.facts["error"] <= 0.05
+    assert 1 <= context.facts["rounds"] < 40
     assert delta.abs().max() <= attack.radius  # type: ignore[attr-defined]
     short = make("em", stop_error=0.0, max_rounds=1, **settings)
-    craft = craft_for(short, images)
-    short.propose(images, craft)
-    assert craft.facts["rounds"] == 1
-    assert craft.facts["converged"] == (craft.facts["error"] == 0)
+    context = craft_for(short, images)
+    short.propose(images, context)
+    assert context.facts["rounds"] == 1
+    assert context.facts["converged"] == (context.facts["error"] == 0)
 
 
 def test_an_unshuffled_training_keeps_one_mixed_order(images: Images) -> None:
@@ -230,9 +236,9 @@ def test_an_unshuffled_training_keeps_one_mixed_order(images: Images) -> None:
 
 def test_em_depends_on_labels(images: Images) -> None:
     attack = make("em", batch_size=32, steps=2, max_rounds=2)
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     other = dataclasses.replace(images, labels=images.labels.roll(1))
-    assert not torch.equal(attack.propose(images, craft), attack.propose(other, craft))
+    assert not torch.equal(attack.propose(images, context), attack.propose(other, context))
 
 
 def test_rectified_noise_keeps_whole_levels_upwards() -> None:
@@ -360,7 +366,7 @@ def test_a_stored_surrogate_comes_back(
     tensors = {"train_pixels": images.pixels, "train_labels": images.labels}
     tensors |= {"test_pixels": images.pixels, "test_labels": images.labels}
     world = Bundle(tensors, {"classes": 4, "fingerprint": "toy"})
-    bundle = artifact.make([world], Bench(CPU, tmp_path))
+    bundle = artifact.make([world], BuildContext(CPU, tmp_path))
     network = artifact.network(bundle, images, CPU)
     again = train_surrogate(recipe, images, Stream("surrogate", ("photo_digits", 0)), CPU)
     for name, value in again.state_dict().items():
@@ -397,10 +403,10 @@ def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> Non
         if len(seen) == 2:
             raise Killed
 
-    first = StoreProgress(store, "key", Watch(tell), every=0.0)
+    first = StoreProgress(store, "key", BuildObserver(tell), every=0.0)
     with pytest.raises(Killed):
         train_surrogate(recipe, images, Stream("surrogate"), CPU, first)
-    second = StoreProgress(store, "key", Watch(tell), every=0.0)
+    second = StoreProgress(store, "key", BuildObserver(tell), every=0.0)
     again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
     assert seen == [1, 2, 3]
     for name, value in whole.state_dict().items():
@@ -444,10 +450,10 @@ def test_tap_leads_the_surrogate_to_the_next_class() -> None:
     # The toy patterns do not survive shifts, so this surrogate has seen none.
     images = WORLD
     attack = make("tap", steps=15, step=0.15, augmentation="none")
-    craft = Craft(Stream("poison"), surrogates={"tap40": victim(images)})
-    poisoned = images.with_pixels(attack.pixels(images, craft))
+    context = AttackContext(Stream("poison"), surrogates={"tap40": victim(images)})
+    poisoned = images.with_pixels(attack.pixels(images, context))
     moved = dataclasses.replace(poisoned, labels=(images.labels + 1) % 4)
-    network = craft.surrogates["tap40"]
+    network = context.surrogates["tap40"]
     assert accuracy(network, images) > 0.8
     assert accuracy(network, moved) > 0.8
     assert accuracy(network, poisoned) < 0.2
@@ -457,17 +463,17 @@ def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
     settings = {"surrogate_epochs": 2, "steps": 2, "step": 0.2, "batch_size": 32}
     attack = make("tap_full", restarts=3, **settings)
     assert isinstance(attack, TapFull)
-    craft = craft_for(attack, images)
-    chosen = attack.propose(images, craft)
+    context = craft_for(attack, images)
+    chosen = attack.propose(images, context)
     losses, runs = [], []
     for number in range(3):
-        part = dataclasses.replace(craft, stream=craft.stream.child("restart", number))
+        part = dataclasses.replace(context, stream=context.stream.child("restart", number))
         runs.append(make("tap", **settings).propose(images, part))
-        logits = craft.surrogates["tap40"](images.with_pixels(runs[-1]).floats())
+        logits = context.surrogates["tap40"](images.with_pixels(runs[-1]).floats())
         losses.append(float(nn.functional.cross_entropy(logits, (images.labels + 1) % 4)))
     assert len(set(losses)) == 3
     assert torch.equal(chosen, runs[losses.index(min(losses))])
-    assert craft.facts["loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert context.facts["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
 # PGD, MI-FGSM, HYPO
@@ -476,10 +482,10 @@ def test_tap_full_keeps_the_run_with_the_smallest_loss(images: Images) -> None:
 def test_ten_steps_of_pgd_stay_near_their_start_and_many_reach_the_faces(images: Images) -> None:
     few = make("pgd", augmentation="none", start="zero", surrogate_epochs=1, batch_size=64)
     many = dataclasses.replace(few, steps=40)  # type: ignore[type-var]
-    craft = craft_for(few, images)
+    context = craft_for(few, images)
     middle = (images.pixels > 8) & (images.pixels < 247)
     small, large = (
-        (a.pixels(images, craft).short() - images.pixels.short())[middle].abs().float()
+        (a.pixels(images, context).short() - images.pixels.short())[middle].abs().float()
         for a in (few, many)
     )
     assert small.max() <= 4  # 10 steps of 0.05 budgets
@@ -517,8 +523,8 @@ def test_mifgsm_takes_its_budget_in_all_steps(images: Images) -> None:
 def test_hypo_makes_the_surrogate_certain(budget: str) -> None:
     network = victim(WORLD, 3)
     attack = ATTACKS.make(f"hypo(budget={budget}, surrogate=small_cnn, steps=15, step=0.2)")
-    craft = Craft(Stream("poison"), surrogates={"delusive150": network})
-    poisoned = WORLD.with_pixels(attack.pixels(WORLD, craft))
+    context = AttackContext(Stream("poison"), surrogates={"delusive150": network})
+    poisoned = WORLD.with_pixels(attack.pixels(WORLD, context))
     with torch.no_grad():
         before, after = (
             nn.functional.cross_entropy(network(i.floats()), WORLD.labels, reduction="none")
@@ -613,10 +619,10 @@ def test_rem_noise_resists_the_adversary(images: Images) -> None:
         **{"batch_size": 32, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2},
         **{"adv_step": 0.5, "train_steps": 30, "augmentation": "none"},
     )
-    craft = craft_for(attack, images)
+    context = craft_for(attack, images)
     kept: dict[str, Tensor] = {}
-    craft.progress.save = lambda tensors, facts: kept.update(tensors)  # type: ignore[method-assign]
-    noise = attack.propose(images, craft)
+    context.progress.save = lambda tensors, facts: kept.update(tensors)  # type: ignore[method-assign]
+    noise = attack.propose(images, context)
     assert torch.equal((noise * 255).round() / 255, noise)
     assert (noise * 255).round().abs().max() == 8
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
@@ -645,8 +651,8 @@ def test_remade_em_shows_the_noise_where_it_was_made(images: Images) -> None:
 def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> None:
     attack = make("rem_apb", batch_size=32, max_rounds=2, stop_error=0.0, up_steps=2)
     assert isinstance(attack, RemApb)
-    craft = craft_for(attack, images)
-    maker = attack.maker(images, craft)
+    context = craft_for(attack, images)
+    maker = attack.maker(images, context)
     maker.joint.learn(0, 5)
     with frozen(maker.joint.network):
         maker.round(0)
@@ -665,11 +671,11 @@ def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> Non
 # SEP
 
 
-def sep(members: list[nn.Module], **settings: object) -> tuple[Sep, Craft]:
+def sep(members: list[nn.Module], **settings: object) -> tuple[Sep, AttackContext]:
     attack = make("sep", checkpoints=len(members), surrogate_epochs=6, **settings)
     assert isinstance(attack, Sep)
     networks = freeze(nn.ModuleList(members))
-    return attack, Craft(Stream("poison"), surrogates={"sep120": networks})
+    return attack, AttackContext(Stream("poison"), surrogates={"sep120": networks})
 
 
 def test_sep_keeps_equidistant_epochs() -> None:
@@ -682,19 +688,19 @@ def test_sep_keeps_equidistant_epochs() -> None:
 
 def test_sep_on_one_network_is_targeted_descent(images: Images) -> None:
     network = victim(images, 2)
-    attack, craft = sep([network], variant="ce", steps=4, batch_size=64)
+    attack, context = sep([network], variant="ce", steps=4, batch_size=64)
     x = images.floats()
     loss = cross_entropy(network, (images.labels + 2) % 4)
     delta, _ = Descent(8 / 255, 1 / 255, 4)(x, x, loss)
     expected = images.with_pixels((x + delta).clamp(0, 1).mul(255).round().byte())
-    assert torch.equal(attack.pixels(images, craft), expected.pixels)
+    assert torch.equal(attack.pixels(images, context), expected.pixels)
 
 
 def test_variance_reduction_with_one_draw_is_the_plain_step(images: Images) -> None:
     network = victim(images, 2)
-    attack, craft = sep([network], variant="fa", steps=3)
+    attack, context = sep([network], variant="fa", steps=3)
     with_vr = dataclasses.replace(attack, variant="fa_vr", inner_steps=1)
-    one, other = (a.pixels(images, craft) for a in (attack, with_vr))
+    one, other = (a.pixels(images, context) for a in (attack, with_vr))
     assert (one != other).float().mean() < 0.005
 
 
@@ -706,9 +712,9 @@ def test_variance_reduction_follows_its_formula(images: Images) -> None:
     objectives = [(lambda z, step, w=w: (w * z * z / 2).flatten(1).sum(1)) for w in weights]
     x = images.floats()
     inner = Descent(8 / 255, 1 / 255, 3)
-    craft = Craft(Stream("poison"))
-    _, total = reduced(objectives, x, inner, craft)(x, 5)
-    drawn = torch.randint(2, (3,), generator=craft.stream.generator("member", 5)).tolist()
+    context = AttackContext(Stream("poison"))
+    _, total = reduced(objectives, x, inner, context)(x, 5)
+    drawn = torch.randint(2, (3,), generator=context.stream.generator("member", 5)).tolist()
     v, s, mean = x, torch.zeros_like(x), x * (weights[0] + weights[1]) / 2
     for k in drawn:
         s = s + weights[k] * v - (weights[k] * x - mean)
@@ -718,8 +724,8 @@ def test_variance_reduction_follows_its_formula(images: Images) -> None:
 
 def test_feature_means_are_those_of_the_clean_classes(images: Images) -> None:
     network = victim(images, 1)
-    attack, craft = sep([network], batch_size=24)
-    means = attack.means(network, images, craft)  # type: ignore[arg-type]
+    attack, context = sep([network], batch_size=24)
+    means = attack.means(network, images, context)  # type: ignore[arg-type]
     for label in range(4):
         own = network.features(images.floats(images.labels == label))  # type: ignore[operator]
         torch.testing.assert_close(means[label], own.mean(0))
@@ -729,8 +735,8 @@ def test_the_order_of_checkpoints_does_not_matter(images: Images) -> None:
     members = [victim(images, e) for e in (1, 2, 3)]
     for variant in ("ce", "fa"):
         one, other = (
-            attack.pixels(images, craft)
-            for attack, craft in (
+            attack.pixels(images, context)
+            for attack, context in (
                 sep(m, variant=variant, steps=2) for m in (members, members[::-1])
             )
         )
@@ -824,8 +830,8 @@ def test_recoloring_maps_equal_colors_to_equal_colors() -> None:
 def test_functional_attacks_fool_the_network(parts: str, drop: float) -> None:
     network, images = victim(WORLD, 4), toy(32)
     attack = functional(parts=parts, steps=8, lr=0.01, batch_size=32)
-    craft = Craft(Stream("poison"), surrogates={"tap40": network})
-    poisoned = images.with_pixels(attack.pixels(images, craft))
+    context = AttackContext(Stream("poison"), surrogates={"tap40": network})
+    poisoned = images.with_pixels(attack.pixels(images, context))
     assert accuracy(network, poisoned) < accuracy(network, images) - drop
 
 
@@ -893,8 +899,8 @@ def test_long_training_is_kernel_regression() -> None:
     targets = torch.eye(3).double()
     ridged = gram + RIDGE * 2 * torch.eye(3)
     expected = torch.linalg.solve(ridged, targets)
-    torch.testing.assert_close(Fit(gram, targets, 1e9).weights, expected)
-    early = Fit(gram, targets, 1e-6).weights  # the first moment: rate times targets
+    torch.testing.assert_close(GradientFlow(gram, targets, 1e9).weights, expected)
+    early = GradientFlow(gram, targets, 1e-6).weights  # the first moment: rate times targets
     torch.testing.assert_close(early, targets * 1e-6 / 9, rtol=1e-4, atol=1e-12)
 
 
@@ -903,7 +909,7 @@ def test_the_gradient_is_that_of_finite_differences(kernel: str) -> None:
     images = toy(20, side=8)
     attack = ATTACKS.make(f"ntga(kernel={kernel}, block=8, chunk=3, time=50)")
     assert isinstance(attack, Ntga)
-    block = Block(attack, images, torch.arange(8), torch.arange(8, 20), CPU)
+    block = TrainingBlock(attack, images, torch.arange(8), torch.arange(8, 20), CPU)
     _, gradient = block.slope(block.x, 0)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
@@ -916,11 +922,11 @@ def test_the_gradient_is_that_of_finite_differences(kernel: str) -> None:
 def test_ntga_takes_whole_steps_and_every_image_once(images: Images) -> None:
     attack = ATTACKS.make("ntga(block=16)")
     assert isinstance(attack, Ntga)
-    craft = Craft(Stream("poison"))
-    blocks = attack.blocks(images, craft)
+    context = AttackContext(Stream("poison"))
+    blocks = attack.blocks(images, context)
     assert torch.cat([rows for rows, _ in blocks]).sort().values.tolist() == list(range(64))
     assert all(not set(rows.tolist()) & set(held.tolist()) for rows, held in blocks)
-    change = attack.pixels(images, craft).short() - images.pixels.short()
+    change = attack.pixels(images, context).short() - images.pixels.short()
     middle = (images.pixels >= 8) & (images.pixels <= 247)
     assert set(change[middle].unique().tolist()) <= {-8, 0, 8}
 
@@ -929,8 +935,8 @@ def test_ntga_raises_the_held_out_loss_more_than_random_signs() -> None:
     images = toy(160)
     attack = ATTACKS.make("ntga(block=96, time=4000)")
     assert isinstance(attack, Ntga)
-    rows, held = attack.blocks(images, Craft(Stream("poison")))[0]
-    block = Block(attack, images, rows, held, CPU)
+    rows, held = attack.blocks(images, AttackContext(Stream("poison")))[0]
+    block = TrainingBlock(attack, images, rows, held, CPU)
     signs = torch.randn(block.x.shape, generator=torch.Generator().manual_seed(0)).sign()
     ours = attack.perturbed(block).double() / 255
     random = (block.x + signs * 8 / 255).clamp(0, 1)
@@ -975,9 +981,9 @@ def test_the_gradient_passes_straight_through_jpeg(images: Images) -> None:
 
 def test_noise_against_jpeg_goes_on_after_a_kill(images: Images) -> None:
     attack = make("em", against="jpeg", batch_size=32, steps=1, max_rounds=3, stop_error=0.0)
-    craft = craft_for(attack, images, progress=(whole := Notebook()))
-    pixels = attack.pixels(images, craft)
-    again = dataclasses.replace(craft, progress=Notebook(1))
+    context = craft_for(attack, images, progress=(whole := Notebook()))
+    pixels = attack.pixels(images, context)
+    again = dataclasses.replace(context, progress=Notebook(1))
     with pytest.raises(Killed):
         attack.pixels(images, again)
     assert whole.saves == 3
@@ -1078,7 +1084,7 @@ def test_the_clean_pass_has_batch_statistics_of_its_own(images: Images) -> None:
 
 
 def test_a_trial_ends_with_the_learned_noise(images: Images) -> None:
-    search = Search(dc(), images, Craft(Stream("poison")))
+    search = Search(dc(), images, AttackContext(Stream("poison")))
     before = {k: v.clone() for k, v in search.generator.state_dict().items()}
     fixed = search.noise(search.train)
     used: list[Tensor] = []
@@ -1095,7 +1101,7 @@ def test_a_trial_ends_with_the_learned_noise(images: Images) -> None:
 
 def test_noise_is_a_function_of_the_image(images: Images) -> None:
     attack = dc(trials=1)
-    search = Search(attack, images, Craft(Stream("poison")))
+    search = Search(attack, images, AttackContext(Stream("poison")))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     twice = images.rows(torch.cat([order, order[:5]]))
     noise = search.noise(images)
@@ -1104,7 +1110,7 @@ def test_noise_is_a_function_of_the_image(images: Images) -> None:
 
 
 def test_the_worst_generator_for_classifiers_is_kept(images: Images) -> None:
-    search = Search(dc(), images, Craft(Stream("poison")))
+    search = Search(dc(), images, AttackContext(Stream("poison")))
     reached = iter([0.5, 0.7, 0.3, 0.4])
     kept = []
     with pytest.MonkeyPatch.context() as patch:
@@ -1122,7 +1128,7 @@ def test_the_worst_generator_for_classifiers_is_kept(images: Images) -> None:
 
 def victim(train: Images, epochs: int = 8) -> nn.Module:
     network = ARCHITECTURES.make("small_cnn").build(train.classes, train.shape[-1], 7)
-    place(network, CPU, True)
+    to_device(network, CPU, True)
     recipe = Recipe(
         epochs=epochs, batch_size=32, nesterov=True, schedule="one_cycle", precision="fp32"
     )
@@ -1179,14 +1185,14 @@ def test_class_wise_em_bites_in_the_toy_world(clean_accuracy: float) -> None:
 
 def test_hypo_bites_in_the_toy_world(clean_accuracy: float) -> None:
     attack = make("hypo", budget=Budget("linf", 24 / 255), steps=15, step=0.2)
-    craft = Craft(Stream("poison"), surrogates={"delusive150": victim(WORLD, 4)})
-    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    context = AttackContext(Stream("poison"), surrogates={"delusive150": victim(WORLD, 4)})
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, context)))
     assert accuracy(network, TEST) < clean_accuracy - 0.2
 
 
 def test_ntga_bites_in_the_toy_world(clean_accuracy: float) -> None:
     attack = ATTACKS.make("ntga(budget=24/255, block=256, time=4000)")
-    network = victim(WORLD.with_pixels(attack.pixels(WORLD, Craft(Stream("poison")))))
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, AttackContext(Stream("poison")))))
     assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
@@ -1196,8 +1202,8 @@ def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
         **{"budget": Budget("linf", 24 / 255), "trials": 3, "inner_epochs": 4, "width": 4},
         **{"classifier_lr": 0.1, "generator_lr": 1e-2},
     )
-    craft = Craft(Stream("poison"))
-    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    context = AttackContext(Stream("poison"))
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, context)))
     assert accuracy(network, TEST) < clean_accuracy - 0.15
 
 
@@ -1212,8 +1218,8 @@ def test_dc_bites_in_the_toy_world(clean_accuracy: float) -> None:
 def test_sep_bites_in_the_toy_world(variant: str, clean_accuracy: float) -> None:
     members = [victim(WORLD, epochs) for epochs in (3, 5, 8)]
     settings = {"steps": 8, "inner_steps": 3, "budget": Budget("linf", 24 / 255)}
-    attack, craft = sep(members, variant=variant, **settings)
-    network = victim(WORLD.with_pixels(attack.pixels(WORLD, craft)))
+    attack, context = sep(members, variant=variant, **settings)
+    network = victim(WORLD.with_pixels(attack.pixels(WORLD, context)))
     assert accuracy(network, TEST) < clean_accuracy - 0.3
 
 
@@ -1230,7 +1236,7 @@ def test_the_quick_settings_bite(
     part: str, catalog: Catalog, fetch: Callable[[Artifact], Bundle]
 ) -> None:
     spec = f"photo_digits/{part}/standard/small_cnn/supervised/quick/0"
-    result = run_trial(resolve(spec, catalog), fetch, Env())
+    result = run_trial(resolve(spec, catalog), fetch, TrialContext())
     assert result.status == "done"
     assert result.peak_acc is not None
     assert result.peak_acc < QUICK[part]

@@ -14,9 +14,15 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft, Silent, measure
+from raygrid.attacks.base import AttackContext, NoProgress, size_of_change
 from raygrid.attacks.common import autoregression
-from raygrid.attacks.common.autoregression import border_size, find, residual, run, threshold
+from raygrid.attacks.common.autoregression import (
+    border_size,
+    find_processes,
+    residual,
+    run,
+    threshold,
+)
 from raygrid.attacks.ops import scores, shortcuts
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
@@ -26,24 +32,24 @@ from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
 
 
-def craft(name: str, seed: int = 0, units: range | None = None) -> Craft:
-    return Craft(Stream("poison", ("toy", name, seed)), units=units)
+def context(name: str, seed: int = 0, units: range | None = None) -> AttackContext:
+    return AttackContext(Stream("poison", ("toy", name, seed)), units=units)
 
 
 def proposal(part: str, images: Images, seed: int = 0) -> Tensor:
     """The perturbation before rounding."""
     attack = ATTACKS.make(part)
-    return attack.propose(images, craft(attack.id, seed))
+    return attack.propose(images, context(attack.id, seed))
 
 
 def poisoned(part: str, images: Images, seed: int = 0) -> Tensor:
     attack = ATTACKS.make(part)
-    return attack.poison(images, craft(attack.id, seed)).pixels
+    return attack.poison(images, context(attack.id, seed)).pixels
 
 
 @cache
@@ -97,11 +103,11 @@ def test_one_region_collides_for_ten_classes_unless_distinct_is_asked_for() -> N
     images = toy(20, 16, 10)
     facts: dict[str, float] = {}
 
-    class Notes(Silent):
+    class Notes(NoProgress):
         def report(self, done: int, total: int, **found: float) -> None:
             facts.update(found)
 
-    work = craft("regions")
+    work = context("regions")
     work.progress = Notes()
     delta = ATTACKS.make("regions(n=1)").propose(images, work)
     assert len(delta.unique(dim=0)) == 10 - facts["collisions"] <= 8
@@ -145,7 +151,7 @@ def by_hand(filter_: Tensor, border: Tensor, side: int, crop: int) -> Tensor:
 
 
 def test_ar_lanes_are_the_recursion_of_the_paper() -> None:
-    filters = find(0, 4, 3, 3.0, 1000).filters
+    filters = find_processes(0, 4, 3, 3.0, 1000).filters
     borders = torch.randn(
         border_size(20, 20), 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
@@ -158,7 +164,7 @@ def test_ar_lanes_are_the_recursion_of_the_paper() -> None:
 
 
 def test_ar_processes_are_stable_normalized_and_tell_each_other_apart() -> None:
-    filters = find(0, 10, 3, 10.0, 100_000).filters
+    filters = find_processes(0, 10, 3, 10.0, 100_000).filters
     assert filters.shape == (10, 3, 3, 3)
     assert filters[..., 2, 2].abs().max() == 0
     assert (filters.sum((2, 3)) - 1).abs().max() < 1e-12
@@ -181,14 +187,14 @@ def test_ar_processes_are_stable_normalized_and_tell_each_other_apart() -> None:
 
 def test_a_process_whose_noise_overflows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The three noises that it is judged on may be fine; 200 have to be."""
-    sound = find(0, 4, 3, 3.0, 1000).filters
+    sound = find_processes(0, 4, 3, 3.0, 1000).filters
     assert all(autoregression._lasts(filters, 0) for filters in sound)
     wild = sound[0] * 1e8  # grows by its gain with every pixel
     assert not autoregression._lasts(wild, 0)
     fine = torch.zeros(3, 32, 32)
     monkeypatch.setattr(autoregression, "_candidates", lambda *_: iter([(wild, fine)] * 3))
     with pytest.raises(SpecError, match=r"3 candidates gave 0 .* finite over 200 noises"):
-        find(123, 1, 3, 0.0, 3)
+        find_processes(123, 1, 3, 0.0, 3)
 
 
 def test_the_matched_filter_knows_the_class_of_ar_noise_but_not_of_the_image() -> None:
@@ -209,7 +215,7 @@ def test_the_matched_filter_knows_the_class_of_ar_noise_but_not_of_the_image() -
 def test_ar_noise_has_the_length_of_the_budget() -> None:
     images = many()
     assert (proposal("ar", images).flatten(1).norm(dim=1) - 1).abs().max() < 1e-5
-    lengths = measure(images.pixels, poisoned("ar", images), "l2")
+    lengths = size_of_change(images.pixels, poisoned("ar", images), "l2")
     assert lengths.max() <= 1.01
     assert lengths.mean() > 0.99
     wide = proposal("ar", toy(4, 64, 4))
@@ -232,7 +238,7 @@ def test_the_response_threshold_is_the_published_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [100, 1000])
 def test_ar_finds_processes_for_many_classes(classes: int) -> None:
-    processes = find(0, classes, 3, threshold(classes), 100_000)
+    processes = find_processes(0, classes, 3, threshold(classes), 100_000)
     assert len(processes.filters.unique(dim=0)) == classes
 
 
@@ -346,8 +352,8 @@ def test_lsp_has_the_length_of_the_budget_whatever_the_size() -> None:
     images = toy(300, 32, 10)
     budget = 6 / 255 * 3072**0.5
     assert (proposal("lsp", images).flatten(1).norm(dim=1) - budget).abs().max() < 1e-5
-    assert measure(images.pixels, poisoned("lsp", images), "l2").max() <= 1.03 * budget
-    assert measure(images.pixels, poisoned("lsp", images), "linf").max() <= 20 / 255
+    assert size_of_change(images.pixels, poisoned("lsp", images), "l2").max() <= 1.03 * budget
+    assert size_of_change(images.pixels, poisoned("lsp", images), "linf").max() <= 20 / 255
     wide = proposal("lsp", toy(4, 60, 4))  # the patch does not divide the side
     assert wide.flatten(1).norm(dim=1).tolist() == pytest.approx([budget * 60 / 32] * 4)
 
@@ -373,7 +379,7 @@ def test_low_frequency_noise_has_nothing_outside_the_lowest_coefficients(n: int)
 
 
 def test_low_frequency_coefficients_are_those_that_were_drawn() -> None:
-    work = craft("low_frequency")
+    work = context("low_frequency")
     shape = (4, 3, 4, 4)
     drawn = torch.randn(shape, generator=work.stream.generator("patterns"), dtype=torch.float64)
     expected = scipy.fft.idctn(
@@ -417,9 +423,9 @@ def test_withheld_leaves_what_the_attack_would_not_touch() -> None:
     images = toy(50, 16, 4)
     stream = Stream("ratio", ("toy", 0))
     kept, mask = (
-        ATTACKS["withheld"]().poison(images, craft("withheld")).overlay(images, 0.6, stream)
+        ATTACKS["withheld"]().poison(images, context("withheld")).overlay(images, 0.6, stream)
     )
-    _, attacked = ATTACKS["noise"]().poison(images, craft("noise")).overlay(images, 0.6, stream)
+    _, attacked = ATTACKS["noise"]().poison(images, context("noise")).overlay(images, 0.6, stream)
     assert torch.equal(mask, attacked)
     assert torch.equal(kept.pixels, images.pixels[~attacked])
     assert torch.equal(kept.labels, images.labels[~attacked])
@@ -436,7 +442,7 @@ def test_a_trial_with_withheld_rows_trains_on_the_rest(
     catalog: Catalog, fetch: Callable[[Artifact], Bundle]
 ) -> None:
     spec = "photo_digits/withheld@0.9/standard/small_cnn/supervised/quick(epochs=1)/0"
-    result = run_trial(resolve(spec, catalog), fetch, Env())
+    result = run_trial(resolve(spec, catalog), fetch, TrialContext())
     assert result.status == "done", result.error
     assert {name: probe["n"] for name, probe in result.probes.items()} == {
         "clean_test": 1080,

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe
-from raygrid.attacks.common.targeted import TargetedAttack, Workshop
+from raygrid.attacks.common.targeted import PolytopeState, TargetedAttack
 from raygrid.attacks.convex_polytope import hull_weights, onto_simplex
 from raygrid.attacks.feature_collision import FeatureCollision, collide
 from raygrid.attacks.htbd import Htbd, one_to_one, overwritten
@@ -34,11 +34,11 @@ from raygrid.protocols.setups import Scene, SetupRule
 from raygrid.reports.tables.binomial import mcnemar, paper_error
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, World, poison_of
-from raygrid.trials.artifacts.features import kept
+from raygrid.trials.artifacts.features import features_for
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.evaluate import log_odds
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from tests import plugin
 from tests.conftest import toy
 
@@ -71,10 +71,10 @@ def extractor() -> Network:
     return freeze(network)
 
 
-def craft(seed: int = 0, at: int = 0) -> Craft:
+def context(seed: int = 0, at: int = 0) -> AttackContext:
     names = ("small_cnn", "tap40", "robust")
     surrogates = {name: extractor() for name in names}
-    return Craft(Stream("poison", (seed,)), surrogates=surrogates, scene=scene(at))
+    return AttackContext(Stream("poison", (seed,)), surrogates=surrogates, scene=scene(at))
 
 
 def small(name: str, **more: object) -> TargetedAttack:
@@ -86,10 +86,10 @@ def small(name: str, **more: object) -> TargetedAttack:
     return made
 
 
-def workshop(network: Network | None = None) -> Workshop:
+def fresh_state(network: Network | None = None) -> PolytopeState:
     s = scene()
     bases, target = s.train.floats(s.slots), s.target.float() / 255
-    return Workshop(bases, target, [network or extractor()], 8 / 255)
+    return PolytopeState(bases, target, [network or extractor()], 8 / 255)
 
 
 @pytest.mark.parametrize("name", TARGETED)
@@ -97,7 +97,7 @@ def test_the_contract(name: str) -> None:
     attack, s = small(name), scene()
     before = {k: t.clone() for k, t in extractor().state_dict().items()}
     clean = s.train.pixels.clone()
-    poison = attack.poison(s.train, craft())
+    poison = attack.poison(s.train, context())
     assert torch.equal(poison.indices, s.slots)
     assert poison.pixels.dtype == torch.uint8
     assert poison.pixels.shape == (K, 3, 16, 16)
@@ -116,14 +116,14 @@ def test_the_contract(name: str) -> None:
     for key, value in extractor().state_dict().items():
         assert torch.equal(value, before[key]), f"{key} was changed"
     assert not any(p.requires_grad for p in extractor().parameters())
-    again = small(name).poison(s.train, craft())
+    again = small(name).poison(s.train, context())
     assert torch.equal(poison.pixels, again.pixels)
 
 
 @pytest.mark.parametrize("name", [n for n in TARGETED if n != "patch_dirty"])
 def test_no_budget_no_change(name: str) -> None:
     s = scene()
-    poison = small(name, budget=Budget("linf", 0.0)).poison(s.train, craft())
+    poison = small(name, budget=Budget("linf", 0.0)).poison(s.train, context())
     assert torch.equal(poison.pixels, s.train.pixels[s.slots])
 
 
@@ -132,37 +132,37 @@ def test_targeted_attacks_need_a_set_up(name: str) -> None:
     trial = resolve(f"photo_digits/{name}/standard/small_cnn/supervised/quick/0", None)
     assert "needs set-ups" in str(trial.skip())
     with pytest.raises(SpecError, match="needs a set-up"):
-        small(name).poison(toy(), Craft(Stream("poison")))
+        small(name).poison(toy(), AttackContext(Stream("poison")))
 
 
 # --- feature collision ---------------------------------------------------------------------------
 
 
 def test_the_two_clamps_of_a_budget_commute() -> None:
-    shop = workshop()
-    x = shop.bases + 0.2 * torch.randn(shop.bases.shape, generator=Stream("x").generator())
-    low, high = shop.bases - shop.radius, shop.bases + shop.radius
+    state = fresh_state()
+    x = state.bases + 0.2 * torch.randn(state.bases.shape, generator=Stream("x").generator())
+    low, high = state.bases - state.radius, state.bases + state.radius
     one = torch.minimum(torch.maximum(x, low), high).clamp(0, 1)
     other = torch.minimum(torch.maximum(x.clamp(0, 1), low), high)
-    assert torch.allclose(shop.clip(x), one)
+    assert torch.allclose(state.clip(x), one)
     assert torch.allclose(one, other.clamp(0, 1))
 
 
 def test_monotone_collision_never_raises_a_loss_and_released_hardly_moves() -> None:
-    shop = workshop()
+    state = fresh_state()
     attack = FeatureCollision(surrogate="small_cnn", steps=30, step=0.01)
-    start = shop.clip(0.3 * shop.target + 0.7 * shop.bases)
-    losses = collide(shop, start)[0]
+    start = state.clip(0.3 * state.target + 0.7 * state.bases)
+    losses = collide(state, start)[0]
     previous = losses
     for steps in (1, 5, 30):
-        x, accepted = replace(attack, steps=steps)._monotone(shop, start, craft())
-        now = collide(shop, x)[0]
+        x, accepted = replace(attack, steps=steps)._monotone(state, start, context())
+        now = collide(state, x)[0]
         assert (now <= previous + 1e-6).all()
         assert int(accepted.max()) <= steps
         previous = now
     assert float(previous.mean()) < 0.9 * float(losses.mean())
-    _, kept_steps = attack._released(shop, 0.3 * shop.target + 0.7 * shop.bases, craft())
-    _, moved = attack._monotone(shop, start, craft())
+    _, kept_steps = attack._released(state, 0.3 * state.target + 0.7 * state.bases, context())
+    _, moved = attack._monotone(state, start, context())
     assert int(moved.min()) == 30
     assert int(kept_steps.min()) == 1, "no poison is stuck after the first step"
 
@@ -171,17 +171,17 @@ def test_no_watermark_and_no_step_leave_the_bases() -> None:
     s = scene()
     for variant in ("monotone", "released", "penalty"):
         attack = small("feature_collision", steps=0, watermark=0.0, variant=variant)
-        assert torch.equal(attack.pixels(s.train, craft()), s.train.pixels[s.slots])
+        assert torch.equal(attack.pixels(s.train, context()), s.train.pixels[s.slots])
 
 
 def test_collisions_made_together_are_those_made_alone() -> None:
-    shop = workshop()
+    state = fresh_state()
     attack = FeatureCollision(surrogate="small_cnn", steps=5, step=0.01)
-    start = 0.3 * shop.target + 0.7 * shop.bases
-    together, _ = attack._monotone(shop, start, craft())
+    start = 0.3 * state.target + 0.7 * state.bases
+    together, _ = attack._monotone(state, start, context())
     for j in range(2):
-        one = Workshop(shop.bases[j : j + 1], shop.target, shop.networks, shop.radius)
-        alone, _ = attack._monotone(one, start[j : j + 1], craft())
+        one = PolytopeState(state.bases[j : j + 1], state.target, state.networks, state.radius)
+        alone, _ = attack._monotone(one, start[j : j + 1], context())
         assert torch.allclose(alone[0], together[j], atol=1e-4)
 
 
@@ -230,19 +230,19 @@ def test_hull_weights_are_those_of_an_active_set_solver() -> None:
 
 
 def test_a_bullseye_is_never_nearer_than_the_hull() -> None:
-    shop = workshop()
-    features = [extractor().features(shop.bases)]
-    bullseye = float(small("bullseye_polytope").loss(shop)(features))  # type: ignore[attr-defined]
+    state = fresh_state()
+    features = [extractor().features(state.bases)]
+    bullseye = float(small("bullseye_polytope").loss(state)(features))  # type: ignore[attr-defined]
     order = [features[0].flip(0)]
-    same = float(small("bullseye_polytope").loss(shop)(order))  # type: ignore[attr-defined]
-    convex = float(small("convex_polytope").loss(shop)(features))  # type: ignore[attr-defined]
+    same = float(small("bullseye_polytope").loss(state)(order))  # type: ignore[attr-defined]
+    convex = float(small("convex_polytope").loss(state)(features))  # type: ignore[attr-defined]
     assert 0.5 * bullseye**2 >= convex - 1e-7
     assert same == pytest.approx(bullseye, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["convex_polytope", "bullseye_polytope"])
 def test_polytopes_lower_their_loss(name: str) -> None:
-    made = craft()
+    made = context()
     small(name, steps=40).poison(scene().train, made)
     assert made.facts["loss"]["last"] < 0.7 * made.facts["loss"]["first"]
 
@@ -290,7 +290,7 @@ def test_the_gradient_of_the_mismatch_is_that_of_differences() -> None:
 
 
 def test_brewing_lowers_the_mismatch_and_keeps_the_best_start() -> None:
-    made = craft()
+    made = context()
     small("witches_brew", steps=25, restarts=1).poison(scene().train, made)
     assert made.facts["loss"]["last"] < made.facts["loss"]["first"]
     rates = [small("witches_brew", steps=250).rate(s) for s in (92, 93, 155, 156, 217, 218)]  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ def test_the_released_pairing_takes_the_nearest_left_and_the_last_counts() -> No
 
 
 def test_hidden_triggers_come_nearer_to_patched_sources() -> None:
-    made = craft()
+    made = context()
     attack = small("htbd", steps=60, enough=0.0)
     assert isinstance(attack, Htbd)
     poison = attack.poison(scene().train, made)
@@ -337,14 +337,14 @@ def test_hidden_triggers_come_nearer_to_patched_sources() -> None:
 
 def test_a_clipped_patch_is_a_patch_within_the_budget() -> None:
     s = scene()
-    poison = small("clbd").poison(s.train, craft())
+    poison = small("clbd").poison(s.train, context())
     assert poison.trigger is not None
     base = s.train.pixels[s.slots].short()
     pasted = poison.trigger.pattern.short().expand(K, 3, 5, 5)
     corner = base[:, :, 11:, 11:]
     expected = torch.clamp(pasted, corner - 8, corner + 8)
     assert torch.equal(poison.pixels[:, :, 11:, 11:].short(), expected)
-    full = small("clbd", variant="unclipped").poison(s.train, craft())
+    full = small("clbd", variant="unclipped").poison(s.train, context())
     assert torch.equal(full.pixels[:, :, 11:, 11:].short(), pasted)
     rest = torch.ones(16, 16, dtype=torch.bool)
     rest[11:, 11:] = False
@@ -356,14 +356,14 @@ def test_clean_labels_become_harder_to_learn() -> None:
     before = nn.functional.cross_entropy(
         extractor()(s.train.floats(s.slots)), s.train.labels[s.slots]
     )
-    made = craft()
+    made = context()
     small("clbd", steps=10).poison(s.train, made)
     assert made.facts["loss"] > float(before)
 
 
 def test_dirty_patches_are_images_of_other_classes() -> None:
     s = scene()
-    poison = small("patch_dirty").poison(s.train, craft())
+    poison = small("patch_dirty").poison(s.train, context())
     rows = {
         bytes(p[:, :11].numpy().tobytes()): int(y)
         for p, y in zip(s.whole.pixels, s.whole.labels, strict=True)
@@ -422,7 +422,7 @@ TARGET = {"target", "target_hflip", "target_clbd", "target_htbd"}
 
 def test_a_control_answers_the_same_questions(catalog: Catalog, fetch: Fetch) -> None:
     rows = {
-        attack: run_trial(resolve(spec(attack), catalog), fetch, Env())
+        attack: run_trial(resolve(spec(attack), catalog), fetch, TrialContext())
         for attack in ("clean", "bullseye_polytope(steps=3, surrogate=small_cnn)", "patch_dirty")
     }
     assert [r.error for r in rows.values()] == [None] * 3
@@ -439,17 +439,19 @@ def test_a_control_answers_the_same_questions(catalog: Catalog, fetch: Fetch) ->
     assert all(math.isfinite(probes[name]["logodds"]) for name in TARGET)
     plain = rows["clean"].probes["target"]
     assert plain != dirty  # answers are rows, not sets
-    again = run_trial(resolve(spec(), catalog), fetch, Env())
+    again = run_trial(resolve(spec(), catalog), fetch, TrialContext())
     assert again.probes == rows["clean"].probes
 
 
 def test_trials_without_a_target_keep_their_questions(catalog: Catalog, fetch: Fetch) -> None:
-    result = run_trial(resolve("dots/lsp/none/small_cnn/supervised/brief/0", catalog), fetch, Env())
+    result = run_trial(
+        resolve("dots/lsp/none/small_cnn/supervised/brief/0", catalog), fetch, TrialContext()
+    )
     assert set(result.probes) == {"clean_test"}
 
 
 def test_availability_attacks_run_before_a_target_too(catalog: Catalog, fetch: Fetch) -> None:
-    result = run_trial(resolve(spec("lsp"), catalog), fetch, Env())
+    result = run_trial(resolve(spec("lsp"), catalog), fetch, TrialContext())
     assert result.error is None
     assert result.probes["poison_train"]["n"] == 64
 
@@ -460,7 +462,7 @@ def test_availability_attacks_run_before_a_target_too(catalog: Catalog, fetch: F
 def test_every_kind_of_victim_runs(learner: str, catalog: Catalog, fetch: Fetch) -> None:
     trial = resolve(spec("patch_dirty", learner, "standard"), catalog)
     assert trial.skip() is None
-    result = run_trial(trial, fetch, Env())
+    result = run_trial(trial, fetch, TrialContext())
     assert result.error is None
     assert len(result.history) == 6
 
@@ -498,10 +500,10 @@ def test_features_are_shared_and_recalled_where_nobody_changed_an_image(
     bundle, world = fetch(trial.features), World.of(fetch(trial.data), trial.setup)
     poison = poison_of(fetch(trial.poison))
     train, mask = poison.overlay(world.train, 1.0, Stream("ratio"))
-    found = kept(bundle, world, train, CPU)
+    found = features_for(bundle, world, train, CPU)
     assert torch.equal(found.known, ~mask)
     assert (found.train[:, mask] == 0).all()
-    whole = kept(bundle, world, world.train, CPU)
+    whole = features_for(bundle, world, world.train, CPU)
     assert bool(whole.known[~mask].all()), "only a base may be new"
     assert torch.equal(whole.train[:, ~mask], found.train[:, ~mask])
 
@@ -638,7 +640,7 @@ def test_parameter_counts(name: str, count: int) -> None:
 def test_a_poison_with_its_trigger_survives_the_store() -> None:
     from raygrid.trials.artifacts import poison_bundle
 
-    poison = small("patch_dirty").poison(scene().train, craft())
+    poison = small("patch_dirty").poison(scene().train, context())
     again = poison_of(poison_bundle(poison, {}))
     assert isinstance(again, Poison)
     assert again.targets == poison.targets

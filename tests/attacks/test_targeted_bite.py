@@ -26,7 +26,7 @@ from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 
 Fetch = Callable[[Artifact], Bundle]
 PARTS = {
@@ -94,7 +94,7 @@ def shifts(
         rows = []
         for each in ("clean", str(attack)):
             text = f"{dataset}/{each}/none/small_cnn/linear_probe/toxic_quick/{number}"
-            result = run_trial(resolve(text, catalog), fetch, Env())
+            result = run_trial(resolve(text, catalog), fetch, TrialContext())
             assert result.error is None
             rows.append(result.probes)
         rises.append(rows[1]["target"]["logodds"] - rows[0]["target"]["logodds"])
@@ -141,7 +141,7 @@ def test_a_plain_backdoor_works_and_a_clipped_one_does_not(catalog: Catalog, fet
     rates = {}
     for name, part in parts.items():
         text = f"photo_digits/{part}/none/small_cnn/supervised/toxic_quick(poisons=100)/0"
-        result = run_trial(resolve(text, catalog), fetch, Env())
+        result = run_trial(resolve(text, catalog), fetch, TrialContext())
         assert result.error is None
         rates[name] = result.probes.get("all_trigger", {}).get("acc")
     assert rates["clean"] is None

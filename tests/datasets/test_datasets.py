@@ -35,7 +35,7 @@ from raygrid.datasets.svhn import Svhn
 from raygrid.datasets.tinyimagenet import TinyImageNet
 from raygrid.engine.grid import plan
 from raygrid.storage.store import DATA, Bundle, Store
-from raygrid.trials.artifacts import Artifact, Bench, DatasetArtifact
+from raygrid.trials.artifacts import Artifact, BuildContext, DatasetArtifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 
@@ -760,7 +760,7 @@ def test_all_real_images_are_read_from_the_archive(
     dataset = DATASETS.make("cifar10")
     artifact = DatasetArtifact(dataset.seen(tmp_path), dataset.source(tmp_path))
     started = time.perf_counter()
-    bundle = artifact.make([], Bench(torch.device("cpu"), tmp_path))
+    bundle = artifact.make([], BuildContext(torch.device("cpu"), tmp_path))
     seconds = time.perf_counter() - started
     record_property("seconds", seconds)
     print(f"60,000 JPEG files from the archive in {seconds:.1f} s")

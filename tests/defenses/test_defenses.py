@@ -28,7 +28,7 @@ from raygrid.core.spec import Part, parse_chain
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
-from raygrid.defenses.base import Chain, Defense, Pair, Study, Workshop
+from raygrid.defenses.base import Chain, Defense, FitContext, Pair, Study
 from raygrid.defenses.cutmix import Cutmix
 from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
@@ -48,7 +48,7 @@ from raygrid.trials import evaluate
 from raygrid.trials.artifacts import Artifact, DatasetArtifact, DenoiserArtifact, purify
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import Env, derive, run_trial, task_of
+from raygrid.trials.run import TrialContext, derive_row, run_trial, task_of
 from raygrid.trials.trial import Trial
 from tests.conftest import toy
 
@@ -103,8 +103,8 @@ def small(text: str) -> Defense:
     return DEFENSES.make(part.with_params(**{**SMALL.get(part.name, {}), **dict(part.params)}))
 
 
-def workshop(seed: int = 0) -> Workshop:
-    return Workshop(Stream("purify", ("toy", seed)), CPU)
+def fit_context(seed: int = 0) -> FitContext:
+    return FitContext(Stream("purify", ("toy", seed)), CPU)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -165,7 +165,7 @@ def test_a_fitted_purifier_takes_real_sizes(name: str, side: int, classes: int, 
 
 def keeps_what_it_must(name: str, images: Images) -> None:
     before = images.pixels.clone()
-    one, same = (purify(small(name), images, workshop()) for _ in range(2))
+    one, same = (purify(small(name), images, fit_context()) for _ in range(2))
     assert torch.equal(images.pixels, before), "the input was written to"
     assert torch.equal(one.labels, images.labels)
     assert one.pixels.shape == images.pixels.shape
@@ -179,10 +179,10 @@ def test_a_purifier_takes_less_than_two_seconds_of_64_images(name: str) -> None:
     purifier, seconds = small(name), []
     noise = torch.randint(256, (64, 3, 32, 32), generator=rng(), dtype=torch.uint8)
     images = Images(noise, torch.arange(64) % 10, 10)
-    purifier.purify(images.rows(torch.arange(4)), workshop())
+    purifier.purify(images.rows(torch.arange(4)), fit_context())
     while len(seconds) < 3 and min(seconds, default=2.0) >= 2.0:
         started = time.process_time()
-        purifier.purify(images, workshop())
+        purifier.purify(images, fit_context())
         seconds.append(time.process_time() - started)
     assert min(seconds) < 2
 
@@ -191,17 +191,17 @@ def test_a_purifier_takes_less_than_two_seconds_of_64_images(name: str) -> None:
 def test_a_purifier_keeps_the_order(name: str) -> None:
     images = smooth(32)
     order = torch.randperm(32, generator=rng())
-    one = purify(small(name), images, workshop()).pixels.float()
+    one = purify(small(name), images, fit_context()).pixels.float()
     likeness = shape_of(one) @ shape_of(images.pixels.float()).T
     kept = (likeness.argmax(1) == torch.arange(32)).float().mean()
     assert kept > 0.9, "images are more like other images' sources"
-    shuffled = purify(small(name), images.rows(order), workshop()).pixels.float()
+    shuffled = purify(small(name), images.rows(order), fit_context()).pixels.float()
     assert torch.equal(shuffled, one[order])
 
 
 @pytest.mark.parametrize("name", marked_slow(sorted(FITTED | DRAWN)))
 def test_a_random_purifier_depends_on_the_stream(name: str) -> None:
-    one, other = (purify(small(name), toy(8, 8), workshop(seed)).pixels for seed in (0, 1))
+    one, other = (purify(small(name), toy(8, 8), fit_context(seed)).pixels for seed in (0, 1))
     assert not torch.equal(one, other)
 
 
@@ -262,7 +262,7 @@ def test_idle_settings_are_the_identity(name: str) -> None:
     x, y = batch()
     for settings in IDLE.get(name, []):
         defense = DEFENSES[name](**settings)  # type: ignore[arg-type]
-        assert torch.equal(purify(defense, images, workshop()).pixels, images.pixels)
+        assert torch.equal(purify(defense, images, fit_context()).pixels, images.pixels)
         moved, labels = defense.augment(x, y, rng())
         assert torch.allclose(moved, x, atol=1e-6)
         assert torch.equal(labels, y)
@@ -280,11 +280,11 @@ def annotations(hook: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", DEFENSES)
 def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> None:
     allowed = {
-        "purify": ["Images", "Workshop"],
+        "purify": ["Images", "FitContext"],
         "augment": ["Tensor", "Tensor", "torch.Generator"],
         "loss": ["nn.Module", "Tensor", "Tensor", "torch.Generator"],
         "contrast": ["Framework", "Batch", "Pair"],
-        "study": ["Images", "Workshop"],
+        "study": ["Images", "FitContext"],
         "prepare": ["nn.Module", "Study"],
         "during": ["int"],
         "view": ["Tensor"],
@@ -293,7 +293,7 @@ def test_no_hook_is_given_the_attack_clean_data_or_the_test_set(name: str) -> No
         assert list(annotations(hook)) == kinds
         own = inspect.signature(getattr(DEFENSES[name], hook)).parameters
         assert list(own) == list(inspect.signature(getattr(Defense, hook)).parameters)
-    assert {f.name for f in dataclasses.fields(Workshop)} == {
+    assert {f.name for f in dataclasses.fields(FitContext)} == {
         "stream",
         "device",
         "seconds",
@@ -342,8 +342,8 @@ class Snoop(Defense):
             elif isinstance(found, Tensor) and found.dim() == 4 and found.dtype == torch.uint8:
                 self.sets.append(found)
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
-        self.look("purify", images, workshop)
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
+        self.look("purify", images, fit_context)
         return images
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -360,8 +360,8 @@ class Snoop(Defense):
         self.look("contrast", framework, batch, views)
         return super().contrast(framework, batch, views)
 
-    def study(self, images: Images, workshop: Workshop) -> Study:
-        self.look("study", images, workshop)
+    def study(self, images: Images, fit_context: FitContext) -> Study:
+        self.look("study", images, fit_context)
         return {"seen": images.labels}
 
     def prepare(self, model: nn.Module, study: Study) -> None:
@@ -379,9 +379,9 @@ class Primed(Snoop):
     def prior(self) -> Prior:
         return Prior(DenoiserPlan("tiny", 1, 150, False))
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
-        assert sum(weight.numel() for weight in workshop.prior.values()) == 267_891
-        return super().purify(images, workshop)
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
+        assert sum(weight.numel() for weight in fit_context.prior.values()) == 267_891
+        return super().purify(images, fit_context)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
     if snoop.prior is not None:
         prior = DenoiserArtifact(trial.data, trial.content, snoop.prior.plan)
         trial = dataclasses.replace(trial, priors=(prior,))
-    assert run_trial(trial, fetch, Env()).error is None
+    assert run_trial(trial, fetch, TrialContext()).error is None
     own = "contrast" if trial.learner.views else "loss"
     assert snoop.calls == {"purify", "study", "augment", "prepare", own}
     assert not [t for t in snoop.texts if re.search(r"lsp|poison|clean|test|val\b|train$", t)]
@@ -502,7 +502,7 @@ class Broken(Defense):
     card = Card(paper="none")
     wrong: Callable[[Images], object]
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         return self.wrong(images)  # type: ignore[return-value]
 
 
@@ -521,7 +521,7 @@ def test_a_broken_purifier_is_one_clear_error(
     wrong: Callable[[Images], object], says: str, images: Images
 ) -> None:
     with pytest.raises(DataError, match=f"broken.*{says}"):
-        purify(Broken(wrong=wrong), images, workshop())
+        purify(Broken(wrong=wrong), images, fit_context())
 
 
 # --- batch augmentations against closed forms ----------------------------------------------------
@@ -838,11 +838,11 @@ def test_derived_rows_come_from_their_bases() -> None:
     accuracies = [0.3, 0.7, 0.7, 0.4]
     history = [{"train_loss": 1.0, "test_acc": a} for a in accuracies]
     base = Result("spec", "key", history=history, last_acc=0.4, final_acc=0.4, seconds=9.0)
-    row = derive(trial, [base])
+    row = derive_row(trial, [base])
     assert (row.final_acc, row.derived_from, row.key) == (0.7, "key", trial.key)
     assert (row.seconds, row.selected_epoch, row.winner) == (0, 2, None)
     assert base.final_acc == 0.4, "the base row was written to"
-    failed = derive(trial, [Result("spec", "key", status="failed", error="why")])
+    failed = derive_row(trial, [Result("spec", "key", status="failed", error="why")])
     assert (failed.status, failed.error, failed.final_acc) == ("failed", "why", None)
     assert failed.selected_epoch is None
 
@@ -865,7 +865,7 @@ def test_all_that_a_derived_row_measures_is_of_the_selected_epoch(mode: str, epo
     ]
     later = {"confusion": {"k": 1, "n": 2, "acc": 0.5, "loss": 1.0}}
     base = Result("spec", "key", history=history, probes=last | later, last_acc=0, final_acc=0)
-    row = derive(trial, [base])
+    row = derive_row(trial, [base])
     e, said = epoch - 1, EPOCHS[epoch - 1]
     counted = {"k": 28 + e, "n": 100, "acc": (28 + e) / 100, "loss": e, "logodds": -e}
     expected: dict[str, dict[str, float]] = {
@@ -912,12 +912,12 @@ def test_iss_is_the_best_of_its_members() -> None:
         Result(str(t.spec), t.key, last_acc=a, final_acc=a, history=[{"test_acc": 0.9}])
         for t, a in zip(made.trials, (0.3, 0.7, 0.7), strict=True)
     ]
-    row = derive(trial, rows)
+    row = derive_row(trial, rows)
     assert (row.final_acc, row.derived_from) == (0.7, made.trials[1].key)
     assert row.selected_epoch is None, "every member counts by its last epoch"
     assert row.winner == "grayscale"
     rows[2].status = "failed"
-    row = derive(trial, rows)
+    row = derive_row(trial, rows)
     assert (row.status, row.derived_from, row.winner) == ("failed", made.trials[2].key, None)
 
 
@@ -956,14 +956,14 @@ def test_held_out_parts_are_scored_and_not_trained_on(fetch: Callable[[Artifact]
     ]
     made = plan(specs, None)
     (trial,) = made.trials
-    result = run_trial(on_toys(trial), fetch, Env())
+    result = run_trial(on_toys(trial), fetch, TrialContext())
     assert result.error is None
     assert result.probes["val"]["n"] == 50
     assert result.probes["poison_val"]["n"] == 90
     # The shortcut is learned, so poisoned held-out images are no warning.
     last = result.history[-1]
     assert last["poison_val_acc"] > last["val_acc"] + 0.2
-    rows = {t.defense.derived.mode: derive(t, [result]) for t in made.derived}
+    rows = {t.defense.derived.mode: derive_row(t, [result]) for t in made.derived}
     best = {mode: row.final_acc for mode, row in rows.items()}
     assert best["peak_test"] == result.peak_acc
     assert rows["peak_test"].selected_epoch == result.peak_epoch
@@ -1029,7 +1029,7 @@ TRAINED = [n for n in DEFENSES if not DEFENSES[n].derived and n not in FITTED]
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_network_trains_with_every_defense(name: str) -> None:
     images = shades()
-    run = session(Chain((small(name),)), purify(small(name), images, workshop()))
+    run = session(Chain((small(name),)), purify(small(name), images, fit_context()))
     for epoch in range(16):
         metrics = run.epoch(epoch)
         assert 0 <= metrics["train_acc"] <= 1
@@ -1046,7 +1046,7 @@ def test_no_defense_draws_from_the_global_generator() -> None:
     x, y = batch()
     for name, hook in itertools.product(set(DEFENSES) - HEAVY, ("purify", "augment")):
         if hook == "purify" and small(name).acts(hook):
-            small(name).purify(toy(8, 8), workshop())
+            small(name).purify(toy(8, 8), fit_context())
         elif small(name).acts(hook):
             small(name).augment(x, y, rng())
     assert torch.equal(torch.random.get_rng_state(), before)

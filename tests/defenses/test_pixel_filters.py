@@ -23,9 +23,9 @@ from raygrid.engine.grid import plan
 from raygrid.nn.pgd import Ball
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, purify
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from tests.conftest import toy
-from tests.defenses.test_defenses import on_toys, rng, smooth, workshop
+from tests.defenses.test_defenses import fit_context, on_toys, rng, smooth
 from tests.victims import photo_digits
 
 FILTERS = (
@@ -54,11 +54,11 @@ def recoded(quality: int) -> Callable[[Image.Image], Image.Image]:
 def test_jpeg_is_pillows(quality: int, side: int) -> None:
     images = toy(8, side)
     jpeg = DEFENSES.make(f"jpeg(quality={quality})")
-    assert torch.equal(purify(jpeg, images, workshop()).pixels, pillow(images, recoded(quality)))
+    assert torch.equal(purify(jpeg, images, fit_context()).pixels, pillow(images, recoded(quality)))
 
 
 def coded(images: Images, quality: int) -> Images:
-    return purify(DEFENSES.make(f"jpeg(quality={quality})"), images, workshop())
+    return purify(DEFENSES.make(f"jpeg(quality={quality})"), images, fit_context())
 
 
 def test_jpeg_loses_as_much_as_the_paper_says() -> None:
@@ -98,14 +98,14 @@ def test_jpeg_at_quality_10_is_idempotent_on_photographs() -> None:
 def test_bdr_is_pillows_posterize(bits: int) -> None:
     images = toy(8, 32)
     bdr = DEFENSES.make(f"bdr(bits={bits})")
-    out = purify(bdr, images, workshop())
+    out = purify(bdr, images, fit_context())
     assert torch.equal(out.pixels, pillow(images, lambda i: ImageOps.posterize(i, bits)))
-    assert torch.equal(purify(bdr, out, workshop()).pixels, out.pixels), "not idempotent"
+    assert torch.equal(purify(bdr, out, fit_context()).pixels, out.pixels), "not idempotent"
 
 
 def test_bdr_by_floats_keeps_white() -> None:
     ramp = Images(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.zeros(1).long(), 1)
-    out = purify(DEFENSES.make("bdr(variant=float)"), ramp, workshop()).pixels.flatten()
+    out = purify(DEFENSES.make("bdr(variant=float)"), ramp, fit_context()).pixels.flatten()
     expected = [math.floor(4 * v / 255) / 4 * 255 for v in range(256)]
     assert out.tolist() == [math.floor(v + 0.5) for v in expected]
     assert sorted(set(out.tolist())) == [0, 64, 128, 191, 255]
@@ -114,9 +114,9 @@ def test_bdr_by_floats_keeps_white() -> None:
 def test_grayscale_is_pillows() -> None:
     images = toy(8, 32)
     gray = DEFENSES.make("grayscale")
-    out = purify(gray, images, workshop())
+    out = purify(gray, images, fit_context())
     assert torch.equal(out.pixels, pillow(images, lambda i: i.convert("L").convert("RGB")))
-    assert torch.equal(purify(gray, out, workshop()).pixels, out.pixels), "not idempotent"
+    assert torch.equal(purify(gray, out, fit_context()).pixels, out.pixels), "not idempotent"
 
 
 @pytest.mark.parametrize(("kernel", "sigma"), [(3, 0.5), (3, 1.0), (5, 2.0)])
@@ -126,7 +126,7 @@ def test_gaussian_is_a_normalized_kernel(kernel: int, sigma: float) -> None:
     line = np.exp(-(d**2) / (2 * sigma**2))
     plane = np.outer(line, line) / line.sum() ** 2
     exact = ndimage.correlate(images.pixels.double().numpy(), plane[None, None], mode="mirror")
-    out = purify(DEFENSES.make(f"gaussian(kernel={kernel}, sigma={sigma})"), images, workshop())
+    out = purify(DEFENSES.make(f"gaussian(kernel={kernel}, sigma={sigma})"), images, fit_context())
     assert np.abs(out.pixels.numpy() - exact).max() < 0.501
     if kernel == 3:
         assert plane[1, 1] == pytest.approx({0.5: 0.62, 1.0: 0.20}[sigma], abs=0.005)
@@ -144,7 +144,7 @@ def test_mean_and_median_are_counted_by_hand() -> None:
             "mean_filter": (2 * sums + 9) // 18,
             "median_filter": np.median(windows, (4, 5)),
         }
-        out = purify(DEFENSES.make(name), images, workshop()).pixels.numpy()
+        out = purify(DEFENSES.make(name), images, fit_context()).pixels.numpy()
         assert np.array_equal(out, expected[name])
 
 
@@ -154,8 +154,10 @@ def test_a_single_pixel_does_not_survive_the_median() -> None:
         marked = flat.clone()
         marked[0, :, row, col] = torch.tensor([255, 0, 255], dtype=torch.uint8)
         images = Images(marked, torch.zeros(1).long(), 1)
-        assert torch.equal(purify(DEFENSES.make("median_filter"), images, workshop()).pixels, flat)
-        mean = purify(DEFENSES.make("mean_filter"), images, workshop()).pixels.short() - flat
+        assert torch.equal(
+            purify(DEFENSES.make("median_filter"), images, fit_context()).pixels, flat
+        )
+        mean = purify(DEFENSES.make("mean_filter"), images, fit_context()).pixels.short() - flat
         if row == 5:
             assert mean.abs().max() == round(165 / 9)
 
@@ -178,10 +180,10 @@ def test_every_filter_is_listed() -> None:
 def test_a_filter_does_to_test_images_what_it_does_to_stored_ones(text: str) -> None:
     images, plain, seen = smooth(12), DEFENSES.make(text), at_test(text)
     x = images.floats()
-    stored = purify(plain, images, workshop())
+    stored = purify(plain, images, fit_context())
     assert not torch.equal(stored.pixels, images.pixels)
     assert plain.view(x) is x
-    assert torch.equal(purify(seen, images, workshop()).pixels, stored.pixels)
+    assert torch.equal(purify(seen, images, fit_context()).pixels, stored.pixels)
     assert torch.equal(seen.view(x), stored.floats())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(seen.view(x), stored.floats()), "scores are computed in autocast"
@@ -191,7 +193,7 @@ def test_filters_act_at_test_in_the_order_of_their_chain() -> None:
     chain = Chain.make(parse_chain("jpeg(at_test=true)+grayscale+bdr(at_test=true)"))
     images = smooth(4)
     jpeg, _, bdr = chain.links
-    expected = purify(bdr, purify(jpeg, images, workshop()), workshop()).floats()
+    expected = purify(bdr, purify(jpeg, images, fit_context()), fit_context()).floats()
     assert torch.equal(chain.view(images.floats()), expected)
 
 
@@ -220,7 +222,7 @@ def test_an_attack_climbs_through_a_filter(text: str) -> None:
 def test_a_trial_is_scored_on_filtered_images(fetch: Callable[[Artifact], Bundle]) -> None:
     spec = "photo_digits/clean/bdr(bits=1{})/small_cnn/supervised/quick(epochs=1)/0"
     made = [plan([spec.format(more)], None).trials[0] for more in ("", ", at_test=true")]
-    plain, seen = (run_trial(on_toys(trial), fetch, Env()) for trial in made)
+    plain, seen = (run_trial(on_toys(trial), fetch, TrialContext()) for trial in made)
     assert plain.error is None
     assert seen.error is None
     assert made[0].key != made[1].key

@@ -10,12 +10,12 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch.utils.flop_counter import FlopCounterMode
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Workshop
+from raygrid.defenses.base import FitContext
 from raygrid.defenses.dvae import DVae
 from raygrid.defenses.dvae_detect import DVaeDetect
 from raygrid.defenses.vae import Vae
@@ -24,12 +24,12 @@ from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae import (
     AutoEncoder,
     Parts,
-    Plan,
+    VaeSize,
     cleaned,
     fitting,
+    in_chunks,
     marked,
     relative_cost,
-    through,
 )
 from raygrid.nn.vae.autoencoders import divergence, rate_loss
 from raygrid.nn.vae.fitting import objective
@@ -37,7 +37,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.trials.artifacts import purify
 from raygrid.trials.evaluate import detection
 from tests.conftest import toy
-from tests.defenses.test_defenses import smooth, workshop
+from tests.defenses.test_defenses import fit_context, smooth
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -53,9 +53,9 @@ def mse(one: Images, two: Images) -> float:
 
 def test_the_networks_have_the_sizes_of_the_paper() -> None:
     with torch.device("meta"):
-        dvae, vae = AutoEncoder(Plan(32, 10)), AutoEncoder(Plan(32))
-        per_class = AutoEncoder(Plan(32, 100, spatial=False))
-        deep = AutoEncoder(Plan(224, deep=True))
+        dvae, vae = AutoEncoder(VaeSize(32, 10)), AutoEncoder(VaeSize(32))
+        per_class = AutoEncoder(VaeSize(32, 100, spatial=False))
+        deep = AutoEncoder(VaeSize(224, deep=True))
 
     def count(*modules: torch.nn.Module) -> int:
         return sum(p.numel() for m in modules for p in m.parameters())
@@ -70,9 +70,9 @@ def test_the_networks_have_the_sizes_of_the_paper() -> None:
     assert sum(m.kernel_size == (3, 3) for m in convolutions) == 15
 
 
-@pytest.mark.parametrize("plan_", [Plan(32, 10), Plan(224, 10, deep=True, spatial=False)])
+@pytest.mark.parametrize("plan_", [VaeSize(32, 10), VaeSize(224, 10, deep=True, spatial=False)])
 @pytest.mark.parametrize("shrink", [2, 16])
-def test_a_shrunk_network_has_a_part_of_every_channel(plan_: Plan, shrink: int) -> None:
+def test_a_shrunk_network_has_a_part_of_every_channel(plan_: VaeSize, shrink: int) -> None:
     with torch.device("meta"):
         whole, small = AutoEncoder(plan_), AutoEncoder(replace(plan_, shrink=shrink))
     pairs = zip(whole.named_parameters(), small.named_parameters(), strict=True)
@@ -83,7 +83,7 @@ def test_a_shrunk_network_has_a_part_of_every_channel(plan_: Plan, shrink: int) 
 
 
 def test_a_shrunk_network_takes_and_gives_images() -> None:
-    parts = AutoEncoder(Plan(32, 3, shrink=16))(
+    parts = AutoEncoder(VaeSize(32, 3, shrink=16))(
         torch.rand(2, 3, 32, 32), torch.tensor([0, 2]), rng()
     )
     assert parts.image.shape == (2, 3, 32, 32)
@@ -100,7 +100,7 @@ def test_a_shrunk_network_takes_and_gives_images() -> None:
 
 
 def test_a_pass_costs_what_the_paper_says() -> None:
-    network = AutoEncoder(Plan(32, 10)).requires_grad_(False)
+    network = AutoEncoder(VaeSize(32, 10)).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         network(torch.rand(1, 3, 32, 32), torch.zeros(1).long(), rng())
     assert counter.get_total_flops() / 2e6 == pytest.approx(419, abs=0.5)
@@ -108,9 +108,9 @@ def test_a_pass_costs_what_the_paper_says() -> None:
 
 @pytest.mark.parametrize(
     ("plan_", "grid"),
-    [(Plan(32, 3), 16), (Plan(64, 3, spatial=False), 32), (Plan(48, deep=True), 6)],
+    [(VaeSize(32, 3), 16), (VaeSize(64, 3, spatial=False), 32), (VaeSize(48, deep=True), 6)],
 )
-def test_outputs_have_the_shape_and_range_of_images(plan_: Plan, grid: int) -> None:
+def test_outputs_have_the_shape_and_range_of_images(plan_: VaeSize, grid: int) -> None:
     network = AutoEncoder(plan_)
     x = torch.rand(2, 3, plan_.side, plan_.side, generator=rng())
     assert plan_.grid == grid
@@ -123,7 +123,7 @@ def test_outputs_have_the_shape_and_range_of_images(plan_: Plan, grid: int) -> N
 
 
 def test_the_perturbation_depends_on_the_label_and_the_image_does_not() -> None:
-    network = AutoEncoder(Plan(16, 3)).eval()
+    network = AutoEncoder(VaeSize(16, 3)).eval()
     x = torch.rand(1, 3, 16, 16, generator=rng())
     one, two = (network(x, torch.tensor([label]), rng()) for label in (0, 1))
     assert torch.equal(one.image, two.image)
@@ -132,7 +132,7 @@ def test_the_perturbation_depends_on_the_label_and_the_image_does_not() -> None:
 
 def test_the_perturbation_knows_the_image_through_its_latent_alone() -> None:
     """Else nothing would bound what it can carry: no way around the rate from the features."""
-    network = AutoEncoder(Plan(16, 3)).eval()
+    network = AutoEncoder(VaeSize(16, 3)).eval()
     torch.nn.init.zeros_(network.project.weight)
     torch.nn.init.zeros_(network.project.bias)
     one, two = torch.rand(2, 1, 3, 16, 16, generator=rng())
@@ -143,12 +143,12 @@ def test_the_perturbation_knows_the_image_through_its_latent_alone() -> None:
 
 
 def test_the_latent_is_sampled_in_eval_mode_too() -> None:
-    network = AutoEncoder(Plan(16)).eval()
+    network = AutoEncoder(VaeSize(16)).eval()
     x, y = torch.rand(1, 3, 16, 16, generator=rng()), torch.zeros(1).long()
     one, same, other = (network(x, y, rng(seed)).image for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    narrow = AutoEncoder(Plan(16, width=4)).eval()
+    narrow = AutoEncoder(VaeSize(16, width=4)).eval()
     assert torch.equal(narrow(x, y, rng(0)).image, narrow(x, y, rng(1)).image)
 
 
@@ -198,19 +198,21 @@ def test_the_amplitude_counts_from_the_twelfth_epoch(monkeypatch: pytest.MonkeyP
         return objective(parts, x, limit, late)
 
     monkeypatch.setattr(fitting, "objective", spy)
-    how = fitting.Fit(Plan(8, 4), 1.0, epochs=13)
-    fitting.fit(how, toy(8, 8), workshop())
+    how = fitting.VaeFit(VaeSize(8, 4), 1.0, epochs=13)
+    fitting.fit(how, toy(8, 8), fit_context())
     assert seen == [False] * 11 + [True] * 2
 
 
 def test_a_fit_follows_the_code_of_the_paper() -> None:
     """And what comes out of it is in eval mode: the passes go by the running statistics."""
-    recipe = fitting.Fit(Plan(8, 4), 1.0, epochs=60).recipe
+    recipe = fitting.VaeFit(VaeSize(8, 4), 1.0, epochs=60).recipe
     assert (recipe.optimizer, recipe.lr, recipe.weight_decay) == ("adam", 5e-3, 0.0)
     assert (recipe.schedule, recipe.lr_end, recipe.warmup_epochs) == ("cosine", 0.0, 0)
     assert (recipe.batch_size, recipe.drop_last, recipe.shuffle) == (128, True, True)
     assert recipe.grad_clip == 5.0
-    network = fitting.fit(fitting.Fit(Plan(8, 4, shrink=8), 1.0, epochs=1), toy(8, 8), workshop())
+    network = fitting.fit(
+        fitting.VaeFit(VaeSize(8, 4, shrink=8), 1.0, epochs=1), toy(8, 8), fit_context()
+    )
     assert not any(module.training for module in network.modules())
 
 
@@ -227,14 +229,14 @@ class Known(AutoEncoder):
 
 def test_a_set_goes_through_in_order() -> None:
     images = toy(300, 8, 3)  # more than a chunk
-    network = Known(Plan(8, 3))
+    network = Known(VaeSize(8, 3))
     x, y = images.floats(), images.labels
     shift = 0.1 * y.view(-1, 1, 1, 1)
-    same = through(network, images.pixels, y, workshop(), lambda x, parts: x)
+    same = in_chunks(network, images.pixels, y, fit_context(), lambda x, parts: x)
     assert torch.equal(same, x)
-    less = through(network, images.pixels, y, workshop(), cleaned)
+    less = in_chunks(network, images.pixels, y, fit_context(), cleaned)
     assert torch.allclose(less, (x - shift).clamp(0, 1))
-    more = through(network, images.pixels, y, workshop(), marked)
+    more = in_chunks(network, images.pixels, y, fit_context(), marked)
     assert torch.equal(more, to_uint8(x + shift))
 
 
@@ -244,8 +246,8 @@ def test_without_a_perturbation_stage_1_is_the_identity() -> None:
             return Parts(x, torch.zeros_like(x), torch.zeros(()))
 
     images = toy()
-    network = Silent(Plan(16, 4))
-    out = to_uint8(through(network, images.pixels, images.labels, workshop(), cleaned))
+    network = Silent(VaeSize(16, 4))
+    out = to_uint8(in_chunks(network, images.pixels, images.labels, fit_context(), cleaned))
     assert torch.equal(out, images.pixels)
 
 
@@ -253,7 +255,7 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
     """With known networks the result can be written down: two shifts, then half the brightness."""
     fits: list[tuple[float, Images]] = []
 
-    def known(how: fitting.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    def known(how: fitting.VaeFit, images: Images, fit_context: FitContext) -> AutoEncoder:
         fits.append((how.limit, images))
         return Known(how.plan)
 
@@ -269,7 +271,7 @@ def test_the_stages_of_dvae(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     for dvae, expected in variants:
         fits.clear()
-        assert torch.equal(dvae.purify(images, workshop()).pixels, to_uint8(expected))
+        assert torch.equal(dvae.purify(images, fit_context()).pixels, to_uint8(expected))
         assert [limit for limit, _ in fits] == [1.0] * dvae.first + [3.0] * dvae.second
         if dvae.first and dvae.second:
             assert torch.equal(fits[1][1].pixels, once), "stage 2 is fitted to the stored stage 1"
@@ -282,18 +284,20 @@ def test_dvae_may_truncate_what_it_stores(monkeypatch: pytest.MonkeyPatch) -> No
     once = ((x - shift).clamp(0, 1) * 255).floor() / 255
     twice = ((once - shift).clamp(0, 1) / 2 * 255).floor()
     cut = DVae(quant="trunc")
-    assert torch.equal(cut.purify(images, workshop()).pixels, twice.to(torch.uint8))
-    only = replace(cut, second=False).purify(images, workshop()).pixels
+    assert torch.equal(cut.purify(images, fit_context()).pixels, twice.to(torch.uint8))
+    only = replace(cut, second=False).purify(images, fit_context()).pixels
     assert torch.equal(only.float() / 255, once)
-    assert not torch.equal(DVae().purify(images, workshop()).pixels, twice.to(torch.uint8))
+    assert not torch.equal(DVae().purify(images, fit_context()).pixels, twice.to(torch.uint8))
     shown: list[torch.Tensor] = []
 
-    def knows(self: DVaeDetect, bad: Images, images: Images, workshop: Workshop) -> torch.Tensor:
+    def knows(
+        self: DVaeDetect, bad: Images, images: Images, fit_context: FitContext
+    ) -> torch.Tensor:
         shown.append(bad.pixels)
         return torch.ones(8, dtype=torch.bool)
 
     monkeypatch.setattr(DVaeDetect, "_knows", knows)
-    detected = DVaeDetect(quant="trunc").purify(images, workshop())
+    detected = DVaeDetect(quant="trunc").purify(images, fit_context())
     assert torch.equal(detected.pixels, twice.to(torch.uint8))
     assert torch.equal(shown[0], ((x + shift).clamp(0, 1) * 255).floor().to(torch.uint8))
 
@@ -315,20 +319,20 @@ def test_dvae_without_any_stage_is_refused() -> None:
 def test_smaller_batches_reach_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def known(how: fitting.Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+    def known(how: fitting.VaeFit, images: Images, fit_context: FitContext) -> AutoEncoder:
         sizes.append(how.recipe.batch_size)
         return Known(how.plan)
 
     monkeypatch.setattr("raygrid.defenses.dvae.fit", known)
-    DVae(batch_size=32).purify(toy(8, 8), workshop())
+    DVae(batch_size=32).purify(toy(8, 8), fit_context())
     assert sizes == [32, 32]
     assert DVaeDetect(batch_size=32, epochs=7, limit1=2.0).dvae() == DVae(
         batch_size=32, epochs=7, limit1=2.0
     )
     monkeypatch.setattr("raygrid.defenses.vae.fit", known)
-    Vae(batch_size=16).purify(toy(8, 8), workshop())
+    Vae(batch_size=16).purify(toy(8, 8), fit_context())
     assert sizes == [32, 32, 16]
-    assert fitting.Fit(Plan(8), 1.0, 1).recipe.batch_size == Vae().batch_size == 128
+    assert fitting.VaeFit(VaeSize(8), 1.0, 1).recipe.batch_size == Vae().batch_size == 128
 
 
 def test_a_network_that_diverges_is_an_error() -> None:
@@ -340,11 +344,13 @@ def test_a_network_that_diverges_is_an_error() -> None:
             return Parts(x + lost, x + lost, torch.zeros(()))
 
     with pytest.raises(DataError, match="NaN"):
-        to_uint8(through(Lost(Plan(8, 4)), images.pixels, images.labels, workshop(), cleaned))
+        to_uint8(
+            in_chunks(Lost(VaeSize(8, 4)), images.pixels, images.labels, fit_context(), cleaned)
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "AutoEncoder", Lost)
         with pytest.raises(DivergedError):
-            purify(DEFENSES.make("dvae(epochs=1)"), images, workshop())
+            purify(DEFENSES.make("dvae(epochs=1)"), images, fit_context())
 
 
 @pytest.mark.parametrize(
@@ -381,14 +387,14 @@ def poisoned(n: int, ratio: float = 1.0) -> tuple[Images, Images, torch.Tensor]:
     """Images whose labels say nothing, the same with LSP for their labels, and which have it."""
     clean = Images(smooth(n, 16).pixels, torch.arange(n) % 4, 4)
     attack = ATTACKS.make("lsp(budget=l2:2, patch=4)")
-    poison = attack.poison(clean, Craft(Stream("poison")))
+    poison = attack.poison(clean, AttackContext(Stream("poison")))
     return clean, *poison.overlay(clean, ratio, Stream("ratio"))
 
 
 def test_a_vae_learns_its_images() -> None:
     images = smooth(16, 8)
     losses = [
-        mse(purify(DEFENSES.make(f"vae(limit=3, epochs={n})"), images, workshop()), images)
+        mse(purify(DEFENSES.make(f"vae(limit=3, epochs={n})"), images, fit_context()), images)
         for n in (1, 25)
     ]
     assert losses[1] < losses[0] / 2
@@ -399,7 +405,7 @@ def test_a_vae_learns_its_images() -> None:
 def test_a_higher_rate_keeps_more() -> None:
     images = smooth(32, 16)
     tight, loose = (
-        mse(purify(DEFENSES.make(f"vae(limit={r}, epochs=200)"), images, workshop()), images)
+        mse(purify(DEFENSES.make(f"vae(limit={r}, epochs=200)"), images, fit_context()), images)
         for r in (0.25, 4.0)
     )
     assert loose < 0.95 * tight
@@ -417,9 +423,9 @@ def test_dvae_takes_the_poison_out() -> None:
         means = torch.stack([change[clean.labels == c].mean(0) for c in range(4)])
         return float((means - means.mean(0)).square().sum().sqrt())
 
-    network = dvae.stage1(bad, workshop())
-    first = through(network, bad.pixels, bad.labels, workshop(), cleaned)
-    purified = dvae.purify_after(network, bad, workshop())
+    network = dvae.stage1(bad, fit_context())
+    first = in_chunks(network, bad.pixels, bad.labels, fit_context(), cleaned)
+    purified = dvae.purify_after(network, bad, fit_context())
     before = classwise(bad.floats())
     assert classwise(first) < 0.8 * before
     assert classwise(purified.floats()) < 0.6 * before
@@ -433,10 +439,10 @@ def test_detection_finds_poison() -> None:
     settings = "epochs=50, classifier_epochs=20, architecture=small_cnn, augmentation=none"
     detector = DEFENSES.make(f"dvae_detect({settings})")
     assert isinstance(detector, DVaeDetect)
-    network = detector.dvae().stage1(bad, workshop())
-    after = workshop().part("mark")
-    pixels = through(network, bad.pixels, bad.labels, after, marked)
-    flags = detector._knows(bad.with_pixels(pixels), bad, workshop().part("classifier"))
+    network = detector.dvae().stage1(bad, fit_context())
+    after = fit_context().part("mark")
+    pixels = in_chunks(network, bad.pixels, bad.labels, after, marked)
+    flags = detector._knows(bad.with_pixels(pixels), bad, fit_context().part("classifier"))
     recall, false = flags[mask].float().mean(), flags[~mask].float().mean()
     assert recall > 0.7
     assert recall > false + 0.3
@@ -446,9 +452,9 @@ def test_only_flagged_images_are_replaced(monkeypatch: pytest.MonkeyPatch) -> No
     images = toy(8, 8, 3)
     flags = torch.tensor([True, False] * 4)
     monkeypatch.setattr("raygrid.defenses.dvae.fit", lambda how, *_: Known(how.plan))
-    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, workshop: flags)
-    after = DVaeDetect().purify(images, workshop())
-    whole = DVae().purify(images, workshop())
+    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, fit_context: flags)
+    after = DVaeDetect().purify(images, fit_context())
+    whole = DVae().purify(images, fit_context())
     assert torch.equal(after.pixels[flags], whole.pixels[flags])
     assert torch.equal(after.pixels[~flags], images.pixels[~flags])
 
@@ -459,14 +465,14 @@ def test_a_purification_may_be_fitted_to_the_flagged_alone(
 ) -> None:
     images, fits = toy(8, 8, 3), []
 
-    def fit(how: fitting.Fit, images: Images, workshop: Workshop) -> Known:
+    def fit(how: fitting.VaeFit, images: Images, fit_context: FitContext) -> Known:
         fits.append(len(images))
         return Known(how.plan)
 
     flags = torch.arange(8) < found
     monkeypatch.setattr("raygrid.defenses.dvae.fit", fit)
-    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, workshop: flags)
-    after = DVaeDetect(fit_on="flagged").purify(images, workshop())
+    monkeypatch.setattr(DVaeDetect, "_knows", lambda self, marked, images, fit_context: flags)
+    after = DVaeDetect(fit_on="flagged").purify(images, fit_context())
     assert fits == [8, 4, 4] if found == 4 else fits == [8]
     assert torch.equal(after.pixels[~flags], images.pixels[~flags])
     changed = (after.pixels != images.pixels).flatten(1).any(1)
@@ -490,7 +496,7 @@ def test_what_is_flagged_is_what_a_network_of_the_papers_recipe_knows(
 
     monkeypatch.setattr("raygrid.defenses.dvae_detect.Trainer", Spy)
     monkeypatch.setattr("raygrid.defenses.dvae_detect.agreeing", agree)
-    DVaeDetect(architecture="small_cnn", classifier_epochs=2)._knows(marked, images, workshop())
+    DVaeDetect(architecture="small_cnn", classifier_epochs=2)._knows(marked, images, fit_context())
     usual = PROTOCOLS.make("dvae").recipe("supervised", "cifar10", 8)
     assert seen["recipe"] == usual.with_(epochs=2)
     assert torch.equal(seen["train"].pixels, marked.pixels)

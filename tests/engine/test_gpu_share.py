@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.cli.plan import Look, plan_json, plan_text
+from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import CONTEXT_MB, Meter, limit_memory
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.engine.costs.estimate import CPU, trial_seconds
 from raygrid.engine.costs.gpu_share import CARDS, CROWD, LADDER, ROOM, Sharing
-from raygrid.engine.costs.profiles import Profile, Profiles, Shelf, footprints, gpu_of, kind
+from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
 from raygrid.engine.grid import Plan, plan
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.learners import LEARNERS
 from raygrid.run import Options
-from raygrid.storage.bucket import Remote
+from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.mirrored import RemoteStore
 from raygrid.storage.store import Store
 from raygrid.trials.trial import Trial
@@ -159,7 +159,7 @@ def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_
     small, large = cifar("small_cnn"), cifar("resnet50")
     remote = RemoteStore((tmp_path / "bucket").as_uri(), tmp_path / "cache")
     for place in (store, remote):
-        first, second = Shelf(place), Shelf(place)
+        first, second = ProfileStore(place), ProfileStore(place)
         one, two = first.load(), second.load()
         assert (one.known, two.known) == ({}, {})
         one.learn(small, {"device": "NVIDIA A10G", "memory_mb": 700, "utilization": None})
@@ -168,7 +168,7 @@ def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_
         two.ran_out(large, "T4", 0.25)
         first.save(one)
         second.save(two)
-        found = Shelf(place).load()
+        found = ProfileStore(place).load()
         assert found.find("A10G", kind(small)) == Profile(memory_mb=700, use=0.5)
         assert found.find("T4", kind(large)) == Profile(memory_mb=9000, least=0.5)
         assert found.find("H100", kind(large)) == Profile(memory_mb=9000), "memory alone goes over"
@@ -179,12 +179,12 @@ def test_what_is_no_profile_is_passed_over(store: Store) -> None:
     folder.mkdir()
     (folder / "A10G.json").write_text('{"a/b/1/2": {"memory_mb": 5, "use": NaN, "x": 1}, "c": 3}')
     (folder / "T4.json").write_text('{"a/b/1/2": {"memory')
-    shelf = Shelf(store)
+    shelf = ProfileStore(store)
     profiles = shelf.load()
     assert profiles.known == {"A10G": {"a/b/1/2": Profile(memory_mb=5)}}
     profiles.merge("T4", "a/b/1/2", least=0.5)
     shelf.save(profiles)
-    assert Shelf(store).load().find("T4", "a/b/1/2").least == 0.5
+    assert ProfileStore(store).load().find("T4", "a/b/1/2").least == 0.5
 
 
 def test_profiles_that_cannot_be_kept_stop_nobody(
@@ -193,14 +193,14 @@ def test_profiles_that_cannot_be_kept_stop_nobody(
     def away(*_: Any) -> None:
         raise StoreError("the bucket is away")
 
-    shelf, profiles = Shelf(store, every=0.0), Profiles()
+    shelf, profiles = ProfileStore(store, every=0.0), Profiles()
     profiles.merge("T4", "a/b/1/2", memory_mb=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Remote, "write", away)
+        patch.setattr(ObjectStore, "write", away)
         shelf.tick(profiles)
     assert "profiles are not kept: the bucket is away" in caplog.text
     shelf.tick(profiles)
-    assert Shelf(store).load().known == profiles.known
+    assert ProfileStore(store).load().known == profiles.known
 
 
 class Cuda:
@@ -325,16 +325,16 @@ def test_no_gpu_is_overfull_and_packing_shortens_a_run() -> None:
 
 def test_a_plan_says_what_a_fleet_makes_of_it(tmp_path: Path) -> None:
     fleet = Fleet.parse("8xA10G", price=1.5)
-    found = plan_json(naps(16), Look(known=False, fleet=fleet))["fleet"]
+    found = plan_json(naps(16), PlanStatus(known=False, fleet=fleet))["fleet"]
     assert found["trials_per_device"] == {"8": 16}
     assert found["cost"] == pytest.approx(8 * 1.5 * found["makespan_hours"], abs=0.01)
-    assert "on 8 x A10G" in plan_text(naps(16), Look(known=False, fleet=fleet))
+    assert "on 8 x A10G" in plan_text(naps(16), PlanStatus(known=False, fleet=fleet))
     assert CARDS["H200"].memory_gb > CARDS["A10G"].memory_gb
 
 
 def test_what_earlier_runs_measured_corrects_the_plan() -> None:
     trials = naps(16).trials
-    base = plan_json(naps(16), Look(fleet=Fleet.parse("1xCPU")))["fleet"]["makespan_hours"]
+    base = plan_json(naps(16), PlanStatus(fleet=Fleet.parse("1xCPU")))["fleet"]["makespan_hours"]
     rows = {
         trials[0].key: {
             "status": "done",
@@ -343,7 +343,7 @@ def test_what_earlier_runs_measured_corrects_the_plan() -> None:
             "epochs_run": trials[0].recipe.epochs,
         }
     }
-    slow = plan_json(naps(16), Look(rows=rows, fleet=Fleet.parse("1xCPU")))["fleet"]
+    slow = plan_json(naps(16), PlanStatus(rows=rows, fleet=Fleet.parse("1xCPU")))["fleet"]
     assert slow["makespan_hours"] == pytest.approx(15 * 1000 / 3600, rel=0.02)
     assert slow["makespan_hours"] > 10 * base
 
@@ -351,23 +351,23 @@ def test_what_earlier_runs_measured_corrects_the_plan() -> None:
 def test_a_plan_says_what_is_there_and_what_is_left() -> None:
     planned = naps(4)
     trials = planned.trials
-    fresh = plan_json(planned, Look())
+    fresh = plan_json(planned, PlanStatus())
     assert fresh["there"] == {"trials": 0, "artifacts": 0}
-    assert "there already" not in plan_text(planned, Look())
+    assert "there already" not in plan_text(planned, PlanStatus())
     cpu = fresh["left"]["cpu_core_hours"]
     assert cpu == pytest.approx(fresh["estimates"]["cpu_core_hours"], rel=0.2)
     rows = {
         t.key: {"status": s} for t, s in zip(trials, ("done", "stopped", "failed"), strict=False)
     }
     made = {artifact.key: ["weak"] for artifact in planned.artifacts}
-    look = Look(rows=rows, made=made)
+    look = PlanStatus(rows=rows, made=made)
     found = plan_json(planned, look)
     assert found["there"] == {"trials": 2, "artifacts": len(made)}
     assert found["marks"] == ["weak"]
     left = sum(trial_seconds(trial, CPU) for trial in trials[2:]) / 3600
     assert found["left"]["cpu_core_hours"] == pytest.approx(left, abs=1e-4)
     assert f"there already: 2 trials, {len(made)} artifacts; left: " in plan_text(planned, look)
-    assert plan_json(planned, Look(known=False, rows=rows))["there"]["trials"] == 0
+    assert plan_json(planned, PlanStatus(known=False, rows=rows))["there"]["trials"] == 0
 
 
 def test_the_fullest_device_with_room_is_taken_and_a_worker_starts_once() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from raygrid.engine.costs.measure import can_gauge, gauge, noise
+from raygrid.engine.costs.measure import can_measure, measure_footprint, noise
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.grid import plan
 from raygrid.trials.trial import Trial
@@ -21,9 +21,9 @@ def trials_of(*specs: str) -> list[Trial]:
 
 
 @pytest.mark.parametrize("learner", ["supervised", "simclr"])
-def test_a_gauge_trains_and_tests_as_the_trial_would(learner: str) -> None:
+def test_a_measurement_trains_and_tests_as_the_trial_would(learner: str) -> None:
     (trial,) = trials_of(f"dots/clean/standard/small_cnn/{learner}/quick/0")
-    row = gauge(trial, torch.device("cpu"), seconds=0, batches=2)
+    row = measure_footprint(trial, torch.device("cpu"), seconds=0, batches=2)
     assert row["status"] == "done"
     assert row["device"].startswith("cpu")
     assert row["memory_mb"] > 10
@@ -33,7 +33,7 @@ def test_a_gauge_trains_and_tests_as_the_trial_would(learner: str) -> None:
     assert profiles.known == {}  # and a CPU says nothing about GPUs
 
 
-def test_a_gauge_repeats_epochs_for_its_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_repeats_epochs_for_its_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     (trial,) = trials_of("dots/clean/standard/small_cnn/supervised/quick(epochs=2)/0")
     clock = iter(range(100))
     monkeypatch.setattr(
@@ -49,7 +49,7 @@ def test_a_gauge_repeats_epochs_for_its_time_only(monkeypatch: pytest.MonkeyPatc
         return session
 
     monkeypatch.setattr(type(trial.learner), "start", watched)
-    gauge(trial, torch.device("cpu"), seconds=3.5, batches=2)
+    measure_footprint(trial, torch.device("cpu"), seconds=3.5, batches=2)
     assert seen == [0, 1, 0, 1]  # of two epochs, as the schedule of the rates knows no third
 
 
@@ -68,6 +68,6 @@ def test_noise_has_the_shape_of_the_data() -> None:
         "cifar10/clean/advcl(ce_weight=0.2)/resnet18/simclr/tp/0",
     ],
 )
-def test_who_starts_from_what_was_learned_is_not_gauged(spec: str) -> None:
+def test_who_starts_from_what_was_learned_is_not_measured(spec: str) -> None:
     (trial,) = trials_of(spec)
-    assert not can_gauge(trial)
+    assert not can_measure(trial)

@@ -56,14 +56,14 @@ def test_the_first_worker_starts_the_daemon_and_all_find_it(
     node: dict[str, str], tmp_path: Path
 ) -> None:
     first, second = dict(node), dict(node)
-    assert mps.join(0.25, first)
-    assert mps.join(0.5, second)
+    assert mps.use_mps(0.25, first)
+    assert mps.use_mps(0.5, second)
     home = str(folder(tmp_path))
     assert first == second == {**node, "CUDA_MPS_PIPE_DIRECTORY": home}
     log = {"CUDA_MPS_LOG_DIRECTORY": home}  # every GPU of the node is served, without a limit
     ask = [[], "get_server_list\n", log]
     assert calls(tmp_path) == [ask, [["-d"], None, log], ask, ask]
-    assert mps.join(0.25, first)
+    assert mps.use_mps(0.25, first)
     assert len(calls(tmp_path)) == 4, "a worker that goes on with another job asks nothing"
     assert folder(tmp_path).stat().st_mode & 0o777 == 0o700
 
@@ -72,21 +72,21 @@ def test_the_first_worker_starts_the_daemon_and_all_find_it(
 def test_who_shares_no_gpu_needs_no_daemon(
     node: dict[str, str], tmp_path: Path, share: float
 ) -> None:
-    assert not mps.join(share, node)
-    assert not mps.join(0.5, {**node, "CUDA_VISIBLE_DEVICES": "MIG-1"})
+    assert not mps.use_mps(share, node)
+    assert not mps.use_mps(0.5, {**node, "CUDA_VISIBLE_DEVICES": "MIG-1"})
     assert calls(tmp_path) == []
 
 
 def test_a_daemon_of_the_users_own_is_left_alone(node: dict[str, str], tmp_path: Path) -> None:
     mine = {**node, "CUDA_MPS_PIPE_DIRECTORY": "/tmp/nvidia-mps"}
-    assert mps.join(0.5, mine)
+    assert mps.use_mps(0.5, mine)
     assert mine["CUDA_MPS_PIPE_DIRECTORY"] == "/tmp/nvidia-mps"
     assert calls(tmp_path) == []
 
 
 def test_without_the_program_trials_take_turns(tmp_path: Path) -> None:
     env = {"PATH": str(tmp_path)}
-    assert not mps.join(0.5, env)
+    assert not mps.use_mps(0.5, env)
     assert env == {"PATH": str(tmp_path)}
 
 
@@ -96,7 +96,7 @@ def test_a_daemon_that_does_not_start_is_done_without(
     folder(tmp_path).mkdir()
     (folder(tmp_path) / "refuses").touch()
     env = dict(node)
-    assert not mps.join(0.5, env)
+    assert not mps.use_mps(0.5, env)
     assert env == node
     assert "trials take turns on the GPU: MPS is not for this card" in caplog.text
 
@@ -107,5 +107,5 @@ def test_a_folder_of_somebody_else_is_not_used(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     folder(tmp_path).symlink_to(elsewhere)
-    assert not mps.join(0.5, dict(node))
+    assert not mps.use_mps(0.5, dict(node))
     assert "is not a folder of this user" in caplog.text

@@ -21,11 +21,11 @@ ray = pytest.importorskip("ray")
 
 from raygrid.engine.ray.profile import (  # noqa: E402
     WORTH,
-    measure,
     on_worker,
-    unknown,
+    profile_kinds,
+    unprofiled,
 )
-from raygrid.engine.ray.worker import Setup  # noqa: E402
+from raygrid.engine.ray.worker import WorkerConfig  # noqa: E402
 
 assert plugin.CARD
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves processes to be waited for
@@ -43,14 +43,14 @@ def several(architecture: str, count: int = WORTH, defense: str = "standard") ->
 
 def test_one_trial_of_each_unknown_kind_and_the_cheapest() -> None:
     trials = [*several("resnet18", defense="at"), *several("resnet18"), *several("vgg11", 1)]
-    chosen = unknown(trials, Profiles(), "A10G")
+    chosen = unprofiled(trials, Profiles(), "A10G")
     assert [str(t.spec) for t in chosen] == [str(several("resnet18")[0].spec)]
     known = Profiles({"A10G": {kind(trials[0]): Profile(memory_mb=1)}})
-    assert unknown(trials, known, "A10G") == []
-    assert unknown(trials, known, "T4") == chosen
+    assert unprofiled(trials, known, "A10G") == []
+    assert unprofiled(trials, known, "T4") == chosen
 
 
-def canned(spec: str, setup: Setup) -> dict[str, Any]:
+def canned(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     """Instead of a GPU, which is not here: what one might say."""
     assert ray.get_runtime_context().get_assigned_resources()["GPU"] == 1
     if "vgg11" in spec:
@@ -70,7 +70,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-SETUP = Setup("store", "data", {}, (), "0")
+SETUP = WorkerConfig("store", "data", {}, (), "0")
 
 
 @pytest.mark.cluster
@@ -80,26 +80,26 @@ def test_what_is_measured_decides_the_share(
     trials = [*several("resnet18"), *several("vgg11")]
     profiles, notes = Profiles(), list[str]()
     with caplog.at_level(logging.WARNING):
-        assert measure(trials, profiles, SETUP, notes.append, how=canned) == 1
+        assert profile_kinds(trials, profiles, SETUP, notes.append, how=canned) == 1
     assert notes == ["measuring 2 kinds of trials on A10G"]
     assert profiles.known["A10G"][kind(trials[0])] == Profile(memory_mb=3000.0, use=0.4)
     assert Sharing(profiles, "A10G").share(trials[0]) == 1 / 2  # two of 0.4 fill it, three do not
     assert "vgg11/supervised/128/32 was not measured on A10G" in caplog.text
-    again = measure(several("resnet18"), profiles, SETUP, notes.append, how=canned)
+    again = profile_kinds(several("resnet18"), profiles, SETUP, notes.append, how=canned)
     assert again == 0
     assert len(notes) == 1  # known now: nothing is asked
 
 
-def test_a_worker_gauges_the_trial_that_it_is_told(tmp_path: Path) -> None:
+def test_a_worker_measures_the_trial_that_it_is_told(tmp_path: Path) -> None:
     spec = "dots/clean/standard/small_cnn/supervised/quick(epochs=1)/0"
     made, _, catalog = make_plan([spec], Options(out=tmp_path))
-    setup = Setup(str(tmp_path), "data", catalog.contents, ("tests.plugin",), "0")
+    setup = WorkerConfig(str(tmp_path), "data", catalog.contents, ("tests.plugin",), "0")
     row = on_worker(str(made.trials[0].spec), setup)
     assert row["status"] == "done"
     assert row["memory_mb"] > 10
 
 
-def stuck(spec: str, setup: Setup) -> dict[str, Any]:
+def stuck(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     import time
 
     time.sleep(600)
@@ -107,9 +107,9 @@ def stuck(spec: str, setup: Setup) -> dict[str, Any]:
 
 
 @pytest.mark.cluster
-def test_a_gauge_that_takes_too_long_is_given_up(cluster: None) -> None:
+def test_a_measurement_that_takes_too_long_is_given_up(cluster: None) -> None:
     profiles = Profiles()
-    waited = measure(several("resnet18"), profiles, SETUP, print, patience=0.5, how=stuck)
+    waited = profile_kinds(several("resnet18"), profiles, SETUP, print, patience=0.5, how=stuck)
     assert waited == 0
     assert profiles.known == {}
     task = ray.remote(num_gpus=1)(lambda: "free")
@@ -122,4 +122,4 @@ def test_where_no_gpu_is_known_nothing_is_measured(
 ) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    assert measure(several("resnet18"), Profiles(), SETUP, print, how=canned) == 0
+    assert profile_kinds(several("resnet18"), Profiles(), SETUP, print, how=canned) == 0

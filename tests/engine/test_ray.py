@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from raygrid.core.spec import TrialSpec
-from raygrid.engine.costs.profiles import Shelf
+from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.events import Listeners
 from raygrid.run import Options, Outcome, run_grid
 from raygrid.storage.store import Store
-from raygrid.tracking.display import Display
+from raygrid.tracking.display import ProgressDisplay
 from tests.engine.test_run import GRID, SLEEP, WILD, Recorder, essence
 from tests.trials.test_shards import PGD, TRIAL
 
@@ -54,7 +54,7 @@ def ran(one_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     flag, events, lines = folder / "died", Recorder(), io.StringIO()
     good = [*GRID.specs(), TRIAL.format(PGD)]
     specs = [*good, SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD]
-    listener = Listeners(events, Display(lines))
+    listener = Listeners(events, ProgressDisplay(lines))
     outcome = run_grid(specs, replace(ray_options(folder), shards=2), listener)
     return Ran(good, folder, flag, outcome, events, lines.getvalue())
 
@@ -93,11 +93,11 @@ def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: 
     wants = f"(hunger=0.25, log={log})"
     specs = [SLEEP.format("clean", wants).removesuffix("0") + str(seed) for seed in range(6)]
     lines = io.StringIO()
-    outcome = run_grid(specs, ray_options(tmp_path), Display(lines))
+    outcome = run_grid(specs, ray_options(tmp_path), ProgressDisplay(lines))
     assert [r.status for r in outcome.results] == ["done"] * 6
     shares = [float(line) for line in log.read_text().splitlines()]
     assert set(shares) == {1 / 8}
     assert len(shares) <= 3, "without learning they are six"
     assert lines.getvalue().count("out of memory with 0.125 of a GPU") == len(shares)
-    kept = Shelf(Store(tmp_path / "ray" / "store")).load()
+    kept = ProfileStore(Store(tmp_path / "ray" / "store")).load()
     assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.25

@@ -17,7 +17,7 @@ from raygrid.core.errors import SpecError, SpecErrors, StoreError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Defense, Workshop
+from raygrid.defenses.base import Defense, FitContext
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid, plan
 from raygrid.engine.worker import Worker
@@ -27,7 +27,7 @@ from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from raygrid.trials.trial import Trial
 from tests import plugin
 
@@ -121,7 +121,7 @@ def test_without_standard_augmentation_no_defense_is_the_standard_row(
     assert rows[none].resolved["defense"][0]["id"] == "none"
     assert rows[none].history == rows[standard].history
     assert rows[none].final_acc == rows[standard].final_acc is not None
-    alone = [run_trial(resolve(spec, catalog), fetch, Env()) for spec in (none, standard)]
+    alone = [run_trial(resolve(spec, catalog), fetch, TrialContext()) for spec in (none, standard)]
     first, second, copied = (essence(row)["history"] for row in (*alone, rows[none]))
     assert first == second == copied
     monkeypatch.setattr(plugin.Brief, "augmentations", {"dots": "crop"})
@@ -396,8 +396,8 @@ def test_a_deadline_that_nobody_can_hold_is_refused(options: Options) -> None:
 def test_what_a_purifier_has_to_say_reaches_every_row_behind_it(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def purify(self: Defense, images: Images, workshop: Workshop) -> Images:
-        workshop.marks.append("half of it is guessed")
+    def purify(self: Defense, images: Images, fit_context: FitContext) -> Images:
+        fit_context.marks.append("half of it is guessed")
         return images
 
     monkeypatch.setattr(DEFENSES["grayscale"], "purify", purify)

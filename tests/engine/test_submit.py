@@ -95,7 +95,7 @@ def test_tables_come_home_through_the_log(
     monkeypatch.setenv(launch.INSIDE, "1")
     launch.send_home(out)
     packed = io.StringIO()
-    launch.show("before\n" + capsys.readouterr().out + "after\n", packed)
+    launch.print_log("before\n" + capsys.readouterr().out + "after\n", packed)
     assert capsys.readouterr().out == "before\nafter\n"
     launch.unpack_home(packed.getvalue(), tmp_path / "home")
     for name in ("tables/defense.md", "results.jsonl"):

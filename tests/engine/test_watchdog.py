@@ -17,7 +17,7 @@ import torch
 
 from raygrid.core.errors import Moving, StoreError
 from raygrid.storage import store as store_module
-from raygrid.storage.checkpoints import Keeper, Partial
+from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.store import Bundle, ResultLog, Store, patiently
 
 BUNDLE = Bundle({"x": torch.arange(3)})
@@ -82,7 +82,7 @@ def test_a_checkpoint_that_cannot_be_kept_stops_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(store_module.os, "rename", Failing(os.rename, 1, FULL))
-    keeper = Keeper(Partial(store, "t"), 0.0)
+    keeper = Checkpointer(CheckpointSlot(store, "t"), 0.0)
     keeper.save(lambda: BUNDLE)
     assert "no checkpoint: cannot write" in caplog.text
     keeper.save(lambda: BUNDLE)
@@ -94,7 +94,7 @@ def test_checkpoints_are_rarer_where_they_cost_much(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(store_module.time, "monotonic", lambda: now)
-    keeper, saved = Keeper(Partial(store, "t"), 30.0), []
+    keeper, saved = Checkpointer(CheckpointSlot(store, "t"), 30.0), []
 
     def slow() -> Bundle:
         nonlocal now
@@ -109,7 +109,7 @@ def test_checkpoints_are_rarer_where_they_cost_much(
 
 
 def test_a_machine_that_leaves_keeps_the_state_first(store: Store) -> None:
-    keeper = Keeper(Partial(store, "t"), 3600.0, leaving=lambda: True)
+    keeper = Checkpointer(CheckpointSlot(store, "t"), 3600.0, leaving=lambda: True)
     with pytest.raises(Moving):
         keeper.save(lambda: BUNDLE)
     assert keeper.partial.load() is not None
@@ -211,7 +211,7 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     from raygrid.engine.ray import callbacks as booking
 
     file = tmp_path / "error.txt"
-    book: Any = SimpleNamespace(open={}, on_trial_recover=booking.Book.on_trial_recover)
+    book: Any = SimpleNamespace(open={}, on_trial_recover=booking.AgendaCallback.on_trial_recover)
     trial: Any = SimpleNamespace(
         error_file=str(file),
         config={"key": "an artifact"},
@@ -246,7 +246,7 @@ def test_workers_report_less_often_to_a_driver_that_is_slow(
         told.append(now)
         now += takes
 
-    monkeypatch.setattr(worker, "place", lambda: "here")
+    monkeypatch.setattr(worker, "node_name", lambda: "here")
     monkeypatch.setattr(worker, "tell", report)
     monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
     meter = Meter(torch.device("cpu"))

@@ -30,7 +30,7 @@ from raygrid.learners.base import Learner, Session, Task
 from raygrid.learners.common.knn import CollapseAlarm, KnnClassifier, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.learners.common.two_views import TwoViews, TwoViewSession
-from raygrid.learners.supervised import Supervised, SupervisedSession, augmented, frozen
+from raygrid.learners.supervised import Supervised, SupervisedSession, augmented, with_frozen_views
 from raygrid.nn import contrastive
 from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.contrastive.base import Branch
@@ -308,7 +308,7 @@ def test_a_supervised_victim_can_keep_one_augmentation_of_each_image(images: Ima
     moved = (seen[0] - images.floats()).flatten(1).abs().amax(1) > 0.01
     assert moved.float().mean() > 0.5
     plain = task_of(images, augmentation=None)
-    assert frozen(plain) is plain
+    assert with_frozen_views(plain) is plain
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -408,7 +408,7 @@ def branch(seed: int = 0, width: int = 8) -> Branch:
 
 
 def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
-    framework = contrastive.SimClr(branch(), 0.5, "base007").eval()
+    framework = contrastive.SimClrLoss(branch(), 0.5, "base007").eval()
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
     ours = framework(a, b, images.labels[:8])
@@ -421,7 +421,7 @@ def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
 def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) -> None:
     session = two_views("byol", images, ema_updates=2)
     framework = session.framework
-    assert isinstance(framework, contrastive.Byol)
+    assert isinstance(framework, contrastive.ByolLoss)
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     with torch.no_grad():
         for p in framework.branch.parameters():
@@ -442,7 +442,7 @@ def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) 
 
 def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
     with forked(0):
-        moco = contrastive.Moco(branch(), (32, 8), 0.9, 0.2, "none")
+        moco = contrastive.MocoLoss(branch(), (32, 8), 0.9, 0.2, "none")
     y = images.labels[:8]
     starts = [int(moco.queue.bank_ptr)]
     first = moco.queue.bank.clone()
@@ -458,7 +458,7 @@ def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
 
 def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None:
     with forked(0):
-        moco = contrastive.Moco(branch(), (16, 8), 0.9, 0.2, "base007").eval()
+        moco = contrastive.MocoLoss(branch(), (16, 8), 0.9, 0.2, "base007").eval()
     a, b, y = images.floats(slice(0, 8)), images.floats(slice(8, 16)), images.labels[:8]
     with torch.no_grad():
         bank = moco.queue.bank.clone()
@@ -478,8 +478,8 @@ def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None
 def test_the_queue_outlives_a_checkpoint(images: Images) -> None:
     one, other = two_views("moco", images), two_views("moco", images)
     one.epoch(0)
-    assert isinstance(one.framework, contrastive.Moco)
-    assert isinstance(other.framework, contrastive.Moco)
+    assert isinstance(one.framework, contrastive.MocoLoss)
+    assert isinstance(other.framework, contrastive.MocoLoss)
     assert not torch.equal(one.framework.queue.bank, other.framework.queue.bank)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert torch.equal(one.framework.queue.bank, other.framework.queue.bank)
@@ -492,12 +492,12 @@ def test_a_queue_that_the_batch_does_not_divide_is_refused(images: Images) -> No
 
 
 FRAMEWORKS: dict[str, Callable[[], contrastive.Framework]] = {
-    "simclr": lambda: contrastive.SimClr(branch(), 0.5, "none"),
-    "supcl": lambda: contrastive.SupCl(branch(), 0.5, "none"),
+    "simclr": lambda: contrastive.SimClrLoss(branch(), 0.5, "none"),
+    "supcl": lambda: contrastive.SupClLoss(branch(), 0.5, "none"),
     "align_uniform": lambda: contrastive.AlignUniform(branch()),
-    "byol": lambda: contrastive.Byol(branch(), nn.Linear(8, 8), 0.9),
-    "moco": lambda: contrastive.Moco(branch(), (16, 8), 0.9, 0.2, "none"),
-    "simsiam": lambda: contrastive.SimSiam(branch(), nn.Linear(8, 8)),
+    "byol": lambda: contrastive.ByolLoss(branch(), nn.Linear(8, 8), 0.9),
+    "moco": lambda: contrastive.MocoLoss(branch(), (16, 8), 0.9, 0.2, "none"),
+    "simsiam": lambda: contrastive.SimSiamLoss(branch(), nn.Linear(8, 8)),
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.split_norm import SplitNorm, split_norms, through
+from raygrid.architectures.split_norm import SplitNorm, routed, split_norms
 from raygrid.core.errors import DataError
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
@@ -36,8 +36,8 @@ from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn.augment import CropFlip
-from raygrid.nn.context import Workshop
-from raygrid.nn.contrastive import ClusterHeads, Clustering, SimClr
+from raygrid.nn.context import FitContext
+from raygrid.nn.contrastive import ClusterHeads, Clustering, SimClrLoss
 from raygrid.nn.contrastive.base import Branch
 from raygrid.nn.contrastive.pseudo_labels import k_means
 from raygrid.nn.recipes import PROBING, Recipe
@@ -46,7 +46,7 @@ from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import Env, run_trial
+from raygrid.trials.run import TrialContext, run_trial
 from tests import plugin as plugin
 from tests.conftest import toy
 
@@ -59,11 +59,11 @@ def rng(seed: int = 0) -> torch.Generator:
     return Stream("advcl", (seed,)).generator()
 
 
-def framework(defense: AdvCl) -> SimClr:
+def framework(defense: AdvCl) -> SimClrLoss:
     """A small one on 16-pixel images, in training mode, its buffers away from their start."""
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
     head = torch.nn.Linear(network.width, 8)
-    made = SimClr(Branch(network, head, "fp32"), temperature=0.5, scale="base007")
+    made = SimClrLoss(Branch(network, head, "fp32"), temperature=0.5, scale="base007")
     defense.prepare(made, {"clusters": CLUSTERS} if defense.ce_weight else {})
     for norms in range(3 if defense.ce_weight else 2):
         embed(made, toy(16, seed=norms).floats(), norms)
@@ -153,7 +153,7 @@ def still(defense: AdvCl) -> tuple[Tensor, float]:
     four = FACTOR * nt_xent([embed(made, x0, ADVERSARIAL), *z], 0.5).item()
     if not defense.ce_weight:
         return loss, four
-    with through(made, LABELED):
+    with routed(made, LABELED):
         features = made.branch.network.features(x0)
     heads = made.get_submodule(HEADS).heads
     assert isinstance(heads, nn.ModuleList)
@@ -197,7 +197,7 @@ def test_every_view_touches_its_own_batch_norms(weight: float) -> None:
 def test_split_norms_go_back_to_the_usual_set() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     split_norms(model, 3, usual=2)
-    with suppress(ValueError), through(model, 0):
+    with suppress(ValueError), routed(model, 0):
         model(torch.rand(4, 2))
         raise ValueError
     model(torch.rand(4, 2))
@@ -219,19 +219,19 @@ def test_clusters_of_separate_groups_are_the_groups() -> None:
     assert len(found.unique()) == 4
 
 
-def workshop(seed: int = 0) -> Workshop:
-    return Workshop(Stream("study", ("toy", seed)), torch.device("cpu"))
+def fit_context(seed: int = 0) -> FitContext:
+    return FitContext(Stream("study", ("toy", seed)), torch.device("cpu"))
 
 
 def test_images_are_clustered_by_an_encoder_trained_on_them() -> None:
     recipe = Recipe(epochs=8, batch_size=32, lr=2e-3, optimizer="adamw", precision="fp32")
     how = Clustering((2, 4), "small_cnn", recipe)
     images = toy(96, signal=72.0)
-    found, again = how.labels(images, workshop()), how.labels(images, workshop())
+    found, again = how.labels(images, fit_context()), how.labels(images, fit_context())
     assert torch.equal(found, again)
     assert (found.shape, found.dtype) == ((96, 2), torch.int64)
     assert found.amax(0).tolist() == [1, 3]
-    features = how.features(images, workshop())
+    features = how.features(images, fit_context())
     assert torch.allclose(features.norm(dim=1), torch.ones(96), atol=1e-5)
     table = functional.one_hot(found[:, 1]).T @ functional.one_hot(images.labels)
     assert table.max(1).values.sum() / 96 > 0.5, "clusters have nothing to do with the pictures"
@@ -240,7 +240,7 @@ def test_images_are_clustered_by_an_encoder_trained_on_them() -> None:
 def test_more_clusters_than_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clustering, "features", lambda *_: pytest.fail("it was trained"))
     with pytest.raises(DataError, match="500 clusters of 64 images"):
-        AdvCl(ce_weight=0.2).study(toy(64), workshop())
+        AdvCl(ce_weight=0.2).study(toy(64), fit_context())
     text = "photo_digits/clean/advcl(ce_weight=0.2, clusters=2:5000)/small_cnn/simclr/quick/0"
     assert str(resolve(text, None).skip()).startswith("advcl asks for 5000 clusters of ")
 
@@ -294,7 +294,7 @@ def test_a_trial_with_pseudo_labels(
     protocol = "quick(epochs=1, batch_size=32, holdout=0.25)"
     text = f"dots/clean/{defense}/small_cnn/simclr(neighbors=3)/{protocol}/0"
     trial = resolve(text, catalog)
-    result = run_trial(trial, fetch, Env())
+    result = run_trial(trial, fetch, TrialContext())
     assert result.error is None
     assert trial.study is not None
     assert result.artifacts["study"] == trial.study.key
@@ -303,7 +303,7 @@ def test_a_trial_with_pseudo_labels(
     assert len(clusters) == len(seen["task"].train) < trial.dataset.train_size
     images = seen["task"].train
     stream = Stream("study", ("dots", "advcl", 0))
-    shop = Workshop(stream, torch.device("cpu"), augmentation=trial.dataset.augmentation)
+    shop = FitContext(stream, torch.device("cpu"), augmentation=trial.dataset.augmentation)
     again = trial.defense.links[-1].study(images, shop)
     assert torch.equal(again["clusters"], clusters)
 
@@ -328,7 +328,7 @@ def session(
         augmentation=None,
         normalization=None,
         probing=type(PROBING)(probing),
-        study={} if made is None else made.study(images, workshop()),
+        study={} if made is None else made.study(images, fit_context()),
     )
     run = LEARNERS.make(learner).start(task)
     assert isinstance(run, TwoViewSession)

@@ -17,10 +17,10 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.avatar import Avatar, resized
+from raygrid.defenses.avatar import Avatar, at_side
 from raygrid.engine.costs.estimate import GPU, artifact_bytes, artifact_seconds
 from raygrid.engine.grid import plan
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import (
     SOLVERS,
     DenoiserPlan,
@@ -37,17 +37,17 @@ from raygrid.nn.diffusion import (
     unet,
 )
 from raygrid.nn.diffusion.ddpmpp import DDPMPP, LAYOUTS
-from raygrid.nn.diffusion.files import Source
+from raygrid.nn.diffusion.files import WeightsSource
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.process import kept_after
-from raygrid.nn.diffusion.unets import Family, Layout, UNet
+from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, DenoiserArtifact, purify
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 from tests.conftest import toy
-from tests.defenses.test_defenses import workshop
+from tests.defenses.test_defenses import fit_context
 
 CPU = torch.device("cpu")
 
@@ -162,7 +162,7 @@ def test_every_image_gets_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     """Also those that go through in different parts."""
     monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
     images = Images(torch.full((510, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(510).long(), 1)
-    after = purify(DEFENSES.make("avatar"), images, workshop()).pixels
+    after = purify(DEFENSES.make("avatar"), images, fit_context()).pixels
     assert len(torch.unique(after.flatten(1), dim=0)) == 510
 
 
@@ -177,9 +177,9 @@ def test_a_predictor_that_knows_nothing_is_marked(monkeypatch: pytest.MonkeyPatc
     assert noise_error(blind, x, 60, rng(1)) == pytest.approx(1 / 0.5973, rel=0.03)
     for found, marks in ((blind, 1), (Predictor(Oracle(x), 8), 0)):
         monkeypatch.setattr(Avatar, "predictor", lambda *_, p=found: p)
-        shop = workshop()
-        purify(DEFENSES.make("avatar"), images, shop)
-        assert len(shop.marks) == marks
+        context = fit_context()
+        purify(DEFENSES.make("avatar"), images, context)
+        assert len(context.marks) == marks
     assert noise_error(Predictor(Oracle(x), 8), x, 60, rng(1)) < 1e-6
 
 
@@ -202,7 +202,7 @@ def test_avatar_keeps_images_in_scale(solver: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
     images = Images(torch.full((300, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(300).long(), 1)
     avatar = DEFENSES.make(f"avatar(solver={solver})")
-    one, same, other = (purify(avatar, images, workshop(s)) for s in (0, 0, 1))
+    one, same, other = (purify(avatar, images, fit_context(s)) for s in (0, 0, 1))
     assert torch.equal(one.pixels, same.pixels)
     assert not torch.equal(one.pixels, other.pixels)
     expected = 0.1 + 0.5973 * (2 * 160 / 255 - 1 - 0.1)
@@ -213,7 +213,7 @@ def test_what_is_not_centered_is_off_the_models_domain(monkeypatch: pytest.Monke
     """APBench's scaling: the exact predictor of [-1, 1] takes a gray of 0 to 2 for too bright."""
     monkeypatch.setattr(Avatar, "predictor", lambda *_: Predictor(exact_noise(0.1, 0.25), 8))
     images = Images(torch.full((300, 3, 8, 8), 160, dtype=torch.uint8), torch.zeros(300).long(), 1)
-    after = purify(DEFENSES.make("avatar(centered=false)"), images, workshop())
+    after = purify(DEFENSES.make("avatar(centered=false)"), images, fit_context())
     expected = 0.1 + 0.5973 * (2 * 160 / 255 - 0.1)
     assert 2 * after.floats().mean() == pytest.approx(expected, abs=0.01)
 
@@ -239,7 +239,7 @@ def test_a_fitted_denoiser_knows_noise_from_images() -> None:
     grays = torch.arange(64).view(-1, 1, 1, 1).expand(64, 3, 8, 8) * 4
     images = Images(grays.to(torch.uint8).contiguous(), torch.zeros(64).long(), 1)
     plan = DenoiserPlan("xs", 300, 150, True)
-    noise = predictor(plan, fitted(plan, images, workshop()), 8, CPU).noise
+    noise = predictor(plan, fitted(plan, images, fit_context()), 8, CPU).noise
     x = 2 * images.floats() - 1
     draws = torch.randn(x.shape, generator=rng())
     kept = kept_after(100)
@@ -262,16 +262,16 @@ def test_networks_have_the_sizes_of_the_published_ones(
 ) -> None:
     """Counted in their authors' own classes."""
     with torch.device("meta"):
-        network = UNet(family, layout, side, width)
+        network = DiffusionUNet(family, layout, side, width)
     assert sum(p.numel() for p in network.parameters()) == size
 
 
-def tiny(layout: Layout = LAYOUTS[2], width: int = 4) -> UNet:
+def tiny(layout: Layout = LAYOUTS[2], width: int = 4) -> DiffusionUNet:
     """A small network of score-SDE."""
-    return UNet(DDPMPP, layout, 32, width)
+    return DiffusionUNet(DDPMPP, layout, 32, width)
 
 
-def filled(network: UNet) -> UNet:
+def filled(network: DiffusionUNet) -> DiffusionUNet:
     """Weights that anyone can draw again, in the order of the parameters."""
     draws = torch.Generator().manual_seed(1)
     for p in network.parameters():
@@ -286,14 +286,14 @@ def filled(network: UNet) -> UNet:
     ("network", "label", "first", "second", "mean"),
     [
         (
-            UNet(DDPMPP, LAYOUTS[2], 32, 8),
+            DiffusionUNet(DDPMPP, LAYOUTS[2], 32, 8),
             999 * 60 / 1000,
             [2.4005, -2.15057, -0.8454],
             [1.76807, -3.18124, -0.26633],
             -0.463195,
         ),
         (
-            UNet(GUIDED, Layout((1, 2, 2), 1, (16, 8)), 32, 64),
+            DiffusionUNet(GUIDED, Layout((1, 2, 2), 1, (16, 8)), 32, 64),
             59,
             [2.56175, 0.67399, 1.66878],
             [1.82284, -0.36019, 1.34573],
@@ -303,7 +303,7 @@ def filled(network: UNet) -> UNet:
     ids=["score-SDE", "guided-diffusion"],
 )
 def test_networks_compute_what_their_authors_classes_do(
-    network: UNet, label: float, first: list[float], second: list[float], mean: float
+    network: DiffusionUNet, label: float, first: list[float], second: list[float], mean: float
 ) -> None:
     """The values are those of `NCSNpp` at yang-song/score_sde_pytorch@cb1f359 and of `UNetModel` as
     hmdolatabadi/AVATAR has it, with the same draws; without attention they are 1 and 1.8 off."""
@@ -315,7 +315,7 @@ def test_networks_compute_what_their_authors_classes_do(
     assert float(found.mean()) == pytest.approx(mean, abs=1e-4)
 
 
-def score_sde(path: Path, network: UNet, **changed: Any) -> str:
+def score_sde(path: Path, network: DiffusionUNet, **changed: Any) -> str:
     """A file as score-SDE writes it: the last weights, and their averages in a list."""
     last = {f"module.all_modules.{k}": torch.zeros_like(v) for k, v in network.state_dict().items()}
     means = {"decay": 0.9999, "num_updates": 7, "shadow_params": list(network.parameters())}
@@ -342,7 +342,7 @@ def test_avatar_purifies_with_a_checkpoint_of_score_sde(tmp_path: Path) -> None:
     first = score_sde(tmp_path / "one.pth", filled(tiny()))
     images = toy(4, 32)
     avatar = DEFENSES.make(f"avatar(checkpoint={first}, diffusion_data=clean_train, steps=2)")
-    after = purify(avatar, images, workshop())
+    after = purify(avatar, images, fit_context())
     assert not torch.equal(after.pixels, images.pixels)
     assert avatar.prior is None
     moved = tmp_path / "elsewhere.pth"
@@ -387,9 +387,9 @@ def test_a_checkpoint_of_guided_diffusion_takes_resized_images(
 ) -> None:
     """Of a small network for 32 pixels in the place of that for 256, and images of 28."""
     layout = Layout((1, 2), 1, (16,))
-    small = Source("guided-diffusion", GUIDED, (layout,), float, side=32, least=20)
+    small = WeightsSource("guided-diffusion", GUIDED, (layout,), float, side=32, least=20)
     monkeypatch.setattr(files, "GUIDED_DIFFUSION", small)
-    network = filled(UNet(GUIDED, layout, 32, 32))
+    network = filled(DiffusionUNet(GUIDED, layout, 32, 32))
     names = ["time_embed.0.weight", "input_blocks.0.0.weight"]
     names += [f"other.{n}" for n in range(len(list(network.parameters())) - 2)]
     path = tmp_path / "uncond.pt"
@@ -400,7 +400,7 @@ def test_a_checkpoint_of_guided_diffusion_takes_resized_images(
     with torch.no_grad():
         assert torch.equal(found.noise(x, 59), network(x, torch.full((2,), 59.0)))
     avatar = DEFENSES.make(f"avatar(checkpoint={path}, diffusion_data=mismatch, steps=2)")
-    after = purify(avatar, toy(3, 28), workshop())
+    after = purify(avatar, toy(3, 28), fit_context())
     assert after.shape == (3, 28, 28)
     for side in (16, 64):
         with pytest.raises(DataError, match=f"takes images of 20 to 32 pixels, not {side}"):
@@ -409,10 +409,10 @@ def test_a_checkpoint_of_guided_diffusion_takes_resized_images(
 
 def test_an_image_that_is_resized_comes_back() -> None:
     flat = torch.full((1, 3, 28, 28), 0.25)
-    assert resized(flat, 28) is flat
-    assert torch.allclose(resized(resized(flat, 32), 28), flat)
+    assert at_side(flat, 28) is flat
+    assert torch.allclose(at_side(at_side(flat, 32), 28), flat)
     ramp = torch.linspace(-1, 1, 28).expand(1, 3, 28, 28)
-    back = resized(resized(ramp, 32), 28)
+    back = at_side(at_side(ramp, 32), 28)
     assert torch.allclose(back[..., 2:-2], ramp[..., 2:-2], atol=1e-5)
 
 
@@ -647,8 +647,8 @@ def test_the_declared_data_and_nothing_else_reach_the_fit(
     data = fetch(trial.data)
     clean = Images(data.tensors["train_pixels"], data.tensors["train_labels"], 10)
     stream = Stream("prior", (trial.dataset.id,))
-    shop = Workshop(stream, CPU, augmentation=trial.dataset.augmentation)
-    expected = fitted(artifact.plan, clean, shop)
+    fit_context = FitContext(stream, CPU, augmentation=trial.dataset.augmentation)
+    expected = fitted(artifact.plan, clean, fit_context)
     found = fetch(artifact).tensors
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -681,10 +681,10 @@ class Halting:
 @pytest.mark.slow
 def test_a_fit_that_was_cut_off_goes_on_where_it_was() -> None:
     plan, images = DenoiserPlan("xs", 4, 150, True), toy(140, 8)
-    whole = fitted(plan, images, workshop())
+    whole = fitted(plan, images, fit_context())
     progress = Halting(2)
     with pytest.raises(KeyboardInterrupt):
-        fitted(plan, images, workshop(), progress)
-    again = fitted(plan, images, workshop(), progress)
+        fitted(plan, images, fit_context(), progress)
+    again = fitted(plan, images, fit_context(), progress)
     assert progress.done == [1, 2, 3, 4]
     assert all(torch.equal(again[name], value) for name, value in whole.items())

@@ -16,7 +16,7 @@ from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.augment.ueraser import Erasing
 from raygrid.trials.artifacts import purify
 from tests.conftest import toy
-from tests.defenses.test_defenses import batch, rng, session, smooth, workshop
+from tests.defenses.test_defenses import batch, fit_context, rng, session, smooth
 from tests.distributions import distance
 
 
@@ -25,7 +25,7 @@ def test_ueraser_lite_acts_once_or_every_epoch() -> None:
     assert (lite.acts("purify"), lite.acts("augment")) == (False, True)
     assert (static.acts("purify"), static.acts("augment")) == (True, False)
     images = smooth(8)
-    one, same, other = (purify(static, images, workshop(s)).pixels for s in (0, 0, 1))
+    one, same, other = (purify(static, images, fit_context(s)).pixels for s in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     x, y = batch()
@@ -199,12 +199,12 @@ def test_stored_batches_are_drawn_and_put_back_in_order(monkeypatch: pytest.Monk
     pixels = torch.cat([rows // 256, rows % 256, rows * 0], 1).to(torch.uint8)
     images = Images(pixels, torch.arange(n) // 250, 4)  # class by class
     static = DEFENSES.make("ueraser_lite(static=true)")
-    out = purify(static, images, workshop()).pixels
+    out = purify(static, images, fit_context()).pixels
     assert torch.equal(out[:, :2], pixels[:, :2]), "an image is in the place of another"
     assert sizes == [128] * 7 + [104]
     number = out[:, 2, 0, 0].long()
     table = torch.zeros(8, 4).index_put_((number - 1, images.labels), torch.ones(()), True)
     assert (table / table.sum(1, keepdim=True) - 0.25).abs().max() < 0.15
     sizes.clear()
-    other = purify(static, images, workshop(1)).pixels
+    other = purify(static, images, fit_context(1)).pixels
     assert not torch.equal(other[:, 2], out[:, 2])

@@ -42,7 +42,7 @@ def with_folder(rule: SetupRule, folder: Path) -> SetupRule:
 
 @pytest.mark.parametrize("name", SPOTS)
 def test_official_set_ups_are_those_of_the_benchmark(name: str, shared: Path) -> None:
-    found = official.read(str(shared / "data" / "targeted_setups"), name)
+    found = official.read_official(str(shared / "data" / "targeted_setups"), name)
     assert len(found) == 100
     assert {len(bases) for *_, bases in found} == {official.digests()[name]["poisons"]}
     assert all(true != base for true, _, base, _ in found)
@@ -54,18 +54,18 @@ def test_official_set_ups_are_those_of_the_benchmark(name: str, shared: Path) ->
 
 def test_every_official_file_is_read(shared: Path) -> None:
     for name, facts in official.digests().items():
-        found = official.read(str(shared / "data"), name)  # one folder higher
+        found = official.read_official(str(shared / "data"), name)  # one folder higher
         assert (len(found), len(found[0][3])) == (100, facts["poisons"])
 
 
 def test_files_that_are_not_the_official_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar10_from_scratch.json").write_text("[[0,1,2,[3]]]")
     with pytest.raises(DataError, match="not the official file"):
-        official.read(str(tmp_path), "cifar10_from_scratch")
+        official.read_official(str(tmp_path), "cifar10_from_scratch")
     with pytest.raises(DataError, match="has neither"):
-        official.read(str(tmp_path), "cifar10_transfer_learning")
+        official.read_official(str(tmp_path), "cifar10_transfer_learning")
     with pytest.raises(DataError, match="did you mean 'cifar10_from_scratch'"):
-        official.read(str(tmp_path), "cifar10_from_scrath")
+        official.read_official(str(tmp_path), "cifar10_from_scrath")
 
 
 def test_a_checkout_is_read_without_running_its_pickles(
@@ -83,10 +83,10 @@ def test_a_checkout_is_read_without_running_its_pickles(
     content = pickle.dumps(entries, protocol=4)
     (folder / f"{name}.pickle").write_bytes(content)
     with pytest.raises(DataError, match="not the official file"):
-        official.read(str(tmp_path), name)
+        official.read_official(str(tmp_path), name)
     monkeypatch.setattr(official, "_checked", lambda path, name, form: path.read_bytes())
-    found = official.read(str(tmp_path), name)
-    assert found == official.read(str(shared / "data"), name)
+    found = official.read_official(str(tmp_path), name)
+    assert found == official.read_official(str(shared / "data"), name)
 
 
 class Evil:
@@ -105,7 +105,7 @@ def labels(shared: Path) -> tuple[Tensor, Tensor]:
     """Labels of a CIFAR-10 that fits the official transfer set-ups: bases and targets agree."""
     folder = shared / "data"
     train, test = torch.arange(50_000) % 10, torch.arange(10_000) % 10
-    for true, index, base, rows in official.read(str(folder), CIFAR.file):
+    for true, index, base, rows in official.read_official(str(folder), CIFAR.file):
         train[torch.tensor(rows)] = base
         test[index] = true
     return train, test

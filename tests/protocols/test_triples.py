@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.core.errors import DataError
 from raygrid.core.images import Trigger
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene, SetupRule
-from raygrid.protocols.setups.triples import FILES, Triple, read, write
+from raygrid.protocols.setups.triples import FILES, Triple, read_triples, write_triple
 from tests.conftest import toy
 
 K = 5
@@ -57,8 +57,8 @@ def same(one: Triple, other: Triple) -> bool:
 @pytest.mark.parametrize("trigger", [True, False])
 def test_nothing_is_lost_on_the_way_out_and_back(trigger: bool, tmp_path: Path) -> None:
     made = triple(trigger=trigger)
-    write(made, tmp_path / "2")
-    assert same(read(tmp_path / "2"), made)
+    write_triple(made, tmp_path / "2")
+    assert same(read_triples(tmp_path / "2"), made)
     poisons = pickle.loads((tmp_path / "2" / FILES[0]).read_bytes())
     assert isinstance(poisons[0][0], Image.Image)
     assert poisons[0][0].size == (16, 16)
@@ -68,7 +68,7 @@ def test_nothing_is_lost_on_the_way_out_and_back(trigger: bool, tmp_path: Path) 
         assert target[2].dtype == torch.float32
         assert target[3] == [9, 4]
     with pytest.raises(DataError, match="not empty"):
-        write(made, tmp_path / "2")
+        write_triple(made, tmp_path / "2")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -87,21 +87,21 @@ def test_the_benchmarks_own_files_come_in_and_go_out_again(protocol: int, tmp_pa
     folder.mkdir()
     for name, content in zip(FILES, contents, strict=True):
         (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
-    assert same(read(folder), made)
-    write(read(folder), tmp_path / "again")
-    assert same(read(tmp_path / "again"), made)
+    assert same(read_triples(folder), made)
+    write_triple(read_triples(folder), tmp_path / "again")
+    assert same(read_triples(tmp_path / "again"), made)
 
 
 def test_the_first_release_had_a_bare_target(tmp_path: Path) -> None:
     made = triple(trigger=False)
-    write(made, tmp_path / "2")
+    write_triple(made, tmp_path / "2")
     picture = Image.fromarray(made.target.permute(1, 2, 0).numpy())
     (tmp_path / "2" / FILES[2]).write_bytes(pickle.dumps(picture))
-    found = read(tmp_path / "2")
+    found = read_triples(tmp_path / "2")
     assert found.target_label is None
     assert torch.equal(found.target, made.target)
-    write(found, tmp_path / "again")
-    assert read(tmp_path / "again").target_label is None
+    write_triple(found, tmp_path / "again")
+    assert read_triples(tmp_path / "again").target_label is None
 
 
 class Evil:
@@ -111,10 +111,10 @@ class Evil:
 
 @pytest.mark.parametrize("name", FILES)
 def test_pickles_that_want_to_run_something_are_refused(name: str, tmp_path: Path) -> None:
-    write(triple(), tmp_path / "2")
+    write_triple(triple(), tmp_path / "2")
     (tmp_path / "2" / name).write_bytes(pickle.dumps([Evil()]))
     with pytest.raises(DataError, match="refuses"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
 
 
 def test_code_inside_a_patch_is_refused(tmp_path: Path) -> None:
@@ -127,29 +127,29 @@ def test_code_inside_a_patch_is_refused(tmp_path: Path) -> None:
             return torch.storage._load_from_bytes, (buffer.getvalue(),)
 
     made = triple()
-    write(made, tmp_path / "2")
+    write_triple(made, tmp_path / "2")
     picture = Image.fromarray(made.target.permute(1, 2, 0).numpy())
     (tmp_path / "2" / FILES[2]).write_bytes(pickle.dumps((picture, 1, Storage(), [0, 0])))
     with pytest.raises(DataError, match="not a pickle of pictures"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
-    write(triple(), tmp_path / "2")
+    write_triple(triple(), tmp_path / "2")
     (tmp_path / "2" / FILES[0]).write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"poisons\.pickle is not a pickle"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
     (tmp_path / "2" / FILES[0]).unlink()
     with pytest.raises(DataError, match=r"poisons\.pickle cannot be read"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
     (tmp_path / "2" / FILES[0]).write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(DataError, match="does not hold poisons"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
 
 
 def test_a_patch_outside_its_target_is_refused(tmp_path: Path) -> None:
     made = triple()
-    write(
+    write_triple(
         Triple(
             *[getattr(made, n) for n in ("pixels", "labels", "bases", "target")],
             1,
@@ -158,7 +158,7 @@ def test_a_patch_outside_its_target_is_refused(tmp_path: Path) -> None:
         tmp_path / "2",
     )
     with pytest.raises(DataError, match="leaves the 16x16 image"):
-        read(tmp_path / "2")
+        read_triples(tmp_path / "2")
 
 
 def test_the_budget_is_checked_in_whole_levels() -> None:
@@ -176,10 +176,10 @@ def test_foreign_poisons_stand_in_the_slots_of_their_bases(tmp_path: Path) -> No
     s, made = scene(), triple()
     order = torch.tensor([3, 0, 4, 1, 2])
     parts = (made.pixels[order], made.labels, made.bases[order])
-    write(Triple(*parts, made.target, made.target_label, made.trigger), tmp_path / "2")
+    write_triple(Triple(*parts, made.target, made.target_label, made.trigger), tmp_path / "2")
     attack = ATTACKS.make(f"triples(path={tmp_path})")
-    craft = Craft(Stream("poison"), scene=s)
-    poison = attack.poison(s.train, craft)
+    context = AttackContext(Stream("poison"), scene=s)
+    poison = attack.poison(s.train, context)
     assert torch.equal(poison.indices, s.slots)
     assert torch.equal(poison.pixels, made.pixels)
     assert poison.trigger is not None
@@ -188,7 +188,7 @@ def test_foreign_poisons_stand_in_the_slots_of_their_bases(tmp_path: Path) -> No
     assert len(key) == 64
     strange = SetupRule("toy/transfer", K, 20).scene(3, toy(160), toy(40, seed=1))
     with pytest.raises(DataError, match="cannot be read"):
-        attack.poison(s.train, Craft(Stream("poison"), scene=strange))
+        attack.poison(s.train, AttackContext(Stream("poison"), scene=strange))
     (tmp_path / "2").rename(tmp_path / "3")
     with pytest.raises(DataError, match="not made of the bases"):
-        attack.poison(s.train, Craft(Stream("poison"), scene=strange))
+        attack.poison(s.train, AttackContext(Stream("poison"), scene=strange))

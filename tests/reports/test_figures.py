@@ -23,7 +23,7 @@ from raygrid.reports.figures import (
     published_scatter,
     speed_against_peak,
     training_curves,
-    write_all,
+    write_figures,
 )
 from raygrid.reports.figures.correlation import _kendall, _spearman
 from raygrid.reports.tables import curves, frame
@@ -308,7 +308,7 @@ def test_victims_are_never_mixed() -> None:
 
 def test_what_the_rows_suffice_for_is_written(tmp_path: Path, saved: list[Figure]) -> None:
     rows = [run("lsp@0.4", 0.6, views=views(0.9)), run("lsp", 0.1), run("clean", 0.9)]
-    names = [path.name for path in write_all(tmp_path, rows)]
+    names = [path.name for path in write_figures(tmp_path, rows)]
     assert [name.split("-photo")[0] for name in names] == [
         "peak-final",
         "speed-peak",
@@ -333,7 +333,7 @@ def test_what_the_rows_suffice_for_is_written(tmp_path: Path, saved: list[Figure
             assert drawn(figure, panel) == drawn(same, panel)
     assert drawn(saved[2])["their originals"] == ([40], [pytest.approx(70)])
     assert drawn(saved[3])["their originals"] == ([40], [pytest.approx(0.2)])
-    assert write_all(tmp_path, []) == []
+    assert write_figures(tmp_path, []) == []
 
 
 def test_printed_tables_become_frames() -> None:

@@ -30,7 +30,7 @@ from raygrid.reports.tables import (
     plain_text,
     show,
     table,
-    write_all,
+    write_tables,
 )
 from raygrid.reports.tables.cells import Cell, wilson
 from raygrid.reports.tables.labels import short, telling
@@ -747,7 +747,7 @@ def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
 
 def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
     rows = [*grid(), trial(TOY.format("lsp@0.4", "standard", "supervised", 0), 0.6)]
-    written = write_all(tmp_path, rows)
+    written = write_tables(tmp_path, rows)
     names = {path.name for path in written}
     assert {"defense.md", "defense.csv", "defense.tex", "defense.json", "ratio.md"} <= names
     assert "transfer.md" not in names
@@ -755,13 +755,13 @@ def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
     assert {path.suffix for path in written} == {".md", ".csv", ".tex", ".json", ".png"}
     drawn = [path for path in written if path.suffix == ".png"]
     assert len(drawn) == 2 + 1 + 2  # defense at two ratios; ratio; peak at two ratios, plain only
-    later = write_all(tmp_path, grid()[:1], pictures=0)
+    later = write_tables(tmp_path, grid()[:1], pictures=0)
     assert sorted(later) == sorted((tmp_path / "tables").iterdir())
     assert "Pictures: 0 of 1 panels are drawn." in (tmp_path / "tables/defense.md").read_text()
 
 
 def test_no_rows_make_no_tables(tmp_path: Path) -> None:
-    assert write_all(tmp_path, []) == []
+    assert write_tables(tmp_path, []) == []
     assert "nothing to compare" in plain_text(table("defense", frame([])))
 
 
@@ -786,7 +786,7 @@ def test_ten_thousand_rows_take_less_than_twenty_seconds(tmp_path: Path) -> None
     assert len(rows) == 10_800
     assert TrialSpec.parse(rows[-1]["spec"]).seed == 2
     started = time.process_time()
-    assert write_all(tmp_path, rows)
+    assert write_tables(tmp_path, rows)
     assert time.process_time() - started < 20
 
 

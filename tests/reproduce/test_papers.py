@@ -14,13 +14,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from raygrid.attacks.base import measure
+from raygrid.attacks.base import size_of_change
 from raygrid.cli import reproduce
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published import QUESTIONS, Asked, asked, load, specs_of, tables_of
+from raygrid.published import QUESTIONS, PrintedQuestion, asked, load, specs_of, tables_of
 from raygrid.reports.analysis import (
     Records,
     accuracy_on_sets,
@@ -33,10 +33,16 @@ from raygrid.reports.analysis import (
 )
 from raygrid.reports.analysis.pictures import examples
 from raygrid.reports.tables import Cell, Table, markdown
-from raygrid.reproduce.figure_list import LISTS, Plate, drawings_of, figures_of, plates_of
-from raygrid.reproduce.figures import DRAWINGS, Shown, draw
-from raygrid.reproduce.questions import ANSWERS, PSNRS, Evidence, answered
-from raygrid.reproduce.tables import Only, job, job_of
+from raygrid.reproduce.figure_list import (
+    LISTS,
+    PaperFigure,
+    drawings_of,
+    drawn_figures_of,
+    figures_of,
+)
+from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
+from raygrid.reproduce.questions import ANSWERS, PSNRS, FinishedTrials, answered
+from raygrid.reproduce.tables import Only, paper_table, paper_table_of
 from raygrid.run import Options, run_grid
 from raygrid.storage.store import LEFT, ResultLog, Store
 from raygrid.trials.artifacts import purified_of
@@ -61,7 +67,7 @@ def test_every_table_and_figure_is_there_or_has_a_reason(paper: str) -> None:
     tables, figures, _ = PRINTED[paper]
     known = [*tables_of(paper), *LISTS.get(paper, {})]
     assert sorted(known, key=int) == [str(number) for number in range(1, tables + 1)]
-    drawn = [*plates_of(paper), *drawings_of(paper)]
+    drawn = [*drawn_figures_of(paper), *drawings_of(paper)]
     assert sorted(drawn, key=int) == [str(number) for number in range(1, figures + 1)]
 
 
@@ -88,7 +94,7 @@ def test_every_printed_number_is_a_trial_a_question_or_has_a_reason(paper: str) 
 
 def test_every_question_and_drawing_is_known() -> None:
     assert set(ANSWERS) == set(QUESTIONS)
-    assert {each.drawing for paper in PRINTED for each in plates_of(paper).values()} == set(
+    assert {each.drawing for paper in PRINTED for each in drawn_figures_of(paper).values()} == set(
         DRAWINGS
     )
     assert figures_of("transferable") == {}
@@ -96,11 +102,11 @@ def test_every_question_and_drawing_is_known() -> None:
 
 @pytest.mark.parametrize("paper", PRINTED)
 def test_every_figure_can_be_planned(paper: str) -> None:
-    for number, plate in plates_of(paper).items():
+    for number, plate in drawn_figures_of(paper).items():
         listed = [TrialSpec.parse(text) for text in plate.trials]
         assert len(set(listed)) == len(listed) > 1
         for scale in ("quick", "paper"):
-            wanted = job_of(listed, scale, (0,))
+            wanted = paper_table_of(listed, scale, (0,))
             assert not plan(wanted.specs, None).skips, number
             assert not wanted.missing, number
         attacks = {str(spec.attack) for spec in listed}
@@ -108,7 +114,7 @@ def test_every_figure_can_be_planned(paper: str) -> None:
 
 
 def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
-    lsp = [text for text in plates_of("dvae")["4"].trials if "/lsp/" in text]
+    lsp = [text for text in drawn_figures_of("dvae")["4"].trials if "/lsp/" in text]
     assert [str(TrialSpec.parse(text).defense[0]) for text in lsp] == [
         "dvae(epochs=20, limit1=1.5, second=false)",
         "dvae(epochs=20, limit1=1.5)",
@@ -117,7 +123,7 @@ def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
 
 def test_partial_poisoning_comes_with_its_controls() -> None:
     """For each defense and ratio of figure 5 the clean part alone; for plain training in 3, 4."""
-    plates = plates_of("apbench")
+    plates = drawn_figures_of("apbench")
     for number, defenses in (("3", 1), ("4", 1), ("5", 4)):
         listed = [TrialSpec.parse(text) for text in plates[number].trials]
         curves = {(str(s.defense[0]), s.poison_ratio) for s in listed if s.attack.name == "lsp"}
@@ -129,7 +135,7 @@ def test_partial_poisoning_comes_with_its_controls() -> None:
 # --- what is asked -------------------------------------------------------------------------------
 
 
-def first(paper: str, table: str, row: str, column: str, metric: str = "") -> Asked:
+def first(paper: str, table: str, row: str, column: str, metric: str = "") -> PrintedQuestion:
     found = asked(paper, table)
     return next(a for a in found if (a.row, a.column) == (row, column) and metric in ("", a.metric))
 
@@ -165,20 +171,22 @@ def test_numbers_are_asked_of_the_trials_that_the_papers_ran() -> None:
 
 
 def test_a_part_of_a_table_has_what_its_questions_need() -> None:
-    part = job("learned_faster", "2", "paper", Only(attacks=["regions"]))
+    part = paper_table("learned_faster", "2", "paper", Only(attacks=["regions"]))
     specs = [TrialSpec.parse(text) for text in part.specs]
     assert sorted(spec.attack.name for spec in specs) == ["clean"] * 4 + ["regions"]
     assert {a.row for a in part.asked} == {"regions1024"}
-    quality = job("dvae", "13", "paper", Only(attacks=["em"], defenses=["jpeg(quality=50)"]))
+    quality = paper_table(
+        "dvae", "13", "paper", Only(attacks=["em"], defenses=["jpeg(quality=50)"])
+    )
     assert [a.metric for a in quality.asked] == ["psnr", "psnr_pooled"]
     assert all(list(map(str, a.about)) == list(quality.specs) for a in quality.asked)
-    em = job("apbench", "11", "paper", Only(attacks=["em"], defenses=["at"]))
+    em = paper_table("apbench", "11", "paper", Only(attacks=["em"], defenses=["at"]))
     assert em.specs == ("cifar10/em_apb/at/resnet18/supervised/apbench/0",)
     with pytest.raises(SpecError, match=r"unknown attack here 'lps' \(did you mean 'lsp'"):
-        job("apbench", "11", "paper", Only(attacks=["lps"]))
+        paper_table("apbench", "11", "paper", Only(attacks=["lps"]))
     with pytest.raises(SpecError, match=r"did you mean 'jpeg\(quality=30\)'"):
-        job("dvae", "13", "paper", Only(defenses=["jpeg(quality=31)"]))
-    assert set(job("apbench", "11").specs) == set(specs_of("apbench", "11"))
+        paper_table("dvae", "13", "paper", Only(defenses=["jpeg(quality=31)"]))
+    assert set(paper_table("apbench", "11").specs) == set(specs_of("apbench", "11"))
 
 
 # --- what trials answer --------------------------------------------------------------------------
@@ -191,7 +199,7 @@ VAE = WHERE.format("lsp(budget=l2:3.0)", "vae(epochs=1, limit=2.0)", 0)
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> FinishedTrials:
     """Finished trials in a toy world that left everything."""
     out = tmp_path_factory.mktemp("papers")
     options = Options(out=out, data=out / "data", executor="inline", keep=LEFT, quiet=True)
@@ -200,13 +208,15 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
         found = run_grid([*CLEAN, LSP, *JPEG, VAE], options)
     assert not found.failed
     rows = {result.spec: result.row() for result in found.results}
-    return Evidence(Records(Store(out / "store"), out / "data"), rows)
+    return FinishedTrials(Records(Store(out / "store"), out / "data"), rows)
 
 
-def question(name: str, metric: str, about: list[str], value: float, **changes: str) -> Asked:
+def question(
+    name: str, metric: str, about: list[str], value: float, **changes: str
+) -> PrintedQuestion:
     """A number as if a paper had printed it."""
     places = {"row": "lsp", "column": "here", "on": "", **changes}
-    return Asked(
+    return PrintedQuestion(
         question=name,
         paper="dvae",
         table="99",
@@ -226,7 +236,7 @@ def only(tables: list[Table]) -> Cell:
     return cell
 
 
-def test_robustness_is_that_of_pairs_of_seeds(evidence: Evidence) -> None:
+def test_robustness_is_that_of_pairs_of_seeds(evidence: FinishedTrials) -> None:
     each = question("robustness", "pgd_blackbox_acc", CLEAN[:1], 0.5)
     cell = only(answered([each], evidence, "paper", (0, 1)))
     rows = robustness([evidence.records.victim(spec) for spec in CLEAN])
@@ -235,7 +245,7 @@ def test_robustness_is_that_of_pairs_of_seeds(evidence: Evidence) -> None:
     assert alone.value is None, "without another seed there is no black box"
 
 
-def test_a_rate_is_that_of_each_victim_and_its_mean(evidence: Evidence) -> None:
+def test_a_rate_is_that_of_each_victim_and_its_mean(evidence: FinishedTrials) -> None:
     about = [LSP, CLEAN[0]]
     cell = only(
         answered(
@@ -255,7 +265,7 @@ def test_a_rate_is_that_of_each_victim_and_its_mean(evidence: Evidence) -> None:
     assert mean.value == pytest.approx((row["rate"] + other["rate"]) / 2)
 
 
-def test_sets_fidelity_and_cost_are_those_of_the_commands(evidence: Evidence) -> None:
+def test_sets_fidelity_and_cost_are_those_of_the_commands(evidence: FinishedTrials) -> None:
     records = evidence.records
     sets = only(
         answered([question("sets", "clean_train_acc", [LSP], 0.9)], evidence, "paper", (0,))
@@ -296,7 +306,7 @@ def test_what_no_paper_prints_stands_beside() -> None:
     assert not any(cell.published for cell in made[0].panels[0].cells.values())
 
 
-def test_psnr_is_shown_by_image_and_pooled(evidence: Evidence) -> None:
+def test_psnr_is_shown_by_image_and_pooled(evidence: FinishedTrials) -> None:
     asks = [question("fidelity", name, JPEG, 22.0, row=name) for name in PSNRS]
     asks[1] = replace(asks[1], value=None)
     (table,) = answered(asks, evidence, "paper", (0,))
@@ -313,12 +323,12 @@ POOLED = "PSNR of the mean error (dB)"
 FITTED = "base=lsp, batch_size=32, epochs=1, shrink=8"
 
 
-def test_norms_are_those_of_what_a_d_vae_found(evidence: Evidence) -> None:
+def test_norms_are_those_of_what_a_d_vae_found(evidence: FinishedTrials) -> None:
     """Of a grown poison without the images that are the base attack's own."""
     records = evidence.records
     base = records.poisoned("dots/lsp")
     clean = base.clean.pixels
-    own = float(measure(clean, base.images.pixels, "l2").mean())
+    own = float(size_of_change(clean, base.images.pixels, "l2").mean())
     rng = Stream("poison", ("dots", "dvae_grow", 0)).child("dvae").generator("seed")
     grown = torch.randperm(128, generator=rng)[64:]
     everything = torch.arange(128)
@@ -333,7 +343,7 @@ def test_norms_are_those_of_what_a_d_vae_found(evidence: Evidence) -> None:
         made = records.poisoned(f"dots/{attack}").images.pixels
         kept = (made == base.images.pixels).flatten(1).all(1)
         assert kept.nonzero().flatten().tolist() == sorted(set(range(128)) - set(rows.tolist()))
-        l2, linf = (measure(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
+        l2, linf = (size_of_change(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
         assert found == pytest.approx(
             {
                 "base_l2": own,
@@ -347,7 +357,7 @@ def test_norms_are_those_of_what_a_d_vae_found(evidence: Evidence) -> None:
         norms_of_disentangled(records, "dots/lsp")
 
 
-def test_differences_are_marked_and_gaps_explained(evidence: Evidence) -> None:
+def test_differences_are_marked_and_gaps_explained(evidence: FinishedTrials) -> None:
     measured = fidelity_of_purified(evidence.records, JPEG[0])[0]["psnr"]
     for value, differs in ((measured + 0.9, False), (measured + 1.1, True)):
         cell = only(
@@ -373,12 +383,16 @@ def test_stand_ins_say_what_they_stand_for() -> None:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def shown(evidence: Evidence, drawing: str, trials: list[str], **groups: tuple[str, ...]) -> Shown:
-    return Shown(Plate("toy", drawing, tuple(trials), groups=groups), evidence, "paper", (0,))
+def shown(
+    evidence: FinishedTrials, drawing: str, trials: list[str], **groups: tuple[str, ...]
+) -> FigureData:
+    return FigureData(
+        PaperFigure("toy", drawing, tuple(trials), groups=groups), evidence, "paper", (0,)
+    )
 
 
 def test_purifiers_are_drawn_by_what_they_leave(
-    evidence: Evidence, tmp_path: Path, saved: list[Figure]
+    evidence: FinishedTrials, tmp_path: Path, saved: list[Figure]
 ) -> None:
     files = draw(shown(evidence, "compression", [*JPEG, VAE]), tmp_path / "figure")
     assert [path.name for path in files] == [
@@ -426,7 +440,7 @@ def test_figures_come_with_their_numbers(
     drawing: str,
     trials: list[str],
     numbers: str,
-    evidence: Evidence,
+    evidence: FinishedTrials,
     tmp_path: Path,
     saved: list[Figure],
 ) -> None:
@@ -461,7 +475,7 @@ def test_figures_come_with_their_numbers(
 
 
 def test_maps_are_pictures_of_each_group(
-    evidence: Evidence, tmp_path: Path, saved: list[Figure]
+    evidence: FinishedTrials, tmp_path: Path, saved: list[Figure]
 ) -> None:
     plate = shown(evidence, "maps", [CLEAN[0], LSP], **{"grad-cam": ("lsp(budget=l2:3.0)",)})
     (picture,) = draw(plate, tmp_path / "figure")
@@ -476,7 +490,7 @@ def test_maps_are_pictures_of_each_group(
         assert np.allclose(found, grad_cam(victim, images.floats(), images.labels), atol=1e-6)
 
 
-def test_a_picture_names_its_rows_shortly(evidence: Evidence) -> None:
+def test_a_picture_names_its_rows_shortly(evidence: FinishedTrials) -> None:
     """The full specs beside a picture would leave it no room."""
     for drawing, trials in (("tsne", [CLEAN[0], LSP]), ("residuals", [LSP, *JPEG])):
         plate = shown(evidence, drawing, trials)
@@ -491,11 +505,11 @@ def test_a_picture_names_its_rows_shortly(evidence: Evidence) -> None:
             assert found == ["clean", *rows]
 
 
-def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: Evidence) -> None:
+def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: FinishedTrials) -> None:
     """D-VAE's figure 4 has two of them; every gallery has an image of each class."""
-    two = plates_of("dvae")["4"].normalizations
+    two = drawn_figures_of("dvae")["4"].normalizations
     assert two == ("minmax", "symmetric")
-    plates = {(p, n): each for p in PRINTED for n, each in plates_of(p).items()}
+    plates = {(p, n): each for p in PRINTED for n, each in drawn_figures_of(p).items()}
     galleries = {at: each for at, each in plates.items() if each.drawing == "residuals"}
     assert {at for at, each in galleries.items() if each.normalizations == ("symmetric",)} == (
         set(galleries) - {("dvae", "4")}
@@ -521,7 +535,7 @@ def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: Evidenc
             assert np.array_equal(one, other.get_array())
 
 
-def test_a_figure_without_trials_says_so(evidence: Evidence, tmp_path: Path) -> None:
+def test_a_figure_without_trials_says_so(evidence: FinishedTrials, tmp_path: Path) -> None:
     gone = WHERE.format("clean", "jpeg(quality=2)", 0)
     with pytest.raises(SpecError, match="no trial of this figure is finished"):
         draw(shown(evidence, "compression", [gone]), tmp_path / "figure")
@@ -545,7 +559,7 @@ def test_unknown_numbers_are_one_clear_error(
     words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        reproduce.main("apbench", "Toy.", ("defense",), argv=words)
+        reproduce.paper_main("apbench", "Toy.", ("defense",), argv=words)
     assert end.value.code == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
 
@@ -564,7 +578,10 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert reproduce.main("apbench", "Toy.", (), argv=[*words, "--out", str(tmp_path / "out")]) == 2
+    assert (
+        reproduce.paper_main("apbench", "Toy.", (), argv=[*words, "--out", str(tmp_path / "out")])
+        == 2
+    )
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -578,7 +595,7 @@ def test_a_predictor_is_found_from_every_folder(
     path = score_sde(tmp_path / "mine.pth", tiny())
     monkeypatch.chdir(tmp_path)
     words = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--diffusion", "mine.pth"]
-    assert reproduce.main("apbench", "Toy.", (), argv=[*words, "--dry-run", "--json"]) == 0
+    assert reproduce.paper_main("apbench", "Toy.", (), argv=[*words, "--dry-run", "--json"]) == 0
     (trial,) = json.loads(capsys.readouterr().out)["trials"]
     assert f"checkpoint={path}," in trial["spec"]
 
@@ -592,7 +609,7 @@ def test_a_column_runs_with_a_predictor_that_others_trained(
     places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
     part = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--scale", "smoke"]
     words = [*part, "--diffusion", path, *places]
-    assert reproduce.main("apbench", "Toy.", ("defense",), argv=words) == 0
+    assert reproduce.paper_main("apbench", "Toy.", ("defense",), argv=words) == 0
     said = capsys.readouterr().out
     assert "1 of 1 rows are there" in said
     assert "[76.90 ± 1.09, apbench, cifar10]" in said
@@ -603,7 +620,7 @@ def test_a_column_runs_with_a_predictor_that_others_trained(
 
 def test_help_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        reproduce.main("dvae", "Toy.", (), argv=["--help"])
+        reproduce.paper_main("dvae", "Toy.", (), argv=["--help"])
     said = capsys.readouterr().out
     assert "1      left out: a drawing of the method" in said
     assert "2      VAEs by their rate, and against JPEG" in said
@@ -616,12 +633,12 @@ def test_a_table_is_run_asked_and_written(
 ) -> None:
     """With a toy in place of the table's trials."""
     each = question("robustness", "pgd_whitebox_acc", CLEAN[:1], 0.9)
-    wanted = job_of(list(each.about), "paper", (0, 1))
+    wanted = paper_table_of(list(each.about), "paper", (0, 1))
     monkeypatch.setattr(reproduce.published, "asked", lambda *place: [each])
-    monkeypatch.setattr(reproduce, "job", lambda *place: replace(wanted, asked=(each,)))
+    monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, asked=(each,)))
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off"]
-    assert reproduce.main("apbench", "Toy.", (), argv=["--table", "11", *places]) == 0
+    assert reproduce.paper_main("apbench", "Toy.", (), argv=["--table", "11", *places]) == 0
     (cell,) = json.loads((tmp_path / "tables" / "apbench-11-robustness.json").read_text())
     assert cell["seeds"] == [0, 1]
     assert cell["published"] == 0.9
@@ -634,7 +651,7 @@ def test_a_printed_table_is_walked_through_at_scale_smoke(
     """Its own trials, on few images: rows, question and published numbers, nothing in between."""
     places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
     part = ["--table", "11", "--attacks", "ar", "--defenses", "standard", "--scale", "smoke"]
-    assert reproduce.main("apbench", "Toy.", ("defense",), argv=[*part, *places]) == 0
+    assert reproduce.paper_main("apbench", "Toy.", ("defense",), argv=[*part, *places]) == 0
     said = capsys.readouterr().out
     assert "2 of 2 rows are there" in said
     assert "the numbers say nothing" in said
@@ -652,11 +669,11 @@ def test_a_figure_is_run_and_drawn(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plate = Plate("toy", "peak_final", (CLEAN[0], LSP))
-    monkeypatch.setattr(reproduce, "plates_of", lambda paper: {"3": plate})
+    plate = PaperFigure("toy", "peak_final", (CLEAN[0], LSP))
+    monkeypatch.setattr(reproduce, "drawn_figures_of", lambda paper: {"3": plate})
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off", "--attacks", "lsp"]
-    assert reproduce.main("apbench", "Toy.", (), argv=["--figure", "3", *places]) == 0
+    assert reproduce.paper_main("apbench", "Toy.", (), argv=["--figure", "3", *places]) == 0
     files = capsys.readouterr().out.split()[-2:]
     assert [Path(file).name for file in files] == ["apbench-3-paper.png", "apbench-3-paper.csv"]
     assert len(pd.read_csv(files[1])) == 1

@@ -29,7 +29,15 @@ from raygrid.reports.tables.frame import tier
 from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.scales import SMALL_EPOCHS, Scale, absent, scaled
-from raygrid.reproduce.tables import CONTROLLED, Job, Only, beside, compared, job, job_of
+from raygrid.reproduce.tables import (
+    CONTROLLED,
+    Only,
+    PaperTable,
+    compared,
+    paper_table,
+    paper_table_of,
+    with_printed,
+)
 from raygrid.trials.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +47,13 @@ KINDS = {r.kind: r for r in (ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, LEARNER
 def test_the_paper_scale_is_the_printed_table() -> None:
     for paper in PAPERS:
         for number in tables_of(paper):
-            wanted = job(paper, number)
+            wanted = paper_table(paper, number)
             assert wanted.missing == ()
             controls = {text for text in wanted.specs if "/withheld@" in text}
             assert set(wanted.specs) - controls == set(specs_of(paper, number))
             assert bool(controls) == ((paper, number) in CONTROLLED)
     gone = TrialSpec.parse("nowhere/lsp/standard/resnet18/supervised/apbench/0")
-    assert job_of([gone], "paper", (0,)).missing == ("dataset nowhere",)
+    assert paper_table_of([gone], "paper", (0,)).missing == ("dataset nowhere",)
     assert absent(TrialSpec.parse("nowhere/lsp/standard+nothing/resnet18/nobody/apbench/0")) == [
         "dataset nowhere",
         "defense nothing",
@@ -68,7 +76,9 @@ def test_the_paper_scale_is_the_printed_table() -> None:
 def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
     paper: str, number: str, axis: str, usual: str, there: str
 ) -> None:
-    specs = map(TrialSpec.parse, job(paper, number, "paper", Only(dataset="imagenet100")).specs)
+    specs = map(
+        TrialSpec.parse, paper_table(paper, number, "paper", Only(dataset="imagenet100")).specs
+    )
     named = {str(getattr(spec, axis)) for spec in specs}
     assert {text for text in named if text.partition("(")[0] == usual} == {usual + there}
 
@@ -101,7 +111,7 @@ def test_stand_ins_have_what_the_paper_runs_on_small_images(printed: str, stand_
 def test_the_best_of_three_filters_is_asked_for_as_its_paper_ran_it(
     scale: Scale, where: str
 ) -> None:
-    wanted = job("dvae", "3", scale, Only(attacks=["lsp"], defenses=["iss"]))
+    wanted = paper_table("dvae", "3", scale, Only(attacks=["lsp"], defenses=["iss"]))
     (spec,) = wanted.specs
     assert spec.startswith(f"{where}/lsp/iss(bdr=float)/")
     trained = [trial.spec.chain for trial in plan(wanted.specs, None).trials]
@@ -115,7 +125,7 @@ def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
         "/apbench/", f"/apbench(epochs={SMALL_EPOCHS})/"
     )
     assert scaled(spec, "paper") == spec
-    quick = job("apbench", "3", "quick", seeds=(0, 1))
+    quick = paper_table("apbench", "3", "quick", seeds=(0, 1))
     assert "photo_digits/lsp/grayscale/small_cnn/supervised/quick/1" in quick.specs
     assert len(set(quick.specs)) == len(quick.specs)
     planned = plan(quick.specs, None)
@@ -163,19 +173,19 @@ def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
 
 
 def test_networks_of_one_table_are_told_apart_at_scale_quick() -> None:
-    wanted = job("transferable", "6", "quick")
+    wanted = paper_table("transferable", "6", "quick")
     small = {TrialSpec.parse(text).architecture.name for text in wanted.specs}
     assert small == {"small_cnn", "small_resnet", "small_vgg", "small_densenet", "small_mobilenet"}
     assert len(wanted.printed) == len(wanted.specs) == len(specs_of("transferable", "6"))
     assert wanted.shared == ()
-    six = job("apbench", "7", "quick")
+    six = paper_table("apbench", "7", "quick")
     assert len({TrialSpec.parse(text).architecture.name for text in six.specs}) == 6
 
 
 def test_what_stands_for_several_printed_trials_is_said() -> None:
     where = "{}/clean/standard/{}/supervised/apbench/0"
     cells = [("cifar10", "resnet34"), ("cifar10", "resnet50"), ("svhn", "vgg11")]
-    wanted = job_of([TrialSpec.parse(where.format(*cell)) for cell in cells], "quick", (0,))
+    wanted = paper_table_of([TrialSpec.parse(where.format(*cell)) for cell in cells], "quick", (0,))
     assert len(wanted.specs) == 2
     assert wanted.shared == ("small_resnet for resnet34, resnet50",)
     assert wanted.datasets == ("cifar10", "svhn")
@@ -183,8 +193,8 @@ def test_what_stands_for_several_printed_trials_is_said() -> None:
     assert [spec.architecture.name for spec in wanted.alone("svhn").values()] == ["vgg11"]
     (said,) = several(wanted)
     assert "small_resnet for resnet34, resnet50)." in said
-    assert several(job("transferable", "6", "quick")) == []
-    assert job("apbench", "12", "quick").shared == (
+    assert several(paper_table("transferable", "6", "quick")) == []
+    assert paper_table("apbench", "12", "quick").shared == (
         "photo_digits for cifar10, cifar100, "
         "imagenet100(test_per_class=40, train_per_class=200), svhn",
     )
@@ -208,7 +218,7 @@ def test_smoke_is_quick_with_less_of_everything() -> None:
     epochs, once = re.compile(r"\b((classifier_)?epochs|updates)=\d+"), r"\1=1"
     for paper in PAPERS:
         for number in tables_of(paper):
-            quick, smoke = (job(paper, number, scale) for scale in ("quick", "smoke"))
+            quick, smoke = (paper_table(paper, number, scale) for scale in ("quick", "smoke"))
             assert smoke.missing == quick.missing == ()
             assert len(smoke.specs) == len(quick.specs)
             for one, other in zip(quick.specs, smoke.specs, strict=True):
@@ -239,7 +249,7 @@ def test_every_table_takes_hours_at_most_on_one_core(
 ) -> None:
     """By estimate, in hours: each of its artifacts, and a table with all that it needs."""
     for number in tables_of(paper):
-        planned = plan(job(paper, number, scale).specs, None)
+        planned = plan(paper_table(paper, number, scale).specs, None)
         made = {a.label: artifact_seconds(a, CPU) for a in planned.artifacts}
         longest = max(made, key=lambda label: made[label], default="")
         assert not made or made[longest] < 3600 * artifact, longest
@@ -269,7 +279,7 @@ def test_quick_disentangled_poisons_have_a_quick_base_at_twice_its_budget() -> N
 def test_a_table_over_the_poisoned_share_has_the_clean_part_alone_beside(scale: Scale) -> None:
     """Once for all attacks, with each defense at each share, and as far as they are chosen."""
     for only, cells in ((Only(), 8), (Only(defenses=("jpeg",)), 4), (Only(attacks=("lsp",)), 8)):
-        listed = [TrialSpec.parse(text) for text in job("dvae", "8", scale, only).specs]
+        listed = [TrialSpec.parse(text) for text in paper_table("dvae", "8", scale, only).specs]
         controls = [spec for spec in listed if spec.attack.name == "withheld"]
         assert len(controls) == len({(s.chain, s.poison_ratio) for s in controls}) == cells
         poisoned = {(s.chain, s.poison_ratio) for s in listed if s.attack.name != "withheld"}
@@ -297,7 +307,7 @@ def test_quick_parameters_make_a_small_attack(name: str) -> None:
 @pytest.mark.parametrize("scale", ["quick", "grid", "paper"])
 @pytest.mark.parametrize("number", ["1", "2", "3", "4", "5", "6", "7", "10"])
 def test_the_tables_of_tp_are_jobs_of_one_tier(number: str, scale: Scale) -> None:
-    wanted = job("transferable", number, scale)
+    wanted = paper_table("transferable", number, scale)
     assert wanted.missing == ()
     parsed = [TrialSpec.parse(text) for text in wanted.specs]
     assert {tier(spec.protocol) for spec in parsed} == {scale}
@@ -318,7 +328,7 @@ def test_apbench_made_its_contrastive_poisons_for_the_learner() -> None:
     assert frameworks == {"cp": {"simclr", "moco"}, "tue": {"simclr", "moco"}}
 
 
-def halves(wanted: Job) -> Panel:
+def halves(wanted: PaperTable) -> Panel:
     """The panel of attacks against learners whose trials all end at 50 %."""
     done = {"status": "done", "final_acc": 0.5}
     specs = [str(resolve(text, None).spec) for text in wanted.specs]
@@ -328,7 +338,7 @@ def halves(wanted: Job) -> Panel:
 
 
 def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
-    wanted = job("transferable", "5", "quick")
+    wanted = paper_table("transferable", "5", "quick")
     panel = halves(wanted)
     assert all(cell.published is None for cell in panel.cells.values())
     (filled,) = compared(panel, "transferable", wanted)
@@ -347,7 +357,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 
 
 def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
-    wanted = job("transferable", "3", "quick")
+    wanted = paper_table("transferable", "3", "quick")
     shown = compared(halves(wanted), "transferable", wanted)
     printed = [TrialSpec.parse(text) for text in specs_of("transferable", "3")]
     figures = {(str(s.dataset), s.attack.name, s.learner.name): find(s) for s in printed}
@@ -366,12 +376,12 @@ def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
 
 
 def test_every_measure_has_its_own_printed_number() -> None:
-    wanted = job("learned_faster", "2", "quick", Only(attacks=["regions"]))
+    wanted = paper_table("learned_faster", "2", "quick", Only(attacks=["regions"]))
     (text,) = (text for text in wanted.specs if "/regions" in text)
     made = str(resolve(text, None).spec)
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
     (panel,) = table("peak", frame([row])).panels
-    cells = beside(panel, "learned_faster", wanted.alone("cifar10")).cells
+    cells = with_printed(panel, "learned_faster", wanted.alone("cifar10")).cells
     found = {column: cell.published for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
@@ -382,7 +392,7 @@ def test_every_measure_has_its_own_printed_number() -> None:
 )
 def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
     for number in tables_of(paper):
-        wanted = job(paper, number, "quick")
+        wanted = paper_table(paper, number, "quick")
         stand_ins = [text for text in wanted.specs if "/withheld@" not in text]
         assert len(stand_ins) <= len(specs_of(paper, number))
         assert len(wanted.printed) == len(wanted.specs) or wanted.shared
@@ -395,12 +405,12 @@ def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
 
 
 def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
-    small = job("apbench", "5", "small", Only(dataset="svhn"))
+    small = paper_table("apbench", "5", "small", Only(dataset="svhn"))
     assert all(text.startswith("svhn/") for text in small.specs)
     with pytest.raises(SpecError, match="did you mean 'quick'"):
-        job("apbench", "3", "quik")  # type: ignore[arg-type]
+        paper_table("apbench", "3", "quik")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="unknown paper"):
-        job("apbenches", "3")
+        paper_table("apbenches", "3")
 
 
 @pytest.mark.parametrize(

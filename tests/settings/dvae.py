@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from raygrid.nn.vae import AutoEncoder, Fit, Plan
+from raygrid.nn.vae import AutoEncoder, VaeFit, VaeSize
 from raygrid.published import asked
 from raygrid.published.names import MEASURES
 from raygrid.reproduce.figure_list import QUALITIES
@@ -35,8 +35,8 @@ def minutes(row: Row) -> object:
     return found.get((row["item"], metric))
 
 
-def plan(side: int) -> Plan:
-    return Plan.disentangling(side, 10, "spatial")
+def plan(side: int) -> VaeSize:
+    return VaeSize.disentangling(side, 10, "spatial")
 
 
 def shrinks(side: int) -> float:
@@ -99,7 +99,7 @@ RULES = (
         words(lambda row: MEASURES["test_acc"], {"final_acc": "last epoch"}),
     ),
     Rule(r"text/training/surrogate_and_target", networks),
-    Rule(r"text/dvae/optimizer", lambda row: Fit(plan(32), 1.0, 60).recipe.optimizer),
+    Rule(r"text/dvae/optimizer", lambda row: VaeFit(plan(32), 1.0, 60).recipe.optimizer),
     Rule(
         r"text/dvae/epochs_cifar10_cifar100", every(defense("epochs", "dvae", "{item}"), *SETS[:2])
     ),

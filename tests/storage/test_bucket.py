@@ -18,8 +18,8 @@ import torch
 
 from raygrid.core.errors import StoreError
 from raygrid.storage import bucket
-from raygrid.storage.bucket import Remote
-from raygrid.storage.checkpoints import Partial
+from raygrid.storage.bucket import ObjectStore
+from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, RemoteStore, open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
 
@@ -158,11 +158,11 @@ def test_a_reader_without_meta_sees_nothing(
     """The writer dies between the arrays and meta.json."""
     first, second = machine("a"), machine("b")
 
-    def die(self: Remote, name: str, content: bytes) -> None:
+    def die(self: ObjectStore, name: str, content: bytes) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Remote, "write", die)
+        patch.setattr(ObjectStore, "write", die)
         with pytest.raises(KeyboardInterrupt):
             first.put("poison", "k", BUNDLE)
     assert [name.rpartition(".")[2] for name in stored(second)] == ["safetensors"]
@@ -205,20 +205,20 @@ def test_a_damaged_local_entry_comes_back_from_there(machine: Opener) -> None:
 
 
 def test_another_machine_goes_on_from_the_newest_checkpoint(machine: Opener) -> None:
-    first, second = Partial(machine("a"), "t"), Partial(machine("b"), "t")
+    first, second = CheckpointSlot(machine("a"), "t"), CheckpointSlot(machine("b"), "t")
     for bundle in (OTHER, BUNDLE):
         first.save(bundle)
     assert same(second.load(), BUNDLE)
     second.save(OTHER)
-    assert same(Partial(machine("c"), "t").load(), OTHER)
+    assert same(CheckpointSlot(machine("c"), "t").load(), OTHER)
     assert same(first.load(), OTHER), "its own copy is older"
-    assert Partial(machine("c"), "t.x").load() is None
-    assert Partial(machine("c"), "").load() is None
+    assert CheckpointSlot(machine("c"), "t.x").load() is None
+    assert CheckpointSlot(machine("c"), "").load() is None
 
 
 def test_checkpoints_leave_nothing(machine: Opener) -> None:
     store = machine("a")
-    partial = Partial(store, "t")
+    partial = CheckpointSlot(store, "t")
     for _ in range(3):
         partial.save(BUNDLE)
     assert store.remote.folders("artifacts/partial") == ["t.3"]
@@ -301,10 +301,10 @@ def test_a_remote_store_that_goes_away_loses_no_row(
     log = MirroredLog(store.root / "results.jsonl", store.remote, every=0.0)
     with monkeypatch.context() as patch:
 
-        def away(self: Remote, name: str, content: bytes) -> None:
+        def away(self: ObjectStore, name: str, content: bytes) -> None:
             raise StoreError("cannot write")
 
-        patch.setattr(Remote, "write", away)
+        patch.setattr(ObjectStore, "write", away)
         log.append(row("x", 1.0))
         log.append(row("y", 2.0))
         assert "trying again later" in caplog.text
@@ -352,7 +352,7 @@ def test_a_bad_address_is_refused(tmp_path: Path, where: str, says: str) -> None
 def test_a_store_that_does_not_answer_is_one_clear_error(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Remote, "patience", (0.01, 0.01))
+    monkeypatch.setattr(ObjectStore, "patience", (0.01, 0.01))
     caplog.set_level(logging.DEBUG)
     started = time.perf_counter()
     where = f"s3://grid/x?endpoint_override=127.0.0.1:{free_port()}&scheme=http&region=us-east-1"
@@ -392,7 +392,7 @@ def test_a_request_is_repeated_a_few_times(tmp_path: Path) -> None:
             if self.left >= 0:
                 raise OSError("NETWORK_CONNECTION\nmore")
 
-    Remote("s3://b", Failing(2), "b", (0.0, 0.0)).delete("x")
+    ObjectStore("s3://b", Failing(2), "b", (0.0, 0.0)).delete("x")
     with pytest.raises(StoreError) as caught:
-        Remote("s3://b", Failing(3), "b", (0.0, 0.0)).delete("x")
+        ObjectStore("s3://b", Failing(3), "b", (0.0, 0.0)).delete("x")
     assert str(caught.value) == "cannot delete x in s3://b: NETWORK_CONNECTION"

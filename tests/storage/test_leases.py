@@ -14,10 +14,10 @@ import pytest
 
 from raygrid.core.errors import StoreError
 from raygrid.storage import leases as claims
-from raygrid.storage.leases import Claim, claimed, shared_side
-from raygrid.storage.mirrored import Remote, open_store
+from raygrid.storage.leases import Lease, leased, shared_side
+from raygrid.storage.mirrored import ObjectStore, open_store
 
-Maker = Callable[..., Claim]
+Maker = Callable[..., Lease]
 
 
 @pytest.fixture(params=["folder", "url"])
@@ -25,15 +25,15 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     """Claims of quick drivers on one store, each with a local side of its own."""
     place = tmp_path / "store" if request.param == "folder" else (tmp_path / "far").as_uri()
 
-    def claim(*keys: str, beat: float = 0.02) -> Claim:
+    def claim(*keys: str, beat: float = 0.02) -> Lease:
         name = f"cache{len(list(tmp_path.iterdir()))}"
         files = shared_side(open_store(place, tmp_path / name))
-        return Claim(files, frozenset(keys), beat=beat, dead=0.5)
+        return Lease(files, frozenset(keys), beat=beat, dead=0.5)
 
     return claim
 
 
-def notes(files: Remote) -> list[str]:
+def notes(files: ObjectStore) -> list[str]:
     return files.names("claims")
 
 
@@ -83,9 +83,9 @@ def test_a_killed_driver_of_this_machine_is_dead_at_once(make: Maker) -> None:
 
 def test_of_many_that_start_together_one_at_most_runs(make: Maker) -> None:
     together = [make("x") for _ in range(4)]
-    taken: list[Claim] = []
+    taken: list[Lease] = []
 
-    def attempt(claim: Claim) -> None:
+    def attempt(claim: Lease) -> None:
         try:
             claim.take()
         except StoreError:
@@ -104,6 +104,6 @@ def test_of_many_that_start_together_one_at_most_runs(make: Maker) -> None:
 
 def test_the_block_holds_the_claim(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with claimed(store, ["x"]):
+    with leased(store, ["x"]):
         assert len(notes(shared_side(store))) == 1
     assert notes(shared_side(store)) == []

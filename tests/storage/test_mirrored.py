@@ -22,7 +22,7 @@ from raygrid.learners.base import Task
 from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn import augment
 from raygrid.nn.augment import CropFlip
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.contrastive import Clustering
 from raygrid.nn.diffusion import DenoiserPlan, denoisers, fitted
 from raygrid.nn.recipes import Recipe
@@ -39,8 +39,8 @@ FLIPS = {"none": False, "crop": False, "crop_flip": True, "rrc_flip": True, "fli
 STUDIES = "advcl(ce_weight=0.2, clusters=2:3, encoder=small_cnn, encoder_epochs=1, steps=1)"
 
 
-def shop(augmentation: str) -> Workshop:
-    return Workshop(Stream("mirroring"), CPU, augmentation=augmentation)
+def shop(augmentation: str) -> FitContext:
+    return FitContext(Stream("mirroring"), CPU, augmentation=augmentation)
 
 
 def test_the_name_of_an_augmentation_says_whether_it_mirrors() -> None:
@@ -61,16 +61,16 @@ def test_workshops_carry_the_augmentation_of_the_dataset(
     """Those of purified sets, of studies, of predictors; it is a part of their keys."""
     seen: list[str] = []
 
-    def purify(self: Grayscale, images: object, workshop: Workshop) -> object:
-        seen.append(workshop.augmentation)
+    def purify(self: Grayscale, images: object, fit_context: FitContext) -> object:
+        seen.append(fit_context.augmentation)
         return images
 
-    def study(self: AdvCl, images: object, workshop: Workshop) -> dict[str, Tensor]:
-        seen.append(workshop.augmentation)
+    def study(self: AdvCl, images: object, fit_context: FitContext) -> dict[str, Tensor]:
+        seen.append(fit_context.augmentation)
         return {}
 
-    def fit(plan: object, images: object, workshop: Workshop, progress: object) -> object:
-        seen.append(workshop.augmentation)
+    def fit(plan: object, images: object, fit_context: FitContext, progress: object) -> object:
+        seen.append(fit_context.augmentation)
         return {}
 
     monkeypatch.setattr(Grayscale, "purify", purify)
@@ -98,7 +98,7 @@ def test_advcl_clusters_what_may_be_mirrored(
 ) -> None:
     asked: list[bool] = []
 
-    def labels(self: Clustering, images: object, workshop: object) -> Tensor:
+    def labels(self: Clustering, images: object, fit_context: object) -> Tensor:
         asked.append(self.flip)
         return torch.zeros(1, 1, dtype=torch.int64)
 

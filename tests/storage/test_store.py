@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raygrid.core.errors import StoreError
-from raygrid.storage.checkpoints import Partial, pack, unpack
+from raygrid.storage.checkpoints import CheckpointSlot, pack, unpack
 from raygrid.storage.store import DATA, Bundle, Store, key_of
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
@@ -96,7 +96,7 @@ def test_keys_depend_on_content_not_on_order() -> None:
 
 
 def test_a_checkpoint_replaces_the_one_before_and_damage_falls_back(store: Store) -> None:
-    partial = Partial(store, "k")
+    partial = CheckpointSlot(store, "k")
     assert partial.load() is None
     for number in range(3):
         partial.save(Bundle({"x": torch.full((2,), float(number))}))

@@ -11,7 +11,7 @@ from raygrid.cli.run import print_outcome
 from raygrid.engine.grid import plan
 from raygrid.run import Options, Outcome, run_grid
 from raygrid.tracking.counts import Running, clock
-from raygrid.tracking.display import Display, describe
+from raygrid.tracking.display import ProgressDisplay, running_text
 from tests import plugin
 
 assert plugin.CARD
@@ -32,7 +32,7 @@ def options(tmp_path: Path) -> Options:
 
 def test_plain_lines_tell_every_event_once(options: Options) -> None:
     stream = io.StringIO()
-    display = Display(stream)
+    display = ProgressDisplay(stream)
     run_grid(SPECS, options, display)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "2 of 2 trials to run"
@@ -45,7 +45,7 @@ def test_plain_lines_tell_every_event_once(options: Options) -> None:
 
 def test_a_terminal_gets_a_panel(options: Options) -> None:
     stream = Terminal()
-    run_grid(SPECS, options, Display(stream))
+    run_grid(SPECS, options, ProgressDisplay(stream))
     text = stream.getvalue()
     assert "\x1b[" in text
     assert "[2/2]" in text
@@ -54,15 +54,15 @@ def test_a_terminal_gets_a_panel(options: Options) -> None:
 def test_a_second_run_says_what_is_there(options: Options) -> None:
     run_grid(SPECS, options)
     stream = io.StringIO()
-    run_grid(SPECS, options, Display(stream))
+    run_grid(SPECS, options, ProgressDisplay(stream))
     assert "0 of 2 trials to run" in stream.getvalue()
     assert "2/2 trials, 2 from earlier runs" in stream.getvalue()
 
 
 def test_running_jobs_and_times_are_short() -> None:
-    assert describe(Running("poison em on x", since=0.0)) == "poison em on x"
+    assert running_text(Running("poison em on x", since=0.0)) == "poison em on x"
     job = Running("a/b/0", since=0.0, epoch=3, epochs=9, test_acc=0.512)
-    assert describe(job) == "a/b/0  epoch 3/9  test 51.2 %"
+    assert running_text(job) == "a/b/0  epoch 3/9  test 51.2 %"
     assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
 
 

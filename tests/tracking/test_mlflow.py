@@ -23,18 +23,18 @@ from raygrid.core.errors import TrackingError
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.reports import tables
 from raygrid.storage.store import ResultLog
-from raygrid.tracking.mlflow import Tracker, check, store_uri, sync
+from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import outbox as outbox_module
 from raygrid.tracking.mlflow import writer as writer_module
-from raygrid.tracking.mlflow.address import first_line
-from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, Projection
+from raygrid.tracking.mlflow.address import without_credentials
+from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import (
-    cut,
+    dotted,
     epoch_metrics,
     final_metrics,
-    flatten,
     params_of,
     safe_name,
+    shortened,
     tags_of,
 )
 from raygrid.tracking.mlflow.process import WriterProcess
@@ -53,7 +53,7 @@ GRID = Grid(
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with its tables; making them takes seconds, copying them nothing."""
     folder = tmp_path_factory.mktemp("mlflow")
-    check(store_uri(folder))
+    check_tracking(store_uri(folder))
     return folder / "mlflow.db"
 
 
@@ -104,7 +104,7 @@ def tell(tracker: Tracker, todo: list[Trial], **row_options: Any) -> None:
 
 
 def runs(out: Path, uri: str | None = None, experiment: str = "raygrid") -> list[Any]:
-    return list(Projection.of(out, store_uri(out, uri), experiment).search())
+    return list(MlflowExperiment.of(out, store_uri(out, uri), experiment).search())
 
 
 def children(out: Path, uri: str | None = None) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def parents(out: Path, uri: str | None = None) -> list[Any]:
 
 def content(out: Path, uri: str | None = None) -> dict[str, Any]:
     """All that children say, without the ids and times that MLflow gives by itself."""
-    client = Projection.of(out, store_uri(out, uri)).client
+    client = MlflowExperiment.of(out, store_uri(out, uri)).client
     said = {}
     for key, run in children(out, uri).items():
         tags = {k: v for k, v in run.data.tags.items() if k.startswith("raygrid.")}
@@ -151,7 +151,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     assert parent.data.tags["raygrid.axis.attack"] == "clean, lsp(patch=4)"
     assert parent.data.tags["raygrid.axis.defense"] == "standard, grayscale"
     assert parent.data.tags["raygrid.trials"] == "4"
-    client = Projection.of(out, store_uri(out)).client
+    client = MlflowExperiment.of(out, store_uri(out)).client
     assert [f.path for f in client.list_artifacts(parent.info.run_id, "tables")] == [
         "tables/table.md"
     ]
@@ -240,7 +240,7 @@ def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
     live = content(out)
     other = f"sqlite:///{out}/other.db"
     (out / "other.db").write_bytes((out / "mlflow.db").read_bytes())
-    client = Projection.of(out, other).client
+    client = MlflowExperiment.of(out, other).client
     for run in runs(out, other)[:3]:
         client.delete_run(run.info.run_id)
     assert sync(out, other) >= 2
@@ -251,9 +251,9 @@ def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
 
 def test_sync_ends_what_a_killed_driver_left_running(out: Path) -> None:
     grid = planned()
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     tracker = Tracker(out)
-    parent = projection.grid(tracker.desk._grid, "x", [str(t.spec) for t in grid.trials])
+    parent = projection.grid(tracker.writer._grid, "x", [str(t.spec) for t in grid.trials])
     projection.trial(parent, grid.trials[0].key, str(grid.trials[0].spec), time.time())
     assert children(out)[grid.trials[0].key].info.status == "RUNNING"
     assert sync(out) == 0
@@ -297,8 +297,8 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
     monkeypatch.setattr(writer_module, "LAST", 0.02)
     grid = planned()
     tracker = Tracker(out, every=0.01)
-    flaky = Flaky(tracker.desk._projection.client, 3, after)
-    tracker.desk._projection.client = flaky
+    flaky = Flaky(tracker.writer._projection.client, 3, after)
+    tracker.writer._projection.client = flaky
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert set(flaky.left.values()) == {0}
@@ -313,7 +313,7 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
 
 
 def test_two_runs_of_one_key_become_one(out: Path) -> None:
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     for start in (5, 3, 4):
         projection.client.create_run(projection.id, start, {KEY: "k"})
     kept = projection.find("k")
@@ -327,11 +327,11 @@ def test_a_store_that_refuses_never_reaches_the_driver(
 ) -> None:
     grid = planned()
     tracker = Tracker(out, every=0.01, wait=5)
-    tracker.desk._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
+    tracker.writer._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert caplog.text.count("MLflow refuses") == 4
-    assert not tracker.desk._thread.is_alive()
+    assert not tracker.writer._thread.is_alive()
 
 
 def test_a_server_that_is_away_costs_the_driver_the_stated_time(
@@ -370,10 +370,10 @@ def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template
 def test_a_writer_of_its_own_that_dies_never_reaches_the_driver(out: Path) -> None:
     grid = planned()
     tracker = Tracker(out, own=True, every=60)
-    assert isinstance(tracker.desk, WriterProcess)
+    assert isinstance(tracker.writer, WriterProcess)
     drive(tracker, grid, grid.trials[:2])
-    tracker.desk._process.kill()
-    tracker.desk._process.wait()
+    tracker.writer._process.kill()
+    tracker.writer._process.wait()
     tell(tracker, grid.trials[2:])
     tracker.close(interrupted=False)
     assert sync(out) == 4
@@ -402,13 +402,13 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
     monkeypatch.setattr(outbox_module, "LETTERS", letters)
     grid = planned()
     tracker = Tracker(out, every=0.01, wait=2.0)
-    finish = tracker.desk._projection.finish
+    finish = tracker.writer._projection.finish
 
     def slowly(parent: str, result: Result) -> None:
         time.sleep(0.6)
         finish(parent, result)
 
-    tracker.desk._projection.finish = slowly  # type: ignore[method-assign]
+    tracker.writer._projection.finish = slowly  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert "lacks" not in caplog.text
@@ -424,11 +424,11 @@ def test_the_outbox_is_bounded_and_loses_nothing(
     monkeypatch.setattr(outbox_module, "EPOCHS", 1)
     grid = planned()
     tracker = Tracker(out, every=0.01)
-    start = tracker.desk._thread.start
-    monkeypatch.setattr(tracker.desk._thread, "start", lambda: None)
+    start = tracker.writer._thread.start
+    monkeypatch.setattr(tracker.writer._thread, "start", lambda: None)
     drive(tracker, grid, grid.trials)
-    assert len(tracker.desk.outbox._letters) == 2
-    assert len(tracker.desk.outbox.late()) == 2
+    assert len(tracker.writer.outbox._letters) == 2
+    assert len(tracker.writer.outbox.late()) == 2
     start()
     tracker.close(interrupted=False)
     assert len(children(out)) == 4
@@ -441,7 +441,7 @@ def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
     trial = planned().trials[0]
     result = row(trial, "diverged")
     result.history[2]["train_loss"] = math.inf
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     parent = projection.grid("p", "p", [result.spec])
     projection.finish(parent, result)
     once = str(content(out))
@@ -452,7 +452,7 @@ def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
 
 def test_an_older_row_does_not_stand_for_a_newer_one(out: Path) -> None:
     trial = planned().trials[0]
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     parent = projection.grid("p", "p", [str(trial.spec)])
     for epochs, finished in ((3, 1000.0), (1, 2000.0)):
         projection.catch_up(parent, [row(trial, epochs=epochs, finished=finished).row()])
@@ -463,7 +463,7 @@ def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = planned().trials[0]
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     parent = projection.grid("p", "p", [])
     bad = {**row(trial).row(), "key": "bad", "spec": "of another version"}
     assert projection.catch_up(parent, [bad, row(trial).row()]) == 1
@@ -476,18 +476,18 @@ def test_names_and_values_fit_mlflow() -> None:
         "chain": [{"id": "jpeg", "quality": 10}],
         "n": [1, 2],
     }
-    assert flatten(deep) == {
+    assert dotted(deep) == {
         "attack.id": "lsp",
         "attack.patch": "8",
         "chain.jpeg.id": "jpeg",
         "chain.jpeg.quality": "10",
         "n": "[1, 2]",
     }
-    twice = flatten({"chain": [{"id": "blur", "k": 1}, {"id": "blur", "k": 2}]})
+    twice = dotted({"chain": [{"id": "blur", "k": 1}, {"id": "blur", "k": 2}]})
     assert (twice["chain.0.k"], twice["chain.1.k"]) == ("1", "2")
     assert safe_name("acc/jpeg(quality=10)") == "acc/jpeg_quality_10_"
     assert safe_name("/a//b/../c") == "a/c"
-    assert len(cut("x" * 9000, 6000)) == 6000
+    assert len(shortened("x" * 9000, 6000)) == 6000
     assert params_of("photo_digits/lsp@0.2/none/small_cnn/supervised/quick/7", {})["seed"] == "7"
     assert epoch_metrics([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
 
@@ -503,7 +503,7 @@ def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:
 
 def test_a_long_run_is_written_in_parts(out: Path) -> None:
     trial = planned().trials[0]
-    projection = Projection.of(out, store_uri(out))
+    projection = MlflowExperiment.of(out, store_uri(out))
     result = row(trial, epochs=450)
     result.resolved = {f"p{i}": "x" * 7000 for i in range(120)}
     projection.finish(projection.grid("p", "p", []), result)
@@ -543,7 +543,7 @@ def test_a_table_is_one_run_a_row(out: Path) -> None:
     assert clean.params["defense"] == "jpeg(quality=10)"
     assert clean.tags["raygrid.table"] == "transfer"
     assert {run.info.status for run in found.values()} == {"FINISHED"}
-    client = Projection.of(out, store_uri(out), TABLES).client
+    client = MlflowExperiment.of(out, store_uri(out), TABLES).client
     history = client.get_metric_history(found["clean"].info.run_id, "acc/vgg11")
     assert [point.value for point in history] == [0.8, 0.7]
     other = Mirror(out, store_uri(out), "another", "theirs")  # the same rows of another grid
@@ -566,7 +566,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     tracker = Tracker(out, every=0.01)
     drive(tracker, grid, grid.trials)
     rows = list(ResultLog(out / "results.jsonl").rows())
-    tracker.tables(tables.write_all(out, rows))
+    tracker.tables(tables.write_tables(out, rows))
     tracker.close(interrupted=False)
     shown = runs(out, experiment=TABLES)
     assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}
@@ -576,7 +576,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     assert sync(out, empty) == 4
     assert len(runs(out, empty, TABLES)) == len(shown)
     (parent,) = parents(out, empty)
-    files = Projection.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
+    files = MlflowExperiment.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
     assert "tables/transfer.csv" in {file.path for file in files}
 
 
@@ -599,11 +599,11 @@ def test_an_address_that_cannot_be_one_is_refused(tmp_path: Path, uri: str, word
 
 def test_check_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="does not answer") as caught:
-        check(f"http://me:secret@127.0.0.1:{free_port()}", timeout=2)
+        check_tracking(f"http://me:secret@127.0.0.1:{free_port()}", timeout=2)
     assert "secret" not in str(caught.value)
     (tmp_path / "broken.db").write_text("no database " * 1000)
     with pytest.raises(TrackingError, match="cannot be used"):
-        check(f"sqlite:///{tmp_path}/broken.db")
+        check_tracking(f"sqlite:///{tmp_path}/broken.db")
 
 
 def test_a_database_is_silent_and_its_faults_are_one_line(
@@ -611,12 +611,12 @@ def test_a_database_is_silent_and_its_faults_are_one_line(
 ) -> None:
     copy = out / "read_only.db"
     copy.write_bytes(template.read_bytes())
-    projection = Projection.of(out, f"sqlite:///{copy}")
+    projection = MlflowExperiment.of(out, f"sqlite:///{copy}")
     projection.id  # noqa: B018
     copy.unlink()
     with pytest.raises(Exception, match="sqlite3") as caught:
         projection.find("k") or projection.open("k", "n", {}, 0.0)
-    assert first_line(caught.value).startswith("(sqlite3.OperationalError) ")
+    assert without_credentials(caught.value).startswith("(sqlite3.OperationalError) ")
     assert capfd.readouterr() == ("", "")
 
 
@@ -686,7 +686,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
         tell(tracker, grid.trials[2:])
         assert time.perf_counter() - started < 1
         time.sleep(30)
-        assert len(tracker.desk.outbox) > 0
+        assert len(tracker.writer.outbox) > 0
     tracker.close(interrupted=False)
     found = children(out)
     assert set(found) == set(grid.by_key())
@@ -704,16 +704,16 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
     (out / "server.db").write_bytes((out / "mlflow.db").read_bytes())
     tracker = Tracker(out, uri, every=0.1, wait=120)
     with server(out, port):
-        check(uri)
+        check_tracking(uri)
         drive(tracker, grid, grid.trials[:2])
         deadline = time.time() + 60
-        while len(tracker.desk.outbox) and time.time() < deadline:
+        while len(tracker.writer.outbox) and time.time() < deadline:
             time.sleep(0.2)
         tracker.trial_started(grid.trials[2])
         time.sleep(0.5)
     tell(tracker, grid.trials[2:])  # the server is away
     time.sleep(AWAY)
-    assert tracker.desk.problem
+    assert tracker.writer.problem
     with server(out, port):
         tracker.close(interrupted=False)
         found = children(out, uri)
@@ -723,6 +723,6 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
         before = content(out, uri)
         assert sync(out, uri) == 0
         assert content(out, uri) == before
-        client = Projection.of(out, uri).client
+        client = MlflowExperiment.of(out, uri).client
         for run in found.values():
             assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["history.json"]

@@ -12,7 +12,7 @@ from raygrid.core.errors import DataError
 from raygrid.engine.events import Listener
 from raygrid.run import Options, run_grid
 from raygrid.tracking import status
-from raygrid.tracking.status import SILENT, Beacon
+from raygrid.tracking.status import SILENT, StatusFile
 from raygrid.trials.trial import Trial
 from tests import plugin
 
@@ -28,7 +28,7 @@ class Onlooker(Listener):
         self.seen: list[dict[str, object]] = []
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        self.seen.append(status.read(self.out))
+        self.seen.append(status.read_status(self.out))
 
 
 @pytest.fixture
@@ -38,39 +38,39 @@ def options(tmp_path: Path) -> Options:
 
 def test_a_run_is_followed_from_outside(options: Options) -> None:
     onlooker = Onlooker(options.out)
-    run_grid(SPECS, options, Beacon(options.out, every=0.0), onlooker)
+    run_grid(SPECS, options, StatusFile(options.out, every=0.0), onlooker)
     assert len(onlooker.seen) == 4
     first, last = onlooker.seen[0], onlooker.seen[-1]
     assert (first["state"], first["trials"], first["done"], first["queued"]) == ("running", 2, 0, 1)
     assert (last["done"], last["queued"]) == (1, 0)
     (job,) = last["running"]  # type: ignore[misc]
     assert (job["what"], job["epoch"], job["epochs"]) in {(spec, 2, 2) for spec in SPECS}
-    end = status.read(options.out)
+    end = status.read_status(options.out)
     assert (end["state"], end["done"], end["failed"], end["running"]) == ("finished", 2, 0, [])
     assert end["artifacts"] == {"made": 1, "reused": 1}  # the data were looked at for the plan
     assert end["trials_per_hour"] > 0
 
 
 def test_a_second_run_counts_what_is_done(options: Options) -> None:
-    run_grid(SPECS[:1], options, Beacon(options.out))
-    run_grid(SPECS, options, Beacon(options.out))
-    assert status.read(options.out)["done"] == 2
+    run_grid(SPECS[:1], options, StatusFile(options.out))
+    run_grid(SPECS, options, StatusFile(options.out))
+    assert status.read_status(options.out)["done"] == 2
 
 
 def test_silence_and_an_interruption_have_names(tmp_path: Path) -> None:
     clock = [1000.0]
-    beacon = Beacon(tmp_path, now=lambda: clock[0])
+    beacon = StatusFile(tmp_path, now=lambda: clock[0])
     beacon.write()
-    assert status.read(tmp_path, now=1000 + SILENT)["state"] == "running"
-    assert status.read(tmp_path, now=1001 + SILENT)["state"] == "lost"
-    assert "goes on where it was" in status.text(status.read(tmp_path, now=2000))
+    assert status.read_status(tmp_path, now=1000 + SILENT)["state"] == "running"
+    assert status.read_status(tmp_path, now=1001 + SILENT)["state"] == "lost"
+    assert "goes on where it was" in status.status_text(status.read_status(tmp_path, now=2000))
     beacon.close(interrupted=True)
-    assert status.read(tmp_path, now=9999)["state"] == "interrupted"
+    assert status.read_status(tmp_path, now=9999)["state"] == "interrupted"
 
 
 def test_it_is_not_written_more_often_than_asked(tmp_path: Path) -> None:
     clock = [1000.0]
-    beacon = Beacon(tmp_path, every=2.0, now=lambda: clock[0])
+    beacon = StatusFile(tmp_path, every=2.0, now=lambda: clock[0])
     beacon.write()
     before = (tmp_path / "status.json").stat().st_mtime_ns
     clock[0] += 1.9
@@ -91,7 +91,7 @@ def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
             {"what": "a/b", "where": "10.0.0.2 GPU 0", "since": 7000.0, "epoch": 2, "epochs": 9},
         ],
     }
-    lines = status.text(found, price=1.5, devices=2).splitlines()
+    lines = status.status_text(found, price=1.5, devices=2).splitlines()
     assert "3 of 9 trials done, 1 failed, 4 queued; artifacts 2 made, 1 reused" in lines
     assert "3 trials an hour, 2:05 left" in lines
     assert "cost so far 3.00 for 2 devices at 1.5 an hour" in lines
@@ -100,8 +100,8 @@ def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
 
 def test_the_command_prints_it(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="--out"):
-        status.read(options.out)
-    run_grid(SPECS[:1], options, Beacon(options.out))
+        status.read_status(options.out)
+    run_grid(SPECS[:1], options, StatusFile(options.out))
     assert main(["status", "--out", str(options.out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["done"] == 1
     assert main(["status", "--out", str(options.out)]) == 0

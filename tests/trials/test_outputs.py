@@ -21,7 +21,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
 from raygrid.cli import main as cli
-from raygrid.cli.plan import Look, plan_text
+from raygrid.cli.plan import PlanStatus, plan_text
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images
@@ -122,7 +122,7 @@ def test_the_network_of_the_peak_is_the_one_that_reached_it(out: Path) -> None:
 def test_the_plan_knows_the_size_of_what_is_kept(kind: str, out: Path, records: Records) -> None:
     trial = records.trial(LSP)
     assert kept_bytes(trial, (kind,)) == records.left(trial, kind).nbytes
-    said = plan_text(plan([LSP], records.catalog), Look(keep=(kind,)))
+    said = plan_text(plan([LSP], records.catalog), PlanStatus(keep=(kind,)))
     assert f"kept: {kind} of 1 trials, about 0.00 GB of disk" in said
 
 

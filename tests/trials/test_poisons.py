@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.file import File
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, fingerprint
@@ -24,7 +24,7 @@ from raygrid.core.seeds import Stream
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
-from raygrid.trials.poisons import Form, Poisoned, export, gallery, inspect, make, read
+from raygrid.trials.poisons import Form, Poisoned, export, gallery, inspect, make, read_export
 from raygrid.trials.resolve import resolve
 from tests.conftest import toy
 
@@ -32,14 +32,14 @@ from tests.conftest import toy
 def small_set(part: str = "regions", ratio: float = 1.0) -> Poisoned:
     images = toy(40, 16, 4)
     attack = ATTACKS.make(part)
-    poison = attack.poison(images, Craft(Stream("poison", ("toy", part, 0))))
+    poison = attack.poison(images, AttackContext(Stream("poison", ("toy", part, 0))))
     after, mask = poison.overlay(images, ratio, Stream("ratio"))
     return Poisoned(images, after, mask, attack, f"toy/{part}@{ratio}/0", "abc")
 
 
 def applied(images: Images, **settings: object) -> torch.Tensor:
     attack = ATTACKS["file"](**settings)  # type: ignore[arg-type]
-    return attack.poison(images, Craft(Stream("poison"))).pixels
+    return attack.poison(images, AttackContext(Stream("poison"))).pixels
 
 
 # making and looking
@@ -102,7 +102,7 @@ def test_inspect_of_withheld_rows_has_no_size() -> None:
 def test_an_exported_set_is_read_back(tmp_path: Path, form: Form, part: str) -> None:
     poisoned = small_set(part, 0.5)
     manifest = json.loads(export(poisoned, tmp_path / "out", form).read_text())
-    images, found = read(tmp_path / "out")
+    images, found = read_export(tmp_path / "out")
     assert torch.equal(images.pixels, poisoned.images.pixels)
     assert torch.equal(images.labels, poisoned.images.labels)
     assert images.classes == 4
@@ -122,9 +122,9 @@ def test_a_changed_export_is_refused(tmp_path: Path, form: Form) -> None:
     export(again, tmp_path / "new", form)
     (tmp_path / "out" / "manifest.json").replace(tmp_path / "new" / "manifest.json")
     with pytest.raises(DataError, match="are not those that its manifest"):
-        read(tmp_path / "new")
+        read_export(tmp_path / "new")
     with pytest.raises(DataError, match="no readable manifest"):
-        read(tmp_path / "out")
+        read_export(tmp_path / "out")
 
 
 def test_nothing_is_written_over_and_unknown_forms_are_refused(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_perturbations_are_added_by_index_or_by_label(
     expected = np.clip(images.pixels.numpy().astype(int) + levels[index].astype(int), 0, 255)
     assert np.array_equal(applied(images, path=str(path)).numpy(), expected)
     held = ATTACKS.make("file(budget=4/255)")
-    bounded = replace(held, path=str(path)).poison(images, Craft(Stream("p"))).pixels
+    bounded = replace(held, path=str(path)).poison(images, AttackContext(Stream("p"))).pixels
     assert (bounded.short() - images.pixels.short()).abs().max() == 4
 
 

@@ -16,7 +16,7 @@ from raygrid.engine.schedule import LEAST_SHARD, Agenda
 from raygrid.run import Options, run_grid
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.artifacts.shards import Joined, Shard, cut, split
+from raygrid.trials.artifacts.shards import Joined, Shard, ranges, split
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from tests.engine.test_run import Recorder, essence
@@ -34,11 +34,11 @@ def options(tmp_path: Path) -> Options:
 @pytest.mark.parametrize(("units", "grain"), [(1, 1), (7, 1), (100, 16), (128, 16), (50000, 512)])
 def test_ranges_cover_all_units_once_in_whole_batches(units: int, grain: int) -> None:
     for count in range(1, min(12, -(-units // grain)) + 1):
-        ranges = cut(units, count, grain)
-        assert len(ranges) == count
-        assert list(itertools.chain(*ranges)) == list(range(units))
-        assert all(r.start % grain == 0 for r in ranges)
-        sizes = [-(-len(r) // grain) for r in ranges]
+        pieces = ranges(units, count, grain)
+        assert len(pieces) == count
+        assert list(itertools.chain(*pieces)) == list(range(units))
+        assert all(r.start % grain == 0 for r in pieces)
+        sizes = [-(-len(r) // grain) for r in pieces]
         assert max(sizes) - min(sizes) <= 1
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import Descent, frozen
-from raygrid.attacks.common.joint import flatten, under, unflatten
-from raygrid.attacks.common.noise import Loss, Noise, Shown
+from raygrid.attacks.common.joint import flat_state, load_flat_state, under
+from raygrid.attacks.common.noise import Loss, NoisyBatch, SampleNoise
 from raygrid.attacks.common.surrogates import moments
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
@@ -70,30 +70,30 @@ class Student:
         """Weights, buffers and optimizer state, for a checkpoint."""
         if self.trainer is None:
             return {}
-        flat = flatten(self.module, self.trainer.optimizer)
+        flat = flat_state(self.module, self.trainer.optimizer)
         return {f"{self.name}.{key}": value for key, value in flat.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         if self.trainer is not None:
-            unflatten(under(self.name, tensors), self.module, self.trainer.optimizer)
+            load_flat_state(under(self.name, tensors), self.module, self.trainer.optimizer)
             restore_layout(self.trainer.optimizer)
 
 
 def fresh(
-    architecture: str, images: Images, craft: Craft, *key: Any, normalize: bool = False
+    architecture: str, images: Images, context: AttackContext, *key: Any, normalize: bool = False
 ) -> Network:
     """An untrained network on the device; the weights belong to `key`.
 
     normalize: by the moments of the training pixels, inside the network.
     """
     kind = ARCHITECTURES.make(architecture)
-    seed = craft.stream.seed("init", *key)
+    seed = context.stream.seed("init", *key)
     by = moments(images.pixels) if normalize else None
-    return untrained(kind, images, seed, craft.device, by)
+    return untrained(kind, images, seed, context.device, by)
 
 
-def contrast(
-    model: Framework, views: Views, shown: Shown, move: bool = True, dual: bool = False
+def contrastive_loss(
+    model: Framework, views: Views, shown: NoisyBatch, move: bool = True, dual: bool = False
 ) -> Tensor:
     """A framework's loss on two fresh views of a noisy batch; move, dual: see `Framework`."""
     a, b = views(shown.z, shown.rng), views(shown.z, shown.rng)
@@ -107,32 +107,41 @@ def whole_batches(queue: int, size: int) -> None:
     require(fits, f"queue is {queue}, allowed are multiples of the batch size {size}")
 
 
-def uniform_start(rows: int, images: Images, radius: float, craft: Craft) -> Tensor:
+def uniform_start(rows: int, images: Images, radius: float, context: AttackContext) -> Tensor:
     """Noise uniform in [-radius, radius], (rows, C, H, W) on the device, one draw for each row."""
-    draws = craft.stream.rows("start", torch.arange(rows), images.shape, "uniform")
-    return draws.mul_(2).sub_(1).mul_(radius).to(craft.device)
+    draws = context.stream.rows("start", torch.arange(rows), images.shape, "uniform")
+    return draws.mul_(2).sub_(1).mul_(radius).to(context.device)
 
 
 def training(
-    name: str, module: nn.Module, loss: Loss, noise: Noise, recipe: Recipe, craft: Craft
+    name: str,
+    module: nn.Module,
+    loss: Loss,
+    noise: SampleNoise,
+    recipe: Recipe,
+    context: AttackContext,
 ) -> Trainer:
     """A trainer of `module` that lowers `loss` on the noisy images."""
 
     def step(batch: Batch) -> Step:
-        value = loss(Shown(noise.shown(batch.index), batch.x, batch.y, batch.rng))
+        value = loss(NoisyBatch(noise.shown(batch.index), batch.x, batch.y, batch.rng))
         return Step(value, torch.zeros((), device=value.device), len(batch.y))
 
-    return Trainer(module, step, noise.images, recipe, craft.stream.child("fit", name))
+    return Trainer(module, step, noise.images, recipe, context.stream.child("fit", name))
 
 
 def alternate(
-    noise: Noise, students: Sequence[Student], rounds: int, batch_size: int, craft: Craft
+    noise: SampleNoise,
+    students: Sequence[Student],
+    rounds: int,
+    batch_size: int,
+    context: AttackContext,
 ) -> Tensor:
     """All rounds; returns the noise of every image, float32 (N, C, H, W) on the CPU.
 
-    Goes on from the checkpoint in `craft.progress`; checkpoints are about twenty in all.
+    Goes on from the checkpoint in `context.progress`; checkpoints are about twenty in all.
     """
-    saved = craft.progress.load()
+    saved = context.progress.load()
     done = 0
     if saved is not None:
         done = int(saved[1]["rounds"])
@@ -145,25 +154,27 @@ def alternate(
         for student in students:
             losses[f"{student.name}_loss"] = student.learn(number)
             with frozen(student.module):
-                noise_phase(noise, student, number, batch_size, craft)
-        craft.progress.report(number + 1, rounds, **losses)
+                noise_phase(noise, student, number, batch_size, context)
+        context.progress.report(number + 1, rounds, **losses)
         if (number + 1) % seldom == 0:
             tensors = {k: t for student in students for k, t in student.tensors().items()}
-            craft.progress.save({**tensors, "noise": noise.values}, {"rounds": number + 1})
+            context.progress.save({**tensors, "noise": noise.values}, {"rounds": number + 1})
     return noise.delta().cpu()
 
 
-def noise_phase(noise: Noise, student: Student, number: int, batch_size: int, craft: Craft) -> None:
+def noise_phase(
+    noise: SampleNoise, student: Student, number: int, batch_size: int, context: AttackContext
+) -> None:
     """One pass of the noise over shuffled batches, or over `noise_batches` of them.
 
     Raises DivergedError.
     """
-    stream = craft.stream.child("noise", student.name, number)
+    stream = context.stream.child("noise", student.name, number)
     for part, (index, keep) in enumerate(batches(len(noise.images), batch_size, stream)):
         if part == student.noise_batches:
             break
-        rng = stream.generator("draws", part, device=craft.device)
-        rows = index.to(craft.device)
+        rng = stream.generator("draws", part, device=context.device)
+        rows = index.to(context.device)
         try:
             noise.descend(rows, keep, student.objective, student.descent, rng)
         except DivergedError as error:

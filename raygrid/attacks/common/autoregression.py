@@ -92,7 +92,9 @@ def threshold(classes: int) -> float:
 
 
 @lru_cache(maxsize=4)
-def find(seed: int, classes: int, channels: int, response: float, limit: int) -> Processes:
+def find_processes(
+    seed: int, classes: int, channels: int, response: float, limit: int
+) -> Processes:
     """Look for processes that are stable and that answer to each other's noise.
 
     A candidate is accepted if the filter of each process accepted before answers to the

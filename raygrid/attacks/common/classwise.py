@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 
@@ -21,11 +21,11 @@ class ClassWise(Attack):
     sharded: ClassVar[bool] = True
 
     @abstractmethod
-    def patterns(self, images: Images, craft: Craft) -> Tensor:
+    def patterns(self, images: Images, context: AttackContext) -> Tensor:
         """float32 (classes, C, H, W) in [-1, 1]; looks at the shape of the images alone."""
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        return self.patterns(images, craft)[images.labels[craft.index(images)]]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        return self.patterns(images, context)[images.labels[context.index(images)]]
 
 
 def distinct_signs(count: int, features: int, generator: torch.Generator) -> Tensor:

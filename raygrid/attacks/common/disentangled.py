@@ -8,14 +8,23 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from raygrid.attacks.base import ATTACKS, Attack, Craft
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
-from raygrid.core.registry import Cell, require
+from raygrid.core.registry import Combination, require
 from raygrid.core.spec import Part, Scalar, parse_scalar
-from raygrid.nn.context import Workshop
-from raygrid.nn.vae import AutoEncoder, Fit, Plan, Table, fit, misfit, relative_cost, require_fit
+from raygrid.nn.context import FitContext
+from raygrid.nn.vae import (
+    AutoEncoder,
+    Table,
+    VaeFit,
+    VaeSize,
+    fit,
+    misfit,
+    relative_cost,
+    require_fit,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,27 +85,27 @@ class Disentangled(Attack):
         """A forward and a full backward pass an epoch, each about one through a ResNet-18."""
         return 3.0 * self.epochs * relative_cost(self.shrink)
 
-    def original(self, images: Images, craft: Craft) -> Images:
+    def original(self, images: Images, context: AttackContext) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""
-        if craft.base is not None:
-            return craft.base
-        axes = (self.attack.id if axis == self.id else axis for axis in craft.stream.depends)
-        stream = replace(craft.stream, depends=tuple(axes))
-        return images.with_pixels(self.attack.pixels(images, replace(craft, stream=stream)))
+        if context.base is not None:
+            return context.base
+        axes = (self.attack.id if axis == self.id else axis for axis in context.stream.depends)
+        stream = replace(context.stream, depends=tuple(axes))
+        return images.with_pixels(self.attack.pixels(images, replace(context, stream=stream)))
 
-    def network(self, images: Images, workshop: Workshop, repeats: int = 1) -> AutoEncoder:
+    def network(self, images: Images, fit_context: FitContext, repeats: int = 1) -> AutoEncoder:
         """A D-VAE of stage 1 fitted to the images, for `repeats` times the epochs."""
         side, classes = images.shape[-1], images.classes
-        plan = Plan.disentangling(side, classes, self.table, shrink=self.shrink)
-        how = Fit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
-        return fit(how, images, workshop)
+        plan = VaeSize.disentangling(side, classes, self.table, shrink=self.shrink)
+        how = VaeFit(plan, self.rate, self.epochs * repeats, 11 * repeats, self.batch_size)
+        return fit(how, images, fit_context)
 
     def intended(self, labels: Tensor, classes: int) -> Tensor | None:
         """That of the base attack, whose perturbations are found again."""
         return self.attack.intended(labels, classes)
 
-    def workshop(self, craft: Craft) -> Workshop:
-        return Workshop(craft.stream.child("dvae"), craft.device)
+    def fit_context(self, context: AttackContext) -> FitContext:
+        return FitContext(context.stream.child("dvae"), context.device)
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         return self.attack.skip(cell) or misfit(self.id, cell.image_size)

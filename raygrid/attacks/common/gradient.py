@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import Attack, Craft
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images, to_uint8
-from raygrid.core.registry import Cell, require
+from raygrid.core.registry import Combination, require
 
 Objective = Callable[[Tensor, int], Tensor]
 """(images float32 (n, C, H, W), number of the step) -> loss of each image (n,), to be lowered."""
@@ -55,7 +55,7 @@ class GradientAttack(Attack):
         """Whole batches: a last one that is not full costs what a full one costs."""
         return self.batch_size
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         reason = ARCHITECTURES.make(self.surrogate).skip(cell)
         return f"no surrogate for {self.id}: {reason}" if reason else None
 
@@ -192,19 +192,19 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def in_batches(
-    images: Images, craft: Craft, size: int, make: Callable[[Tensor, Tensor], Tensor]
+    images: Images, context: AttackContext, size: int, make: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Poisoned pixels uint8 (n, C, H, W) for the rows of `craft`, batch by batch.
+    """Poisoned pixels uint8 (n, C, H, W) for the rows of `context`, batch by batch.
 
     make: (x float32 (size, C, H, W) on the device, rows int64 (size,)) -> perturbation of that
     shape. Every batch has `size` rows (the last is filled up by repeating one), so that on a CPU
     the bytes do not depend on how the rows were split. Finished batches are kept in
-    `craft.progress`, about twenty times in all.
+    `context.progress`, about twenty times in all.
     """
-    index = craft.index(images)
+    index = context.index(images)
     pixels = images.pixels[index].clone()
     done = 0
-    saved = craft.progress.load()
+    saved = context.progress.load()
     if saved is not None:
         done = int(saved[1]["done"])
         pixels[:done] = saved[0]["pixels"]
@@ -212,10 +212,10 @@ def in_batches(
     for start in range(done, len(index), size):
         rows = index[start : start + size]
         full = torch.cat([rows, rows[-1:].expand(size - len(rows))])
-        x = images.floats(full).to(craft.device)
+        x = images.floats(full).to(context.device)
         stop = start + len(rows)
         pixels[start:stop] = to_uint8(make(x, full).add_(x)[: len(rows)]).cpu()
-        craft.progress.report(stop, len(index))
+        context.progress.report(stop, len(index))
         if start // size % seldom == 0:
-            craft.progress.save({"pixels": pixels[:stop]}, {"done": stop})
+            context.progress.save({"pixels": pixels[:stop]}, {"done": stop})
     return pixels

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import Craft, ScopedAttack
+from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.adaptive import TRANSFORMS, Seen
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.core.images import Images
-from raygrid.core.registry import Cell, lacks
+from raygrid.core.registry import Combination, lacks
 from raygrid.core.seeds import forked
 from raygrid.nn.augment.ueraser import EXTRA
 from raygrid.nn.recipes import Recipe
@@ -35,7 +35,7 @@ class JointAttack(GradientAttack, ScopedAttack):
 
     against: Literal["none", "grayscale", "jpeg", "ueraser"] = "none"
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         missing = lacks(*EXTRA) if self.against == "ueraser" else None
         return missing or super().skip(cell)
 
@@ -48,21 +48,26 @@ class Joint:
     """
 
     def __init__(
-        self, attack: JointAttack, images: Images, recipe: Recipe, craft: Craft, perturb: Perturb
+        self,
+        attack: JointAttack,
+        images: Images,
+        recipe: Recipe,
+        context: AttackContext,
+        perturb: Perturb,
     ) -> None:
         kind = ARCHITECTURES.make(attack.surrogate)
-        seed = craft.stream.seed("init")
-        self.network: nn.Module = untrained(kind, images, seed, craft.device)
+        seed = context.stream.seed("init")
+        self.network: nn.Module = untrained(kind, images, seed, context.device)
         if attack.against != "none":
             self.network = Seen(self.network, TRANSFORMS[attack.against])
-        self.stream = craft.stream
-        self.images = images.to(craft.device)
+        self.stream = context.stream
+        self.images = images.to(context.device)
 
         def step(batch: Batch) -> Step:
             batch.x = perturb(batch)
             return classify_step(self.network, batch, recipe.precision)
 
-        self.trainer = Trainer(self.network, step, self.images, recipe, craft.stream.child("fit"))
+        self.trainer = Trainer(self.network, step, self.images, recipe, context.stream.child("fit"))
 
     def learn(self, first: int, count: int) -> None:
         """`count` updates, the first of which is number `first` of the whole training.
@@ -88,14 +93,14 @@ class Joint:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and optimizer state under flat names, for a checkpoint."""
-        return flatten(self.network, self.trainer.optimizer)
+        return flat_state(self.network, self.trainer.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; other names in the mapping are left alone."""
-        unflatten(tensors, self.network, self.trainer.optimizer)
+        load_flat_state(tensors, self.network, self.trainer.optimizer)
 
 
-def flatten(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def flat_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Weights, buffers and optimizer state as tensors under flat names."""
     flat = {f"module.{k}": v for k, v in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -105,8 +110,8 @@ def flatten(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     return flat
 
 
-def unflatten(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: Optimizer) -> None:
-    """The inverse of `flatten`, in place; other names in the mapping are left alone."""
+def load_flat_state(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: Optimizer) -> None:
+    """The inverse of `flat_state`, in place; other names in the mapping are left alone."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

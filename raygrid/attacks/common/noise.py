@@ -13,7 +13,7 @@ from raygrid.core.images import Images
 
 
 @dataclass
-class Shown:
+class NoisyBatch:
     """A noisy batch: z float32 (n, C, H, W) in [0, 1], the clean x, labels y (n,), draws."""
 
     z: Tensor
@@ -22,11 +22,11 @@ class Shown:
     rng: torch.Generator
 
 
-Loss = Callable[[Shown], Tensor]
+Loss = Callable[[NoisyBatch], Tensor]
 """A scalar to be lowered."""
 
 
-class Noise:
+class SampleNoise:
     """The noise of every image, float32 (N, C, H, W) on the device; images + noise in [0, 1]."""
 
     def __init__(self, images: Images, start: Tensor) -> None:
@@ -51,7 +51,7 @@ class Noise:
         x, labels = self.images.floats(index), self.images.labels[index]
 
         def slope(z: Tensor, step: int) -> tuple[Tensor, Tensor]:
-            return gradient(loss, Shown(z, x, labels, rng))
+            return gradient(loss, NoisyBatch(z, x, labels, rng))
 
         moved, _ = descent.follow(x, self.shown(index), slope)
         self.values[index[:keep]] = (x + moved).clamp_(0, 1).sub_(x)[:keep]
@@ -61,7 +61,7 @@ class Noise:
         return self.values
 
 
-class ClassNoise(Noise):
+class ClassNoise(SampleNoise):
     """One noise for every class, (classes, C, H, W); clipped to the pixel range only when shown.
 
     A class goes against the sign of the sum of its images' gradients.
@@ -77,7 +77,7 @@ class ClassNoise(Noise):
         members = nn.functional.one_hot(labels, len(self.values)).T.to(x.dtype)
         for _ in range(descent.steps):
             noisy = x + self.values[labels]
-            _, slope = gradient(loss, Shown(noisy.clamp(0, 1), x, labels, rng))
+            _, slope = gradient(loss, NoisyBatch(noisy.clamp(0, 1), x, labels, rng))
             slope *= (noisy >= 0) & (noisy <= 1)  # clipped pixels do not follow the noise
             total = (members @ slope.flatten(1)).view_as(self.values)
             check_finite(total.sum())
@@ -88,7 +88,7 @@ class ClassNoise(Noise):
         return self.values[self.images.labels]
 
 
-def gradient(loss: Loss, shown: Shown) -> tuple[Tensor, Tensor]:
+def gradient(loss: Loss, shown: NoisyBatch) -> tuple[Tensor, Tensor]:
     """The loss of a noisy batch and its gradient in the images."""
     z = shown.z.detach().requires_grad_()
     value = loss(replace(shown, z=z))

@@ -88,7 +88,7 @@ def _erf(k: Tensor, t: Tensor, qa: Tensor, qb: Tensor) -> Maps:
     return k, t, qa, qb
 
 
-class Fit:
+class GradientFlow:
     """Gradient flow to time t on a training block: predictions are K(v, block) @ weights.
 
     gram: K(block, block) (b, b). targets: one-hot labels (b, classes). The flow descends the mean

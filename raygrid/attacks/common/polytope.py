@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import Craft
-from raygrid.attacks.common.targeted import AdamOnPixels, ExtractorAttack, Workshop
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.targeted import AdamOnPixels, ExtractorAttack, PolytopeState
 from raygrid.core.images import Images
 from raygrid.core.registry import require
 
@@ -32,22 +32,22 @@ class Polytope(ExtractorAttack):
     def passes(self, n: int) -> float:
         return 2.0 * self.steps
 
-    def loss(self, shop: Workshop) -> PolytopeLoss:
+    def loss(self, state: PolytopeState) -> PolytopeLoss:
         """The loss of this attack, which may remember what it found in the step before."""
         raise NotImplementedError
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        shop = self.workshop(images, craft)
-        loss_of = self.loss(shop)
-        adam = AdamOnPixels(shop.bases, shop, self.lr)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        state = self.state(images, context)
+        loss_of = self.loss(state)
+        adam = AdamOnPixels(state.bases, state, self.lr)
         first = last = 0.0
         for number in range(self.steps):
             x = adam.pixels
-            loss = loss_of([network.features(x) for network in shop.networks])
+            loss = loss_of([network.features(x) for network in state.networks])
             (gradient,) = torch.autograd.grad(loss, adam.z)
             last = float(loss.detach())
             first = last if number == 0 else first
             adam.step(gradient)
-            craft.progress.report(number + 1, self.steps, loss=last)
-        craft.facts["loss"] = {"first": first, "last": last}
-        return adam.pixels.detach() - shop.bases
+            context.progress.report(number + 1, self.steps, loss=last)
+        context.facts["loss"] = {"first": first, "last": last}
+        return adam.pixels.detach() - state.bases

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import Descent, cross_entropy, frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
@@ -69,27 +69,27 @@ class RoundsAttack(JointAttack):
         """Passes of an image while noise is made in one round, and for its error."""
         return 2.0 * self.plan[0] + 1
 
-    def maker(self, images: Images, craft: Craft) -> Noise:
+    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
         """The noise before the first round, with its network."""
-        return Noise(self, images, craft, len(images))
+        return RoundsNoise(self, images, context, len(images))
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        maker = self.maker(images, craft)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        maker = self.maker(images, context)
         _, stop_error, max_rounds = self.plan
-        done, error = maker.restore(craft.progress.load())
+        done, error = maker.restore(context.progress.load())
         while done < max_rounds and error > stop_error:
             maker.joint.learn(done * self.model_steps, self.model_steps)
             maker.joint.redraw("round", done)
             with frozen(maker.joint.network):
                 error = maker.round(done)
             done += 1
-            craft.progress.save(maker.tensors(), {"rounds": done, "error": error})
-            craft.progress.report(done, max_rounds, error=error)
-        craft.facts.update(rounds=done, error=error, converged=error <= stop_error)
-        return maker.delta()[craft.rows(images).to(craft.device)]
+            context.progress.save(maker.tensors(), {"rounds": done, "error": error})
+            context.progress.report(done, max_rounds, error=error)
+        context.facts.update(rounds=done, error=error, converged=error <= stop_error)
+        return maker.delta()[context.rows(images).to(context.device)]
 
 
-class Noise:
+class RoundsNoise:
     """Noise float32 (count, C, H, W) on the device; this one has a row for every image.
 
     rows: those that the attacker owns; the others stay clean and are learned all the same. The
@@ -99,17 +99,19 @@ class Noise:
 
     shuffled = False
 
-    def __init__(self, attack: RoundsAttack, images: Images, craft: Craft, count: int) -> None:
+    def __init__(
+        self, attack: RoundsAttack, images: Images, context: AttackContext, count: int
+    ) -> None:
         self.attack = attack
-        self.stream = craft.stream
+        self.stream = context.stream
         recipe = RECIPE.with_(
             batch_size=attack.batch_size, shuffle=self.shuffled, drop_last=self.shuffled
         )
-        self.joint = Joint(attack, images, recipe, craft, self.noisy)
+        self.joint = Joint(attack, images, recipe, context, self.noisy)
         self.images = self.joint.images
-        self.noise = torch.zeros((count, *images.shape), device=craft.device)
-        self.rows = craft.rows(images).to(craft.device)
-        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.noise = torch.zeros((count, *images.shape), device=context.device)
+        self.rows = context.rows(images).to(context.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=context.device)
         self.owned[self.rows] = 1
         self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from raygrid.attacks.base import Craft, Progress
+from raygrid.attacks.base import AttackContext, Progress
 
 
 class Stages:
     """Several generations one after the other behind one progress; finished ones are kept."""
 
-    def __init__(self, craft: Craft, count: int) -> None:
-        self.craft = craft
-        self.outer: Progress = craft.progress
+    def __init__(self, context: AttackContext, count: int) -> None:
+        self.context = context
+        self.outer: Progress = context.progress
         self.count = count
         self.saved = self.outer.load()
         tensors, facts = self.saved or ({}, {})
@@ -24,12 +24,12 @@ class Stages:
         self.finished = [tensors[f"stage{i}"] for i in range(self.number)]
         self.next = 0
 
-    def run(self, make: Callable[[Craft], Tensor]) -> Tensor:
+    def run(self, make: Callable[[AttackContext], Tensor]) -> Tensor:
         """The result of the next stage: made now, or kept from before a checkpoint."""
         mine, self.next = self.next, self.next + 1
         if mine == self.number:
-            craft = replace(self.craft, progress=self, stream=self.craft.stream.child(mine))
-            result = make(craft)
+            context = replace(self.context, progress=self, stream=self.context.stream.child(mine))
+            result = make(context)
             self.finished.append(result)
             self.number += 1
             self.save({}, {})

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
@@ -64,14 +64,14 @@ class StepwiseAttack(JointAttack):
     def augmented(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return x if self.augmentation == "none" else CropFlip(x.shape[-1] // 8)(x, rng)
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        levels = _Levels(self, images, craft)
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        levels = _Levels(self, images, context)
         chunk = max(1, levels.total // 100)
         done = levels.restore()
         while done < levels.total:
             done = levels.advance(done, chunk)
-            craft.progress.save(levels.tensors(), {"done": done})
-            craft.progress.report(done, levels.total)
+            context.progress.save(levels.tensors(), {"done": done})
+            context.progress.report(done, levels.total)
         return levels.kept[levels.rows].float() / 255
 
 
@@ -81,9 +81,9 @@ class _Levels:
     rows: those that the attacker owns; the others stay clean.
     """
 
-    def __init__(self, attack: StepwiseAttack, images: Images, craft: Craft) -> None:
+    def __init__(self, attack: StepwiseAttack, images: Images, context: AttackContext) -> None:
         self.attack = attack
-        self.craft = craft
+        self.context = context
         recipe = Recipe(
             epochs=attack.train_steps,
             batch_size=attack.batch_size,
@@ -92,11 +92,11 @@ class _Levels:
             drop_last=True,
             precision="fp32",
         )
-        self.joint = Joint(attack, images, recipe, craft, self.perturb)
+        self.joint = Joint(attack, images, recipe, context, self.perturb)
         self.images = self.joint.images
-        self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=craft.device)
-        self.rows = craft.rows(images).to(craft.device)
-        self.owned = torch.zeros(len(images), 1, 1, 1, device=craft.device)
+        self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=context.device)
+        self.rows = context.rows(images).to(context.device)
+        self.owned = torch.zeros(len(images), 1, 1, 1, device=context.device)
         self.owned[self.rows] = 1
         self.finals = self.rows.split(attack.batch_size)
         self.total = attack.train_steps + len(self.finals)
@@ -125,7 +125,7 @@ class _Levels:
     def finish(self, number: int) -> None:
         """The last noise of one batch, in the order of the training set."""
         index = self.finals[number]
-        rng = self.craft.stream.generator("final", number, device=self.craft.device)
+        rng = self.context.stream.generator("final", number, device=self.context.device)
         batch = Batch(self.images.floats(index), self.images.labels[index], index, rng, 0)
         self.joint.redraw("final", number)
         with frozen(self.joint.network):
@@ -136,7 +136,7 @@ class _Levels:
 
     def restore(self) -> int:
         """Go on from a checkpoint; returns how much is done."""
-        saved = self.craft.progress.load()
+        saved = self.context.progress.load()
         if saved is None:
             return 0
         tensors, facts = saved

@@ -14,7 +14,7 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Step, StepFunction, Trainer, classify_step, freeze
-from raygrid.storage.checkpoints import Progress, Silent, keep, kept
+from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 from raygrid.storage.store import as_state
 
 
@@ -30,12 +30,12 @@ def train_surrogate(
     In eval mode and without gradients. Goes on from the checkpoint in `progress`, kept after every
     epoch.
     """
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     fitting = _Fitting(recipe, images, stream, device)
     epochs = recipe.recipe.epochs
     for epoch in range(fitting.restore(progress), epochs):
         fitting.epoch(epoch)
-        keep(progress, fitting.state_dict(epoch + 1))
+        save_state(progress, fitting.state_dict(epoch + 1))
         progress.report(epoch + 1, epochs)
     return freeze(fitting.chosen())
 
@@ -87,7 +87,7 @@ class _Fitting:
 
     def restore(self, progress: Progress) -> int:
         """Go on from a checkpoint; returns the number of finished epochs."""
-        state = kept(progress)
+        state = load_state(progress)
         if state is None:
             return 0
         self.trainer.load_state_dict(state["trainer"])

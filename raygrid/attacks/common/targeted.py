@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
-from raygrid.attacks.base import Attack, Craft, enforce
+from raygrid.attacks.base import Attack, AttackContext, enforce
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison, Trigger
-from raygrid.core.registry import Cell
+from raygrid.core.registry import Combination
 from raygrid.core.spec import Scalar
 from raygrid.protocols.setups import Scene
 
@@ -41,31 +41,31 @@ class TargetedAttack(Attack):
         """What is put on the target at test time; None for attacks without a trigger."""
         return scene.triggers[self.pasted] if self.pasted else None
 
-    def pixels(self, images: Images, craft: Craft) -> Tensor:
+    def pixels(self, images: Images, context: AttackContext) -> Tensor:
         """What stands in place of the bases, uint8 (K, C, H, W)."""
-        return self.propose(images, craft)
+        return self.propose(images, context)
 
-    def poison(self, images: Images, craft: Craft) -> Poison:
-        scene = scene_of(craft, self.id)
+    def poison(self, images: Images, context: AttackContext) -> Poison:
+        scene = scene_of(context, self.id)
         return Poison(
             scene.slots,
-            self.pixels(images, craft),
+            self.pixels(images, context),
             torch.full((len(scene.slots),), scene.wanted),
             (scene.setup.target,),
             self.trigger(scene),
         )
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         if not cell.targets:
             return f"{self.id} needs set-ups: the protocol just_how_toxic or toxic_quick"
         return None
 
 
-def scene_of(craft: Craft, attack: str) -> Scene:
+def scene_of(context: AttackContext, attack: str) -> Scene:
     """The set-up that an attack is made for; raises SpecError without one."""
-    if craft.scene is None:
+    if context.scene is None:
         raise SpecError(f"{attack} needs a set-up")
-    return craft.scene
+    return context.scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,13 @@ class CleanLabel(TargetedAttack):
 
     budget: Budget = Budget("linf", 8 / 255)
 
-    def pixels(self, images: Images, craft: Craft) -> Tensor:
+    def pixels(self, images: Images, context: AttackContext) -> Tensor:
         """Poisoned bases, uint8 (K, C, H, W), within the budget."""
-        bases = images.pixels[scene_of(craft, self.id).slots]
+        bases = images.pixels[scene_of(context, self.id).slots]
         limit = self.limit_at(images.shape[-1])
         if limit.value == 0:
             return bases
-        return enforce(bases, self.propose(images, craft).cpu(), limit)
+        return enforce(bases, self.propose(images, context).cpu(), limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,24 +103,24 @@ class ExtractorAttack(CleanLabel):
     def extractors(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.surrogate.split(":")))
 
-    def skip(self, cell: Cell) -> str | None:
+    def skip(self, cell: Combination) -> str | None:
         reasons = (ARCHITECTURES.make(name).skip(cell) for name in self.extractors)
         reason = next(filter(None, reasons), None)
         return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
 
-    def workshop(self, images: Images, craft: Craft) -> Workshop:
-        scene = scene_of(craft, self.id)
-        networks = [craft.surrogates[name] for name in self.extractors]
-        return Workshop(
-            images.floats(scene.slots).to(craft.device),
-            scene.target.float().div(255).to(craft.device),
+    def state(self, images: Images, context: AttackContext) -> PolytopeState:
+        scene = scene_of(context, self.id)
+        networks = [context.surrogates[name] for name in self.extractors]
+        return PolytopeState(
+            images.floats(scene.slots).to(context.device),
+            scene.target.float().div(255).to(context.device),
             [n for n in networks if isinstance(n, Network)],
             self.limit_at(images.shape[-1]).value,
         )
 
 
 @dataclass
-class Workshop:
+class PolytopeState:
     """The bases, float32 (K, C, H, W), the target (1, C, H, W), the extractors, the radius."""
 
     bases: Tensor
@@ -161,9 +161,9 @@ class AdamOnPixels:
     It does not decay. A step of the rate is `rate * scale` in the pixel range [0, 1].
     """
 
-    def __init__(self, start: Tensor, workshop: Workshop, rate: float) -> None:
-        self.scale = workshop.scale
-        self.clip = workshop.clip
+    def __init__(self, start: Tensor, state: PolytopeState, rate: float) -> None:
+        self.scale = state.scale
+        self.clip = state.clip
         self.z = (start / self.scale).requires_grad_()
         self.optimizer = torch.optim.Adam([self.z], lr=rate)
 

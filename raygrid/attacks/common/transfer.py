@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import Craft
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import (
     Descent,
     Direction,
@@ -92,29 +92,29 @@ class TransferAttack(GradientAttack):
         """A fresh map from gradients to directions, for one batch."""
         return sign
 
-    def propose(self, images: Images, craft: Craft) -> Tensor:
-        network = craft.surrogates[self.recipe.name]
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        network = context.surrogates[self.recipe.name]
 
         def make(x: Tensor, rows: Tensor) -> Tensor:
             labels = images.labels[rows].to(x.device)
-            objective = self.objective(network, labels, rows, craft)
-            start = x + self.first(x, rows, craft)
+            objective = self.objective(network, labels, rows, context)
+            start = x + self.first(x, rows, context)
             return self.descent(x, start, objective, self.direction())[0]
 
-        return in_batches(images, craft, self.batch_size, make)
+        return in_batches(images, context, self.batch_size, make)
 
-    def first(self, x: Tensor, rows: Tensor, craft: Craft) -> Tensor:
+    def first(self, x: Tensor, rows: Tensor, context: AttackContext) -> Tensor:
         """The noise before the first step, within the budget but not yet in the pixel range."""
         if self.start == "zero":
             return torch.zeros_like(x)
         kind: Literal["normal", "uniform"] = "normal" if self.start == "normal" else "uniform"
-        draws = craft.stream.rows("start", rows, tuple(x.shape[1:]), kind).to(x.device)
+        draws = context.stream.rows("start", rows, tuple(x.shape[1:]), kind).to(x.device)
         if kind == "uniform":
             draws = draws * 2 - 1
         return draws.clamp_(-1, 1).mul_(self.radius)
 
     def objective(
-        self, network: nn.Module, labels: Tensor, rows: Tensor, craft: Craft
+        self, network: nn.Module, labels: Tensor, rows: Tensor, context: AttackContext
     ) -> Objective:
         """The losses of a batch as a function of its pixels and the step."""
         transform = TRANSFORMS[self.augmentation]
@@ -123,7 +123,7 @@ class TransferAttack(GradientAttack):
             if not self.box:
                 z = z.clamp(0, 1)
             if self.augmentation != "none":
-                draws = craft.stream.rows(["augmentation", step], rows, (3,), "uniform")
+                draws = context.stream.rows(["augmentation", step], rows, (3,), "uniform")
                 z = transform(z, draws.to(z.device, non_blocking=True))
             return self.losses(network(z), labels)
 

@@ -15,7 +15,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.files import FileDataset
-from raygrid.datasets.common.holdings import Holding, fetch, identity, unpack
+from raygrid.datasets.common.holdings import Holding, extract, fetch, identity
 from raygrid.storage.pickles import ArrayUnpickler
 
 
@@ -44,7 +44,7 @@ class Cifar(FileDataset):
 
     def download(self, root: Path) -> None:
         archive = fetch(self.url, root / self.id, self.md5)
-        unpack(archive, root / self.id)
+        extract(archive, root / self.id)
         archive.unlink()
 
 

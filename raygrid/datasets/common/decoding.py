@@ -17,7 +17,7 @@ from raygrid.core.errors import DataError
 
 
 @dataclass(frozen=True)
-class Fit:
+class Resizing:
     """How an image comes to `side` x `side` pixels.
 
     resize: its shorter side is scaled to this many pixels, bilinear with antialiasing, and the
@@ -42,7 +42,7 @@ class Fit:
         return image
 
 
-def decode(files: Sequence[Path], fit: Fit) -> Tensor:
+def decode(files: Sequence[Path], fit: Resizing) -> Tensor:
     """Read image files in order: uint8 (N, 3, side, side).
 
     Raises DataError that names the file if one is missing, truncated, no image, or does not fit.

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from raygrid.core.errors import DataError
 from raygrid.datasets.base import Dataset, Facts, Split
-from raygrid.datasets.common.decoding import Fit
+from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.holdings import (
     ARCHIVES,
     Holding,
@@ -41,9 +41,9 @@ class FileDataset(Dataset):
         return None
 
     @property
-    def fit(self) -> Fit:
+    def fit(self) -> Resizing:
         """How image files come to the dataset's size."""
-        return Fit(self.image_size)
+        return Resizing(self.image_size)
 
     @property
     def folder(self) -> str:

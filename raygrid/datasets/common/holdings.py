@@ -18,7 +18,7 @@ import torch
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.datasets.base import Facts, Split
-from raygrid.datasets.common.decoding import Fit, decode
+from raygrid.datasets.common.decoding import Resizing, decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -50,7 +50,7 @@ class Listing:
     def rows(self, positions: Sequence[int]) -> Listing:
         return Listing([self.files[i] for i in positions], [self.labels[i] for i in positions])
 
-    def images(self, classes: int, fit: Fit) -> Images:
+    def images(self, classes: int, fit: Resizing) -> Images:
         labels = torch.tensor(self.labels, dtype=torch.int64)
         return Images(decode(self.files, fit), labels, classes)
 
@@ -62,7 +62,7 @@ class ImageFiles(Holding):
     train: Listing
     test: Listing
     classes: int
-    fit: Fit
+    fit: Resizing
 
     def source(self) -> str:
         listings = (self.train, self.test)
@@ -149,11 +149,11 @@ def unpacked(archive: Path) -> Iterator[list[Path]]:
     """
     with tempfile.TemporaryDirectory(prefix="raygrid-") as name:
         folder = Path(name)
-        unpack(archive, folder)
+        extract(archive, folder)
         yield [folder, *subfolders(folder)]
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def extract(archive: Path, folder: Path) -> None:
     """Extract a tar or zip archive safely; raises DataError if it is damaged or unsafe."""
     try:
         if zipfile.is_zipfile(archive):

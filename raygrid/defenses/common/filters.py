@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.registry import require
-from raygrid.defenses.base import Defense, Workshop
+from raygrid.defenses.base import Defense, FitContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class PixelFilter(Defense):
     def change(self, pixels: Tensor) -> Tensor:
         """The filter itself: uint8 (n, C, H, W) to the same, on the same device or the CPU."""
 
-    def purify(self, images: Images, workshop: Workshop) -> Images:
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
         # Parts stay in the processor's cache: several times as fast as a whole set, in less memory.
         parts = images.pixels.split(1000)
         return images.with_pixels(torch.cat([self.change(part) for part in parts]))

@@ -21,7 +21,7 @@ CROWD = 1.25
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A GPU as its maker describes it.
 
     memory_gb: of the card. bandwidth: GB/s of its memory. Small-image networks in bf16 are bound
@@ -33,20 +33,20 @@ class Card:
 
 
 CARDS = {
-    "T4": Card(16, 320),
-    "L4": Card(24, 300),
-    "A10G": Card(24, 600),
-    "V100": Card(16, 900),
-    "L40S": Card(48, 864),
-    "A100": Card(40, 1555),
-    "H100": Card(80, 3350),
-    "H200": Card(141, 4800),
+    "T4": Gpu(16, 320),
+    "L4": Gpu(24, 300),
+    "A10G": Gpu(24, 600),
+    "V100": Gpu(16, 900),
+    "L40S": Gpu(48, 864),
+    "A100": Gpu(40, 1555),
+    "H100": Gpu(80, 3350),
+    "H200": Gpu(141, 4800),
 }
 BASE = "A10G"
 """The card that `estimate.GPU` describes."""
 
 
-def card(name: str) -> Card:
+def card(name: str) -> Gpu:
     """Raises SpecError for a name that is not known."""
     if name not in CARDS:
         raise SpecError(unknown("GPU", name, CARDS))

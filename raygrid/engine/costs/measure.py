@@ -18,12 +18,12 @@ from raygrid.trials.trial import Trial
 BATCHES = 12  # of a training epoch here
 
 
-def can_gauge(trial: Trial) -> bool:
+def can_measure(trial: Trial) -> bool:
     """Whether a trial can train without its artifacts: an extractor or a study are not noise."""
     return not trial.learner.pretrained and trial.study is None
 
 
-def gauge(
+def measure_footprint(
     trial: Trial, device: torch.device, seconds: float = 3.0, batches: int = BATCHES
 ) -> dict[str, Any]:
     """Train as the trial would, alone on the device; the facts that `Profiles.learn` takes.
@@ -52,7 +52,7 @@ def gauge(
 
 def try_out(trial: Trial, session: Session, count: int, device: torch.device) -> None:
     """Test what a session has learned, as after an epoch, on so many images."""
-    tests = evaluate.Asked("noise", noise(trial, count).to(device), trial.defense.view)
+    tests = evaluate.Probed("noise", noise(trial, count).to(device), trial.defense.view)
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
     evaluate.ask(session.classifier(), [tests], precision)
 

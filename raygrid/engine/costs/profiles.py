@@ -134,7 +134,7 @@ class Profiles:
         self.merge(gpu, kind(trial), least=min(1.0, 2 * share))
 
 
-class Shelf:
+class ProfileStore:
     """The profiles that a store keeps. Drivers merge theirs with what is there, field by field.
 
     A store that is away costs what was learned, never the run.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from raygrid.core.errors import SpecError
 from raygrid.engine.costs.estimate import CPU, GPU, Speed
-from raygrid.engine.costs.gpu_share import BASE, Card, Sharing, card
+from raygrid.engine.costs.gpu_share import BASE, Gpu, Sharing, card
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.schedule import Agenda, Job
 
@@ -46,7 +46,7 @@ class Fleet:
         return cls(gpus=count, name=name, price=price)
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> Gpu | None:
         return card(self.name) if self.gpus else None
 
     @property

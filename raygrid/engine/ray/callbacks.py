@@ -21,7 +21,7 @@ from raygrid.trials.result import Result, Status
 HOUR = 3600.0  # seconds
 
 
-class Book(Callback):  # type: ignore[misc]
+class AgendaCallback(Callback):  # type: ignore[misc]
     """Turns Tune's events into rows, listener events and agenda entries."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Book(Callback):  # type: ignore[misc]
         elif "artifact" in result:
             self._made(job, json.loads(result["artifact"]))
         elif "metrics" in result and job.trial is not None:
-            if "taken" in result:  # what no gauge knew, the first epoch tells
+            if "taken" in result:  # what no measurement knew, the first epoch tells
                 self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
             self.listener.epoch(job.trial, json.loads(result["metrics"]))
 
@@ -141,7 +141,7 @@ class Watchdog(Callback):  # type: ignore[misc]
     deadline: seconds without a report; by default ten times the estimate, an hour at least.
     """
 
-    def __init__(self, book: Book, deadline: float | None) -> None:
+    def __init__(self, book: AgendaCallback, deadline: float | None) -> None:
         self.book = book
         self.deadline = deadline
         self._ended: set[str] = set()

@@ -45,11 +45,11 @@ from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
-    Book,
+    AgendaCallback,
     Watchdog,
 )
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
-from raygrid.engine.ray.profile import measure  # noqa: E402
+from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
 from raygrid.engine.ray.queue import (  # noqa: E402
     LongestFirst,
     ReadyFirst,
@@ -61,7 +61,7 @@ from raygrid.engine.ray.resources import (  # noqa: E402
     slots,
 )
 from raygrid.engine.ray.worker import (  # noqa: E402
-    Setup,
+    WorkerConfig,
     run_job,
 )
 from raygrid.engine.schedule import Agenda  # noqa: E402
@@ -92,7 +92,7 @@ class RayOptions:
     profiles: Profiles = field(default_factory=Profiles)
     per_gpu: int | None = None
     mps: bool = True
-    gauge: bool = True
+    measure: bool = True
     shards: int | None = None
     keep: tuple[str, ...] = ()
     deadline: float | None = None
@@ -154,7 +154,7 @@ def run_on_ray(
     options: RayOptions,
 ) -> None:
     """Do every job of the agenda on the cluster; returns when all have an outcome."""
-    setup = Setup(
+    setup = WorkerConfig(
         store,
         str(data_root),
         contents,
@@ -170,11 +170,13 @@ def run_on_ray(
         broker = start_broker(store, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
-            if options.gauge:
+            if options.measure:
                 trials = [job.trial for job in agenda.jobs.values() if job.trial is not None]
-                measure(trials, options.profiles, setup, listener.note)
+                profile_kinds(trials, options.profiles, setup, listener.note)
             sharing = Sharing(options.profiles, gpu_kind(total), options.per_gpu)
-            book = Book(agenda, listener, sharing, lambda keys: broker.release.remote(keys))
+            book = AgendaCallback(
+                agenda, listener, sharing, lambda keys: broker.release.remote(keys)
+            )
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
             _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
         finally:
@@ -183,7 +185,7 @@ def run_on_ray(
 
 
 def _tuner(
-    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: Setup
+    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: WorkerConfig
 ) -> tune.Tuner:
     local = Path(setup.store if "://" not in setup.store else ".").absolute()
     return tune.Tuner(

@@ -29,7 +29,7 @@ DEVICES = "CUDA_VISIBLE_DEVICES"
 PATIENCE = 20.0  # seconds for a daemon to start, or for another worker to start it
 
 
-def join(share: float, env: MutableMapping[str, str] | None = None) -> bool:
+def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
     """Have CUDA of this process use MPS if it has a part of a GPU; whether it does.
 
     Call it before CUDA is asked anything. A daemon that the environment already names is left to
@@ -45,7 +45,7 @@ def join(share: float, env: MutableMapping[str, str] | None = None) -> bool:
     try:
         folder = home()
         with FileLock(folder / "lock", timeout=PATIENCE):
-            found = answers(folder, env) or start(folder, env)
+            found = answers(folder, env) or start_daemon(folder, env)
     except (OSError, Timeout, subprocess.SubprocessError) as error:
         log.warning("no MPS, trials take turns on the GPU: %s", error)
         return False
@@ -69,7 +69,7 @@ def answers(folder: Path, env: Mapping[str, str]) -> bool:
     return _control(folder, env, asks="get_server_list\n").returncode == 0
 
 
-def start(folder: Path, env: Mapping[str, str]) -> bool:
+def start_daemon(folder: Path, env: Mapping[str, str]) -> bool:
     """Start a daemon that serves all GPUs of the node, and ask whether it lives."""
     started = _control(folder, env, "-d")
     if started.returncode != 0:

@@ -21,7 +21,7 @@ Loaded = tuple[dict[str, Any], dict[str, Any]]
 
 
 @ray.remote(num_cpus=0, max_retries=3)  # type: ignore[untyped-decorator]
-def load(store: str, kind: str, key: str) -> Loaded | None:
+def load_artifact(store: str, kind: str, key: str) -> Loaded | None:
     """Read an artifact from the store; None if it is not there or was damaged."""
     from raygrid.storage.mirrored import open_store
     from raygrid.storage.store import patiently
@@ -40,7 +40,7 @@ class BrokerActor:
     def get(self, kind: str, key: str) -> list[Any]:
         """The reference, inside a list so that Ray does not resolve it on the way."""
         if key not in self.refs:
-            self.refs[key] = load.remote(self.store, kind, key)
+            self.refs[key] = load_artifact.remote(self.store, kind, key)
             self.loads += 1
         return [self.refs[key]]
 

@@ -76,7 +76,7 @@ def drain(address: str, node: str, seconds: int = NOTICE) -> None:
     client.drain_node(node, reason, "spot notice", int((time.time() + seconds) * 1000))
 
 
-def main(asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:
+def watch(asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:
     """Wait for the notice and pass it on; ends with it."""
     while not asks():
         time.sleep(every)
@@ -86,4 +86,4 @@ def main(asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(watch())

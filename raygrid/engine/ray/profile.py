@@ -10,9 +10,9 @@ import ray
 
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
-from raygrid.engine.costs.measure import can_gauge, gauge
+from raygrid.engine.costs.measure import can_measure, measure_footprint
 from raygrid.engine.costs.profiles import Profiles, kind
-from raygrid.engine.ray.worker import Setup
+from raygrid.engine.ray.worker import WorkerConfig
 from raygrid.trials.catalog import ToldCatalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
@@ -22,19 +22,19 @@ WORTH = 4
 """So many trials of a kind make it worth to be measured first; fewer learn as they run."""
 PATIENCE = 600.0  # seconds for all; what is not measured by then is learned as it runs
 
-Gauge = Callable[[str, Setup], dict[str, Any]]
+Gauge = Callable[[str, WorkerConfig], dict[str, Any]]
 
 
-def on_worker(spec: str, setup: Setup) -> dict[str, Any]:
+def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     """Gauge a trial on the GPU of this process."""
     load_plugins(setup.plugins)
-    return gauge(resolve(spec, ToldCatalog(setup.contents)), work.best_device())
+    return measure_footprint(resolve(spec, ToldCatalog(setup.contents)), work.best_device())
 
 
-def measure(
+def profile_kinds(
     trials: Sequence[Trial],
     profiles: Profiles,
-    setup: Setup,
+    setup: WorkerConfig,
     note: Callable[[str], None],
     patience: float = PATIENCE,
     how: Gauge = on_worker,
@@ -44,7 +44,7 @@ def measure(
     Nothing waits for GPUs that the cluster might still get: trials teach those as they run. One
     that fails or takes too long is left to that as well. Returns how many were measured.
     """
-    wanted = {gpu: unknown(trials, profiles, gpu) for gpu in gpus_at_hand()}
+    wanted = {gpu: unprofiled(trials, profiles, gpu) for gpu in gpus_at_hand()}
     asked = {}
     for gpu, chosen in wanted.items():
         # A whole GPU, so that nobody shares it; the process ends and leaves nothing there.
@@ -68,11 +68,11 @@ def gpus_at_hand() -> list[str]:
     return sorted({n.partition(":")[2] for n in names if n.startswith("accelerator_type:")})
 
 
-def unknown(trials: Iterable[Trial], profiles: Profiles, gpu: str) -> list[Trial]:
+def unprofiled(trials: Iterable[Trial], profiles: Profiles, gpu: str) -> list[Trial]:
     """The cheapest trial of each kind that has several trials and was never on such a GPU."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        if can_gauge(trial):
+        if can_measure(trial):
             groups.setdefault(kind(trial), []).append(trial)
     known: Mapping[str, Any] = profiles.known.get(gpu, {})
     return [

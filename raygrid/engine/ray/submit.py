@@ -143,16 +143,16 @@ def _answers(address: str, patience: float) -> None:
 
 
 @dataclass
-class Job:
+class ClusterJob:
     """A submitted command on a cluster."""
 
     client: Any
     id: str
 
     @classmethod
-    def submit(cls, address: str, root: Path, argv: Sequence[str], name: str) -> Job:
+    def submit(cls, address: str, root: Path, argv: Sequence[str], name: str) -> ClusterJob:
         """Send the working tree and the command; a command that runs already is joined instead."""
-        client = connect(address)
+        client = connect_jobs(address)
         identity = hashlib.sha256(shlex.join(argv).encode()).hexdigest()[:8]
         turn = 0
         while (found := _status(client, f"raygrid-{name}-{identity}-{turn}")) in ENDED:
@@ -194,16 +194,16 @@ class Job:
             new = piece[max(0, seen - position) :]
             position += len(piece)
             if new:
-                show(new, packed)
+                print_log(new, packed)
                 seen = position
         return seen
 
     def _rest(self, seen: int, packed: io.StringIO) -> None:
         """What was written after the last look."""
-        show(self.client.get_job_logs(self.id)[seen:], packed)
+        print_log(self.client.get_job_logs(self.id)[seen:], packed)
 
 
-def connect(address: str) -> Any:
+def connect_jobs(address: str) -> Any:
     """A Jobs client; raises ClusterError for a refused token or another version of Ray."""
     from ray.job_submission import JobSubmissionClient
 
@@ -225,7 +225,7 @@ def _status(client: Any, job: str) -> str | None:
         raise ClusterError(f"the cluster does not tell about {job}: {error}") from error
 
 
-def show(text: str, packed: io.StringIO) -> None:
+def print_log(text: str, packed: io.StringIO) -> None:
     """Print log text; lines that carry the packed tables are kept instead."""
     for line in text.splitlines(keepends=True):
         if line.startswith(MARK):

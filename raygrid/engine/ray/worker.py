@@ -38,7 +38,7 @@ SHARE = 1 / 20
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerConfig:
     """All that a worker must know, the same for every job of a run."""
 
     store: str
@@ -57,7 +57,7 @@ def _prepare(plugins: tuple[str, ...]) -> None:
     load_plugins(plugins)
 
 
-def job_of(config: dict[str, Any], setup: Setup) -> tuple[Trial, Artifact | None]:
+def job_from_config(config: dict[str, Any], setup: WorkerConfig) -> tuple[Trial, Artifact | None]:
     """The job that a config names; raises ClusterError if this worker sees another one."""
     _prepare(setup.plugins)
     if work.versions()["raygrid"] != setup.version:
@@ -97,7 +97,7 @@ def shared_bundle(client: BrokerClient, artifact: Artifact) -> Bundle | None:
         return Bundle({name: torch.from_numpy(a) for name, a in arrays.items()}, facts)
 
 
-def place() -> str:
+def node_name() -> str:
     """The node of this worker and its GPUs, for a person."""
     context = ray.get_runtime_context()
     gpus = context.get_accelerator_ids().get("GPU", [])
@@ -124,7 +124,7 @@ class Reporter:
 
     def __init__(self, meter: Meter, deadline: float | None = None) -> None:
         self._next = 0.0
-        self.where = place()
+        self.where = node_name()
         self.meter = meter
         self.at_least = min(REPORT_AT_LEAST, deadline / 4) if deadline else REPORT_AT_LEAST
 
@@ -145,15 +145,15 @@ class Reporter:
         self({"done": float(done), "total": float(total)})
 
 
-def run_job(config: dict[str, Any], setup: Setup) -> None:
+def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
     """Do one job; the last report carries the outcome as JSON text."""
     from raygrid.storage.mirrored import open_store
 
-    trial, artifact = job_of(config, setup)
+    trial, artifact = job_from_config(config, setup)
     client = BrokerClient(setup.store, setup.version)
     share = gpu_share()
     if setup.mps:
-        mps.join(share)
+        mps.use_mps(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
     worker = work.Worker(

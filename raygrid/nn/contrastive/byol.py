@@ -23,7 +23,7 @@ def byol_heads(
     return Branch(network, projector, precision), predictor
 
 
-class Byol(Framework):
+class ByolLoss(Framework):
     """Grill et al. 2020: `factor` times half the sum of -cos over both directions.
 
     Before each step the target follows the online branch `updates` times with `momentum`.

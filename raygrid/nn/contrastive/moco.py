@@ -12,7 +12,7 @@ from raygrid.nn.contrastive.base import Branch, Framework, follow, moving_copy
 from raygrid.nn.contrastive.losses import LossScale, loss_factor
 
 
-class Moco(Framework):
+class MocoLoss(Framework):
     """He et al. 2020, Chen et al. 2020: InfoNCE of queries (view a) against keys (view b).
 
     Logits [q k+, q queue] / T; the loss times `loss_factor`. Before each step the key branch

@@ -23,7 +23,7 @@ class _Pairs(Framework):
         return functional.normalize(self.branch(x), dim=1)
 
 
-class SimClr(_Pairs):
+class SimClrLoss(_Pairs):
     """NT-Xent of Chen et al. 2020 over both directions, times `loss_factor`."""
 
     def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:
@@ -40,7 +40,7 @@ class SimClr(_Pairs):
         return self.factor * loss
 
 
-class SupCl(_Pairs):
+class SupClLoss(_Pairs):
     """SupCon over both views, times `loss_factor`: all images of a class are positives."""
 
     def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:

@@ -14,9 +14,9 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import Views
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.contrastive.base import with_mlp
-from raygrid.nn.contrastive.pairs import SimClr
+from raygrid.nn.contrastive.pairs import SimClrLoss
 from raygrid.nn.recipes import Recipe, precision_of
 from raygrid.nn.trainer import Batch, Step, Trainer, untrained
 
@@ -33,7 +33,7 @@ class Clustering:
     recipe: Recipe
     flip: bool = True
 
-    def labels(self, images: Images, workshop: Workshop) -> Tensor:
+    def labels(self, images: Images, fit_context: FitContext) -> Tensor:
         """The cluster of each image in each labeling, int64 (N, labelings) on the CPU.
 
         Raises DataError if there are more clusters than images.
@@ -41,36 +41,36 @@ class Clustering:
         most = max(self.centers)
         if most > len(images):
             raise DataError(f"{most} clusters of {len(images)} images: ask for fewer clusters")
-        features = self.features(images, workshop.part("encoder")).cpu().numpy()
-        seed = workshop.stream.seed("clusters") % 2**32
+        features = self.features(images, fit_context.part("encoder")).cpu().numpy()
+        seed = fit_context.stream.seed("clusters") % 2**32
         return torch.stack([k_means(features, k, seed) for k in self.centers], 1)
 
-    def features(self, images: Images, workshop: Workshop) -> Tensor:
+    def features(self, images: Images, fit_context: FitContext) -> Tensor:
         """What an encoder makes of the images that it was trained on, unit rows (N, D)."""
-        images = images.to(workshop.device)
-        framework = self._framework(images, workshop)
+        images = images.to(fit_context.device)
+        framework = self._framework(images, fit_context)
         views = Views(flip=self.flip)
 
         def step(batch: Batch) -> Step:
             loss = framework(*(views(batch.x, batch.rng) for _ in range(2)), batch.y)
             return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
-        trainer = Trainer(framework, step, images, self.recipe, workshop.stream)
+        trainer = Trainer(framework, step, images, self.recipe, fit_context.stream)
         for epoch in range(self.recipe.epochs):
             trainer.epoch(epoch)
         framework.eval()
         with torch.no_grad():
-            rows = torch.arange(len(images), device=workshop.device).split(1000)
+            rows = torch.arange(len(images), device=fit_context.device).split(1000)
             found = torch.cat([framework.branch.features(images.floats(r)) for r in rows])
         return functional.normalize(found, dim=1)
 
-    def _framework(self, images: Images, workshop: Workshop) -> SimClr:
+    def _framework(self, images: Images, fit_context: FitContext) -> SimClrLoss:
         """Fresh, with the head and the loss of the contrastive protocols."""
         kind = ARCHITECTURES.make(self.architecture)
-        network = untrained(kind, images, workshop.stream.seed("init"), workshop.device)
-        with forked(workshop.stream.seed("heads")):
+        network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
+        with forked(fit_context.stream.seed("heads")):
             branch = with_mlp(network, precision_of(self.recipe, kind.convolutional))
-        return SimClr(branch, 0.5, "base007").to(workshop.device)
+        return SimClrLoss(branch, 0.5, "base007").to(fit_context.device)
 
 
 def k_means(features: np.ndarray, centers: int, seed: int) -> Tensor:

@@ -29,7 +29,7 @@ def simsiam_heads(
     return branch, SimSiamPredictionHead(hidden, predictor, hidden)
 
 
-class SimSiam(Framework):
+class SimSiamLoss(Framework):
     """Chen and He 2021: half the sum of -cos over both directions."""
 
     def __init__(self, branch: Branch, predictor: nn.Module) -> None:

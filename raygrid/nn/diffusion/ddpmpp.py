@@ -23,7 +23,7 @@ LAYOUTS = (
 """Of published checkpoints; the width is 128."""
 
 
-class Attention(nn.Module):
+class MapAttention(nn.Module):
     """One head over all places of a map."""
 
     def __init__(self, channels: int) -> None:
@@ -63,7 +63,7 @@ def _waves(labels: Tensor, width: int) -> Tensor:
 DDPMPP = Family(
     waves=_waves,
     norm=_norm,
-    attention=Attention,
+    attention=MapAttention,
     scales=False,
     root=math.sqrt(2),
     bridged=True,

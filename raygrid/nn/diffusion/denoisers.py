@@ -13,11 +13,11 @@ from torch.optim.swa_utils import AveragedModel
 from raygrid.core.images import Images
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import CropFlip, flips
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion.process import KEPT, Predictor
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
-from raygrid.storage.checkpoints import Progress, Silent, keep, kept
+from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 
 EXTRA = ("diffusers", "avatar")
 PRECISION: Literal["bf16", "fp32"] = "bf16"
@@ -136,21 +136,21 @@ def unet(size: str, side: int) -> nn.Module:
 
 
 def fitted(
-    plan: DenoiserPlan, images: Images, workshop: Workshop, progress: Progress | None = None
+    plan: DenoiserPlan, images: Images, fit_context: FitContext, progress: Progress | None = None
 ) -> dict[str, Tensor]:
     """Averaged weights of a `unet` that minimize the mean squared error of the noise in images.
 
     Goes on from the checkpoint in `progress`, kept after every epoch. Defenses have none: it leads
     to the store, with clean images and names of attacks.
     """
-    progress = progress or Silent()
-    stream, device = workshop.stream.child("denoiser"), workshop.device
+    progress = progress or NoProgress()
+    stream, device = fit_context.stream.child("denoiser"), fit_context.device
     with forked(stream.seed("init")):
         network = unet(plan.size, images.shape[-1]).to(device)
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     recipe = plan.recipe(len(images))
     left = KEPT.to(device, torch.float32)
-    flip = CropFlip(0, flips(workshop.augmentation) if plan.flip is None else plan.flip)
+    flip = CropFlip(0, flips(fit_context.augmentation) if plan.flip is None else plan.flip)
 
     def step(batch: Batch) -> Step:
         average.update_parameters(network)  # the weights that the update before left
@@ -168,7 +168,7 @@ def fitted(
     for epoch in range(_restored(progress, trainer, average), recipe.epochs):
         trainer.epoch(epoch)
         state = {"done": epoch + 1, "trainer": trainer.state_dict(), "mean": average.state_dict()}
-        keep(progress, state)
+        save_state(progress, state)
         progress.report(epoch + 1, recipe.epochs)
     average.update_parameters(network)
     return average.module.state_dict()
@@ -176,7 +176,7 @@ def fitted(
 
 def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> int:
     """Go on from a checkpoint; returns the number of finished epochs."""
-    state = kept(progress)
+    state = load_state(progress)
     if state is None:
         return 0
     trainer.load_state_dict(state["trainer"])

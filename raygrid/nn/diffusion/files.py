@@ -17,7 +17,7 @@ from raygrid.nn.diffusion import ddpmpp, guided
 from raygrid.nn.diffusion.ddpmpp import DDPMPP
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.process import STEPS, Predictor
-from raygrid.nn.diffusion.unets import Family, Layout, UNet
+from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.nn.trainer import freeze
 
 _WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
@@ -35,7 +35,7 @@ def require_there(checkpoint: str) -> None:
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """Whose networks these are. label: what they are told of step i.
 
     side: of the images that they take, if that is always the same: others are resized to it and
@@ -50,8 +50,10 @@ class Source:
     least: int = 0
 
 
-SCORE_SDE = Source("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
-GUIDED_DIFFUSION = Source("guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112)
+SCORE_SDE = WeightsSource("score-SDE", DDPMPP, ddpmpp.LAYOUTS, lambda i: 999 * (i + 1) / STEPS)
+GUIDED_DIFFUSION = WeightsSource(
+    "guided-diffusion", GUIDED, guided.LAYOUTS, float, guided.SIDE, 112
+)
 
 
 def of_file(checkpoint: str, side: int, device: torch.device) -> Predictor:
@@ -68,8 +70,8 @@ def of_file(checkpoint: str, side: int, device: torch.device) -> Predictor:
 class Held:
     """What a file holds: its network, without weights, for images of `side` pixels; its weights."""
 
-    source: Source
-    network: UNet
+    source: WeightsSource
+    network: DiffusionUNet
     weights: Sequence[Tensor]
     side: int
 
@@ -86,7 +88,7 @@ def held_by(checkpoint: str, side: int) -> Held:
     return Held(source, network, weights, taken)
 
 
-def of_network(network: UNet, source: Source, side: int) -> Predictor:
+def of_network(network: DiffusionUNet, source: WeightsSource, side: int) -> Predictor:
     """A published network as a noise predictor."""
     freeze(network)
 
@@ -98,7 +100,7 @@ def of_network(network: UNet, source: Source, side: int) -> Predictor:
     return Predictor(noise, side)
 
 
-def _weights(checkpoint: str) -> tuple[Source, list[Tensor]]:
+def _weights(checkpoint: str) -> tuple[WeightsSource, list[Tensor]]:
     """Whose file it is, and the weights in their order: of score-SDE's the averaged ones."""
     try:
         mapped = zipfile.is_zipfile(checkpoint)  # files of before torch 1.6 are read as a whole
@@ -117,13 +119,15 @@ def _weights(checkpoint: str) -> tuple[Source, list[Tensor]]:
     return source, found
 
 
-def _network(checkpoint: str, source: Source, shapes: Sequence[tuple[int, ...]], side: int) -> UNet:
+def _network(
+    checkpoint: str, source: WeightsSource, shapes: Sequence[tuple[int, ...]], side: int
+) -> DiffusionUNet:
     """The network whose parameters have these shapes, without memory; raises DataError."""
     first = shapes[_WIDTH] if len(shapes) > _WIDTH else ()
     if len(first) == 4 and first[0] >= 4:
         for layout in source.layouts:
             with torch.device("meta"), suppress(ValueError):  # of a width that cannot be grouped
-                network = UNet(source.family, layout, side, first[0])
+                network = DiffusionUNet(source.family, layout, side, first[0])
                 if [tuple(p.shape) for p in network.parameters()] == list(shapes):
                     return network
     raise DataError(

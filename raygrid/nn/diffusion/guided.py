@@ -19,7 +19,7 @@ LAYOUTS = (Layout((1, 1, 2, 2, 4, 4), 2, (32, 16, 8)),)
 _HEAD = 64  # channels
 
 
-class Attention(nn.Module):
+class HeadwiseAttention(nn.Module):
     """Heads of 64 channels over all places of a map; queries, keys and values head by head."""
 
     def __init__(self, channels: int) -> None:
@@ -49,7 +49,7 @@ def _waves(labels: Tensor, width: int) -> Tensor:
 GUIDED = Family(
     waves=_waves,
     norm=_norm,
-    attention=Attention,
+    attention=HeadwiseAttention,
     scales=True,
     root=1.0,
     bridged=False,

@@ -43,7 +43,7 @@ class Family:
     outputs: int
 
 
-class UNet(nn.Module):
+class DiffusionUNet(nn.Module):
     """Noise in images (n, 3, side, side) at labels (n,)."""
 
     def __init__(self, family: Family, layout: Layout, side: int, width: int) -> None:
@@ -53,10 +53,12 @@ class UNet(nn.Module):
         self.first = nn.Conv2d(3, width, 3, padding=1)
         channels, skips = width, [width]
 
-        def block(inputs: int, outputs: int, how: Resample = "", attends: bool = False) -> Block:
-            return Block(family, inputs, outputs, 4 * width, how, attends)
+        def block(
+            inputs: int, outputs: int, how: Resample = "", attends: bool = False
+        ) -> ResidualBlock:
+            return ResidualBlock(family, inputs, outputs, 4 * width, how, attends)
 
-        down: list[Block] = []
+        down: list[ResidualBlock] = []
         for level, multiple in enumerate(layout.multiples):
             attends = side >> level in layout.attended
             for _ in range(layout.depth):
@@ -70,7 +72,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList(
             [block(channels, channels, attends=attends) for attends in (True, False)]
         )
-        up: list[Block] = []
+        up: list[ResidualBlock] = []
         for level, multiple in reversed(list(enumerate(layout.multiples))):
             for number in range(layout.depth + 1):
                 attends = side >> level in layout.attended
@@ -102,7 +104,7 @@ class UNet(nn.Module):
 Resample = Literal["", "down", "up"]
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block, resampled before its first convolution, and attention behind it."""
 
     def __init__(

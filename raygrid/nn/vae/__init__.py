@@ -5,15 +5,15 @@ Defenses take the perturbation off, attacks put it on other images.
 
 from raygrid.nn.vae.autoencoders import AutoEncoder as AutoEncoder
 from raygrid.nn.vae.autoencoders import Parts as Parts
-from raygrid.nn.vae.autoencoders import Plan as Plan
 from raygrid.nn.vae.autoencoders import Table as Table
+from raygrid.nn.vae.autoencoders import VaeSize as VaeSize
 from raygrid.nn.vae.autoencoders import misfit as misfit
 from raygrid.nn.vae.autoencoders import relative_cost as relative_cost
-from raygrid.nn.vae.fitting import Fit as Fit
+from raygrid.nn.vae.fitting import VaeFit as VaeFit
 from raygrid.nn.vae.fitting import cleaned as cleaned
 from raygrid.nn.vae.fitting import fit as fit
+from raygrid.nn.vae.fitting import in_chunks as in_chunks
 from raygrid.nn.vae.fitting import marked as marked
 from raygrid.nn.vae.fitting import perturbation as perturbation
 from raygrid.nn.vae.fitting import reconstructed as reconstructed
 from raygrid.nn.vae.fitting import require_fit as require_fit
-from raygrid.nn.vae.fitting import through as through

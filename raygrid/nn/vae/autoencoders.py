@@ -16,7 +16,7 @@ Table = Literal["spatial", "flat"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class VaeSize:
     """The size of an auto-encoder.
 
     classes: of the perturbation branch; 0 for none. deep: features of stride 8 and width 512 for
@@ -35,14 +35,14 @@ class Plan:
     @classmethod
     def disentangling(
         cls, side: int, classes: int, table: Table, deep: bool = True, shrink: int = 1
-    ) -> Plan:
+    ) -> VaeSize:
         """That of a D-VAE for images of `side` pixels; deep: as far as they are large enough."""
         large = side >= DEEP_FROM
         spatial = table == "spatial" and not large
         return cls(side, classes, deep and large, spatial, shrink=shrink)
 
     @classmethod
-    def reconstructing(cls, side: int, width: int = 0, shrink: int = 1) -> Plan:
+    def reconstructing(cls, side: int, width: int = 0, shrink: int = 1) -> VaeSize:
         """That of an auto-encoder without classes for images of `side` pixels."""
         return cls(side, deep=side >= DEEP_FROM, width=width, shrink=shrink)
 
@@ -90,7 +90,7 @@ class Parts:
 class AutoEncoder(nn.Module):
     """Encoder, sampled latent, image decoder; with classes a perturbation decoder too."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: VaeSize) -> None:
         super().__init__()
         channels = plan.channels
         self.plan = plan

@@ -12,24 +12,24 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer
-from raygrid.nn.vae.autoencoders import SHRINKS, AutoEncoder, Parts, Plan, misfit, rate_loss
+from raygrid.nn.vae.autoencoders import SHRINKS, AutoEncoder, Parts, VaeSize, misfit, rate_loss
 
 AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
 _CHUNK = 256  # images a pass: part of the draws, so never a setting
 
 
 @dataclass(frozen=True)
-class Fit:
+class VaeFit:
     """How an auto-encoder is fitted. limit: nats for each position of its feature map.
 
     The methods' settings are for 23,400 updates, 60 epochs of 50,000 images: far fewer images
     need more epochs or smaller batches.
     """
 
-    plan: Plan
+    plan: VaeSize
     limit: float
     epochs: int
     late: int = 11  # epoch, counted from 0, from which large perturbations cost
@@ -59,29 +59,31 @@ def require_fit(epochs: int, batch_size: int, shrink: int) -> None:
     require(shrink in SHRINKS, f"shrink is {shrink}, {allowed}")
 
 
-def fit(how: Fit, images: Images, workshop: Workshop) -> AutoEncoder:
+def fit(how: VaeFit, images: Images, fit_context: FitContext) -> AutoEncoder:
     """A network fitted to the images, in eval mode; raises DataError if they do not fit it."""
     if reason := misfit("an auto-encoder", images.shape[-1]):
         raise DataError(reason)
-    with workshop.timed("fit"):
-        network, trainer = start(how, images, workshop)
+    with fit_context.timed("fit"):
+        network, trainer = fresh_autoencoder(how, images, fit_context)
         for epoch in range(how.epochs):
             trainer.epoch(epoch)
     return network.eval()
 
 
-def start(how: Fit, images: Images, workshop: Workshop) -> tuple[AutoEncoder, Trainer]:
+def fresh_autoencoder(
+    how: VaeFit, images: Images, fit_context: FitContext
+) -> tuple[AutoEncoder, Trainer]:
     """A fresh network, and what trains it."""
-    with forked(workshop.stream.seed("init")):
+    with forked(fit_context.stream.seed("init")):
         network = AutoEncoder(how.plan)
-    network.to(workshop.device)
+    network.to(fit_context.device)
 
     def step(batch: Batch) -> Step:
         parts = network(batch.x, batch.y, batch.rng)
         loss = objective(parts, batch.x, how.limit, batch.epoch >= how.late)
         return Step(loss, torch.zeros((), device=loss.device), len(batch.y))
 
-    trainer = Trainer(network, step, images.to(workshop.device), how.recipe, workshop.stream)
+    trainer = Trainer(network, step, images.to(fit_context.device), how.recipe, fit_context.stream)
     return network, trainer
 
 
@@ -98,11 +100,11 @@ def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:
 
 
 @torch.no_grad()
-def through(
+def in_chunks(
     network: AutoEncoder,
     x: Tensor,
     y: Tensor,
-    workshop: Workshop,
+    fit_context: FitContext,
     keep: Callable[[Tensor, Parts], Tensor],
 ) -> Tensor:
     """What `keep` makes of the images and of their parts, chunk by chunk, on the CPU.
@@ -111,32 +113,32 @@ def through(
     sampled here too.
     """
     kept = []
-    with workshop.timed("pass"):
+    with fit_context.timed("pass"):
         for start in range(0, len(x), _CHUNK):
-            rng = workshop.stream.generator(start, device=workshop.device)
-            part = x[start : start + _CHUNK].to(workshop.device)
+            rng = fit_context.stream.generator(start, device=fit_context.device)
+            part = x[start : start + _CHUNK].to(fit_context.device)
             floats = part.float().div_(255) if part.dtype == torch.uint8 else part
-            labels = y[start : start + _CHUNK].to(workshop.device)
+            labels = y[start : start + _CHUNK].to(fit_context.device)
             kept.append(keep(floats, network(floats, labels, rng)).cpu())
     return torch.cat(kept)
 
 
 def reconstructed(x: Tensor, parts: Parts) -> Tensor:
-    """For `through`: the image."""
+    """For `in_chunks`: the image."""
     return parts.image
 
 
 def perturbation(x: Tensor, parts: Parts) -> Tensor:
-    """For `through`: what the network takes for the perturbation, float32, unbounded."""
+    """For `in_chunks`: what the network takes for the perturbation, float32, unbounded."""
     assert parts.perturbation is not None, "the network has no perturbation branch"
     return parts.perturbation
 
 
 def cleaned(x: Tensor, parts: Parts) -> Tensor:
-    """For `through`: the input less its perturbation, in [0, 1]."""
+    """For `in_chunks`: the input less its perturbation, in [0, 1]."""
     return (x - perturbation(x, parts)).clamp_(0, 1)
 
 
 def marked(x: Tensor, parts: Parts) -> Tensor:
-    """For `through`: the input plus its perturbation, uint8."""
+    """For `in_chunks`: the input plus its perturbation, uint8."""
     return to_uint8(x + perturbation(x, parts))

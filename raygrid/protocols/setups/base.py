@@ -131,7 +131,7 @@ class SetupRule:
         if not self.folder:
             return None
         try:
-            count = len(official.read(self.folder, self.file))
+            count = len(official.read_official(self.folder, self.file))
         except DataError as error:
             return str(error)
         if number < count:
@@ -144,7 +144,7 @@ class SetupRule:
             return self._drawn(number, train, test)
         if (reason := self.check(number)) is not None:
             raise DataError(reason)
-        true, index, wanted, bases = official.read(self.folder, self.file)[number]
+        true, index, wanted, bases = official.read_official(self.folder, self.file)[number]
         setup = Setup(number, Target(index, true, wanted), torch.tensor(bases), self.file)
         self._fits(setup, train, test)
         return setup

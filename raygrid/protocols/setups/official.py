@@ -48,7 +48,7 @@ def digest(name: str) -> str:
 
 
 @cache
-def read(folder: str, name: str) -> tuple[Entry, ...]:
+def read_official(folder: str, name: str) -> tuple[Entry, ...]:
     """All set-ups of a file; raises DataError if it is not there or not the official one."""
     digest(name)
     home = Path(folder)

@@ -124,7 +124,7 @@ class TripleUnpickler(ArrayUnpickler):
     }
 
 
-def read(folder: Path) -> Triple:
+def read_triples(folder: Path) -> Triple:
     """The crafted trial in a folder; raises DataError that names the file and what is wrong."""
     poisons, bases, target = (_load(folder / name) for name in FILES)
     try:
@@ -147,7 +147,7 @@ def read(folder: Path) -> Triple:
     return triple
 
 
-def content_of(path: Path) -> str:
+def triples_content(path: Path) -> str:
     """Names the bytes of all trials in a folder; raises DataError if there are none."""
     found = sorted(p for name in FILES for p in path.glob(f"*/{name}"))
     if not found:
@@ -184,7 +184,7 @@ def _trigger(patch: Any, place: Any) -> Trigger:
     return Trigger(levels.clamp(0, 255).to(torch.uint8), left, top)
 
 
-def write(triple: Triple, folder: Path) -> None:
+def write_triple(triple: Triple, folder: Path) -> None:
     """Write a crafted trial as the benchmark reads it, into a new or empty folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):

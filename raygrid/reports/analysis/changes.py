@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
-from raygrid.reports.figures.canvas import beside, blank
+from raygrid.reports.figures.canvas import blank, name_row
 from raygrid.trials.poisons import Normalization, stretch
 
 GAP = 2  # pixels between two images
@@ -45,14 +45,14 @@ def draw_changes(
     wide, tall = 1 + len(normalizations), 1 + len(sets)
     figure = blank(0.9 * wide * len(rows) + 1.8, 0.95 * tall + 0.5)
     grid = figure.subplots(tall, wide, squeeze=False)
-    beside(grid[0, 0], "clean")
+    name_row(grid[0, 0], "clean")
     _show(grid[0, 0], before)
     for (top, head), how in zip(grid[:2, 1:].T, normalizations, strict=True):
         top.set_axis_off()
         shared = f" {factor:.3g}" if how == "gain" else ""
         head.set_title(f"changes, {how}{shared}", fontsize=8, loc="left")
     for line, (name, (_, made)) in zip(grid[1:], sets.items(), strict=True):
-        beside(line[0], name)
+        name_row(line[0], name)
         _show(line[0], made.floats(rows))
         for axes, how in zip(line[1:], normalizations, strict=True):
             _show(axes, stretch(changes[name], how, factor))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raygrid.attacks.base import beyond, measure
+from raygrid.attacks.base import beyond, size_of_change
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError
@@ -59,10 +59,10 @@ def norms_of_disentangled(records: Records, text: str, seed: int = 0) -> Row:
     clean, made, rows = found.clean.pixels, found.images.pixels, found.mask
     if attack.grown:  # no D-VAE hits all pixels of another poison
         rows = rows & (made != base).flatten(1).any(1)
-    l2, linf = (measure(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
+    l2, linf = (size_of_change(clean[rows], made[rows], norm) for norm in ("l2", "linf"))
     return {
         "set": found.spec,
-        "base_l2": float(measure(clean, base, "l2").mean()),
+        "base_l2": float(size_of_change(clean, base, "l2").mean()),
         "n": len(l2),
         "l2": float(l2.mean()),
         "linf": float(linf.mean()),
@@ -95,7 +95,7 @@ def change(
     row |= _spread("psnr", -10 * error.log10())
     row["psnr_pooled"] = float(-10 * torch.log10(error.mean()))
     for norm in ("linf", "l2", "l0"):
-        row |= _spread(norm, measure(one, two, norm))
+        row |= _spread(norm, size_of_change(one, two, norm))
     return row if ssim is None else {**row, **_spread("ssim", similarity(one, two, ssim))}
 
 

@@ -15,7 +15,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.reports.analysis.records import Records
-from raygrid.reports.figures.canvas import beside, blank, panels
+from raygrid.reports.figures.canvas import blank, name_row, panels
 from raygrid.reports.tables.labels import telling
 from raygrid.trials.poisons import Poisoned
 
@@ -44,7 +44,7 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
         axes.imshow(picture, interpolation="nearest")
     names = telling(list(maps))
     for line, (spec, drawn) in zip(grid[1:], maps.items(), strict=True):
-        beside(line[0], names[spec])
+        name_row(line[0], names[spec])
         for axes, picture, values in zip(line, pictures, drawn.numpy(), strict=True):
             if signed:
                 bound = float(np.percentile(np.abs(values), 99)) or 1.0

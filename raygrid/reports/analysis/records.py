@@ -13,7 +13,7 @@ from raygrid.architectures.base import Network, Normalize
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.engine.worker import Worker
-from raygrid.nn.trainer import place
+from raygrid.nn.trainer import to_device
 from raygrid.storage.store import Bundle, Store, as_state
 from raygrid.trials import poisons
 from raygrid.trials.artifacts import World, mix, poison_of
@@ -99,6 +99,6 @@ class Records:
             network.normalize = Normalize(trial.dataset.mean, trial.dataset.std)
         trial.defense.prepare(network, {})
         network.load_state_dict(as_state(bundle.tensors))
-        place(network, self.worker.device, trial.architecture.convolutional)
+        to_device(network, self.worker.device, trial.architecture.convolutional)
         network.eval().requires_grad_(False)
         return Victim(trial, network, world.train, world.test)

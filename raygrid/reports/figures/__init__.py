@@ -186,7 +186,7 @@ def printed(paper: str, table: str) -> pd.DataFrame:
     return frame(made.values())
 
 
-def write_all(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
+def write_figures(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
     """Draw what the rows suffice for into `<out_dir>/figures/`, one set of files a victim."""
     folder = out_dir / "figures"
     folder.mkdir(parents=True, exist_ok=True)

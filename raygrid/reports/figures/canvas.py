@@ -59,7 +59,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, grid[:count]
 
 
-def beside(axes: Axes, name: str) -> None:
+def name_row(axes: Axes, name: str) -> None:
     """The name of a row, left of its first picture; so narrow that the pictures stay large."""
     lines = textwrap.fill(name, NARROW, break_long_words=False)
     axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")

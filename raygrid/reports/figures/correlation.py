@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid.core.errors import SpecError
-from raygrid.core.seeds import derive
+from raygrid.core.seeds import derive_seed
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -81,7 +81,7 @@ def _interval(
             n_resamples=resamples,
             batch=max(1, 2_000_000 // len(a) ** 2),  # all pairs of a batch are in memory
             method=method,
-            rng=np.random.default_rng(derive("bootstrap", a.tolist(), b.tolist())),
+            rng=np.random.default_rng(derive_seed("bootstrap", a.tolist(), b.tolist())),
         ).confidence_interval
         return float(found.low), float(found.high)
 

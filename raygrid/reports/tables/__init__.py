@@ -1,4 +1,4 @@
-"""Tables from results: `frame` makes rows tidy, `table` sets them out, `write_all` writes files."""
+"""Tables from results: `frame` makes rows tidy, `table` sets them out, `write_tables` saves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raygrid.reports.tables.frame import PLAIN_DEFENSES, Row
 from raygrid.reports.tables.frame import curves as curves
 from raygrid.reports.tables.frame import frame as frame
 from raygrid.reports.tables.kinds import KINDS as KINDS
-from raygrid.reports.tables.kinds import Source
+from raygrid.reports.tables.kinds import CellSource
 from raygrid.reports.tables.kinds import table as table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.layout import Table as Table
@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def write_all(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
+def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
     """Write every table that the rows suffice for into `<out_dir>/tables/`, in all formats.
 
     One file a kind for text; one PNG a panel, at most `pictures` of them, the first panels of
@@ -37,7 +37,7 @@ def write_all(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Pa
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    trials = Source(frame(rows))
+    trials = CellSource(frame(rows))
     made = [found for kind in KINDS if (found := table(kind, trials)).panels]
     drawn = _choose(made, pictures)
     for kind in KINDS:
@@ -68,14 +68,14 @@ def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
     from raygrid.reports.tables.plots import picture
 
     fewer = f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
-    yield from write(folder, made.kind, made, fewer if len(drawn) < len(made.panels) else "")
+    yield from write_table(folder, made.kind, made, fewer if len(drawn) < len(made.panels) else "")
     for panel in drawn:
         path = folder / f"{made.kind}-{panel.slug}.png"
         picture(panel).savefig(path)
         yield path
 
 
-def write(folder: Path, stem: str, made: Table, note: str = "") -> list[Path]:
+def write_table(folder: Path, stem: str, made: Table, note: str = "") -> list[Path]:
     """Write a table as text in all formats; note: ends the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -32,7 +32,7 @@ class Kind:
     metrics: tuple[str, ...] = ()
 
 
-class Source:
+class CellSource:
     """The cells of a frame by metric, each made once however many tables need them."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -46,7 +46,7 @@ class Source:
         return self._cells[metric]
 
 
-def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") -> Table:
+def table(kind: str, frame: pd.DataFrame | CellSource, metric: str = "final_acc") -> Table:
     """A table of one kind from a frame of trials (`raygrid.reports.tables.frame`).
 
     It has one panel for each set of trials that may be compared: never two datasets, protocols or
@@ -58,7 +58,7 @@ def table(kind: str, frame: pd.DataFrame | Source, metric: str = "final_acc") ->
     if metric not in NAMES:
         raise SpecError(unknown("metric", metric, NAMES))
     how = KINDS[kind]
-    source = frame if isinstance(frame, Source) else Source(frame)
+    source = frame if isinstance(frame, CellSource) else CellSource(frame)
     cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
     groups = (
         part for where, group in _groups(cells, how.share) for part in _selections(where, group)

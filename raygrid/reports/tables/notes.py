@@ -53,7 +53,7 @@ EPOCHS = ("peak_epoch", "epochs_to_half")
 OUTCOMES = ("failed", "diverged", "skipped")
 
 
-def measured(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:
+def measured_text(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:
     """Mean ± std in percent (or epochs), and whatever is not as planned: n of N, failures.
 
     interval: whether the 95 % interval stands first in the brackets.

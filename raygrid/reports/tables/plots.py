@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import NAMES, Panel
-from raygrid.reports.tables.notes import NOTHING, attained, bounded, head, marks, measured, number
+from raygrid.reports.tables.notes import (
+    NOTHING,
+    attained,
+    bounded,
+    head,
+    marks,
+    measured_text,
+    number,
+)
 
 CELL = (0.92, 0.42)  # inches of one cell of a heatmap
 LINES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
@@ -76,7 +84,9 @@ def _heatmap(panel: Panel) -> Figure:
 def _write(axes: Axes, x: int, y: int, cell: Cell | None, digits: int) -> None:
     """Mean and spread of a cell, the published number under it; a word where there is none."""
     if cell is None or cell.value is None:
-        axes.text(x, y, measured(cell).replace(", ", "\n"), ha="center", va="center", fontsize=6)
+        axes.text(
+            x, y, measured_text(cell).replace(", ", "\n"), ha="center", va="center", fontsize=6
+        )
         return
     color = "black" if cell.value > 0.62 else "white"
     text = number(cell.value, cell.metric, digits)
@@ -177,7 +187,7 @@ def _dumbbells(panel: Panel) -> Figure:
                     label=f"{name}, published",
                 )
         if not ends:
-            axes.text(1, y, measured(final), va="center", fontsize=7)
+            axes.text(1, y, measured_text(final), va="center", fontsize=7)
     axes.set_yticks(range(len(rows)), [head(panel, row) for row in rows], fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 100)

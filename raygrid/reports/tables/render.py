@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from raygrid.reports.tables.layout import Panel, Table
-from raygrid.reports.tables.notes import head, measured, notes, quoted
+from raygrid.reports.tables.notes import head, measured_text, notes, quoted
 
 WIDE = 160  # columns of text that goes to no terminal
 _LATEX = {
@@ -50,7 +50,9 @@ def _lines(panel: Panel, style: Style) -> Iterator[list[str]]:
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             text = style(
-                measured(cell, panel.digits, panel.intervals), column in best, row in strong[column]
+                measured_text(cell, panel.digits, panel.intervals),
+                column in best,
+                row in strong[column],
             )
             line.append(" ".join(filter(None, (text, style(quoted(cell, panel), False, False)))))
         yield line
@@ -160,7 +162,7 @@ def _rich_lines(panel: Panel) -> Iterator[list[Text]]:
         for column in panel.columns:
             cell = panel.cells.get((row, column))
             style = "bold " * (column in best) + "underline" * (row in strong[column])
-            text = Text(measured(cell, panel.digits, panel.intervals), style=style.strip())
+            text = Text(measured_text(cell, panel.digits, panel.intervals), style=style.strip())
             if published := quoted(cell, panel):
                 text.append("\n" + published, style="not bold not underline dim")
             line.append(text)

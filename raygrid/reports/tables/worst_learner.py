@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raygrid import published
-from raygrid.core.seeds import derive
+from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.published import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
@@ -161,7 +161,7 @@ def _with_interval(
 @cache
 def _draws(place: int, n: int) -> NDArray[np.int64]:
     """Seeds of a learner drawn with replacement, int64 (RESAMPLES, n); always the same."""
-    rng = np.random.default_rng(derive("bootstrap", place, n))
+    rng = np.random.default_rng(derive_seed("bootstrap", place, n))
     return rng.integers(n, size=(RESAMPLES, n))
 
 

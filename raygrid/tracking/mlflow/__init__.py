@@ -10,6 +10,6 @@ the end of the run, and what is missing then comes with `sync`.
 """
 
 from raygrid.tracking.mlflow.address import store_uri as store_uri
-from raygrid.tracking.mlflow.client import check as check
+from raygrid.tracking.mlflow.client import check_tracking as check_tracking
 from raygrid.tracking.mlflow.sync import sync as sync
 from raygrid.tracking.mlflow.tracker import Tracker as Tracker

@@ -67,7 +67,7 @@ def check_health(uri: str, timeout: float) -> None:
         ) from None
 
 
-def first_line(error: Exception) -> str:
+def without_credentials(error: Exception) -> str:
     """An error as one line without the credentials that an address may hold.
 
     Of a database's error, that is the line that names the driver's one.

@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 
 from raygrid.core.errors import TrackingError
 from raygrid.storage.store import Json, key_of
-from raygrid.tracking.mlflow.address import SERVERS, check_health, first_line, split_uri
+from raygrid.tracking.mlflow.address import SERVERS, check_health, split_uri, without_credentials
 from raygrid.tracking.mlflow.facts import (
     STATUS,
     TAG_LENGTH,
     Point,
-    cut,
     epoch_metrics,
     final_metrics,
     grid_tags,
     params_of,
+    shortened,
     tags_of,
 )
 from raygrid.trials.result import History, Result
@@ -42,7 +42,7 @@ TRANSIENT = {
 }
 
 
-def check(uri: str, timeout: float = 5.0) -> None:
+def check_tracking(uri: str, timeout: float = 5.0) -> None:
     """Raise TrackingError, in one sentence, unless MLflow answers at `uri`.
 
     A database gets its tables here: do this once before several processes open it.
@@ -54,12 +54,14 @@ def check(uri: str, timeout: float = 5.0) -> None:
     try:
         if parts.scheme == "sqlite":
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        connect(uri).search_experiments(max_results=1)
+        mlflow_client(uri).search_experiments(max_results=1)
     except Exception as error:
-        raise TrackingError(f"MLflow at {shown} cannot be used: {first_line(error)}") from None
+        raise TrackingError(
+            f"MLflow at {shown} cannot be used: {without_credentials(error)}"
+        ) from None
 
 
-def connect(uri: str) -> Any:
+def mlflow_client(uri: str) -> Any:
     """A client that gives up at once, because the thread that writes tries again itself.
 
     A client that repeats requests on its own opens a second run where the first answer was lost.
@@ -82,7 +84,7 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, OSError) if code is None else code in TRANSIENT
 
 
-class Projection:
+class MlflowExperiment:
     """One experiment of an MLflow store. Every method may be repeated; errors are MLflow's own.
 
     client: an MlflowClient. artifacts: where a database keeps files; a server decides itself.
@@ -97,10 +99,12 @@ class Projection:
         self._params: dict[str, set[str]] = {}
 
     @classmethod
-    def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> Projection:
+    def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> MlflowExperiment:
         """The projection of a run folder on the store at `uri`."""
         local = split_uri(uri).scheme not in SERVERS
-        return cls(connect(uri), experiment, out.absolute() / "mlartifacts" if local else None)
+        return cls(
+            mlflow_client(uri), experiment, out.absolute() / "mlartifacts" if local else None
+        )
 
     @property
     def id(self) -> str:
@@ -141,7 +145,7 @@ class Projection:
             run = self.find(key)
             if run is None:
                 own = {KEY: key, **tags}
-                run = self.client.create_run(self.id, int(start * 1000), own, cut(name, 500))
+                run = self.client.create_run(self.id, int(start * 1000), own, shortened(name, 500))
             else:
                 self._reopen(run, tags)
             self._runs[key] = run.info.run_id
@@ -198,7 +202,7 @@ class Projection:
 
     def trial(self, parent: str, key: str, spec: str, start: float) -> str:
         """The child run of a trial that is still to finish; returns its id."""
-        tags = {PARENT: parent, "raygrid.spec": cut(spec, TAG_LENGTH)}
+        tags = {PARENT: parent, "raygrid.spec": shortened(spec, TAG_LENGTH)}
         return self.open(key, spec, tags, start)
 
     def finish(self, parent: str, result: Result) -> None:
@@ -238,11 +242,11 @@ class Projection:
         except Exception as error:
             if is_transient(error):
                 raise
-            log.warning("MLflow refuses %s: %s", result.spec, first_line(error))
+            log.warning("MLflow refuses %s: %s", result.spec, without_credentials(error))
             return False
         return True
 
-    def bury(self, parent: str) -> None:
+    def kill_orphans(self, parent: str) -> None:
         """End the children that a killed driver left running."""
         for run in self.search(f"tags.`{PARENT}` = '{parent}' AND attributes.status = 'RUNNING'"):
             self.client.set_terminated(run.info.run_id, "KILLED")

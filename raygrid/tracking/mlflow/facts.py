@@ -32,7 +32,7 @@ Point = tuple[str, float, int, int]
 
 def params_of(spec: str, resolved: Mapping[str, Any]) -> dict[str, str]:
     """The axes of a trial and every resolved parameter, `attack.patch` and the like."""
-    return {**flatten(resolved), **{k: cut(v, PARAM_LENGTH) for k, v in axes(spec).items()}}
+    return {**dotted(resolved), **{k: shortened(v, PARAM_LENGTH) for k, v in axes(spec).items()}}
 
 
 def axes(spec: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def axes(spec: str) -> dict[str, str]:
     }
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+def dotted(value: Any, prefix: str = "") -> dict[str, str]:
     """Nested values under dotted names. The members of a list of methods go by their id."""
     if isinstance(value, Mapping):
         pairs = [(str(name), inner) for name, inner in value.items()]
@@ -60,10 +60,10 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
         pairs = [(ids[i] if unique else str(i), v) for i, v in enumerate(value)]
     else:
         plain = list(value) if isinstance(value, tuple) else value  # as it comes back from JSON
-        return {safe_name(prefix): cut(str(plain), PARAM_LENGTH)}
+        return {safe_name(prefix): shortened(str(plain), PARAM_LENGTH)}
     out: dict[str, str] = {}
     for name, inner in pairs:
-        out |= flatten(inner, f"{prefix}.{name}" if prefix else name)
+        out |= dotted(inner, f"{prefix}.{name}" if prefix else name)
     return out
 
 
@@ -102,7 +102,7 @@ def tags_of(result: Result) -> dict[str, str]:
     tags |= {f"raygrid.artifact.{kind}": key for kind, key in result.artifacts.items()}
     tags |= {f"raygrid.version.{name}": version for name, version in result.versions.items()}
     # An empty text takes away what an earlier attempt left there.
-    return {name: cut(value or "", TAG_LENGTH) for name, value in tags.items()}
+    return {name: shortened(value or "", TAG_LENGTH) for name, value in tags.items()}
 
 
 def grid_tags(specs: Iterable[str]) -> dict[str, str]:
@@ -111,11 +111,11 @@ def grid_tags(specs: Iterable[str]) -> dict[str, str]:
     tags = {"raygrid.trials": str(len(points))}
     for axis in points[0] if points else ():
         values = dict.fromkeys(point[axis] for point in points)
-        tags[f"raygrid.axis.{axis}"] = cut(", ".join(values), TAG_LENGTH)
+        tags[f"raygrid.axis.{axis}"] = shortened(", ".join(values), TAG_LENGTH)
     return tags
 
 
-def cut(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

@@ -16,7 +16,7 @@ LETTERS, EPOCHS = 1_000, 500
 
 
 @dataclass
-class Letter:
+class Update:
     """What is still to be told about one trial: that it runs, new epochs, or its row.
 
     start: s since 1970. refused: how often MLflow refused the letter for good.
@@ -38,7 +38,7 @@ class Letter:
         result = value["result"] and Result.from_row(value["result"])
         return cls(**{**value, "result": result})
 
-    def add(self, newer: Letter) -> None:
+    def add(self, newer: Update) -> None:
         """Make this letter say what `newer` says too; a row says all that its epochs say."""
         self.result = newer.result or self.result
         self.epochs = [] if self.result else (self.epochs + newer.epochs)[-EPOCHS:]
@@ -53,7 +53,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._letters: dict[str, Letter] = {}
+        self._letters: dict[str, Update] = {}
         self._late: set[str] = set()
         self._files: list[Path] = []
 
@@ -61,7 +61,7 @@ class Outbox:
         with self._lock:
             return len(self._letters) + len(self._late) + len(self._files)
 
-    def put(self, key: str, letter: Letter) -> None:
+    def put(self, key: str, letter: Update) -> None:
         with self._lock:
             if key in self._letters:
                 self._letters[key].add(letter)
@@ -79,13 +79,13 @@ class Outbox:
         with self._lock:
             self._files = list(dict.fromkeys([*self._files, *files]))
 
-    def take(self) -> tuple[str, Letter] | None:
+    def take(self) -> tuple[str, Update] | None:
         """The letter that has waited longest."""
         with self._lock:
             key = next(iter(self._letters), None)
             return None if key is None else (key, self._letters.pop(key))
 
-    def give_back(self, key: str, letter: Letter) -> None:
+    def give_back(self, key: str, letter: Update) -> None:
         """A letter that could not be delivered; it goes to the end of the line."""
         with self._lock:
             newer = self._letters.pop(key, None)

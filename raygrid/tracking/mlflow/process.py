@@ -15,15 +15,15 @@ from typing import Any
 
 from raygrid.core.errors import TrackingError
 from raygrid.tracking.mlflow.address import SERVERS, split_uri
-from raygrid.tracking.mlflow.client import check
-from raygrid.tracking.mlflow.outbox import Letter
-from raygrid.tracking.mlflow.writer import INTERRUPTED, Writer
+from raygrid.tracking.mlflow.client import check_tracking
+from raygrid.tracking.mlflow.outbox import Update
+from raygrid.tracking.mlflow.writer import INTERRUPTED, MlflowWriter
 
 log = logging.getLogger(__name__)
 
 
 class WriterProcess:
-    """What a `Writer` is, elsewhere. The process ends with this one, whatever this one dies of.
+    """A `MlflowWriter` in a process of its own, which ends with this one whatever happens to this.
 
     Building one raises TrackingError unless MLflow answers. An address, which may hold a password,
     reaches it through the pipe: everybody sees the arguments of a process.
@@ -50,7 +50,7 @@ class WriterProcess:
     def start(self, specs: Sequence[str], late: Collection[str]) -> None:
         self._tell("start", [list(specs), list(late)])
 
-    def put(self, key: str, letter: Letter) -> None:
+    def put(self, key: str, letter: Update) -> None:
         self._tell("put", [key, letter.json()])
 
     def put_files(self, files: Sequence[Path]) -> None:
@@ -84,9 +84,9 @@ def serve() -> None:
     lines = (json.loads(line) for line in sys.stdin)
     _, (out, uri, name, every, wait) = next(lines)
     try:
-        writer = Writer(Path(out), uri, name, every, wait)  # which looks at a database itself
+        writer = MlflowWriter(Path(out), uri, name, every, wait)  # which looks at a database itself
         if split_uri(uri).scheme in SERVERS:
-            check(uri)
+            check_tracking(uri)
     except TrackingError as error:
         print(json.dumps(str(error)), flush=True)
         return
@@ -95,7 +95,7 @@ def serve() -> None:
         if what == "start":
             writer.start(*given)
         elif what == "put":
-            writer.put(given[0], Letter.from_json(given[1]))
+            writer.put(given[0], Update.from_json(given[1]))
         elif what == "put_files":
             writer.put_files([Path(file) for file in given[0]])
         else:

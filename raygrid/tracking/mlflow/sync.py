@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raygrid.core.errors import TrackingError
 from raygrid.storage.store import ResultLog
-from raygrid.tracking.mlflow.address import first_line, store_uri
-from raygrid.tracking.mlflow.client import Projection, check, grid_key
+from raygrid.tracking.mlflow.address import store_uri, without_credentials
+from raygrid.tracking.mlflow.client import MlflowExperiment, check_tracking, grid_key
 from raygrid.tracking.mlflow.tables import Mirror
 
 
@@ -19,9 +19,9 @@ def sync(out: Path, uri: str | None = None, name: str | None = None) -> int:
     """
     out = out.absolute()
     uri, name = store_uri(out, uri), name or out.name
-    check(uri)
+    check_tracking(uri)
     rows = list(ResultLog(out / "results.jsonl").rows())
-    projection = Projection.of(out, uri)
+    projection = MlflowExperiment.of(out, uri)
     key = grid_key(out, name)
     mirror = Mirror(out, uri, key, name)
     try:
@@ -29,8 +29,10 @@ def sync(out: Path, uri: str | None = None, name: str | None = None) -> int:
         written = projection.catch_up(parent, rows)
         for file in sorted((out / "tables").glob("*")):
             mirror.keep(projection, parent, file)
-        projection.bury(parent)
+        projection.kill_orphans(parent)
         projection.end(key, "FINISHED", time.time())
     except Exception as error:
-        raise TrackingError(f"MLflow stopped answering during sync: {first_line(error)}") from error
+        raise TrackingError(
+            f"MLflow stopped answering during sync: {without_credentials(error)}"
+        ) from error
     return written

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.storage.store import key_of
-from raygrid.tracking.mlflow.client import TABLES, Projection
+from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import safe_name
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class Mirror:
     """
 
     def __init__(self, out: Path, uri: str, grid: str, name: str) -> None:
-        self.projection = Projection.of(out, uri, TABLES)
+        self.projection = MlflowExperiment.of(out, uri, TABLES)
         self.grid = grid
         self.name = name
 
-    def keep(self, grid: Projection, parent: str, file: Path) -> None:
+    def keep(self, grid: MlflowExperiment, parent: str, file: Path) -> None:
         """A file of a table goes to the grid's parent run, and its rows are shown."""
         grid.client.log_artifact(parent, str(file), "tables")
         self.show(file)

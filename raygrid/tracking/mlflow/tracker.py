@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.engine.events import Listener
 from raygrid.tracking.mlflow.address import store_uri
-from raygrid.tracking.mlflow.outbox import Letter
+from raygrid.tracking.mlflow.outbox import Update
 from raygrid.tracking.mlflow.process import WriterProcess
-from raygrid.tracking.mlflow.writer import Writer
+from raygrid.tracking.mlflow.writer import MlflowWriter
 
 if TYPE_CHECKING:
     from raygrid.engine.grid import Plan
@@ -44,26 +44,28 @@ class Tracker(Listener):
     ) -> None:
         self.out = Path(out).absolute()
         given = self.out, store_uri(self.out, uri), name or self.out.name, every, wait
-        self.desk: Writer | WriterProcess = WriterProcess(*given) if own else Writer(*given)
+        self.writer: MlflowWriter | WriterProcess = (
+            WriterProcess(*given) if own else MlflowWriter(*given)
+        )
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         trials = [*plan.trials, *plan.derived]
         late = {trial.key for trial in trials} - {trial.key for trial in todo}
-        self.desk.start([str(trial.spec) for trial in trials], late)
+        self.writer.start([str(trial.spec) for trial in trials], late)
 
     def trial_started(self, trial: Trial) -> None:
-        self.desk.put(trial.key, Letter(str(trial.spec), trial.resolved()))
+        self.writer.put(trial.key, Update(str(trial.spec), trial.resolved()))
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        letter = Letter(str(trial.spec), trial.resolved(), epochs=[dict(metrics)])
-        self.desk.put(trial.key, letter)
+        letter = Update(str(trial.spec), trial.resolved(), epochs=[dict(metrics)])
+        self.writer.put(trial.key, letter)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        letter = Letter(str(trial.spec), trial.resolved(), result=result)
-        self.desk.put(result.key, letter)
+        letter = Update(str(trial.spec), trial.resolved(), result=result)
+        self.writer.put(result.key, letter)
 
     def tables(self, files: Sequence[Any]) -> None:
-        self.desk.put_files([Path(file) for file in files])
+        self.writer.put_files([Path(file) for file in files])
 
     def close(self, interrupted: bool) -> None:
-        self.desk.close(interrupted)
+        self.writer.close(interrupted)

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from raygrid.storage.store import ResultLog
-from raygrid.tracking.mlflow.address import DATABASES, first_line, split_uri
-from raygrid.tracking.mlflow.client import Projection, check, grid_key, is_transient
+from raygrid.tracking.mlflow.address import DATABASES, split_uri, without_credentials
+from raygrid.tracking.mlflow.client import MlflowExperiment, check_tracking, grid_key, is_transient
 from raygrid.tracking.mlflow.facts import epoch_metrics, params_of
-from raygrid.tracking.mlflow.outbox import Letter, Outbox
+from raygrid.tracking.mlflow.outbox import Outbox, Update
 from raygrid.tracking.mlflow.tables import Mirror
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ INTERRUPTED = 4.0  # seconds
 SHORTEST, LONGEST, LAST = 1.0, 30.0, 5.0  # seconds between tries; LAST while the driver waits
 
 
-class Writer:
+class MlflowWriter:
     """Writes rounds of letters until it is closed. Only `close` waits, and nothing raises.
 
     out: the folder of the run. uri: of the MLflow store. name: of the grid. every: seconds between
@@ -37,9 +37,9 @@ class Writer:
         self.problem: str | None = None
         self.outbox = Outbox()
         if split_uri(uri).scheme.partition("+")[0] in DATABASES:
-            check(uri)
+            check_tracking(uri)
         self._grid = grid_key(out, name)
-        self._projection = Projection.of(out, uri)
+        self._projection = MlflowExperiment.of(out, uri)
         self._mirror = Mirror(out, uri, self._grid, name)
         self._specs: Sequence[str] = []
         self._parent: str | None = None
@@ -53,7 +53,7 @@ class Writer:
         self.outbox.put_late(set(late))
         self._thread.start()
 
-    def put(self, key: str, letter: Letter) -> None:
+    def put(self, key: str, letter: Update) -> None:
         self.outbox.put(key, letter)
 
     def put_files(self, files: Sequence[Path]) -> None:
@@ -113,7 +113,7 @@ class Writer:
                 (self._abandoned if last else self._closing).wait(pause)
 
     def _complain(self, error: Exception) -> None:
-        problem = first_line(error)
+        problem = without_credentials(error)
         if problem != self.problem:
             log.warning("MLflow: %s; trying again", problem)
         self.problem = problem
@@ -136,20 +136,20 @@ class Writer:
             self._mirror.keep(self._projection, self._parent, file)
         self.outbox.delivered(late, files)
 
-    def _deliver(self, parent: str, key: str, letter: Letter) -> None:
+    def _deliver(self, parent: str, key: str, letter: Update) -> None:
         try:
             self._tell(parent, key, letter)
         except Exception as error:
             self._projection.forget(key)  # perhaps somebody deleted the run
             letter.refused += not is_transient(error)
             if letter.refused > 1:
-                log.warning("MLflow refuses %s: %s", letter.spec, first_line(error))
+                log.warning("MLflow refuses %s: %s", letter.spec, without_credentials(error))
                 return
             self.outbox.give_back(key, letter)
             if is_transient(error):
                 raise
 
-    def _tell(self, parent: str, key: str, letter: Letter) -> None:
+    def _tell(self, parent: str, key: str, letter: Update) -> None:
         if letter.result is not None:
             self._projection.finish(parent, letter.result)
             return
@@ -161,5 +161,5 @@ class Writer:
     def _end(self) -> None:
         """Nothing is left running: children without a row were killed with the run."""
         assert self._parent is not None
-        self._projection.bury(self._parent)
+        self._projection.kill_orphans(self._parent)
         self._projection.end(self._grid, self._status, time.time())

@@ -5,7 +5,7 @@ into its own. Executors only walk this graph, they do not know the kinds.
 """
 
 from raygrid.trials.artifacts.base import Artifact as Artifact
-from raygrid.trials.artifacts.base import Bench as Bench
+from raygrid.trials.artifacts.base import BuildContext as BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact as DatasetArtifact
 from raygrid.trials.artifacts.dataset import World as World
 from raygrid.trials.artifacts.dataset import hold_out as hold_out

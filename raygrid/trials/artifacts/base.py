@@ -10,17 +10,17 @@ from typing import ClassVar
 
 import torch
 
-from raygrid.attacks.base import Progress, Silent
+from raygrid.attacks.base import NoProgress, Progress
 from raygrid.storage.store import Bundle
 
 
 @dataclass(frozen=True)
-class Bench:
+class BuildContext:
     """Where an artifact is made: the device, the data folder, a place for checkpoints."""
 
     device: torch.device
     data_root: Path
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=NoProgress)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Artifact(ABC):
         """Direct needs, in the order in which `make` gets them."""
 
     @abstractmethod
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle: ...
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle: ...
 
     @property
     @abstractmethod

@@ -10,28 +10,30 @@ from typing import Any
 from torch import Tensor
 
 from raygrid.core.errors import DivergedError
-from raygrid.storage.checkpoints import Keeper, Partial
+from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.store import Bundle, Store, patiently
-from raygrid.trials.artifacts import Artifact, Bench
+from raygrid.trials.artifacts import Artifact, BuildContext
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Watch:
+class BuildObserver:
     """Who is told of progress, and who knows whether this machine will be taken away soon."""
 
-    tell: Tell = lambda done, total: None
+    tell: OnProgress = lambda done, total: None
     leaving: Callable[[], bool] = lambda: False
 
 
 class StoreProgress:
     """Progress of a generation: told to a listener, checkpointed in the store."""
 
-    def __init__(self, store: Store, key: str, watch: Watch = Watch(), every: float = 20.0) -> None:
-        self.partial = Partial(store, key)
+    def __init__(
+        self, store: Store, key: str, watch: BuildObserver = BuildObserver(), every: float = 20.0
+    ) -> None:
+        self.partial = CheckpointSlot(store, key)
         self.tell = watch.tell
-        self.keeper = Keeper(self.partial, every, watch.leaving)
+        self.keeper = Checkpointer(self.partial, every, watch.leaving)
 
     def report(self, done: int, total: int, **facts: float) -> None:
         self.tell(done, total)
@@ -44,12 +46,12 @@ class StoreProgress:
         return None if found is None else (found.tensors, found.facts)
 
 
-def realize(
+def build(
     artifact: Artifact,
     store: Store,
-    bench: Bench,
+    context: BuildContext,
     fetch: Callable[[Artifact], Bundle],
-    watch: Watch | None = None,
+    watch: BuildObserver | None = None,
 ) -> tuple[Bundle, bool]:
     """Load an artifact or make it from what `fetch` gives for its needs.
 
@@ -63,11 +65,11 @@ def realize(
         found = store.get(artifact.kind, artifact.key)
         if found is not None:
             return found, False
-        progress = StoreProgress(store, artifact.key, watch or Watch())
+        progress = StoreProgress(store, artifact.key, watch or BuildObserver())
         started = time.perf_counter()
         inputs = [fetch(need) for need in artifact.needs()]
         try:
-            made = artifact.make(inputs, replace(bench, progress=progress))
+            made = artifact.make(inputs, replace(context, progress=progress))
         except DivergedError as error:
             raise error.of(artifact.label) from error
         facts = {"label": artifact.label, "seconds": time.perf_counter() - started, **made.facts}

@@ -14,7 +14,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets.base import Dataset, Split
 from raygrid.protocols.setups import Scene, SetupPlan
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class DatasetArtifact(Artifact):
     def needs(self) -> tuple[Artifact, ...]:
         return ()
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        split = self.dataset.load(bench.data_root)
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
+        split = self.dataset.load(context.data_root)
         train, held = hold_out(split.train, self.validation)
         parts = {"train": train, "test": split.test, "val": held}
         tensors = {f"{p}_pixels": i.pixels for p, i in parts.items() if i is not None}

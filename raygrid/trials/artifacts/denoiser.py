@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.seeds import Stream
-from raygrid.nn.context import Workshop
+from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import DenoiserPlan, fitted
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 
 
@@ -43,9 +43,9 @@ class DenoiserArtifact(Artifact):
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
         dataset = self.data.dataset
         stream = Stream("prior", (dataset.id,))
-        shop = Workshop(stream, bench.device, augmentation=dataset.augmentation)
-        weights = fitted(self.plan, World.of(inputs[0]).train, shop, bench.progress)
+        fit_context = FitContext(stream, context.device, augmentation=dataset.augmentation)
+        weights = fitted(self.plan, World.of(inputs[0]).train, fit_context, context.progress)
         return Bundle({name: weight.cpu() for name, weight in weights.items()})

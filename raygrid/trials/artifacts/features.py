@@ -16,7 +16,13 @@ from raygrid.learners.common.knn import features_of
 from raygrid.nn import augment
 from raygrid.protocols.setups import SetupRule
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts import Artifact, Bench, DatasetArtifact, SurrogateArtifact, World
+from raygrid.trials.artifacts import (
+    Artifact,
+    BuildContext,
+    DatasetArtifact,
+    SurrogateArtifact,
+    World,
+)
 
 
 @dataclass(frozen=True)
@@ -50,20 +56,20 @@ class FeaturesArtifact(Artifact):
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, self.extractor)
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
         world = World.of(inputs[0])
         rows = self.rule.shared_rows(world.train.labels)
-        network = self.network(inputs[1], bench.device)
+        network = self.network(inputs[1], context.device)
         data = self.data.dataset
         standard = augment.standard(self.augmentation, data.image_size)
-        images = world.train.rows(rows).to(bench.device)
+        images = world.train.rows(rows).to(context.device)
         made = [augmented_features(network, images, rows, standard, p) for p in range(self.passes)]
         tensors = {"rows": rows, "train": torch.stack(made).cpu()}
         shown = {"test": world.test.pixels}
         for name, trigger in self.rule.triggers(data.image_size).items():
             shown[f"test_{name}"] = trigger.apply(world.test.pixels)
         for name, pixels in shown.items():
-            test = world.test.with_pixels(pixels).to(bench.device)
+            test = world.test.with_pixels(pixels).to(context.device)
             tensors[name] = features_of(network, test, "fp32").cpu()
         return Bundle(tensors)
 
@@ -74,7 +80,7 @@ class FeaturesArtifact(Artifact):
         return network
 
 
-def kept(bundle: Bundle, world: World, train: Images, device: torch.device) -> Kept:
+def features_for(bundle: Bundle, world: World, train: Images, device: torch.device) -> Kept:
     """What of a features bundle holds for the images of a trial: those that nobody changed."""
     tensors, scene = bundle.tensors, world.scene
     assert scene is not None

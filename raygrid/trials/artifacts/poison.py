@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.attacks.base import Attack, Craft, measure
+from raygrid.attacks.base import Attack, AttackContext, size_of_change
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import SetupPlan
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
 
@@ -85,13 +85,15 @@ class PoisonArtifact(Artifact):
         """The stream that says which rows are poisoned at a ratio."""
         return Stream("ratio", (self.data.dataset.id, self.seed))
 
-    def craft(self, inputs: Sequence[Bundle], bench: Bench, units: range | None = None) -> Craft:
+    def attack_context(
+        self, inputs: Sequence[Bundle], context: BuildContext, units: range | None = None
+    ) -> AttackContext:
         """The attack's working place over the content of `needs`."""
         world = World.of(inputs[0], self.setup)
-        work = Craft(
+        work = AttackContext(
             Stream("poison", (self.data.dataset.id, self.attack.id, self.seed)),
-            bench.device,
-            progress=bench.progress,
+            context.device,
+            progress=context.progress,
             owned=None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows),
             units=units,
             scene=world.scene,
@@ -99,7 +101,7 @@ class PoisonArtifact(Artifact):
         if self.base is not None:
             work.base, _ = mix(world, poison_of(inputs[1]), self.base, 1.0)
         else:
-            work.surrogates = self._networks(world, inputs[1:], bench.device)
+            work.surrogates = self._networks(world, inputs[1:], context.device)
         return work
 
     def _networks(
@@ -111,18 +113,25 @@ class PoisonArtifact(Artifact):
             for s, b in zip(self.surrogates, trained, strict=True)
         }
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        return self.make_units(inputs, bench, None)
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
+        return self.make_units(inputs, context, None)
 
-    def make_units(self, inputs: Sequence[Bundle], bench: Bench, units: range | None) -> Bundle:
+    def make_units(
+        self, inputs: Sequence[Bundle], context: BuildContext, units: range | None
+    ) -> Bundle:
         """The poison of a range of units, or of all."""
         train = World.of(inputs[0], self.setup).train
         started = time.perf_counter()
-        craft = self.craft(inputs, bench, units)
-        poison = self.attack.poison(train, craft)
+        attacked = self.attack_context(inputs, context, units)
+        poison = self.attack.poison(train, attacked)
         seconds = time.perf_counter() - started
         marks = sorted({mark for need in inputs[1:] for mark in need.facts.get("marks", ())})
-        facts = {"seconds": seconds, "attack": craft.facts, "marks": marks, **_size(train, poison)}
+        facts = {
+            "seconds": seconds,
+            "attack": attacked.facts,
+            "marks": marks,
+            **_size(train, poison),
+        }
         return poison_bundle(poison, facts)
 
 
@@ -131,7 +140,7 @@ def _size(train: Images, poison: Poison) -> dict[str, Any]:
     if len(poison.indices) == 0 or poison.withheld:
         return {"size": {}}
     clean = train.pixels[poison.indices]
-    sizes = {norm: measure(clean, poison.pixels, norm) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: size_of_change(clean, poison.pixels, norm) for norm in ("linf", "l2", "l0")}
     return {"size": {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}}
 
 

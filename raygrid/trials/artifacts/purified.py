@@ -12,9 +12,9 @@ import torch
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.defenses.base import Defense, Workshop
+from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import World
 from raygrid.trials.artifacts.denoiser import DenoiserArtifact
 from raygrid.trials.artifacts.poison import PoisonArtifact, mix, poison_of
@@ -71,22 +71,22 @@ class PurifiedArtifact(Artifact):
         given = (before,) if before else (self.poison.data, self.poison)
         return (*given, self.prior) if self.prior else given
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
         images = reaching(self.before, self.poison, self.ratio, inputs)
         # The stream must not know the attack: the same images are purified the same way.
         stream = Stream("purify", (self.poison.data.dataset.id, self.links[-1].id, self.seed))
         started = time.perf_counter()
         prior = inputs[-1].tensors if self.prior else {}
         augmentation = self.poison.data.dataset.augmentation
-        workshop = Workshop(stream, bench.device, prior=prior, augmentation=augmentation)
-        purified = purify(self.links[-1], images, workshop)
-        seconds = {f"{work}_seconds": taken for work, taken in workshop.seconds.items()}
+        fit_context = FitContext(stream, context.device, prior=prior, augmentation=augmentation)
+        purified = purify(self.links[-1], images, fit_context)
+        seconds = {f"{work}_seconds": taken for work, taken in fit_context.seconds.items()}
         before = inputs[0].facts.get("marks", ()) if self.before else ()
         facts = {
             "classes": images.classes,
             "seconds": time.perf_counter() - started,
             **seconds,
-            "marks": [*before, *workshop.marks],
+            "marks": [*before, *fit_context.marks],
         }
         return Bundle({"pixels": purified.pixels.cpu(), "labels": purified.labels.cpu()}, facts)
 
@@ -112,11 +112,11 @@ def purified_of(bundle: Bundle) -> Images:
     return Images(bundle.tensors["pixels"], bundle.tensors["labels"], bundle.facts["classes"])
 
 
-def purify(link: Defense, images: Images, workshop: Workshop) -> Images:
+def purify(link: Defense, images: Images, fit_context: FitContext) -> Images:
     """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
     nameless = images.with_pixels(images.pixels)  # only unpoisoned images have a fingerprint
     try:
-        purified = link.purify(nameless, workshop)
+        purified = link.purify(nameless, fit_context)
     except DataError as error:
         raise DataError(f"{link.id}: {error}") from error
     check_purified(images, purified, link)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from raygrid.storage.store import Bundle
-from raygrid.trials.artifacts import Artifact, Bench, PoisonArtifact
+from raygrid.trials.artifacts import Artifact, BuildContext, PoisonArtifact
 
 
 def split(artifact: Artifact, count: int) -> Artifact:
@@ -25,7 +25,7 @@ def split(artifact: Artifact, count: int) -> Artifact:
     return Joined(artifact, count) if count > 1 else artifact
 
 
-def cut(units: int, count: int, grain: int) -> list[range]:
+def ranges(units: int, count: int, grain: int) -> list[range]:
     """About equal ranges of 0..units-1 whose ends are multiples of `grain`, except the last."""
     grains = -(-units // grain)
     edges = [min(units, grains * number // count * grain) for number in range(count + 1)]
@@ -54,13 +54,13 @@ class Shard(Artifact):
     @property
     def units(self) -> range:
         """The units of the attack that it makes."""
-        return cut(self.poison.shards, self.of, self.poison.attack.grain)[self.number]
+        return ranges(self.poison.shards, self.of, self.poison.attack.grain)[self.number]
 
     def needs(self) -> tuple[Artifact, ...]:
         return self.poison.needs()
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        return self.poison.make_units(inputs, bench, self.units)
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
+        return self.poison.make_units(inputs, context, self.units)
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Joined(Artifact):
     def spent(self) -> tuple[Artifact, ...]:
         return self.needs()
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
-        return join(inputs)
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
+        return join_pieces(inputs)
 
 
-def join(pieces: Sequence[Bundle]) -> Bundle:
+def join_pieces(pieces: Sequence[Bundle]) -> Bundle:
     """One poison from its pieces, rows ascending."""
     rows = torch.cat([piece.tensors["indices"] for piece in pieces])
     order = rows.argsort()

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from raygrid.core.errors import DataError
 from raygrid.core.seeds import Stream
-from raygrid.defenses.base import Defense, Workshop
+from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import hold_out
 from raygrid.trials.artifacts.poison import PoisonArtifact
 from raygrid.trials.artifacts.purified import PurifiedArtifact, reaching
@@ -56,16 +56,16 @@ class StudyArtifact(Artifact):
     def needs(self) -> tuple[Artifact, ...]:
         return (self.purified,) if self.purified else (self.poison.data, self.poison)
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
         images = reaching(self.purified, self.poison, self.ratio, inputs)
         train, _ = hold_out(images.with_pixels(images.pixels), self.holdout)
         # The stream must not know the attack: the same images are studied the same way.
         stream = Stream("study", (self.poison.data.dataset.id, self.link.id, self.seed))
         augmentation = self.poison.data.dataset.augmentation
-        workshop = Workshop(stream, bench.device, augmentation=augmentation)
+        fit_context = FitContext(stream, context.device, augmentation=augmentation)
         started = time.perf_counter()
         try:
-            study = self.link.study(train, workshop)
+            study = self.link.study(train, fit_context)
         except DataError as error:
             raise DataError(f"{self.link.id}: {error}") from error
         tensors = {name: tensor.cpu() for name, tensor in study.items()}

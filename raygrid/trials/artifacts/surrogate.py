@@ -16,7 +16,7 @@ from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
 from raygrid.storage.store import Bundle, as_state, key_of
-from raygrid.trials.artifacts.base import Artifact, Bench
+from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 
 
@@ -41,12 +41,14 @@ class SurrogateArtifact(Artifact):
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)
 
-    def make(self, inputs: Sequence[Bundle], bench: Bench) -> Bundle:
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
         world = World.of(inputs[0])
         stream = Stream("surrogate", (self.data.dataset.id, self.seed))
-        network = train_surrogate(self.recipe, world.train, stream, bench.device, bench.progress)
+        network = train_surrogate(
+            self.recipe, world.train, stream, context.device, context.progress
+        )
         last = network[-1] if isinstance(network, nn.ModuleList) else network
-        reached = accuracy(last, world.test.to(bench.device))
+        reached = accuracy(last, world.test.to(context.device))
         mark = shortfall(self.data.dataset.id, self.recipe.architecture, reached)
         facts = {"test_acc": reached, "marks": [mark] if mark else []}
         return Bundle({k: v.cpu() for k, v in network.state_dict().items()}, facts)
