@@ -23,14 +23,16 @@ class AlexNetFc(Architecture):
     card = Card(
         paper="Shafahi et al. 2018 (Poison Frogs); as in Schwarzschild et al. 2021, table 2",
         code="aks2203/poisoning-benchmark@97a67ae",
-        notes=_NOTES,
+        notes=_NOTES + "; response norm over 9 channels with alpha 0.001 for their mean square, as "
+        "in the code. Version 1 had 4 channels",
     )
+    version: ClassVar[int] = 2
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.066
     stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        norm = nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1.0)
+        norm = nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
         pool = nn.MaxPool2d(3, 2, 1)
         layers: list[nn.Module] = [
             *(nn.Conv2d(3, 64, 5, padding=2), nn.ReLU(), pool, norm),

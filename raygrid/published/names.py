@@ -75,6 +75,7 @@ _DEFENSE = {
 }
 MADE = {
     ("apbench", "avatar"): "avatar(diffusion_data=clean_train)",
+    ("apbench", "cait_small"): "cait_small(drop_at_test=true)",
     ("apbench", "em"): "em_apb",
     ("apbench", "imagenet100"): "imagenet100(test_per_class=40, train_per_class=200)",
     ("apbench", "rem"): "rem_apb",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -192,11 +194,76 @@ def test_the_vit_temperature_starts_at_the_usual_one() -> None:
     assert layer.log_scale.exp().item() == pytest.approx(64**-0.5)
 
 
+def body(name: str) -> Any:
+    """The layers of a network in training mode."""
+    return network(name).train().body
+
+
+def test_attention_weights_are_not_dropped_in_training() -> None:
+    """The softmax of the scores times the values, as in apbench@9a6fb91 (nets/vit_small.py)."""
+    layer = body("small_vit").layers[0]
+    tokens = torch.randn(2, 17, 64, generator=torch.Generator().manual_seed(0))
+    q, k, v = (part.unflatten(2, (4, 16)).transpose(1, 2) for part in layer.qkv(tokens).chunk(3, 2))
+    scores = q @ k.transpose(2, 3) * layer.log_scale.exp()
+    scores.diagonal(dim1=2, dim2=3).fill_(-torch.inf)
+    wanted = (scores.softmax(3) @ v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(layer._attend(tokens), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_talking_heads_are_not_dropped_in_training() -> None:
+    """Heads mixed before and after the softmax: apbench@9a6fb91 (nets/cait_small.py)."""
+    layer = body("small_cait").patch_layers[0]
+    layer.out[1].p = 0.0  # the dropout that the original has, after the projection
+    tokens = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
+    q, k, v = (
+        part.unflatten(2, (4, 16)).transpose(1, 2)
+        for part in (layer.query(tokens), *layer.key_value(tokens).chunk(2, 2))
+    )
+    scores = (q @ k.transpose(2, 3)) * 16**-0.5
+    weights = (layer.talk_before.T @ scores.flatten(2)).view_as(scores).softmax(3)
+    mixed = (layer.talk_after.T @ weights.flatten(2)).view_as(scores) @ v
+    wanted = layer.out[0](mixed.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer._attend(tokens, tokens), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_cait_leaves_out_layers_in_training_only() -> None:
-    body = network("cait_small").body
-    layers = body.patch_layers
+    cait = body("cait_small")
+    layers = cait.patch_layers
     with forked(0):
-        counts = {len(body._present(layers)) for _ in range(200)}  # type: ignore[operator]
+        counts = {len(cait._present(layers, None)) for _ in range(200)}
     assert counts > {6, 5}
-    body.eval()
-    assert {len(body._present(layers)) for _ in range(20)} == {6}  # type: ignore[operator]
+    cait.eval()
+    assert {len(cait._present(layers, None)) for _ in range(20)} == {6}
+
+
+def test_cait_as_printed_leaves_out_layers_at_test_time() -> None:
+    """One layer in twenty of every batch, the same ones whenever the batch is shown."""
+    batches = torch.rand(400, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    dropping, ran = body("cait_small(drop_at_test=true)").eval(), list[int]()
+    for layer in (*dropping.patch_layers, *dropping.class_layers):
+        layer.forward = lambda x, *others: (ran.append(0), x)[1]
+    left = []
+    for batch in batches:
+        ran.clear()
+        dropping(batch)
+        left.append(len(ran))
+    missing = 8 - torch.tensor(left).float()
+    assert missing.mean() == pytest.approx(8 * 0.05, abs=0.1)
+    assert missing.max() >= 2
+    with torch.no_grad():
+        whole, dropping = body("cait_small").eval(), body("cait_small(drop_at_test=true)").eval()
+        state = torch.get_rng_state()
+        outputs = [dropping(batches[missing.argmax()]) for _ in range(2)]
+        assert torch.equal(*outputs)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert not torch.equal(outputs[0], whole(batches[missing.argmax()]))
+        assert torch.equal(dropping(batches[missing.argmin()]), whole(batches[missing.argmin()]))
+
+
+def test_response_norm_is_over_nine_channels() -> None:
+    """TensorFlow's depth radius 4 with alpha 0.001 / 9 a channel, 1 added, to the power 0.75."""
+    norm = next(m for m in network("alexnet_fc").modules() if isinstance(m, nn.LocalResponseNorm))
+    out = norm(torch.full((1, 64, 1, 1), 30.0)).flatten()
+    for channel, neighbors in ((0, 5), (1, 6), (4, 9), (31, 9), (63, 5)):
+        wanted = 30.0 / (1 + 0.001 / 9 * neighbors * 900) ** 0.75
+        assert out[channel].item() == pytest.approx(wanted, rel=1e-5)
