@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from raygrid.cli.reproduce import parser_of, plan_or_run, show_tables
 from raygrid.cli.run import guarded
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published import find, specs_of
+from raygrid.published.lookup import find
+from raygrid.published.reference import specs_of
 from raygrid.published.toxic import BASELINES
 from raygrid.reports.tables import frame
 from raygrid.reproduce.tables import Only, PaperTable, paper_table_of

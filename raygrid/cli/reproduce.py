@@ -11,13 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
-from raygrid import published
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.run import guarded, place_and_run, show_plan
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published import QUESTIONS, tables_of
+from raygrid.published import reference
+from raygrid.published.questions import QUESTIONS
+from raygrid.published.reference import tables_of
 from raygrid.reports import tables
 from raygrid.reproduce.figure_list import (
     LISTS,
@@ -145,7 +146,7 @@ def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Calla
 
 
 def _run(paper: str, kinds: Sequence[str], args: argparse.Namespace) -> int:
-    asked = [QUESTIONS[each.question] for each in published.asked(paper, args.table)]
+    asked = [QUESTIONS[each.question] for each in reference.printed_questions(paper, args.table)]
     seeds = range(max([args.seeds, *(question.seeds for question in asked)]))
     wanted = paper_table(paper, args.table, args.scale, part_of(args), seeds, args.diffusion)
     check_used(wanted, args.diffusion)

@@ -10,7 +10,8 @@ from typing import Any
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.published import QUESTIONS, Finding, PrintedQuestion, PublishedValue
+from raygrid.published.lookup import Finding, PublishedValue
+from raygrid.published.questions import QUESTIONS, PrintedQuestion
 from raygrid.reports.analysis import (
     Records,
     accuracy_on_sets,

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
-from raygrid import published
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
-from raygrid.published import QUESTIONS, SIX, PrintedQuestion, specs_of
+from raygrid.published import lookup, reference
+from raygrid.published.names import SIX
+from raygrid.published.questions import QUESTIONS, PrintedQuestion
+from raygrid.published.reference import specs_of
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.scales import Scale, absent, scaled
@@ -119,7 +121,7 @@ def paper_table(
         alone = [s.replace(attack=Part("withheld")) for s in chosen if 0 < s.poison_ratio < 1]
         chosen.update(dict.fromkeys(alone))
     asked = []
-    for each in published.asked(paper, number):
+    for each in reference.printed_questions(paper, number):
         every = tuple(with_checkpoint(each.about, checkpoint))
         here = tuple(spec for spec in every if spec in chosen)
         if here and (every[0] in chosen or QUESTIONS[each.question].mean):
@@ -192,7 +194,7 @@ def with_printed(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> 
     for place, cell in panel.cells.items():
         spec = _printed_for(cell, printed)
         measure = "final_acc" if cell.metric.startswith("worst") else cell.metric
-        found = None if spec is None else published.find(spec, measure)
+        found = None if spec is None else lookup.find(spec, measure)
         if spec and found and found.best.paper == paper and cell.published is None:
             cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
     return replace(panel, cells=cells)

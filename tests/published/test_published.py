@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from raygrid import published
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
@@ -16,7 +15,9 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import find, load, specs_of, tables_of
+from raygrid.published import names
+from raygrid.published.lookup import find
+from raygrid.published.reference import load, specs_of, tables_of
 
 COUNTS = {  # rows, rows with a spec, rows marked as suspect
     "apbench": (751, 703, 13),
@@ -36,14 +37,14 @@ def test_every_row_is_a_spec_or_has_a_reason() -> None:
     assert rows.loc[rows["spec"].notna(), "accuracy"].between(0, 1).all()
 
 
-@pytest.mark.parametrize("paper", published.PAPERS)
+@pytest.mark.parametrize("paper", names.PAPERS)
 def test_counts_are_those_of_the_files(paper: str) -> None:
     rows = load()
     rows = rows[rows["paper"] == paper]
     assert (len(rows), rows["spec"].notna().sum(), rows["suspect"].sum()) == COUNTS[paper]
 
 
-@pytest.mark.parametrize("paper", published.PAPERS)
+@pytest.mark.parametrize("paper", names.PAPERS)
 def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
     shipped = resources.files("raygrid.published") / "data" / f"{paper}.csv"
     assert shipped.read_bytes() == (shared / "reference" / f"{paper}.csv").read_bytes()

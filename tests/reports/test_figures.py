@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from raygrid.core.errors import SpecError
-from raygrid.published import load
+from raygrid.published.reference import load
 from raygrid.reports.figures import (
     answer_against,
     correlate,

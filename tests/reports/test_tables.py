@@ -18,7 +18,8 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Selection
-from raygrid.published import SIX, load
+from raygrid.published.names import SIX
+from raygrid.published.reference import load
 from raygrid.reports.tables import (
     KINDS,
     Table,

@@ -20,7 +20,8 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published import QUESTIONS, PrintedQuestion, asked, load, specs_of, tables_of
+from raygrid.published.questions import QUESTIONS, PrintedQuestion
+from raygrid.published.reference import load, printed_questions, specs_of, tables_of
 from raygrid.reports.analysis import (
     Records,
     accuracy_on_sets,
@@ -136,7 +137,7 @@ def test_partial_poisoning_comes_with_its_controls() -> None:
 
 
 def first(paper: str, table: str, row: str, column: str, metric: str = "") -> PrintedQuestion:
-    found = asked(paper, table)
+    found = printed_questions(paper, table)
     return next(a for a in found if (a.row, a.column) == (row, column) and metric in ("", a.metric))
 
 
@@ -298,10 +299,14 @@ def test_what_no_paper_prints_stands_beside() -> None:
         ("1", "lsp_dvae_recon", "dvae_recon(base=lsp)"),
         ("7", "ops_dvae_increase, 4 %", "dvae_grow(base=ops, share=0.04)"),
     ):
-        metrics = [a.metric for a in asked("dvae", table) if (a.dataset, a.row) == ("cifar10", row)]
+        metrics = [
+            a.metric
+            for a in printed_questions("dvae", table)
+            if (a.dataset, a.row) == ("cifar10", row)
+        ]
         assert metrics[-4:] == ["base_l2", "l2", "linf", "linf_max"]
         assert [str(s.attack) for s in first("dvae", table, row, "l2").about] == [attack]
-    made = answered(asked("dvae", "7"), None, "paper", (0,))
+    made = answered(printed_questions("dvae", "7"), None, "paper", (0,))
     assert [(table.kind, len(table.panels[0].rows)) for table in made] == [("norms", 16)]
     assert not any(cell.published for cell in made[0].panels[0].cells.values())
 
@@ -372,7 +377,7 @@ def test_differences_are_marked_and_gaps_explained(evidence: FinishedTrials) -> 
 
 
 def test_stand_ins_say_what_they_stand_for() -> None:
-    (table,) = answered(asked("apbench", "11"), None, "quick", (0, 1))
+    (table,) = answered(printed_questions("apbench", "11"), None, "quick", (0, 1))
     assert [panel.metric for panel in table.panels] == ["pgd_blackbox_acc", "pgd_whitebox_acc"]
     cell = table.panels[1].cells["em", "at"]
     assert (cell.published, cell.apart, cell.differs) == (0.2860, "apbench, cifar10", False)

@@ -23,7 +23,9 @@ from raygrid.engine.costs.estimate import CPU, artifact_seconds, trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import PAPERS, SIX, find, specs_of, tables_of
+from raygrid.published.lookup import find
+from raygrid.published.names import PAPERS, SIX
+from raygrid.published.reference import specs_of, tables_of
 from raygrid.reports.tables import frame, table
 from raygrid.reports.tables.frame import tier
 from raygrid.reports.tables.labels import short

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from raygrid.nn.vae import AutoEncoder, VaeFit, VaeSize
-from raygrid.published import asked
 from raygrid.published.names import MEASURES
+from raygrid.published.reference import printed_questions
 from raygrid.reproduce.figure_list import QUALITIES
 from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
 
@@ -31,7 +31,7 @@ OFFICIAL = {
 def minutes(row: Row) -> object:
     """As the number that a job of table 12 asks for and shows beside its own."""
     metric = COSTS[row["setting"]]
-    found = {(each.row, each.column): each.value for each in asked("dvae", "12")}
+    found = {(each.row, each.column): each.value for each in printed_questions("dvae", "12")}
     return found.get((row["item"], metric))
 
 

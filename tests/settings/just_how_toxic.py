@@ -10,7 +10,7 @@ from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import SetupRule
-from raygrid.published import load
+from raygrid.published.reference import load
 from raygrid.published.toxic import BASELINES, members
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from raygrid.attacks.common.rounds import RoundsAttack
-from raygrid.published import asked
+from raygrid.published.reference import printed_questions
 from raygrid.trials.result import Result
 from tests.settings.rules import Row, Rule, attack, cells, every, recipe, wise, words
 
@@ -39,7 +39,7 @@ def functional(row: Row) -> str:
 
 def victims_epochs(row: Row) -> object:
     """Of the clean victims that the poisons of table 2 are shown to."""
-    victims = [spec for each in asked("learned_faster", "2") for spec in each.about[1:]]
+    victims = [spec for each in printed_questions("learned_faster", "2") for spec in each.about[1:]]
     (found,) = {dict(spec.protocol.params)["epochs"] for spec in victims}
     return found
 

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
-from raygrid.published import load
+from raygrid.published.reference import load
 from raygrid.reports.figures.canvas import (
     STYLES,
     VICTIM,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from raygrid import published
-from raygrid.published import Finding
+from raygrid.published import lookup
+from raygrid.published.lookup import Finding
 from raygrid.reports.tables.frame import AXES, DETECTION
 
 Key = tuple[Any, ...]
@@ -118,7 +118,7 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
     asked = {} if metric in DETECTION else _known(columns["n_test"], done)
     images = next(iter(asked.values()), 0)
-    found = published.find(columns["spec"][where[0]], metric)
+    found = lookup.find(columns["spec"][where[0]], metric)
     return with_published(with_values(cell, values, int(images)), found)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from raygrid import published
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.published import toxic
+from raygrid.published import lookup, reference, toxic
 from raygrid.reports.tables.binomial import mcnemar, paper_error, wilson
 from raygrid.reports.tables.cells import Cell, with_published
 
@@ -71,7 +70,7 @@ def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any
 
 def _with_paper(cell: Cell) -> Cell:
     spec = _spec(cell)
-    return with_published(cell, published.find(spec, METRICS[0]))
+    return with_published(cell, lookup.find(spec, METRICS[0]))
 
 
 def _spec(cell: Cell) -> TrialSpec:
@@ -88,7 +87,7 @@ def _spec(cell: Cell) -> TrialSpec:
 
 @cache
 def _printed_means() -> tuple[Part, ...]:
-    rows = published.load()
+    rows = reference.load()
     cells = rows.loc[rows["paper"] == "just_how_toxic", "cell"].dropna()
     parts = (TrialSpec.parse(text).architecture for text in cells)
     return tuple(dict.fromkeys(part for part in parts if part.name == toxic.MEAN))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raygrid import published
 from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published import SIX
+from raygrid.published import lookup
+from raygrid.published.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 
@@ -165,7 +165,7 @@ def _draws(place: int, n: int) -> NDArray[np.int64]:
     return rng.integers(n, size=(RESAMPLES, n))
 
 
-def _published(base: Cell) -> published.Finding | None:
+def _published(base: Cell) -> lookup.Finding | None:
     axes = base.axes
     ratio = "" if axes["attack"] == "clean" else f"@{axes['poison_ratio']}"
     text = "/".join(
@@ -180,4 +180,4 @@ def _published(base: Cell) -> published.Finding | None:
         )
     )
     spec = TrialSpec.parse(text).replace(learner=Part("worst"))
-    return published.find(spec, base.metric)
+    return lookup.find(spec, base.metric)

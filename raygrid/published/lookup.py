@@ -1,0 +1,181 @@
+"""Lookup: what the papers printed for a trial, under the names that papers share."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError
+from raygrid.core.registry import Registry
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.datasets import DATASETS
+from raygrid.defenses import DEFENSES
+from raygrid.published.names import MADE, MADE_ON, split_budget
+from raygrid.published.reference import load
+
+CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """One published number of a paper, with every table that prints it. Fractions.
+
+    made: attack, defense, architecture and dataset as that paper ran them; protocol: of its trials.
+    """
+
+    paper: str
+    made: tuple[str, str, str, str]
+    protocol: str
+    tables: tuple[str, ...]
+    value: float
+    std: float | None
+    suspect: bool
+    note: str
+
+    def cite(self) -> str:
+        """Paper and tables, as in `apbench T3, T16`."""
+        return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is published for one cell.
+
+    apart: what sets `best` apart from what was asked for: the paper if its protocol is another
+        one, else those of its methods that go by the same name only, else nothing.
+    """
+
+    best: PublishedValue
+    apart: str
+    others: tuple[PublishedValue, ...]
+
+    @property
+    def own(self) -> bool:
+        """Whether `best` was made with the protocol and the very methods that were asked for."""
+        return not self.apart
+
+    @property
+    def contradicting(self) -> tuple[PublishedValue, ...]:
+        """Numbers of the others, not suspect themselves, that are 5 points or more away."""
+        return tuple(
+            f
+            for f in self.others
+            if not f.suspect and abs(f.value - self.best.value) >= CONTRADICTION - 1e-9
+        )
+
+
+def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+    """The published numbers of a cell, best one first; None if no paper has it.
+
+    `seed` does not matter. The protocol does: the number of the paper whose protocol it is comes
+    first, else the first paper that has one; numbers marked as suspect come last.
+    """
+    spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    figures = _index().get((cell_key(spec), measure))
+    if not figures:
+        return None
+    protocol, methods = _protocol(spec), _methods(spec)
+
+    def distance(figure: PublishedValue) -> tuple[bool, bool, bool]:
+        return (
+            figure.suspect,
+            figure.protocol != protocol,
+            figure.made != methods,
+        )
+
+    best, *others = sorted(figures, key=distance)
+    unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
+    apart = best.paper if best.protocol != protocol else ", ".join(unlike)
+    return Finding(best, apart, tuple(others))
+
+
+@cache
+def _index() -> dict[tuple[str, str], list[PublishedValue]]:
+    rows = load()
+    index: dict[tuple[str, str], list[PublishedValue]] = {}
+    for row in rows[rows["cell"].notna()].to_dict("records"):
+        key = (cell_key(TrialSpec.parse(row["cell"])), row["measure"])
+        new = PublishedValue(
+            paper=row["paper"],
+            made=_methods(TrialSpec.parse(row["made"])),
+            protocol=_protocol(TrialSpec.parse(row["made"])),
+            tables=(row["table"],),
+            value=row["accuracy"],
+            std=None if pd.isna(row["accuracy_std"]) else float(row["accuracy_std"]),
+            suspect=row["suspect"],
+            note=row["note"],
+        )
+        _join(index.setdefault(key, []), new)
+    return index
+
+
+def _join(figures: list[PublishedValue], new: PublishedValue) -> None:
+    """Add a number, or its table to the same number of the same paper."""
+    for position, old in enumerate(figures):
+        if (old.paper, old.value, old.suspect) == (new.paper, new.value, new.suspect):
+            std = old.std if old.std is not None else new.std
+            tables = tuple(dict.fromkeys(old.tables + new.tables))
+            figures[position] = replace(old, tables=tables, std=std)
+            return
+    figures.append(new)
+
+
+def cell_key(spec: TrialSpec) -> str:
+    """A spec without protocol and seed, all its parts under the names that papers share."""
+    on = spec.dataset.name
+    attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack, on)
+    ratio = 1.0 if attack == "clean" else spec.poison_ratio
+    chain = "+".join(_shared(DEFENSES, part, on) for part in spec.defense)
+    architecture = _shared(ARCHITECTURES, spec.architecture, on)
+    dataset = _shared(DATASETS, spec.dataset, on)
+    return f"{dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
+
+
+def _protocol(spec: TrialSpec) -> str:
+    """The protocol, wherever its set-ups lie."""
+    params = {key: value for key, value in spec.protocol.params if key != "setups"}
+    return str(Part.of(spec.protocol.name, **params))
+
+
+def _methods(spec: TrialSpec) -> tuple[str, str, str, str]:
+    """Attack, defense, architecture and dataset of a spec, each as short as it can be said."""
+    chain = "+".join(canonical(DEFENSES, part) for part in spec.defense)
+    attack, dataset = canonical(ATTACKS, spec.attack), canonical(DATASETS, spec.dataset)
+    return attack, chain, canonical(ARCHITECTURES, spec.architecture), dataset
+
+
+@cache
+def _shared(registry: Registry[Any], part: Part, dataset: str) -> str:
+    """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
+    whole = Part.parse(canonical(registry, part))
+    method, budget = split_budget(whole)
+    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on == dataset]
+    for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
+        text = canonical(registry, Part.parse(made))
+        if text in (str(whole), str(method)):
+            budget = {} if text == str(whole) else budget
+            method = Part.parse(canonical(registry, Part.parse(name)))
+            break
+    params = dict(method.params)
+    if "base" in params:  # an attack made of another
+        base = _shared(registry, Part.parse(str(params["base"])), dataset)
+        method = Part.parse(canonical(registry, method.with_params(base=base)))
+    return str(method.with_params(**budget))
+
+
+@cache
+def canonical(registry: Registry[Any], part: Part) -> str:
+    """The shortest text of a method, without the place of its weights.
+
+    That of a method which is not there, or cannot be made so, stays as it is.
+    """
+    with suppress(SpecError):
+        part = registry.make(part).part()
+    params = {key: value for key, value in part.params if key != "checkpoint"}
+    return str(Part.of(part.name, **params))
