@@ -23,7 +23,7 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.published.lookup import find
 from raygrid.published.reference import specs_of
 from raygrid.published.toxic import BASELINES
-from raygrid.reports.tables import frame
+from raygrid.reports.tables.frame import frame
 from raygrid.reproduce.tables import Only, PaperTable, paper_table_of
 from raygrid.run import Options
 from raygrid.storage.store import ResultLog

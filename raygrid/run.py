@@ -261,10 +261,11 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
-    from raygrid.reports import figures, tables
+    from raygrid.reports.figures.write import write_figures
+    from raygrid.reports.tables.write import write_tables
 
     rows = list(log.rows())
-    files = [*tables.write_tables(out, rows), *figures.write_figures(out, rows)]
+    files = [*write_tables(out, rows), *write_figures(out, rows)]
     listener.tables(files)
     return files
 

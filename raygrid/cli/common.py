@@ -14,7 +14,7 @@ from raygrid.storage.mirrored import open_store
 from raygrid.storage.store import ResultLog
 
 if TYPE_CHECKING:
-    from raygrid.reports.analysis import Records, Victim
+    from raygrid.reports.analysis.records import Records, Victim
     from raygrid.trials.poisons import Poisoned
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def add_epoch(parser: argparse.ArgumentParser) -> None:
 
 
 def records_of(args: argparse.Namespace) -> Records:
-    from raygrid.reports.analysis import Records
+    from raygrid.reports.analysis.records import Records
 
     options = options_of(args)
     load_plugins(options.imports)

@@ -22,7 +22,7 @@ from raygrid.core.registry import coerce
 from raygrid.core.spec import parse_scalar
 
 if TYPE_CHECKING:
-    from raygrid.reports.analysis import Records
+    from raygrid.reports.analysis.records import Records
 
 MANY = 16  # columns that no terminal is wide enough for
 QUESTIONS = (
@@ -79,7 +79,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import transferability
+    from raygrid.reports.analysis.questions import transferability
 
     victims = victims_of(records, args.question, args.victims)
     return transferability(poisons_of(records, args), victims)
@@ -87,7 +87,7 @@ def _transferability(records: Records, args: argparse.Namespace) -> list[Row]:
 
 def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.nn.pgd import Ball
-    from raygrid.reports.analysis import robustness
+    from raygrid.reports.analysis.questions import robustness
 
     radius, step = (coerce(parse_scalar(t), float, 0.0) for t in (args.radius, args.step))
     if not 0 <= radius <= 1 or step <= 0 or args.steps < 0 or (args.images or 1) < 1:
@@ -100,14 +100,14 @@ def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
 
 
 def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import accuracy_on_sets
+    from raygrid.reports.analysis.questions import accuracy_on_sets
 
     others = {text: records.poisoned(text, args.seed).images for text in args.on}
     return [row for spec in args.specs for row in accuracy_on_sets(records, spec, others)]
 
 
 def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import fidelity_of_poison, fidelity_of_purified
+    from raygrid.reports.analysis.fidelity import fidelity_of_poison, fidelity_of_purified
 
     rows: list[Row] = []
     device = records.worker.device
@@ -120,25 +120,25 @@ def _fidelity(records: Records, args: argparse.Namespace) -> list[Row]:
 
 
 def _norms(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import norms_of_disentangled
+    from raygrid.reports.analysis.fidelity import norms_of_disentangled
 
     return [norms_of_disentangled(records, text, args.seed) for text in args.specs]
 
 
 def _classes(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import by_class
+    from raygrid.reports.analysis.classes import by_class
 
     return [row for spec in args.specs for row in by_class(records, spec)]
 
 
 def _seeds(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import over_seeds
+    from raygrid.reports.analysis.summary import over_seeds
 
     return over_seeds(rows_of(records, args), args.metric)
 
 
 def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis.comparing import compare, is_trial
+    from raygrid.reports.analysis.comparison import compare, is_trial
     from raygrid.trials.resolve import resolve
 
     sides = [str(resolve(s, records.catalog).spec) if is_trial(s) else s for s in args.specs]
@@ -146,7 +146,7 @@ def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
 
 
 def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
-    from raygrid.reports.analysis import costs
+    from raygrid.reports.analysis.summary import costs
 
     return costs(rows_of(records, args), records.store, results_of(args).values())
 

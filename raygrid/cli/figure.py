@@ -13,7 +13,7 @@ from raygrid.core.errors import DataError, SpecError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from raygrid.reports.analysis import Records
+    from raygrid.reports.analysis.records import Records
 
 PAIRS = {
     "transfer-peak": ("transfer_rate", "peak_acc"),
@@ -57,13 +57,13 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
 
 def figure(args: argparse.Namespace) -> int:
     """Draw a figure and say where it is."""
-    from raygrid.reports import analysis
+    from raygrid.reports.figures import embeddings
 
     records = records_of(args)
     if args.figure == "tsne" and all(map(is_poison, args.specs)):
-        drawn = analysis.draw_tsne_of_changes(poisons_of(records, args))
+        drawn = embeddings.draw_tsne_of_changes(poisons_of(records, args))
     elif args.figure == "tsne":
-        drawn = analysis.draw_tsne_of_features(records, args.specs)
+        drawn = embeddings.draw_tsne_of_features(records, args.specs)
     elif args.figure == "perturbations":
         drawn = _perturbations(records, args)
     elif args.figure in PAIRS:
@@ -77,7 +77,7 @@ def figure(args: argparse.Namespace) -> int:
 
 
 def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
-    from raygrid.reports import analysis
+    from raygrid.reports.figures.changes import draw_changes
     from raygrid.reports.tables.labels import telling
 
     if args.gain is not None and not args.gain > 0:
@@ -88,24 +88,24 @@ def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
             raise DataError(f"{poisoned.spec} withholds images: there is nothing to draw")
     names = telling([poisoned.spec for poisoned in poisons])
     sets = {names[each.spec]: (each.clean, each.images) for each in poisons}
-    return analysis.draw_changes(sets, args.normalize, args.gain)
+    return draw_changes(sets, args.normalize, args.gain)
 
 
 def _scatter(records: Records, args: argparse.Namespace) -> Figure:
-    from raygrid.reports import analysis, figures
+    from raygrid.reports.analysis.questions import with_answers
+    from raygrid.reports.figures.scatters import answer_against
 
     answer, accuracy = PAIRS[args.figure]
     rows = rows_of(records, args)
     asks = answer == "transfer_rate"
     victims = victims_of(records, args.figure, args.victims) if asks else []
-    trials = analysis.with_answers(records, rows, answer, victims)
-    return figures.answer_against(trials, answer, accuracy)
+    trials = with_answers(records, rows, answer, victims)
+    return answer_against(trials, answer, accuracy)
 
 
 def _maps(records: Records, args: argparse.Namespace) -> Figure:
-    from raygrid.reports import analysis
-    from raygrid.reports.analysis.explaining import need_captum
-    from raygrid.reports.analysis.pictures import examples
+    from raygrid.reports.analysis.explanation import grad_cam, need_captum, shapley
+    from raygrid.reports.figures.maps import draw_maps, examples
 
     need_captum()
     victims = [records.victim(spec) for spec in args.specs]
@@ -119,8 +119,8 @@ def _maps(records: Records, args: argparse.Namespace) -> Figure:
         if args.of == "predicted":
             y = victim(x.to(victim.device)).argmax(1).cpu()
         maps[victim.name] = (
-            analysis.grad_cam(victim, x, y, args.layer)
+            grad_cam(victim, x, y, args.layer)
             if args.figure == "grad-cam"
-            else analysis.shapley(victim, x, y, args.estimator, args.samples, args.baseline)
+            else shapley(victim, x, y, args.estimator, args.samples, args.baseline)
         )
-    return analysis.draw_maps(images, maps, signed=args.figure == "shapley")
+    return draw_maps(images, maps, signed=args.figure == "shapley")

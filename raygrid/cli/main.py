@@ -187,21 +187,22 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def show_table(args: argparse.Namespace) -> int:
-    from raygrid.reports import tables
+    from raygrid.reports.tables import kinds, render
+    from raygrid.reports.tables.frame import frame
     from raygrid.storage.store import ResultLog
 
     rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
-    made = tables.table(args.kind, tables.frame(rows))
+    made = kinds.table(args.kind, frame(rows))
     made = made.with_intervals() if args.interval else made
     sys.stdout.write(
         {
-            "json": tables.json_text,
-            "text": tables.plain_text,
-            "markdown": tables.markdown,
-            "csv": tables.csv_text,
-            "latex": tables.latex,
+            "json": render.json_text,
+            "text": render.plain_text,
+            "markdown": render.markdown,
+            "csv": render.csv_text,
+            "latex": render.latex,
         }["json" if args.json else args.format](made)
     )
     return 0
@@ -209,7 +210,8 @@ def show_table(args: argparse.Namespace) -> int:
 
 def make_poison(args: argparse.Namespace) -> int:
     from raygrid.engine.worker import Worker
-    from raygrid.trials import poisons
+    from raygrid.reports.figures import gallery
+    from raygrid.trials import export, poisons
     from raygrid.trials.catalog import Catalog
 
     options = options_of(args)
@@ -226,9 +228,9 @@ def make_poison(args: argparse.Namespace) -> int:
     if args.export is not None and args.form == "triples":
         facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
     elif args.export is not None:
-        facts["manifest"] = str(poisons.export(made, args.export, args.form))
+        facts["manifest"] = str(export.export(made, args.export, args.form))
     if args.gallery is not None:
-        facts["gallery"] = str(poisons.gallery(made, args.gallery))
+        facts["gallery"] = str(gallery.gallery(made, args.gallery))
     if args.json:
         print(json.dumps(facts, indent=1))
     else:

@@ -19,7 +19,9 @@ from raygrid.engine.grid import plan
 from raygrid.published import reference
 from raygrid.published.questions import QUESTIONS
 from raygrid.published.reference import tables_of
-from raygrid.reports import tables
+from raygrid.reports.tables import render, write
+from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.kinds import table
 from raygrid.reproduce.figure_list import (
     LISTS,
     PaperFigure,
@@ -187,14 +189,14 @@ def _answer(
     evidence = None if args.dry_run else _evidence(options)
     for made in answered(wanted.asked, evidence, args.scale, seeds):
         if not args.json:
-            tables.show(made)
+            render.show(made)
         if evidence:
-            tables.write_table(options.out / "tables", f"{name}-{made.kind}", made)
+            write.write_table(options.out / "tables", f"{name}-{made.kind}", made)
 
 
 def _evidence(options: Options) -> FinishedTrials:
     """What the trials of a folder left."""
-    from raygrid.reports.analysis import Records
+    from raygrid.reports.analysis.records import Records
     from raygrid.reproduce.questions import FinishedTrials
 
     log = ResultLog(options.out.absolute() / "results.jsonl")
@@ -274,13 +276,13 @@ def show_tables(
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")
-    trials = tables.frame(row for row in log.rows() if row["spec"] in names)
+    trials = frame(row for row in log.rows() if row["spec"] in names)
     print(f"{int((trials['status'] == 'done').sum())} of {len(names)} rows are there")
     for kind in kinds:
-        made = tables.table(kind, trials)
+        made = table(kind, trials)
         if scale in STAND_INS and made.panels:
             panels = tuple(p for panel in made.panels for p in compared(panel, paper, wanted))
             caption = " ".join([made.caption, note, *several(wanted)])
             made = replace(made, panels=panels, caption=caption)
         if made.panels:
-            tables.show(made)
+            render.show(made)

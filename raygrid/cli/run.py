@@ -168,9 +168,10 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """The attack x defense table, what failed, where everything is."""
-    from raygrid.reports import tables
+    from raygrid.reports.tables import kinds, render
+    from raygrid.reports.tables.frame import frame
 
-    tables.show(tables.table("defense", tables.frame(r.row() for r in outcome.results)))
+    render.show(kinds.table("defense", frame(r.row() for r in outcome.results)))
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.reports import analysis, figures
-from raygrid.reports.analysis.pictures import apart, examples, sample
-from raygrid.reports.figures import lines
-from raygrid.reports.tables import curves, frame
+from raygrid.reports.analysis import explanation, fidelity
+from raygrid.reports.figures import changes, embeddings, lines, partial, scatters
+from raygrid.reports.figures.curves import training_curves
+from raygrid.reports.figures.embeddings import apart, sample
+from raygrid.reports.figures.maps import draw_maps, examples
+from raygrid.reports.tables.frame import curves, frame
 from raygrid.reports.tables.labels import short
 from raygrid.reproduce.figure_list import PaperFigure
 from raygrid.reproduce.questions import FinishedTrials, psnr
@@ -80,7 +82,7 @@ def _framed(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[FigureData], It
 def _curves(shown: FigureData) -> Iterator[Drawn]:
     groups = {title: shown.attacks(names) for title, names in shown.plate.groups.items()}
     epochs = curves(shown.rows)
-    yield "", figures.training_curves(epochs, groups), epochs
+    yield "", training_curves(epochs, groups), epochs
 
 
 def _by_epoch(shown: FigureData) -> Iterator[Drawn]:
@@ -137,7 +139,7 @@ def _tsne(shown: FigureData) -> Iterator[Drawn]:
         chosen = sample(labels)
         near, silhouette = apart(left["features"].float().numpy()[chosen], labels[chosen])
         rows.append({"spec": spec, "neighbors_acc": near, "silhouette": silhouette})
-    yield "", analysis.draw_tsne_of_features(records, shown.names), pd.DataFrame(rows)
+    yield "", embeddings.draw_tsne_of_features(records, shown.names), pd.DataFrame(rows)
 
 
 def _maps(shown: FigureData) -> Iterator[Drawn]:
@@ -147,9 +149,9 @@ def _maps(shown: FigureData) -> Iterator[Drawn]:
         chosen = [own[0] for own in shown.trials.values() if str(own[0].spec.attack) in attacks]
         victims = [shown.evidence.records.victim(str(trial.spec)) for trial in chosen]
         images = victims[0].test.rows(examples(victims[0].test))
-        explain = analysis.grad_cam if name == "grad-cam" else analysis.shapley
+        explain = explanation.grad_cam if name == "grad-cam" else explanation.shapley
         maps = {v.name: explain(v, images.floats(), images.labels) for v in victims}
-        yield name, analysis.draw_maps(images, maps, signed=name == "shapley"), None
+        yield name, draw_maps(images, maps, signed=name == "shapley"), None
 
 
 def _residuals(shown: FigureData) -> Iterator[Drawn]:
@@ -170,18 +172,18 @@ def _residuals(shown: FigureData) -> Iterator[Drawn]:
             chain = chains[own[0].spec.chain]
             both = f"{attack}, {chain}"
             pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
-    rows = [{"set": name, **analysis.change(*pair)} for name, pair in pairs.items()]
+    rows = [{"set": name, **fidelity.change(*pair)} for name, pair in pairs.items()]
     sets = {names[name]: pair for name, pair in pairs.items()}
-    drawn = analysis.draw_changes(sets, shown.plate.normalizations)
+    drawn = changes.draw_changes(sets, shown.plate.normalizations)
     yield "", drawn, pd.DataFrame(rows)
 
 
 DRAWINGS: Mapping[str, Callable[[FigureData], Iterator[Drawn]]] = {
-    "peak_final": _framed(figures.peak_against_final),
-    "speed_peak": _framed(figures.speed_against_peak),
-    "partial_acc": _framed(lambda rows: figures.partial_poisoning(rows, "acc")),
-    "partial_loss": _framed(lambda rows: figures.partial_poisoning(rows, "loss")),
-    "partial_defenses": _framed(figures.partial_under_defenses),
+    "peak_final": _framed(scatters.peak_against_final),
+    "speed_peak": _framed(scatters.speed_against_peak),
+    "partial_acc": _framed(lambda rows: partial.partial_poisoning(rows, "acc")),
+    "partial_loss": _framed(lambda rows: partial.partial_poisoning(rows, "loss")),
+    "partial_defenses": _framed(partial.partial_under_defenses),
     "curves": _curves,
     "by_epoch": _by_epoch,
     "compression": _compression,

@@ -12,18 +12,12 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
 from raygrid.published.lookup import Finding, PublishedValue
 from raygrid.published.questions import QUESTIONS, PrintedQuestion
-from raygrid.reports.analysis import (
-    Records,
-    accuracy_on_sets,
-    costs,
-    fidelity_of_purified,
-    norms_of_disentangled,
-    robustness,
-    transferability,
-)
-from raygrid.reports.tables import Cell, Table
-from raygrid.reports.tables.cells import with_published, with_values
-from raygrid.reports.tables.layout import Panel
+from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
+from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
+from raygrid.reports.analysis.records import Records
+from raygrid.reports.analysis.summary import costs
+from raygrid.reports.tables.cells import Cell, with_published, with_values
+from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reproduce.scales import Scale, absent, scaled
 
 Found = Mapping[int, Mapping[str, float]]

@@ -31,7 +31,7 @@ from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import Scene, SetupRule
-from raygrid.reports.tables.binomial import mcnemar, paper_error
+from raygrid.reports.statistics import mcnemar, paper_error
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.artifacts.features import features_for

@@ -12,7 +12,7 @@ import pytest
 from raygrid.cli import main as cli
 from raygrid.engine.costs.estimate import CPU, GPU, trial_seconds
 from raygrid.engine.worker import versions
-from raygrid.reports.analysis import costs
+from raygrid.reports.analysis.summary import costs
 from raygrid.storage.store import Store
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result

@@ -12,8 +12,9 @@ import pytest
 
 from raygrid.cli import main as cli
 from raygrid.core.errors import DataError, SpecError
-from raygrid.reports.analysis import compare, over_seeds
-from raygrid.reports.analysis.comparing import holm, signed_rank
+from raygrid.reports.analysis.comparison import compare
+from raygrid.reports.analysis.summary import over_seeds
+from raygrid.reports.statistics import holm, signed_rank
 from raygrid.trials.result import Result
 
 Json = dict[str, Any]

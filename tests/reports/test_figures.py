@@ -13,20 +13,13 @@ from scipy import stats
 
 from raygrid.core.errors import SpecError
 from raygrid.published.reference import load
-from raygrid.reports.figures import (
-    answer_against,
-    correlate,
-    partial_poisoning,
-    partial_under_defenses,
-    peak_against_final,
-    printed,
-    published_scatter,
-    speed_against_peak,
-    training_curves,
-    write_figures,
-)
-from raygrid.reports.figures.correlation import _kendall, _spearman
-from raygrid.reports.tables import curves, frame
+from raygrid.reports.figures.curves import training_curves
+from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
+from raygrid.reports.figures.published import printed, published_scatter
+from raygrid.reports.figures.scatters import answer_against, peak_against_final, speed_against_peak
+from raygrid.reports.figures.write import write_figures
+from raygrid.reports.statistics import _kendall, _spearman, correlate
+from raygrid.reports.tables.frame import curves, frame
 from tests.reports.test_tables import TOY, Json, trial
 
 

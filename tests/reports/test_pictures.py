@@ -14,9 +14,11 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.reports.analysis import draw_changes, draw_maps, draw_tsne_of_changes
-from raygrid.reports.analysis.pictures import apart
-from raygrid.trials.poisons import Poisoned, stretch
+from raygrid.reports.figures.changes import draw_changes
+from raygrid.reports.figures.embeddings import apart, draw_tsne_of_changes
+from raygrid.reports.figures.gallery import stretch
+from raygrid.reports.figures.maps import draw_maps
+from raygrid.trials.poisons import Poisoned
 from tests.conftest import toy
 
 # --- t-SNE ---------------------------------------------------------------------------------------

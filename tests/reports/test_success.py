@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from raygrid.reports.tables import frame, markdown, table
+from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.kinds import table
+from raygrid.reports.tables.render import markdown
 from raygrid.trials.result import Result
 
 SPEC = "cifar10/{}/standard/{}/{}/just_how_toxic(setups=/data/toxic)/{}"

@@ -20,24 +20,23 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Selection
 from raygrid.published.names import SIX
 from raygrid.published.reference import load
-from raygrid.reports.tables import (
-    KINDS,
-    Table,
+from raygrid.reports.statistics import wilson
+from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.kinds import KINDS, table
+from raygrid.reports.tables.labels import short, telling
+from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
+from raygrid.reports.tables.plots import picture
+from raygrid.reports.tables.render import (
     csv_text,
-    frame,
+    escape,
     json_text,
     latex,
     markdown,
     plain_text,
     show,
-    table,
-    write_tables,
 )
-from raygrid.reports.tables.cells import Cell, wilson
-from raygrid.reports.tables.labels import short, telling
-from raygrid.reports.tables.layout import SELECTIONS, Panel, order
-from raygrid.reports.tables.plots import picture
-from raygrid.reports.tables.render import escape
+from raygrid.reports.tables.write import write_tables
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
 

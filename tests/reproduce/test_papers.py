@@ -22,18 +22,15 @@ from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.published.questions import QUESTIONS, PrintedQuestion
 from raygrid.published.reference import load, printed_questions, specs_of, tables_of
-from raygrid.reports.analysis import (
-    Records,
-    accuracy_on_sets,
-    draw_changes,
-    fidelity_of_purified,
-    grad_cam,
-    norms_of_disentangled,
-    robustness,
-    transferability,
-)
-from raygrid.reports.analysis.pictures import examples
-from raygrid.reports.tables import Cell, Table, markdown
+from raygrid.reports.analysis.explanation import grad_cam
+from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
+from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
+from raygrid.reports.analysis.records import Records
+from raygrid.reports.figures.changes import draw_changes
+from raygrid.reports.figures.maps import examples
+from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.layout import Table
+from raygrid.reports.tables.render import markdown
 from raygrid.reproduce.figure_list import (
     LISTS,
     PaperFigure,

@@ -26,8 +26,8 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.published.lookup import find
 from raygrid.published.names import PAPERS, SIX
 from raygrid.published.reference import specs_of, tables_of
-from raygrid.reports.tables import frame, table
-from raygrid.reports.tables.frame import tier
+from raygrid.reports.tables.frame import frame, tier
+from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.scales import SMALL_EPOCHS, Scale, absent, scaled

@@ -21,7 +21,7 @@ import pytest
 
 from raygrid.core.errors import TrackingError
 from raygrid.engine.grid import Grid, Plan, plan
-from raygrid.reports import tables
+from raygrid.reports.tables.write import write_tables
 from raygrid.storage.store import ResultLog
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import outbox as outbox_module
@@ -566,7 +566,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     tracker = Tracker(out, every=0.01)
     drive(tracker, grid, grid.trials)
     rows = list(ResultLog(out / "results.jsonl").rows())
-    tracker.tables(tables.write_tables(out, rows))
+    tracker.tables(write_tables(out, rows))
     tracker.close(interrupted=False)
     shown = runs(out, experiment=TABLES)
     assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}

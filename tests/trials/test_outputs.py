@@ -29,21 +29,19 @@ from raygrid.core.seeds import Stream
 from raygrid.engine.costs.estimate import kept_bytes
 from raygrid.engine.grid import plan
 from raygrid.nn.pgd import Ball
-from raygrid.reports.analysis import (
-    Records,
-    Victim,
-    change,
-    draw_changes,
-    grad_cam,
+from raygrid.reports.analysis.classes import confusion, entropy
+from raygrid.reports.analysis.explanation import find_layer, grad_cam, patches, shapley
+from raygrid.reports.analysis.fidelity import change
+from raygrid.reports.analysis.questions import (
+    adversarial,
     robustness,
-    shapley,
     transferability,
     with_answers,
 )
-from raygrid.reports.analysis.classes import confusion, entropy
-from raygrid.reports.analysis.explaining import find_layer, patches
-from raygrid.reports.analysis.pictures import apart, examples, sample
-from raygrid.reports.analysis.questions import adversarial
+from raygrid.reports.analysis.records import Records, Victim
+from raygrid.reports.figures.changes import draw_changes
+from raygrid.reports.figures.embeddings import apart, sample
+from raygrid.reports.figures.maps import examples
 from raygrid.reports.figures.scatters import ACCURACIES, ANSWERS
 from raygrid.run import Options, run_grid
 from raygrid.storage.mirrored import open_store

@@ -21,10 +21,12 @@ from raygrid.attacks.file import File
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, fingerprint
 from raygrid.core.seeds import Stream
+from raygrid.reports.figures.gallery import gallery
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
-from raygrid.trials.poisons import Form, Poisoned, export, gallery, inspect, make, read_export
+from raygrid.trials.export import Form, export, read_export
+from raygrid.trials.poisons import Poisoned, inspect, make
 from raygrid.trials.resolve import resolve
 from tests.conftest import toy
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.core.spec import TrialSpec
 from raygrid.nn.pgd import Ball
+from raygrid.reports.analysis.fidelity import fidelity_of_poison
 from raygrid.reports.analysis.records import Records, Victim
+from raygrid.reports.tables.frame import frame
 from raygrid.trials.evaluate import Score, score
 from raygrid.trials.poisons import Poisoned
 
@@ -139,3 +143,32 @@ def accuracy_on_sets(records: Records, spec: str, others: Mapping[str, Images]) 
     sets = {"clean_train": victim.clean, "clean_test": victim.test, "train": train, **others}
     scores = {name: _score(victim, images) for name, images in sets.items()}
     return [{"victim": victim.name, "set": name, **s.row()} for name, s in scores.items()]
+
+
+def with_answers(
+    records: Records,
+    rows: Iterable[Mapping[str, Any]],
+    answer: str,
+    victims: Sequence[Victim] = (),
+) -> pd.DataFrame:
+    """Lines of `reports.tables.frame.frame` with a column that says something of each poison.
+
+    answer: `transfer_rate`, the share of the poisoned images that `victims` get wrong, mean over
+    these; or `psnr` in dB, mean over images, none for the clean control. A poison of several
+    trials is asked once.
+    """
+    known: dict[tuple[str, int], float | None] = {}
+    kept, values = list(rows), []
+    for row in kept:
+        spec = TrialSpec.parse(row["spec"])
+        poison = f"{spec.dataset}/{spec.attack}@{spec.poison_ratio!r}", spec.seed
+        if poison not in known:
+            known[poison] = _answer_about(records.poisoned(*poison), answer, victims)
+        values.append(known[poison])
+    return frame(kept).assign(**{answer: pd.Series(values, dtype=float)})
+
+
+def _answer_about(poisoned: Poisoned, answer: str, victims: Sequence[Victim]) -> float | None:
+    if answer == "psnr":
+        return fidelity_of_poison(poisoned)[0].get("psnr")
+    return float(transferability([poisoned], victims)[-1]["rate"])

@@ -10,8 +10,9 @@ from typing import Any
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.engine.costs.estimate import CPU, GPU, trial_seconds
-from raygrid.reports.tables import frame
-from raygrid.reports.tables.cells import caution, cells_of
+from raygrid.reports.statistics import caution
+from raygrid.reports.tables.cells import cells_of
+from raygrid.reports.tables.frame import frame
 from raygrid.storage.store import Store
 from raygrid.trials.resolve import resolve
 

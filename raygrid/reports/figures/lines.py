@@ -19,7 +19,8 @@ LABELS = {"final_acc": "test accuracy (%)", "psnr": "PSNR to the given images (d
 def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> Figure:
     """Each measure (`final_acc`, `psnr`) over `setting`, a panel a measure, a line an attack.
 
-    points: lines of `reports.tables.frame` with the column `setting` (and `psnr`); mean over seeds.
+    points: lines of `reports.tables.frame.frame` with the column `setting` (and `psnr`), of which
+    the mean over seeds is drawn.
     """
     _some(points)
     figure = blank(3.4 + 3.2 * len(measures), 4.0)
@@ -59,7 +60,7 @@ def over_psnr(points: pd.DataFrame) -> Figure:
 
 
 def by_epoch(epochs: pd.DataFrame) -> Figure:
-    """Test accuracy by epoch, a line an attack; `reports.tables.curves` of one defense."""
+    """Test accuracy by epoch, a line an attack; `reports.tables.frame.curves` of one defense."""
     done = epochs[epochs["status"] == "done"]
     _some(done)
     figure = blank(7.2, 4.2)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.reports.figures.canvas import blank, finish, plain, points_of, scatter
-from raygrid.reports.figures.correlation import correlate
+from raygrid.reports.statistics import correlate
 
 SPEED = "epochs_to_half"
 ANSWERS = {
@@ -68,7 +68,7 @@ def speed_against_peak(trials: pd.DataFrame) -> Figure:
 def answer_against(trials: pd.DataFrame, answer: str, accuracy: str) -> Figure:
     """Scatter of an accuracy (of ACCURACIES) over what was asked of each poison (of ANSWERS).
 
-    trials: lines of `reports.tables.frame` with the answer in a column of its own: the share
+    trials: lines of `reports.tables.frame.frame` with the answer in a column of its own: the share
     `transfer_rate` or the dB `psnr`; lines without one are left out. The clean control is drawn
     and not correlated.
     """

@@ -7,13 +7,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from raygrid.published import lookup
 from raygrid.published.lookup import Finding
+from raygrid.reports.statistics import _mean, confidence, spread
 from raygrid.reports.tables.frame import AXES, DETECTION
 
 Key = tuple[Any, ...]
@@ -21,9 +21,6 @@ Key = tuple[Any, ...]
 
 NOISE = {"final_acc": 0.06, "peak_acc": 0.12, "target_success": 0.09, "psnr": 1.0}
 """Differences to a paper that are always taken for noise; a peak is a maximum over noisy epochs."""
-
-TWO = 8.98
-"""Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +124,6 @@ def _known(column: list[Any], where: Sequence[int]) -> dict[int, float]:
     return {i: float(column[i]) for i in where if not pd.isna(column[i])}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
 def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cell:
     """The cell with mean, spread and interval of one value a seed.
 
@@ -148,45 +141,6 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
         high=high,
         interval=interval,
     )
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Sample standard deviation (ddof=1); None below two values."""
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, float | None, str]:
-    """95 % interval: Student's t over seeds, Wilson's over images for a single one."""
-    mean, std = _mean(values), spread(values)
-    if mean is not None and std is not None:
-        half = _t(len(values) - 1) * std / math.sqrt(len(values))
-        return mean - half, mean + half, "t"
-    if values and images:
-        return *wilson(values[0], images), "wilson"
-    return None, None, ""
-
-
-def caution(n: int) -> dict[str, str]:
-    """What a reader has to know of an interval over n seeds, as a field of a row."""
-    return {"note": f"n = 2: the interval is the mean ± {TWO} s"} if n == 2 else {}
-
-
-@cache
-def _t(freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
-
-
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share of n trials."""
-    scale = 1 + z * z / n
-    center = (share + z * z / (2 * n)) / scale
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
-    return center - half, center + half
 
 
 def with_published(cell: Cell, found: Finding | None) -> Cell:

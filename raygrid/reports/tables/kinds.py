@@ -47,7 +47,7 @@ class CellSource:
 
 
 def table(kind: str, frame: pd.DataFrame | CellSource, metric: str = "final_acc") -> Table:
-    """A table of one kind from a frame of trials (`raygrid.reports.tables.frame`).
+    """A table of one kind from a frame of trials (`reports.tables.frame.frame`).
 
     It has one panel for each set of trials that may be compared: never two datasets, protocols or
     selections in one. Raises SpecError for an unknown kind or metric. No panels: nothing to

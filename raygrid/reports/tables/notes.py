@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from raygrid.reports.tables.cells import TWO, Cell
+from raygrid.reports.statistics import TWO
+from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import (
     ANSWERS,
     NAMES,

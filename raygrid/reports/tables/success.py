@@ -13,7 +13,7 @@ import numpy as np
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.published import lookup, reference, toxic
-from raygrid.reports.tables.binomial import mcnemar, paper_error, wilson
+from raygrid.reports.statistics import mcnemar, paper_error, wilson
 from raygrid.reports.tables.cells import Cell, with_published
 
 METRICS = ("target_success", "target_clbd_success", "target_htbd_success")

@@ -1,11 +1,12 @@
-"""Correlations over few points, with intervals."""
+"""Statistics of few values: spreads, intervals, shares of n, paired tests, correlations."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,97 @@ from numpy.typing import NDArray
 from raygrid.core.errors import SpecError
 from raygrid.core.seeds import derive_seed
 
+TWO = 8.98
+"""Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (ddof=1); None below two values."""
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, float | None, str]:
+    """95 % interval: Student's t over seeds, Wilson's over images for a single one."""
+    mean, std = _mean(values), spread(values)
+    if mean is not None and std is not None:
+        half = _t(len(values) - 1) * std / math.sqrt(len(values))
+        return mean - half, mean + half, "t"
+    if values and images:
+        return *wilson(values[0], images), "wilson"
+    return None, None, ""
+
+
+def caution(n: int) -> dict[str, str]:
+    """What a reader has to know of an interval over n seeds, as a field of a row."""
+    return {"note": f"n = 2: the interval is the mean ± {TWO} s"} if n == 2 else {}
+
+
+@cache
+def _t(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval of a share of n trials."""
+    scale = 1 + z * z / n
+    center = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    return center - half, center + half
+
+
+def paper_error(share: float, n: int) -> float:
+    """The standard error that Schwarzschild et al. print with a success rate of n trials.
+
+    sqrt(p (1 - p) / n); that of p = 1/2 where fewer than 5 trials, or 5, stand on one side.
+    """
+    near = min(share, 1 - share) <= 5 / n + 1e-12
+    return math.sqrt(0.25 / n) if near else math.sqrt(share * (1 - share) / n)
+
+
+def mcnemar(ours: Mapping[int, float], control: Mapping[int, float]) -> tuple[int, int, float]:
+    """Pairs with success on one side alone (ours, control), and the exact two-sided p.
+
+    Values are 0 or 1 by set-up; only set-ups that both have count.
+    """
+    both = ours.keys() & control.keys()
+    gained = sum(ours[s] > control[s] for s in both)
+    lost = sum(ours[s] < control[s] for s in both)
+    n, few = gained + lost, min(gained, lost)
+    tail = sum(math.comb(n, i) for i in range(few + 1)) / 2**n
+    return gained, lost, min(1.0, 2 * tail)
+
+
+def signed_rank(apart: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; exact where there are no ties."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(apart).pvalue) if any(apart) else 1.0
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in their order."""
+    corrected, least = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = least
+    return corrected
+
+
 Array = NDArray[np.float64]
+
+
 RESAMPLES = 10_000
+
+
 BCA_FROM = 20  # points
 
 

@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.reports.figures.canvas import blank, name_row
-from raygrid.trials.poisons import Normalization, stretch
+from raygrid.reports.figures.gallery import Normalization, stretch
 
 GAP = 2  # pixels between two images
 

@@ -10,9 +10,9 @@ from typing import Any
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import parse_chain, split_outside
 from raygrid.defenses.base import Chain
-from raygrid.reports.tables import frame
-from raygrid.reports.tables.cells import Cell, caution, cells_of, confidence, spread
-from raygrid.reports.tables.frame import AXES
+from raygrid.reports.statistics import caution, confidence, holm, signed_rank, spread
+from raygrid.reports.tables.cells import Cell, cells_of
+from raygrid.reports.tables.frame import AXES, frame
 
 Row = dict[str, Any]
 SAME = ("dataset", "attack", "poison_ratio")
@@ -132,19 +132,3 @@ def _over_attacks(paired: list[Row]) -> list[Row]:
         }
         for (key, apart), p, corrected in zip(tested.items(), ps, holm(ps), strict=True)
     ]
-
-
-def signed_rank(apart: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; exact where there are no ties."""
-    from scipy.stats import wilcoxon
-
-    return float(wilcoxon(apart).pvalue) if any(apart) else 1.0
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in their order."""
-    corrected, least = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        least = max(least, min(1.0, (len(ps) - rank) * ps[place]))
-        corrected[place] = least
-    return corrected

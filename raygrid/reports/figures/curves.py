@@ -1,0 +1,66 @@
+"""Training curves: loss and test accuracy by epoch, a column a group of attacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raygrid.core.errors import SpecError
+from raygrid.reports.figures.canvas import band, blank, finish, plain
+from raygrid.reports.tables.labels import short
+from raygrid.reports.tables.layout import order
+
+WIDE = 5  # groups of training curves side by side
+
+
+def training_curves(
+    epochs: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
+    """Training loss and below it test accuracy by epoch, a column a group, five of them a row.
+
+    epochs: `reports.tables.curves`, of which sets that are clean or poisoned altogether are drawn.
+    groups: attacks by the title of their column; without it the
+    attacks of one name stand together. The clean control is in every column. Lines are means over
+    seeds, bands reach from the smallest to the largest.
+    """
+    epochs = plain(epochs)
+    epochs = epochs[(epochs["status"] == "done") & epochs["poison_ratio"].isin((0.0, 1.0))]
+    groups = groups or _by_name(epochs["attack"].unique())
+    if not groups or epochs.empty:
+        raise SpecError("no finished trial of plain training has a history")
+    wide = min(WIDE, len(groups))
+    tall = math.ceil(len(groups) / wide)
+    figure = blank(2.2 + 2.6 * wide, 0.6 + 4.6 * tall)
+    grid = figure.subplots(2 * tall, wide, squeeze=False, sharex=True, sharey="row")
+    names = short(["clean", *(attack for attacks in groups.values() for attack in attacks)])
+    for axes in grid[-2:, 1 + (len(groups) - 1) % wide :].flat:
+        axes.set_visible(False)
+    for number, (title, attacks) in enumerate(groups.items()):
+        row, column = divmod(number, wide)
+        loss, acc = grid[2 * row : 2 * row + 2, column]
+        for index, attack in enumerate(["clean", *(a for a in attacks if a != "clean")]):
+            here = epochs[epochs["attack"] == attack]
+            color = "black" if attack == "clean" else f"C{(index - 1) % 10}"
+            band(loss, here, "train_loss", names[attack], color)
+            band(acc, here, "test_acc", names[attack], color)
+        loss.axhline(0.5, color="gray", lw=0.6, ls=":")
+        loss.set_title(title, fontsize=9)
+        acc.set(xlabel="epoch", ylim=(0, 103))
+        acc.tick_params(labelbottom=True)
+        if acc.get_legend_handles_labels()[0]:
+            acc.legend(fontsize=6, frameon=False)
+        if column == 0:
+            loss.set_ylabel("training loss")
+            acc.set_ylabel("test accuracy (%)")
+    return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
+
+
+def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for attack in sorted(attacks, key=order):
+        if attack != "clean":
+            groups.setdefault(attack.partition("(")[0], []).append(attack)
+    return groups

@@ -1,0 +1,48 @@
+"""Explanations of images: maps of what a network looks at, below the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from raygrid.core.images import Images
+from raygrid.reports.figures.canvas import blank, name_row
+from raygrid.reports.tables.labels import telling
+
+
+def examples(images: Images, count: int = 10) -> Tensor:
+    """The first image of each of the first `count` classes, int64 rows."""
+    present = images.labels.unique()[:count]
+    return torch.stack([(images.labels == label).nonzero()[0, 0] for label in present])
+
+
+def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figure:
+    """Images (one a column) above the maps (n, H, W) of each spec (one a row).
+
+    Unsigned maps lie in [0, 1] and are laid over the image; signed ones are red where positive and
+    blue where negative, each scaled by its own 99th percentile.
+    """
+    pictures = images.pixels.permute(0, 2, 3, 1).cpu().numpy()
+    figure = blank(0.9 * len(pictures) + 1.6, 0.95 * (len(maps) + 1) + 0.3)
+    grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
+    for axes, picture in zip(grid[0], pictures, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+    names = telling(list(maps))
+    for line, (spec, drawn) in zip(grid[1:], maps.items(), strict=True):
+        name_row(line[0], names[spec])
+        for axes, picture, values in zip(line, pictures, drawn.numpy(), strict=True):
+            if signed:
+                bound = float(np.percentile(np.abs(values), 99)) or 1.0
+                axes.imshow(values, cmap="seismic", vmin=-bound, vmax=bound)
+            else:
+                axes.imshow(picture, interpolation="nearest")
+                axes.imshow(values, cmap="jet", vmin=0, vmax=1, alpha=0.5)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.tight_layout()
+    return figure

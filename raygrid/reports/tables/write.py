@@ -1,0 +1,74 @@
+"""Tables in files: Markdown, CSV, LaTeX and JSON of every kind, and a picture of each panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from raygrid.reports.tables.frame import PLAIN_DEFENSES, Row, frame
+from raygrid.reports.tables.kinds import KINDS, CellSource, table
+from raygrid.reports.tables.layout import Panel, Table
+from raygrid.reports.tables.render import csv_text, json_text, latex, markdown
+
+WRITERS: dict[str, Callable[[Table], str]] = {
+    "md": markdown,
+    "csv": csv_text,
+    "tex": latex,
+    "json": json_text,
+}
+
+
+def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
+    """Write every table that the rows suffice for into `<out_dir>/tables/`, in all formats.
+
+    One file a kind for text; one PNG a panel, at most `pictures` of them, the first panels of
+    every kind first (the Markdown says how many are drawn). Files of an earlier call are replaced.
+    """
+    folder = out_dir / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = CellSource(frame(rows))
+    made = [found for kind in KINDS if (found := table(kind, trials)).panels]
+    drawn = _choose(made, pictures)
+    for kind in KINDS:
+        for old in (*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.png")):
+            old.unlink()
+    return [path for each in made for path in _write(folder, each, drawn[each.kind])]
+
+
+def _choose(made: list[Table], pictures: int) -> dict[str, list[Panel]]:
+    """The panels to draw: of all that are worth it, the first of every kind, then the second."""
+    ranked = [
+        (rank, each.kind, panel)
+        for each in made
+        for rank, panel in enumerate(filter(_worth_drawing, each.panels))
+    ]
+    chosen: dict[str, list[Panel]] = {each.kind: [] for each in made}
+    for _, kind, panel in sorted(ranked, key=lambda item: item[0])[:pictures]:
+        chosen[kind].append(panel)
+    return chosen
+
+
+def _worth_drawing(panel: Panel) -> bool:
+    """The peak says little about an attack where a defense changes the training."""
+    return panel.across != "measure" or panel.where["defense"] in PLAIN_DEFENSES
+
+
+def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
+    from raygrid.reports.tables.plots import picture
+
+    fewer = f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
+    yield from write_table(folder, made.kind, made, fewer if len(drawn) < len(made.panels) else "")
+    for panel in drawn:
+        path = folder / f"{made.kind}-{panel.slug}.png"
+        picture(panel).savefig(path)
+        yield path
+
+
+def write_table(folder: Path, stem: str, made: Table, note: str = "") -> list[Path]:
+    """Write a table as text in all formats; note: ends the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, writer in WRITERS.items():
+        paths.append(folder / f"{stem}.{suffix}")
+        paths[-1].write_text(writer(made) + (note if suffix == "md" else ""))
+    return paths

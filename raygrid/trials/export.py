@@ -1,0 +1,89 @@
+"""A poisoned training set written to files, and read back.
+
+<folder>/manifest.json             spec, key, sizes of the change, checksum
+<folder>/train.npz | train.pt      arrays `pixels` and `labels`, or
+<folder>/<class>/<row>.png         one picture an image
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from raygrid.attacks.common.arrays import load_array, load_class_folders
+from raygrid.core.errors import DataError
+from raygrid.core.images import Images, fingerprint
+from raygrid.trials.poisons import Poisoned, inspect
+
+Form = Literal["png", "npz", "pt"]
+
+
+MANIFEST = "manifest.json"
+
+
+def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
+    """Write a poisoned set with its manifest into a new or empty folder; returns the manifest.
+
+    Every form can be put on the grid again with the attack `file`, if no image was withheld.
+    """
+    if form not in get_args(Form):
+        raise DataError(f"form is {form!r}, allowed are {', '.join(get_args(Form))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty; export into a new folder")
+    images = poisoned.images
+    writers = {"png": _write_png, "npz": _write_npz, "pt": _write_pt}
+    writers[form](images, folder)
+    every = bool(poisoned.mask.all())
+    manifest = {
+        **inspect(poisoned),
+        "form": form,
+        "rows": "all" if every else poisoned.mask.nonzero().squeeze(1).tolist(),
+        "checksum": fingerprint(images.pixels, images.labels),
+    }
+    path = folder / MANIFEST
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
+    return path
+
+
+def _write_png(images: Images, folder: Path) -> None:
+    from PIL import Image
+
+    digits = len(str(images.classes - 1))
+    for label in range(images.classes):
+        (folder / f"{label:0{digits}d}").mkdir()
+    pictures = images.pixels.permute(0, 2, 3, 1).numpy()
+    for row, label in enumerate(images.labels.tolist()):
+        Image.fromarray(pictures[row]).save(folder / f"{label:0{digits}d}" / f"{row:06d}.png")
+
+
+def _write_npz(images: Images, folder: Path) -> None:
+    pixels, labels = images.pixels.numpy(), images.labels.numpy()
+    np.savez(folder / "train.npz", pixels=pixels, labels=labels)
+
+
+def _write_pt(images: Images, folder: Path) -> None:
+    torch.save({"pixels": images.pixels, "labels": images.labels}, folder / "train.pt")
+
+
+def read_export(folder: Path) -> tuple[Images, dict[str, Any]]:
+    """An exported set and its manifest; raises DataError if files and checksum do not agree."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        form, classes, checksum = manifest["form"], manifest["classes"], manifest["checksum"]
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise DataError(f"{folder} has no readable {MANIFEST}: {error}") from None
+    if form == "png":
+        pixels, labels, names = load_class_folders(folder)
+        order = torch.tensor([int(name) for name in names if name.isdecimal()]).argsort()
+        pixels, labels = pixels[order], labels[order]
+    else:
+        path = folder / f"train.{form}"
+        pixels, labels = load_array(path, "pixels"), load_array(path, "labels")
+    if fingerprint(pixels, labels) != checksum:
+        raise DataError(f"the files in {folder} are not those that its {MANIFEST} describes")
+    return Images(pixels, labels, classes, checksum), manifest
