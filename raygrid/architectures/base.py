@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import forked
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Normalize(nn.Module):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DROP, _LAYER_DROP, _SCALE = 0.1, 0.05, 0.1
 

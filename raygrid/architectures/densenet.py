@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NOTES = "layers as their parameter and operation counts have it"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ARCHITECTURES.register("senet18")

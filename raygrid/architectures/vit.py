@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_unshuffle, scaled_dot_product_attention
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DROP = 0.1
 

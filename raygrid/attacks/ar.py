@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.autoregression import (
@@ -18,7 +15,11 @@ from raygrid.attacks.common.autoregression import (
 )
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LANES = 2048
 """Samples whose noises grow side by side: enough to hide the loop over pixels, few for the cache"""

@@ -6,20 +6,21 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DivergedError, SpecError
 from raygrid.core.images import Images, Poison, to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene
 from raygrid.storage.checkpoints import NoProgress as NoProgress
 from raygrid.storage.checkpoints import Progress as Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHUNK = 2**22
 """Values that are held to a budget at once: temporaries stay small and in cache."""

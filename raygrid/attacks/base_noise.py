@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("base_noise")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -16,9 +13,13 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("clbd")

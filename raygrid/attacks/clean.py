@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.images import Images, Poison
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("clean")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
 from raygrid.attacks.common.targeted import PolytopeState
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("convex_polytope")

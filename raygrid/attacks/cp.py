@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -31,6 +29,9 @@ from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
 

@@ -6,11 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
@@ -20,10 +16,14 @@ from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.attacks.common.unet import UNet
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
 from raygrid.nn.trainer import to_device, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("dc")
@@ -189,7 +189,7 @@ class Search:
             self.lowest, self.stale = reached, 0
             self.best = copy.deepcopy(self.generator.state_dict())
 
-    @torch.no_grad()
+    @no_grad
     def noise(self, images: Images) -> Tensor:
         """The noise of the network in use for all images, float32, within the budget."""
         self.generator.eval()
@@ -243,5 +243,5 @@ def ahead(classifier: nn.Module, shown: Tensor, x: Tensor, y: Tensor, lr: float)
     gradients = torch.autograd.grad(loss, list(named.values()), create_graph=True)
     moved = {k: p - lr * g for (k, p), g in zip(named.items(), gradients, strict=True)}
     buffers = {k: b.clone() for k, b in classifier.named_buffers()}
-    logits = functional_call(classifier, {**moved, **buffers}, (x,))
+    logits = torch.func.functional_call(classifier, {**moved, **buffers}, (x,))
     return nn.functional.cross_entropy(logits, y)

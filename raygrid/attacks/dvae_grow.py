@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import in_chunks, marked
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("dvae_grow")

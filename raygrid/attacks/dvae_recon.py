@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
 from raygrid.nn.vae import in_chunks, perturbation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("dvae_recon")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.arrays import content_hash, load_array, load_class_folders
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("file")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -16,8 +13,12 @@ from raygrid.attacks.common.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TABLE = (16, 32, 32)  # nodes of the color table along L, u and v
 
@@ -154,7 +155,7 @@ class Change:
             out = out + self.noise
         return out
 
-    @torch.no_grad()
+    @no_grad
     def _project(self) -> None:
         attack = self.attack
         table = into_gamut(self.table.clamp(0, 1))

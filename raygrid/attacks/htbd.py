@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState, scene_of
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.protocols.setups import Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("htbd")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.gradient import Descent, Direction, L2Descent, sign, unit
 from raygrid.attacks.common.surrogates import SurrogateRecipe, delusive150
 from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("hypo")

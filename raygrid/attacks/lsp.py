@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.classwise import distinct_signs, scale_l2
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FEW = "imagenet100(test_per_class=40, train_per_class=200)"
 

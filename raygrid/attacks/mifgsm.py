@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.gradient import Direction
 from raygrid.attacks.common.transfer import ErrorMaximizing
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("mifgsm")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.classwise import scale_l2
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("noise")

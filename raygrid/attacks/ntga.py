@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import Descent
 from raygrid.attacks.common.ntk import KERNELS, GradientFlow
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("ntga")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.gradient import (
@@ -19,9 +16,13 @@ from raygrid.attacks.common.gradient import (
     uniform,
 )
 from raygrid.attacks.common.stepwise import StepwiseAttack
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.trainer import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("rem")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import Descent, cross_entropy, negative
@@ -14,6 +12,9 @@ from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("rem_apb")

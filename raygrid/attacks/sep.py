@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -22,8 +19,12 @@ from raygrid.attacks.common.gradient import (
 )
 from raygrid.attacks.common.surrogates import SurrogateRecipe, sep120
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("sep")
@@ -129,7 +130,7 @@ class Sep(GradientAttack):
 
         return in_batches(images, context, self.batch_size, make)
 
-    @torch.no_grad()
+    @no_grad
     def means(self, network: Network, images: Images, context: AttackContext) -> Tensor:
         """Mean features of each class of the whole clean set, float32 (classes, width)."""
         sums = torch.zeros(images.classes, network.width, device=context.device)

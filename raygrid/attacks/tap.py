@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext, Progress
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing
 from raygrid.core.images import Images
+from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PAPER = "Fowl et al. 2021, Adversarial Examples Make Strong Poisons"
 
@@ -94,7 +95,7 @@ class TapFull(Tap):
         assert chain.best is not None
         return chain.best
 
-    @torch.no_grad()
+    @no_grad
     def _loss(self, poisoned: Images, context: AttackContext) -> float:
         network = context.surrogates[self.recipe.name]
         total = 0.0

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -24,6 +22,7 @@ from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.attacks.common.stages import Stages
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
@@ -31,6 +30,9 @@ from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.contrastive import AlignUniform
 from raygrid.nn.contrastive.base import Branch
 from raygrid.nn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 

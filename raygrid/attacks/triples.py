@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Poison
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination
 from raygrid.protocols.setups import triples as files
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("triples")

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -24,6 +21,7 @@ from raygrid.attacks.common.alternating import (
 from raygrid.attacks.common.gradient import Descent, GradientAttack
 from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
@@ -31,6 +29,9 @@ from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def separability(delta: Tensor, labels: Tensor, detach: bool) -> Tensor:

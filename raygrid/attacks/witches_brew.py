@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -15,9 +12,13 @@ from raygrid.attacks.common.gradient import check_finite
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeState, scene_of
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import affine_shift
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("witches_brew")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.images import Images, Poison
 from raygrid.core.registry import Card, Combination
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @ATTACKS.register("withheld")

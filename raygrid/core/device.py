@@ -8,7 +8,7 @@ import resource
 import statistics
 from typing import Any
 
-import torch
+from raygrid.core.lazy import torch
 
 CONTEXT_MB = 600.0
 """What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""

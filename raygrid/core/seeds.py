@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+from raygrid.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BLOCK = 256
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Facts, Split
 from raygrid.datasets.photo_digits import PhotoDigits

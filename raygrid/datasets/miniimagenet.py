@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from raygrid.core.errors import DataError
+from raygrid.core.lazy import np
 from raygrid.core.registry import Card
 from raygrid.core.seeds import derive_seed
 from raygrid.datasets.base import DATASETS

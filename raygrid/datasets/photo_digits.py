@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from raygrid.core.images import Images
+from raygrid.core.lazy import np, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import derive_seed
 from raygrid.datasets.base import DATASETS, Dataset, Split
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[Any]"
 SIDE = 32
 MOST = 20  # with fewer images than a twentieth a class is about to be missing in the test part
 

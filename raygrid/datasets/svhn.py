@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import np, torch
 from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Facts, Split
 from raygrid.datasets.common.cifar import checked

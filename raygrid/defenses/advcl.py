@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.split_norm import routed, split_norms
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
@@ -19,6 +17,9 @@ from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
 from raygrid.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BENIGN, ADVERSARIAL, LABELED = 0, 1, 2
 HEADS = "cluster_heads"

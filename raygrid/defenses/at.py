@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.nn.pgd import Ball, frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("at")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, lacks, require
 from raygrid.core.spec import Scalar
 from raygrid.datasets import DATASETS
@@ -33,6 +31,9 @@ from raygrid.nn.diffusion import (
     noise_error,
     predictor,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
 _ORACLE = "avatar(diffusion_data=clean_train)"

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.spec import Part
 from raygrid.nn.context import FitContext as FitContext
@@ -23,8 +21,11 @@ from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.diffusion import Prior
 from raygrid.nn.trainer import Batch
 
-Pair = tuple[Tensor, Tensor]
-Study = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pair: TypeAlias = "tuple[Tensor, Tensor]"
+Study: TypeAlias = "Mapping[str, Tensor]"
 """What a defense found out about a training set, as named tensors."""
 Selection = Literal["", "test", "clean_val", "poison_val"]
 """Images by whose accuracy a derived defense selects: the test set, clean ones, poisoned ones."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.core.images import to_uint8
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Variant = Literal["posterize", "float"]
 

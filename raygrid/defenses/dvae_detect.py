@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, Quant, to_uint8
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
@@ -20,6 +18,9 @@ from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, untrained
 from raygrid.nn.vae import Parts, Table, in_chunks, misfit, perturbation
 from raygrid.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("dvae_detect")
@@ -130,7 +131,7 @@ class DVaeDetect(Defense):
         return misfit(self.id, cell.image_size) or super().skip(cell)
 
 
-@torch.no_grad()
+@no_grad
 def agreeing(network: nn.Module, images: Images, device: torch.device, precision: str) -> Tensor:
     """Which images the network gives their label, bool (N,) on the CPU."""
     right = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("gaussian")

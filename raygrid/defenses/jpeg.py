@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter
 from raygrid.nn.augment.jpeg import recode
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("jpeg")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
-
+from raygrid.core.lazy import functional, torch
 from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("mean_filter")
@@ -36,6 +37,8 @@ class MeanFilter(PixelFilter):
 
     def change(self, pixels: Tensor) -> Tensor:
         half, count = self.kernel // 2, self.kernel**2
-        padded = pad(pixels.float(), (half,) * 4, mode="reflect")
-        sums = avg_pool2d(padded, self.kernel, 1, divisor_override=1)  # whole numbers, exact
+        padded = functional.pad(pixels.float(), (half,) * 4, mode="reflect")
+        sums = functional.avg_pool2d(
+            padded, self.kernel, 1, divisor_override=1
+        )  # whole numbers, exact
         return ((2 * sums.int() + count) // (2 * count)).to(torch.uint8)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("median_filter")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("mixup")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.common.filters import require_odd
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("random_blur")

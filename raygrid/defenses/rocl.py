@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.defenses.base import DEFENSES, Defense, Pair
 from raygrid.nn.contrastive import Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("rocl")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, lacks
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.augment.ueraser import EXTRA, Erasing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("ueraser_lite")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, Combination, lacks, require
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
 from raygrid.nn.augment.ueraser import EXTRA, Erasing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @DEFENSES.register("ueraser_max")
@@ -84,7 +85,7 @@ class UEraserMax(Erasing, Defense):
             return scores.unflatten(0, (self.repeats, len(x)))
         return torch.stack([model(self.erase(x, rng)) for _ in range(self.repeats)])
 
-    @torch.no_grad()
+    @no_grad
     def _worst(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         worst, highest = x, torch.full((len(x),), -float("inf"), device=x.device)
         for _ in range(self.repeats):

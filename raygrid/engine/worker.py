@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from raygrid.core.lazy import torch
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from raygrid.architectures.base import Architecture, Network
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Method, Registry
 from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Chain, Study
@@ -19,8 +17,11 @@ from raygrid.nn.augment import Augmentation
 from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.nn.trainer import Metrics, untrained
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
-View = Callable[[Tensor], Tensor]
+View: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 class Inputs(Protocol):

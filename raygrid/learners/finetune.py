@@ -6,8 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Learner, Session, Task

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Defense
@@ -19,6 +17,9 @@ from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.common.knn import features_of
 from raygrid.learners.supervised import augmented, hits
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @LEARNERS.register("linear_probe")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from raygrid.architectures.base import Network
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @LEARNERS.register("supervised")

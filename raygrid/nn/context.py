@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import torch
-
+from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 
 

@@ -10,19 +10,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raygrid.architectures.base import Architecture, Network, Normalize
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.recipes import Recipe
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Metrics = dict[str, float]
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound="nn.Module")
 
 
 @dataclass
@@ -185,7 +186,7 @@ def restore_layout(optimizer: torch.optim.Optimizer) -> None:
     """
     for param, state in optimizer.state.items():
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == param.shape:
+            if isinstance(value, torch.Tensor) and value.shape == param.shape:
                 state[name] = torch.empty_like(param).copy_(value)
 
 

@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.core.errors import SpecError
+from raygrid.core.lazy import np
 from raygrid.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TWO = 8.98
 """Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
@@ -99,7 +101,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-Array = NDArray[np.float64]
+Array: TypeAlias = "NDArray[np.float64]"
 
 
 RESAMPLES = 10_000

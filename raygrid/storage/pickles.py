@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
+from raygrid.core.lazy import np
 
 
 def _scalar(dtype: Any, content: bytes) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
+from raygrid.core.lazy import torch
 from raygrid.datasets.base import Dataset
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import BuildContext, DatasetArtifact

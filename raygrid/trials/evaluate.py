@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from raygrid.core.images import Images, Poison
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.learners.base import Inputs, View
 from raygrid.nn.trainer import autocast
 from raygrid.protocols.setups import Scene
 from raygrid.trials.artifacts import World
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AT_ONCE = 1000
 """Images that are tested at a time."""
@@ -57,7 +59,7 @@ class Probed:
     odds: bool = False
 
 
-@torch.no_grad()
+@no_grad
 def score(
     model: nn.Module, images: Inputs, view: View, precision: str = "fp32", odds: bool = False
 ) -> Score:

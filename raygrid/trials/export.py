@@ -11,12 +11,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
-
 from raygrid.attacks.common.arrays import load_array, load_class_folders
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, fingerprint
+from raygrid.core.lazy import np, torch
 from raygrid.trials.poisons import Poisoned, inspect
 
 Form = Literal["png", "npz", "pt"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from raygrid.architectures.base import Network
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.nn.trainer import autocast
 from raygrid.storage.store import LEFT, Bundle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -69,7 +71,7 @@ def left_by(
     return Bundle({"features": features.half(), "labels": labels})
 
 
-@torch.no_grad()
+@no_grad
 def _over(
     model: nn.Module,
     ask: Callable[[Tensor], Tensor],

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import Attack, size_of_change
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
+from raygrid.core.lazy import torch
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, World, mix, poison_of
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Fetch = Callable[[Artifact], Bundle]
 VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from raygrid.core.device import Meter, device_name, release
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.defenses.base import Study
 from raygrid.learners.base import Session, Task
 from raygrid.nn import augment

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.core.images import to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.augment.ueraser import Erasing
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Transform: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 """(images float32 (n, C, H, W), CPU generator) -> images, differentiable in them."""
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
@@ -22,12 +19,16 @@ from raygrid.attacks.common.noise import Loss, NoisyBatch, SampleNoise
 from raygrid.attacks.common.surrogates import moments
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive import Framework
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, restore_layout, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

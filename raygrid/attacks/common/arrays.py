@@ -6,14 +6,14 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, unknown
+from raygrid.core.lazy import np, torch
 from raygrid.storage.store import content_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TORCH = (".pt", ".pth")
 NUMPY = (".npy", ".npz")
@@ -62,13 +62,13 @@ def _load_numpy(path: Path) -> Any:
 
 def _pick(path: Path, held: Any, entry: str) -> Tensor:
     if isinstance(held, Mapping):
-        arrays = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
+        arrays = {str(k): v for k, v in held.items() if isinstance(v, torch.Tensor)}
         if not entry and len(arrays) == 1:
             return next(iter(arrays.values()))
         if entry not in arrays:
             raise DataError(f"{path}: " + unknown("entry", entry, arrays))
         return arrays[entry]
-    if not isinstance(held, Tensor):
+    if not isinstance(held, torch.Tensor):
         raise DataError(f"{path} holds a {type(held).__name__}, expected one array")
     return held
 

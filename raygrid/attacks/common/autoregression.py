@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.errors import SpecError
+from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDE, CROP = 32, 4
 """The field on which a process is judged, as published: 36 pixels, of which 4 are cut off."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe
@@ -25,6 +23,9 @@ from raygrid.nn.vae import (
     relative_cost,
     require_fit,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

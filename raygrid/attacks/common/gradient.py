@@ -11,24 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, require
 
-Objective = Callable[[Tensor, int], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Objective: TypeAlias = "Callable[[Tensor, int], Tensor]"
 """(images float32 (n, C, H, W), number of the step) -> loss of each image (n,), to be lowered."""
 
-Slope = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+Slope: TypeAlias = "Callable[[Tensor, int], tuple[Tensor, Tensor]]"
 """(images, number of the step) -> losses (n,) and the gradient to go against."""
 
-Direction = Callable[[Tensor], Tensor]
+Direction: TypeAlias = "Callable[[Tensor], Tensor]"
 """Input gradient, which may be overwritten -> what is gone against, in units of the step."""
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.adaptive import TRANSFORMS, Seen
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, lacks
 from raygrid.core.seeds import forked
 from raygrid.nn.augment.ueraser import EXTRA
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, untrained
 
-Perturb = Callable[[Batch], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Perturb: TypeAlias = "Callable[[Batch], Tensor]"
 """A batch of clean images -> the images that the surrogate trains on."""
 
 
@@ -100,17 +100,19 @@ class Joint:
         load_flat_state(tensors, self.network, self.trainer.optimizer)
 
 
-def flat_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def flat_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights, buffers and optimizer state as tensors under flat names."""
     flat = {f"module.{k}": v for k, v in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
-            if isinstance(value, Tensor):
+            if isinstance(value, torch.Tensor):
                 flat[f"optimizer.{number}.{name}"] = value
     return flat
 
 
-def load_flat_state(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: Optimizer) -> None:
+def load_flat_state(
+    tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     """The inverse of `flat_state`, in place; other names in the mapping are left alone."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.attacks.common.gradient import Descent, check_finite
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -22,7 +24,7 @@ class NoisyBatch:
     rng: torch.Generator
 
 
-Loss = Callable[[NoisyBatch], Tensor]
+Loss: TypeAlias = "Callable[[NoisyBatch], Tensor]"
 """A scalar to be lowered."""
 
 

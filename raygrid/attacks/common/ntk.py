@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor, nn
+from raygrid.core.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHT, BIAS = 1.76, 0.18
 RIDGE = 1e-4  # of the mean of the diagonal
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
+Kernel: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """(a, C, H, W), (b, C, H, W) -> NTK (a, b), differentiable in both."""
 
 
@@ -51,7 +54,7 @@ def fnn(xa: Tensor, xb: Tensor) -> Tensor:
 
 KERNELS: dict[str, Kernel] = {"cnn": cnn, "fnn": fnn}
 
-Maps = tuple[Tensor, Tensor, Tensor, Tensor]
+Maps: TypeAlias = "tuple[Tensor, Tensor, Tensor, Tensor]"
 
 
 def _dense(k: Tensor, t: Tensor, qa: Tensor, qb: Tensor) -> Maps:

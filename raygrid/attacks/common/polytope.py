@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.targeted import AdamOnPixels, ExtractorAttack, PolytopeState
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 
-PolytopeLoss = Callable[[list[Tensor]], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PolytopeLoss: TypeAlias = "Callable[[list[Tensor]], Tensor]"
 """Features (K, width) of the poisons in each extractor -> the scalar to be lowered."""
 
 

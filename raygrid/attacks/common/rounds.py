@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import Descent, cross_entropy, frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
+from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import require
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROUNDS = 10
 """Rounds after which the error is usually low enough."""
@@ -138,7 +139,7 @@ class RoundsNoise:
         start = (x + self.of(index)).clamp_(0, 1)
         return self.descent(x, start, cross_entropy(self.joint.network, labels))[0]
 
-    @torch.no_grad()
+    @no_grad
     def error(self, rows: Tensor) -> float:
         """Share of these rows that the frozen network gets wrong with their noise."""
         wrong = torch.zeros((), dtype=torch.int64, device=rows.device)

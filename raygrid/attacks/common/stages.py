@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import AttackContext, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Stages:

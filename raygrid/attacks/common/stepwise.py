@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks.common.surrogates import SurrogateRecipe, augmentation
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Step, StepFunction, Trainer, classify_step, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 from raygrid.storage.store import as_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def train_surrogate(
@@ -52,7 +53,8 @@ class _Fitting:
         step = _step(recipe, self.network)
         self.trainer = Trainer(self.network, step, train, recipe.recipe, stream)
         self.kept: dict[str, dict[str, Tensor]] = {}
-        self.best, self.best_accuracy = dict[str, Tensor](), -1.0
+        self.best: dict[str, Tensor] = {}
+        self.best_accuracy = -1.0
 
     def epoch(self, epoch: int) -> None:
         self.trainer.epoch(epoch)
@@ -138,7 +140,7 @@ def _hold_out(images: Images, count: int, stream: Stream) -> tuple[Images, Image
     return images.rows(order[cut:].to(images.pixels.device)), images.rows(order[:cut])
 
 
-@torch.no_grad()
+@no_grad
 def accuracy(network: nn.Module, images: Images) -> float:
     """Share of images that the network gets right in eval mode; its mode is restored."""
     training = network.training

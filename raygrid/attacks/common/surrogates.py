@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.nn.augment import CropFlip, Views, affine_shift
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

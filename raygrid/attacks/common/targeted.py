@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
@@ -20,9 +17,13 @@ from raygrid.attacks.base import Attack, AttackContext, enforce
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison, Trigger
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination
 from raygrid.core.spec import Scalar
 from raygrid.protocols.setups import Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class PolytopeState:
         if isinstance(normalize, nn.Identity):
             return torch.ones(1, 1, 1, 1, device=self.bases.device)
         std = normalize.std
-        assert isinstance(std, Tensor)
+        assert isinstance(std, torch.Tensor)
         return std.float()
 
 

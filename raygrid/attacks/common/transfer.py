@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import (
@@ -21,8 +18,12 @@ from raygrid.attacks.common.gradient import (
 )
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import CropFlip, shift_by
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def crop_flip_by(x: Tensor, draws: Tensor) -> Tensor:

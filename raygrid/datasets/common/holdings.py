@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
-
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.defenses.base import Defense, FitContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
 from raygrid.core.images import count_at
+from raygrid.core.lazy import torch
 from raygrid.datasets.base import Dataset
 from raygrid.trials.artifacts import (
     Artifact,

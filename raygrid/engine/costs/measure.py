@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-
 from raygrid.core.device import Meter, device_name, release
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.learners.base import Session, Task
 from raygrid.nn.recipes import precision_of
 from raygrid.trials import evaluate

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from raygrid.core.device import Meter, device_name, limit_memory
 from raygrid.core.errors import ClusterError, Moving
+from raygrid.core.lazy import torch
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
 from raygrid.engine.local import lost_to

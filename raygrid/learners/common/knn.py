@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
+from raygrid.core.lazy import functional, nn, no_grad, torch
 from raygrid.nn.trainer import autocast
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 1000
 
 
-@torch.no_grad()
+@no_grad
 def features_of(
     network: Network,
     images: Images,

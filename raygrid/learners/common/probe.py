@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from raygrid.architectures.base import Network
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn
 from raygrid.core.seeds import Stream, forked
 from raygrid.learners.common.knn import features_of
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import Probing
 from raygrid.nn.trainer import Batch, Step, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fit_probe(

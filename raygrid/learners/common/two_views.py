@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
 from raygrid.learners.base import Learner, Session, Task, drawn_once
@@ -21,6 +19,9 @@ from raygrid.nn.augment import Views
 from raygrid.nn.contrastive import Framework
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

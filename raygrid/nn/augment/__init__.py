@@ -7,16 +7,17 @@ differentiable, so parameters can be replayed and gradients reach what was added
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-
+from raygrid.core.lazy import torch
 from raygrid.nn.augment.crop_flip import CropFlip as CropFlip
 from raygrid.nn.augment.shift import affine_shift as affine_shift
 from raygrid.nn.augment.shift import shift_by as shift_by
 from raygrid.nn.augment.views import ViewParams as ViewParams
 from raygrid.nn.augment.views import Views as Views
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Augmentation(Protocol):

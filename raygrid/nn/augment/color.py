@@ -6,9 +6,12 @@ operations on float tensors. `factor`, `shift` and `sigma` are float (N,).
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
+
+from raygrid.core.lazy import functional, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)
 

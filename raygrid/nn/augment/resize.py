@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from raygrid.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRIES = 10
 DRAWS = 2 * TRIES + 2

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.core.images import to_uint8
+from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
 from raygrid.nn.augment.jpeg import recode
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTRA = ("kornia", "ueraser")
 SHUFFLE = 0.5  # probability that an image's channels are shuffled

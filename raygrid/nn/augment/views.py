@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import color, resize
 from raygrid.nn.augment.resize import Boxes, crop_resize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DRAWS = resize.DRAWS + 9
 """Uniform draws that one view takes."""

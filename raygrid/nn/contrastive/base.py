@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raygrid.architectures.base import Network
 from raygrid.nn.trainer import autocast
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound="nn.Module")
 
 
 class Branch(nn.Module):

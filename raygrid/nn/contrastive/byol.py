@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from raygrid.architectures.base import Network
+from raygrid.core.lazy import nn, torch
 from raygrid.nn.contrastive.base import Branch, Framework, follow, moving_copy
 from raygrid.nn.contrastive.losses import cosine_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def byol_heads(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from raygrid.core.lazy import functional, nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LossScale = Literal["base007", "none"]
 

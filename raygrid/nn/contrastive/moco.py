@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
+from raygrid.core.lazy import functional, torch
 from raygrid.nn.contrastive.base import Branch, Framework, follow, moving_copy
 from raygrid.nn.contrastive.losses import LossScale, loss_factor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MocoLoss(Framework):

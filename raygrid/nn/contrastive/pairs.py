@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
+from raygrid.core.lazy import functional, torch
 from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.contrastive.losses import LossScale, align_uniform, loss_factor, sup_con
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class _Pairs(Framework):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import functional, nn, np, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import Views
 from raygrid.nn.context import FitContext
@@ -19,6 +16,9 @@ from raygrid.nn.contrastive.base import with_mlp
 from raygrid.nn.contrastive.pairs import SimClrLoss
 from raygrid.nn.recipes import Recipe, precision_of
 from raygrid.nn.trainer import Batch, Step, Trainer, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
 from raygrid.core.errors import DataError
+from raygrid.core.lazy import torch
 from raygrid.nn.diffusion.denoisers import of_unet
 from raygrid.nn.diffusion.files import held_by, is_file, of_file, require_there, unloadable
 from raygrid.nn.diffusion.process import STEPS, Predictor

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
@@ -18,6 +15,10 @@ from raygrid.nn.diffusion.process import KEPT, Predictor
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim.swa_utils import AveragedModel
 
 EXTRA = ("diffusers", "avatar")
 PRECISION: Literal["bf16", "fp32"] = "bf16"
@@ -147,6 +148,8 @@ def fitted(
     stream, device = fit_context.stream.child("denoiser"), fit_context.device
     with forked(stream.seed("init")):
         network = unet(plan.size, images.shape[-1]).to(device)
+    from torch.optim.swa_utils import AveragedModel
+
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     recipe = plan.recipe(len(images))
     left = KEPT.to(device, torch.float32)
@@ -188,7 +191,7 @@ def _averaging(updates: int) -> Any:
     """Exponential averages of the weights; the early ones are soon forgotten."""
     highest = 0.9999 if updates >= 50_000 else 0.999
 
-    @torch.no_grad()
+    @no_grad
     def average(means: Sequence[Tensor], now: Sequence[Tensor], count: Tensor | int) -> None:
         decay = min(highest, (1 + int(count)) / (10 + int(count)))
         for mean, value in zip(means, now, strict=True):
@@ -213,7 +216,7 @@ def of_unet(network: nn.Module, side: int, precision: str = "fp32") -> Predictor
     """
     freeze(network)
 
-    @torch.no_grad()
+    @no_grad
     def noise(x: Tensor, i: int) -> Tensor:
         steps = torch.full((len(x),), i, device=x.device)
         with autocast(precision, x.device):

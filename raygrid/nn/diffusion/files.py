@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.errors import DataError
+from raygrid.core.lazy import no_grad, torch
 from raygrid.nn.diffusion import ddpmpp, guided
 from raygrid.nn.diffusion.ddpmpp import DDPMPP
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.process import STEPS, Predictor
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.nn.trainer import freeze
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
 
@@ -92,7 +94,7 @@ def of_network(network: DiffusionUNet, source: WeightsSource, side: int) -> Pred
     """A published network as a noise predictor."""
     freeze(network)
 
-    @torch.no_grad()
+    @no_grad
     def noise(x: Tensor, i: int) -> Tensor:
         out: Tensor = network(x, torch.full((len(x),), source.label(i), device=x.device))
         return out
@@ -113,7 +115,7 @@ def _weights(checkpoint: str) -> tuple[WeightsSource, list[Tensor]]:
     source, found = SCORE_SDE, list(shadow or ())
     if "input_blocks.0.0.weight" in state:
         source, found = GUIDED_DIFFUSION, list(state.values())
-    if not found or not all(isinstance(weight, Tensor) for weight in found):
+    if not found or not all(isinstance(weight, torch.Tensor) for weight in found):
         needed = "averaged weights of score-SDE (ema, shadow_params) or those of guided-diffusion"
         raise DataError(f"{checkpoint} has no {needed}")
     return source, found

@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+from raygrid.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 1000
 _BETAS = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
 KEPT = torch.cumprod(1 - _BETAS, 0)
 """Share of an image's variance that is left after step i, float64 (1000,)."""
 
-Noise = Callable[[Tensor, int], Tensor]
-Solver = Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]
+Noise: TypeAlias = "Callable[[Tensor, int], Tensor]"
+Solver: TypeAlias = "Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]"
 
 
 def kept_after(steps: int) -> float:

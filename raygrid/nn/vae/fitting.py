@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
 from raygrid.nn.context import FitContext
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer
 from raygrid.nn.vae.autoencoders import SHRINKS, AutoEncoder, Parts, VaeSize, misfit, rate_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
 _CHUNK = 256  # images a pass: part of the draws, so never a setting
@@ -99,7 +101,7 @@ def objective(parts: Parts, x: Tensor, limit: float, late: bool) -> Tensor:
     return loss
 
 
-@torch.no_grad()
+@no_grad
 def in_chunks(
     network: AutoEncoder,
     x: Tensor,

@@ -11,16 +11,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Target, Trigger
+from raygrid.core.lazy import np, torch
 from raygrid.protocols.setups import official
 from raygrid.protocols.setups.triggers import triggers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 1
 """Of our own draws: raise it when the same number draws something else."""

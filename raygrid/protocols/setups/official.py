@@ -13,14 +13,14 @@ import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, unknown
+from raygrid.core.lazy import np, torch
 from raygrid.storage.pickles import ArrayUnpickler
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Entry = tuple[int, int, int, tuple[int, ...]]
 """Target class, index of the target in the test part, base class, rows of the bases."""

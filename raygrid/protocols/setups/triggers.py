@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Trigger
+from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MARGINS = {"clbd": 0, "htbd": 5}
 """Pixels between a patch and the bottom right corner of the image."""

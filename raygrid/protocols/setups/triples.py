@@ -21,15 +21,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Trigger
+from raygrid.core.lazy import np, torch
 from raygrid.storage.pickles import ArrayUnpickler
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILES = ("poisons.pickle", "base_indices.pickle", "target.pickle")
 Check = Literal["exact", "official_9"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, np, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.reports.analysis.records import Victim
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAMPLES = {"gradient": 200, "sampling": 25}
 """Points of expected gradients, and orders of patches."""
@@ -84,7 +84,7 @@ def _map_makers(network: nn.Module, x: Tensor) -> list[str]:
 
     def note(name: str) -> None:
         def hook(module: nn.Module, inputs: object, out: object) -> None:
-            if isinstance(out, Tensor) and out.dim() == 4 and out.shape[-1] > 1:
+            if isinstance(out, torch.Tensor) and out.dim() == 4 and out.shape[-1] > 1:
                 found.append(name)
 
         hooks.append(modules[name].register_forward_hook(hook))

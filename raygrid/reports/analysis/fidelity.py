@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import beyond, size_of_change
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.spec import split_outside
 from raygrid.reports.analysis.records import Records
 from raygrid.trials.artifacts import purified_of
 from raygrid.trials.poisons import Poisoned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = dict[str, Any]
 _CHUNK = 500  # images whose SSIM is taken at a time: its maps are many

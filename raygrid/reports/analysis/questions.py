@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.nn.pgd import Ball
@@ -19,6 +18,9 @@ from raygrid.reports.analysis.records import Records, Victim
 from raygrid.reports.tables.frame import frame
 from raygrid.trials.evaluate import Score, score
 from raygrid.trials.poisons import Poisoned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = dict[str, Any]
 PGD20 = Ball(radius=8 / 255, steps=20, step=2 / 255)
@@ -59,7 +61,7 @@ def _misclassified(poisoned: Poisoned, victim: Victim) -> Row:
     return {**row, **rates}
 
 
-@torch.no_grad()
+@no_grad
 def _predicted(victim: Victim, images: Images) -> Tensor:
     """The class that a victim gives each image, int64 (n,) on the CPU."""
     parts = torch.arange(len(images)).split(_CHUNK)

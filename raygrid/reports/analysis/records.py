@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.architectures.base import Network, Normalize
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.engine.worker import Worker
 from raygrid.nn.trainer import to_device
 from raygrid.storage.store import Bundle, Store, as_state
@@ -21,6 +19,9 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.poisons import Poisoned
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

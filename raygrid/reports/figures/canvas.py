@@ -6,13 +6,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.lazy import np
 from raygrid.reports.tables.frame import PLAIN_DEFENSES
 from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import order

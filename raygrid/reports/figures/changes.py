@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
-from torchvision.utils import make_grid
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.reports.figures.canvas import blank, name_row
 from raygrid.reports.figures.gallery import Normalization, stretch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GAP = 2  # pixels between two images
 
@@ -75,6 +77,8 @@ def _rows(sets: Mapping[str, tuple[Images, Images]], count: int) -> Tensor:
 
 def _show(axes: Axes, pictures: Tensor) -> None:
     """Pictures float (n, C, H, W) in [0, 1] side by side, on white."""
+    from torchvision.utils import make_grid
+
     strip = make_grid(pictures, nrow=len(pictures), padding=GAP, pad_value=1.0)
     axes.imshow(strip.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_frame_on(False)

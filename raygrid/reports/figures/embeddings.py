@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from raygrid.core.errors import DataError
+from raygrid.core.lazy import np, torch
 from raygrid.core.seeds import Stream
 from raygrid.reports.analysis.records import Records
 from raygrid.reports.figures.canvas import panels
 from raygrid.reports.tables.labels import telling
 from raygrid.trials.poisons import Poisoned
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 PER_CLASS = 200  # points of a class in t-SNE
 COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
 WIDE = 40  # letters of a name above a panel
-Array = NDArray[np.float32]
+Array: TypeAlias = "NDArray[np.float32]"
 
 
 def draw_tsne_of_features(records: Records, specs: Sequence[str]) -> Figure:

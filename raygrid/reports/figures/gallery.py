@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.core.errors import DataError
+from raygrid.core.lazy import torch
 from raygrid.trials.poisons import Poisoned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def gallery(poisoned: Poisoned, path: Path, classes: int = 10) -> Path:

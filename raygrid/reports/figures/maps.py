@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from raygrid.core.images import Images
+from raygrid.core.lazy import np, torch
 from raygrid.reports.figures.canvas import blank, name_row
 from raygrid.reports.tables.labels import telling
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def examples(images: Images, count: int = 10) -> Tensor:

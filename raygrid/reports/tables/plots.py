@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from raygrid.core.lazy import np
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import NAMES, Panel
 from raygrid.reports.tables.notes import (

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from raygrid.attacks import ATTACKS
+from raygrid.core.lazy import np
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.published import lookup, reference, toxic
 from raygrid.reports.statistics import mcnemar, paper_error, wilson

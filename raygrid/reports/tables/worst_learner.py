@@ -6,11 +6,9 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from raygrid.core.lazy import np
 from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.published import lookup
@@ -18,11 +16,14 @@ from raygrid.published.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 WORST = "worst"
 BY_SEED = "mean_of_max"
 RESAMPLES = 10_000
 Cells = Mapping[str, Cell]
-Array = NDArray[np.float64]
+Array: TypeAlias = "NDArray[np.float64]"
 
 
 def worst_panel(panel: Panel) -> Panel:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from raygrid.attacks.base import NoProgress, Progress
+from raygrid.core.lazy import torch
 from raygrid.storage.store import Bundle
 
 

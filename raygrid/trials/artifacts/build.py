@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DivergedError
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.store import Bundle, Store, patiently
 from raygrid.trials.artifacts import Artifact, BuildContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OnProgress = Callable[[int, int], None]
 

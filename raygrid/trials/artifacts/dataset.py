@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, fingerprint
+from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.datasets.base import Dataset, Split
 from raygrid.protocols.setups import Scene, SetupPlan

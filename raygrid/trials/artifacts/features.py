@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from raygrid.architectures.base import Network
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.learners.base import Kept
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.common.knn import features_of

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import Attack, AttackContext, size_of_change
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
+from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import SetupPlan
 from raygrid.storage.store import Bundle, key_of
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle, key_of

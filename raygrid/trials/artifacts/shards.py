@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
+from raygrid.core.lazy import torch
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, BuildContext, PoisonArtifact
 

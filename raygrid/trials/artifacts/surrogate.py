@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import nn
-
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
 from raygrid.core.images import Images
+from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
