@@ -26,7 +26,7 @@ from raygrid.published.toxic import BASELINES
 from raygrid.reports.tables.frame import frame
 from raygrid.reproduce.tables import Only, PaperTable, paper_table_of
 from raygrid.run import Options
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 
 PAPER = "just_how_toxic"
 SIX = ("alexnet_fc", "alexnet_htbd", "resnet32_narrow", "resnet18", "vgg11", "mobilenetv2")

@@ -24,11 +24,12 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import ResultLog, Store, patiently
+from raygrid.storage.results import ResultLog
+from raygrid.storage.store import Store, patiently
 from raygrid.trials import outputs as keeping
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
-from raygrid.trials.run import derive_row
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]

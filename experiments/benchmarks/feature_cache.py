@@ -31,9 +31,10 @@ from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.artifacts.build import build
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
 
 TRAIN = 275  # images of a class: 250 and the bases

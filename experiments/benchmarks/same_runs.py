@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 
 MAY_DIFFER = {
     *(

@@ -35,7 +35,7 @@ from raygrid.engine.ray.executor import RayOptions, connected
 from raygrid.engine.ray.queue import ReadyFirst
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.run import Options, make_plan, run_grid
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result

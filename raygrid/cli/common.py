@@ -11,7 +11,7 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.registry import load_plugins
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records, Victim

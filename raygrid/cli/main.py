@@ -189,7 +189,7 @@ def show_status(args: argparse.Namespace) -> int:
 def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables import kinds, render
     from raygrid.reports.tables.frame import frame
-    from raygrid.storage.store import ResultLog
+    from raygrid.storage.results import ResultLog
 
     rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
     if not rows:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.core.text import clock
 from raygrid.engine.costs.estimate import (
     CPU,
     GPU,
@@ -22,7 +23,6 @@ from raygrid.engine.costs.simulate import Fleet, Timeline, play
 from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.store import Store
-from raygrid.tracking.counts import clock
 from raygrid.trials.trial import Trial
 
 

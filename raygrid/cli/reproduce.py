@@ -40,7 +40,7 @@ from raygrid.reproduce.tables import (
 )
 from raygrid.run import Options
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 
 if TYPE_CHECKING:
     from raygrid.reproduce.questions import FinishedTrials

@@ -32,7 +32,7 @@ from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.run import Options, Outcome, exclusive, known_profiles, make_plan, run_grid
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
 
 Scales = Mapping[str, Sequence[Grid]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -32,6 +33,15 @@ class StoreError(RaygridError):
     def __init__(self, message: str, passing: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+
+
+LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+"""Faults of files that waiting does not cure."""
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a fault may be gone later, as a full disk may."""
+    return not isinstance(error, OSError) or error.errno not in LASTING
 
 
 class TrackingError(RaygridError):

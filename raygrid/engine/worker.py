@@ -16,8 +16,9 @@ from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpa
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.artifacts.build import BuildObserver, OnProgress, build
+from raygrid.trials.context import Checkpoint, Fetch, Report, TrialContext
 from raygrid.trials.result import Result
-from raygrid.trials.run import Checkpoint, Fetch, Report, TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
 
 _NAMED = (

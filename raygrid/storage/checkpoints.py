@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raygrid.core.errors import Moving, StoreError
-from raygrid.storage.store import Bundle, Json, Store, patiently
+from raygrid.storage.results import Json
+from raygrid.storage.store import Bundle, Store, patiently
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,7 +24,7 @@ from typing import Any
 
 from raygrid.core.errors import StoreError
 from raygrid.storage.bucket import ObjectStore
-from raygrid.storage.mirrored import RemoteStore
+from raygrid.storage.mirrored import MirroredStore
 from raygrid.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def leased(store: Store, keys: Iterable[str]) -> Iterator[None]:
 
 def shared_side(store: Store) -> ObjectStore:
     """The files that all drivers of a store see."""
-    if isinstance(store, RemoteStore):
+    if isinstance(store, MirroredStore):
         return store.remote
     from pyarrow.fs import LocalFileSystem
 

@@ -25,18 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import StoreError
+from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
-from raygrid.storage.store import (
-    DATA,
-    META,
-    Bundle,
-    Json,
-    ResultLog,
-    Store,
-    checksum,
-    entry,
-    key_of,
-)
+from raygrid.storage.results import Json, ResultLog
+from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +43,10 @@ def open_store(where: str | Path, cache: Path | None = None) -> Store:
     if "://" not in text:
         return Store(where)
     home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
-    return RemoteStore(text, cache or home / key_of(text)[:12])
+    return MirroredStore(text, cache or home / key_of(text)[:12])
 
 
-class RemoteStore(Store):
+class MirroredStore(Store):
     """Reads what is here, else what is there; writes here, then there.
 
     A remote entry that is damaged counts as missing and is replaced by the next `put`.

@@ -12,24 +12,24 @@ counts as missing, so it is made again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from raygrid.core.errors import StoreError
+from raygrid.core.errors import StoreError, may_pass
+from raygrid.core.hashing import checksum
+from raygrid.storage.results import Json, ResultLog
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
@@ -37,12 +37,10 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 
 DATA, META = "data.safetensors", "meta.json"
 LEFT = ("weights", "peak", "predictions", "features")  # by trials; all other kinds are artifacts
-Json = dict[str, Any]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Seconds between tries while a disk is full or a server away: two minutes in all."""
-LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def entry(kind: str, key: str) -> str:
 
 
 class Store:
-    """Artifacts in a local folder; `raygrid.remote.RemoteStore` mirrors one to an object store."""
+    """Artifacts in a local folder; `mirrored.MirroredStore` mirrors one to an object store."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
@@ -74,7 +72,7 @@ class Store:
             probe.unlink()
         except OSError as error:
             why = f"store {self.root} is not writable: {error.strerror}"
-            raise StoreError(why, _passes(error)) from None
+            raise StoreError(why, may_pass(error)) from None
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / entry(kind, key)
@@ -135,7 +133,7 @@ class Store:
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
             why = f"cannot write {kind} {key} to {self.root}: {error}"
-            raise StoreError(why, _passes(error)) from error
+            raise StoreError(why, may_pass(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -194,11 +192,6 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _passes(error: Exception) -> bool:
-    """Whether a fault may be gone later, as a full disk may."""
-    return not isinstance(error, OSError) or error.errno not in LASTING
-
-
 def patiently(action: Callable[[], T]) -> T:
     """Do what must succeed: again after a while, as long as a StoreError may pass."""
     for pause in PATIENCE:
@@ -210,79 +203,6 @@ def patiently(action: Callable[[], T]) -> T:
             log.warning("%s; trying again in %.0f s", error, pause)
             time.sleep(pause)
     return action()
-
-
-def checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def content_of(root: Path, files: Sequence[Path]) -> str:
-    """Names the bytes of a file (`root` itself), or of files below a folder with their places."""
-    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return _content_of(root, tuple(stats))
-
-
-@lru_cache(maxsize=64)
-def _content_of(root: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
-    """Cached by names, sizes and times, since a key is asked for often."""
-    if root.is_file():
-        return checksum(root)
-    digest = hashlib.sha256()
-    for name, _, _ in stats:
-        file = Path(name)
-        digest.update(f"{file.relative_to(root)} {checksum(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def key_of(value: Any) -> str:
-    """A content key: 24 hex digits over the canonical JSON of `value`."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-class ResultLog:
-    """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FileLock(f"{path}.lock")
-
-    def append(self, row: Json) -> None:
-        """Add a row durably; a torn last line of a killed writer is closed off first."""
-        line = json.dumps(row, sort_keys=True) + "\n"
-        try:
-            with self._lock, self.path.open("ab+") as file:
-                if file.tell() and not self._ends_line(file):
-                    line = "\n" + line
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            why = f"cannot append to {self.path}: {error.strerror}"
-            raise StoreError(why, _passes(error)) from error
-
-    @staticmethod
-    def _ends_line(file: Any) -> bool:
-        file.seek(-1, os.SEEK_END)
-        return bool(file.read(1) == b"\n")
-
-    def rows(self) -> Iterator[Json]:
-        """The latest row of each key, in the order in which keys first came."""
-        latest: dict[str, Json] = {}
-        with suppress(FileNotFoundError):
-            for line in self.path.read_text().splitlines():
-                with suppress(json.JSONDecodeError):
-                    row = json.loads(line)
-                    latest[row["key"]] = row
-        yield from latest.values()
-
-    def close(self) -> None:
-        """The run is over; a mirrored log uploads what it still holds."""
-
-    def done(self) -> set[str]:
-        """Keys that need no further run: finished, diverged, or skipped."""
-        return {row["key"] for row in self.rows() if row["status"] != "failed"}
 
 
 def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

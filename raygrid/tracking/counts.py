@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raygrid.core.text import clock
 from raygrid.engine.costs.estimate import CPU, trial_seconds
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
@@ -113,13 +114,3 @@ class RunCounts(Listener):
         if self.left is not None and self.done + self.already < self.total:
             parts.append(f"{clock(self.left)} left")
         return ", ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """A duration as a person reads it: 45 s, 3:20, 2:05:00."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

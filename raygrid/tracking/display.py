@@ -12,9 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raygrid.core.text import clock
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import RunCounts, Running, clock
+from raygrid.tracking.counts import RunCounts, Running
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial

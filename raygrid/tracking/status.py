@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import DataError
+from raygrid.core.text import clock
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import RunCounts, clock
+from raygrid.tracking.counts import RunCounts
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial

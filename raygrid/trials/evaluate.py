@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,3 +179,19 @@ def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
 def ask(model: nn.Module, probes: list[Probed], precision: str = "fp32") -> dict[str, Score]:
     """All scores by probe name."""
     return {p.name: score(model, p.inputs, p.view, precision, p.odds) for p in probes}
+
+
+def epoch_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
+    flat = {}
+    for name, score in scores.items():
+        short = metric_prefix(name)
+        flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
+        if score.logodds is not None:
+            flat[f"{short}_logodds"] = score.logodds
+    return flat
+
+
+def metric_prefix(probe: str) -> str:
+    """What the metrics of a probe begin with: `test` for the clean test set, else its name."""
+    return "test" if probe == "clean_test" else probe

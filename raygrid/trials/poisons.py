@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,14 @@ from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
-from raygrid.storage.store import Bundle
-from raygrid.trials.artifacts import Artifact, World, mix, poison_of
+from raygrid.trials.artifacts import World, mix, poison_of
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import Fetch
 from raygrid.trials.resolve import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Fetch = Callable[[Artifact], Bundle]
 VICTIM = ("supervised", "quick")  # never trained: a spec is complete only with a victim
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from raygrid.core.device import Meter, device_name, release
@@ -17,54 +15,13 @@ from raygrid.defenses.base import Study
 from raygrid.learners.base import Session, Task
 from raygrid.nn import augment
 from raygrid.nn.recipes import precision_of
-from raygrid.storage.store import Bundle
 from raygrid.trials import evaluate
 from raygrid.trials import outputs as keeping
-from raygrid.trials.artifacts import (
-    Artifact,
-    World,
-    features,
-    hold_out,
-    mix,
-    poison_of,
-    purified_of,
-)
+from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
+from raygrid.trials.context import Checkpoint, Fetch, TrialContext
+from raygrid.trials.evaluate import epoch_metrics
 from raygrid.trials.result import History, Result
 from raygrid.trials.trial import Trial
-
-Fetch = Callable[[Artifact], Bundle]
-Report = Callable[[dict[str, float]], None]
-
-
-class Checkpoint:
-    """Where a trial keeps its state between epochs. This one keeps nothing."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep the state after an epoch, in place of the one before."""
-
-    def load(self) -> dict[str, Any] | None:
-        """The state of the last epoch that was kept, or None."""
-        return None
-
-
-@dataclass
-class TrialContext:
-    """What surrounds a trial: where it computes, where it reports, how it is told to resume.
-
-    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
-    raise_memory: let out-of-memory errors through, so that the caller can give more memory.
-    meter: of what the trial takes of its device, by default one that has all of it.
-    """
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    report: Report = lambda metrics: None
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    commit: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    keep: tuple[str, ...] = ()
-    leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
-    raise_memory: bool = False
-    meter: Meter | None = None
 
 
 def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
@@ -201,35 +158,6 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
     )
 
 
-def epoch_metrics(scores: Mapping[str, evaluate.Score]) -> dict[str, float]:
-    """Per-epoch metrics: `test_acc`, `test_loss` for the clean test set, `<probe>_acc` others."""
-    flat = {}
-    for name, score in scores.items():
-        short = _short(name)
-        flat[f"{short}_acc"], flat[f"{short}_loss"] = score.acc, score.loss
-        if score.logodds is not None:
-            flat[f"{short}_logodds"] = score.logodds
-    return flat
-
-
-def _short(probe: str) -> str:
-    return "test" if probe == "clean_test" else probe
-
-
-def _probes_at(base: Result, epoch: int) -> dict[str, dict[str, float]]:
-    """The probes of a row after another epoch (position in its history); counts from the shares.
-
-    A probe that was not asked after every epoch is left out.
-    """
-    said, found = base.history[epoch], {}
-    for name, last in base.probes.items():
-        short, n = _short(name), int(last["n"])
-        if f"{short}_acc" in said:
-            k, odds = round(said[f"{short}_acc"] * n), said.get(f"{short}_logodds")
-            found[name] = evaluate.Score(k, n, said[f"{short}_loss"], odds).row()
-    return found
-
-
 def _peak(history: History) -> dict[str, float]:
     accuracies = [epoch["test_acc"] for epoch in history]
     peak = max(accuracies)
@@ -254,35 +182,3 @@ def _fail(result: Result, error: Exception) -> None:
     result.status = "failed"
     trace = traceback.format_exception(error)[-4:]
     result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
-
-
-def derive_row(trial: Trial, bases: Sequence[Result]) -> Result:
-    """The row of a derived trial from the rows of its `bases`, in their order.
-
-    `derived_from` is the row that counts: the one the defense chose, or the first that failed.
-    Where the defense selects an epoch, accuracies and probes are those after it.
-    """
-    assert trial.bases, f"{trial.spec} is trained, not derived"
-    defense = trial.defense.derived or trial.defense.links[0]
-    broken = next((base for base in bases if base.status != "done"), None)
-    at = bases.index(broken) if broken else defense.choose([_final(b) for b in bases])
-    base = bases[at]
-    row = dataclasses.replace(
-        base,
-        spec=str(trial.spec),
-        key=trial.key,
-        derived_from=base.key,
-        winner=None if broken or len(bases) == 1 else trial.bases[at].chain,
-        resolved=trial.resolved(),
-        seconds=0.0,
-    )
-    chosen = None if broken else defense.select(base.history)
-    if chosen is not None:
-        row.selected_epoch, row.probes = chosen + 1, _probes_at(base, chosen)
-        row.final_acc = row.last_acc = base.history[chosen]["test_acc"]
-    return row
-
-
-def _final(result: Result) -> float:
-    assert result.last_acc is not None, f"{result.spec} is done but has no accuracy"
-    return result.last_acc

@@ -9,6 +9,7 @@ from typing import Any
 
 from raygrid.architectures.base import Architecture
 from raygrid.attacks.base import Attack
+from raygrid.core.hashing import key_of
 from raygrid.core.registry import Combination
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, TrialSpec
@@ -18,7 +19,6 @@ from raygrid.learners.base import Learner
 from raygrid.nn.recipes import Probing, Recipe
 from raygrid.protocols import Protocol
 from raygrid.protocols.setups import SetupPlan
-from raygrid.storage.store import key_of
 from raygrid.trials.artifacts import (
     Artifact,
     DatasetArtifact,

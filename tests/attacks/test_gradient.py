@@ -60,8 +60,9 @@ from raygrid.trials.artifacts import (
 )
 from raygrid.trials.artifacts.build import BuildObserver, StoreProgress
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from tests.attacks.test_attacks import Killed, Notebook, craft_for
 from tests.conftest import toy
 

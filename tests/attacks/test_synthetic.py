@@ -31,8 +31,9 @@ from raygrid.engine.grid import Grid
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
 

@@ -36,9 +36,10 @@ from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.artifacts.features import features_for
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.evaluate import log_odds
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from tests import plugin
 from tests.conftest import toy
 

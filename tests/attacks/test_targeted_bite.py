@@ -25,8 +25,9 @@ from raygrid.datasets.halves import Half
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 
 Fetch = Callable[[Artifact], Bundle]
 PARTS = {

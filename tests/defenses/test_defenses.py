@@ -46,9 +46,11 @@ from raygrid.nn.trainer import Batch
 from raygrid.storage.store import Bundle
 from raygrid.trials import evaluate
 from raygrid.trials.artifacts import Artifact, DatasetArtifact, DenoiserArtifact, purify
+from raygrid.trials.context import TrialContext
+from raygrid.trials.derive import derive_row
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import TrialContext, derive_row, run_trial, task_of
+from raygrid.trials.run import run_trial, task_of
 from raygrid.trials.trial import Trial
 from tests.conftest import toy
 

@@ -23,7 +23,8 @@ from raygrid.engine.grid import plan
 from raygrid.nn.pgd import Ball
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, purify
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.context import TrialContext
+from raygrid.trials.run import run_trial
 from tests.conftest import toy
 from tests.defenses.test_defenses import fit_context, on_toys, rng, smooth
 from tests.victims import photo_digits

@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 import pytest
 
 from raygrid.run import Options, run_grid
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
 from tests import faulty
 from tests.engine.test_run import essence

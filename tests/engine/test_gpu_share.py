@@ -24,7 +24,7 @@ from raygrid.engine.schedule import Agenda, Job
 from raygrid.learners import LEARNERS
 from raygrid.run import Options
 from raygrid.storage.bucket import ObjectStore
-from raygrid.storage.mirrored import RemoteStore
+from raygrid.storage.mirrored import MirroredStore
 from raygrid.storage.store import Store
 from raygrid.trials.trial import Trial
 from tests import plugin
@@ -157,7 +157,7 @@ def test_gpus_are_called_as_ray_calls_them(device: str, name: str) -> None:
 def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_path: Path) -> None:
     """Two drivers that saw different things; a third reads the most of both."""
     small, large = cifar("small_cnn"), cifar("resnet50")
-    remote = RemoteStore((tmp_path / "bucket").as_uri(), tmp_path / "cache")
+    remote = MirroredStore((tmp_path / "bucket").as_uri(), tmp_path / "cache")
     for place in (store, remote):
         first, second = ProfileStore(place), ProfileStore(place)
         one, two = first.load(), second.load()

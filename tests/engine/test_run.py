@@ -25,9 +25,10 @@ from raygrid.run import Options, exclusive, run_grid
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
 from tests import plugin
 

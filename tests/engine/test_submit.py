@@ -21,7 +21,7 @@ import pytest
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from tests.tracking.test_mlflow import children, parents
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ import torch
 from raygrid.core.errors import Moving, StoreError
 from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
-from raygrid.storage.store import Bundle, ResultLog, Store, patiently
+from raygrid.storage.results import ResultLog
+from raygrid.storage.store import Bundle, Store, patiently
 
 BUNDLE = Bundle({"x": torch.arange(3)})
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -45,8 +45,9 @@ from raygrid.nn.trainer import Batch
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
-from raygrid.trials.run import TrialContext, run_trial
+from raygrid.trials.run import run_trial
 from tests import plugin as plugin
 from tests.conftest import toy
 

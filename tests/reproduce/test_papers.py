@@ -42,7 +42,8 @@ from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
 from raygrid.reproduce.questions import ANSWERS, PSNRS, FinishedTrials, answered
 from raygrid.reproduce.tables import Only, paper_table, paper_table_of
 from raygrid.run import Options, run_grid
-from raygrid.storage.store import LEFT, ResultLog, Store
+from raygrid.storage.results import ResultLog
+from raygrid.storage.store import LEFT, Store
 from raygrid.trials.artifacts import purified_of
 from tests import plugin
 from tests.nn.test_diffusion import score_sde, tiny
@@ -636,7 +637,7 @@ def test_a_table_is_run_asked_and_written(
     """With a toy in place of the table's trials."""
     each = question("robustness", "pgd_whitebox_acc", CLEAN[:1], 0.9)
     wanted = paper_table_of(list(each.about), "paper", (0, 1))
-    monkeypatch.setattr(reproduce.published, "asked", lambda *place: [each])
+    monkeypatch.setattr(reproduce.reference, "printed_questions", lambda *place: [each])
     monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, asked=(each,)))
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off"]

@@ -20,7 +20,7 @@ from raygrid.core.errors import StoreError
 from raygrid.storage import bucket
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
-from raygrid.storage.mirrored import MirroredLog, RemoteStore, open_store
+from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
@@ -65,16 +65,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"s3://grid/{tmp_path.name}?endpoint_override={address}&scheme=http&region=us-east-1"
 
 
-Opener = Callable[[str], RemoteStore]
+Opener = Callable[[str], MirroredStore]
 
 
 @pytest.fixture
 def machine(url: str, tmp_path: Path) -> Opener:
     """Opens the store from a machine with a local side of its own."""
 
-    def open_there(name: str) -> RemoteStore:
+    def open_there(name: str) -> MirroredStore:
         store = open_store(url, tmp_path / name)
-        assert isinstance(store, RemoteStore)
+        assert isinstance(store, MirroredStore)
         store.remote = replace(store.remote, patience=(0.01,))
         return store
 
@@ -87,7 +87,7 @@ def same(found: Bundle | None, expected: Bundle) -> bool:
     return all(torch.equal(found.tensors[k], t) for k, t in expected.tensors.items())
 
 
-def stored(store: RemoteStore) -> list[str]:
+def stored(store: MirroredStore) -> list[str]:
     """The names of an entry's files on the remote side, meta.json first."""
     return sorted(store.remote.names("artifacts/poison/k"), key=lambda n: not n.endswith(META))
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from raygrid.core.errors import StoreError
+from raygrid.core.hashing import key_of
 from raygrid.storage.checkpoints import CheckpointSlot, pack, unpack
-from raygrid.storage.store import DATA, Bundle, Store, key_of
+from raygrid.storage.store import DATA, Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 

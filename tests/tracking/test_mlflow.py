@@ -22,7 +22,7 @@ import pytest
 from raygrid.core.errors import TrackingError
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.reports.tables.write import write_tables
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import outbox as outbox_module
 from raygrid.tracking.mlflow import writer as writer_module
@@ -30,7 +30,7 @@ from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import (
     dotted,
-    epoch_metrics,
+    epoch_points,
     final_metrics,
     params_of,
     safe_name,
@@ -489,7 +489,7 @@ def test_names_and_values_fit_mlflow() -> None:
     assert safe_name("/a//b/../c") == "a/c"
     assert len(shortened("x" * 9000, 6000)) == 6000
     assert params_of("photo_digits/lsp@0.2/none/small_cnn/supervised/quick/7", {})["seed"] == "7"
-    assert epoch_metrics([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
+    assert epoch_points([{"epoch": 2.0, "loss": math.inf, "peak_acc": 1.0}])[0][2:] == (2, 2)
 
 
 def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:

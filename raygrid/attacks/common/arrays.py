@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, unknown
+from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
-from raygrid.storage.store import content_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from ray.tune import Callback
 
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
-from raygrid.engine.local import fail_artifact, lost_result
+from raygrid.engine.failures import fail_artifact, lost_result
 from raygrid.engine.ray.resources import request, share_of
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.trials.result import Result, Status

@@ -19,7 +19,7 @@ from raygrid.core.errors import ClusterError, Moving
 from raygrid.core.lazy import torch
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
-from raygrid.engine.local import lost_to
+from raygrid.engine.failures import lost_to
 from raygrid.engine.ray import mps
 from raygrid.engine.ray.object_cache import BrokerClient
 from raygrid.engine.ray.preemption import Leaving

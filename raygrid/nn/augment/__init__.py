@@ -2,59 +2,14 @@
 
 Drawing and applying are apart. `sample` draws parameters from a generator, `apply` is pure and
 differentiable, so parameters can be replayed and gradients reach what was added to the images.
+Attacks, defenses and learners import it. Start with `standards.py` and `crop_flip.py`.
 """
 
-from __future__ import annotations
-
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
-
-from raygrid.core.lazy import torch
 from raygrid.nn.augment.crop_flip import CropFlip as CropFlip
 from raygrid.nn.augment.shift import affine_shift as affine_shift
 from raygrid.nn.augment.shift import shift_by as shift_by
+from raygrid.nn.augment.standards import Augmentation as Augmentation
+from raygrid.nn.augment.standards import flips as flips
+from raygrid.nn.augment.standards import standard as standard
 from raygrid.nn.augment.views import ViewParams as ViewParams
 from raygrid.nn.augment.views import Views as Views
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class Augmentation(Protocol):
-    """What an augmentation is to its users; `flip` says whether images may be mirrored."""
-
-    @property
-    def flip(self) -> bool: ...
-
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor: ...
-
-
-_JITTERED = Views(scale=(0.08, 1.0), jitter=1.0, hue=0.2, gray=0.0)
-
-
-def standard(kind: str, image_size: int) -> Augmentation | None:
-    """The standard augmentation of a dataset by its name.
-
-    `crop`: after zero-padding by an eighth of the side. `rrc`: a random resized crop of 8 to 100 %
-    of the area. `jitter`: of brightness, contrast and saturation by 0.4, of the hue by 0.2;
-    `weak`: by 0.1, none of the hue.
-    """
-    padding = image_size // 8
-    known: dict[str, Augmentation | None] = {
-        "none": None,
-        "crop": CropFlip(padding, flip=False),
-        "crop_flip": CropFlip(padding),
-        "rrc_flip": replace(_JITTERED, jitter=0.0),
-        "rrc_flip_jitter": _JITTERED,
-        "rrc_flip_jitter_weak": replace(
-            _JITTERED, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0
-        ),
-        "flip_jitter": replace(_JITTERED, scale=(1.0, 1.0), ratio=(1.0, 1.0)),
-    }
-    return known[kind]
-
-
-def flips(kind: str) -> bool:
-    """Whether images may be mirrored where this is the standard augmentation."""
-    made = standard(kind, 32)
-    return made is not None and made.flip

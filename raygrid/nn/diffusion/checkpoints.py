@@ -11,11 +11,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from raygrid.core.errors import DataError
+from raygrid.core.hashing import content_of
 from raygrid.core.lazy import torch
 from raygrid.nn.diffusion.denoisers import of_unet
 from raygrid.nn.diffusion.files import held_by, is_file, of_file, require_there, unloadable
 from raygrid.nn.diffusion.process import STEPS, Predictor
-from raygrid.storage.store import content_of
 
 _SCHEDULE = {
     "beta_start": 1e-4,

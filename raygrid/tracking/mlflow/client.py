@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raygrid.core.errors import TrackingError
-from raygrid.storage.store import Json, key_of
+from raygrid.core.hashing import key_of
+from raygrid.storage.results import Json
 from raygrid.tracking.mlflow.address import SERVERS, check_health, split_uri, without_credentials
 from raygrid.tracking.mlflow.facts import (
     STATUS,
     TAG_LENGTH,
     Point,
-    epoch_metrics,
+    epoch_points,
     final_metrics,
     grid_tags,
     params_of,
@@ -211,7 +212,7 @@ class MlflowExperiment:
         self.client.log_text(run, _json(result.history), "history.json")
         if result.error:
             self.client.log_text(run, result.error, "error.txt")
-        points = [*epoch_metrics(result.history), *final_metrics(result)]
+        points = [*epoch_points(result.history), *final_metrics(result)]
         tags = {**tags_of(result), WRITTEN: str(result.finished)}
         self.write(run, points, params_of(result.spec, result.resolved), tags)
         self.end(result.key, STATUS[result.status], result.finished)

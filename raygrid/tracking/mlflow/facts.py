@@ -67,7 +67,7 @@ def dotted(value: Any, prefix: str = "") -> dict[str, str]:
     return out
 
 
-def epoch_metrics(history: Iterable[Mapping[str, float]]) -> list[Point]:
+def epoch_points(history: Iterable[Mapping[str, float]]) -> list[Point]:
     """The metrics of epochs. Their timestamp is the epoch: MLflow drops points that it has."""
     points = []
     for epoch in history:

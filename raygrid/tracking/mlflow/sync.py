@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from raygrid.core.errors import TrackingError
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.client import MlflowExperiment, check_tracking, grid_key
 from raygrid.tracking.mlflow.tables import Mirror

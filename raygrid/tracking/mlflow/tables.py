@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.storage.store import key_of
+from raygrid.core.hashing import key_of
 from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import safe_name
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from raygrid.storage.store import ResultLog
+from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow.address import DATABASES, split_uri, without_credentials
 from raygrid.tracking.mlflow.client import MlflowExperiment, check_tracking, grid_key, is_transient
-from raygrid.tracking.mlflow.facts import epoch_metrics, params_of
+from raygrid.tracking.mlflow.facts import epoch_points, params_of
 from raygrid.tracking.mlflow.outbox import Outbox, Update
 from raygrid.tracking.mlflow.tables import Mirror
 
@@ -156,7 +156,7 @@ class MlflowWriter:
         run = self._projection.trial(parent, key, letter.spec, letter.start)
         params = params_of(letter.spec, letter.resolved)
         tags = {"raygrid.status": "running"}
-        self._projection.write(run, epoch_metrics(letter.epochs), params, tags)
+        self._projection.write(run, epoch_points(letter.epochs), params, tags)
 
     def _end(self) -> None:
         """Nothing is left running: children without a row were killed with the run."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.errors import DataError
+from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, fingerprint
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.datasets.base import Dataset, Split
 from raygrid.protocols.setups import Scene, SetupPlan
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raygrid.core.hashing import key_of
 from raygrid.core.seeds import Stream
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import DenoiserPlan, fitted
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 

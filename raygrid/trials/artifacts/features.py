@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.architectures.base import Network
+from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.learners.base import Kept
@@ -14,7 +15,7 @@ from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.common.knn import features_of
 from raygrid.nn import augment
 from raygrid.protocols.setups import SetupRule
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import (
     Artifact,
     BuildContext,

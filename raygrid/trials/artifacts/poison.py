@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import Attack, AttackContext, size_of_change
+from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import SetupPlan
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from raygrid.core.errors import DataError
+from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Defense, FitContext
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import World
 from raygrid.trials.artifacts.denoiser import DenoiserArtifact

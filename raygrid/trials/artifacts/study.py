@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.errors import DataError
+from raygrid.core.hashing import key_of
 from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Defense, FitContext
-from raygrid.storage.store import Bundle, key_of
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import hold_out
 from raygrid.trials.artifacts.poison import PoisonArtifact

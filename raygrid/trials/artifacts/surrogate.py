@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
+from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
-from raygrid.storage.store import Bundle, as_state, key_of
+from raygrid.storage.store import Bundle, as_state
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import DatasetArtifact, World
 

@@ -1,0 +1,49 @@
+"""What surrounds a trial: its device, who is told of its epochs, where its state is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from raygrid.core.device import Meter
+from raygrid.storage.store import Bundle
+from raygrid.trials.artifacts import Artifact
+
+Fetch = Callable[[Artifact], Bundle]
+
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Checkpoint:
+    """Where a trial keeps its state between epochs. This one keeps nothing."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the state after an epoch, in place of the one before."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the last epoch that was kept, or None."""
+        return None
+
+
+@dataclass
+class TrialContext:
+    """What surrounds a trial: where it computes, where it reports, how it is told to resume.
+
+    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
+    raise_memory: let out-of-memory errors through, so that the caller can give more memory.
+    meter: of what the trial takes of its device, by default one that has all of it.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Report = lambda metrics: None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
+    raise_memory: bool = False
+    meter: Meter | None = None
