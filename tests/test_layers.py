@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,3 +102,26 @@ def test_files_and_functions_stay_small(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= 60, f"{path.name}:{node.name} has {length} lines"
+
+
+FACES = sorted(ROOT.rglob("__init__.py"))
+CODE_IN_A_FACE = {"": "the public names of raygrid load on first use"}
+"""Packages with code in `__init__.py`, and why."""
+
+
+@pytest.mark.parametrize("path", FACES, ids=lambda p: str(p.parent.relative_to(ROOT)))
+def test_faces_say_what_a_room_holds_and_hold_no_code(path: Path) -> None:
+    """A docstring, imports that register or re-export, `__all__`."""
+    body = ast.parse(path.read_text()).body
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert len(doc.split("\n\n")) > 1, f"{path} does not say what it holds and who imports it"
+    said = re.search(r"Start\s+with `([\w/]+)", doc)
+    room = path.parent.relative_to(ROOT).as_posix().removeprefix(".")
+    if said:
+        assert (path.parent / f"{said.group(1)}.py").exists(), f"{said.group(1)} is not there"
+    assert said or room in CODE_IN_A_FACE or path.parent.name == "common"
+    assert "import" in doc, f"{path} does not say who imports it"
+    kinds = ast.Import | ast.ImportFrom
+    rest = [n for n in body[1:] if not isinstance(n, kinds)]
+    code = [text for text in map(ast.unparse, rest) if not text.startswith("__all__ =")]
+    assert bool(code) == (room in CODE_IN_A_FACE), f"{path}: {code}"

@@ -1,7 +1,8 @@
 """Architectures: one file a family. Importing this package registers all of them.
 
-torchvision and timm are imported where a network is built: they take seconds, and a plan needs
-neither.
+It imports `core` alone; everything from `nn` up may import it. torchvision and timm are imported
+where a network is built: they take seconds, and a plan needs neither. Start with `base.py` (what a
+victim's network has to offer), then `resnet.py`.
 """
 
 from raygrid.architectures import cait as cait

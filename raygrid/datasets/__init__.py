@@ -1,4 +1,9 @@
-"""Datasets: one file each. Importing this package registers all of them."""
+"""Datasets: one file each. Importing this package registers all of them.
+
+A dataset reads official files, or a folder of classes, into `Images`. Trials and the command line
+import this room. Start with `base.py`, then `cifar10.py`; readers that several share lie in
+`common/`.
+"""
 
 from raygrid.datasets import cifar10 as cifar10
 from raygrid.datasets import cifar100 as cifar100

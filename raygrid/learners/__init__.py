@@ -1,4 +1,9 @@
-"""Learners: one file each. Importing this package registers all of them."""
+"""Learners: one file each. Importing this package registers all of them.
+
+A learner trains the victim, with the hooks of the defense inside, and hands out a classifier
+after every epoch. Trials and the command line import this room. Start with `base.py`, then
+`supervised.py`; what several share lies in `common/`.
+"""
 
 from raygrid.learners import byol as byol
 from raygrid.learners import finetune as finetune

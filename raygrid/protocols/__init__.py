@@ -1,4 +1,9 @@
-"""Protocols: one class a source. Importing this package registers all of them."""
+"""Protocols: one class a source. Importing this package registers all of them.
+
+A protocol is what a paper trains its victims with: epochs, optimizer, schedule, probes. It stands
+in every key, and no table mixes two. Attacks, learners, trials and what lies above import this
+room. Start with `base.py`, then `quick.py`; `setups/` holds targets and bases of targeted attacks.
+"""
 
 from raygrid.protocols import papers as papers
 from raygrid.protocols import quick as quick

@@ -1,7 +1,8 @@
 """Contrastive learning below learners and attacks: heads and losses over two views.
 
 Learners train these frameworks as victims, contrastive attacks train them as surrogates. lightly
-is imported where a head or loss is built: it takes seconds, and a plan does not need it.
+is imported where a head or loss is built: it takes seconds, and a plan does not need it. Start
+with `base.py`, then `pairs.py`.
 """
 
 from raygrid.nn.contrastive.base import Framework as Framework

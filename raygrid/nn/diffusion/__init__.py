@@ -1,4 +1,9 @@
-"""Diffusion below defenses: noise in and out of images, and networks that predict it."""
+"""Diffusion below defenses: noise in and out of images, and networks that predict it.
+
+The defense AVATAR and the artifact of its noise predictor import it. Start with `process.py` (the
+mathematics), then `denoisers.py` (a predictor fitted here) and `checkpoints.py` (one that is
+loaded).
+"""
 
 from raygrid.nn.diffusion.checkpoints import content as content
 from raygrid.nn.diffusion.checkpoints import fault as fault

@@ -1,6 +1,7 @@
 """D-VAE below attacks and defenses: networks that tell a perturbation from the image under it.
 
-Defenses take the perturbation off, attacks put it on other images.
+Defenses import it to take the perturbation off, attacks to put it on other images. Start
+with `autoencoders.py` (the network and its losses), then `fitting.py`.
 """
 
 from raygrid.nn.vae.autoencoders import AutoEncoder as AutoEncoder

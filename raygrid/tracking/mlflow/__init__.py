@@ -6,7 +6,8 @@
 Every run is looked up by its tag `raygrid.key` before one is created, and parameters and metrics
 are functions of the result alone, so writing anything twice changes nothing. During a run a
 process of its own writes; the driver only hands over. A server that is away is tried again until
-the end of the run, and what is missing then comes with `sync`.
+the end of the run, and what is missing then comes with `sync`. `run.py` and the command line
+import this room. Start with `tracker.py`, then `client.py`.
 """
 
 from raygrid.tracking.mlflow.address import store_uri as store_uri

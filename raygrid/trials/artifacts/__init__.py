@@ -1,7 +1,8 @@
 """Everything that is made once and shared: datasets, networks, poisons, purified sets.
 
 An artifact knows its key and what it needs before it exists; `make` turns the content of its needs
-into its own. Executors only walk this graph, they do not know the kinds.
+into its own. Executors only walk this graph, they do not know the kinds. Trials, the engine and
+the reports import it. Start with `base.py`, then `poison.py`.
 """
 
 from raygrid.trials.artifacts.base import Artifact as Artifact
