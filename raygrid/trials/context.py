@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from raygrid.core.device import Meter
+from raygrid.core.lazy import torch
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 
@@ -33,7 +32,7 @@ class Checkpoint:
 class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
-    keep: kinds of what the trained model leaves (`keeping`); leave: where each goes.
+    keep: kinds of what the trained model leaves (`outputs`); leave: where each goes.
     raise_memory: let out-of-memory errors through, so that the caller can give more memory.
     meter: of what the trial takes of its device, by default one that has all of it.
     """

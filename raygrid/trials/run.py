@@ -15,8 +15,7 @@ from raygrid.defenses.base import Study
 from raygrid.learners.base import Session, Task
 from raygrid.nn import augment
 from raygrid.nn.recipes import precision_of
-from raygrid.trials import evaluate
-from raygrid.trials import outputs as keeping
+from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
@@ -76,7 +75,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
         return evaluate.ask(model, asked, precision)
 
-    peak = keeping.Peak() if "peak" in env.keep else None
+    peak = outputs.Peak() if "peak" in env.keep else None
     first = _restore(session, result.history, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
@@ -101,7 +100,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
         if peak is not None and kind == "peak":
             env.leave(kind, peak.bundle())
         else:
-            env.leave(kind, keeping.left_by(kind, model, test, trial.defense.view, precision))
+            env.leave(kind, outputs.left_by(kind, model, test, trial.defense.view, precision))
 
 
 def _shown(
@@ -165,7 +164,7 @@ def _peak(history: History) -> dict[str, float]:
 
 
 def _restore(
-    session: Session, history: History, checkpoint: Checkpoint, peak: keeping.Peak | None
+    session: Session, history: History, checkpoint: Checkpoint, peak: outputs.Peak | None
 ) -> int:
     """Go on from a checkpoint; the epoch to go on with. One without the peak asked for is none."""
     state = checkpoint.load()
