@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import Objective
 from raygrid.attacks.common.surrogates import SurrogateRecipe
-from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -56,6 +56,7 @@ class Aap(ErrorMaximizing):
         "step": 0.2,
         "flip": False,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.2}
     seeded: ClassVar[bool] = True
 
     step: float | None = 0.01

@@ -58,6 +58,12 @@ class Aue(GradientAttack):
         "step": 0.2,
         "flip": False,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "epochs": 2,
+        "steps": 2,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     epochs: int = 60

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
 from raygrid.attacks.common.targeted import PolytopeState
 from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +32,7 @@ class BullseyePolytope(Polytope):
         notes="the paper prints half the squared norm; both codes descend the norm. The original "
         "runs 800 steps at 25.5/255 on 18 networks",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 4}
 
     def loss(self, state: PolytopeState) -> PolytopeLoss:
         def total(features: list[Tensor]) -> Tensor:

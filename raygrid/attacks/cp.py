@@ -77,6 +77,14 @@ class Cp(GradientAttack):
         "lr": 0.1,
         "flip": False,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "epochs": 2,
+        "class_rounds": 2,
+        "class_batches": 2,
+        "steps": 2,
+    }
 
     framework: Literal["simclr", "moco", "byol", "align_uniform"] = "simclr"
     mode: Literal["sample", "class"] = "sample"

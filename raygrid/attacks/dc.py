@@ -62,6 +62,14 @@ class Dc(GradientAttack, ScopedAttack):
         "levels": 3,
         "generator_lr": 0.001,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 32,
+        "trials": 2,
+        "inner_epochs": 1,
+        "width": 4,
+        "levels": 2,
+    }
 
     surrogate: str = "vgg11"
     batch_size: int = 256

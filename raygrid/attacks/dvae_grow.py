@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import in_chunks, marked
 
@@ -42,6 +44,7 @@ class DVaeGrow(Disentangled):
         "takes as many passes over them as over a whole set, `matched` as many updates. The "
         "poisoned images are those of the base attack on the whole set",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1, "share": 0.25}
 
     grown: ClassVar[bool] = True
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 from raygrid.nn.vae import in_chunks, perturbation
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class DVaeRecon(Disentangled):
         cost="the base attack and 46 epochs of standard training",
         notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1}
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         poisoned, fit_context = self.original(images, context), self.fit_context(context)

@@ -53,6 +53,12 @@ class Em(RoundsAttack):
         "steps": 2,
         "step": 0.5,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 32,
+        "steps": 2,
+        "max_rounds": 2,
+    }
 
     mode: Literal["sample", "class"] = "sample"
     steps: int | None = None  # descent steps of a round; 20, class-wise 1
@@ -174,6 +180,11 @@ class EmApb(Em):
         cost="11 forward passes per image and round, about 10 rounds",
         notes="APBench's code for `against` differentiates nothing, so its figures are not of it",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "max_rounds": 3,
+    }
 
     steps: int | None = 5
     step: float = 0.2

@@ -45,6 +45,7 @@ class FeatureCollision(ExtractorAttack):
         "what the papers describe",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
+    tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 6, "step": 0.01}
 
     variant: Literal["monotone", "released", "penalty"] = "monotone"
     steps: int = 120

@@ -55,6 +55,14 @@ class Functional(GradientAttack):
         "lr": 0.004,
         "strength": 2.0,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 2,
+        "batch_size": 32,
+        "steps": 1,
+        "parts": "csd",
+        "lr": 0.01,
+    }
     sharded: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
 

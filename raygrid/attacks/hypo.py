@@ -46,6 +46,7 @@ class Hypo(TransferAttack):
         "batch_size": 128,
         "steps": 30,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.3}
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
 
     steps: int = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +45,7 @@ class Ntga(ScopedAttack):
         "its best file 8. Published figures are of the authors' file, which leaves out the "
         "validation images and the last block",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"block": 16, "chunk": 8}
 
     grain: ClassVar[int] = 1
 

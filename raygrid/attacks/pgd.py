@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.registry import Card
 from raygrid.core.spec import Scalar
 
@@ -37,6 +37,7 @@ class Pgd(ErrorMaximizing):
         "surrogate_epochs": 6,
         "batch_size": 128,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.2}
 
     steps: int = 10
     start: Literal["zero", "uniform", "normal"] = "normal"

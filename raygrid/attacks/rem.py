@@ -60,6 +60,7 @@ class Rem(StepwiseAttack):
         "adv_steps": 2,
         "adv_step": 0.5,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {**StepwiseAttack.tiny, "adv_steps": 1, "copies": 2}
 
     adv_radius: float = 0.5  # of the budget
     adv_steps: int = 10

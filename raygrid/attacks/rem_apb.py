@@ -47,6 +47,11 @@ class RemApb(RoundsAttack):
         "surrogate": "small_cnn",
         "max_rounds": 10,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "max_rounds": 2,
+    }
 
     batch_size: int = 128
     steps: int | None = 5

@@ -62,6 +62,14 @@ class Sep(GradientAttack):
         "step": 2 / 255,
         "inner_steps": 3,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 3,
+        "checkpoints": 2,
+        "batch_size": 16,
+        "steps": 3,
+        "inner_steps": 2,
+    }
     sharded: ClassVar[bool] = True
 
     variant: Literal["ce", "fa", "fa_vr"] = "fa_vr"

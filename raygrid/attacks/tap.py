@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext, Progress
 from raygrid.attacks.common.surrogates import SurrogateRecipe
-from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import Card, require
@@ -53,6 +53,7 @@ class Tap(ErrorMaximizing):
         "steps": 12,
         "step": 0.2,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.2}
 
     start: Literal["zero", "uniform", "normal"] = "normal"
     augmentation: Literal["none", "affine_shift", "crop_flip"] = "affine_shift"
@@ -73,6 +74,7 @@ class TapFull(Tap):
         needs="labels; a surrogate trained on the clean set",
         cost="4,000 forward passes per image, and the surrogate",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "restarts": 2}
     sharded: ClassVar[bool] = False
 
     restarts: int = 8

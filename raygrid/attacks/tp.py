@@ -85,6 +85,13 @@ class Tp(GradientAttack):
         "surrogate_epochs": 6,
         "flip": False,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "epochs": 2,
+        "cl_steps": 1,
+        "sl_steps": 1,
+    }
 
     variant: Literal["shared", "two_models", "tap_based", "hf", "cc"] = "shared"
     epochs: int = 300

@@ -113,6 +113,14 @@ class Tue(GradientAttack):
         "steps": 10,
         "flip": False,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "epochs": 2,
+        "ssl": 1.0,
+        "train_batches": 2,
+        "steps": 2,
+    }
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

@@ -48,6 +48,7 @@ class WitchesBrew(CleanLabel):
         "steps": 40,
         "restarts": 1,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 3, "restarts": 2}
 
     surrogate: str = "resnet18"
     surrogate_epochs: int = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,17 @@ from raygrid.tracking import status
 if TYPE_CHECKING:
     from raygrid.protocols.setups.triples import Triple
 
-TABLES = ("defense", "transfer", "worst-learner", "ratio", "budget", "peak", "success", "detection")
+
+class TableKinds:
+    """The kinds of tables, read where they are defined: pandas is imported for `table` alone."""
+
+    def __iter__(self) -> Iterator[str]:
+        from raygrid.reports.tables import KINDS
+
+        return iter(KINDS)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in tuple(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "plan":
             add_fleet(grid)
     table = command("table", show_table, "A table of the results under --out.")
-    table.add_argument("kind", choices=TABLES)
+    # With a name of its own argparse does not ask for the choices before they are needed.
+    table.add_argument("kind", metavar="KIND", choices=TableKinds(), help="%(choices)s")
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
     table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
     add_evaluate(command("evaluate", evaluate, "Questions to finished trials."))

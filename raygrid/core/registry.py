@@ -45,12 +45,15 @@ class Method:
 
     quick: parameters for small networks and minutes on a CPU, where the defaults take hours; no
     part of the key. Empty: the defaults are taken.
+    tiny: parameters for a few dozen images of 16 pixels and a second, with which the tests make
+    this method; no part of the key either. Empty: the defaults are taken.
     """
 
     id: ClassVar[str] = ""
     card: ClassVar[Card]
     version: ClassVar[int] = 1
     quick: ClassVar[Mapping[str, Scalar]] = {}
+    tiny: ClassVar[Mapping[str, Scalar]] = {}
 
     def resolved(self) -> dict[str, Any]:
         """All that decides what this method does, as JSON values: id, version, every field."""
@@ -167,6 +170,11 @@ class Registry(Generic[M]):
             return cls(**values)
         except SpecError as error:
             raise SpecError(f"{part}: {error}") from None
+
+    def tiny(self, part: Part | str) -> M:
+        """Build the method at its `tiny` parameters; those that the part names win."""
+        part = Part.parse(part) if isinstance(part, str) else part
+        return self.make(part.with_params(**{**self[part.name].tiny, **dict(part.params)}))
 
     def _types_of(self, name: str) -> dict[str, Any]:
         """The types of a method's fields, worked out once: a large grid asks very often."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from raygrid.architectures.split_norm import routed, split_norms
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.contrastive import ClusterHeads, Clustering, Framework, SimClrLoss
@@ -51,6 +53,7 @@ class AdvCl(Defense):
         "batch norm: simclr(batch_norm=true). 1,000 epochs of `tp` are the longest trials there "
         "are; `tp_grid` has 200",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
     version: ClassVar[int] = 2
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.nn.pgd import Ball, frozen
 
@@ -39,6 +41,8 @@ class AdversarialTraining(Defense):
         notes="step 2/255 in APBench and in the D-VAE code, 1.6/255 in the D-VAE paper; ISS: "
         "radius 0.031, step 0.007; ImageNet subsets: 5 steps",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"radius": 0.0},)
+    tiny: ClassVar[Mapping[str, Scalar]] = {"steps": 2}
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]

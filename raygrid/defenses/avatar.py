@@ -77,6 +77,12 @@ class Avatar(Defense):
         "updates": 2000,
         "stride": 4,
     }
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
+        {"steps": 0},
+        {"steps": 0, "solver": "ancestral"},
+        {"steps": 0, "centered": False},
+    )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"size": "xs", "updates": 1, "steps": 1}
 
     steps: int = 60  # of noise, out of 1000
     solver: Literal["euler", "ancestral"] = "euler"

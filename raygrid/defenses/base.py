@@ -15,7 +15,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
-from raygrid.core.spec import Part
+from raygrid.core.spec import Part, Scalar
 from raygrid.nn.context import FitContext as FitContext
 from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.diffusion import Prior
@@ -42,6 +42,8 @@ class Defense(Method):
     derived: computed from finished trials without this defense (`sources`), never trained.
     learners: `all`, or `supervised` where the hook has no meaning for learners made of views
         (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
+    idle: settings at which the defense changes nothing, for the tests; for `views` those of a
+        learner without views. Empty: what it does has no zero.
     """
 
     plain: ClassVar[bool] = False
@@ -49,6 +51,7 @@ class Defense(Method):
     detects: ClassVar[bool] = False
     derived: ClassVar[bool] = False
     learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ()
 
     @property
     def cost(self) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.images import to_uint8
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter
 
@@ -39,6 +41,10 @@ class Bdr(PixelFilter):
         cost="seconds for 50,000 images",
         notes="the D-VAE code reduces floats after crop and flip; on stored images its levels are "
         "rounded to whole ones, and the zero padding is a level of both",
+    )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
+        {"bits": 8},
+        {"bits": 8, "variant": "float"},
     )
 
     bits: int = 2  # of a channel value that stay, 1 to 8

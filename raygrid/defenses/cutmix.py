@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class Cutmix(Defense):
         notes="APBench: inside, always. The ISS code: cutmix(box=clipped, p=0.5) twice in a chain. "
         "The reference: cutmix(box=batch, p=0.5), p=1 on ImageNet; its boxes of an odd side are a "
         "pixel smaller",
+    )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
+        {"p": 0.0},
+        {"p": 0.0, "box": "clipped"},
+        {"p": 0.0, "box": "batch"},
     )
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
     mixes: ClassVar[bool] = True

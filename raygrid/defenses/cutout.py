@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Cutout(Defense):
         notes="16 pixels at sides of 32 and of 224 as in APBench's code, 32 pixels at 64; the "
         "contrastive tables give no size",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"length": 0},)
 
     length: int | None = None  # side of the square, pixels; none: 16, or half of 64-pixel images
 

@@ -61,6 +61,7 @@ class DVae(Defense):
         "batch_size": 32,
         "shrink": 4,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
 
     limit1: float = 1.0  # rate of stage 1, nats for each position
     limit2: float = 3.0  # rate of stage 2

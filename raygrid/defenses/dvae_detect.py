@@ -57,6 +57,12 @@ class DVaeDetect(Defense):
         "classifier_epochs": 10,
         "augmentation": "none",
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "epochs": 1,
+        "shrink": 4,
+        "classifier_epochs": 1,
+        "architecture": "small_cnn",
+    }
     version: ClassVar[int] = 2
     detects: ClassVar[bool] = True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
 
@@ -34,6 +36,7 @@ class Gaussian(PixelFilter):
         notes="the published column repeats `standard`, up to the noise of a run; the blur of "
         "contrastive tables is another one: `random_blur`",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({}, {"kernel": 1, "sigma": 1.0})
 
     kernel: int = 3  # side, pixels, odd
     sigma: float = 0.1  # pixels

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.lazy import functional, torch
 from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
 
@@ -29,6 +31,7 @@ class MeanFilter(PixelFilter):
         "of AVATAR's code, on the stored images",
         cost="seconds for 50,000 images",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"kernel": 1},)
 
     kernel: int = 3  # side of the square, pixels, odd
 

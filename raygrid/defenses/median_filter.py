@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
 
@@ -28,6 +30,7 @@ class MedianFilter(PixelFilter):
         notes="borders as OpenCV's median has them",
         cost="20 seconds for 50,000 images of 32 pixels",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"kernel": 1},)
 
     kernel: int = 3  # side of the square, pixels, odd
 

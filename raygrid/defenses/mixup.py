@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Mixup(Defense):
         },
         notes="the ISS code mixes twice with probability 1/2: mixup(p=0.5)+mixup(p=0.5)",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"p": 0.0},)
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
     mixes: ClassVar[bool] = True
 

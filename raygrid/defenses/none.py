@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.registry import Card, Combination
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 
@@ -20,6 +22,7 @@ class NoDefense(Defense):
         "other papers call 'no defense' is `standard` here. On SVHN, which has no standard "
         "augmentation, the two are one training: its row is copied",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
     plain: ClassVar[bool] = True
 
     def skip(self, cell: Combination) -> str | None:

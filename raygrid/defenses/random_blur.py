@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.common.filters import require_odd
 
@@ -34,6 +36,7 @@ class RandomBlur(Defense):
         notes="the paper gives no setting; a fixed sigma of 0.1 would change nothing, so this is "
         "the range of contrastive augmentations. Its learner may be SimCLR or BYOL",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"low": 0.05, "high": 0.05},)
 
     kernel: int = 3  # side, pixels, odd
     low: float = 0.1  # smallest sigma, pixels

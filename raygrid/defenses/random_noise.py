@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ class RandomNoise(Defense):
         },
         notes="no source gives its setting: uniform within the usual budget is raygrid's choice; "
         "APBench's ImageNet script has U(0, 8/255) in a comment. Its learner may be SimCLR or BYOL",
+    )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
+        {"level": 0.0},
+        {"level": 0.0, "kind": "gaussian"},
     )
 
     level: float = 8 / 255  # half width, width or standard deviation, in [0, 1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Pair
 from raygrid.nn.contrastive import Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
@@ -47,6 +49,7 @@ class RoCl(Defense):
         "here both sides, the embeddings of the three views, the learner's own optimizer and loss "
         "scale. Its own clean accuracy is 0.8371. Other learners than simclr: raygrid's own form",
     )
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]

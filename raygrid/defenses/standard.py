@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.core.registry import Card
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 
 
@@ -15,5 +18,7 @@ class Standard(Defense):
 
     All hooks are the identity: every defense but `none` trains with standard augmentation.
     """
+
+    idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
 
     card = Card(paper="Qin et al. 2024 (APBench), tables 3 to 5")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, Combination, lacks, require
+from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
 from raygrid.nn.augment.ueraser import EXTRA, Erasing
@@ -43,6 +45,7 @@ class UEraserMax(Erasing, Defense):
         "`tiled`, its scripts have a pass for each version. The augmentation's own variants: see "
         "ueraser_lite",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"repeats": 2}
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 
     repeats: int = 5  # augmentations of each image

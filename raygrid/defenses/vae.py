@@ -45,6 +45,7 @@ class Vae(Defense):
         "batch_size": 32,
         "shrink": 4,
     }
+    tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
 
     limit: float = 1.0  # nats for each position
     width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one

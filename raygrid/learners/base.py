@@ -117,13 +117,15 @@ class Learner(Method):
     labels: whether training uses labels. views: whether it learns from pairs of augmented views
     and scores an encoder, so that hooks on labels or logits have no meaning. passes: forward and
     backward passes per image and epoch in units of one supervised pass, for estimates.
-    pretrained: whether it starts from an extractor that the protocol pre-trains.
+    pretrained: whether it starts from an extractor that the protocol pre-trains. recipe: how it is
+    trained in protocols that list none for it; None: these cannot train it.
     """
 
     labels: ClassVar[bool] = True
     views: ClassVar[bool] = False
     passes: ClassVar[float] = 1.0
     pretrained: ClassVar[bool] = False
+    recipe: ClassVar[Recipe | None] = None
 
     @abstractmethod
     def start(self, task: Task) -> Session:

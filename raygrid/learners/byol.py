@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import contrastive
@@ -27,6 +30,7 @@ class Byol(TwoViews):
         notes="that code moves the target twice a step, 0.999 each time, and uses the same views "
         "for both branches (no blur, no solarizing)",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "output": 16, "momentum": 0.9}
 
     hidden: int = 4096  # hidden layer of both heads
     output: int = 256  # width of projections and predictions

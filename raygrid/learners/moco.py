@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, Combination, require
+from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import contrastive
@@ -28,6 +31,7 @@ class Moco(TwoViews):
         },
         notes="keys are not shuffled: on one device that changes no batch statistics",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "output": 16, "queue": 48}
 
     temperature: float = 0.2
     loss_scale: LossScale = "base007"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import contrastive
@@ -28,6 +31,7 @@ class SimClr(TwoViews):
         notes="loss times T / 0.07 and a head without batch norm as in that code; the AUE code "
         "has neither, see the protocol aue",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "output": 16}
 
     temperature: float = 0.5
     loss_scale: LossScale = "base007"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import contrastive
@@ -26,6 +29,7 @@ class SimSiam(TwoViews):
         },
         notes="prone to collapse at rate 0.5: see `feature_spread` and `collapsed` in the history",
     )
+    tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "predictor": 16}
 
     hidden: int = 2048  # width of the projector, hidden and out
     predictor: int = 512  # hidden layer of the predictor

@@ -23,7 +23,7 @@ _TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule"
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Method):
-    """Recipes by learner id; a learner that is not listed cannot be trained in this protocol.
+    """Recipes by learner id; a learner that is not listed brings its own or cannot be trained.
 
     recipes_64: for images of 64 pixels and more, where the source has other ones.
     epochs: of another number than the recipe's; the steps of its schedule move along.
@@ -94,6 +94,10 @@ class Protocol(Method):
             recipe = recipe.with_(**self.by_architecture.get(architecture, {}))
             for name in (*defenses, architecture):
                 recipe = recipe.with_(**self.on_dataset.get((dataset, name), {}))
+        return self.as_set(recipe)
+
+    def as_set(self, recipe: Recipe) -> Recipe:
+        """A recipe with the epochs, batch size and rate that the spec sets."""
         if self.epochs is not None:
             recipe = recipe.in_epochs(self.epochs)
         return recipe.with_(batch_size=self.batch_size, lr=self.lr)

@@ -137,7 +137,9 @@ def _recipe(
     protocol: Protocol, learner: Learner, dataset: Dataset, defense: Chain, architecture: str
 ) -> Recipe:
     if not protocol.has(learner.id):
-        return Recipe(epochs=1)  # never run: the trial is skipped with its reason
+        if learner.recipe is None:
+            return Recipe(epochs=1)  # never run: the trial is skipped with its reason
+        return protocol.as_set(learner.recipe)
     names = tuple(d.id for d in defense.links)
     return protocol.recipe(learner.id, dataset.id, dataset.image_size, names, architecture)
 

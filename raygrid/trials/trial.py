@@ -126,7 +126,7 @@ class Trial:
 
     def skip(self) -> str | None:
         """Why this combination cannot be run, or None."""
-        if not self.protocol.has(self.learner.id):
+        if self.learner.recipe is None and not self.protocol.has(self.learner.id):
             return f"protocol {self.protocol.id} has no recipe for the learner {self.learner.id}"
         if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
             return reason

@@ -22,6 +22,7 @@ from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.core.spec import Part, Scalar
 from raygrid.nn.trainer import freeze
 from tests.conftest import toy
 
@@ -30,43 +31,11 @@ _NOISE = Path(_FOLDER.name) / "noise.npy"
 np.save(_NOISE, np.random.default_rng(0).integers(-8, 9, (64, 3, 16, 16), dtype=np.int8))
 
 
-_TRANSFER = {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 16, "steps": 3}
-_STEPWISE = {"surrogate": "small_cnn", "batch_size": 16, "steps": 2, "train_steps": 6}
-_PHASES = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
-
-# Settings small enough for the toy world; a method without a row is tested at its defaults.
-SMALL: dict[str, dict[str, object]] = {
-    "aap": {**_TRANSFER, "step": 0.2},
-    "aue": {**_PHASES, "steps": 2},
-    "cp": {**_PHASES, "class_rounds": 2, "class_batches": 2, "steps": 2},
-    "tp": {**_PHASES, "cl_steps": 1, "sl_steps": 1},
-    "tue": {**_PHASES, "ssl": 1.0, "train_batches": 2, "steps": 2},
-    "dc": {"surrogate": "small_cnn", "batch_size": 32, "trials": 2, "inner_epochs": 1}
-    | {"width": 4, "levels": 2},
-    "dvae_grow": {"base": "lsp", "epochs": 1, "share": 0.25},
-    "dvae_recon": {"base": "lsp", "epochs": 1},
-    "em": {"surrogate": "small_cnn", "batch_size": 32, "steps": 2, "max_rounds": 2},
-    "em_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 3},
-    "em_remrepo": _STEPWISE,
-    "rem": {**_STEPWISE, "adv_steps": 1, "copies": 2},
-    "rem_apb": {"surrogate": "small_cnn", "batch_size": 16, "max_rounds": 2},
-    "functional": {"surrogate": "small_cnn", "surrogate_epochs": 2, "batch_size": 32, "steps": 1}
-    | {"parts": "csd", "lr": 0.01},
-    "hypo": {**_TRANSFER, "step": 0.3},
-    "mifgsm": _TRANSFER,
-    "ntga": {"block": 16, "chunk": 8},
-    "pgd": {**_TRANSFER, "step": 0.2},
-    "sep": {"surrogate": "small_cnn", "surrogate_epochs": 3, "checkpoints": 2, "batch_size": 16}
-    | {"steps": 3, "inner_steps": 2},
-    "tap": {**_TRANSFER, "step": 0.2},
-    "tap_full": {**_TRANSFER, "restarts": 2},
-    "file": {"path": str(_NOISE)},
-    "tap_remrepo": {**_TRANSFER, "step": 0.2},
-}
+GIVEN: dict[str, dict[str, Scalar]] = {"file": {"path": str(_NOISE)}}  # no attack has a file itself
 
 
 def small(name: str) -> Attack:
-    return ATTACKS[name](**SMALL.get(name, {}))  # type: ignore[arg-type]
+    return ATTACKS.tiny(Part.of(name, **GIVEN.get(name, {})))
 
 
 def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> AttackContext:
@@ -174,8 +143,8 @@ def test_noise_for_a_subset_leaves_the_other_rows_alone(name: str, images: Image
 
 @pytest.mark.parametrize("name", AVAILABILITY)
 def test_no_budget_no_change(name: str, images: Images) -> None:
-    settings = {**SMALL.get(name, {}), "budget": Budget(ATTACKS[name].norms[0], 0.0)}
-    attack = ATTACKS[name](**settings)  # type: ignore[arg-type]
+    nothing = Budget(ATTACKS[name].norms[0], 0.0)
+    attack = dataclasses.replace(small(name), budget=nothing)  # type: ignore[call-arg]
     poison = attack.poison(images, craft_for(attack, images))
     assert torch.equal(poison.pixels, images.pixels)
 

@@ -45,8 +45,6 @@ from tests.conftest import toy
 from tests.victims import photo_digits
 
 RADIUS = 8 / 255
-SMALL: dict[str, object] = {"surrogate": "small_cnn", "batch_size": 16, "epochs": 2}
-
 # Parameters that change the way an attack goes, each with two rounds of small batches.
 KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "aue_class": ("aue", {"mode": "class", "schedule": "annealing"}),
@@ -62,7 +60,7 @@ KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "tp_tap_based": ("tp", {"variant": "tap_based", "surrogate_epochs": 1, "projection": "mlp"}),
     "tp_hf": ("tp", {"variant": "hf", "cl_steps": 1, "sl_steps": 1}),
     "tp_cc": ("tp", {"variant": "cc", "cl_steps": 1, "sl_augmentation": "crop_flip"}),
-    "tue_demo": ("tue", {"train_batches": 2, "steps": 2}),
+    "tue_demo": ("tue", {"ssl": 0.0, "train_batches": 2, "steps": 2}),
     "tue_moco": ("tue", {"framework": "moco", "queue": 32, "train_batches": 2, "steps": 1}),
     "tue_simsiam": ("tue", {"framework": "simsiam", "ssl": 1.0, "train_batches": 2, "steps": 1}),
 }
@@ -76,9 +74,13 @@ def scenes(n: int, seed: int = 0) -> Images:
     return Images(pixels, torch.arange(n) % 4, 4)
 
 
+def tiny_tp(**settings: object) -> Tp:
+    return Tp(**{**Tp.tiny, **settings})  # type: ignore[arg-type]
+
+
 def kind(name: str) -> Attack:
     attack, settings = KINDS[name]
-    return ATTACKS[attack](**{**SMALL, **settings})  # type: ignore[arg-type]
+    return dataclasses.replace(ATTACKS.tiny(attack), **settings)  # type: ignore[arg-type]
 
 
 def rng(*key: object) -> torch.Generator:
@@ -113,7 +115,7 @@ def test_every_kind_goes_on_with_the_same_bytes(name: str) -> None:
 
 def test_a_shared_encoder_goes_on_from_a_checkpoint_in_the_store(store: Store) -> None:
     """TP's halves hold one network under two names."""
-    attack, images = Tp(**{**SMALL, "cl_steps": 1, "sl_steps": 1}), toy(32)  # type: ignore[arg-type]
+    attack, images = tiny_tp(), toy(32)
     pixels = attack.poison(images, craft_for(attack, images)).pixels
     progress = StoreProgress(store, "tp", every=0.0)
     assert progress.load() is None
@@ -142,9 +144,9 @@ def students(images: Images) -> dict[str, tuple[SampleNoise, list[Student]]]:
         noise = SampleNoise(images, torch.zeros(images.pixels.shape))
         student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, context)
         made[framework] = (noise, [student])
-    tp = Making(Tp(**SMALL), images, context, RADIUS)  # type: ignore[arg-type]
+    tp = Making(tiny_tp(), images, context, RADIUS)
     made["tp"] = (tp.noise, [tp.contrastive(), tp.supervised()])
-    aue = Aue(**SMALL)  # type: ignore[arg-type]
+    aue = Aue(**Aue.tiny)  # type: ignore[arg-type]
     noise = ClassNoise(images, torch.zeros(4, *images.shape))
     made["aue"] = (noise, [aue.student(images, noise, context)])
     return made
@@ -218,7 +220,8 @@ def test_class_noise_follows_the_sum_of_its_images() -> None:
 def test_without_steps_the_noise_stays_as_it_began(name: str) -> None:
     images = toy(32)
     steps = {"cp": {"steps": 0, "start": "uniform"}, "tp": {"cl_steps": 0, "sl_steps": 0}}
-    attack = ATTACKS[name](**{**SMALL, **steps.get(name, {"steps": 0})})  # type: ignore[arg-type]
+    settings = steps.get(name, {"steps": 0})
+    attack = dataclasses.replace(ATTACKS.tiny(name), **settings)  # type: ignore[arg-type]
     context = AttackContext(Stream("poison"))
     delta = attack.propose(images, context)
     wanted = torch.zeros_like(delta)
@@ -229,7 +232,7 @@ def test_without_steps_the_noise_stays_as_it_began(name: str) -> None:
 
 
 def test_sample_wise_noise_begins_at_that_of_its_class(images: Images) -> None:
-    settings = {**SMALL, "class_rounds": 2, "class_batches": 2, "steps": 0}
+    settings = {**Cp.tiny, "steps": 0}
     context = AttackContext(Stream("poison"))
     whole = Cp(**settings).propose(images, context)  # type: ignore[arg-type]
     first = dataclasses.replace(context, stream=context.stream.child(0))
@@ -326,7 +329,7 @@ def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: st
 
 def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
     images = toy(32)
-    making = Making(Tp(**SMALL), images, AttackContext(Stream("poison")), RADIUS)  # type: ignore[arg-type]
+    making = Making(tiny_tp(), images, AttackContext(Stream("poison")), RADIUS)
     cl, sl = making.contrastive(), making.supervised()
     assert cl.module.branch.network is sl.module  # type: ignore[union-attr]
     before = state(cl.module)
@@ -348,7 +351,7 @@ def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
 def test_two_models_share_nothing_and_the_halves_of_the_noise_are_separate() -> None:
     images = toy(32)
     context = AttackContext(Stream("poison"))
-    attack = Tp(**SMALL, variant="two_models", sl_steps=0)  # type: ignore[arg-type]
+    attack = tiny_tp(variant="two_models", sl_steps=0)
     making = Making(attack, images, context, RADIUS)
     cl, sl = making.contrastive(), making.supervised()
     places = [{p.data_ptr() for p in s.module.parameters()} for s in (cl, sl)]
@@ -372,7 +375,7 @@ def test_hf_and_cc_add_two_noises_made_alone() -> None:
     images = toy(32)
     context = AttackContext(Stream("poison"))
     for variant, radius in (("hf", RADIUS / 2), ("cc", RADIUS)):
-        attack = Tp(**SMALL, variant=variant, cl_steps=2, sl_steps=2)  # type: ignore[arg-type]
+        attack = tiny_tp(variant=variant, cl_steps=2, sl_steps=2)
         halves = []
         for number, half in enumerate(("sl", "cl")):
             part = dataclasses.replace(context, stream=context.stream.child(number))

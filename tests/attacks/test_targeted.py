@@ -45,16 +45,6 @@ from tests.conftest import toy
 
 assert plugin.CARD
 TARGETED = [n for n in ATTACKS if ATTACKS[n].on_target and n != "triples"]
-SMALL: dict[str, dict[str, object]] = {
-    "base_noise": {},
-    "feature_collision": {"steps": 6, "step": 0.01},
-    "convex_polytope": {"steps": 4, "inner": 50},
-    "bullseye_polytope": {"steps": 4},
-    "htbd": {"steps": 5, "step": 0.01},
-    "witches_brew": {"steps": 3, "restarts": 2},
-    "clbd": {"steps": 4},
-    "patch_dirty": {},
-}
 K = 6
 CPU = torch.device("cpu")
 
@@ -79,12 +69,9 @@ def context(seed: int = 0, at: int = 0) -> AttackContext:
 
 
 def small(name: str, **more: object) -> TargetedAttack:
-    settings = {**SMALL[name], **more}
-    if "surrogate" in ATTACKS[name].__dataclass_fields__:
-        settings["surrogate"] = "small_cnn"
-    made = ATTACKS[name](**settings)  # type: ignore[arg-type]
+    made = ATTACKS.tiny(name)
     assert isinstance(made, TargetedAttack)
-    return made
+    return replace(made, **more)  # type: ignore[arg-type]
 
 
 def fresh_state(network: Network | None = None) -> PolytopeState:

@@ -56,44 +56,8 @@ from tests.conftest import toy
 
 CPU = torch.device("cpu")
 
-# Settings small enough for the toy world; a method without a row is tested at its defaults.
-SMALL: dict[str, dict[str, object]] = {
-    "at": {"steps": 2},
-    "avatar": {"size": "xs", "updates": 1, "steps": 1},
-    "dvae": {"epochs": 1, "shrink": 4},
-    "dvae_detect": {
-        **{"epochs": 1, "shrink": 4},
-        **{"classifier_epochs": 1, "architecture": "small_cnn"},
-    },
-    "ueraser_max": {"repeats": 2},
-    "vae": {"epochs": 1, "shrink": 4},
-}
-
-# Settings at which a method must change nothing.
-IDLE: dict[str, list[dict[str, object]]] = {
-    "advcl": [{}],  # for learners made of views alone
-    "at": [{"radius": 0.0}],
-    "avatar": [{"steps": 0}, {"steps": 0, "solver": "ancestral"}, {"steps": 0, "centered": False}],
-    "bdr": [{"bits": 8}, {"bits": 8, "variant": "float"}],
-    "cutmix": [{"p": 0.0}, {"p": 0.0, "box": "clipped"}, {"p": 0.0, "box": "batch"}],
-    "cutout": [{"length": 0}],
-    "gaussian": [{}, {"kernel": 1, "sigma": 1.0}],
-    "mean_filter": [{"kernel": 1}],
-    "median_filter": [{"kernel": 1}],
-    "mixup": [{"p": 0.0}],
-    "none": [{}],
-    "random_blur": [{"low": 0.05, "high": 0.05}],
-    "random_noise": [{"level": 0.0}, {"level": 0.0, "kind": "gaussian"}],
-    "rocl": [{}],  # for learners made of views alone
-    "standard": [{}],
-}
-# Methods that nothing switches off: what they do has no zero.
-NEVER_IDLE = {
-    *("early_stopping", "grayscale", "iss", "jpeg", "ueraser_lite", "ueraser_max"),
-    *("dvae", "dvae_detect", "vae"),
-}
 # Purifiers that fit a network: at 224 pixels they take too long, and one epoch shows no picture.
-FITTED = {"avatar", "dvae", "dvae_detect", "vae"}
+FITTED = {name for name in DEFENSES if DEFENSES.tiny(name).purify_cost > 0}
 # Settings with which other code acts than with the defaults.
 VARIANTS = ("cutmix(box=batch)", "ueraser_lite(static=true)")
 DRAWN = {"ueraser_lite(static=true)"}  # purifiers that change each image in a way of its own
@@ -101,8 +65,7 @@ HEAVY = {"avatar"}  # imports diffusers, which takes seconds
 
 
 def small(text: str) -> Defense:
-    part = Part.parse(text)
-    return DEFENSES.make(part.with_params(**{**SMALL.get(part.name, {}), **dict(part.params)}))
+    return DEFENSES.tiny(text)
 
 
 def fit_context(seed: int = 0) -> FitContext:
@@ -257,13 +220,12 @@ def test_every_image_has_its_own_draws(name: str) -> None:
     assert len(changes.flatten(1).unique(dim=0)) > 4
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", [n for n in DEFENSES if DEFENSES[n].idle])
 def test_idle_settings_are_the_identity(name: str) -> None:
-    assert (name in IDLE) != (name in NEVER_IDLE)
     images = toy(16, 32)
     x, y = batch()
-    for settings in IDLE.get(name, []):
-        defense = DEFENSES[name](**settings)  # type: ignore[arg-type]
+    for settings in DEFENSES[name].idle:
+        defense = DEFENSES.make(Part.of(name, **settings))
         assert torch.equal(purify(defense, images, fit_context()).pixels, images.pixels)
         moved, labels = defense.augment(x, y, rng())
         assert torch.allclose(moved, x, atol=1e-6)

@@ -20,7 +20,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DivergedError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream, forked
-from raygrid.core.spec import Part
+from raygrid.core.spec import Part, Scalar
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain
 from raygrid.engine.costs.estimate import CPU, trial_seconds
@@ -42,14 +42,6 @@ from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from tests.conftest import toy
 
-# Settings small enough for the toy world; a method without a row is tested at its defaults.
-SMALL: dict[str, dict[str, object]] = {
-    "simclr": {"hidden": 32, "output": 16},
-    "supcl": {"hidden": 32, "output": 16},
-    "byol": {"hidden": 32, "output": 16, "momentum": 0.9},
-    "moco": {"hidden": 32, "output": 16, "queue": 48},
-    "simsiam": {"hidden": 32, "predictor": 16},
-}
 VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
 FRESH = [name for name in LEARNERS if not LEARNERS[name].pretrained]
 RECIPE = Recipe(
@@ -58,8 +50,8 @@ RECIPE = Recipe(
 PROBE = Probing(Recipe(epochs=20, batch_size=32, lr=0.05, weight_decay=0.0, precision="fp32"))
 
 
-def small(name: str, **more: object) -> Learner:
-    return LEARNERS[name](**{**SMALL.get(name, {}), **more})  # type: ignore[arg-type]
+def small(name: str, **more: Scalar) -> Learner:
+    return LEARNERS.tiny(Part.of(name, **more))
 
 
 def scenes(n: int, seed: int = 0) -> Images:

@@ -7,11 +7,11 @@ batch of them can be made alone. Losses are summed, never averaged: only signs a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, AttackContext
@@ -20,6 +20,7 @@ from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, require
+from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,8 @@ Direction: TypeAlias = "Callable[[Tensor], Tensor]"
 @dataclass(frozen=True, kw_only=True)
 class GradientAttack(Attack):
     """Base of attacks that differentiate a network with respect to its input."""
+
+    tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "batch_size": 16}
 
     budget: Budget = Budget("linf", 8 / 255)
     surrogate: str = "resnet18"  # architecture of the network that is differentiated

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import frozen
@@ -11,6 +12,7 @@ from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
+from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch
@@ -25,6 +27,13 @@ class StepwiseAttack(JointAttack):
 
     Noise is rounded to whole levels and kept by image; at the end it is made once more for all.
     """
+
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "batch_size": 16,
+        "steps": 2,
+        "train_steps": 6,
+    }
 
     batch_size: int = 128
     steps: int = 10  # descent steps each time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -20,6 +20,7 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
+from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, shift_by
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class TransferAttack(GradientAttack):
     Every step sees the images through a fresh `augmentation` of its own for each image. Draws
     belong to (image, step), so rows can be split at will.
     """
+
+    tiny: ClassVar[Mapping[str, Scalar]] = {
+        "surrogate": "small_cnn",
+        "surrogate_epochs": 2,
+        "batch_size": 16,
+        "steps": 3,
+    }
 
     sharded: ClassVar[bool] = True
     box: ClassVar[bool] = True
