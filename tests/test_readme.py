@@ -1,4 +1,4 @@
-"""The README: its commands parse or run, its code works, its lists are the registries'."""
+"""The README: its commands parse or run, its code works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from raygrid.attacks.base import ATTACKS, AttackContext, size_of_change
 from raygrid.cli import main as cli
 from raygrid.core.seeds import Stream
-from tests.conftest import TOYS, toy
+from tests.conftest import toy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,17 +77,3 @@ def test_the_attack_it_shows_holds_its_budget(tmp_path: Path) -> None:
         ATTACKS._methods.pop("mine", None)
     assert float(size_of_change(images.pixels, poison.pixels, "linf").max()) <= 8 / 255 + 1e-6
     assert torch.equal(poison.labels, images.labels)
-
-
-def test_the_methods_it_lists_are_those_there_are() -> None:
-    expected = cli.methods_markdown()
-    for name in TOYS:
-        expected = expected.replace(f", `{name}`", "").replace(f"`{name}`, ", "")
-    assert expected in README, "run tests/test_readme.py as a script to write the list"
-
-
-if __name__ == "__main__":
-    start, end = "<!-- methods -->", "\n## Add an attack"
-    before, rest = README.split(start)
-    after = rest[rest.index(end) :]
-    (ROOT / "README.md").write_text(f"{before}{start}\n{cli.methods_markdown()}\n{after}")

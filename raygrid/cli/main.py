@@ -37,7 +37,7 @@ class TableKinds:
     """The kinds of tables, read where they are defined: pandas is imported for `table` alone."""
 
     def __iter__(self) -> Iterator[str]:
-        from raygrid.reports.tables import KINDS
+        from raygrid.reports.tables.kinds import KINDS
 
         return iter(KINDS)
 
@@ -139,14 +139,6 @@ def method_facts(method: Method) -> dict[str, Any]:
             "notes": card.notes,
         },
     }
-
-
-def methods_markdown() -> str:
-    """All ids by kind, as the README has them."""
-    return "\n".join(
-        f"- **{kind}**: {', '.join(f'`{name}`' for name in registry)}"
-        for kind, registry in registries().items()
-    )
 
 
 def list_methods(args: argparse.Namespace) -> int:
