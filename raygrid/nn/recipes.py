@@ -14,7 +14,9 @@ class Recipe:
     """How to train: everything about the optimizer and its schedule.
 
     milestones: epochs (counted from 0) before which the rate is multiplied by `gamma` (`step`).
-    lr_end: last rate as a share of `lr` (`cosine`); warmup_epochs: linear from `warmup_lr`.
+    lr_end: last rate as a share of `lr` (both cosines); warmup_epochs: linear from `warmup_lr`.
+    `cosine` counts from the first epoch, so that a warm-up ends below `lr`; `warmup_cosine` starts
+    at `lr` when the warm-up is over.
     shuffle: a new order in every epoch, or the same drawn one in all.
     grad_clip: largest gradient norm, or None. precision: of the autocast region.
     """
@@ -26,7 +28,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["constant", "cosine", "step", "one_cycle"] = "cosine"
+    schedule: Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle"] = "cosine"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     lr_end: float = 0.0
@@ -53,9 +55,11 @@ class Recipe:
     def _after_warmup(self, epoch: int) -> float:
         if self.schedule == "step":
             return self.lr * float(self.gamma ** sum(epoch >= m for m in self.milestones))
-        if self.schedule == "cosine":
+        if self.schedule in ("cosine", "warmup_cosine"):
+            first = self.warmup_epochs if self.schedule == "warmup_cosine" else 0
+            done = (epoch - first) / max(1, self.epochs - first)
             low = self.lr * self.lr_end
-            return low + (self.lr - low) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            return low + (self.lr - low) * (1 + math.cos(math.pi * done)) / 2
         if self.schedule == "one_cycle":
             rise = max(1, round(0.2 * self.epochs))
             up = (epoch + 1) / rise

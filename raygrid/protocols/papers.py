@@ -244,14 +244,24 @@ class AueProtocol(Protocol):
     card = Card(
         paper="Wang et al. 2024 (AUE and AAP), appendix",
         code="EhanW/AUE-AAP@64fb25f",
-        notes="no SupCL and no input normalization there; BYOL's loss is 4 times ours",
+        notes="no SupCL and no input normalization there; BYOL's loss is 4 times ours. Rates rise "
+        "to their full height over 10 epochs and fall along a cosine over the rest, in version 1 "
+        "they did not reach it",
     )
+    version: ClassVar[int] = 2
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(
-            epochs=200, lr=0.5, weight_decay=1e-4, lr_end=2e-6, warmup_epochs=10, warmup_lr=0.0
+            epochs=200,
+            lr=0.5,
+            weight_decay=1e-4,
+            schedule="warmup_cosine",
+            lr_end=2e-6,
+            warmup_epochs=10,
         ),
         **{
-            name: _contrastive(1000, lr).with_(lr_end=1e-6 / lr, warmup_lr=0.0)
+            name: _contrastive(1000, lr).with_(
+                schedule="warmup_cosine", lr_end=1e-6 / lr, warmup_lr=0.0
+            )
             for name, lr in _AUE_RATES.items()
         },
     }
