@@ -38,7 +38,8 @@ class Hypo(TransferAttack):
         needs="labels; a surrogate trained on the clean set",
         cost="200 forward passes per image, and the surrogate",
         notes="a weak poison. The original: l2:0.5, steps of a fifth, on a VGG-16; APBench: linf "
-        "8/255 on a downloaded ResNet-18, remade here with the original's schedule",
+        "8/255 on a downloaded ResNet-18, remade here with the original's schedule. "
+        "`surrogate_recipe=tap40` is that of `tap`, border of its shifts included",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -67,7 +68,7 @@ class Hypo(TransferAttack):
             return L2Descent(self.radius, share * self.radius, self.steps)
         return super().descent
 
-    def direction(self) -> Direction:
+    def direction(self, network: nn.Module) -> Direction:
         return unit if self.budget.norm == "l2" else sign
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.gradient import Direction
+from raygrid.attacks.common.surrogates import normalized_by
 from raygrid.attacks.common.transfer import ErrorMaximizing
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @ATTACKS.register("mifgsm")
@@ -23,7 +24,9 @@ class MiFgsm(ErrorMaximizing):
 
     v <- momentum * v + g / mean(|g|) for each image, then a step against sign(v).
     `variant=mompgd`: v <- momentum * v + sign(g), and a step of v itself, ten times less after
-    3/8, 5/8 and 7/8 of the steps. The mode of the code that the paper used is
+    3/8, 5/8 and 7/8 of the steps. That step is one size in normalized units: `step` of the budget
+    times the mean of 1 / sd over the channels, so that channels of larger sd move farther. The mode
+    of the code that the paper used is
     mifgsm(variant=mompgd, momentum=0.9, step=0.05, start=normal, augmentation=affine_shift).
     """
 
@@ -36,13 +39,16 @@ class MiFgsm(ErrorMaximizing):
         },
         needs="labels; a surrogate trained on the clean set",
         cost="2 forward passes per image and step, and the surrogate",
-        notes="the paper does not say which variant it ran; the default is the classic one",
+        notes="the paper does not say which variant it ran; the default is the classic one. "
+        "The surrogate of version 2 is shifted with the mean color as border, as in TAP's code",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "surrogate_epochs": 6,
         "batch_size": 128,
     }
+
+    version: ClassVar[int] = 2
 
     steps: int = 10
     step: float | None = None  # of the budget
@@ -53,10 +59,12 @@ class MiFgsm(ErrorMaximizing):
         super().__post_init__()
         require(self.momentum >= 0, f"momentum is {self.momentum}, allowed are numbers from 0")
 
-    def direction(self) -> Direction:
+    def direction(self, network: nn.Module) -> Direction:
         if self.variant == "classic":
             return Classic(self.momentum)
-        return MomPgd(self.momentum, [self.steps * k // 8 for k in (3, 5, 7)])
+        sds = normalized_by(network)[1]
+        falls = [self.steps * k // 8 for k in (3, 5, 7)]
+        return MomPgd(self.momentum, falls, sds * (1 / sds).mean())
 
 
 class Classic:
@@ -74,11 +82,15 @@ class Classic:
 
 
 class MomPgd:
-    """SGD with momentum on signs, whose rate falls tenfold before the given steps."""
+    """SGD with momentum on signs, whose rate falls tenfold before the given steps.
 
-    def __init__(self, momentum: float, falls: list[int]) -> None:
+    scale: of the step, one number or one for each channel, (1, C, 1, 1).
+    """
+
+    def __init__(self, momentum: float, falls: list[int], scale: Tensor) -> None:
         self.momentum = momentum
         self.falls = falls
+        self.scale = scale
         self.done = 0
         self.sum: Tensor | None = None
 
@@ -87,4 +99,4 @@ class MomPgd:
         self.sum = signs if self.sum is None else self.sum.mul_(self.momentum).add_(signs)
         rate = 0.1 ** sum(self.done >= fall for fall in self.falls)
         self.done += 1
-        return self.sum * rate
+        return self.sum * (rate * self.scale)

@@ -22,7 +22,7 @@ class Pgd(ErrorMaximizing):
 
     card = Card(
         paper="Sandoval-Segura et al. 2022, Poisons that are learned faster are more effective",
-        code="lhfowl/adversarial_poisons",
+        code="lhfowl/adversarial_poisons@a1d58d8",
         published={
             "cifar10/pgd(surrogate=resnet50)/standard/resnet18/supervised/learned_faster/0": 0.6184,
             "cifar10/pgd(steps=100, surrogate=resnet50)/standard/resnet18/supervised"
@@ -30,7 +30,8 @@ class Pgd(ErrorMaximizing):
         },
         needs="labels; a surrogate trained on the clean set",
         cost="2 forward passes per image and step, and the surrogate",
-        notes="the paper made P10 and P100 on a ResNet-50; its P250, on a ResNet-18, is tap",
+        notes="the paper made P10 and P100 on a ResNet-50; its P250, on a ResNet-18, is tap. "
+        "Borders of the shifts as in `tap` from version 2 on",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -38,6 +39,8 @@ class Pgd(ErrorMaximizing):
         "batch_size": 128,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.2}
+
+    version: ClassVar[int] = 2
 
     steps: int = 10
     start: Literal["zero", "uniform", "normal"] = "normal"

@@ -33,7 +33,7 @@ class Tap(ErrorMaximizing):
 
     card = Card(
         paper=_PAPER,
-        code="lhfowl/adversarial_poisons (forest/witchcoven)",
+        code="lhfowl/adversarial_poisons@a1d58d8 (village/shop)",
         published={
             "cifar10/tap/none/resnet18/supervised/apbench/0": 0.0434,
             "cifar10/tap/standard/resnet18/supervised/apbench/0": 0.0627,
@@ -44,7 +44,9 @@ class Tap(ErrorMaximizing):
         needs="labels; a surrogate trained on the clean set",
         cost="500 forward passes per image, and the surrogate",
         notes="one restart; the paper's eight are tap_full. APBench's code defaults to "
-        "untargeted though its text is not. D-VAE's TAP is another program: tap_remrepo",
+        "untargeted though its text is not. D-VAE's TAP is another program: tap_remrepo. The "
+        "printed numbers are those of shifts whose border is the mean color, as here from version "
+        "2 on, in the surrogate's training too",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -54,6 +56,8 @@ class Tap(ErrorMaximizing):
         "step": 0.2,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "step": 0.2}
+
+    version: ClassVar[int] = 2
 
     start: Literal["zero", "uniform", "normal"] = "normal"
     augmentation: Literal["none", "affine_shift", "crop_flip"] = "affine_shift"
@@ -70,9 +74,10 @@ class TapFull(Tap):
 
     card = Card(
         paper=_PAPER,
-        code="lhfowl/adversarial_poisons",
+        code="lhfowl/adversarial_poisons@a1d58d8",
         needs="labels; a surrogate trained on the clean set",
         cost="4,000 forward passes per image, and the surrogate",
+        notes="borders of the shifts as in `tap`",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "restarts": 2}
     sharded: ClassVar[bool] = False
@@ -160,6 +165,7 @@ class TapRemRepo(Tap):
         "every 41",
     )
     box: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # its crops were never concerned by what changed in `tap`
 
     step: float | None = 0.008
     start: Literal["zero", "uniform", "normal"] = "uniform"

@@ -503,7 +503,7 @@ def test_momentum_is_the_running_sum_of_scaled_gradients() -> None:
 
 
 def test_mompgd_sums_signs_and_slows_down() -> None:
-    direction = MomPgd(0.9, [1, 2])
+    direction = MomPgd(0.9, [1, 2], torch.tensor(1.0))
     gradient = torch.tensor([2.0, -5.0]).view(1, 1, 1, 2)
     torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([1.0, -1.0]))
     torch.testing.assert_close(direction(gradient.clone()).flatten(), torch.tensor([0.19, -0.19]))

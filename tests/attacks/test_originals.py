@@ -7,13 +7,35 @@ taken over.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import Network, Normalize
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.surrogates import augmentation
+from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import freeze
 from raygrid.protocols import PROTOCOLS
+from tests.conftest import toy
+
+MEAN, SD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+def surrogate(images: Images, mean: tuple[float, ...] = MEAN) -> Network:
+    """A frozen network with drawn weights that normalizes its input."""
+    network = ARCHITECTURES.make("small_cnn").build(images.classes, images.shape[-1], 3)
+    network.normalize = Normalize(mean, SD)
+    return freeze(network)
+
 
 # AAP and the protocol `aue`: EhanW/AUE-AAP@64fb25f, utils.py (cosine_annealing)
 
@@ -44,3 +66,116 @@ def _recipe(learner: str) -> tuple[Recipe, int]:
         return attack.recipe.recipe, 40
     epochs = 200 if learner == "supervised" else 1000
     return PROTOCOLS.make("aue").recipe(learner, "cifar10", 32), epochs
+
+
+# TAP, PGD-n and MI-FGSM: lhfowl/adversarial_poisons@a1d58d8, village/materials (datasets.py,
+# diff_data_augmentation.py) and village/shop/forgemaster_base.py
+
+
+@dataclass
+class Forge:
+    """The crafting loop: everything in normalized units, images shifted after normalization."""
+
+    network: Network
+    clean: Tensor
+    wanted: Tensor
+    eps: float
+    tau: float
+
+    def __post_init__(self) -> None:
+        self.mean, self.sd = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, SD))
+        self.inputs = (self.clean - self.mean) / self.sd
+
+    def gradient(self, delta: Tensor, draws: Tensor) -> Tensor:
+        """Of the mean loss of the wanted class, in the normalized perturbation."""
+        delta = delta.clone().requires_grad_()
+        side = delta.shape[-1]
+        axis = torch.linspace(-1, 1, side)
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        reach = torch.linspace(0, 1, side)[side // 4]
+        shifts = (draws[:, :2] - 0.5) * 2 * reach
+        across, down = columns + shifts[:, :1, None], rows + shifts[:, 1:2, None]
+        across = torch.where(draws[:, 2, None, None] > 0.5, -across, across)
+        seen = nn.functional.grid_sample(
+            self.inputs + delta, torch.stack([across, down], -1), align_corners=True
+        )
+        logits = self.network.head(self.network.body(seen))
+        loss = nn.functional.cross_entropy(logits, self.wanted)
+        return torch.autograd.grad(loss, delta)[0]
+
+    def project(self, delta: Tensor) -> Tensor:
+        limit = self.eps / self.sd
+        delta = torch.maximum(torch.minimum(delta, limit), -limit)
+        low, high = -self.mean / self.sd - self.inputs, (1 - self.mean) / self.sd - self.inputs
+        return torch.maximum(torch.minimum(delta, high), low)
+
+    def pgd(self, delta: Tensor, draws: list[Tensor]) -> Tensor:
+        for drawn in draws:
+            signs = self.gradient(delta, drawn).sign()
+            delta = self.project(delta - signs * self.eps / self.sd * self.tau)
+        return delta * self.sd
+
+    def mompgd(self, delta: Tensor, draws: list[Tensor]) -> Tensor:
+        """Momentum SGD on signs at one rate for all channels, the mean of those of `pgd`."""
+        rate, delta = float((self.eps / self.sd * self.tau).mean()), delta.clone()
+        optimizer = torch.optim.SGD([delta], lr=rate, momentum=0.9)
+        falls = [len(draws) // d for d in (2.667, 1.6, 1.142)]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls)
+        for drawn in draws:
+            delta.grad = self.gradient(delta, drawn).sign()
+            optimizer.step()
+            schedule.step()
+            delta.copy_(self.project(delta))
+        return delta * self.sd
+
+
+@pytest.mark.parametrize(
+    ("part", "loop"),
+    [
+        ("tap(steps=12, surrogate=small_cnn)", "pgd"),
+        ("pgd(steps=12, surrogate=small_cnn)", "pgd"),
+        (
+            "mifgsm(variant=mompgd, momentum=0.9, steps=12, step=0.05, start=normal, "
+            "augmentation=affine_shift, surrogate=small_cnn)",
+            "mompgd",
+        ),
+    ],
+)
+def test_the_tap_family_crafts_as_its_code_does(part: str, loop: str) -> None:
+    images, attack = toy(48), ATTACKS.make(part)
+    assert isinstance(attack, TransferAttack)
+    network, rows = surrogate(images), torch.arange(48)
+    context = AttackContext(Stream("originals"), surrogates={"tap40": network})
+    ours = attack.pixels(images, context)
+    draws = []
+    for step in range(12):
+        drawn = context.stream.rows(["augmentation", step], rows, (3,), "uniform")
+        # Theirs mirrors above 1/2 and after the shift, ours below it and before.
+        moved = torch.where(drawn[:, 2:] < 0.5, 1 - drawn[:, :1], drawn[:, :1])
+        draws.append(torch.cat([moved, drawn[:, 1:2], 1 - drawn[:, 2:]], 1))
+    wanted = (images.labels + 1) % images.classes
+    forge = Forge(network, images.floats(), wanted, 8 / 255, 0.05)
+    start = attack.first(images.floats(), rows, context) / forge.sd
+    theirs = to_uint8(images.floats() + getattr(forge, loop)(start, draws))
+    change = (ours.short() - theirs.short()).abs()
+    # Signs of gradients near zero may differ by rounding; with a black border a third differs.
+    assert float((change > 0).float().mean()) < 0.003
+    assert float((ours != images.pixels).float().mean()) > 0.5
+
+
+def test_surrogates_of_tap_are_shifted_after_they_are_normalized() -> None:
+    """A picture of the mean color alone stays what it is, whatever the shift; black is not."""
+    images = toy(16)
+    network = surrogate(images)
+    shift = augmentation("affine_shift", network)
+    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
+    even = mean.expand(16, 3, 32, 32)
+    torch.testing.assert_close(shift(even, torch.Generator().manual_seed(0)), even)
+    x, rng = images.floats(), torch.Generator().manual_seed(0)
+    seen = network.normalize(shift(x, rng))
+    network.normalize = nn.Identity()
+    plain = augmentation("affine_shift", network)
+    sd = torch.tensor(SD).view(1, 3, 1, 1)
+    expected = plain((x - mean) / sd, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
+    assert (expected == 0).any(), "no shift left a border"

@@ -99,7 +99,7 @@ class _Fitting:
 
 
 def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
-    augment = augmentation(recipe.augmentation)
+    augment = augmentation(recipe.augmentation, network)
     kind = ARCHITECTURES.make(recipe.architecture)
     precision = precision_of(recipe.recipe, kind.convolutional)
 

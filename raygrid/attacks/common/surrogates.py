@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
+from raygrid.architectures.base import Network, Normalize
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.nn.augment import CropFlip, Views, affine_shift
@@ -48,7 +48,8 @@ class SurrogateRecipe:
         del fields["name"]
         if not self.radius:
             del fields["radius"]
-        return {**fields, "architecture": architecture.resolved(), "version": 2}
+        version = 3 if self.augmentation == "affine_shift" else 2
+        return {**fields, "architecture": architecture.resolved(), "version": version}
 
     def build(self, images: Images, seed: int, device: torch.device) -> Network:
         """One untrained network, on the device."""
@@ -65,7 +66,10 @@ class SurrogateRecipe:
 
 
 def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
-    """The surrogate of TAP's code; its rate falls after 14, 24 and 35 of 40 epochs."""
+    """The surrogate of TAP's code; its rate falls after 14, 24 and 35 of 40 epochs.
+
+    Images are shifted after they are normalized: what is shifted in is the mean color.
+    """
     recipe = Recipe(
         epochs=epochs,
         nesterov=True,
@@ -113,25 +117,40 @@ def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(sds)
 
 
+def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and sd of each channel by which a network normalizes its input, (1, C, 1, 1).
+
+    The numbers 0 and 1, of no dimension, if it does not.
+    """
+    layer = getattr(network, "normalize", None)
+    if not isinstance(layer, Normalize):
+        return torch.tensor(0.0), torch.tensor(1.0)
+    buffers = dict(layer.named_buffers())
+    return buffers["mean"], buffers["std"]
+
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+
 def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
     return CropFlip(x.shape[-1] // 8)(x, rng)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "none": lambda x, rng: x,
-    "crop_flip": _crop_flip,
-    "affine_shift": affine_shift,
-}
+def augmentation(name: str, network: nn.Module) -> Augmentation:
+    """What the images of a surrogate's training go through before `network` sees them.
 
-
-def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """An entry of `AUGMENTATIONS`, or contrastive views of a strength (see `Views.of_strength`).
-
-    `views:<strength>`, or `upright:<strength>` for the same without mirroring.
+    `none`, `crop_flip`, `affine_shift`, or contrastive views of a strength (see
+    `Views.of_strength`): `views:<strength>`, or `upright:<strength>` for none mirrored.
     """
     kind, colon, strength = name.partition(":")
     if not colon:
-        return AUGMENTATIONS[name]
+        fill = normalized_by(network)[0]
+        known: dict[str, Augmentation] = {
+            "none": lambda x, rng: x,
+            "crop_flip": _crop_flip,
+            "affine_shift": lambda x, rng: affine_shift(x, rng, fill),
+        }
+        return known[name]
     return Views.of_strength(float(strength), flip=kind == "views")
 
 

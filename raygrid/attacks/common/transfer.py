@@ -16,7 +16,7 @@ from raygrid.attacks.common.gradient import (
     next_class,
     sign,
 )
-from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
+from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -34,11 +34,16 @@ def crop_flip_by(x: Tensor, draws: Tensor) -> Tensor:
     return CropFlip(padding).apply(x, (offsets, draws[:, 2] < 0.5))
 
 
-TRANSFORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "none": lambda x, draws: x,
-    "affine_shift": shift_by,
-    "crop_flip": crop_flip_by,
-}
+def seen_by(network: nn.Module, augmentation: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The augmentation of pixels (n, C, H, W) in [0, 1] by draws (n, 3), for this network.
+
+    TAP's code normalizes before it shifts, so that the shift brings in the network's mean color;
+    the crops of REM's code bring in black.
+    """
+    if augmentation == "crop_flip":
+        return crop_flip_by
+    fill = normalized_by(network)[0]
+    return lambda x, draws: shift_by(x, draws, fill)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +102,8 @@ class TransferAttack(GradientAttack):
         share = 1 / self.steps if self.step is None else self.step
         return Descent(self.radius, share * self.radius, self.steps, self.box)
 
-    def direction(self) -> Direction:
-        """A fresh map from gradients to directions, for one batch."""
+    def direction(self, network: nn.Module) -> Direction:
+        """A fresh map from gradients to directions, for one batch; network: the surrogate."""
         return sign
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
@@ -108,7 +113,7 @@ class TransferAttack(GradientAttack):
             labels = images.labels[rows].to(x.device)
             objective = self.objective(network, labels, rows, context)
             start = x + self.first(x, rows, context)
-            return self.descent(x, start, objective, self.direction())[0]
+            return self.descent(x, start, objective, self.direction(network))[0]
 
         return in_batches(images, context, self.batch_size, make)
 
@@ -126,7 +131,7 @@ class TransferAttack(GradientAttack):
         self, network: nn.Module, labels: Tensor, rows: Tensor, context: AttackContext
     ) -> Objective:
         """The losses of a batch as a function of its pixels and the step."""
-        transform = TRANSFORMS[self.augmentation]
+        transform = seen_by(network, self.augmentation)
 
         def losses(z: Tensor, step: int) -> Tensor:
             if not self.box:
