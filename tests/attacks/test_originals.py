@@ -18,8 +18,10 @@ from raygrid.architectures.base import Network, Normalize
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
@@ -179,3 +181,74 @@ def test_surrogates_of_tap_are_shifted_after_they_are_normalized() -> None:
     expected = plain((x - mean) / sd, torch.Generator().manual_seed(0))
     torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
     assert (expected == 0).any(), "no shift left a border"
+
+
+# Functional attacks: cassidylaidlaw/ReColorAdv@c030c00, recoloradv/perturbations.py and
+# color_transformers.py, mister_ed/adversarial_perturbations.py (SequentialPerturbation.forward)
+
+
+class Layers:
+    """Recoloring, flow and noise as layers that each constrain themselves whenever applied."""
+
+    def __init__(self, change: Change) -> None:
+        self.table, self.flow, self.noise = (
+            t.detach().clone() for t in (change.table, change.flow, change.noise)
+        )
+        self.flow0 = change.flow0
+
+    def color(self, x: Tensor) -> Tensor:
+        self.constrain_color()
+        return to_rgb(look_up(self.table, to_luv(x)))
+
+    def constrain_color(self) -> None:
+        inside = self.table.clamp(0, 1).flatten(3)
+        inside = to_luv(to_rgb(inside)).view_as(self.table)
+        start = identity_table(inside.device)
+        self.table = (inside - start).clamp(-0.06, 0.06) + start
+
+    def move(self, x: Tensor) -> Tensor:
+        self.constrain_flow()
+        return nn.functional.grid_sample(x, self.flow, align_corners=True)
+
+    def constrain_flow(self) -> None:
+        self.flow = (self.flow.clamp(-1, 1) - self.flow0).clamp(-0.05, 0.05) + self.flow0
+
+    def add(self, x: Tensor) -> Tensor:
+        self.make_valid(x)
+        self.constrain_noise()
+        return x + self.noise
+
+    def make_valid(self, x: Tensor) -> None:
+        self.noise = self.noise + (x + self.noise).clamp(0, 1) - (x + self.noise)
+
+    def constrain_noise(self) -> None:
+        self.noise = self.noise.clamp(-8 / 255, 8 / 255)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.constrain_color()
+        self.constrain_flow()
+        self.constrain_noise()
+        moved = self.move(self.color(x))
+        self.make_valid(moved)
+        self.add(moved)
+        return self.add(self.move(self.color(x)))
+
+
+def test_functional_attacks_project_as_often_as_their_code() -> None:
+    images = toy(8)
+    attack = ATTACKS.make("functional(parts=csd)")
+    assert isinstance(attack, Functional)
+    x, rng = images.floats(), torch.Generator().manual_seed(0)
+    change = Change(attack, x)
+    with torch.no_grad():
+        for values, size in ((change.table, 0.1), (change.flow, 0.1), (change.noise, 0.1)):
+            values.add_(torch.randn(values.shape, generator=rng), alpha=size)
+    layers = Layers(change)
+    with torch.no_grad():
+        theirs, ours = layers.forward(x), change.apply()
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(change.table, layers.table, atol=2e-5, rtol=0)
+    torch.testing.assert_close(change.noise, layers.noise, atol=2e-5, rtol=0)
+    before = layers.table
+    layers.constrain_color()
+    assert (layers.table - before).abs().max() > 1e-3, "once more would have changed nothing"
