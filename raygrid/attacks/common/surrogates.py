@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network, Normalize
@@ -129,7 +129,7 @@ def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:
     return buffers["mean"], buffers["std"]
 
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 
 
 def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
