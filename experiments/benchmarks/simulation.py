@@ -31,7 +31,7 @@ from raygrid.engine.costs.simulate import WORKER_START, Fleet, play
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan, plan
 from raygrid.engine.ray.callbacks import AgendaCallback
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 from raygrid.engine.ray.queue import ReadyFirst
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.run import Options, make_plan, run_grid
@@ -82,7 +82,7 @@ class Diary(Listener):
 @contextmanager
 def workplace(cpus: int) -> Iterator[Options]:
     """A local Ray and a folder."""
-    with tempfile.TemporaryDirectory() as folder, connected(RayOptions(cpus=cpus)):
+    with tempfile.TemporaryDirectory() as folder, connected(cpus=cpus):
         yield Options(out=Path(folder) / "out", executor="ray", imports=("idle",), quiet=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raygrid.core.errors import RaygridError
-from raygrid.run import Options
+from raygrid.core.options import Options
 
 State = Literal["ok", "note", "fault"]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.run import guarded, place_and_run, show_plan
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.published import reference
@@ -38,7 +39,6 @@ from raygrid.reproduce.tables import (
     paper_table_of,
     with_checkpoint,
 )
-from raygrid.run import Options
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 

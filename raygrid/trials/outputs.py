@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raygrid.architectures.base import Network
-from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.nn.trainer import autocast
-from raygrid.storage.store import LEFT, Bundle
+from raygrid.storage.store import Bundle
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def check_kinds(kinds: Iterable[str]) -> None:
-    """Raise SpecError for a kind that there is none of."""
-    for kind in kinds:
-        if kind not in LEFT:
-            raise SpecError(unknown("thing to keep", kind, LEFT))
 
 
 @dataclass

@@ -131,7 +131,7 @@ def test_so_many_to_a_gpu_as_the_user_says() -> None:
         assert {sharing.share(cifar(net)) for net in NETS} == {1 / count}
     sharing.ran_out(cifar("small_cnn"), 1 / 8)
     assert sharing.share(cifar("small_cnn")) == 1 / 4
-    with pytest.raises(SpecError, match="3 trials to a GPU do not tile it; allowed are 1, 2, 4, 8"):
+    with pytest.raises(SpecError, match="per_gpu is 3, allowed are 1, 2, 4, 8"):
         Options(per_gpu=3)
 
 

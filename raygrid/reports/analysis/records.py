@@ -10,6 +10,7 @@ from raygrid.architectures.base import Network, Normalize
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.options import Options
 from raygrid.engine.worker import Worker
 from raygrid.nn.trainer import to_device
 from raygrid.storage.store import Bundle, Store, as_state
@@ -58,7 +59,7 @@ class Records:
         self.store = store
         self.networks = "peak" if epoch == "peak" else "weights"
         self.catalog = Catalog(store, data_root)
-        self.worker = Worker(store, data_root.absolute())
+        self.worker = Worker(store, Options(data=data_root))
 
     def trial(self, spec: str) -> Trial:
         """A trial that was trained; raises SpecError, or DataError if it is derived from others."""
