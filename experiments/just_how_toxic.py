@@ -17,15 +17,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from raygrid.api.run_grid import Options
 from raygrid.cli.reproduce import parser_of, plan_or_run, show_tables
 from raygrid.cli.run import guarded
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published.lookup import find
-from raygrid.published.reference import specs_of
-from raygrid.published.toxic import BASELINES
+from raygrid.literature.lookup import find
+from raygrid.literature.reference import specs_of
+from raygrid.literature.toxic import BASELINES
 from raygrid.reports.tables.frame import frame
 from raygrid.reproduce.tables import Only, PaperTable, paper_table_of
-from raygrid.run import Options
 from raygrid.storage.results import ResultLog
 
 PAPER = "just_how_toxic"

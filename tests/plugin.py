@@ -5,9 +5,7 @@ Loaded with `--import tests.plugin`, here and on Ray's workers.
 
 from __future__ import annotations
 
-import inspect
 import os
-import pickle
 import signal
 import time
 from collections.abc import Mapping
@@ -21,10 +19,8 @@ from torch import Tensor, nn
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
-from raygrid.core.options import Options
 from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Split
-from raygrid.engine.worker import Worker
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Metrics
@@ -32,16 +28,6 @@ from raygrid.protocols import PROTOCOLS, Protocol
 from tests.conftest import toy
 
 CARD = Card(paper="none; for tests")
-
-
-def worker_options() -> Options:
-    """The options of the worker among the callers."""
-    callers = inspect.stack()
-    return next(
-        found.options
-        for frame in callers
-        if isinstance(found := frame.frame.f_locals.get("self"), Worker)
-    )
 
 
 @DATASETS.register("dots")
@@ -97,11 +83,8 @@ class Sleeper(Learner):
     fails: bool = False
     hunger: float = 0.0  # part of a GPU with less of which it runs out of memory
     log: str = ""  # a file that gets a line each time
-    tells: str = ""  # a file that gets the run options of the worker that trains
 
     def start(self, task: Task) -> Session:
-        if self.tells:
-            Path(self.tells).write_bytes(pickle.dumps(worker_options()))
         if self.hunger:
             self._eat()
         if self.fails:

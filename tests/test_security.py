@@ -23,9 +23,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.datasets.common import holdings
 from raygrid.engine.grid import Grid
-from raygrid.run import Options, run_grid
 from raygrid.tracking.mlflow import Tracker, check_tracking, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
@@ -229,9 +229,9 @@ def test_a_run_in_postgresql_is_whole_and_written_once(
 
 
 HOST = """
-from raygrid.engine.ray.executor import connected
+from raygrid.engine.ray.executor import RayOptions, connected
 import ray
-with connected(cpus=1):
+with connected(RayOptions(cpus=1)):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
 """

@@ -25,7 +25,7 @@ from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.tp import Making, Tp
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
-from raygrid.published.names import SIX
+from raygrid.literature.names import SIX
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of

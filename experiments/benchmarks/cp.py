@@ -28,8 +28,8 @@ from pathlib import Path
 from header import header
 from purifying import line, unpack
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.spec import TrialSpec
-from raygrid.run import Options, run_grid
 from raygrid.trials.result import Result
 
 NAME, SIDE, TRAIN, TEST = "cifar10_250", 16, 250, 200

@@ -34,8 +34,8 @@ from pathlib import Path, PurePosixPath
 
 from header import header
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.spec import TrialSpec
-from raygrid.run import Options, run_grid
 from raygrid.trials.result import Result
 
 NAME, SIDE, TRAIN, TEST = "cifar10_small", 16, 128, 200

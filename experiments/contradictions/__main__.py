@@ -20,9 +20,9 @@ from questions import CONTRADICTIONS
 from scales import TIERS, specs
 from verdict import RULE, table
 
+from raygrid.api.run_grid import Options
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.run import guarded, place_and_run, show_plan
-from raygrid.run import Options
 from raygrid.storage.results import ResultLog
 
 SEPARABLE = "ar_separable"

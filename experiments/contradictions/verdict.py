@@ -12,7 +12,7 @@ from scales import Case, cases, trial
 from settings import Contradiction, Setting
 
 from raygrid.core.spec import TrialSpec
-from raygrid.published.lookup import CONTRADICTION, PublishedValue, find
+from raygrid.literature.lookup import CONTRADICTION, PublishedValue, find
 
 APART = 100 * CONTRADICTION
 """Points from which numbers contradict each other, printed or measured."""

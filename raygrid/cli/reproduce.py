@@ -11,15 +11,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
+from raygrid.api.run_grid import Options
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.run import guarded, place_and_run, show_plan
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published import reference
-from raygrid.published.questions import QUESTIONS
-from raygrid.published.reference import tables_of
+from raygrid.literature import reference
+from raygrid.literature.questions import QUESTIONS
+from raygrid.literature.reference import tables_of
 from raygrid.reports.tables import render, write
 from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table

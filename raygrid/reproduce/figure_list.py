@@ -13,7 +13,7 @@ from functools import cache
 from itertools import product
 
 from raygrid.core.spec import TrialSpec
-from raygrid.published.reference import specs_of
+from raygrid.literature.reference import specs_of
 from raygrid.reports.figures.gallery import Normalization
 
 LIMITS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats for each position

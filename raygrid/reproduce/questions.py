@@ -10,8 +10,8 @@ from typing import Any
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.published.lookup import Finding, PublishedValue
-from raygrid.published.questions import QUESTIONS, PrintedQuestion
+from raygrid.literature.lookup import Finding, PublishedValue
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion
 from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
 from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
 from raygrid.reports.analysis.records import Records

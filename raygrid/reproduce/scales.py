@@ -15,8 +15,8 @@ from raygrid.core.spec import Part, Scalar, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
+from raygrid.literature.names import on_any_dataset
 from raygrid.protocols import PROTOCOLS
-from raygrid.published.names import on_any_dataset
 
 Scale = Literal["smoke", "quick", "small", "grid", "paper"]
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in

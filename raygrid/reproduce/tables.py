@@ -9,10 +9,10 @@ from typing import Any, get_args
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
-from raygrid.published import lookup, reference
-from raygrid.published.names import SIX
-from raygrid.published.questions import QUESTIONS, PrintedQuestion
-from raygrid.published.reference import specs_of
+from raygrid.literature import lookup, reference
+from raygrid.literature.names import SIX
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion
+from raygrid.literature.reference import specs_of
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.scales import Scale, absent, scaled

@@ -8,7 +8,6 @@ from typing import Any
 
 from raygrid.core.device import Meter
 from raygrid.core.lazy import torch
-from raygrid.core.options import Options
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 
@@ -33,7 +32,7 @@ class Checkpoint:
 class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
-    options: of the run; leave: where each kind of what the trained model leaves goes.
+    keep: kinds of what the trained model leaves (`outputs`); leave: where each goes.
     raise_memory: let out-of-memory errors through, so that the caller can give more memory.
     meter: of what the trial takes of its device, by default one that has all of it.
     """
@@ -43,7 +42,7 @@ class TrialContext:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    options: Options = Options()
+    keep: tuple[str, ...] = ()
     leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
     raise_memory: bool = False
     meter: Meter | None = None

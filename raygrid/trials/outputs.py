@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network
-from raygrid.core.errors import DataError
+from raygrid.architectures.base import Network, Normalize
+from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.nn.trainer import autocast
-from raygrid.storage.store import Bundle
+from raygrid.nn.trainer import autocast, to_device
+from raygrid.storage.store import LEFT, Bundle, as_state
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.trials.trial import Trial
+
+
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Raise SpecError for a kind that there is none of."""
+    for kind in kinds:
+        if kind not in LEFT:
+            raise SpecError(unknown("thing to keep", kind, LEFT))
 
 
 @dataclass
@@ -39,6 +48,21 @@ class Peak:
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's state on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def network_from(trial: Trial, weights: Bundle, classes: int, device: torch.device) -> Network:
+    """The network of a trial with the weights that it left.
+
+    It is in eval mode and float32, without gradients, on the device.
+    """
+    network = trial.architecture.build(classes, trial.dataset.image_size, 0)
+    if trial.recipe.normalize:
+        network.normalize = Normalize(trial.dataset.mean, trial.dataset.std)
+    trial.defense.prepare(network, {})
+    network.load_state_dict(as_state(weights.tensors))
+    to_device(network, device, trial.architecture.convolutional)
+    network.eval().requires_grad_(False)
+    return network
 
 
 def left_by(

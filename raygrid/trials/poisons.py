@@ -14,7 +14,7 @@ from raygrid.core.lazy import torch
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
 from raygrid.trials.artifacts import World, mix, poison_of
-from raygrid.trials.catalog import Catalog
+from raygrid.trials.catalog import Lookup
 from raygrid.trials.context import Fetch
 from raygrid.trials.resolve import resolve
 
@@ -54,7 +54,7 @@ class Poisoned:
 
 def make(
     text: str,
-    catalog: Catalog,
+    catalog: Lookup,
     fetch: Fetch,
     seed: int = 0,
     victim: tuple[str, str] = VICTIM,

@@ -92,10 +92,12 @@ def _pretraining(
     protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Lookup | None
 ) -> Pretraining | None:
     """Where extractors come from, if the protocol has any and the trial needs one."""
+    if not wanted:
+        return None
     name = getattr(protocol, "pretrain", "auto")
     origin = DATASETS.make(dataset.pretraining or dataset.id if name == "auto" else name)
     recipe = protocol.pretraining(origin.id)
-    if not wanted or recipe is None:
+    if recipe is None:
         return None
     return Pretraining(*_other(origin, catalog), recipe)
 

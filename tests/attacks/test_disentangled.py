@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext, enforce
 from raygrid.attacks.common import disentangled
@@ -19,7 +20,6 @@ from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import AutoEncoder, Parts, VaeFit
-from raygrid.run import Options, run_grid
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import PoisonArtifact
 from raygrid.trials.artifacts.poison import poison_of

@@ -25,7 +25,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from raygrid.run import Options, run_grid
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
 from tests import faulty

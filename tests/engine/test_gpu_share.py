@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options
 from raygrid.architectures import ARCHITECTURES
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import CONTEXT_MB, Meter, limit_memory
@@ -22,7 +23,6 @@ from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
 from raygrid.engine.grid import Plan, plan
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.learners import LEARNERS
-from raygrid.run import Options
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.mirrored import MirroredStore
 from raygrid.storage.store import Store
@@ -131,7 +131,7 @@ def test_so_many_to_a_gpu_as_the_user_says() -> None:
         assert {sharing.share(cifar(net)) for net in NETS} == {1 / count}
     sharing.ran_out(cifar("small_cnn"), 1 / 8)
     assert sharing.share(cifar("small_cnn")) == 1 / 4
-    with pytest.raises(SpecError, match="per_gpu is 3, allowed are 1, 2, 4, 8"):
+    with pytest.raises(SpecError, match="3 trials to a GPU do not tile it; allowed are 1, 2, 4, 8"):
         Options(per_gpu=3)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options, make_plan
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.costs.profiles import Profile, Profiles, kind
 from raygrid.engine.grid import plan
-from raygrid.run import Options, make_plan
 from raygrid.trials.trial import Trial
 from tests import plugin
 
@@ -70,7 +70,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-SETUP = WorkerConfig(Options(), {}, "0")
+SETUP = WorkerConfig("store", "data", {}, (), "0")
 
 
 @pytest.mark.cluster
@@ -93,7 +93,7 @@ def test_what_is_measured_decides_the_share(
 def test_a_worker_measures_the_trial_that_it_is_told(tmp_path: Path) -> None:
     spec = "dots/clean/standard/small_cnn/supervised/quick(epochs=1)/0"
     made, _, catalog = make_plan([spec], Options(out=tmp_path))
-    setup = WorkerConfig(Options(imports=("tests.plugin",)), catalog.contents, "0")
+    setup = WorkerConfig(str(tmp_path), "data", catalog.contents, ("tests.plugin",), "0")
     row = on_worker(str(made.trials[0].spec), setup)
     assert row["status"] == "done"
     assert row["memory_mb"] > 10

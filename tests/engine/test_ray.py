@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.core.options import flags, hints
+from raygrid.api.run_grid import Options, Outcome, run_grid
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.events import Listeners
-from raygrid.run import Options, Outcome, run_grid
 from raygrid.storage.store import Store
 from raygrid.tracking.display import ProgressDisplay
 from tests.engine.test_run import GRID, SLEEP, WILD, Recorder, essence
-from tests.options import all_changed
 from tests.trials.test_shards import PGD, TRIAL
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
@@ -29,9 +26,9 @@ ray = pytest.importorskip("ray")
 @pytest.fixture(scope="module")
 def one_gpu() -> Iterator[None]:
     """A cluster with one logical GPU and two CPUs: poisons and trials here ask for GPU shares."""
-    from raygrid.engine.ray.executor import connected
+    from raygrid.engine.ray.executor import RayOptions, connected
 
-    with connected(cpus=2, gpus=1):
+    with connected(RayOptions(cpus=2, gpus=1)):
         yield
 
 
@@ -87,23 +84,6 @@ def test_a_killed_worker_costs_a_retry_not_a_trial(ran: Ran) -> None:
     rows = (ran.folder / "ray" / "results.jsonl").read_text().splitlines()
     assert len(rows) == len(ran.specs) + 3
     assert "its worker was lost" in ran.lines
-
-
-@pytest.mark.parametrize("executor", ["ray", "inline"])
-def test_every_option_reaches_the_worker(one_gpu: None, tmp_path: Path, executor: str) -> None:
-    """None of them has its default value; what stays with the driver says so itself."""
-    places = {"out": tmp_path / "out", "data": tmp_path, "store": str(tmp_path / "store")}
-    ours = {"executor": executor, "imports": ("tests.plugin",)}
-    ours["deadline"] = 600.0 if executor == "ray" else None
-    given = Options(**{**all_changed(), **places, **ours})
-    told = tmp_path / "told"
-    outcome = run_grid([SLEEP.format("clean", f"(tells={told})")], given)
-    assert [r.status for r in outcome.results] == ["done"]
-    there = pickle.loads(told.read_bytes())
-    for name in hints():
-        stays = executor == "ray" and name in flags() and flags()[name].driver_only
-        sent = getattr(Options(), name) if stays else getattr(given, name)
-        assert getattr(there, name) == sent, name
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options, exclusive, run_grid
 from raygrid.attacks.common import surrogates
 from raygrid.cli.run import show_plan
 from raygrid.core.errors import SpecError, SpecErrors, StoreError
@@ -21,7 +22,6 @@ from raygrid.defenses.base import Defense, FitContext
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid, plan
 from raygrid.engine.worker import Worker
-from raygrid.run import Options, exclusive, run_grid
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.catalog import Catalog
@@ -179,7 +179,7 @@ def test_an_attack_that_diverges_is_a_row_that_says_so(options: Options, tmp_pat
     assert str(row.error).startswith(f"its artifact diverged: {said}")
     assert ("poison", "failed") in recorder.artifacts
     assert not run_grid([WILD], options).submitted, "the same numbers would diverge again"
-    alone = Worker(Store(tmp_path / "empty")).run(resolve(WILD, None))
+    alone = Worker(Store(tmp_path / "empty"), tmp_path).run(resolve(WILD, None))
     assert alone.status == "diverged"
     assert str(alone.error).startswith(said), "not to be taken for the victim's"
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from raygrid.core.errors import SpecError
-from raygrid.published.reference import load
+from raygrid.literature.reference import load
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
 from raygrid.reports.figures.published import printed, published_scatter

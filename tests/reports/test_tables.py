@@ -18,8 +18,8 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Selection
-from raygrid.published.names import SIX
-from raygrid.published.reference import load
+from raygrid.literature.names import SIX
+from raygrid.literature.reference import load
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.frame import frame

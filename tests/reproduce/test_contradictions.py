@@ -14,7 +14,7 @@ import torch
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published.lookup import canonical, find
+from raygrid.literature.lookup import canonical, find
 from raygrid.trials.resolve import resolve
 
 SCALES = ("quick", "small", "grid", "paper")

@@ -14,15 +14,15 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks.base import size_of_change
 from raygrid.cli import reproduce
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.options import LEFT
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.published.questions import QUESTIONS, PrintedQuestion
-from raygrid.published.reference import load, printed_questions, specs_of, tables_of
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion
+from raygrid.literature.reference import load, printed_questions, specs_of, tables_of
 from raygrid.reports.analysis.explanation import grad_cam
 from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
 from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
@@ -42,9 +42,8 @@ from raygrid.reproduce.figure_list import (
 from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
 from raygrid.reproduce.questions import ANSWERS, PSNRS, FinishedTrials, answered
 from raygrid.reproduce.tables import Only, paper_table, paper_table_of
-from raygrid.run import Options, run_grid
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import Store
+from raygrid.storage.store import LEFT, Store
 from raygrid.trials.artifacts import purified_of
 from tests import plugin
 from tests.nn.test_diffusion import score_sde, tiny
@@ -204,7 +203,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> FinishedTrials:
     out = tmp_path_factory.mktemp("papers")
     options = Options(out=out, data=out / "data", executor="inline", keep=LEFT, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raygrid.run._tables", lambda *place: [])
+        patch.setattr("raygrid.api.run_grid._tables", lambda *place: [])
         found = run_grid([*CLEAN, LSP, *JPEG, VAE], options)
     assert not found.failed
     rows = {result.spec: result.row() for result in found.results}

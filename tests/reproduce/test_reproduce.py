@@ -23,10 +23,10 @@ from raygrid.defenses import DEFENSES
 from raygrid.engine.costs.estimate import CPU, artifact_seconds, trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
+from raygrid.literature.lookup import find
+from raygrid.literature.names import PAPERS, SIX
+from raygrid.literature.reference import specs_of, tables_of
 from raygrid.protocols import PROTOCOLS
-from raygrid.published.lookup import find
-from raygrid.published.names import PAPERS, SIX
-from raygrid.published.reference import specs_of, tables_of
 from raygrid.reports.tables.frame import frame, tier
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.labels import short

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from raygrid.literature.names import MEASURES
+from raygrid.literature.reference import printed_questions
 from raygrid.nn.vae import AutoEncoder, VaeFit, VaeSize
-from raygrid.published.names import MEASURES
-from raygrid.published.reference import printed_questions
 from raygrid.reproduce.figure_list import QUALITIES
 from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
 

@@ -8,10 +8,10 @@ from typing import Any
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
+from raygrid.literature.reference import load
+from raygrid.literature.toxic import BASELINES, members
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import SetupRule
-from raygrid.published.reference import load
-from raygrid.published.toxic import BASELINES, members
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 from tests.settings.rules import Look, Row, Rule, attack, every, recipe, words

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from raygrid.attacks.common.rounds import RoundsAttack
-from raygrid.published.reference import printed_questions
+from raygrid.literature.reference import printed_questions
 from raygrid.trials.result import Result
 from tests.settings.rules import Row, Rule, attack, cells, every, recipe, wise, words
 

@@ -14,9 +14,9 @@ from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
+from raygrid.literature.names import PROTOCOL, Row, axes_of, made_by
+from raygrid.literature.reference import specs_of
 from raygrid.protocols import PROTOCOLS
-from raygrid.published.names import PROTOCOL, Row, axes_of, made_by
-from raygrid.published.reference import specs_of
 
 Look = Callable[[Row], object]
 """What raygrid has in the place of a row."""

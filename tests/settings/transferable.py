@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from raygrid.datasets import DATASETS
+from raygrid.literature.reference import load
 from raygrid.nn.contrastive.losses import align_uniform
 from raygrid.protocols import PROTOCOLS
-from raygrid.published.reference import load
 from tests.settings.rules import Look, Row, Rule, attack, dataset, every, learner, recipe
 
 CONTRASTIVE = ("supcl", "simclr", "byol", "moco", "simsiam")

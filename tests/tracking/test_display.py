@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.api.run_grid import Options, Outcome, run_grid
 from raygrid.cli.run import print_outcome
 from raygrid.core.text import clock
 from raygrid.engine.grid import plan
-from raygrid.run import Options, Outcome, run_grid
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay, running_text
 from tests import plugin

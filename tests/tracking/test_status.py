@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.engine.events import Listener
-from raygrid.run import Options, run_grid
 from raygrid.tracking import status
 from raygrid.tracking.status import SILENT, StatusFile
 from raygrid.trials.trial import Trial

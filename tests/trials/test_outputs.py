@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks import ATTACKS
@@ -25,7 +26,6 @@ from raygrid.cli.plan import PlanStatus, plan_text
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images
-from raygrid.core.options import LEFT
 from raygrid.core.seeds import Stream
 from raygrid.engine.costs.estimate import kept_bytes
 from raygrid.engine.grid import plan
@@ -44,9 +44,8 @@ from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, sample
 from raygrid.reports.figures.maps import examples
 from raygrid.reports.figures.scatters import ACCURACIES, ANSWERS
-from raygrid.run import Options, run_grid
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.storage.store import DATA, LEFT, META, Bundle, Store
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result

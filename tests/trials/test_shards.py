@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.engine.schedule import LEAST_SHARD, Agenda
-from raygrid.run import Options, run_grid
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.artifacts.shards import Joined, Shard, ranges, split

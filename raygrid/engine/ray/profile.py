@@ -27,7 +27,7 @@ Gauge = Callable[[str, WorkerConfig], dict[str, Any]]
 
 def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     """Gauge a trial on the GPU of this process."""
-    load_plugins(setup.options.imports)
+    load_plugins(setup.plugins)
     return measure_footprint(resolve(spec, ToldCatalog(setup.contents)), work.best_device())
 
 

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,7 +17,6 @@ from ray import tune
 from raygrid.core.device import Meter, device_name, limit_memory
 from raygrid.core.errors import ClusterError, Moving
 from raygrid.core.lazy import torch
-from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
 from raygrid.engine.failures import lost_to
@@ -41,9 +41,15 @@ SHARE = 1 / 20
 class WorkerConfig:
     """All that a worker must know, the same for every job of a run."""
 
-    options: Options
+    store: str
+    data_root: str
     contents: Contents
+    plugins: tuple[str, ...]
     version: str
+    checkpoint_every: float = 30.0
+    keep: tuple[str, ...] = ()
+    mps: bool = True
+    deadline: float | None = None
 
 
 @functools.cache
@@ -53,7 +59,7 @@ def _prepare(plugins: tuple[str, ...]) -> None:
 
 def job_from_config(config: dict[str, Any], setup: WorkerConfig) -> tuple[Trial, Artifact | None]:
     """The job that a config names; raises ClusterError if this worker sees another one."""
-    _prepare(setup.options.imports)
+    _prepare(setup.plugins)
     if work.versions()["raygrid"] != setup.version:
         here = work.versions()["raygrid"]
         raise ClusterError(f"this worker has raygrid {here}, the driver {setup.version}")
@@ -139,30 +145,27 @@ class Reporter:
         self({"done": float(done), "total": float(total)})
 
 
-def worker_for(setup: WorkerConfig, device: torch.device) -> work.Worker:
-    """What does the jobs of a run in this process, with artifacts from the object store."""
-    from raygrid.storage.mirrored import open_store
-
-    client = BrokerClient(setup.options.store_url, setup.version)
-    return work.Worker(
-        patiently(lambda: open_store(setup.options.store_url)),
-        setup.options,
-        device,
-        load=functools.partial(shared_bundle, client),
-        leaving=Leaving(),
-    )
-
-
 def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
     """Do one job; the last report carries the outcome as JSON text."""
+    from raygrid.storage.mirrored import open_store
+
     trial, artifact = job_from_config(config, setup)
+    client = BrokerClient(setup.store, setup.version)
     share = gpu_share()
-    if setup.options.mps:
+    if setup.mps:
         mps.use_mps(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
-    worker = worker_for(setup, meter.device)
-    report = Reporter(meter, setup.options.deadline)
+    worker = work.Worker(
+        patiently(lambda: open_store(setup.store)),
+        Path(setup.data_root),
+        meter.device,
+        load=functools.partial(shared_bundle, client),
+        checkpoint_every=setup.checkpoint_every,
+        keep=setup.keep,
+        leaving=Leaving(),
+    )
+    report = Reporter(meter, setup.deadline)
     try:
         if artifact is None:
             result = worker.run(trial, report, raise_memory=True, meter=meter)

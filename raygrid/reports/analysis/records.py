@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from raygrid.architectures.base import Network, Normalize
+from raygrid.architectures.base import Network
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
-from raygrid.core.options import Options
 from raygrid.engine.worker import Worker
-from raygrid.nn.trainer import to_device
-from raygrid.storage.store import Bundle, Store, as_state
+from raygrid.storage.store import Bundle, Store
 from raygrid.trials import poisons
 from raygrid.trials.artifacts import World, mix, poison_of
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.outputs import network_from
 from raygrid.trials.poisons import Poisoned
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
@@ -59,7 +58,7 @@ class Records:
         self.store = store
         self.networks = "peak" if epoch == "peak" else "weights"
         self.catalog = Catalog(store, data_root)
-        self.worker = Worker(store, Options(data=data_root))
+        self.worker = Worker(store, data_root.absolute())
 
     def trial(self, spec: str) -> Trial:
         """A trial that was trained; raises SpecError, or DataError if it is derived from others."""
@@ -96,11 +95,5 @@ class Records:
             raise DataError(f"the peak of {trial.spec} is an encoder without a linear probe")
         bundle = self.left(trial, self.networks)
         world = self.world(trial)
-        network = trial.architecture.build(world.train.classes, trial.dataset.image_size, 0)
-        if trial.recipe.normalize:
-            network.normalize = Normalize(trial.dataset.mean, trial.dataset.std)
-        trial.defense.prepare(network, {})
-        network.load_state_dict(as_state(bundle.tensors))
-        to_device(network, self.worker.device, trial.architecture.convolutional)
-        network.eval().requires_grad_(False)
+        network = network_from(trial, bundle, world.train.classes, self.worker.device)
         return Victim(trial, network, world.train, world.test)

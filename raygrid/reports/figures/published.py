@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raygrid.published.reference import load
+from raygrid.literature.reference import load
 from raygrid.reports.figures.scatters import peak_against_final
 from raygrid.reports.tables.frame import frame
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from raygrid.published import lookup
-from raygrid.published.lookup import Finding
+from raygrid.literature import lookup
+from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import _mean, confidence, spread
 from raygrid.reports.tables.frame import AXES, DETECTION
 

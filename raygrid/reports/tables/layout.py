@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from raygrid.published.names import SIX
+from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.labels import short
 

@@ -11,7 +11,7 @@ from typing import Any
 from raygrid.attacks import ATTACKS
 from raygrid.core.lazy import np
 from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.published import lookup, reference, toxic
+from raygrid.literature import lookup, reference, toxic
 from raygrid.reports.statistics import mcnemar, paper_error, wilson
 from raygrid.reports.tables.cells import Cell, with_published
 

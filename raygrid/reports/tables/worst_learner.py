@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from raygrid.core.lazy import np
 from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published import lookup
-from raygrid.published.names import SIX
+from raygrid.literature import lookup
+from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 

@@ -14,10 +14,10 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
+from raygrid.literature import names
+from raygrid.literature.lookup import find
+from raygrid.literature.reference import load, specs_of, tables_of
 from raygrid.protocols import PROTOCOLS
-from raygrid.published import names
-from raygrid.published.lookup import find
-from raygrid.published.reference import load, specs_of, tables_of
 
 COUNTS = {  # rows, rows with a spec, rows marked as suspect
     "apbench": (751, 703, 13),
@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_files(paper: str) -> None:
 
 @pytest.mark.parametrize("paper", names.PAPERS)
 def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
-    shipped = resources.files("raygrid.published") / "data" / f"{paper}.csv"
+    shipped = resources.files("raygrid.literature") / "data" / f"{paper}.csv"
     assert shipped.read_bytes() == (shared / "reference" / f"{paper}.csv").read_bytes()
 
 
@@ -79,7 +79,7 @@ def test_rows_become_the_right_trials(
 ) -> None:
     rows = load()
     row = rows[rows["paper"] == paper].iloc[line - 2]
-    text = (resources.files("raygrid.published") / "data" / f"{paper}.csv").read_text()
+    text = (resources.files("raygrid.literature") / "data" / f"{paper}.csv").read_text()
     printed = next(csv.DictReader([text.splitlines()[0], text.splitlines()[line - 1]]))
     assert row["value"] == printed["value"]
     assert (row["spec"], row["measure"], row["accuracy"]) == (spec, measure, accuracy)

@@ -16,8 +16,8 @@ from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
-from raygrid.published.names import MADE, MADE_ON, split_budget
-from raygrid.published.reference import load
+from raygrid.literature.names import MADE, MADE_ON, split_budget
+from raygrid.literature.reference import load
 
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
 

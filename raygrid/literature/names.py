@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from raygrid.core.budget import Budget
 from raygrid.core.spec import Part, Scalar, TrialSpec, parse_chain
-from raygrid.published import toxic
+from raygrid.literature import toxic
 
 Row = dict[str, str]
 

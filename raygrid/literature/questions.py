@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published.names import MEASURES, PROTOCOL, Row, axes_of, made_by
+from raygrid.literature.names import MEASURES, PROTOCOL, Row, axes_of, made_by
 
 VICTIMS = ("resnet18", "vgg19", "mobilenet", "googlenet")
 """Whose mean Sandoval-Segura et al. print, table 2."""

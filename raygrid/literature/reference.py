@@ -13,9 +13,9 @@ import pandas as pd
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.published import toxic
-from raygrid.published.names import MEASURES, PAPERS, SIX, made_by, map_row
-from raygrid.published.questions import QUESTIONS, PrintedQuestion, questions_of
+from raygrid.literature import toxic
+from raygrid.literature.names import MEASURES, PAPERS, SIX, made_by, map_row
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion, questions_of
 
 
 @cache
@@ -27,7 +27,7 @@ def load() -> pd.DataFrame:
     spec: `made` where that is a trial; reason: why there is no spec, else None.
     measure: what of the trial's row it is; accuracy, accuracy_std: fractions; suspect: bool.
     """
-    folder = resources.files("raygrid.published") / "data"
+    folder = resources.files("raygrid.literature") / "data"
     parts = []
     for paper in PAPERS:
         with resources.as_file(folder / f"{paper}.csv") as path:

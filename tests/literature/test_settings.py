@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.published.names import PAPERS, Row
+from raygrid.literature.names import PAPERS, Row
 from tests.settings import apbench, dvae, just_how_toxic, learned_faster, transferable
 from tests.settings.rules import Rule
 
@@ -22,7 +22,7 @@ RULES = {
 
 
 def rows_of(paper: str) -> list[Row]:
-    text = (resources.files("raygrid.published") / "data" / "settings.csv").read_text()
+    text = (resources.files("raygrid.literature") / "data" / "settings.csv").read_text()
     return [row for row in csv.DictReader(text.splitlines()) if row["paper"] == paper]
 
 
@@ -40,7 +40,7 @@ def test_all_papers_are_asked() -> None:
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:
-    shipped = resources.files("raygrid.published") / "data" / "settings.csv"
+    shipped = resources.files("raygrid.literature") / "data" / "settings.csv"
     assert shipped.read_bytes() == (shared / "reference" / "settings.csv").read_bytes()
 
 

@@ -1,0 +1,208 @@
+"""The verbs on grids: plan, run, read results, set out tables, look up published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raygrid.api.run_grid import Options, run_grid
+from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.spec import TrialSpec
+from raygrid.engine import grid as grids
+from raygrid.engine.grid import Grid, Plan
+from raygrid.storage.results import ResultLog
+from raygrid.trials.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raygrid.engine.events import Listener
+    from raygrid.literature.lookup import Finding
+    from raygrid.reports.tables.layout import Table
+
+Specs = Grid | TrialSpec | str | Iterable[Grid | TrialSpec | str]
+SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The rows of a grid, for a notebook: `.df`, `.table(kind)`, `.failed`.
+
+    results: one `Result` a trial. out: the folder that holds them. plan: what the grid came to,
+    None if the rows were read from a folder.
+    """
+
+    results: tuple[Result, ...]
+    out: Path
+    plan: Plan | None = None
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """One row a trial: its axes, accuracies (fractions) and status."""
+        from raygrid.reports.tables.frame import frame
+
+        return frame(result.row() for result in self.results)
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The rows whose trial failed or diverged, with their `error`."""
+        return tuple(r for r in self.results if r.status in ("failed", "diverged"))
+
+    def table(self, kind: str = "defense", metric: str = "final_acc") -> Table:
+        """A table of these rows, published beside measured; see the function `table`."""
+        return table(self, kind, metric)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __repr__(self) -> str:
+        return f"<{self._words()}>"
+
+    def _words(self) -> str:
+        done = sum(result.status == "done" for result in self.results)
+        lost = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{done} of {len(self.results)} trials done{lost}, in {self.out}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: one line and the first rows."""
+        rows = self.df
+        if rows.empty:
+            return f"<p>{_escaped(self._words())}</p>"
+        names = [n for n in (*SHOWN, "final_acc", "peak_acc") if n in rows]
+        shown = rows[names].to_html(max_rows=20, index=False, float_format="{:.3f}".format)
+        return f"<p>{_escaped(self._words())}</p>{shown}"
+
+
+def _escaped(text: str) -> str:
+    import html
+
+    return html.escape(text)
+
+
+def _listed(specs: Specs) -> list[TrialSpec | str]:
+    """All trials of grids and specs, in their order."""
+    if isinstance(specs, Grid):
+        return list(specs.specs())
+    if isinstance(specs, TrialSpec | str):
+        return [specs]
+    return [spec for each in specs for spec in _listed(each)]
+
+
+def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
+    """Run options from words; raises SpecError for one that there is none of."""
+    known = {f.name for f in fields(Options)} - {"out", "data"}
+    for name in changes:
+        if name not in known:
+            raise SpecError(unknown("run option", name, known))
+    given = {"quiet": True, "tracking": "off", **changes}
+    for name in ("imports", "keep"):
+        value = given.get(name)
+        if value is not None:
+            given[name] = (value,) if isinstance(value, str) else tuple(value)
+    return replace(Options(out=Path(out), data=Path(data)), **given)
+
+
+def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
+    """What a grid comes to, before anything runs.
+
+    specs: a `Grid`, a spec string, a `TrialSpec`, or several of them. data: the folder with the
+    datasets' files; without it no data are looked at, and keys are not those of a run.
+
+    Returns a `Plan`: `.trials` to train, `.derived` rows that follow from others, `.skips` with
+    their reasons, `.artifacts`. Raises SpecError that lists every fault, DataError for data that
+    are missing.
+
+    >>> found = plan(Grid(attacks=["clean", "lsp"], defenses=["standard", "jpeg"]))
+    >>> len(found.trials), len(found.skips)
+    (4, 0)
+    """
+    if data is None:
+        return grids.plan(_listed(specs), None)
+    import tempfile
+
+    from raygrid.storage.store import Store
+    from raygrid.trials.catalog import Catalog
+
+    with tempfile.TemporaryDirectory() as folder:
+        return grids.plan(_listed(specs), Catalog(Store(Path(folder)), Path(data)))
+
+
+def run(
+    specs: Specs,
+    out: str | Path = "runs",
+    *,
+    data: str | Path = "data",
+    listeners: Sequence[Listener] = (),
+    **options: Any,
+) -> Run:
+    """Run what is not done yet of a grid; run it again to fill gaps.
+
+    specs: a `Grid`, a spec string, a `TrialSpec`, or several of them. out: the folder for
+    everything that the run writes. data: the folder with the datasets' files. listeners: are told
+    of everything that happens. options: fields of `Options` by name, such as `executor="inline"`,
+    `keep=["weights"]`, `tracking=None` for MLflow under `out` (off by default here).
+
+    Returns a `Run` of all rows of the grid, those of earlier runs too.
+    Raises SpecError, DataError, StoreError or ClusterError before anything runs; a trial's own
+    failure is a row in `.failed`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     spec = "photo_digits(every=20)/clean/none/small_cnn/supervised/quick(epochs=1)/0"
+    ...     found = run(spec, out, executor="inline")
+    >>> found.df["status"].tolist(), found.failed
+    (['done'], ())
+    """
+    chosen = _options(out, data, options)
+    outcome = run_grid(_listed(specs), chosen, *listeners)
+    return Run(tuple(outcome.results), chosen.out, outcome.plan)
+
+
+def results(out: str | Path = "runs") -> Run:
+    """The rows of a run folder, finished or not; nothing is run.
+
+    out: the folder of a run.
+
+    Returns a `Run`. Raises DataError if the folder holds no results.
+    """
+    log = Path(out) / "results.jsonl"
+    if not log.exists():
+        raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
+    rows = ResultLog(log.absolute()).rows()
+    return Run(tuple(Result.from_row(row) for row in rows), Path(out))
+
+
+def table(
+    source: Run | str | Path | pd.DataFrame, kind: str = "defense", metric: str = "final_acc"
+) -> Table:
+    """A table of a run, published beside measured.
+
+    source: a `Run`, the folder of one, or the frame of one (`Run.df`). kind: `defense`,
+    `transfer`, `worst-learner`, `ratio`, `budget`, `peak`, `success`, `detection`. metric: what is
+    measured, `final_acc` or `peak_acc` among others.
+
+    Returns a `Table`; `raygrid.reports.tables` renders it as text, Markdown, CSV or LaTeX. Raises
+    SpecError for an unknown kind or metric.
+    """
+    from raygrid.reports.tables import kinds
+
+    rows = results(source) if isinstance(source, str | Path) else source
+    return kinds.table(kind, rows.df if isinstance(rows, Run) else rows, metric)
+
+
+def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+    """What the papers printed for a trial, the best match first; None if none has it.
+
+    spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
+    Returns a `Finding`: `.best.value` is a fraction, `.best.cite()` says paper and table, `.apart`
+    what sets it apart from the spec. Raises SpecError for a spec that cannot be read.
+
+    >>> found = published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
+    >>> found.best.cite().split()[0], found.best.value > 0.5
+    ('apbench', True)
+    """
+    from raygrid.literature.lookup import find
+
+    return find(spec, measure)

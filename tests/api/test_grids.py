@@ -1,0 +1,147 @@
+"""`plan`, `run`, `results`, `table`, `published` from Python."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import raygrid as rg
+from raygrid.core.errors import DataError, SpecError
+from tests import plugin
+
+assert plugin.CARD
+WHERE = "dots/{}/{}/small_cnn/supervised/brief/0"
+GRID = rg.Grid(
+    datasets=("dots",),
+    attacks=("clean", "slow_shift"),
+    defenses=("none", "grayscale"),
+    protocols=("brief",),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> rg.Run:
+    return rg.run(GRID, str(tmp_path_factory.mktemp("grid")), executor="inline")
+
+
+def test_a_run_holds_its_rows(run: rg.Run) -> None:
+    assert len(run) == 4
+    assert run.failed == ()
+    assert set(run.df["attack"]) == {"clean", "slow_shift"}
+    assert set(run.df["status"]) == {"done"}
+    assert repr(run) == f"<4 of 4 trials done, in {run.out}>"
+
+
+def test_it_is_read_again_from_its_folder(run: rg.Run) -> None:
+    again = rg.results(run.out)
+    columns = ["spec", "key", "final_acc"]
+    pd.testing.assert_frame_equal(
+        again.df[columns].sort_values("spec", ignore_index=True),
+        run.df[columns].sort_values("spec", ignore_index=True),
+    )
+
+
+def test_running_again_runs_nothing(run: rg.Run) -> None:
+    class Count(rg.Listener):
+        trained = 0
+
+        def trial_started(self, trial: rg.Trial) -> None:
+            self.trained += 1
+
+    count = Count()
+    again = rg.run(GRID, run.out, executor="inline", listeners=[count])
+    assert len(again) == 4
+    assert count.trained == 0
+
+
+def test_tables_come_from_a_run_its_folder_or_its_frame(run: rg.Run) -> None:
+    made = run.table("defense")
+    (panel,) = made.panels
+    assert panel.rows == ("clean", "slow_shift")
+    assert panel.columns == ("none", "grayscale")
+    assert made == rg.table(str(run.out)) == rg.table(run.df) == rg.table(run)
+    with pytest.raises(SpecError, match="did you mean 'defense'"):
+        run.table("defence")
+    with pytest.raises(SpecError, match="unknown metric"):
+        run.table(metric="accuracy")
+
+
+class _Text(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[Any]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+
+def test_a_notebook_shows_the_rows(run: rg.Run) -> None:
+    page = _Text()
+    page.feed(run._repr_html_())
+    assert page.tags.count("tr") == 5
+    assert "slow_shift" in page.words
+
+
+def test_names_in_a_notebook_are_text() -> None:
+    row = rg.Result("dots/clean/none/small_cnn/supervised/brief/0", "k", status="failed")
+    shown = rg.Run((row,), Path("<script>alert(1)</script>"))
+    page = _Text()
+    page.feed(shown._repr_html_())
+    assert "script" not in page.tags
+    assert shown.failed == (row,)
+
+
+def test_strings_specs_and_grids_mix() -> None:
+    text = WHERE.format("clean", "none")
+    planned = rg.plan([text, rg.TrialSpec.parse(WHERE.format("clean", "grayscale")), GRID])
+    assert len(planned.trials) == 4
+
+
+def test_a_plan_with_data_has_the_keys_of_the_run(run: rg.Run, tmp_path: Path) -> None:
+    planned = rg.plan(GRID, data=tmp_path)
+    assert {trial.key for trial in planned.trials} == set(run.df["key"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"exekutor": "inline"}, "unknown run option 'exekutor' .did you mean 'executor'"),
+        ({"keep": ["wheights"]}, "did you mean 'weights'"),
+    ],
+)
+def test_bad_options_are_said_before_anything_runs(
+    options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SpecError, match=says):
+        rg.run(GRID, out, **options)
+    assert not out.exists()
+
+
+def test_one_word_is_a_sequence_of_one(tmp_path: Path) -> None:
+    found = rg.run(WHERE.format("clean", "none"), tmp_path, executor="inline", keep="weights")
+    assert found.df["status"].tolist() == ["done"]
+    assert list((tmp_path / "store").rglob("weights/*"))
+
+
+def test_a_folder_without_results_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no results\.jsonl"):
+        rg.results(tmp_path)
+
+
+def test_published_numbers_are_found_by_spec() -> None:
+    found = rg.published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
+    assert found is not None
+    assert (found.best.paper, found.apart) == ("apbench", "")
+    assert found.best.value == pytest.approx(0.8072)  # APBench, table 3
+    assert rg.published(WHERE.format("clean", "none")) is None
