@@ -5,6 +5,7 @@ where a network is built: they take seconds, and a plan needs neither. Start wit
 victim's network has to offer), then `resnet.py`.
 """
 
+from raygrid.architectures import airbench as airbench
 from raygrid.architectures import cait as cait
 from raygrid.architectures import densenet as densenet
 from raygrid.architectures import googlenet as googlenet
@@ -12,6 +13,7 @@ from raygrid.architectures import mobilenet as mobilenet
 from raygrid.architectures import originals as originals
 from raygrid.architectures import resnet as resnet
 from raygrid.architectures import senet as senet
+from raygrid.architectures import small_airbench as small_airbench
 from raygrid.architectures import small_cnn as small_cnn
 from raygrid.architectures import small_resnet as small_resnet
 from raygrid.architectures import vgg as vgg

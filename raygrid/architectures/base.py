@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import forked
@@ -71,6 +72,12 @@ class Architecture(Method):
         with forked(seed):
             body, width = self.body(image_size)
             return Network(body, width, classes)
+
+    def adapt(self, network: Network, images: Images, seed: int) -> None:
+        """Change a fresh network, normalization included, after its training set; no labels.
+
+        images: what the network will be trained on, on any device. seed: the network's.
+        """
 
     def skip(self, cell: Combination) -> str | None:
         low, high = self.sizes

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 MANY = 16  # columns that no terminal is wide enough for
 QUESTIONS = (
     *("transferability", "robustness", "sets", "fidelity", "norms"),
-    *("classes", "seeds", "compare", "cost"),
+    *("classes", "seeds", "compare", "cost", "agreement"),
 )
+WHOLE = ("seeds", "cost", "agreement")
+"""Questions to all trials of the output folder, if none is named."""
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +41,14 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="trials run with --keep weights (classes: predictions); poisons for transferability; "
         "poisons or purified trials for fidelity; poisons that a D-VAE found for norms; "
-        "seeds and cost: trials, or none for all of --out; "
+        "seeds, cost and agreement (with what papers printed): trials, or none for all of --out; "
         "compare: two or more defenses, or trials, each with all of its seeds",
     )
     parser.add_argument(
         "--metric",
         choices=("final_acc", "peak_acc"),
         default="final_acc",
-        help="of seeds and compare",
+        help="of seeds, compare and agreement",
     )
     parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
     parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
@@ -71,8 +73,10 @@ def evaluate(args: argparse.Namespace) -> int:
         "compare": _compare,
         "cost": _cost,
     }
-    if not args.specs and args.question not in ("seeds", "cost"):
+    if not args.specs and args.question not in WHOLE:
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
+    if args.question == "agreement":
+        return _agreement(records_of(args), args)
     rows = answers[args.question](records_of(args), args)
     print(json.dumps(rows, indent=1) if args.json else rows_text(rows))
     return 0
@@ -149,6 +153,22 @@ def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.reports.analysis.summary import costs
 
     return costs(rows_of(records, args), records.store, results_of(args).values())
+
+
+def _agreement(records: Records, args: argparse.Namespace) -> int:
+    """Its three parts one below the other; as JSON an object of three lists."""
+    from raygrid.reports.analysis.agreement import agreement
+
+    found = agreement(rows_of(records, args), args.metric)
+    far = [row for row in found.cells if row["far"]]
+    parts = {"cells": found.cells, "correlations": found.correlations, "winners": found.winners}
+    if args.json:
+        print(json.dumps({**parts, "far": far}, indent=1))
+        return 0
+    for name, rows in parts.items():
+        print(f"{name}\n{rows_text(rows)}\n")
+    print(f"{len(far)} of {len(found.cells)} cells are more than 15 points off")
+    return 0
 
 
 def rows_text(rows: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, 
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.common.knn import features_of
 from raygrid.learners.supervised import augmented, hits
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze, smoothed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,11 +138,15 @@ class ProbeSession:
         if self.features:
             y = batch.y
             logits = self.model.head(self.features[batch.epoch % len(self.features)][batch.index])
-            return Step(nn.functional.cross_entropy(logits, y), hits(logits, y), len(y))
+            loss = nn.functional.cross_entropy(logits, self._target(y))
+            return Step(loss, hits(logits, y), len(y))
         defense = self.task.defense.during(batch.epoch)
         x, y = augmented(self.task, defense, batch)
-        loss, logits = defense.loss(self.model, x, y, batch.rng)
+        loss, logits = defense.loss(self.model, x, self._target(y), batch.rng)
         return Step(loss, hits(logits, y), len(y))
+
+    def _target(self, y: Tensor) -> Tensor:
+        return smoothed(y, self.task.train.classes, self.task.recipe.smoothing)
 
     def features_of(self, images: Images, view: View) -> Features:
         """Features of images as the classifier meets them at test time."""

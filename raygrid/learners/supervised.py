@@ -13,7 +13,7 @@ from raygrid.core.seeds import forked
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
 from raygrid.nn.recipes import precision_of
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast, smoothed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +61,9 @@ class SupervisedSession:
     def step(self, batch: Batch) -> Step:
         defense = self.task.defense.during(batch.epoch)
         x, y = augmented(self.task, defense, batch)
+        target = smoothed(y, self.task.train.classes, self.task.recipe.smoothing)
         with autocast(self.precision, x.device):
-            loss, logits = defense.loss(self.network, x, y, batch.rng)
+            loss, logits = defense.loss(self.network, x, target, batch.rng)
         return Step(loss, hits(logits, y), len(y))
 
     def epoch(self, epoch: int) -> Metrics:
@@ -85,7 +86,7 @@ def augmented(task: Task, defense: Chain, batch: Batch) -> tuple[Tensor, Tensor]
     """A batch after the standard augmentation and the defense's; labels as weights if it mixes."""
     x, y = batch.x, batch.y
     if task.augmentation is not None:
-        x = task.augmentation(x, batch.rng)
+        x = task.augmentation(x, batch.rng, batch.mirrored)
     if task.defense.mixes:
         y = nn.functional.one_hot(y, task.train.classes).float()
     return defense.augment(x, y, batch.rng)

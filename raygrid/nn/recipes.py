@@ -1,12 +1,44 @@
-"""How to train: recipes and probes as data. The loop that follows them is in training.py."""
+"""How to train: recipes and probes as data. The loop that follows them is in trainer.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
 from raygrid.core.registry import require
+
+
+Schedule = Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle", "linear"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are trained at rates of their own, by the shell pattern of their names.
+
+    lr, momentum, weight_decay: in place of the recipe's. until: share of the training after which
+    they stay as they are, their rate having fallen to 0 there; 1: the recipe's schedule.
+    per_image: the rate is that of a loss summed over the batch, so that it grows with the batch.
+    orthogonal: Muon's step, for parameters of two and more dimensions (optimizer `muon`).
+    """
+
+    names: str
+    lr: float
+    momentum: float
+    weight_decay: float = 0.0
+    until: float = 1.0
+    per_image: bool = False
+    orthogonal: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"lr of {self.names} is {self.lr}, allowed are positive numbers")
+        require(0 < self.until <= 1, f"until of {self.names} is {self.until}, allowed: 0 to 1")
+
+    def takes(self, name: str) -> bool:
+        """Whether a parameter of this name belongs to the group."""
+        return fnmatchcase(name, self.names)
 
 
 @dataclass(frozen=True)
@@ -14,21 +46,27 @@ class Recipe:
     """How to train: everything about the optimizer and its schedule.
 
     milestones: epochs (counted from 0) before which the rate is multiplied by `gamma` (`step`).
-    lr_end: last rate as a share of `lr` (both cosines); warmup_epochs: linear from `warmup_lr`.
-    `cosine` counts from the first epoch, so that a warm-up ends below `lr`; `warmup_cosine` starts
-    at `lr` when the warm-up is over.
+    lr_end: last rate as a share of `lr` (both cosines, `linear`); warmup_epochs: linear from
+    `warmup_lr`. `cosine` counts from the first epoch, so that a warm-up ends below `lr`;
+    `warmup_cosine` starts at `lr` when the warm-up is over.
     shuffle: a new order in every epoch, or the same drawn one in all.
     grad_clip: largest gradient norm, or None. precision: of the autocast region.
+    stepwise: the rate changes with every step instead of with every epoch.
+    groups: parameters with rates of their own; the first that takes a name counts.
+    min_steps: smaller sets are trained in smaller batches, so that there are as many; 0: never.
+    smoothing: share of a label that is spread evenly over all classes.
+    flips: an augmentation that mirrors draws anew for every image and epoch, or mirrors once at
+        random before the first epoch and from then on all images in every second epoch.
     """
 
     epochs: int
     batch_size: int = 128
     lr: float = 0.1
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle"] = "cosine"
+    schedule: Schedule = "cosine"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     lr_end: float = 0.0
@@ -39,20 +77,57 @@ class Recipe:
     drop_last: bool = False
     normalize: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
+    stepwise: bool = False
+    groups: tuple[Group, ...] = ()
+    min_steps: int = 0
+    smoothing: float = 0.0
+    flips: Literal["random", "alternating"] = "random"
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
         require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
+        share = self.smoothing
+        require(0 <= share < 1, f"smoothing is {share}, allowed are 0 to below 1")
+        require(self.min_steps >= 0, f"min_steps is {self.min_steps}, allowed from 0")
+        momentum = self.optimizer in ("sgd", "muon")
+        require(momentum or not self.groups, f"{self.optimizer} has no groups of parameters")
+        muon = self.optimizer == "muon" or not any(g.orthogonal for g in self.groups)
+        require(muon, f"{self.optimizer} takes no orthogonal steps, muon does")
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch (counted from 0)."""
+    def resolved(self) -> dict[str, Any]:
+        """All of it as JSON values, for keys.
+
+        Fields that are younger than the first keys are left out at their defaults.
+        """
+        values = dataclasses.asdict(self)
+        young = {f.name: f.default for f in dataclasses.fields(self) if f.name in _YOUNG}
+        return {k: v for k, v in values.items() if k not in young or v != young[k]}
+
+    def batch_for(self, images: int) -> int:
+        """Images of a batch of a set of this size, 2 or more where there are as many."""
+        size = self.batch_size
+        if self.min_steps:
+            size = min(size, max(2, images * self.epochs // self.min_steps))
+        return min(size, images)
+
+    def rate_of(self, group: Group | None, epoch: float, batch_size: int) -> float:
+        """The learning rate of a group of parameters, None for the others; see `rate`."""
+        if group is None:
+            return self.rate(epoch)
+        scale = batch_size if group.per_image else 1
+        if group.until < 1:
+            return scale * group.lr * max(0.0, 1 - epoch / (group.until * self.epochs))
+        return scale * group.lr * self.rate(epoch) / self.lr
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate of an epoch (counted from 0), or between two."""
         if epoch < self.warmup_epochs:
             top = self._after_warmup(self.warmup_epochs)
             return self.warmup_lr + (top - self.warmup_lr) * (epoch + 1) / self.warmup_epochs
         return self._after_warmup(epoch)
 
-    def _after_warmup(self, epoch: int) -> float:
+    def _after_warmup(self, epoch: float) -> float:
         if self.schedule == "step":
             return self.lr * float(self.gamma ** sum(epoch >= m for m in self.milestones))
         if self.schedule in ("cosine", "warmup_cosine"):
@@ -65,6 +140,9 @@ class Recipe:
             up = (epoch + 1) / rise
             down = (self.epochs - epoch) / (self.epochs - rise + 1)
             return self.lr * min(up, down)
+        if self.schedule == "linear":
+            low = self.lr * self.lr_end
+            return self.lr + (low - self.lr) * epoch / self.epochs
         return self.lr
 
     def in_epochs(self, epochs: int) -> Self:
@@ -76,6 +154,9 @@ class Recipe:
     def with_(self, **changes: Any) -> Self:
         """A copy; changes that are None are left out."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+_YOUNG = ("stepwise", "groups", "min_steps", "smoothing", "flips")
 
 
 @dataclass(frozen=True)
@@ -91,6 +172,10 @@ class Probing:
 
     def __post_init__(self) -> None:
         require(self.passes >= 0, f"passes is {self.passes}, allowed are whole numbers from 0")
+
+    def resolved(self) -> dict[str, Any]:
+        """All of it as JSON values, for keys."""
+        return {"recipe": self.recipe.resolved(), "passes": self.passes}
 
 
 PROBING = Probing(

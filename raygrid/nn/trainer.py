@@ -17,6 +17,7 @@ from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream, forked
+from raygrid.nn.optimizers import grouped, make_optimizer, restore_layout
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Batch:
     """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
 
     rng: draws for this batch, on the device. index: rows of the training set.
-    flips: whether its images may be mirrored.
+    flips: whether its images may be mirrored. mirrored: bool (n,), which of them an augmentation
+    mirrors, None where it draws that itself.
     """
 
     x: Tensor
@@ -40,6 +42,7 @@ class Batch:
     rng: torch.Generator
     epoch: int
     flips: bool = True
+    mirrored: Tensor | None = None
 
 
 @dataclass
@@ -85,13 +88,28 @@ class Trainer:
         self.train = train
         self.recipe = recipe
         self.stream = stream
-        self.optimizer = make_optimizer(module, recipe, self.device)
+        self.batch_size = recipe.batch_for(len(train))
+        groups = grouped(module, recipe)
+        self.groups = [group for group, _ in groups]
+        self.optimizer = make_optimizer(groups, recipe)
+        self.mirrored = self._mirrored() if recipe.flips == "alternating" else None
+
+    def _mirrored(self) -> Tensor:
+        """Which images are mirrored in the epochs of even numbers, bool (N,) on the device."""
+        rng = self.stream.generator("mirrored", device=self.device)
+        return torch.rand(len(self.train), generator=rng, device=self.device) < 0.5
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0)."""
         rng = self.stream.generator("augment", epoch, device=self.device)
         for rows in self._split(epoch):
             yield self._batch(rows, rng, epoch)
+
+    def _paced(self, epoch: int) -> Iterator[tuple[float, Batch]]:
+        """The batches of an epoch, each with the share of the epoch that is over before it."""
+        steps = len(self._split(epoch)) if self.recipe.stepwise else 1
+        for number, batch in enumerate(self.batches(epoch)):
+            yield number / steps, batch
 
     def endless(self, first: int) -> Iterator[Batch]:
         """Batches from number `first` of the whole training on, epoch after epoch, without end.
@@ -109,11 +127,14 @@ class Trainer:
 
     def _batch(self, rows: Tensor, rng: torch.Generator, epoch: int) -> Batch:
         index = rows.to(self.device)
-        return Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+        batch = Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+        if self.mirrored is not None:
+            batch.mirrored = self.mirrored[index] ^ bool(epoch % 2)
+        return batch
 
     def _split(self, epoch: int) -> list[Tensor]:
         """Rows of each batch of an epoch; the number of batches is that of every epoch."""
-        n, size = len(self.train), min(self.recipe.batch_size, len(self.train))
+        n, size = len(self.train), self.batch_size
         # One order for all epochs is drawn too: images of class folders come class by class, and
         # batches of a single class teach nothing.
         drawn = ("order", epoch) if self.recipe.shuffle else ("order",)
@@ -133,7 +154,9 @@ class Trainer:
         totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         totals = totals.to(self.device)
         with forked(self.stream.seed("dropout", epoch), self.device):
-            for batch in self.batches(epoch):
+            for share, batch in self._paced(epoch):
+                if self.recipe.stepwise:
+                    self.set_rate(epoch + share)
                 totals += self.update(batch)
         loss, hits, count = self.checked(totals, epoch)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
@@ -150,12 +173,17 @@ class Trainer:
                 raise DivergedError(epoch + 1, value, measure=measure)
         return sums
 
-    def set_rate(self, epoch: int) -> float:
-        """Give the optimizer the learning rate of an epoch, and return it."""
-        rate = self.recipe.rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+    def set_rate(self, epoch: float) -> float:
+        """Give the optimizer the learning rates of an epoch or a part of it; returns the recipe's.
+
+        Parameters whose rate has fallen to 0 before the end need no gradients any more.
+        """
+        for kind, group in zip(self.groups, self.optimizer.param_groups, strict=True):
+            group["lr"] = self.recipe.rate_of(kind, epoch, self.batch_size)
+            if kind is not None and kind.until < 1:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(group["lr"] > 0)
+        return self.recipe.rate(epoch)
 
     def update(self, batch: Batch) -> Tensor:
         """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""
@@ -176,38 +204,6 @@ class Trainer:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         restore_layout(self.optimizer)
-
-
-def restore_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay optimizer state out as its parameters are.
-
-    Stored tensors come back contiguous; the fused optimizers walk parameter and state in memory
-    order and would pair the wrong entries of a channels_last parameter.
-    """
-    for param, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor) and value.shape == param.shape:
-                state[name] = torch.empty_like(param).copy_(value)
-
-
-def make_optimizer(
-    module: nn.Module, recipe: Recipe, device: torch.device
-) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all trainable parameters, fused."""
-    params = [p for p in module.parameters() if p.requires_grad]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            params,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-            fused=True,
-        )
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[recipe.optimizer](
-        params, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
 
 
 def to_device(model: M, device: torch.device | str, convolutional: bool) -> M:
@@ -231,6 +227,7 @@ def untrained(
     network = kind.build(images.classes, images.shape[-1], seed)
     if moments is not None:
         network.normalize = Normalize(*moments)
+    kind.adapt(network, images, seed)
     return to_device(network, device, kind.convolutional)
 
 
@@ -239,6 +236,17 @@ def freeze(network: M) -> M:
     network.eval()
     network.requires_grad_(False)
     return network
+
+
+def smoothed(y: Tensor, classes: int, share: float) -> Tensor:
+    """Labels with a share of each spread evenly over all classes; as they are if that is 0.
+
+    y: int64 (n,), or class weights float32 (n, classes). Returns class weights unless share is 0.
+    """
+    if share == 0:
+        return y
+    weights = nn.functional.one_hot(y, classes).float() if y.dim() == 1 else y
+    return weights * (1 - share) + share / classes
 
 
 def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,8 +88,8 @@ class Trial:
             "architecture": self.architecture.resolved(),
             "learner": self.learner.resolved(),
             "protocol": self.protocol.resolved(),
-            "recipe": dataclasses.asdict(self.recipe),
-            "probing": dataclasses.asdict(self.probing) if self.learner.views else None,
+            "recipe": self.recipe.resolved(),
+            "probing": self.probing.resolved() if self.learner.views else None,
             "seed": self.seed,
             **more,
         }

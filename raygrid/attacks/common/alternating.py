@@ -24,8 +24,9 @@ from raygrid.core.registry import require
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive import Framework
+from raygrid.nn.optimizers import restore_layout
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, restore_layout, untrained
+from raygrid.nn.trainer import Batch, Step, Trainer, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -44,7 +44,7 @@ class SurrogateRecipe:
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values (the name does not)."""
         architecture = ARCHITECTURES.make(self.architecture)
-        fields = dataclasses.asdict(self)
+        fields = {**dataclasses.asdict(self), "recipe": self.recipe.resolved()}
         del fields["name"]
         if not self.radius:
             del fields["radius"]

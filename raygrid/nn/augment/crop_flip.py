@@ -1,9 +1,9 @@
-"""Zero-padded random crop and flip: the standard augmentation of small images."""
+"""Padded random crop and flip: the standard augmentation of small images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from raygrid.core.lazy import torch
 
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Zero-pad, crop back to the size at a random place, flip left to right with probability 1/2.
+    """Pad, crop back to the size at a random place, flip left to right with probability 1/2.
 
-    padding: pixels on each side (0: no crop). flip: whether to flip at all.
+    padding: pixels on each side (0: no crop). flip: whether to flip at all. border: what the
+    padding is, zeros or the image mirrored at its edge (whose pixels are not repeated).
     """
 
     padding: int = 4
     flip: bool = True
+    border: Literal["constant", "reflect"] = "constant"
 
     def sample(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Offsets int64 (N, 2) in [0, 2 * padding] and flips bool (N,) for a batch (N, C, H, W)."""
@@ -29,11 +31,11 @@ class CropFlip:
         return offsets, flips
 
     def apply(self, x: Tensor, params: tuple[Tensor, Tensor]) -> Tensor:
-        """Crop and flip (N, C, H, W); the value range stays, padding is 0."""
+        """Crop and flip (N, C, H, W); the value range stays."""
         offsets, flips = params
         n, channels, height, width = x.shape
         p = self.padding
-        padded = torch.nn.functional.pad(x, (p, p, p, p)) if p else x
+        padded = torch.nn.functional.pad(x, (p, p, p, p), self.border) if p else x
         rows = torch.arange(height, device=x.device) + offsets[:, :1]
         cols = torch.arange(width, device=x.device)
         cols = torch.where(flips[:, None], cols.flip(0), cols) + offsets[:, 1:]
@@ -42,5 +44,8 @@ class CropFlip:
         out = padded.flatten(2).gather(2, flat.expand(n, channels, -1))
         return out.view(n, channels, height, width)
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self.apply(x, self.sample(x, generator))
+    def __call__(
+        self, x: Tensor, generator: torch.Generator, mirrored: Tensor | None = None
+    ) -> Tensor:
+        offsets, flips = self.sample(x, generator)
+        return self.apply(x, (offsets, flips if mirrored is None or not self.flip else mirrored))

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 
 class Augmentation(Protocol):
-    """What an augmentation is to its users; `flip` says whether images may be mirrored."""
+    """What an augmentation is to its users; `flip` says whether images may be mirrored.
+
+    mirrored: bool (n,), which images are, where that is not drawn here; without effect if none may.
+    """
 
     @property
     def flip(self) -> bool: ...
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor: ...
+    def __call__(
+        self, x: Tensor, generator: torch.Generator, mirrored: Tensor | None = None
+    ) -> Tensor: ...
 
 
 _JITTERED = Views(scale=(0.08, 1.0), jitter=1.0, hue=0.2, gray=0.0)
@@ -28,8 +33,8 @@ _JITTERED = Views(scale=(0.08, 1.0), jitter=1.0, hue=0.2, gray=0.0)
 def standard(kind: str, image_size: int) -> Augmentation | None:
     """The standard augmentation of a dataset by its name.
 
-    `crop`: after zero-padding by an eighth of the side. `rrc`: a random resized crop of 8 to 100 %
-    of the area. `jitter`: of brightness, contrast and saturation by 0.4, of the hue by 0.2;
+    `crop`: after zero-padding by an eighth of the side. `shift`: after padding by a sixteenth with
+    the mirrored image. `rrc`: a random resized crop of 8 to 100 % of the area. `jitter`: of brightness, contrast and saturation by 0.4, of the hue by 0.2;
     `weak`: by 0.1, none of the hue.
     """
     padding = image_size // 8
@@ -37,6 +42,7 @@ def standard(kind: str, image_size: int) -> Augmentation | None:
         "none": None,
         "crop": CropFlip(padding, flip=False),
         "crop_flip": CropFlip(padding),
+        "shift_flip": CropFlip(image_size // 16, border="reflect"),
         "rrc_flip": replace(_JITTERED, jitter=0.0),
         "rrc_flip_jitter": _JITTERED,
         "rrc_flip_jitter_weak": replace(

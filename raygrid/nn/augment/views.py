@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raygrid.core.lazy import torch
@@ -124,8 +124,13 @@ class Views:
             out = _where(params.blurs, color.blur(out, params.sigma, kernel), out)
         return out
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self.apply(x, self.sample(x, generator))
+    def __call__(
+        self, x: Tensor, generator: torch.Generator, mirrored: Tensor | None = None
+    ) -> Tensor:
+        params = self.sample(x, generator)
+        if mirrored is not None and self.flip:
+            params = replace(params, flips=mirrored)
+        return self.apply(x, params)
 
 
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:

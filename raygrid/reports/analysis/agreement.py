@@ -1,0 +1,220 @@
+"""How far measured cells say what the papers printed: differences, rank correlations, winners."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import DataError, SpecError
+from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.published import lookup as published
+from raygrid.reports.statistics import Correlation, correlate
+from raygrid.reports.tables.cells import Cell, cells_of
+from raygrid.reports.tables.frame import frame
+
+Row = dict[str, Any]
+Group = Literal["control", "as printed", "other surrogate"]
+FAR = 0.15
+"""Differences, as fractions, from which on a cell is listed."""
+PRINTED_ON = Part("resnet18")
+"""The network of most printed numbers; those of a network without any are compared with its."""
+_MEANT = ("mode", "budget", "n")
+"""Parameters that say which of a paper's poisons it is; the others are how it was made."""
+
+
+@dataclass(frozen=True)
+class Agreeing:
+    """A measured cell and the number that stands for it in a paper. Fractions.
+
+    group: `as printed` for poisons that need no network, `other surrogate` for those that were
+    made with one that the paper did not use, or with fewer steps; `control`: no poison.
+    """
+
+    cell: Cell
+    group: Group
+    printed: float
+    source: str
+
+    @property
+    def attack(self) -> str:
+        return str(self.cell.axes["attack"])
+
+    @property
+    def defense(self) -> str:
+        return str(self.cell.axes["defense"])
+
+    @property
+    def measured(self) -> float:
+        assert self.cell.value is not None
+        return self.cell.value
+
+    @property
+    def difference(self) -> float:
+        """Measured minus printed."""
+        return self.measured - self.printed
+
+    @property
+    def setting(self) -> str:
+        """What pairs must share to be compared with each other."""
+        names = ("dataset", "architecture", "learner", "protocol")
+        return "/".join(str(self.cell.axes[name]) for name in names)
+
+    def row(self) -> Row:
+        return {
+            "setting": self.setting,
+            "group": self.group,
+            "attack": self.attack,
+            "defense": self.defense,
+            "measured_acc": self.measured,
+            "std_acc": self.cell.std,
+            "n": self.cell.n,
+            "printed_acc": self.printed,
+            "difference_acc": self.difference,
+            "source": self.source,
+            "far": "far" if abs(self.difference) > FAR else "",
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What `agreement` found out, each part as rows.
+
+    cells: one a pair. correlations: over all cells of a setting and group, and over the defenses
+    of each attack, with 95 % bootstrap intervals. winners: the strongest attack on each defense
+    and the best defense of each attack, by both.
+    """
+
+    pairs: tuple[Agreeing, ...]
+    correlations: tuple[Row, ...]
+    winners: tuple[Row, ...]
+
+    @property
+    def cells(self) -> list[Row]:
+        return [pair.row() for pair in self.pairs]
+
+
+def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> Agreement:
+    """Compare finished trials, clean or poisoned altogether, with what papers printed for them.
+
+    metric: `final_acc` or `peak_acc`. Raises DataError if no row has a printed counterpart.
+    """
+    pairs = tuple(_pairs(cells_of(frame(rows), metric).values(), metric))
+    if not pairs:
+        raise DataError("none of these trials has a number that a paper printed")
+    return Agreement(pairs, tuple(_correlations(pairs)), tuple(_winners(pairs)))
+
+
+def _pairs(cells: Iterable[Cell], metric: str) -> Iterator[Agreeing]:
+    for cell in cells:
+        if cell.value is None or cell.axes["poison_ratio"] not in (0.0, 1.0):
+            continue
+        for group, spec in _counterparts(cell):
+            found = published.find(spec, metric)
+            if found is not None and not found.best.suspect:
+                yield Agreeing(cell, group, found.best.value, found.best.cite())
+                break
+
+
+def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
+    """Specs whose printed number may stand for a cell, the closest first."""
+    axes = cell.axes
+    attack = Part.parse(str(axes["attack"]))
+    spec = TrialSpec(
+        dataset=Part.parse(str(axes["dataset"])),
+        attack=attack,
+        defense=parse_chain(str(axes["defense"])),
+        architecture=Part.parse(str(axes["architecture"])),
+        learner=Part.parse(str(axes["learner"])),
+        protocol=Part.parse(str(axes["protocol"])),
+        seed=0,
+        poison_ratio=1.0,
+    )
+    group: Group = "control" if attack.name == "clean" else "as printed"
+    yield group, spec
+    if not _needs_network(attack):
+        yield group, spec.replace(architecture=PRINTED_ON)
+        return
+    meant = {name: value for name, value in attack.params if name in _MEANT}
+    for architecture in (spec.architecture, PRINTED_ON):
+        known = spec.replace(architecture=architecture, attack=Part.of(attack.name, **meant))
+        yield "other surrogate", known
+
+
+def _needs_network(attack: Part) -> bool:
+    return attack.name in ATTACKS and "surrogate" in ATTACKS[attack.name].__dataclass_fields__
+
+
+def _correlations(pairs: Sequence[Agreeing]) -> Iterator[Row]:
+    """Over all poisoned cells of a setting and group, then over the defenses of each attack."""
+    poisoned = [pair for pair in pairs if pair.group != "control"]
+    for (setting, group), members in _by(poisoned, lambda p: (p.setting, p.group)).items():
+        yield _correlation({"setting": setting, "group": group, "attack": "all"}, members)
+        for attack, own in _by(members, lambda p: p.attack).items():
+            if len(own) > 1:
+                yield _correlation({"setting": setting, "group": group, "attack": attack}, own)
+
+
+def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
+    measured, printed = [p.measured for p in pairs], [p.printed for p in pairs]
+    errors = [abs(pair.difference) for pair in pairs]
+    row = {
+        **where,
+        "n": len(pairs),
+        "mean_difference_acc": sum(p.difference for p in pairs) / len(pairs),
+        "mean_error_acc": sum(errors) / len(errors),
+        "far": sum(error > FAR for error in errors),
+    }
+    try:
+        found: Correlation | None = correlate(measured, printed)
+    except SpecError:
+        found = None
+    for name in ("spearman", "kendall"):
+        measure = None if found is None else getattr(found, name)
+        for part in ("value", "low", "high"):
+            key = name if part == "value" else f"{name}_{part}"
+            row[key] = None if measure is None else getattr(measure, part)
+    return row
+
+
+def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
+    """Whether both name the same strongest attack on a defense, and the same best defense.
+
+    loss_acc: how much worse the measured winner is than the printed one, by the printed numbers.
+    """
+    poisoned = [pair for pair in pairs if pair.group != "control"]
+    for (setting, group), members in _by(poisoned, lambda p: (p.setting, p.group)).items():
+        where = {"setting": setting, "group": group}
+        for defense, own in _by(members, lambda p: p.defense).items():
+            if len(own) > 1:
+                yield {**where, **_winner("strongest attack", defense, own, -1.0)}
+        for attack, own in _by(members, lambda p: p.attack).items():
+            if len(own) > 1:
+                yield {**where, **_winner("best defense", attack, own, 1.0)}
+
+
+def _winner(question: str, of: str, pairs: Sequence[Agreeing], sign: float) -> Row:
+    def name(pair: Agreeing) -> str:
+        return pair.defense if question == "best defense" else pair.attack
+
+    measured = max(pairs, key=lambda pair: sign * pair.measured)
+    printed = max(pairs, key=lambda pair: sign * pair.printed)
+    return {
+        "question": question,
+        "of": of,
+        "among": len(pairs),
+        "by_measured": name(measured),
+        "by_printed": name(printed),
+        "same": "yes" if measured is printed else "no",
+        "loss_acc": sign * (printed.printed - measured.printed),
+    }
+
+
+def _by(pairs: Sequence[Agreeing], key: Callable[[Agreeing], Any]) -> dict[Any, list[Agreeing]]:
+    """Pairs by a key, in the order in which the keys first occur."""
+    groups: dict[Any, list[Agreeing]] = defaultdict(list)
+    for pair in pairs:
+        groups[key(pair)].append(pair)
+    return dict(groups)
