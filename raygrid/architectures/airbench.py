@@ -13,6 +13,8 @@ from raygrid.core.registry import Card, require
 from raygrid.core.seeds import Stream, forked
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 PATCH = 2
@@ -44,7 +46,7 @@ class AirBench(Architecture):
         "have; so the default are fixed filters. widths=128:384:384 is its airbench95",
     )
     sizes: ClassVar[tuple[int, int]] = (16, 64)
-    gflop: ClassVar[float] = 0.2364
+    gflop: ClassVar[float] = 0.2363
     stand_in: ClassVar[str] = "small_airbench"
 
     widths: str = "64:256:256"  # channels of the three blocks
@@ -89,7 +91,7 @@ class Whitening(nn.Module):
 
     def __init__(self, filters: Tensor) -> None:
         super().__init__()
-        self.register_buffer("filters", filters.clone())
+        self.register_buffer("filters", torch.empty(filters.shape).copy_(filters))
         self.bias = nn.Parameter(torch.zeros(len(filters)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,15 +176,19 @@ def photo_filters() -> Tensor:
 
     Each channel at mean 0 and sd 1, as the network's normalized input is.
     """
-    import numpy as np
-    from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    patches = []
-    for photo in load_sample_images().images:
-        image = Image.fromarray(photo)
-        small = image.resize((image.width // 8, image.height // 8), Image.Resampling.BOX)
-        pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1).float()[None]
-        mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
-        patches.append(patches_of((pixels - mean) / std))
-    return whitening(torch.cat(patches))
+    with torch.device("cpu"):  # they are kept, so where they are asked for first must not matter
+        return whitening(torch.cat([_photo_patches(p) for p in load_sample_images().images]))
+
+
+def _photo_patches(photo: NDArray[np.uint8]) -> Tensor:
+    """Normalized patches of an image uint8 (H, W, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    image = Image.fromarray(photo)
+    small = image.resize((image.width // 8, image.height // 8), Image.Resampling.BOX)
+    pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1).float()[None]
+    mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
+    return patches_of((pixels - mean) / std)

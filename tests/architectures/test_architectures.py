@@ -18,6 +18,7 @@ from raygrid.engine.grid import plan
 
 # parameters for 10 classes, million multiply-accumulates at 32 and at 64 pixels, feature width
 SIZES: dict[str, tuple[int, float, float | None, int]] = {
+    "airbench": (1_971_352, 118.1, None, 256),
     "alexnet_fc": (1_756_426, 33, None, 192),
     "alexnet_htbd": (20_126_538, 43, None, 4096),
     "cait_small": (8_488_522, 477.4, None, 512),
@@ -31,6 +32,7 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "resnet32_narrow": (464_154, 68.9, None, 64),
     "resnet50": (23_520_842, 1297.8, 5191.3, 2048),
     "senet18": (11_260_354, 555.5, None, 512),
+    "small_airbench": (294_040, 24.09, None, 96),
     "small_alexnet": (137_642, 2.540, None, 64),
     "small_cait": (89_770, 1.224, None, 64),
     "small_cnn": (24_346, 1.586, 6.341, 64),

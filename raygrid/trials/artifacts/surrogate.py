@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
@@ -78,4 +78,4 @@ class Pretraining:
         return SurrogateArtifact(self.data, self.content, recipe, number)
 
     def resolved(self) -> dict[str, Any]:
-        return {"content": self.content, "recipe": asdict(self.recipe)}
+        return {"content": self.content, "recipe": self.recipe.resolved()}
