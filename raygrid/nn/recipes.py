@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 
 from raygrid.core.registry import require
 
-
 Schedule = Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle", "linear"]
 
 

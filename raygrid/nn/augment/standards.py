@@ -34,8 +34,8 @@ def standard(kind: str, image_size: int) -> Augmentation | None:
     """The standard augmentation of a dataset by its name.
 
     `crop`: after zero-padding by an eighth of the side. `shift`: after padding by a sixteenth with
-    the mirrored image. `rrc`: a random resized crop of 8 to 100 % of the area. `jitter`: of brightness, contrast and saturation by 0.4, of the hue by 0.2;
-    `weak`: by 0.1, none of the hue.
+    the mirrored image. `rrc`: a random resized crop of 8 to 100 % of the area. `jitter`: of
+    brightness, contrast and saturation by 0.4, of the hue by 0.2; `weak`: by 0.1, none of the hue.
     """
     padding = image_size // 8
     known: dict[str, Augmentation | None] = {
