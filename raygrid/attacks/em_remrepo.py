@@ -29,7 +29,7 @@ class EmRemRepo(StepwiseAttack):
 
     card = Card(
         paper="Huang et al. 2021, as remade by Fu et al. 2022 (REM)",
-        code="fshp971/robust-unlearnable-examples (generate_em.py)",
+        code="fshp971/robust-unlearnable-examples@adf2060 (generate_em.py)",
         published={
             "cifar10/em_remrepo/standard/resnet18/supervised/dvae/0": 0.1226,
             "cifar10/em_remrepo/grayscale/resnet18/supervised/dvae/0": 0.1950,
@@ -39,7 +39,9 @@ class EmRemRepo(StepwiseAttack):
         needs="labels",
         cost="300 forward passes per image of 50,000",
         notes="that noise and image do not fit is the code's doing; without: augmentation=none. "
-        "The code leaves the last images of a pass with stale noise, this one does not",
+        "The code leaves the last images of a pass with stale noise, this one does not; its network "
+        "sees noise in float16, this one whole levels. Kept noise stays in the pixel range of the cropped image, "
+        "as behind the printed numbers, from version 2 on",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -50,11 +52,16 @@ class EmRemRepo(StepwiseAttack):
         "step": 0.4,
     }
 
+    version: ClassVar[int] = 2
+
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         x = batch.x = self.augmented(batch.x, batch.rng)
         start = (x + uniform(x, self.radius, batch.rng)).clamp_(0, 1)
         descent = Descent(self.radius, self.step * self.radius, self.steps)
-        return descent(x, start, cross_entropy(network, batch.y))[0]
+        made = descent(x, start, cross_entropy(network, batch.y))[0]
+        # What is kept is the change of these pixels; it is added to others later, so that what the
+        # pixel range would have cut off matters.
+        return made.add_(x).clamp_(0, 1).sub_(x)
 
     def shown(self, network: nn.Module, batch: Batch, noise: Tensor) -> Tensor:
         return (batch.x + noise).clamp_(0, 1)

@@ -699,7 +699,7 @@ def test_sep_on_one_network_is_targeted_descent(images: Images) -> None:
 
 def test_variance_reduction_with_one_draw_is_the_plain_step(images: Images) -> None:
     network = victim(images, 2)
-    attack, context = sep([network], variant="fa", steps=3)
+    attack, context = sep([network], variant="fa", steps=3, last_means=True)
     with_vr = dataclasses.replace(attack, variant="fa_vr", inner_steps=1)
     one, other = (a.pixels(images, context) for a in (attack, with_vr))
     assert (one != other).float().mean() < 0.005
@@ -714,7 +714,7 @@ def test_variance_reduction_follows_its_formula(images: Images) -> None:
     x = images.floats()
     inner = Descent(8 / 255, 1 / 255, 3)
     context = AttackContext(Stream("poison"))
-    _, total = reduced(objectives, x, inner, context)(x, 5)
+    _, total = reduced(objectives, objectives, x, inner, context)(x, 5)
     drawn = torch.randint(2, (3,), generator=context.stream.generator("member", 5)).tolist()
     v, s, mean = x, torch.zeros_like(x), x * (weights[0] + weights[1]) / 2
     for k in drawn:

@@ -21,11 +21,13 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
+from raygrid.nn.augment import CropFlip
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import freeze
+from raygrid.nn.trainer import Batch, freeze
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 
@@ -252,3 +254,77 @@ def test_functional_attacks_project_as_often_as_their_code() -> None:
     before = layers.table
     layers.constrain_color()
     assert (layers.table - before).abs().max() > 1e-3, "once more would have changed nothing"
+
+
+# SEP-FA-VR: Sizhe-Chen/SEP@02519d8, ens_feature_svre.py (the loop variable of the outer loop is
+# still at the last checkpoint where the inner one takes its class means)
+
+
+def class_features(network: Network, images: Images) -> Tensor:
+    features = network.features(images.floats())
+    return torch.stack([features[images.labels == k].mean(0) for k in range(images.classes)])
+
+
+@pytest.mark.parametrize("last_means", [True, False])
+def test_inner_gradients_of_sep_take_the_means_of_the_last_checkpoint(last_means: bool) -> None:
+    images, steps, inner = toy(32), 3, 4
+    members = [ARCHITECTURES.make("small_cnn").build(4, 16, seed) for seed in range(3)]
+    part = (
+        f"sep(checkpoints=3, steps=3, inner_steps=4, surrogate=small_cnn, last_means={last_means}"
+    )
+    attack = ATTACKS.make(f"{part})".lower())
+    networks = freeze(nn.ModuleList(members))
+    context = AttackContext(Stream("originals"), surrogates={"sep120": networks})
+    ours = attack.pixels(images, context)
+    x, targets = images.floats(), (images.labels + 2) % 4
+    means = [class_features(m, images) for m in members]
+
+    def gradient(k: int, at: Tensor, wanted: Tensor) -> Tensor:
+        at = at.detach().clone().requires_grad_()
+        loss = nn.functional.mse_loss(members[k].features(at), wanted[targets])
+        return torch.autograd.grad(loss, at)[0]
+
+    def move(at: Tensor, total: Tensor) -> Tensor:
+        moved = at - total.sign() / 255
+        return torch.minimum(torch.maximum(moved, x - 8 / 255), x + 8 / 255).clamp(0, 1)
+
+    z = x
+    for step in range(steps):
+        outer = [gradient(k, z, means[k]) for k in range(3)]
+        average, v, total = sum(outer) / 3, z, torch.zeros_like(z)
+        rng = context.stream.generator("member", step)
+        for k in torch.randint(3, (inner,), generator=rng).tolist():
+            wanted = means[-1] if last_means else means[k]
+            total = total + gradient(k, v, wanted) - (outer[k] - average)
+            v = move(v, total)
+        z = move(z, total)
+    assert float((ours != to_uint8(z)).float().mean()) < 0.005
+    assert float((ours != images.pixels).float().mean()) > 0.5
+
+
+# EM of the REM code: fshp971/robust-unlearnable-examples@adf2060, attacks/pgd_attacker.py and
+# generate_em.py (pixels there are from -1/2 to 1/2)
+
+
+def test_remade_em_keeps_noise_within_the_pixels_it_was_made_for() -> None:
+    images = toy(32)
+    attack = ATTACKS.make("em_remrepo(surrogate=small_cnn)")
+    assert isinstance(attack, EmRemRepo)
+    network, rng = surrogate(images), torch.Generator().manual_seed(5)
+    rows = torch.arange(32)
+    ours = attack.noise(network, Batch(images.floats(), images.labels, rows, rng, 0))
+    rng = torch.Generator().manual_seed(5)
+    x = CropFlip(2)(images.floats(), rng) - 0.5
+    # random start, then ten times: against the sign, into the ball, into the box
+    z = x + 2 * (torch.rand(x.shape, generator=rng) - 0.5) * 8 / 255
+    z = ((z - x).clamp(-8 / 255, 8 / 255) + x).clamp(-0.5, 0.5)
+    for _ in range(10):
+        z = z.detach().requires_grad_()
+        loss = nn.functional.cross_entropy(network(z + 0.5), images.labels)
+        (slope,) = torch.autograd.grad(loss, z)
+        z = z.detach() - slope.sign() * 1.6 / 255
+        z = ((z - x).clamp(-8 / 255, 8 / 255) + x).clamp(-0.5, 0.5)
+    kept = (z - x).mul(255).round()
+    assert float((ours.mul(255).round() != kept).float().mean()) < 0.005
+    assert (x == -0.5).any(), "no black pixel to go below"
+    assert (x.add(ours).abs() <= 0.5 + 1e-6).all()
