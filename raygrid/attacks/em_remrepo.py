@@ -39,9 +39,9 @@ class EmRemRepo(StepwiseAttack):
         needs="labels",
         cost="300 forward passes per image of 50,000",
         notes="that noise and image do not fit is the code's doing; without: augmentation=none. "
-        "The code leaves the last images of a pass with stale noise, this one does not; its network "
-        "sees noise in float16, this one whole levels. Kept noise stays in the pixel range of the cropped image, "
-        "as behind the printed numbers, from version 2 on",
+        "The code leaves the last images of a pass with stale noise, this one does not; its "
+        "network sees noise in float16, this one whole levels. Kept noise stays in the pixel "
+        "range of the cropped image, as behind the printed numbers, from version 2 on",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

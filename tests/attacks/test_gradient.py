@@ -1115,7 +1115,7 @@ def test_the_worst_generator_for_classifiers_is_kept(images: Images) -> None:
     reached = iter([0.5, 0.7, 0.3, 0.4])
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raygrid.attacks.dc.accuracy", lambda *_: next(reached))
+        patch.setattr("raygrid.attacks.dc.batch_accuracy", lambda *_: next(reached))
         for number in range(4):
             with torch.no_grad():
                 search.generator.last[0].bias.fill_(number)  # type: ignore[union-attr]

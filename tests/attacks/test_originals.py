@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.common.transfer import TransferAttack
+from raygrid.attacks.dc import batch_accuracy
 from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.core.images import Images, to_uint8
@@ -328,3 +330,51 @@ def test_remade_em_keeps_noise_within_the_pixels_it_was_made_for() -> None:
     assert float((ours.mul(255).round() != kept).float().mean()) < 0.005
     assert (x == -0.5).any(), "no black pixel to go below"
     assert (x.add(ours).abs() <= 0.5 + 1e-6).all()
+
+
+# DC: kingfengji/DeepConfuse@1f49274, CIFAR/models/vgg.py and CIFAR/train.py (test)
+
+
+def test_the_classifier_of_dc_sees_the_world_through_two_numbers() -> None:
+    """Its layers, counted by hand: eight convolutions, 1x1 to two channels, linear 2 -> 10."""
+    network = ARCHITECTURES.make(ATTACKS.make("dc").surrogate).build(10, 32, 0)  # type: ignore[attr-defined]
+    widths = (3, 64, 128, 256, 256, 512, 512, 512, 512)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    shapes = [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in convolutions]
+    assert shapes == [*((a, b, 3) for a, b in pairwise(widths)), (512, 2, 1)]
+    assert all(m.bias is not None for m in convolutions)
+    assert (network.head.in_features, network.head.out_features) == (2, 10)
+    plain = ARCHITECTURES.make("vgg11").build(10, 32, 0)
+    plain.load_state_dict({**plain.state_dict(), **_layers(network)})
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    narrow = convolutions[-1]
+    with torch.no_grad():
+        expected = nn.functional.linear(plain.features(x), narrow.weight.flatten(1), narrow.bias)
+        torch.testing.assert_close(network.features(x), expected)
+
+
+def _layers(network: Network) -> dict[str, Tensor]:
+    return {k: v for k, v in network.state_dict().items() if k.startswith("body.0.")}
+
+
+def test_dc_judges_with_the_statistics_of_its_test_batches() -> None:
+    """A network whose running statistics are off is right by those of each batch."""
+
+    class Sorter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(1, affine=False)
+            self.norm.running_mean.fill_(-50.0)  # type: ignore[union-attr]
+
+        def forward(self, x: Tensor) -> Tensor:
+            (value,) = self.norm(x.mean((1, 2, 3))[:, None]).unbind(1)
+            return torch.stack([-value, value], 1)
+
+    # Two batches of 600, the second brighter: only by its own mean each is sorted rightly.
+    labels = torch.arange(2).repeat(600)
+    levels = 40 + 40 * labels + 100 * (torch.arange(1200) >= 600)
+    images = Images(levels.byte().view(-1, 1, 1, 1).expand(-1, 3, 2, 2).clone(), labels, 2)
+    assert batch_accuracy(Sorter(), images) == 1.0
+    assert batch_accuracy(Sorter(), images.rows(torch.arange(300, 900))) == 0.5
+    network = Sorter().eval()
+    assert (network(images.floats()).argmax(1) == 1).all(), "in eval mode it calls all one class"
