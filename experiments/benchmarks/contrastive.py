@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.alternating import noise_phase
-from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.tp import Making, Tp
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
+from raygrid.nn.pgd import frozen
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import Objective
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.lazy import nn, torch
@@ -15,6 +14,7 @@ from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
 from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.pgd import Objective
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

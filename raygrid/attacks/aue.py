@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import Student, alternate, fresh, training
-from raygrid.attacks.common.gradient import Descent, GradientAttack
+from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
+from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

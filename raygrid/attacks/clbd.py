@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import Descent, cross_entropy, negative, uniform
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import unknown
@@ -16,6 +15,7 @@ from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent, cross_entropy, negative, uniform
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from raygrid.attacks.common.alternating import (
     uniform_start,
     whole_batches,
 )
-from raygrid.attacks.common.gradient import Descent, GradientAttack
+from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
 from raygrid.attacks.common.stages import Stages
 from raygrid.core.images import Images
@@ -28,6 +28,7 @@ from raygrid.core.spec import Scalar
 from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive.base import Framework
+from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import GradientAttack, check_finite, in_batches, next_class
+from raygrid.attacks.common.gradient import GradientAttack, in_batches, next_class
 from raygrid.attacks.common.luv import into_gamut, to_luv, to_rgb
 from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.core.budget import Budget
@@ -16,6 +16,7 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import check_finite
 
 if TYPE_CHECKING:
     from torch import Tensor

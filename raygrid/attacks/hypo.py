@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.common.gradient import Descent, Direction, L2Descent, sign, unit
 from raygrid.attacks.common.surrogates import SurrogateRecipe, delusive150
 from raygrid.attacks.common.transfer import TransferAttack
 from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent, Direction, L2Descent, sign, unit
 
 if TYPE_CHECKING:
     from torch import Tensor

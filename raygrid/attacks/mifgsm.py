@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.common.gradient import Direction
 from raygrid.attacks.common.surrogates import normalized_by
 from raygrid.attacks.common.transfer import ErrorMaximizing
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Direction
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

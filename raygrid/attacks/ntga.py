@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
-from raygrid.attacks.common.gradient import Descent
 from raygrid.attacks.common.ntk import KERNELS, GradientFlow
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent
 
 if TYPE_CHECKING:
     from torch import Tensor

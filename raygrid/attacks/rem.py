@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS
-from raygrid.attacks.common.gradient import (
-    Descent,
-    check_finite,
-    cross_entropy,
-    input_gradient,
-    negative,
-    uniform,
-)
 from raygrid.attacks.common.stepwise import StepwiseAttack
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent, check_finite, cross_entropy, input_gradient, negative, uniform
 from raygrid.nn.trainer import Batch
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import Descent, cross_entropy, negative
 from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent, cross_entropy, negative
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import (
-    Descent,
-    GradientAttack,
-    Objective,
-    Slope,
-    in_batches,
-    input_gradient,
-    sign,
-)
+from raygrid.attacks.common.gradient import GradientAttack, in_batches
 from raygrid.attacks.common.surrogates import SurrogateRecipe, sep120
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
+from raygrid.nn.pgd import Descent, Objective, Slope, input_gradient, sign
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from raygrid.attacks.common.alternating import (
     training,
     uniform_start,
 )
-from raygrid.attacks.common.gradient import Descent, GradientAttack, next_class
+from raygrid.attacks.common.gradient import GradientAttack, next_class
 from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.attacks.common.stages import Stages
 from raygrid.attacks.common.surrogates import SurrogateRecipe
@@ -29,6 +29,7 @@ from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.contrastive import AlignUniform
 from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

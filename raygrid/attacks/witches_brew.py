@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.gradient import check_finite
 from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
 from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeState, scene_of
 from raygrid.core.images import Images
@@ -16,6 +15,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import affine_shift
+from raygrid.nn.pgd import check_finite
 
 if TYPE_CHECKING:
     from torch import Tensor

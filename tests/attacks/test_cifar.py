@@ -20,13 +20,13 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.adaptive import luminance
-from raygrid.attacks.common.gradient import cross_entropy, frozen, input_gradient
 from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.attacks.ntga import Ntga, TrainingBlock
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
+from raygrid.nn.pgd import cross_entropy, frozen, input_gradient
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
 from tests.attacks.test_effects import shifted

@@ -22,7 +22,6 @@ from raygrid.attacks.common.alternating import (
     noise_phase,
     uniform_start,
 )
-from raygrid.attacks.common.gradient import Descent, frozen
 from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise, gradient
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.cp import Cp
@@ -35,6 +34,7 @@ from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
 from raygrid.nn.augment.views import DRAWS
 from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.pgd import Descent, frozen
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts.build import StoreProgress
 from raygrid.trials.evaluate import score

@@ -16,15 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.adaptive import through_erasing, through_jpeg
-from raygrid.attacks.common.gradient import (
-    Descent,
-    L2Descent,
-    cross_entropy,
-    frozen,
-    in_batches,
-    uniform,
-    unit,
-)
+from raygrid.attacks.common.gradient import in_batches
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, GradientFlow
@@ -48,6 +40,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.augment.jpeg import recode
+from raygrid.nn.pgd import Descent, L2Descent, cross_entropy, frozen, uniform, unit
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, to_device
 from raygrid.storage.store import Bundle, Store

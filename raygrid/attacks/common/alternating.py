@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Network
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.gradient import Descent, frozen
 from raygrid.attacks.common.joint import flat_state, load_flat_state, under
 from raygrid.attacks.common.noise import Loss, NoisyBatch, SampleNoise
 from raygrid.attacks.common.surrogates import moments
@@ -25,6 +24,7 @@ from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
 from raygrid.nn.contrastive import Framework
 from raygrid.nn.optimizers import restore_layout
+from raygrid.nn.pgd import Descent, frozen
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, untrained
 

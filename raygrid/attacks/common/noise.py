@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from raygrid.attacks.common.gradient import Descent, check_finite
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.nn.pgd import Descent, check_finite
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.gradient import Descent, cross_entropy, frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import require
+from raygrid.nn.pgd import Descent, cross_entropy, frozen
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch
 

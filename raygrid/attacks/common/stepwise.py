@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.gradient import frozen
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.pgd import frozen
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch
 

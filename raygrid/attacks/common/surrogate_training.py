@@ -10,6 +10,7 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe, augmentation
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream
+from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Step, StepFunction, Trainer, classify_step, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
@@ -117,18 +118,13 @@ def harden(network: nn.Module, batch: Batch, radius: float) -> Tensor:
 
     From a random start; the network's batch statistics and its mode stay as they were.
     """
-    training = network.training
-    network.eval()
-    low, high = (batch.x - radius).clamp_(min=0), (batch.x + radius).clamp_(max=1)
-    noise = torch.rand(batch.x.shape, generator=batch.rng, device=batch.x.device)
-    x = torch.clamp(batch.x + (2 * noise - 1) * radius, low, high)
-    for _ in range(7):
-        x.requires_grad_()
-        loss = nn.functional.cross_entropy(network(x), batch.y)
-        (slope,) = torch.autograd.grad(loss, x)
-        x = torch.clamp(x.detach() + radius / 4 * slope.sign(), low, high)
-    network.train(training)
-    return x
+    ball = Ball(radius, steps=7, step=radius / 4)
+
+    def loss(moved: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(moved), batch.y)
+
+    with frozen(network):
+        return ball.climb(loss, batch.x, ball.inside(batch.x, batch.rng))
 
 
 def _hold_out(images: Images, count: int, stream: Stream) -> tuple[Images, Images | None]:

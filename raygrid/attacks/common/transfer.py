@@ -7,21 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.gradient import (
-    Descent,
-    Direction,
-    GradientAttack,
-    Objective,
-    in_batches,
-    next_class,
-    sign,
-)
+from raygrid.attacks.common.gradient import GradientAttack, in_batches, next_class
 from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, shift_by
+from raygrid.nn.pgd import Descent, Direction, Objective, sign
 
 if TYPE_CHECKING:
     from torch import Tensor

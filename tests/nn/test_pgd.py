@@ -1,0 +1,54 @@
+"""Projected gradient descent: how networks are held still, and climbing as descent turned round."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.core.seeds import Stream
+from raygrid.nn.pgd import Ball, Descent, cross_entropy, frozen, negative
+from tests.conftest import toy
+
+
+def test_frozen_restores_each_module_and_parameter() -> None:
+    """A frozen part of a network in training stays frozen afterwards."""
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 2))
+    network.train()
+    network[1].eval()
+    network[0].requires_grad_(False)
+
+    def fails() -> None:
+        with frozen(network):
+            assert not any(module.training for module in network.modules())
+            assert not any(parameter.requires_grad for parameter in network.parameters())
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        fails()
+    assert [module.training for module in network] == [True, False, True, True]
+    assert network.training
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    assert flags == [False, False, True, True, True, True]
+
+
+def test_climbing_a_loss_is_descending_its_negative() -> None:
+    images = toy(16, 16)
+    network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
+    x, labels = images.floats(), images.labels
+    ball = Ball(radius=8 / 255, steps=4, step=3 / 255)
+    start = ball.inside(x, Stream("start").generator())
+
+    def loss(moved: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(moved), labels, reduction="sum")
+
+    with frozen(network):
+        climbed = ball.climb(loss, x, start)
+        descent = Descent(ball.radius, ball.step, ball.steps)
+        delta, _ = descent(x, start, negative(cross_entropy(network, labels)))
+        assert torch.allclose(climbed, (x + delta).clamp(0, 1), atol=1e-6)
+        assert loss(climbed) > loss(start) > loss(x) - 1e-3
+    assert (climbed - x).abs().max() <= ball.radius + 1e-6
+    assert climbed.min() >= 0
+    assert climbed.max() <= 1
