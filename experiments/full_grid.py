@@ -1,6 +1,7 @@
-"""The main grid: attacks x defenses x architectures x learners, published beside measured.
+"""The main grid: attack, defense, architecture, poison ratio, budget, learner; printed beside it.
 
     python experiments/full_grid.py                      quick: minutes, embedded dataset, no GPU
+    python experiments/full_grid.py --scale screen       CIFAR-10, minutes of a CPU core a trial
     python experiments/full_grid.py --scale small        CIFAR-10, a GPU
     python experiments/full_grid.py --scale paper        CIFAR-10 at the papers' length, a cluster
 
@@ -37,12 +38,64 @@ DEFENSES = (
     "at",
 )
 LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
+RATIOS = (0.2, 0.4, 0.6, 0.8)
+BUDGETS = ("0.5x", "1x", "2x")
+
+SYNTHETIC = ("lsp", "ar", "ops", "regions(n=16)", "regions(n=1024)", "low_frequency")
+"""They need no network: these poisons are the printed ones."""
+SCREEN_SURROGATE = (
+    "em(max_rounds=10, mode=class, surrogate=small_airbench)",
+    "em(max_rounds=10, steps=8, surrogate=small_airbench)",
+    "rem(adv_steps=3, copies=1, steps=5, surrogate=small_airbench, train_steps=1000)",
+    "tap(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
+    "pgd(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
+    "hypo(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
+)
+"""Poisons of the fast network, at most an hour of a core each: other ones than the printed."""
+CHEAP = (
+    "standard",
+    "grayscale",
+    "jpeg",
+    "bdr",
+    "none",
+    "cutout",
+    "gaussian",
+    "cutmix",
+    "mixup",
+    "early_stopping",
+)
+"""Defenses that cost no more than plain training, the most telling first."""
+DEAR = ("ueraser_lite", "ueraser_max", "at")
+SCREEN = {
+    "datasets": ("cifar10",),
+    "architectures": ("small_airbench",),
+    "protocols": ("fast(rung=minutes)",),
+}
 
 SCALES = {
     "quick": (
         Grid(attacks=QUICK_ATTACKS, defenses=("standard", "grayscale", "jpeg", "early_stopping")),
         Grid(attacks=QUICK_ATTACKS, architectures=("small_resnet",)),
         Grid(attacks=QUICK_ATTACKS[:4], learners=("simclr",)),
+        Grid(attacks=(QUICK_ATTACKS[1], "withheld"), poison_ratios=(0.5,)),
+        Grid(attacks=("regions(n=16)",), budgets=("8/255", "32/255")),
+    ),
+    "screen": (
+        Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP),
+        Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP, seeds=(1,)),
+        Grid(**SCREEN, attacks=("lsp", "ops", "regions(n=16)", "withheld"), poison_ratios=RATIOS),
+        Grid(**SCREEN, attacks=("lsp", "regions(n=16)", "low_frequency"), budgets=BUDGETS),
+        Grid(
+            **(SCREEN | {"architectures": ("small_resnet", "small_vgg", "small_mobilenet")}),
+            attacks=("clean", *SYNTHETIC),
+        ),
+        Grid(
+            **(SCREEN | {"protocols": ("quick",)}),
+            attacks=("clean", "lsp", "ops", "regions(n=16)"),
+            learners=("simclr",),
+        ),
+        Grid(**SCREEN, attacks=SCREEN_SURROGATE, defenses=CHEAP),
+        Grid(**SCREEN, attacks=("clean", *SYNTHETIC, *SCREEN_SURROGATE), defenses=DEAR),
     ),
     "small": (
         Grid(
@@ -51,6 +104,33 @@ SCALES = {
             defenses=("standard", "cutout", "bdr", "grayscale", "jpeg", "early_stopping"),
             architectures=("resnet18",),
             protocols=("dvae",),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=("clean", "lsp", "ops"),
+            architectures=("mobilenetv2", "vgg16"),
+            protocols=("dvae",),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=("lsp", "ops", "withheld"),
+            poison_ratios=(0.4, 0.8),
+            architectures=("resnet18",),
+            protocols=("dvae",),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=("lsp", "em"),
+            budgets=("0.5x", "2x"),
+            architectures=("resnet18",),
+            protocols=("dvae",),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=("clean", "lsp", "em"),
+            architectures=("resnet18",),
+            learners=("simclr",),
+            protocols=("tp_grid",),
         ),
     ),
     "paper": (
@@ -66,6 +146,22 @@ SCALES = {
             datasets=("cifar10",),
             attacks=ATTACKS,
             architectures=("resnet50", "mobilenetv2", "densenet121", "vit_small"),
+            protocols=("apbench",),
+            seeds=(0, 1, 2),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=(*ATTACKS[1:], "withheld"),
+            poison_ratios=RATIOS,
+            architectures=("resnet18",),
+            protocols=("apbench",),
+            seeds=(0, 1, 2),
+        ),
+        Grid(
+            datasets=("cifar10",),
+            attacks=[attack for attack in ATTACKS[1:] if attack != "ops"],  # half a pixel is none
+            budgets=("0.5x", "2x"),
+            architectures=("resnet18",),
             protocols=("apbench",),
             seeds=(0, 1, 2),
         ),

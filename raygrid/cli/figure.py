@@ -21,7 +21,7 @@ PAIRS = {
     "psnr-final": ("psnr", "final_acc"),
 }
 """Scatters by name: what is asked of a poison, and the accuracy of the trial with it."""
-FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS)
+FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS, "agreement")
 
 
 def add_figure(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +29,11 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument(
         "specs",
-        nargs="+",
+        nargs="*",
         help="trials run with --keep weights (tsne: features); poisons for perturbations and "
         "tsne of these; "
-        f"finished trials for {', '.join(PAIRS)}",
+        f"finished trials for {', '.join(PAIRS)}; agreement (with what papers printed): trials, or "
+        "none for all of --out",
     )
     parser.add_argument("--file", type=Path, required=True, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
@@ -59,8 +60,12 @@ def figure(args: argparse.Namespace) -> int:
     """Draw a figure and say where it is."""
     from raygrid.reports.figures import embeddings
 
+    if not args.specs and args.figure != "agreement":
+        raise SpecError(f"{args.figure} needs the spec of a trial or poison")
     records = records_of(args)
-    if args.figure == "tsne" and all(map(is_poison, args.specs)):
+    if args.figure == "agreement":
+        drawn = _agreement(records, args)
+    elif args.figure == "tsne" and all(map(is_poison, args.specs)):
         drawn = embeddings.draw_tsne_of_changes(poisons_of(records, args))
     elif args.figure == "tsne":
         drawn = embeddings.draw_tsne_of_features(records, args.specs)
@@ -74,6 +79,13 @@ def figure(args: argparse.Namespace) -> int:
     drawn.savefig(args.file)
     print(json.dumps({"figure": str(args.file)}) if args.json else args.file)
     return 0
+
+
+def _agreement(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid.reports.analysis.agreement import agreement
+    from raygrid.reports.figures.agreement import draw_agreement
+
+    return draw_agreement(agreement(rows_of(records, args)))
 
 
 def _perturbations(records: Records, args: argparse.Namespace) -> Figure:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.published import lookup as published
+from raygrid.literature import lookup
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.frame import frame
@@ -112,7 +112,7 @@ def _pairs(cells: Iterable[Cell], metric: str) -> Iterator[Agreeing]:
         if cell.value is None or cell.axes["poison_ratio"] not in (0.0, 1.0):
             continue
         for group, spec in _counterparts(cell):
-            found = published.find(spec, metric)
+            found = lookup.find(spec, metric)
             if found is not None and not found.best.suspect:
                 yield Agreeing(cell, group, found.best.value, found.best.cite())
                 break

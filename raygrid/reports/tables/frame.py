@@ -15,6 +15,8 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses.base import Chain
 from raygrid.protocols import PROTOCOLS
 
+SCREENING = "screening"
+"""Tier of protocols that are so short that their numbers only hint at a paper's."""
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
 PLAIN = [
     "spec",
@@ -150,7 +152,7 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
 
 @cache
 def tier(protocol: Part) -> str:
-    """`quick`, `grid` or `paper`; a protocol that is not installed here counts as `paper`."""
+    """`quick`, `screening`, `grid` or `paper`; protocols not known here count as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 

@@ -14,7 +14,7 @@ from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
-from raygrid.reports.tables.frame import DETECTION, PLAIN_DEFENSES, tier
+from raygrid.reports.tables.frame import DETECTION, PLAIN_DEFENSES, SCREENING, tier
 from raygrid.reports.tables.layout import NAMES, Panel, Table, order
 from raygrid.reports.tables.worst_learner import worst_panel
 
@@ -122,7 +122,7 @@ def rectangle(
     """A panel of cells at (row, column); `of` becomes the number of seeds seen in the panel."""
     of = len({seed for _, _, cell in placed for seed in cell.seeds})
     cells = {(r, c): dataclasses.replace(cell, of=of) for r, c, cell in placed}
-    quick = tier(Part.parse(where["protocol"])) == "quick"
+    quick = tier(Part.parse(where["protocol"])) in ("quick", SCREENING)
     return Panel(
         where=where,
         rows=tuple(sorted({r for r, _, _ in placed}, key=order)),

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from raygrid.core.spec import Part
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.frame import SCREENING, tier
 from raygrid.reports.tables.labels import short
 
 FIRST = ("clean", "none", "standard", *SIX)
@@ -78,6 +80,12 @@ class Panel:
         return ", ".join(_say(axis, value) for axis, value in self.where.items() if value != "")
 
     @property
+    def screening(self) -> bool:
+        """Whether its protocol is so short that its numbers only hint at a paper's."""
+        protocol = self.where.get("protocol")
+        return bool(protocol) and tier(Part.parse(str(protocol))) == SCREENING
+
+    @property
     def slug(self) -> str:
         """The shared axes as part of a file name."""
         joined = "-".join(str(value) for value in self.where.values() if value != "")
@@ -114,7 +122,8 @@ class Panel:
 
 def _say(axis: str, value: Any) -> str:
     if axis == "protocol":
-        return f"protocol {value}"
+        screening = "screening, " * (tier(Part.parse(str(value))) == SCREENING)
+        return f"{screening}protocol {value}"
     if axis == "poison_ratio":
         return f"{100 * value:g} % poisoned"
     if axis == "norm":

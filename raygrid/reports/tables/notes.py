@@ -226,6 +226,8 @@ def notes(table: Table, panel: Panel) -> list[str]:
         f"{of} {unit}{'s' * (of != 1)}."
     ]
     lines += _spread(panel, cells)
+    if panel.screening:
+        lines.append("Screening: a victim of minutes; compare its numbers with each other alone.")
     if panel.apart:
         lines.append(f"In brackets: published ({panel.apart}).")
     elif any(cell.published is not None for cell in cells):

@@ -1,0 +1,84 @@
+"""Measured against printed accuracy, one point a cell."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raygrid.core.errors import SpecError
+from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
+from raygrid.reports.figures.canvas import STYLES, blank, legend
+from raygrid.reports.tables.labels import short
+
+GROUPS = ("as printed", "other surrogate", "control")
+"""Panels from left to right; controls join the first."""
+
+
+def draw_agreement(found: Agreement) -> Figure:
+    """Scatter of measured over printed accuracy with the diagonal and the band of 15 points.
+
+    An attack is a color and a marker; poisons that were made with another network than the
+    paper's stand in a panel of their own. Raises SpecError for victims of several settings.
+    """
+    settings = {pair.setting for pair in found.pairs}
+    if len(settings) != 1:
+        raise SpecError(f"a figure shows one victim, these are {', '.join(sorted(settings))}")
+    other = any(pair.group == "other surrogate" for pair in found.pairs)
+    figure = blank(9.6 if other else 6.4, 4.8)
+    panels = list(figure.subplots(1, 1 + other, squeeze=False, sharey=True).flat)
+    attacks = list(dict.fromkeys(pair.attack for pair in found.pairs))
+    for axes, group in zip(panels, GROUPS, strict=False):
+        members = [p for p in found.pairs if p.group in (group, "control")]
+        _panel(axes, members, attacks)
+        axes.set_title(group, fontsize=9)
+    panels[0].set_ylabel("measured test accuracy (%)", fontsize=8)
+    caption = _caption(found)
+    figure.suptitle(settings.pop(), x=0.01, ha="left", fontsize=9)
+    figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
+    figure.set_label(caption)
+    figure.tight_layout(rect=(0, 0.08, 0.8, 0.97))
+    legend(figure, panels[-1])
+    return figure
+
+
+def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
+    """Every attack keeps its color and marker from panel to panel, drawn or not."""
+    ends, band = [0, 100], 100 * FAR
+    axes.plot(ends, ends, color="gray", lw=0.8, zorder=0)
+    axes.fill_between(ends, [-band, 100 - band], [band, 100 + band], color="gray", alpha=0.12, lw=0)
+    names = short(attacks)
+    for number, attack in enumerate(attacks):
+        own = [pair for pair in pairs if pair.attack == attack]
+        color = "black" if attack == "clean" else f"C{number % 10}"
+        axes.errorbar(
+            [100 * pair.printed for pair in own],
+            [100 * pair.measured for pair in own],
+            [100 * (pair.cell.std or 0.0) for pair in own],
+            fmt=STYLES[number % len(STYLES)][0],
+            color=color,
+            ms=5,
+            elinewidth=0.7,
+            alpha=0.85,
+            label=names[attack],
+        )
+    axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
+    axes.set_xlabel("printed (%)", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+
+
+def _caption(found: Agreement) -> str:
+    lines = ["Band: 15 points. Bars: standard deviation over seeds."]
+    for row in found.correlations:
+        if row["attack"] != "all":
+            continue
+        if row["spearman"] is None:
+            lines.append(f"{row['group']}: {row['n']} cells, too few for a correlation.")
+            continue
+        said = ", ".join(
+            f"{sign} = {row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+            for sign, name in (("ρ", "spearman"), ("τ", "kendall"))
+        )
+        error = f"mean error {100 * row['mean_error_acc']:.1f} points"
+        lines.append(f"{row['group']}: {row['n']} cells, {error}, {said}.")
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""Measured cells beside printed ones: which number stands for which, and what is made of pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.cli.main import main
+from raygrid.core.errors import DataError
+from raygrid.literature import lookup
+from raygrid.reports.analysis.agreement import agreement
+from raygrid.reports.figures.agreement import draw_agreement
+from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.kinds import table
+from raygrid.reports.tables.render import markdown
+from raygrid.storage.store import ResultLog
+
+WHERE = "small_airbench/supervised/fast(rung=minutes)"
+
+
+def row(attack: str, defense: str, accuracy: float, seed: int = 0, where: str = WHERE) -> Any:
+    spec = f"cifar10/{attack}/{defense}/{where}/{seed}"
+    return {
+        **{"spec": spec, "key": spec, "status": "done", "final_acc": accuracy},
+        **{"peak_acc": accuracy, "probes": {"clean_test": {"n": 10_000, "acc": accuracy}}},
+    }
+
+
+def printed(attack: str, defense: str) -> float:
+    found = lookup.find(f"cifar10/{attack}/{defense}/resnet18/supervised/fast/0")
+    assert found is not None
+    return found.best.value
+
+
+DEFENSES = ("none", "standard", "cutout", "grayscale", "jpeg", "bdr")
+SHIFTED = [row(a, d, printed(a, d) + 0.02) for a in ("lsp", "ops") for d in DEFENSES]
+
+
+def test_a_shifted_copy_of_the_papers_agrees_in_every_rank() -> None:
+    found = agreement(SHIFTED)
+    assert len(found.cells) == 12
+    assert all(cell["difference_acc"] == pytest.approx(0.02) for cell in found.cells)
+    assert {cell["group"] for cell in found.cells} == {"as printed"}
+    by = {line["attack"]: line for line in found.correlations}
+    assert {name: line["n"] for name, line in by.items()} == {"all": 12, "lsp": 6, "ops": 6}
+    for line in by.values():
+        assert line["spearman"] == pytest.approx(1.0)
+        assert line["kendall"] == pytest.approx(1.0)
+        assert line["mean_error_acc"] == pytest.approx(0.02)
+        assert line["far"] == 0
+    assert {line["same"] for line in found.winners} == {"yes"}
+    assert {line["loss_acc"] for line in found.winners} == {0.0}
+
+
+def test_an_upside_down_copy_disagrees_and_its_far_cells_are_marked() -> None:
+    turned = [row("lsp", d, 1 - printed("lsp", d)) for d in DEFENSES]
+    found = agreement(turned)
+    (line, _) = found.correlations
+    assert line["spearman"] == pytest.approx(-1.0)
+    far = [d for d in DEFENSES if abs(1 - 2 * printed("lsp", d)) > 0.15]
+    assert [cell["defense"] for cell in found.cells if cell["far"]] == far
+    assert line["far"] == len(far)
+    (winner,) = found.winners
+    best = max(DEFENSES, key=lambda d: printed("lsp", d))
+    worst = min(DEFENSES, key=lambda d: printed("lsp", d))
+    assert (winner["by_printed"], winner["by_measured"]) == (best, worst)
+    assert winner["loss_acc"] == pytest.approx(printed("lsp", best) - printed("lsp", worst))
+
+
+def test_the_strongest_attack_is_the_one_with_the_lowest_accuracy() -> None:
+    rows = [row("lsp", "jpeg", 0.2), row("ops", "jpeg", 0.6), row("ar", "jpeg", 0.8)]
+    (winner,) = agreement(rows).winners
+    strongest = min(("lsp", "ops", "ar"), key=lambda a: printed(a, "jpeg"))
+    assert winner["question"] == "strongest attack"
+    assert (winner["by_measured"], winner["by_printed"]) == ("lsp", strongest)
+
+
+def test_poisons_of_another_surrogate_stand_apart_and_seeds_are_averaged() -> None:
+    made = "tap(batch_size=500, steps=20, surrogate=small_airbench, surrogate_epochs=4)"
+    rows = [row("lsp", "none", 0.1), row("lsp", "none", 0.3, seed=1), row(made, "none", 0.2)]
+    cells = {cell["group"]: cell for cell in agreement(rows).cells}
+    assert cells["as printed"]["measured_acc"] == pytest.approx(0.2)
+    assert cells["as printed"]["n"] == 2
+    assert cells["other surrogate"]["printed_acc"] == printed("tap", "none")
+    classwise = "em(mode=class, surrogate=small_airbench)"
+    (cell,) = agreement([row(classwise, "standard", 0.2)]).cells
+    assert cell["printed_acc"] == printed("em(mode=class)", "standard")
+
+
+def test_the_control_is_listed_and_not_correlated() -> None:
+    found = agreement([*SHIFTED, row("clean", "standard", 0.87)])
+    (control,) = [cell for cell in found.cells if cell["group"] == "control"]
+    assert control["printed_acc"] == pytest.approx(0.9432)
+    assert found.correlations[0]["n"] == 12
+
+
+def test_partly_poisoned_and_unprinted_cells_have_no_counterpart() -> None:
+    with pytest.raises(DataError, match="none of these trials has a number that a paper printed"):
+        agreement([row("lsp@0.5", "none", 0.5), row("noise", "random_blur", 0.5)])
+
+
+def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:
+    made = "tap(surrogate=small_airbench)"
+    one = draw_agreement(agreement(SHIFTED))
+    two = draw_agreement(agreement([*SHIFTED, row(made, "none", 0.2)]))
+    assert [len(one.axes), len(two.axes)] == [1, 2]
+    assert "as printed: 12 cells, mean error 2.0 points, ρ = 1.00" in one.get_label()
+    assert "other surrogate: 1 cells, too few" in two.get_label()
+
+
+def test_tables_say_that_it_is_screening_and_keep_it_apart() -> None:
+    other = [row("lsp", "none", 0.1, where="small_airbench/supervised/dvae")]
+    made = table("defense", frame([*SHIFTED, *other]))
+    text = markdown(made)
+    assert len(made.panels) == 2
+    assert text.count("screening, protocol fast(rung=minutes)") == 1
+    assert text.count("Screening: a victim of minutes") == 1
+
+
+def test_the_command_prints_all_three_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ResultLog(tmp_path / "results.jsonl")
+    for each in SHIFTED:
+        log.append(each)
+    assert main(["evaluate", "agreement", "--out", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {name: len(part) for name, part in said.items()} == {
+        **{"cells": 12, "correlations": 3, "winners": 8, "far": 0}
+    }
+    assert main(["evaluate", "agreement", "--out", str(tmp_path)]) == 0
+    assert "0 of 12 cells are more than 15 points off" in capsys.readouterr().out
+    drawn = tmp_path / "agreement.png"
+    assert main(["figure", "agreement", "--out", str(tmp_path), "--file", str(drawn)]) == 0
+    assert drawn.stat().st_size > 10_000
