@@ -83,12 +83,15 @@ class Sleeper(Learner):
     fails: bool = False
     hunger: float = 0.0  # part of a GPU with less of which it runs out of memory
     log: str = ""  # a file that gets a line each time
+    lost: str = ""  # a file that gets the process's number before its GPU fails
 
     def start(self, task: Task) -> Session:
         if self.hunger:
             self._eat()
         if self.fails:
             raise RuntimeError("told to fail")
+        if self.lost:
+            self._lose_device()
         if self.flag and not Path(self.flag).exists():
             Path(self.flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +103,12 @@ class Sleeper(Learner):
         if gpu_share() < self.hunger:
             with Path(self.log).open("a") as file:
                 file.write(f"{gpu_share()}\n")
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `create`")
+
+    def _lose_device(self) -> None:
+        with Path(self.lost).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
 
 
 @ATTACKS.register("broken")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from raygrid.core.device import check_room
 from raygrid.core.errors import StoreError
 from raygrid.core.registry import load_plugins, require
 from raygrid.core.spec import TrialSpec
@@ -199,6 +200,7 @@ def _execute(
     for artifact in agenda.reused.values():
         listener.artifact(artifact, "reused", {})
     if pick_executor(options) == "inline":
+        check_room(device, 1.0)
         every = options.checkpoint_every
         data = options.data.absolute()
         worker = Worker(store, data, device, checkpoint_every=every, keep=options.keep)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import resource
 import statistics
+import warnings
 from typing import Any
 
+from raygrid.core.errors import DeviceError
 from raygrid.core.lazy import torch
 
 CONTEXT_MB = 600.0
 """What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""
+
+
+TF32 = False
+"""Whether float32 products may drop 13 bits of their factors; torch's own default does in cuDNN."""
+DETERMINISTIC = True
+"""Whether sums on a GPU keep their order where CUDA has a way."""
+FREE = 0.5
+"""Of its share of a card a job must find so much free; a display or a fresh context takes less."""
 
 
 class Meter:
@@ -35,6 +46,25 @@ class Meter:
             "utilization": statistics.median(self._samples) if self._samples else None,
             "gpu_share": self.share,
         }
+
+
+def settle(device: torch.device) -> None:
+    """Decide by name what CUDA leaves open, so that the same card gives the same bytes again.
+
+    float32 is float32 (`TF32`), and of several algorithms the deterministic one runs
+    (`DETERMINISTIC`). Few operations have none: the backward passes of `grid_sample` and of
+    bicubic and adaptive pooling resizes. These run all the same. Nothing changes on a CPU.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.backends.cuda.matmul.allow_tf32 = TF32
+    torch.backends.cudnn.allow_tf32 = TF32
+    torch.backends.cudnn.benchmark = False  # it picks algorithms by the clock
+    torch.use_deterministic_algorithms(DETERMINISTIC, warn_only=True)
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+    # else a kernel for every new tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def utilization(device: torch.device) -> float | None:
@@ -61,6 +91,23 @@ def limit_memory(device: torch.device, share: float) -> None:
     total = torch.cuda.get_device_properties(device).total_memory / 2**20
     part = share - CONTEXT_MB / total if share < 1 else 1.0
     torch.cuda.set_per_process_memory_fraction(max(part, 0.01), device)
+
+
+def check_room(device: torch.device, share: float) -> None:
+    """Raises DeviceError where others hold what this process's share of a GPU should be.
+
+    Neighbors keep to their shares, so a card with too little left is held by somebody else.
+    """
+    if device.type != "cuda" or share <= 0:
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    if free < FREE * share * total:
+        gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        raise DeviceError(
+            f"GPU {device.index} ({device_name(device)}) has {gib}, this job's share is "
+            f"{share * total / 2**30:.1f} GiB: another process holds the card; end it or hide the "
+            "card with CUDA_VISIBLE_DEVICES"
+        )
 
 
 def device_name(device: torch.device) -> str:

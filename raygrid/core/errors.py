@@ -48,6 +48,10 @@ class TrackingError(RaygridError):
     """An MLflow server or database that does not answer."""
 
 
+class DeviceError(RaygridError):
+    """A GPU that is lost, or that has no room for what is asked of it."""
+
+
 class ClusterError(RaygridError):
     """A Ray cluster that cannot be reached or does not fit."""
 

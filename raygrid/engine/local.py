@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import time
 
+from raygrid.core.device_errors import trouble
+from raygrid.core.errors import DeviceError
 from raygrid.engine.events import Listener
-from raygrid.engine.failures import fail_artifact, lost_to
+from raygrid.engine.failures import fail_artifact, lost_result, lost_to
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.engine.worker import Worker
+from raygrid.trials.context import Report
+from raygrid.trials.result import Result
 
 
 def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
@@ -17,11 +21,31 @@ def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
         if job.trial is not None:
             trial = job.trial
             listener.trial_started(trial)
-            result = worker.run(trial, functools.partial(listener.epoch, trial))
+            result, error = _train(job, worker, functools.partial(listener.epoch, trial))
             listener.trial_finished(trial, result)
             agenda.finish(job.key)
+            _stop_if_lost(error)
         else:
             _make(job, agenda, worker, listener)
+
+
+def _train(job: Job, worker: Worker, report: Report) -> tuple[Result, Exception | None]:
+    """The row of a trial, and what the device did if that ended it."""
+    assert job.trial is not None
+    try:
+        return worker.run(job.trial, report, raise_device=True), None
+    except Exception as error:
+        return lost_result(job, lost_to(error)[1]), error
+
+
+def _stop_if_lost(error: Exception | None) -> None:
+    """Raises DeviceError after an error that leaves this process without its GPU."""
+    if trouble(error) == "lost":
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"this process has lost its GPU ({reason}); run the same command again, it goes on "
+            "with what is left"
+        ) from error
 
 
 def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
@@ -33,6 +57,7 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
         bundle, made = worker.make(artifact)
     except Exception as error:
         fail_artifact(job, *lost_to(error), agenda, listener)
+        _stop_if_lost(error)
         return
     facts = {"seconds": time.perf_counter() - started, "bytes": bundle.nbytes, **bundle.facts}
     listener.artifact(artifact, "made" if made else "reused", facts)

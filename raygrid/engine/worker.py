@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from raygrid.core.device import settle
 from raygrid.core.lazy import torch
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
@@ -58,7 +59,11 @@ def commit() -> str:
 
 
 def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first GPU that this process may see, else the CPU.
+
+    With its index: what CUDA is asked about a device wants to know which one.
+    """
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 class StoreCheckpoint(Checkpoint):
@@ -107,6 +112,9 @@ class Worker:
     checkpoint_every: float = 30.0
     keep: tuple[str, ...] = ()
     leaving: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        settle(self.device)
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""

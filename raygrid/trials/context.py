@@ -33,7 +33,8 @@ class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
     keep: kinds of what the trained model leaves (`outputs`); leave: where each goes.
-    raise_memory: let out-of-memory errors through, so that the caller can give more memory.
+    raise_device: let through what is the device's fault (`core.device_errors`), so that the caller
+    can give more memory or another process.
     meter: of what the trial takes of its device, by default one that has all of it.
     """
 
@@ -44,5 +45,5 @@ class TrialContext:
     versions: Mapping[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
-    raise_memory: bool = False
+    raise_device: bool = False
     meter: Meter | None = None

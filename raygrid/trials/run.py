@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from dataclasses import replace
 from typing import Any
 
 from raygrid.core.device import Meter, device_name, release
+from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -36,20 +38,24 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
         _run(trial, fetch, env, result, meter)
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
-    except torch.OutOfMemoryError as error:
-        if env.raise_memory:
+    except Exception as error:
+        if env.raise_device and trouble(error):
+            _let_go(env.device)
             raise
         _fail(result, error)
-    except Exception as error:
-        _fail(result, error)
-    finally:
-        result.summarize()
-        result.seconds = time.perf_counter() - started
-        for name, value in meter.facts().items():
-            setattr(result, name, value)
-        result.finished = time.time()
-        release(env.device)
+    result.summarize()
+    result.seconds = time.perf_counter() - started
+    for name, value in meter.facts().items():
+        setattr(result, name, value)
+    result.finished = time.time()
+    _let_go(env.device)
     return result
+
+
+def _let_go(device: torch.device) -> None:
+    """Free what the trial held; a device that is lost refuses even that."""
+    with contextlib.suppress(RuntimeError):
+        release(device)
 
 
 def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:

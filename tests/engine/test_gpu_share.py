@@ -5,16 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from raygrid.api.run_grid import Options
 from raygrid.architectures import ARCHITECTURES
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
-from raygrid.core.device import CONTEXT_MB, Meter, limit_memory
+from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.engine.costs.estimate import CPU, trial_seconds
 from raygrid.engine.costs.gpu_share import CARDS, CROWD, LADDER, ROOM, Sharing
@@ -201,49 +199,6 @@ def test_profiles_that_cannot_be_kept_stop_nobody(
     assert "profiles are not kept: the bucket is away" in caplog.text
     shelf.tick(profiles)
     assert ProfileStore(store).load().known == profiles.known
-
-
-class Cuda:
-    """What torch says about a GPU that is not there."""
-
-    def __init__(self, busy: list[int], total: int = 24 * 2**30) -> None:
-        self.busy, self.total = busy, total
-        self.limits: list[float] = []
-
-    def fill(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(torch.cuda, "utilization", lambda device: self.busy.pop(0))
-        patch.setattr(torch.cuda, "max_memory_reserved", lambda device: 3 * 2**30)
-        known = SimpleNamespace(total_memory=self.total)
-        patch.setattr(torch.cuda, "get_device_properties", lambda device: known)
-        limit = "set_per_process_memory_fraction"
-        patch.setattr(torch.cuda, limit, lambda part, device: self.limits.append(part))
-
-
-def test_a_meter_tells_what_a_gpu_had_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    Cuda([10, 60, 50]).fill(monkeypatch)
-    meter = Meter(torch.device("cuda"), 0.25)
-    for _ in range(4):  # the last one fails, as without nvidia-ml-py
-        meter.sample()
-    assert meter.facts() == {"memory_mb": 3072, "utilization": 0.5, "gpu_share": 0.25}
-    cpu = Meter(torch.device("cpu"), 0.25)
-    cpu.sample()
-    assert (cpu.facts()["utilization"], cpu.facts()["gpu_share"]) == (None, 0.0)
-
-
-def test_a_process_may_take_its_share_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a profile asks for and what the process may take are the same; a whole card is free."""
-    cuda = Cuda([])
-    cuda.fill(monkeypatch)
-    trial = cifar("small_cnn")
-    for part in (1 / 8, 1 / 2, 1.0):
-        limit_memory(torch.device("cuda"), part)
-    assert cuda.limits == [pytest.approx(p - CONTEXT_MB / 24576) for p in (1 / 8, 1 / 2)] + [1.0]
-    for megabytes in (1900, 4000, 9500):
-        part = share(measured(trial, megabytes), trial)
-        limit_memory(torch.device("cuda"), part)
-        assert cuda.limits[-1] * 24576 >= megabytes
-    limit_memory(torch.device("cpu"), 0.5)
-    assert len(cuda.limits) == 6
 
 
 def test_without_gpus_nothing_of_one_is_asked_for() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.tune import Callback
 
+from raygrid.core.device_errors import MEMORY
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
@@ -37,6 +38,8 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         self.release = release
         self.open = dict(agenda.jobs)
         self.reasons: dict[str, str] = {}
+        self.faults: dict[str, str] = {}  # of GPUs that failed, until the job is tried again
+        self.faulty: set[str] = set()
         self.users: dict[str, int] = {}
         for job in self.open.values():
             for artifact in job.trial.artifacts if job.trial is not None else ():
@@ -62,6 +65,8 @@ class AgendaCallback(Callback):  # type: ignore[misc]
             return
         if "where" in result:
             self.listener.placed(job.key, result["where"])
+        if "lost" in result:
+            self._device_lost(job, trial, result["lost"])
         if "row" in result and job.trial is not None:
             self._close(job, Result.from_row(json.loads(result["row"])))
         elif "artifact" in result:
@@ -85,21 +90,34 @@ class AgendaCallback(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Before a retry: a job that ran out of memory gets twice the share of a GPU.
 
-        So do all trials of its kind from now on. One that has all there is gets one try more.
+        So do all trials of its kind from now on. One that has all there is gets one try more. One
+        whose GPU failed is tried on a whole one.
         """
         job = self.open.get(trial.config["key"])
         share = share_of(trial.placement_group_factory)
-        memory = "out of memory" in last_error(trial).lower()
+        fault = self.faults.pop(trial.config["key"], None)
+        memory = fault is None and MEMORY in last_error(trial).lower()
         if job is not None:
-            why = f"out of memory with {share:g} of a GPU" if memory else "its worker was lost"
+            why = f"its GPU failed: {fault}" if fault else "its worker was lost"
+            why = f"out of memory with {share:g} of a GPU" if memory else why
             self.listener.retried(job.label, why)
-        if memory and 0 < share < 1:
+        if fault and share:  # alone: under MPS the fault of a neighbor is everybody's
+            trial.update_resources(request({"gpu": 1.0}))
+        elif memory and 0 < share < 1:
             if job is not None:
                 self.sharing.ran_out(job.work, share)
                 share = max(share, self.sharing.share(job.work) / 2)
             trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
         elif memory:
             last_try(trial)
+
+    def _device_lost(self, job: Job, trial: Any, why: str) -> None:
+        """A worker says that its GPU failed and ends: the job is tried once more, then given up."""
+        if job.key in self.faulty:
+            last_try(trial)
+            self.reasons[job.key] = f"its GPU failed twice: {why}"
+        self.faulty.add(job.key)
+        self.faults[job.key] = why
 
     def _close(self, job: Job, result: Result) -> None:
         assert job.trial is not None

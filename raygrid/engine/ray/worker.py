@@ -14,8 +14,9 @@ from typing import Any
 import ray
 from ray import tune
 
-from raygrid.core.device import Meter, device_name, limit_memory
-from raygrid.core.errors import ClusterError, Moving
+from raygrid.core.device import Meter, check_room, device_name, limit_memory
+from raygrid.core.device_errors import MEMORY, trouble
+from raygrid.core.errors import ClusterError, DeviceError, Moving
 from raygrid.core.lazy import torch
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
@@ -146,16 +147,37 @@ class Reporter:
 
 
 def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
-    """Do one job; the last report carries the outcome as JSON text."""
+    """Do one job; the last report carries the outcome as JSON text.
+
+    A lack of memory is raised for the driver to see. After any other error of the device the
+    process says so and ends.
+    """
+    trial, artifact = job_from_config(config, setup)
+    try:
+        _do(trial, artifact, setup)
+    except Moving:
+        os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
+    except Exception as error:
+        fault = trouble(error)
+        if fault == "memory":
+            raise torch.OutOfMemoryError(f"{MEMORY}: {error}") from error
+        if fault == "lost" or isinstance(error, DeviceError):
+            tell(lost=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            os._exit(1)  # what CUDA says from here on is not to be trusted, by no job
+        raise
+
+
+def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
+    """Train the trial, or make the artifact on its way."""
     from raygrid.storage.mirrored import open_store
 
-    trial, artifact = job_from_config(config, setup)
     client = BrokerClient(setup.store, setup.version)
     share = gpu_share()
     if setup.mps:
         mps.use_mps(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
+    check_room(meter.device, share)
     worker = work.Worker(
         patiently(lambda: open_store(setup.store)),
         Path(setup.data_root),
@@ -166,23 +188,20 @@ def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
         leaving=Leaving(),
     )
     report = Reporter(meter, setup.deadline)
-    try:
-        if artifact is None:
-            result = worker.run(trial, report, raise_memory=True, meter=meter)
-            tell(row=json.dumps(result.row()))
-        else:
-            tell(artifact=json.dumps(_make(worker, artifact, report)))
-    except Moving:
-        os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
+    if artifact is None:
+        result = worker.run(trial, report, raise_device=True, meter=meter)
+        tell(row=json.dumps(result.row()))
+    else:
+        tell(artifact=json.dumps(_make(worker, artifact, report)))
 
 
 def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         bundle, made = worker.make(artifact, report.making)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if trouble(error):
+            raise
         status, why = lost_to(error)
         return {"state": status, "error": why}
     seconds = time.perf_counter() - started

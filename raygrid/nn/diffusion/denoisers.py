@@ -204,7 +204,8 @@ def predictor(
     plan: DenoiserPlan, weights: Mapping[str, Tensor], side: int, device: torch.device
 ) -> Predictor:
     """What was fitted, for images of `side` pixels."""
-    network = unet(plan.size, side)
+    with forked(0):  # diffusers draws initial weights, which are then replaced
+        network = unet(plan.size, side)
     network.load_state_dict(dict(weights))
     return of_unet(network.to(device), side, PRECISION)
 

@@ -1,0 +1,160 @@
+"""What is asked of CUDA is what torch lets pass, and what its errors lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from raygrid.core.device import (
+    CONTEXT_MB,
+    Meter,
+    check_room,
+    device_name,
+    limit_memory,
+    release,
+)
+from raygrid.core.device_errors import trouble
+from raygrid.core.errors import DataError, DeviceError
+from raygrid.engine.worker import Worker, best_device
+from raygrid.storage.store import Store
+from tests.device.cuda import GIB, Machine, machine
+from tests.engine.test_gpu_share import cifar, measured, share
+
+
+@pytest.fixture
+def one() -> Iterator[Machine]:
+    with machine(Machine(busy={0: [10, 60, 50]})) as cards:
+        yield cards
+
+
+def test_a_process_may_take_its_share_less_the_context(one: Machine) -> None:
+    """The device that a worker takes has an index: without one torch refuses the bound."""
+    device = best_device()
+    for part in (1 / 8, 1 / 2, 1.0):
+        limit_memory(device, part)
+        less = CONTEXT_MB * 2**20 / one.memory if part < 1 else 0
+        assert one.fractions == {0: pytest.approx(part - less)}
+    limit_memory(torch.device("cpu"), 0.5)
+    assert one.calls.count("limit") == 3
+
+
+def test_what_a_profile_asks_for_a_process_may_take(one: Machine) -> None:
+    trial = cifar("small_cnn")
+    for megabytes in (1900, 4000, 9500):
+        part = share(measured(trial, megabytes), trial)
+        limit_memory(best_device(), part)
+        assert one.fractions[0] * one.memory / 2**20 >= megabytes
+
+
+def test_a_device_without_an_index_is_what_torch_refuses(one: Machine) -> None:
+    """So the test above fails where `best_device` is `cuda` alone."""
+    with pytest.raises(ValueError, match=r"Expected a torch\.device with a specified index"):
+        limit_memory(torch.device("cuda"), 0.5)
+
+
+def test_a_meter_tells_what_a_gpu_had_to_give(one: Machine) -> None:
+    meter = Meter(best_device(), 0.25)
+    for _ in range(3):
+        meter.sample()
+    assert meter.facts() == {"memory_mb": 3072, "utilization": 0.5, "gpu_share": 0.25}
+    release(meter.device)
+    assert one.calls[-2:] == ["empty", "reset"]
+
+
+def test_a_driver_without_nvml_costs_one_number(one: Machine) -> None:
+    with machine(replace(one, nvml=False)):
+        meter = Meter(best_device(), 1.0)
+        meter.sample()
+        assert meter.facts() == {"memory_mb": 3072, "utilization": None, "gpu_share": 1.0}
+
+
+def test_of_several_cards_a_worker_takes_the_first_that_it_may_see() -> None:
+    """Ray hides all but one; NVML counts the machine's, torch those that are visible."""
+    cards = Machine(("NVIDIA A10G", "Tesla T4", "Tesla T4"), visible=(2, 0), busy={2: [80], 0: [5]})
+    with machine(cards):
+        device = best_device()
+        assert (device.index, device_name(device)) == (0, "Tesla T4")
+        meter = Meter(device)
+        meter.sample()
+        assert meter.facts()["utilization"] == 0.8
+        limit_memory(device, 0.5)
+        assert list(cards.fractions) == [0]
+
+
+def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store, tmp_path: Path) -> None:
+    try:
+        Worker(store, tmp_path, best_device())
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        torch.backends.cudnn.allow_tf32 = True
+    Worker(store, tmp_path, torch.device("cpu"))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_card_that_another_process_fills_is_said(one: Machine) -> None:
+    check_room(best_device(), 1 / 2)
+    one.free = 5 * GIB
+    check_room(best_device(), 1 / 4)
+    with pytest.raises(DeviceError) as said:
+        check_room(best_device(), 1 / 2)
+    assert str(said.value).splitlines() == [
+        "GPU 0 (NVIDIA A10G) has 5.0 of 22.0 GiB free, this job's share is 11.0 GiB: another "
+        "process holds the card; end it or hide the card with CUDA_VISIBLE_DEVICES"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA driver error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+    ],
+)
+def test_a_lack_of_memory_has_many_names(text: str) -> None:
+    assert trouble(torch.AcceleratorError(text)) == "memory"
+    assert trouble(RuntimeError(text)) == "memory"
+    assert trouble(torch.OutOfMemoryError("CUDA out of memory.")) == "memory"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: device-side assert triggered",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "CUDA driver error: 700",
+    ],
+)
+def test_other_errors_of_cuda_mean_that_the_process_has_lost_its_device(text: str) -> None:
+    assert trouble(RuntimeError(text)) == "lost"
+    try:
+        raise DataError("the purifier failed") from RuntimeError(text)
+    except DataError as error:
+        assert trouble(error) == "lost"
+
+
+def test_an_error_of_a_method_says_nothing_of_the_device() -> None:
+    for error in (
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("CUDA error: not from torch"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        KeyError("x"),
+        None,
+    ):
+        assert trouble(error) is None
