@@ -94,7 +94,7 @@ def peaks(trial: Trial, batch: int, tested: int) -> tuple[float, float]:
     with noting() as testing:
         try_out(small, session, tested, cpu)
     weights = training.left  # what testing finds there
-    data = unseen_bytes(small, BATCHES)
+    data = unseen_bytes(small, BATCHES, cpu)
     return (training.most + data) / 2**20, (weights + testing.most + data) / 2**20
 
 

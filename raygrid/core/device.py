@@ -93,6 +93,14 @@ def limit_memory(device: torch.device, share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(max(part, 0.01), device)
 
 
+def memory_limit(device: torch.device) -> float | None:
+    """Bytes of a GPU that this process may take, see `limit_memory`; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    total = torch.cuda.get_device_properties(device).total_memory
+    return float(total * torch.cuda.get_per_process_memory_fraction(device))
+
+
 def check_room(device: torch.device, share: float) -> None:
     """Raises DeviceError where others hold what this process's share of a GPU should be.
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Images:
     """A labeled set of images. Never written to: stages hand on new ones.
 
-    pixels: uint8 (N, C, H, W) in [0, 255]; labels: int64 (N,) in [0, classes).
+    pixels: uint8 (N, C, H, W) in [0, 255]; labels: int64 (N,) in [0, classes). The pixels may stay
+    in the host's memory while the labels are on a device: they are then sent there in batches.
     fingerprint: names the content; equal fingerprints mean equal pixels and labels.
     """
 
@@ -43,9 +44,20 @@ class Images:
         """(C, H, W)"""
         return tuple(self.pixels.shape[1:])  # type: ignore[return-value]
 
+    @property
+    def device(self) -> torch.device:
+        """Where `floats` are."""
+        return self.labels.device
+
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are on the device too."""
+        return self.pixels.device == self.labels.device
+
     def rows(self, index: Tensor) -> Images:
         """The images at these positions (int64 indices or a bool mask)."""
-        return replace(self, pixels=self.pixels[index], labels=self.labels[index], fingerprint="")
+        pixels = self.pixels[index.to(self.pixels.device)]
+        return replace(self, pixels=pixels, labels=self.labels[index], fingerprint="")
 
     def with_pixels(self, pixels: Tensor) -> Images:
         """The same labels on other pixels."""
@@ -54,9 +66,22 @@ class Images:
     def to(self, device: torch.device | str) -> Images:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    def beside(self, device: torch.device | str) -> Images:
+        """The same for work on a device, with the pixels where they are."""
+        return replace(self, labels=self.labels.to(device))
+
+    def blank(self) -> Images:
+        """The labels on images of one pixel each, for steps that look at something else."""
+        return self.with_pixels(self.pixels[:, :1, :1, :1].to(self.device))
+
     def floats(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """float32 (n, C, H, W) in [0, 1]."""
-        return self.pixels[index].float().div_(255)
+        """float32 (n, C, H, W) in [0, 1], on the device."""
+        if self.resident:
+            return self.pixels[index].float().div_(255)
+        part = self.pixels[index.cpu() if isinstance(index, Tensor) else index]
+        if self.device.type == "cuda":  # from pinned memory the device fetches it by itself
+            part = part.pin_memory()
+        return part.to(self.device, non_blocking=True).float().div_(255)
 
 
 Quant = Literal["round", "trunc"]

@@ -56,8 +56,9 @@ class Kept:
 class Task:
     """What a learner is given: a training set of unknown origin and how to train on it.
 
-    train: images on the device. labeled: what a linear probe or kNN may be fitted on (the training
-    set itself, or its clean version where the protocol says so).
+    train: images for the device; those that do not fit there are sent in batches. labeled: what a
+    linear probe or kNN may be fitted on (the training set itself, or its clean version where the
+    protocol says so).
     augmentation: the standard one, None where there is none.
     normalization: (mean, std) per channel, or None. probing: how a linear probe is fitted.
     extractor: a pre-trained network, frozen, for learners that start from one. kept: features that
@@ -79,7 +80,7 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        return self.train.pixels.device
+        return self.train.device
 
     def network(self) -> Network:
         """The fresh victim on the device; its weights depend on the `init` stream alone."""
@@ -89,8 +90,9 @@ class Task:
 
 def drawn_once(augment: Augmentation, images: Images, rng: torch.Generator) -> Tensor:
     """One augmentation of every image, for good: uint8 pixels (n, C, H, W)."""
-    rows = torch.arange(len(images), device=images.pixels.device).split(1000)
-    return torch.cat([to_uint8(augment(images.floats(r), rng)) for r in rows])
+    home = images.pixels.device
+    rows = torch.arange(len(images), device=home).split(1000)
+    return torch.cat([to_uint8(augment(images.floats(r), rng)).to(home) for r in rows])
 
 
 class Session(Protocol):

@@ -1,6 +1,7 @@
 """The one training loop. Victims, surrogates, purifiers and probes bring a step function to it.
 
-The data stay on the device as uint8; there are no loader workers. All draws of an epoch come from
+The data stay on the device as uint8, or in the host's memory where they do not fit; there are no
+loader workers. All draws of an epoch come from
 generators derived from the epoch's number, so a restored run needs no generator state.
 """
 
@@ -82,7 +83,7 @@ class Trainer:
         recipe: Recipe,
         stream: Stream,
     ) -> None:
-        self.device = train.pixels.device
+        self.device = train.device
         self.module = module
         self.step = step
         self.train = train
@@ -102,8 +103,8 @@ class Trainer:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0)."""
         rng = self.stream.generator("augment", epoch, device=self.device)
-        for rows in self._split(epoch):
-            yield self._batch(rows, rng, epoch)
+        for index in self._split(epoch):
+            yield self._batch(index, rng, epoch)
 
     def _paced(self, epoch: int) -> Iterator[tuple[float, Batch]]:
         """The batches of an epoch, each with the share of the epoch that is over before it."""
@@ -120,25 +121,29 @@ class Trainer:
         number = first
         while True:
             epoch = number // size
-            for rows in self._split(epoch)[number % size :]:
+            for index in self._split(epoch)[number % size :]:
                 rng = self.stream.generator("update", number, device=self.device)
-                yield self._batch(rows, rng, epoch)
+                yield self._batch(index, rng, epoch)
                 number += 1
 
-    def _batch(self, rows: Tensor, rng: torch.Generator, epoch: int) -> Batch:
-        index = rows.to(self.device)
-        batch = Batch(self.train.floats(index), self.train.labels[index], index, rng, epoch)
+    def _batch(self, index: Tensor, rng: torch.Generator, epoch: int) -> Batch:
+        rows = index.to(self.device, non_blocking=True)
+        batch = Batch(self.train.floats(index), self.train.labels[rows], rows, rng, epoch)
         if self.mirrored is not None:
-            batch.mirrored = self.mirrored[index] ^ bool(epoch % 2)
+            batch.mirrored = self.mirrored[rows] ^ bool(epoch % 2)
         return batch
 
     def _split(self, epoch: int) -> list[Tensor]:
-        """Rows of each batch of an epoch; the number of batches is that of every epoch."""
+        """Rows of each batch of an epoch; the number of batches is that of every epoch.
+
+        The order goes to where the pixels are as a whole: a copy in every step would wait.
+        """
         n, size = len(self.train), self.batch_size
         # One order for all epochs is drawn too: images of class folders come class by class, and
         # batches of a single class teach nothing.
         drawn = ("order", epoch) if self.recipe.shuffle else ("order",)
         order = torch.randperm(n, generator=self.stream.generator(*drawn))
+        order = order.to(self.train.pixels.device)
         end = n - n % size if self.recipe.drop_last else n
         rows = [order[start : min(start + size, end)] for start in range(0, end, size)]
         # Batch norm has no variance over a single image.

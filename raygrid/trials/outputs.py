@@ -101,7 +101,7 @@ def _over(
     model.eval()
     out = []
     for start in range(0, len(images), 1000):
-        with autocast(precision, images.pixels.device):
+        with autocast(precision, images.device):
             out.append(ask(view(images.floats(slice(start, start + 1000)))).float().cpu())
     model.train(training)
     return torch.cat(out)

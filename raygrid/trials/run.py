@@ -8,7 +8,7 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from raygrid.core.device import Meter, device_name, release
+from raygrid.core.device import Meter, device_name, memory_limit, release
 from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
@@ -23,6 +23,9 @@ from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
 from raygrid.trials.result import History, Result
 from raygrid.trials.trial import Trial
+
+HELD = 0.5
+"""The part of a process's memory on a GPU that a set of images may fill for good."""
 
 
 def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
@@ -101,7 +104,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     result.stopped_early = len(result.history) < trial.recipe.epochs
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
-    test = world.test.to(env.device)
+    test = world.test.beside(env.device)
     for kind in env.keep:
         if peak is not None and kind == "peak":
             env.leave(kind, peak.bundle())
@@ -113,7 +116,7 @@ def _shown(
     trial: Trial, session: Session, probe: evaluate.Probe, device: torch.device
 ) -> evaluate.Probed:
     """A question as the learner's classifier is shown it."""
-    images = probe.images.to(device)
+    images = probe.images.beside(device)  # asked once an epoch: sent then, and never held
     inputs, view = trial.learner.shown(session, images, trial.defense.view)
     return evaluate.Probed(probe.name, inputs, view, probe.odds)
 
@@ -147,8 +150,8 @@ def _purified(trial: Trial, fetch: Fetch, result: Result) -> Images | None:
 
 def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) -> Task:
     """What the learner is given. Clean data only where the protocol's probe is fitted on them."""
-    on_device = train.to(device)
-    labeled = clean.to(device) if trial.protocol.probe_data == "clean" else on_device
+    on_device = placed(train, device)
+    labeled = placed(clean, device) if trial.protocol.probe_data == "clean" else on_device
     standard = augment.standard(trial.augmentation, trial.dataset.image_size)
     return Task(
         train=on_device,
@@ -161,6 +164,16 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
         normalization=(trial.dataset.mean, trial.dataset.std) if trial.recipe.normalize else None,
         probing=trial.probing,
     )
+
+
+def placed(images: Images, device: torch.device) -> Images:
+    """Images for the device: there if they take no more than `HELD` of what the process may have.
+
+    Larger sets stay in the host's memory and come in batches of the same bytes.
+    """
+    limit = memory_limit(device)
+    large = limit is not None and images.pixels.nbytes > HELD * limit
+    return images.beside(device) if large else images.to(device)
 
 
 def _peak(history: History) -> dict[str, float]:

@@ -15,7 +15,7 @@ from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.engine.costs.estimate import CPU, trial_seconds
-from raygrid.engine.costs.gpu_share import CARDS, CROWD, LADDER, ROOM, Sharing
+from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing
 from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
 from raygrid.engine.grid import Plan, plan
@@ -63,7 +63,7 @@ def test_a_measured_trial_fits_its_share() -> None:
     trial = cifar("small_cnn")
     for megabytes in (100, 1500, 2800, 5000, 9000, 15_000):
         part = share(measured(trial, megabytes), trial)
-        assert part == 1.0 or part * 24 * 1024 >= ROOM * megabytes + CONTEXT_MB
+        assert part == 1.0 or part * CARDS["A10G"].memory_gb * 1024 >= ROOM * megabytes + CONTEXT_MB
     assert share(measured(trial, 100), trial) == 1 / 8
     assert share(measured(trial, 9000), trial) == 1 / 2
     assert share(measured(trial, 9000, "NVIDIA H100 80GB HBM3"), trial, "H100") == 1 / 4
@@ -81,33 +81,27 @@ def test_profiles_learn_the_most_from_finished_gpu_trials_alone() -> None:
     assert profiles.find("A10G", kind(cifar("resnet50", "simclr"))).memory_mb == 0
 
 
-@pytest.mark.parametrize(
-    ("use", "part"), [(0.02, 1 / 8), (0.15, 1 / 8), (0.3, 1 / 4), (0.6, 1 / 2), (0.9, 1.0)]
-)
-def test_work_limits_sharing_where_memory_does_not(use: float, part: float) -> None:
-    """Alone on a card, whatever the rule by FLOPs says of the network."""
+@pytest.mark.parametrize("together", [1, 2, 4, 8])
+def test_throughput_limits_sharing_where_memory_does_not(together: int) -> None:
+    """Whatever the rule by FLOPs says of the network, and however busy the card looks."""
     for net in NETS:
         trial = cifar(net)
-        assert share(measured(trial, utilization=use, gpu_share=1.0), trial) == part
-        assert part * 8 >= 1
-        assert use / part <= CROWD
+        alone = measured(trial, together=together, utilization=0.99, gpu_share=1.0)
+        assert share(alone, trial) == 1 / together
+        assert share(measured(trial, 15_000, together=together), trial) == 1.0
 
 
-def test_a_gpu_that_is_always_busy_gets_fewer_trials_until_one_is_seen_alone() -> None:
-    """A trial that fills 90 % of a card cannot be told from seven others on a full card."""
-    trial, profiles, parts = cifar("small_cnn"), Profiles(), list[float]()
-    row = {"device": "NVIDIA A10G", "memory_mb": 100.0}
-    for _ in range(5):
-        parts.append(share(profiles, trial))
-        busy = min(1.0, 0.9 / parts[-1])
-        profiles.learn(trial, {**row, "utilization": busy, "gpu_share": parts[-1]})
-    assert parts == [1 / 8, 1 / 4, 1 / 2, 1.0, 1.0]
-    light, parts = Profiles(), []
-    for _ in range(4):
-        parts.append(share(light, trial))
-        busy = min(1.0, 0.23 / parts[-1])
-        light.learn(trial, {**row, "utilization": busy, "gpu_share": parts[-1]})
-    assert parts == [1 / 8, 1 / 4, 1 / 2, 1 / 4]
+def test_a_kind_knows_the_defenses_that_act_in_training() -> None:
+    def named(defense: str) -> str:
+        return kind(trial_of(f"cifar10/clean/{defense}/resnet18/supervised/tp/0"))
+
+    plain = "resnet18/supervised/128/32"
+    assert named("standard") == named("none") == named("jpeg") == plain
+    assert named("ueraser_max(repeats=5)") == f"{plain}/ueraser_max"
+    assert named("jpeg+cutout") == f"{plain}/cutout"
+    assert named("ueraser_max(repeats=2)") not in (plain, named("ueraser_max"))
+    heavy = trial_of("cifar10/clean/ueraser_max/resnet18/supervised/tp/0")
+    assert share(Profiles(), heavy) > share(Profiles(), cifar("resnet18"))
 
 
 def test_a_kind_that_ran_out_of_memory_gets_more_from_then_on() -> None:
@@ -162,12 +156,12 @@ def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_
         assert (one.known, two.known) == ({}, {})
         one.learn(small, {"device": "NVIDIA A10G", "memory_mb": 700, "utilization": None})
         one.learn(large, {"device": "Tesla T4", "memory_mb": 9000})
-        two.learn(small, {"device": "A10G", "memory_mb": 500, "utilization": 0.5, "gpu_share": 1})
+        two.learn(small, {"device": "A10G", "memory_mb": 500, "together": 4})
         two.ran_out(large, "T4", 0.25)
         first.save(one)
         second.save(two)
         found = ProfileStore(place).load()
-        assert found.find("A10G", kind(small)) == Profile(memory_mb=700, use=0.5)
+        assert found.find("A10G", kind(small)) == Profile(memory_mb=700, together=4)
         assert found.find("T4", kind(large)) == Profile(memory_mb=9000, least=0.5)
         assert found.find("H100", kind(large)) == Profile(memory_mb=9000), "memory alone goes over"
 
@@ -175,7 +169,9 @@ def test_the_store_keeps_profiles_for_other_grids_and_drivers(store: Store, tmp_
 def test_what_is_no_profile_is_passed_over(store: Store) -> None:
     folder = store.root / "profiles"
     folder.mkdir()
-    (folder / "A10G.json").write_text('{"a/b/1/2": {"memory_mb": 5, "use": NaN, "x": 1}, "c": 3}')
+    (folder / "A10G.json").write_text(
+        '{"a/b/1/2": {"memory_mb": 5, "together": NaN, "x": 1}, "c": 3}'
+    )
     (folder / "T4.json").write_text('{"a/b/1/2": {"memory')
     shelf = ProfileStore(store)
     profiles = shelf.load()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from raygrid.engine.costs.measure import can_measure, measure_footprint, noise
+from raygrid.engine.costs.measure import Rehearsal, can_measure, noise
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.grid import plan
 from raygrid.trials.trial import Trial
@@ -23,7 +23,7 @@ def trials_of(*specs: str) -> list[Trial]:
 @pytest.mark.parametrize("learner", ["supervised", "simclr"])
 def test_a_measurement_trains_and_tests_as_the_trial_would(learner: str) -> None:
     (trial,) = trials_of(f"dots/clean/standard/small_cnn/{learner}/quick/0")
-    row = measure_footprint(trial, torch.device("cpu"), seconds=0, batches=2)
+    row = Rehearsal(trial, torch.device("cpu"), batches=2).facts()
     assert row["status"] == "done"
     assert row["device"].startswith("cpu")
     assert row["memory_mb"] > 10
@@ -49,8 +49,10 @@ def test_a_measurement_repeats_epochs_for_its_time_only(monkeypatch: pytest.Monk
         return session
 
     monkeypatch.setattr(type(trial.learner), "start", watched)
-    measure_footprint(trial, torch.device("cpu"), seconds=3.5, batches=2)
-    assert seen == [0, 1, 0, 1]  # of two epochs, as the schedule of the rates knows no third
+    rehearsal = Rehearsal(trial, torch.device("cpu"), batches=2)
+    assert seen == [0]
+    assert rehearsal.train(3.5) == 4 * len(rehearsal.session.task.train)  # type: ignore[attr-defined]
+    assert seen == [0, 0, 1, 0, 1]  # of two epochs, as the schedule of the rates knows no third
 
 
 def test_noise_has_the_shape_of_the_data() -> None:

@@ -44,9 +44,12 @@ def several(architecture: str, count: int = WORTH, defense: str = "standard") ->
 def test_one_trial_of_each_unknown_kind_and_the_cheapest() -> None:
     trials = [*several("resnet18", defense="at"), *several("resnet18"), *several("vgg11", 1)]
     chosen = unprofiled(trials, Profiles(), "A10G")
-    assert [str(t.spec) for t in chosen] == [str(several("resnet18")[0].spec)]
-    known = Profiles({"A10G": {kind(trials[0]): Profile(memory_mb=1)}})
+    wanted = [several("resnet18", defense="at")[0], several("resnet18")[0]]
+    assert [str(t.spec) for t in chosen] == [str(t.spec) for t in wanted]
+    known = Profiles({"A10G": {kind(t): Profile(memory_mb=1, together=2) for t in wanted}})
+    known.merge("A10G", kind(several("vgg11")[0]), memory_mb=1)  # from a row: memory alone
     assert unprofiled(trials, known, "A10G") == []
+    assert unprofiled(several("vgg11"), known, "A10G") == several("vgg11")[:1]
     assert unprofiled(trials, known, "T4") == chosen
 
 
@@ -55,7 +58,7 @@ def canned(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     assert ray.get_runtime_context().get_assigned_resources()["GPU"] == 1
     if "vgg11" in spec:
         raise torch.OutOfMemoryError("out of memory")
-    return {**ROW, "memory_mb": 3000.0, "utilization": 0.4}
+    return {**ROW, "memory_mb": 3000.0, "together": 2}
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,8 @@ def test_what_is_measured_decides_the_share(
     with caplog.at_level(logging.WARNING):
         assert profile_kinds(trials, profiles, SETUP, notes.append, how=canned) == 1
     assert notes == ["measuring 2 kinds of trials on A10G"]
-    assert profiles.known["A10G"][kind(trials[0])] == Profile(memory_mb=3000.0, use=0.4)
-    assert Sharing(profiles, "A10G").share(trials[0]) == 1 / 2  # two of 0.4 fill it, three do not
+    assert profiles.known["A10G"][kind(trials[0])] == Profile(memory_mb=3000.0, together=2)
+    assert Sharing(profiles, "A10G").share(trials[0]) == 1 / 2
     assert "vgg11/supervised/128/32 was not measured on A10G" in caplog.text
     again = profile_kinds(several("resnet18"), profiles, SETUP, notes.append, how=canned)
     assert again == 0

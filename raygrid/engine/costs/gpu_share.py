@@ -16,16 +16,17 @@ ARTIFACT = 1 / 2
 """What making an artifact gets if it needs a GPU."""
 ROOM = 1.15
 """Memory is asked for with this much more than was measured: fragments, other batches."""
-CROWD = 1.25
-"""So much work the holders of a GPU may bring together: none of them computes all the time."""
+GRAPHS = 5.0
+"""The most that a defense which trains longer counts as, where its memory is not known."""
 
 
 @dataclass(frozen=True)
 class Gpu:
     """A GPU as its maker describes it.
 
-    memory_gb: of the card. bandwidth: GB/s of its memory. Small-image networks in bf16 are bound
-    by memory traffic, so the bandwidth stands for speed until a run has measured it.
+    memory_gb: GiB that the driver reports, less than the round number in the card's name where
+    error correction takes some. bandwidth: GB/s of its memory. Small-image networks in bf16 are
+    bound by memory traffic, so the bandwidth stands for speed until a run has measured it.
     """
 
     memory_gb: float
@@ -33,14 +34,14 @@ class Gpu:
 
 
 CARDS = {
-    "T4": Gpu(16, 320),
-    "L4": Gpu(24, 300),
-    "A10G": Gpu(24, 600),
-    "V100": Gpu(16, 900),
-    "L40S": Gpu(48, 864),
-    "A100": Gpu(40, 1555),
-    "H100": Gpu(80, 3350),
-    "H200": Gpu(141, 4800),
+    "T4": Gpu(15.0, 320),
+    "L4": Gpu(22.5, 300),
+    "A10G": Gpu(22.5, 600),
+    "V100": Gpu(15.8, 900),
+    "L40S": Gpu(45.0, 864),
+    "A100": Gpu(40.0, 1555),
+    "H100": Gpu(79.6, 3350),
+    "H200": Gpu(140.4, 4800),
 }
 BASE = "A10G"
 """The card that `estimate.GPU` describes."""
@@ -96,21 +97,25 @@ class Sharing:
         self.outgrown += 1
 
     def _measured(self, trial: Trial, profile: Profile) -> float:
-        """Measured memory decides what fits, measured use how many may compute at a time.
+        """Measured memory decides what fits, measured throughput how many may compute at a time.
 
         Where there is no measurement the rules by FLOPs stand in.
         """
         if not profile.memory_mb:
             return rule(trial, memory_gb(self.gpu))
-        needed = (ROOM * profile.memory_mb + CONTEXT_MB) / (1024 * memory_gb(self.gpu))
-        return max(_step_up(needed), _busy(trial, profile))
+        part = needed(profile.memory_mb) / (1024 * memory_gb(self.gpu))
+        crowd = 1 / profile.together if profile.together else _compute(trial)
+        return max(_step_up(part), _step_up(crowd))
 
 
-def _busy(trial: Trial, profile: Profile) -> float:
-    """The share by work: what was seen, twice what was too little, else by the network."""
-    if profile.use:
-        return _step_up(profile.use / CROWD)
-    return _step_up(2 * profile.full) if profile.full else _compute(trial)
+def needed(memory_mb: float) -> float:
+    """MB of a card that a process needs whose pool came to so much."""
+    return ROOM * memory_mb + CONTEXT_MB
+
+
+def fitting(memory_mb: float, total_mb: float) -> int:
+    """How many such processes a card of so much memory holds, one at least."""
+    return max(1, int(total_mb / needed(memory_mb)))
 
 
 def rule(trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:
@@ -128,7 +133,7 @@ def _weight(trial: Trial) -> float:
     """GFLOPs of a forward pass at batch 128, the measure of both memory and work."""
     scale = (trial.dataset.image_size / 32) ** 2
     weight = trial.architecture.gflop * scale * (trial.recipe.batch_size / 128)
-    return weight * min(trial.learner.passes, 2.0)
+    return weight * min(trial.learner.passes, 2.0) * min(trial.defense.cost, GRAPHS)
 
 
 def _rung(weight: float, limits: tuple[float, float, float]) -> float:

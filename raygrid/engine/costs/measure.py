@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
-from raygrid.core.device import Meter, device_name, release
+from raygrid.core.device import Meter, device_name, memory_limit, release
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.learners.base import Session, Task
 from raygrid.nn.recipes import precision_of
 from raygrid.trials import evaluate
-from raygrid.trials.run import task_of
+from raygrid.trials.run import HELD, task_of
 from raygrid.trials.trial import Trial
 
 BATCHES = 12  # of a training epoch here
@@ -22,36 +23,46 @@ def can_measure(trial: Trial) -> bool:
     return not trial.learner.pretrained and trial.study is None
 
 
-def measure_footprint(
-    trial: Trial, device: torch.device, seconds: float = 3.0, batches: int = BATCHES
-) -> dict[str, Any]:
-    """Train as the trial would, alone on the device; the facts that `Profiles.learn` takes.
+class Rehearsal:
+    """A trial that trains on noise, for as long as it is told.
 
-    The images are noise of the dataset's shape, since neither memory nor time depends on what they
-    show; room for the rest of the dataset is held beside them. Epochs of `batches` batches repeat
-    until `seconds` have passed, then a test follows. Raises what the trial would raise,
-    torch.OutOfMemoryError included.
+    The images have the dataset's shape, since neither memory nor time depends on what they show;
+    room for the rest of the dataset is held beside them. It has trained one epoch of `batches`
+    batches and was tested once when it is ready, so that all of its memory is in use. Raises what
+    the trial would raise, torch.OutOfMemoryError included.
     """
-    release(device)
-    meter = Meter(device)
-    try:
-        held = torch.zeros(unseen_bytes(trial, batches), dtype=torch.uint8, device=device)
-        session = trial.learner.start(task_on_noise(trial, batches, device))
+
+    def __init__(self, trial: Trial, device: torch.device, batches: int = BATCHES) -> None:
+        release(device)
+        self.trial = trial
+        self.meter = Meter(device)
+        unseen = unseen_bytes(trial, batches, device)
+        self.held = torch.zeros(unseen, dtype=torch.uint8, device=device)
+        self.images = _count(trial, batches)
+        self.session = trial.learner.start(task_on_noise(trial, batches, device))
+        self.train(0.0)
+        try_out(trial, self.session, evaluate.AT_ONCE, device)
+
+    def train(self, seconds: float) -> float:
+        """Train whole epochs until `seconds` have passed, one at least; the images trained."""
         started, epoch = time.perf_counter(), 0
         while epoch == 0 or time.perf_counter() - started < seconds:
-            session.epoch(epoch % trial.recipe.epochs)
-            meter.sample()
+            self.session.epoch(epoch % self.trial.recipe.epochs)
             epoch += 1
-        try_out(trial, session, evaluate.AT_ONCE, device)
-        del held, session
-        return {"status": "done", "device": device_name(device), **meter.facts()}
-    finally:
-        release(device)
+        self.meter.sample()
+        return float(epoch * self.images)
+
+    def facts(self) -> dict[str, Any]:
+        """What `Profiles.learn` takes, and the memory of the device in MB."""
+        device = self.meter.device
+        limit = memory_limit(device) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        facts = {"status": "done", "device": device_name(device), **self.meter.facts()}
+        return {**facts, "total_mb": limit / 2**20}
 
 
 def try_out(trial: Trial, session: Session, count: int, device: torch.device) -> None:
     """Test what a session has learned, as after an epoch, on so many images."""
-    tests = evaluate.Probed("noise", noise(trial, count).to(device), trial.defense.view)
+    tests = evaluate.Probed("noise", noise(trial, count).beside(device), trial.defense.view)
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
     evaluate.ask(session.classifier(), [tests], precision)
 
@@ -75,9 +86,14 @@ def task_on_noise(trial: Trial, batches: int, device: torch.device) -> Task:
     return task_of(trial, images, images, device)
 
 
-def unseen_bytes(trial: Trial, batches: int) -> int:
-    """What the images take that are not shown: of the training set, its clean copy, the tests."""
+def unseen_bytes(trial: Trial, batches: int, device: torch.device) -> int:
+    """What the images take that are not shown: of the training set and its clean copy.
+
+    Those that are only asked about come in batches, and so does a set that does not fit.
+    """
     data = trial.dataset
     copies = 2 if trial.protocol.probe_data == "clean" else 1
-    rest = copies * (data.train_size - _count(trial, batches)) + data.test_size
-    return rest * 3 * data.image_size**2
+    image, limit = 3 * data.image_size**2, memory_limit(device)
+    if limit is not None and data.train_size * image > HELD * limit:
+        return 0
+    return copies * (data.train_size - _count(trial, batches)) * image

@@ -1,6 +1,6 @@
 """What trials take of a GPU: measured while they run, kept in the store from run to run.
 
-    <store>/profiles/<GPU>.json    {"resnet18/supervised/128/32": {"memory_mb": ..., "use": ...}}
+    <store>/profiles/<GPU>.json    {"resnet18/supervised/128/32": {"memory_mb": ...}}
 
 Every number there was measured on that kind of GPU by a run of this store. For common kinds of
 trials the memory is shipped (`footprints.csv`), counted without a GPU: it counts until one was
@@ -27,16 +27,23 @@ from raygrid.storage.store import Store
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
-BUSY = 0.9
-"""A GPU that computes for so much of the time is full: whoever shares it might want more."""
 EVERY = 60.0  # seconds between two writings
 FOLDER = "profiles"
 
 
+HOOKS = ("prepare", "augment", "loss", "contrast")
+"""Where a defense acts while a trial trains: only there does it take memory or time of it."""
+
+
 def kind(trial: Trial) -> str:
-    """What a profile is valid for: architecture, learner, batch size and image size."""
+    """What a profile is valid for: architecture, learner, batch and image size, acting defenses.
+
+    The poisoned share has no part in it: whatever a trial is only asked about comes in batches.
+    """
     size, batch = trial.dataset.image_size, trial.recipe.batch_size
-    return f"{trial.architecture.id}/{trial.learner.id}/{batch}/{size}"
+    acting = [str(d.part()) for d in trial.defense.links if any(map(d.acts, HOOKS))]
+    parts = (trial.architecture.id, trial.learner.id, batch, size, "+".join(acting))
+    return "/".join(map(str, filter(None, parts)))
 
 
 def gpu_of(device: str) -> str:
@@ -66,14 +73,13 @@ def footprints() -> dict[str, float]:
 class Profile:
     """Of a kind of trial on a kind of GPU; every field is the most that was seen, 0 for nothing.
 
-    memory_mb: peak of torch's pool. use: part of the GPU's time that one trial takes. full: the
-    largest share whose holders kept a GPU busy all the time, so that one may want more than that.
-    least: the smallest share that may have memory enough, after one half as large had not.
+    memory_mb: peak of torch's pool. together: so many trials at once are worth it, see
+    `throughput`. least: the smallest share that may have memory enough, after one half as large
+    had not.
     """
 
     memory_mb: float = 0.0
-    use: float = 0.0
-    full: float = 0.0
+    together: float = 0.0
     least: float = 0.0
 
     def merge(self, **seen: float) -> bool:
@@ -118,16 +124,13 @@ class Profiles:
     def learn(self, trial: Trial, row: Mapping[str, Any]) -> None:
         """Take in a trial that is done or still well; only one on a GPU says anything.
 
-        row: device, memory_mb, utilization (of the whole GPU) and gpu_share, as in a result.
+        row: device and memory_mb as in a result; together where it was measured.
         """
         gpu = gpu_of(str(row.get("device", "")))
         if not gpu or row.get("status", "done") != "done":
             return
         seen = {"memory_mb": float(row.get("memory_mb") or 0.0)}
-        busy, share = row.get("utilization"), float(row.get("gpu_share") or 0.0)
-        if busy is not None and share > 0:
-            seen |= {"full": share} if busy >= BUSY and share < 1 else {"use": busy * share}
-        self.merge(gpu, kind(trial), **seen)
+        self.merge(gpu, kind(trial), **seen, together=float(row.get("together") or 0.0))
 
     def ran_out(self, trial: Trial, gpu: str, share: float) -> None:
         """A trial found too little memory in its share of a GPU."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ray
 
+from raygrid.core.device import settle
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
-from raygrid.engine.costs.measure import can_measure, measure_footprint
+from raygrid.engine.costs import throughput
+from raygrid.engine.costs.gpu_share import LADDER
+from raygrid.engine.costs.measure import Rehearsal, can_measure
 from raygrid.engine.costs.profiles import Profiles, kind
+from raygrid.engine.ray import mps
 from raygrid.engine.ray.worker import WorkerConfig
-from raygrid.trials.catalog import ToldCatalog
+from raygrid.trials.catalog import Contents, ToldCatalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 
@@ -26,9 +31,18 @@ Gauge = Callable[[str, WorkerConfig], dict[str, Any]]
 
 
 def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
-    """Gauge a trial on the GPU of this process."""
-    load_plugins(setup.plugins)
-    return measure_footprint(resolve(spec, ToldCatalog(setup.contents)), work.best_device())
+    """Measure trials on the GPU of this process: one, then more of them at once, as in a run."""
+    if setup.mps:
+        mps.use_mps(min(LADDER))
+    return throughput.measure(functools.partial(rehearsal, spec, setup.contents, setup.plugins))
+
+
+def rehearsal(spec: str, contents: Contents, plugins: tuple[str, ...]) -> Rehearsal:
+    """A trial that trains on noise on the GPU of the process that calls."""
+    load_plugins(plugins)
+    device = work.best_device()
+    settle(device)
+    return Rehearsal(resolve(spec, ToldCatalog(contents)), device)
 
 
 def profile_kinds(
@@ -69,16 +83,16 @@ def gpus_at_hand() -> list[str]:
 
 
 def unprofiled(trials: Iterable[Trial], profiles: Profiles, gpu: str) -> list[Trial]:
-    """The cheapest trial of each kind that has several trials and was never on such a GPU."""
+    """The cheapest trial of each kind that has several trials and was never measured there."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if can_measure(trial):
             groups.setdefault(kind(trial), []).append(trial)
-    known: Mapping[str, Any] = profiles.known.get(gpu, {})
+    known = profiles.known.get(gpu, {})
     return [
         min(group, key=lambda trial: trial.defense.cost)
         for name, group in groups.items()
-        if name not in known and len(group) >= WORTH
+        if not (name in known and known[name].together) and len(group) >= WORTH
     ]
 
 

@@ -31,7 +31,7 @@ def augmented_features(
         return features_of(network, images, "fp32")
     if not isinstance(augmentation, CropFlip):
         raise SpecError("features can be kept under crops and flips of small images; use cache=0")
-    offsets, flips = (d.to(images.pixels.device) for d in _draws(augmentation, rows, number))
+    offsets, flips = (d.to(images.device) for d in _draws(augmentation, rows, number))
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), CHUNK):

@@ -35,15 +35,14 @@ def fit_probe(
     """
     cache = _cache(network, labeled, probing.passes, views, stream, precision)
     with forked(stream.seed("init")):
-        linear = nn.Linear(network.width, labeled.classes).to(labeled.pixels.device)
+        linear = nn.Linear(network.width, labeled.classes).to(labeled.device)
 
     def step(batch: Batch) -> Step:
         logits = linear(cache[batch.epoch % len(cache)][batch.index])
         loss = nn.functional.cross_entropy(logits, batch.y)
         return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))
 
-    indices = labeled.with_pixels(labeled.pixels[:, :1, :1, :1])  # the step reads the cache
-    trainer = Trainer(linear, step, indices, probing.recipe, stream)
+    trainer = Trainer(linear, step, labeled.blank(), probing.recipe, stream)
     try:
         for epoch in range(probing.recipe.epochs):
             trainer.epoch(epoch)
@@ -60,6 +59,6 @@ def _cache(
     """Features float32 (N, width) of each pass."""
     if passes == 0:
         return [features_of(network, labeled, precision)]
-    device = labeled.pixels.device
+    device = labeled.device
     rngs = [stream.generator("views", number, device=device) for number in range(passes)]
     return [features_of(network, labeled, precision, partial(views, generator=r)) for r in rngs]

@@ -99,15 +99,16 @@ class TwoViewSession:
         if self.frozen is None:
             views = [self.views(batch.x, batch.rng) for _ in range(2)]
         else:
-            views = [pixels[batch.index].float().div_(255) for pixels in self.frozen]
+            views = [frozen.floats(batch.index) for frozen in self.frozen]
         a, b = (self.task.defense.augment(v, batch.y, batch.rng)[0] for v in views)
         return a, b
 
-    def _freeze(self) -> list[Tensor]:
-        """Two fixed views of the whole training set, uint8."""
+    def _freeze(self) -> list[Images]:
+        """Two fixed views of the whole training set."""
         stream, device = self.task.streams["views"], self.task.device
         draws = (stream.generator("frozen", number, device=device) for number in range(2))
-        return [drawn_once(self.views, self.task.train, rng) for rng in draws]
+        train = self.task.train
+        return [train.with_pixels(drawn_once(self.views, train, rng)) for rng in draws]
 
     def epoch(self, epoch: int) -> Metrics:
         """Adds the spread of the features and whether they have collapsed (1.0) to the loss."""
