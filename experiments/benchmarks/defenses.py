@@ -28,7 +28,8 @@ from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import Defense, FitContext
-from raygrid.nn.diffusion import SCORE_SDE, SIZES, Predictor, of_network, of_unet, unet
+from raygrid.nn.diffusion import SIZES, Predictor, of_unet, unet
+from raygrid.nn.diffusion.files import SCORE_SDE, of_network
 from raygrid.nn.diffusion.unets import DiffusionUNet
 from raygrid.nn.trainer import autocast, to_device
 from raygrid.nn.vae import VaeFit, VaeSize

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
+from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS, dc
 from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.ntk import KERNELS

@@ -18,7 +18,7 @@ from raygrid.trials.run import run_trial
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from raygrid.architectures.base import Network
+    from raygrid.architectures.networks.network import Network
     from raygrid.trials.result import History, Result
     from raygrid.trials.trial import Trial
 

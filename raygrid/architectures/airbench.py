@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import ARCHITECTURES, Architecture, Network
+from raygrid.architectures.base import ARCHITECTURES, Architecture
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 PATCH = 2
 EDGE = PATCH * PATCH * 3
@@ -61,16 +63,20 @@ class AirBench(Architecture):
         )
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from raygrid.architectures.networks.airbench import Whitening, halving_block
+
         first: nn.Module = nn.Conv2d(3, 2 * EDGE, PATCH)
         if self.whiten != "none":
             first = Whitening(photo_filters())
         layers, inputs = [first, nn.GELU()], 2 * EDGE
         for width in map(int, self.widths.split(":")):
-            layers += _block(inputs, width)
+            layers += halving_block(inputs, width)
             inputs = width
         return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten()), inputs
 
     def build(self, classes: int, image_size: int, seed: int) -> Network:
+        from raygrid.architectures.networks.airbench import ScaledLinear
+
         network = super().build(classes, image_size, seed)
         with forked(seed):
             network.head = ScaledLinear(network.width, classes)
@@ -84,63 +90,6 @@ class AirBench(Architecture):
         first = network.body[0]  # type: ignore[index]
         normalized = network.normalize.to(chosen.device)(chosen)
         first.filters.copy_(whitening(patches_of(normalized)))
-
-
-class Whitening(nn.Module):
-    """A 2x2 convolution whose filters are fixed: buffer `filters` (24, 3, 2, 2), a learned bias."""
-
-    def __init__(self, filters: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("filters", torch.empty(filters.shape).copy_(filters))
-        self.bias = nn.Parameter(torch.zeros(len(filters)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.filters, self.bias)  # type: ignore[arg-type]
-
-
-class ScaledLinear(nn.Linear):
-    """A linear layer without bias whose output is divided by the number of its inputs.
-
-    Its weights start with a standard deviation of 1.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        with torch.no_grad():
-            self.weight.div_(self.weight.std().clamp_min(1e-12))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) / self.in_features
-
-
-class ShiftedNorm(nn.BatchNorm2d):
-    """Batch norm with a learned bias and no learned scale; the running ones move by 0.4 a step."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-12, momentum=0.4, affine=False)
-        self.bias = nn.Parameter(torch.zeros(channels))  # which torch adds if it is there
-
-
-class IdentityConv(nn.Conv2d):
-    """A 3x3 convolution without bias that hands on its first inputs until it has learned."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, bias=False)
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        with torch.no_grad():
-            nn.init.dirac_(self.weight[: self.in_channels])
-
-
-def _block(inputs: int, outputs: int) -> list[nn.Module]:
-    """Halves the side."""
-    first, second = IdentityConv(inputs, outputs), IdentityConv(outputs, outputs)
-    reduced = [first, nn.MaxPool2d(2), ShiftedNorm(outputs), nn.GELU()]
-    return [*reduced, second, ShiftedNorm(outputs), nn.GELU()]
 
 
 def whitening(patches: Tensor) -> Tensor:

@@ -7,44 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn, torch
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import forked
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class Normalize(nn.Module):
-    """First layer of every network, so that budgets stay in pixel units. (N, C, H, W) in [0, 1]."""
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std  # type: ignore[operator]
-
-
-class Network(nn.Module):
-    """Normalization, a body that ends in features (N, width), a linear head (N, classes)."""
-
-    def __init__(self, body: nn.Module, width: int, classes: int) -> None:
-        super().__init__()
-        self.normalize: nn.Module = nn.Identity()
-        self.body = body
-        self.width = width
-        self.head = nn.Linear(width, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (N, width) of images (N, C, H, W) in [0, 1]."""
-        out: Tensor = self.body(self.normalize(x))
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.features(x))
-        return out
+    from raygrid.architectures.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +37,8 @@ class Architecture(Method):
 
     def build(self, classes: int, image_size: int, seed: int) -> Network:
         """A fresh network whose weights are a function of `seed` alone."""
+        from raygrid.architectures.networks.network import Network
+
         with forked(seed):
             body, width = self.body(image_size)
             return Network(body, width, classes)

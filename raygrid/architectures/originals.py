@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture
-from raygrid.core.lazy import nn, torch
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _NOTES = "layers as their parameter and operation counts have it"
 
@@ -103,36 +99,13 @@ class ResNet32Narrow(Architecture):
     stand_in: ClassVar[str] = "small_resnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
+        from raygrid.architectures.networks.padded_block import PaddedBlock
+
         stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         blocks: list[nn.Module] = []
         inputs = 16
         for outputs, stride in ((16, 1), (32, 2), (64, 2)):
             for number in range(5):
-                blocks.append(_Block(inputs, outputs, stride if number == 0 else 1))
+                blocks.append(PaddedBlock(inputs, outputs, stride if number == 0 else 1))
                 inputs = outputs
         return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64
-
-
-class _Block(nn.Module):
-    """Two convolutions; the shortcut drops pixels and adds empty channels where sizes differ."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.more = outputs - inputs
-        self.layers = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-                norm1=nn.BatchNorm2d(outputs),
-                relu=nn.ReLU(),
-                conv2=nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-                norm2=nn.BatchNorm2d(outputs),
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        short = x[:, :, :: self.stride, :: self.stride]
-        if self.more:
-            pad = self.more // 2
-            short = nn.functional.pad(short, (0, 0, 0, 0, pad, self.more - pad))
-        return torch.relu(self.layers(x) + short)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
@@ -25,14 +24,15 @@ from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
-from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
 
@@ -197,14 +197,19 @@ class Cp(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
+        from raygrid.nn.contrastive.base import with_mlp
+        from raygrid.nn.contrastive.byol import ByolLoss, byol_heads
+        from raygrid.nn.contrastive.moco import MocoLoss
+        from raygrid.nn.contrastive.pairs import AlignUniform, SimClrLoss
+
         if self.framework == "byol":
             momentum = 0.999 if self.momentum is None else self.momentum
-            heads = contrastive.byol_heads(network, "fp32")
-            return contrastive.ByolLoss(*heads, momentum, updates=2)
-        branch = contrastive.with_mlp(network, "fp32")
+            heads = byol_heads(network, "fp32")
+            return ByolLoss(*heads, momentum, updates=2)
+        branch = with_mlp(network, "fp32")
         if self.framework == "moco":
             momentum = 0.99 if self.momentum is None else self.momentum
-            return contrastive.MocoLoss(branch, (self.queue, 128), momentum, 0.2, "base007")
+            return MocoLoss(branch, (self.queue, 128), momentum, 0.2, "base007")
         if self.framework == "align_uniform":
-            return contrastive.AlignUniform(branch)
-        return contrastive.SimClrLoss(branch, 0.5, "base007")
+            return AlignUniform(branch)
+        return SimClrLoss(branch, 0.5, "base007")

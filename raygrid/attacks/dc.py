@@ -12,7 +12,6 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.joint import flat_state, load_flat_state, under
-from raygrid.attacks.common.unet import UNet
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
@@ -130,6 +129,8 @@ class Search:
     """The noise network in use, the one that learns, the best one, and trials of classifiers."""
 
     def __init__(self, attack: Dc, images: Images, context: AttackContext) -> None:
+        from raygrid.attacks.common.unet import UNet
+
         self.attack, self.device, self.stream = attack, context.device, context.stream
         self.progress = context.progress
         order = torch.randperm(len(images), generator=context.stream.generator("held_out"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
@@ -199,6 +199,8 @@ class Change:
 
     def roughness(self) -> Tensor:
         """Roughness of table and flow, summed over images."""
+        from raygrid.attacks.common.roughness import rough
+
         total = rough(self.table - self.table0)
         if "s" in self.attack.parts:
             total = total + rough((self.flow - self.flow0).permute(0, 3, 1, 2))
@@ -223,30 +225,3 @@ def look_up(table: Tensor, colors: Tensor) -> Tensor:
     places = colors.flip(1).permute(0, 2, 3, 1)[:, None] * 2 - 1
     found = nn.functional.grid_sample(table, places, padding_mode="border", align_corners=True)
     return found[:, :, 0]
-
-
-def rough(values: Tensor) -> Tensor:
-    """Sum of the lengths of differences to both neighbors along each axis of (n, c, ...)."""
-    total: Tensor = _Rough.apply(values)
-    return total
-
-
-class _Rough(torch.autograd.Function):
-    """The sum and, as it is a number, its gradient at once: in few passes over a large table."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = torch.zeros((), device=values.device)
-        ctx.slope = torch.zeros_like(values)
-        for axis in range(2, values.dim()):
-            steps, count = values.diff(dim=axis), values.shape[axis] - 1
-            lengths = steps.square().sum(1, keepdim=True).add_(1e-10).sqrt_()
-            total += 2 * lengths.sum()
-            steps.div_(lengths).mul_(2)
-            ctx.slope.narrow(axis, 1, count).add_(steps)
-            ctx.slope.narrow(axis, 0, count).sub_(steps)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * ctx.slope

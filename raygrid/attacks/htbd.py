@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState, scene_of
 from raygrid.core.errors import DataError
@@ -18,6 +17,8 @@ from raygrid.protocols.setups import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 @ATTACKS.register("htbd")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import GradientAttack, in_batches
 from raygrid.attacks.common.surrogates import SurrogateRecipe, sep120
@@ -18,6 +17,8 @@ from raygrid.nn.pgd import Descent, Objective, Slope, input_gradient, sign
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 @ATTACKS.register("sep")

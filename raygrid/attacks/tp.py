@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
@@ -27,13 +26,13 @@ from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, Views
-from raygrid.nn.contrastive import AlignUniform
-from raygrid.nn.contrastive.base import Branch
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 _LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
 
@@ -188,6 +187,9 @@ class Making:
         return Descent(self.radius, self.attack.step * self.radius, steps)
 
     def contrastive(self) -> Student:
+        from raygrid.nn.contrastive.base import Branch
+        from raygrid.nn.contrastive.pairs import AlignUniform
+
         attack = self.attack
         with forked(self.context.stream.seed("projection")):
             branch = Branch(self.network, projection(attack.projection, self.network), "fp32")

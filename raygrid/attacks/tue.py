@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.alternating import (
     Student,
@@ -25,14 +24,15 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
-from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 def separability(delta: Tensor, labels: Tensor, detach: bool) -> Tensor:
@@ -215,13 +215,18 @@ class Tue(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
+        from raygrid.nn.contrastive.base import Branch
+        from raygrid.nn.contrastive.moco import MocoLoss
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+        from raygrid.nn.contrastive.simsiam import SimSiamLoss, simsiam_heads
+
         if self.framework == "simsiam":
-            return contrastive.SimSiamLoss(*contrastive.simsiam_heads(network, "fp32"))
+            return SimSiamLoss(*simsiam_heads(network, "fp32"))
         if self.framework == "moco":
             branch = Branch(network, nn.Linear(network.width, 128), "fp32")
-            return contrastive.MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none")
+            return MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none")
         from lightly.models.modules.heads import ProjectionHead
 
         first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())
         branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
-        return contrastive.SimClrLoss(branch, 0.5, "none")
+        return SimClrLoss(branch, 0.5, "none")

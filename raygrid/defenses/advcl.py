@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.split_norm import routed, split_norms
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
-from raygrid.nn.contrastive import ClusterHeads, Clustering, Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
+from raygrid.nn.contrastive.pseudo_labels import Clustering
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
 from raygrid.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.contrastive.base import Framework
+    from raygrid.nn.contrastive.pairs import SimClrLoss
 
 BENIGN, ADVERSARIAL, LABELED = 0, 1, 2
 HEADS = "cluster_heads"
@@ -110,12 +112,18 @@ class AdvCl(Defense):
 
     def prepare(self, model: nn.Module, study: Study) -> None:
         """Give every batch norm its twins, and a framework its heads."""
+        from raygrid.architectures.networks.split_norm import split_norms
+        from raygrid.nn.contrastive.base import Framework
+        from raygrid.nn.contrastive.cluster_heads import ClusterHeads
+
         split_norms(model, 3 if self.ce_weight else 2, ADVERSARIAL)
         if isinstance(model, Framework) and "clusters" in study:
             heads = ClusterHeads(study["clusters"], model.branch.network.width)
             model.add_module(HEADS, heads)
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+
         assert isinstance(framework, SimClrLoss), "`skip` keeps other learners away"
         flip = batch.flips if self.flip is None else self.flip
         x0 = CropFlip(batch.x.shape[-1] // 8, flip)(batch.x, batch.rng)
@@ -174,12 +182,16 @@ def high_pass(x: Tensor, cutoff: float) -> Tensor:
 
 def embed(framework: SimClrLoss, x: Tensor, norms: int) -> Tensor:
     """Unit projections float32 (n, dim) through one of the sets of batch norms."""
+    from raygrid.architectures.networks.split_norm import routed
+
     with routed(framework, norms):
         return framework.embed(x)
 
 
 def predict(framework: SimClrLoss, x: Tensor, index: Tensor) -> Tensor:
     """Cross-entropy of the clusters of images number `index`, mean over heads, a scalar."""
+    from raygrid.architectures.networks.split_norm import routed
+
     with routed(framework, LABELED):
         features = framework.branch.features(x)
     loss: Tensor = framework.get_submodule(HEADS)(features, index)

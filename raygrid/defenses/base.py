@@ -17,12 +17,13 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.spec import Part, Scalar
 from raygrid.nn.context import FitContext as FitContext
-from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.diffusion import Prior
 from raygrid.nn.trainer import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.contrastive.base import Framework
 
 Pair: TypeAlias = "tuple[Tensor, Tensor]"
 Study: TypeAlias = "Mapping[str, Tensor]"

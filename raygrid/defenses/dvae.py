@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.images import Images, Quant, to_uint8
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.vae import (
-    AutoEncoder,
     Table,
     VaeFit,
     VaeSize,
@@ -23,6 +22,9 @@ from raygrid.nn.vae import (
     relative_cost,
     require_fit,
 )
+
+if TYPE_CHECKING:
+    from raygrid.nn.vae.networks import AutoEncoder
 
 
 @DEFENSES.register("dvae")

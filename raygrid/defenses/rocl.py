@@ -10,13 +10,14 @@ from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Pair
-from raygrid.nn.contrastive import Framework, SimClrLoss
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.trainer import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.contrastive.base import Framework
 
 
 @DEFENSES.register("rocl")
@@ -67,6 +68,8 @@ class RoCl(Defense):
         return (2 * self.steps / 3 + 3 + 1 / 3) / 2
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+
         a, b = views
         x = self.perturb(framework, a, b, batch)
         if not isinstance(framework, SimClrLoss):
@@ -82,6 +85,8 @@ class RoCl(Defense):
 
         The framework is left as it was.
         """
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+
         ball = Ball(self.radius, self.steps, self.step)
         start = ball.inside(a, batch.rng)
         with frozen(framework):

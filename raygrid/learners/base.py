@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from raygrid.architectures.base import Architecture, Network
+from raygrid.architectures.base import Architecture
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Method, Registry
@@ -19,6 +19,8 @@ from raygrid.nn.trainer import Metrics, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
 View: TypeAlias = "Callable[[Tensor], Tensor]"

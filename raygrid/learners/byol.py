@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
-from raygrid.nn import contrastive
-from raygrid.nn.contrastive.base import Framework
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("byol")
@@ -45,5 +46,7 @@ class Byol(TwoViews):
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
 
     def framework(self, network: Network, precision: str) -> Framework:
-        heads = contrastive.byol_heads(network, precision, self.hidden, self.output)
-        return contrastive.ByolLoss(*heads, self.momentum, self.ema_updates, self.factor)
+        from raygrid.nn.contrastive.byol import ByolLoss, byol_heads
+
+        heads = byol_heads(network, precision, self.hidden, self.output)
+        return ByolLoss(*heads, self.momentum, self.ema_updates, self.factor)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Defense
 from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, Session, Task, View
+from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
-from raygrid.learners.common.knn import features_of
 from raygrid.learners.supervised import augmented, hits
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze, smoothed
 
@@ -66,26 +65,6 @@ class LinearProbe(Learner):
         return None
 
 
-class FrozenClassifier(nn.Module):
-    """An extractor and a head; takes images (n, C, H, W) or features (n, width)."""
-
-    def __init__(self, network: Network, head: nn.Linear) -> None:
-        super().__init__()
-        self.network = network
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = x if x.dim() == 2 else self.network.features(x).float()
-        out: Tensor = self.head(features)
-        return out
-
-    def train(self, mode: bool = True) -> FrozenClassifier:
-        """The head's mode; the extractor stays in eval mode."""
-        super().train(mode)
-        self.network.eval()
-        return self
-
-
 @dataclass(frozen=True)
 class Features:
     """Features with labels: float32 (N, width), int64 (N,)."""
@@ -104,6 +83,8 @@ class ProbeSession:
     """One head and one trainer over kept features or over images."""
 
     def __init__(self, learner: LinearProbe, task: Task) -> None:
+        from raygrid.learners.common.frozen_classifier import FrozenClassifier
+
         require(task.extractor is not None, f"{learner.id} was given no pre-trained extractor")
         assert task.extractor is not None
         self.learner = learner

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.common.two_views import TwoViews
-from raygrid.nn import contrastive
-from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.contrastive.losses import LossScale
 from raygrid.protocols import Protocol
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("moco")
@@ -64,6 +65,9 @@ class Moco(TwoViews):
         return super().skip(cell)
 
     def framework(self, network: Network, precision: str) -> Framework:
-        branch = contrastive.with_mlp(network, precision, self.hidden, self.output)
+        from raygrid.nn.contrastive.base import with_mlp
+        from raygrid.nn.contrastive.moco import MocoLoss
+
+        branch = with_mlp(network, precision, self.hidden, self.output)
         queue = (self.queue, self.output)
-        return contrastive.MocoLoss(branch, queue, self.momentum, self.temperature, self.loss_scale)
+        return MocoLoss(branch, queue, self.momentum, self.temperature, self.loss_scale)

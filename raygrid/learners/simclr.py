@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
-from raygrid.nn import contrastive
-from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.contrastive.losses import LossScale
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Branch, Framework
 
 
 @LEARNERS.register("simclr")
@@ -46,9 +47,13 @@ class SimClr(TwoViews):
         require(self.output >= 1, f"output is {self.output}, allowed from 1")
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+
         branch = self.branch(network, precision)
-        return contrastive.SimClrLoss(branch, self.temperature, self.loss_scale)
+        return SimClrLoss(branch, self.temperature, self.loss_scale)
 
     def branch(self, network: Network, precision: str) -> Branch:
         """The encoder with its projection head."""
-        return contrastive.with_mlp(network, precision, self.hidden, self.output, self.batch_norm)
+        from raygrid.nn.contrastive.base import with_mlp
+
+        return with_mlp(network, precision, self.hidden, self.output, self.batch_norm)

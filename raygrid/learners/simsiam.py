@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.common.two_views import TwoViews
-from raygrid.nn import contrastive
-from raygrid.nn.contrastive.base import Framework
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("simsiam")
@@ -41,6 +42,8 @@ class SimSiam(TwoViews):
         require(self.predictor >= 1, f"predictor is {self.predictor}, allowed from 1")
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from raygrid.nn.contrastive.simsiam import SimSiamLoss, simsiam_heads
+
         sizes = self.hidden, self.predictor
-        heads = contrastive.simsiam_heads(network, precision, *sizes, self.affine)
-        return contrastive.SimSiamLoss(*heads)
+        heads = simsiam_heads(network, precision, *sizes, self.affine)
+        return SimSiamLoss(*heads)

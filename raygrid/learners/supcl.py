@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.registry import Card
 from raygrid.learners.base import LEARNERS
 from raygrid.learners.simclr import SimClr
-from raygrid.nn import contrastive
-from raygrid.nn.contrastive.base import Framework
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 @LEARNERS.register("supcl")
@@ -30,5 +31,7 @@ class SupCl(SimClr):
     labels: ClassVar[bool] = True
 
     def framework(self, network: Network, precision: str) -> Framework:
+        from raygrid.nn.contrastive.pairs import SupClLoss
+
         branch = self.branch(network, precision)
-        return contrastive.SupClLoss(branch, self.temperature, self.loss_scale)
+        return SupClLoss(branch, self.temperature, self.loss_scale)

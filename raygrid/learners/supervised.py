@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raygrid.architectures.base import Network
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card
 from raygrid.core.seeds import forked
@@ -17,6 +16,8 @@ from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast, smoothed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 @LEARNERS.register("supervised")

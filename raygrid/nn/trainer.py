@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from raygrid.architectures.base import Architecture, Network, Normalize
+from raygrid.architectures.base import Architecture
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
@@ -23,6 +23,8 @@ from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 Metrics = dict[str, float]
 M = TypeVar("M", bound="nn.Module")
@@ -231,7 +233,7 @@ def untrained(
     """
     network = kind.build(images.classes, images.shape[-1], seed)
     if moments is not None:
-        network.normalize = Normalize(*moments)
+        network.normalize_by(*moments)
     kind.adapt(network, images, seed)
     return to_device(network, device, kind.convolutional)
 

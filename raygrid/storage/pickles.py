@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from raygrid.core.lazy import np
@@ -17,12 +18,15 @@ def _scalar(dtype: Any, content: bytes) -> Any:
     return np.frombuffer(content, dtype=dtype, count=1)[0]
 
 
-_ARRAY: dict[str, Any] = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "ndarray": np.ndarray,
-    "dtype": np.dtype,
-    "scalar": _scalar,
-}
+@cache
+def _array_parts() -> dict[str, Any]:
+    """What stands in for the names in a pickle of an array."""
+    return {
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+        "scalar": _scalar,
+    }
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -37,9 +41,9 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.admitted:
             return self.admitted[module, name]
-        if module.partition(".")[0] != "numpy" or name not in _ARRAY:
+        if module.partition(".")[0] != "numpy" or name not in _array_parts():
             raise pickle.UnpicklingError(f"refuses {module}.{name}")
-        return _ARRAY[name]
+        return _array_parts()[name]
 
     @classmethod
     def read(cls, content: bytes, encoding: str = "ASCII") -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network, Normalize
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
@@ -16,6 +15,7 @@ from raygrid.storage.store import LEFT, Bundle, as_state
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from raygrid.architectures.networks.network import Network
     from raygrid.trials.trial import Trial
 
 
@@ -57,7 +57,7 @@ def network_from(trial: Trial, weights: Bundle, classes: int, device: torch.devi
     """
     network = trial.architecture.build(classes, trial.dataset.image_size, 0)
     if trial.recipe.normalize:
-        network.normalize = Normalize(trial.dataset.mean, trial.dataset.std)
+        network.normalize_by(trial.dataset.mean, trial.dataset.std)
     trial.defense.prepare(network, {})
     network.load_state_dict(as_state(weights.tensors))
     to_device(network, device, trial.architecture.convolutional)
@@ -75,6 +75,8 @@ def left_by(
     `peak` is shows during the training alone: see `Peak`.
     test: on the model's device; view: the defense's change at test time. In eval mode.
     """
+    from raygrid.architectures.networks.network import Network
+
     if kind == "weights":
         return Bundle(weights_of(model))
     labels = test.labels.cpu().to(torch.int16)

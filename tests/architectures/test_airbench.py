@@ -10,13 +10,11 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.airbench import (
     FLOOR,
     AirBench,
-    IdentityConv,
-    ScaledLinear,
-    ShiftedNorm,
     patches_of,
     photo_filters,
     whitening,
 )
+from raygrid.architectures.networks.airbench import IdentityConv, ScaledLinear, ShiftedNorm
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.engine.grid import plan

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
-from raygrid.architectures.vit import with_shifts
+from raygrid.architectures.networks.network import Network
+from raygrid.architectures.networks.vit import with_shifts
 from raygrid.core.errors import SpecError
 from raygrid.core.seeds import forked
 from raygrid.engine.grid import plan

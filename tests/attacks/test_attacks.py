@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from raygrid.architectures.base import Network
+from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, AttackContext, ScopedAttack, enforce, size_of_change
 from raygrid.attacks.common.gradient import GradientAttack

@@ -30,10 +30,13 @@ from raygrid.attacks.tue import Tue, separability
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream, forked
-from raygrid.nn import contrastive
 from raygrid.nn.augment import Views
 from raygrid.nn.augment.views import DRAWS
-from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.contrastive.base import Branch, Framework
+from raygrid.nn.contrastive.byol import ByolLoss
+from raygrid.nn.contrastive.moco import MocoLoss
+from raygrid.nn.contrastive.pairs import AlignUniform, SimClrLoss
+from raygrid.nn.contrastive.simsiam import SimSiamLoss
 from raygrid.nn.pgd import Descent, frozen
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts.build import StoreProgress
@@ -251,12 +254,12 @@ def branch(network_seed: int, images: Images) -> Branch:
         return Branch(network, nn.Linear(network.width, 16), "fp32")
 
 
-FRAMEWORKS: dict[str, Callable[[Branch], contrastive.Framework]] = {
-    "simclr": lambda b: contrastive.SimClrLoss(b, 0.5, "none"),
-    "align_uniform": lambda b: contrastive.AlignUniform(b),
-    "moco": lambda b: contrastive.MocoLoss(b, (64, 16), 0.9, 0.2, "none"),
-    "byol": lambda b: contrastive.ByolLoss(b, nn.Linear(16, 16), 0.9),
-    "simsiam": lambda b: contrastive.SimSiamLoss(b, nn.Linear(16, 16)),
+FRAMEWORKS: dict[str, Callable[[Branch], Framework]] = {
+    "simclr": lambda b: SimClrLoss(b, 0.5, "none"),
+    "align_uniform": lambda b: AlignUniform(b),
+    "moco": lambda b: MocoLoss(b, (64, 16), 0.9, 0.2, "none"),
+    "byol": lambda b: ByolLoss(b, nn.Linear(16, 16), 0.9),
+    "simsiam": lambda b: SimSiamLoss(b, nn.Linear(16, 16)),
 }
 
 

@@ -19,7 +19,8 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
 from raygrid.nn.context import FitContext
-from raygrid.nn.vae import AutoEncoder, Parts, VaeFit
+from raygrid.nn.vae import Parts, VaeFit
+from raygrid.nn.vae.networks import AutoEncoder
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import PoisonArtifact
 from raygrid.trials.artifacts.poison import poison_of

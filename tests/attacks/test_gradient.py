@@ -20,13 +20,14 @@ from raygrid.attacks.common.gradient import in_batches
 from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, GradientFlow
+from raygrid.attacks.common.roughness import rough
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, moments, sep120, shortfall, tap40
 from raygrid.attacks.common.transfer import crop_flip_by
 from raygrid.attacks.dc import Dc, Search, ahead
 from raygrid.attacks.em import class_means, rectified, stratified
 from raygrid.attacks.em_remrepo import EmRemRepo
-from raygrid.attacks.functional import Change, Functional, identity_table, look_up, rough
+from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.attacks.mifgsm import Classic, MomPgd
 from raygrid.attacks.ntga import Ntga, TrainingBlock
 from raygrid.attacks.rem import Rem

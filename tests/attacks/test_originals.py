@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network, Normalize
+from raygrid.architectures.networks.network import Network, Normalize
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.base import AttackContext

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
+from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate

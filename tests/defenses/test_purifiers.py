@@ -22,7 +22,6 @@ from raygrid.defenses.vae import Vae
 from raygrid.engine.grid import plan
 from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae import (
-    AutoEncoder,
     Parts,
     VaeSize,
     cleaned,
@@ -31,8 +30,9 @@ from raygrid.nn.vae import (
     marked,
     relative_cost,
 )
-from raygrid.nn.vae.autoencoders import divergence, rate_loss
+from raygrid.nn.vae.autoencoders import rate_loss
 from raygrid.nn.vae.fitting import objective
+from raygrid.nn.vae.networks import AutoEncoder, divergence
 from raygrid.protocols import PROTOCOLS
 from raygrid.trials.artifacts import purify
 from raygrid.trials.evaluate import detection

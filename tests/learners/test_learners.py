@@ -27,14 +27,18 @@ from raygrid.engine.costs.estimate import CPU, trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner, Session, Task
-from raygrid.learners.common.knn import CollapseAlarm, KnnClassifier, features_of
+from raygrid.learners.common.features import CollapseAlarm, features_of
+from raygrid.learners.common.knn import KnnClassifier
 from raygrid.learners.common.probe import fit_probe
 from raygrid.learners.common.two_views import TwoViews, TwoViewSession
 from raygrid.learners.supervised import Supervised, SupervisedSession, augmented, with_frozen_views
-from raygrid.nn import contrastive
 from raygrid.nn.augment import CropFlip, Views
-from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.contrastive.base import Branch, Framework
+from raygrid.nn.contrastive.byol import ByolLoss
 from raygrid.nn.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
+from raygrid.nn.contrastive.moco import MocoLoss
+from raygrid.nn.contrastive.pairs import AlignUniform, SimClrLoss, SupClLoss
+from raygrid.nn.contrastive.simsiam import SimSiamLoss
 from raygrid.nn.recipes import Probing, Recipe
 from raygrid.nn.trainer import freeze
 from raygrid.protocols import PROTOCOLS
@@ -400,7 +404,7 @@ def branch(seed: int = 0, width: int = 8) -> Branch:
 
 
 def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
-    framework = contrastive.SimClrLoss(branch(), 0.5, "base007").eval()
+    framework = SimClrLoss(branch(), 0.5, "base007").eval()
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
     ours = framework(a, b, images.labels[:8])
@@ -413,7 +417,7 @@ def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
 def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) -> None:
     session = two_views("byol", images, ema_updates=2)
     framework = session.framework
-    assert isinstance(framework, contrastive.ByolLoss)
+    assert isinstance(framework, ByolLoss)
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     with torch.no_grad():
         for p in framework.branch.parameters():
@@ -434,7 +438,7 @@ def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) 
 
 def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
     with forked(0):
-        moco = contrastive.MocoLoss(branch(), (32, 8), 0.9, 0.2, "none")
+        moco = MocoLoss(branch(), (32, 8), 0.9, 0.2, "none")
     y = images.labels[:8]
     starts = [int(moco.queue.bank_ptr)]
     first = moco.queue.bank.clone()
@@ -450,7 +454,7 @@ def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
 
 def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None:
     with forked(0):
-        moco = contrastive.MocoLoss(branch(), (16, 8), 0.9, 0.2, "base007").eval()
+        moco = MocoLoss(branch(), (16, 8), 0.9, 0.2, "base007").eval()
     a, b, y = images.floats(slice(0, 8)), images.floats(slice(8, 16)), images.labels[:8]
     with torch.no_grad():
         bank = moco.queue.bank.clone()
@@ -470,8 +474,8 @@ def test_the_step_does_not_see_its_own_keys_as_negatives(images: Images) -> None
 def test_the_queue_outlives_a_checkpoint(images: Images) -> None:
     one, other = two_views("moco", images), two_views("moco", images)
     one.epoch(0)
-    assert isinstance(one.framework, contrastive.MocoLoss)
-    assert isinstance(other.framework, contrastive.MocoLoss)
+    assert isinstance(one.framework, MocoLoss)
+    assert isinstance(other.framework, MocoLoss)
     assert not torch.equal(one.framework.queue.bank, other.framework.queue.bank)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert torch.equal(one.framework.queue.bank, other.framework.queue.bank)
@@ -483,13 +487,13 @@ def test_a_queue_that_the_batch_does_not_divide_is_refused(images: Images) -> No
         small("moco", queue=40).start(task_of(images))
 
 
-FRAMEWORKS: dict[str, Callable[[], contrastive.Framework]] = {
-    "simclr": lambda: contrastive.SimClrLoss(branch(), 0.5, "none"),
-    "supcl": lambda: contrastive.SupClLoss(branch(), 0.5, "none"),
-    "align_uniform": lambda: contrastive.AlignUniform(branch()),
-    "byol": lambda: contrastive.ByolLoss(branch(), nn.Linear(8, 8), 0.9),
-    "moco": lambda: contrastive.MocoLoss(branch(), (16, 8), 0.9, 0.2, "none"),
-    "simsiam": lambda: contrastive.SimSiamLoss(branch(), nn.Linear(8, 8)),
+FRAMEWORKS: dict[str, Callable[[], Framework]] = {
+    "simclr": lambda: SimClrLoss(branch(), 0.5, "none"),
+    "supcl": lambda: SupClLoss(branch(), 0.5, "none"),
+    "align_uniform": lambda: AlignUniform(branch()),
+    "byol": lambda: ByolLoss(branch(), nn.Linear(8, 8), 0.9),
+    "moco": lambda: MocoLoss(branch(), (16, 8), 0.9, 0.2, "none"),
+    "simsiam": lambda: SimSiamLoss(branch(), nn.Linear(8, 8)),
 }
 
 

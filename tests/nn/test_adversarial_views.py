@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.split_norm import SplitNorm, routed, split_norms
+from raygrid.architectures.networks.split_norm import SplitNorm, routed, split_norms
 from raygrid.core.errors import DataError
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
@@ -37,9 +37,10 @@ from raygrid.learners.base import Task
 from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.context import FitContext
-from raygrid.nn.contrastive import ClusterHeads, Clustering, SimClrLoss
 from raygrid.nn.contrastive.base import Branch
-from raygrid.nn.contrastive.pseudo_labels import k_means
+from raygrid.nn.contrastive.cluster_heads import ClusterHeads
+from raygrid.nn.contrastive.pairs import SimClrLoss
+from raygrid.nn.contrastive.pseudo_labels import Clustering, k_means
 from raygrid.nn.recipes import PROBING, Recipe
 from raygrid.nn.trainer import Batch
 from raygrid.storage.store import Bundle

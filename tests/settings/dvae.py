@@ -9,7 +9,8 @@ from torch import nn
 
 from raygrid.literature.names import MEASURES
 from raygrid.literature.reference import printed_questions
-from raygrid.nn.vae import AutoEncoder, VaeFit, VaeSize
+from raygrid.nn.vae import VaeFit, VaeSize
+from raygrid.nn.vae.networks import AutoEncoder
 from raygrid.reproduce.figure_list import QUALITIES
 from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
 

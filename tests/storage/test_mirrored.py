@@ -23,7 +23,7 @@ from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn import augment
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.context import FitContext
-from raygrid.nn.contrastive import Clustering
+from raygrid.nn.contrastive.pseudo_labels import Clustering
 from raygrid.nn.diffusion import DenoiserPlan, denoisers, fitted
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch

@@ -19,7 +19,7 @@ from torch import nn
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
+from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.cli import main as cli
 from raygrid.cli.plan import PlanStatus, plan_text

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.core.images import to_uint8
-from raygrid.core.lazy import nn, torch
+from raygrid.core.lazy import torch
 from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.augment.ueraser import Erasing
 
@@ -42,20 +42,3 @@ TRANSFORMS: dict[str, Transform] = {
     "jpeg": through_jpeg,
     "ueraser": through_erasing,
 }
-
-
-class Seen(nn.Module):
-    """A network that sees images only through a transform, as a defended victim does.
-
-    rng: of the transform's draws; whoever uses the network sets it.
-    """
-
-    def __init__(self, network: nn.Module, transform: Transform) -> None:
-        super().__init__()
-        self.network = network
-        self.transform = transform
-        self.rng = torch.Generator()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(self.transform(x, self.rng))
-        return out

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.joint import flat_state, load_flat_state, under
 from raygrid.attacks.common.noise import Loss, NoisyBatch, SampleNoise
@@ -22,7 +21,6 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
-from raygrid.nn.contrastive import Framework
 from raygrid.nn.optimizers import restore_layout
 from raygrid.nn.pgd import Descent, frozen
 from raygrid.nn.recipes import Recipe
@@ -30,6 +28,9 @@ from raygrid.nn.trainer import Batch, Step, Trainer, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
+    from raygrid.nn.contrastive.base import Framework
 
 
 @dataclass

@@ -13,19 +13,12 @@ from raygrid.core.images import Images
 from raygrid.core.registry import Combination, require
 from raygrid.core.spec import Part, Scalar, parse_scalar
 from raygrid.nn.context import FitContext
-from raygrid.nn.vae import (
-    AutoEncoder,
-    Table,
-    VaeFit,
-    VaeSize,
-    fit,
-    misfit,
-    relative_cost,
-    require_fit,
-)
+from raygrid.nn.vae import Table, VaeFit, VaeSize, fit, misfit, relative_cost, require_fit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.vae.networks import AutoEncoder
 
 
 @dataclass(frozen=True, kw_only=True)

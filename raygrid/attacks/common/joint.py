@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import AttackContext, ScopedAttack
-from raygrid.attacks.common.adaptive import TRANSFORMS, Seen
+from raygrid.attacks.common.adaptive import TRANSFORMS
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
@@ -55,6 +55,8 @@ class Joint:
         context: AttackContext,
         perturb: Perturb,
     ) -> None:
+        from raygrid.attacks.common.seen import Seen
+
         kind = ARCHITECTURES.make(attack.surrogate)
         seed = context.stream.seed("init")
         self.network: nn.Module = untrained(kind, images, seed, context.device)
@@ -88,6 +90,8 @@ class Joint:
 
     def redraw(self, *key: Any) -> None:
         """Fresh draws for the network's transform, the same ones for the same key."""
+        from raygrid.attacks.common.seen import Seen
+
         if isinstance(self.network, Seen):
             self.network.rng = self.stream.generator("seen", *key)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
 from raygrid.attacks.common.surrogates import SurrogateRecipe, augmentation
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
@@ -18,6 +17,8 @@ from raygrid.storage.store import as_state
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 def train_surrogate(

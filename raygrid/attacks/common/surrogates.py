@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network, Normalize
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.nn.augment import CropFlip, Views, affine_shift
@@ -17,6 +16,8 @@ from raygrid.nn.trainer import untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:
 
     The numbers 0 and 1, of no dimension, if it does not.
     """
+    from raygrid.architectures.networks.network import Normalize
+
     layer = getattr(network, "normalize", None)
     if not isinstance(layer, Normalize):
         return torch.tensor(0.0), torch.tensor(1.0)

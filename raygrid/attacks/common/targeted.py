@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import Network
 from raygrid.attacks.base import Attack, AttackContext, enforce
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
@@ -24,6 +23,8 @@ from raygrid.protocols.setups import Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,8 @@ class ExtractorAttack(CleanLabel):
         return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
 
     def state(self, images: Images, context: AttackContext) -> PolytopeState:
+        from raygrid.architectures.networks.network import Network
+
         scene = scene_of(context, self.id)
         networks = [context.surrogates[name] for name in self.extractors]
         return PolytopeState(

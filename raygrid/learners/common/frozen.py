@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
-from raygrid.learners.common.knn import CHUNK, features_of
+from raygrid.learners.common.features import CHUNK, features_of
 from raygrid.nn.augment import Augmentation
 from raygrid.nn.augment.crop_flip import CropFlip
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 _BLOCK = 256
 

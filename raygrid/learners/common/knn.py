@@ -1,39 +1,12 @@
-"""The kNN classifier that scores an encoder after every epoch, and the sign of a collapse."""
+"""The kNN classifier that scores an encoder after every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from raygrid.architectures.base import Network
-from raygrid.core.images import Images
-from raygrid.core.lazy import functional, nn, no_grad, torch
-from raygrid.nn.trainer import autocast
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-CHUNK = 1000
-
-
-@no_grad
-def features_of(
-    network: Network,
-    images: Images,
-    precision: str,
-    view: Callable[[Tensor], Tensor] = lambda x: x,
-) -> Tensor:
-    """Features float32 (N, width) of `view(images)` in eval mode; the mode is restored."""
-    training = network.training
-    network.eval()
-    parts = []
-    for start in range(0, len(images), CHUNK):
-        x = view(images.floats(slice(start, start + CHUNK)))
-        with autocast(precision, x.device):
-            parts.append(network.features(x).float())
-    network.train(training)
-    return torch.cat(parts)
+from raygrid.architectures.networks.network import Network
 
 
 class KnnClassifier(nn.Module):
@@ -74,14 +47,3 @@ class KnnClassifier(nn.Module):
         About 1 for features that use all directions, 0 where the encoder has collapsed.
         """
         return float(self.bank.std(0).mean()) * self.bank.shape[1] ** 0.5
-
-
-@dataclass
-class CollapseAlarm:
-    """Rings once the spread of features was below 0.1 in three evaluations in a row."""
-
-    low: int = 0
-
-    def hear(self, spread: float) -> bool:
-        self.low = self.low + 1 if spread < 0.1 else 0
-        return self.low >= 3

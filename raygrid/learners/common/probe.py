@@ -6,18 +6,19 @@ import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn
 from raygrid.core.seeds import Stream, forked
-from raygrid.learners.common.knn import features_of
+from raygrid.learners.common.features import features_of
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import Probing
 from raygrid.nn.trainer import Batch, Step, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 def fit_probe(

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
 from raygrid.learners.base import Learner, Session, Task, drawn_once
-from raygrid.learners.common.knn import CollapseAlarm, KnnClassifier, features_of
+from raygrid.learners.common.features import CollapseAlarm, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
-from raygrid.nn.contrastive import Framework
 from raygrid.nn.recipes import precision_of
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
+    from raygrid.learners.common.knn import KnnClassifier
+    from raygrid.nn.contrastive.base import Framework
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,8 @@ class TwoViewSession:
         return {**metrics, "feature_spread": spread, "collapsed": collapsed}
 
     def _fresh_knn(self) -> KnnClassifier:
+        from raygrid.learners.common.knn import KnnClassifier
+
         bank = self._bank()
         features = features_of(self.network, bank, self.precision)
         neighbors = self.learner.neighbors

@@ -44,6 +44,8 @@ class Erasing:
         The operation of TrivialAugment is drawn for the whole batch, its strength for each image.
         Steps without a gradient (its equalize and posterize) have that of the identity.
         """
+        from raygrid.nn.augment.straight_through import Through
+
         if self.jpeg == "before":
             draws = torch.randint(10, 100, (len(x),), generator=rng, device=rng.device)
             x = coded(x, draws.tolist())
@@ -51,25 +53,9 @@ class Erasing:
         seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
         with forked(seed, x.device), torch.autocast(x.device.type, enabled=False):
             for step in _steps(self.p, self.strength, self.roughness):
-                x = _Through.apply(step, x) if x.requires_grad else step(x)
+                x = Through.apply(step, x) if x.requires_grad else step(x)
         x = x.clamp(0, 1)
         return coded(x, [10] * len(x)) if self.jpeg == "after" else x
-
-
-class _Through(torch.autograd.Function):
-    """A step whose gradient is that of the identity where it has none of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, step: Any, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            ctx.x = x.detach().requires_grad_()
-            ctx.out = step(ctx.x)
-        return ctx.out.detach()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        (own,) = torch.autograd.grad(ctx.out, ctx.x, gradient)
-        return None, torch.where(own.any(), own, gradient)
 
 
 @lru_cache

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from raygrid.architectures.base import Network
 from raygrid.nn.trainer import autocast
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
 
 M = TypeVar("M", bound="nn.Module")
 

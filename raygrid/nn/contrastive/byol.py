@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network
 from raygrid.core.lazy import nn, torch
 from raygrid.nn.contrastive.base import Branch, Framework, follow, moving_copy
 from raygrid.nn.contrastive.losses import cosine_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 def byol_heads(

@@ -1,4 +1,4 @@
-"""Pseudo-labels: clusters of features that SimCLR learns, and heads that predict them."""
+"""Pseudo-labels: clusters of features that SimCLR learns."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
-from raygrid.core.lazy import functional, nn, np, torch
+from raygrid.core.lazy import functional, np, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import Views
 from raygrid.nn.context import FitContext
-from raygrid.nn.contrastive.base import with_mlp
-from raygrid.nn.contrastive.pairs import SimClrLoss
 from raygrid.nn.recipes import Recipe, precision_of
 from raygrid.nn.trainer import Batch, Step, Trainer, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.contrastive.pairs import SimClrLoss
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Clustering:
 
     def _framework(self, images: Images, fit_context: FitContext) -> SimClrLoss:
         """Fresh, with the head and the loss of the contrastive protocols."""
+        from raygrid.nn.contrastive.base import with_mlp
+        from raygrid.nn.contrastive.pairs import SimClrLoss
+
         kind = ARCHITECTURES.make(self.architecture)
         network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
         with forked(fit_context.stream.seed("heads")):
@@ -79,22 +82,3 @@ def k_means(features: np.ndarray, centers: int, seed: int) -> Tensor:
 
     found = MiniBatchKMeans(centers, random_state=seed, n_init=3).fit_predict(features)
     return torch.from_numpy(found).long()
-
-
-class ClusterHeads(nn.Module):
-    """A linear head on features (n, width) for each labeling; labels: int64 (N, labelings)."""
-
-    def __init__(self, labels: Tensor, width: int) -> None:
-        super().__init__()
-        self.register_buffer("labels", labels, persistent=False)
-        counts = (labels.amax(0) + 1).tolist()
-        self.heads = nn.ModuleList([nn.Linear(width, count) for count in counts])
-
-    def forward(self, features: Tensor, index: Tensor) -> Tensor:
-        """Cross-entropy of the clusters of images number `index` (n,), mean over the heads."""
-        wanted: Tensor = self.labels[index]  # type: ignore[index]
-        losses = [
-            functional.cross_entropy(head(features), y)
-            for head, y in zip(self.heads, wanted.unbind(1), strict=True)
-        ]
-        return torch.stack(losses).mean()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raygrid.architectures.base import Network
 from raygrid.core.lazy import nn
 from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.contrastive.losses import cosine_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.architectures.networks.network import Network
 
 
 def simsiam_heads(

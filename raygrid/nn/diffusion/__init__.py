@@ -16,9 +16,7 @@ from raygrid.nn.diffusion.denoisers import fitted as fitted
 from raygrid.nn.diffusion.denoisers import of_unet as of_unet
 from raygrid.nn.diffusion.denoisers import predictor as predictor
 from raygrid.nn.diffusion.denoisers import unet as unet
-from raygrid.nn.diffusion.files import SCORE_SDE as SCORE_SDE
-from raygrid.nn.diffusion.files import is_file as is_file
-from raygrid.nn.diffusion.files import of_network as of_network
+from raygrid.nn.diffusion.paths import is_file as is_file
 from raygrid.nn.diffusion.process import SOLVERS as SOLVERS
 from raygrid.nn.diffusion.process import STEPS as STEPS
 from raygrid.nn.diffusion.process import Predictor as Predictor

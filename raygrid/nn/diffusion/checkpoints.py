@@ -8,13 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from raygrid.core.errors import DataError
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import torch
 from raygrid.nn.diffusion.denoisers import of_unet
-from raygrid.nn.diffusion.files import held_by, is_file, of_file, require_there, unloadable
+from raygrid.nn.diffusion.paths import is_file, require_there, unloadable
 from raygrid.nn.diffusion.process import STEPS, Predictor
 
 _SCHEDULE = {
@@ -45,6 +43,8 @@ def fault(checkpoint: str, side: int) -> str | None:
 @lru_cache(maxsize=64)
 def _misfit(checkpoint: str, side: int, changed: int) -> str | None:
     """Asked once for all trials: a hub that is out of reach takes a minute to say so."""
+    from raygrid.nn.diffusion.files import held_by
+
     try:
         if is_file(checkpoint):
             held_by(checkpoint, side)
@@ -68,6 +68,8 @@ def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
     (DDPM++, continuous, variance-preserving), whose averaged weights are taken, or that of
     guided-diffusion for ImageNet (256 pixels, unconditional).
     """
+    from raygrid.nn.diffusion.files import of_file
+
     if is_file(checkpoint):
         return of_file(checkpoint, side, device)
     return _of_diffusers(checkpoint, side, device)
@@ -78,6 +80,7 @@ def loaded(checkpoint: str, side: int, device: torch.device) -> Predictor:
 
 def _of_diffusers(checkpoint: str, side: int, device: torch.device) -> Predictor:
     from diffusers import UNet2DModel
+    from safetensors import SafetensorError
 
     folder = _checked(checkpoint, side)
     try:

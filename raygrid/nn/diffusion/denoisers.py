@@ -11,7 +11,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.process import KEPT, Predictor
+from raygrid.nn.diffusion.process import Predictor, kept_shares
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
@@ -152,7 +152,7 @@ def fitted(
 
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     recipe = plan.recipe(len(images))
-    left = KEPT.to(device, torch.float32)
+    left = kept_shares().to(device, torch.float32)
     flip = CropFlip(0, flips(fit_context.augmentation) if plan.flip is None else plan.flip)
 
     def step(batch: Batch) -> Step:

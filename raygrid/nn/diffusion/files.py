@@ -7,33 +7,20 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from raygrid.core.errors import DataError
-from raygrid.core.lazy import no_grad, torch
 from raygrid.nn.diffusion import ddpmpp, guided
 from raygrid.nn.diffusion.ddpmpp import DDPMPP
 from raygrid.nn.diffusion.guided import GUIDED
+from raygrid.nn.diffusion.paths import require_there, unloadable
 from raygrid.nn.diffusion.process import STEPS, Predictor
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.nn.trainer import freeze
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 _WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
-
-
-def is_file(checkpoint: str) -> bool:
-    """Whether it is named as one of these."""
-    return Path(checkpoint).suffix in (".pt", ".pth")
-
-
-def require_there(checkpoint: str) -> None:
-    """Raise DataError unless there is a file or folder of this name."""
-    if not Path(checkpoint).exists():
-        raise DataError(f"checkpoint {checkpoint} is not there")
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,7 @@ def of_network(network: DiffusionUNet, source: WeightsSource, side: int) -> Pred
     """A published network as a noise predictor."""
     freeze(network)
 
-    @no_grad
+    @torch.no_grad()
     def noise(x: Tensor, i: int) -> Tensor:
         out: Tensor = network(x, torch.full((len(x),), source.label(i), device=x.device))
         return out
@@ -136,9 +123,3 @@ def _network(
         f"{checkpoint} is no network of {source.name} for {side} pixels that is known here: its "
         f"{len(shapes)} arrays have other shapes"
     )
-
-
-def unloadable(checkpoint: str, error: Exception) -> DataError:
-    """What to raise if the weights or settings of a checkpoint cannot be read."""
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return DataError(f"checkpoint {checkpoint} cannot be loaded: {reason}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.core.lazy import torch
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STEPS = 1000
-_BETAS = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
-KEPT = torch.cumprod(1 - _BETAS, 0)
-"""Share of an image's variance that is left after step i, float64 (1000,)."""
 
 Noise: TypeAlias = "Callable[[Tensor, int], Tensor]"
 Solver: TypeAlias = "Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]"
 
 
+@cache
+def kept_shares() -> Tensor:
+    """The share of an image's variance that is left after step i, float64 (1000,) on the CPU."""
+    betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64, device="cpu")
+    return torch.cumprod(1 - betas, 0)
+
+
 def kept_after(steps: int) -> float:
     """The product of the first `steps` factors; 1 for none."""
-    return float(KEPT[steps - 1]) if steps else 1.0
+    return float(kept_shares()[steps - 1]) if steps else 1.0
 
 
 def diffuse(x: Tensor, steps: int, rng: torch.Generator) -> Tensor:

@@ -4,7 +4,6 @@ Defenses import it to take the perturbation off, attacks to put it on other imag
 with `autoencoders.py` (the network and its losses), then `fitting.py`.
 """
 
-from raygrid.nn.vae.autoencoders import AutoEncoder as AutoEncoder
 from raygrid.nn.vae.autoencoders import Parts as Parts
 from raygrid.nn.vae.autoencoders import Table as Table
 from raygrid.nn.vae.autoencoders import VaeSize as VaeSize

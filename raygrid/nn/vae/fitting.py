@@ -14,10 +14,12 @@ from raygrid.core.seeds import forked
 from raygrid.nn.context import FitContext
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer
-from raygrid.nn.vae.autoencoders import SHRINKS, AutoEncoder, Parts, VaeSize, misfit, rate_loss
+from raygrid.nn.vae.autoencoders import SHRINKS, Parts, VaeSize, misfit, rate_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from raygrid.nn.vae.networks import AutoEncoder
 
 AMPLITUDE = 0.002  # mean square of a perturbation that is small enough
 _CHUNK = 256  # images a pass: part of the draws, so never a setting
@@ -76,6 +78,8 @@ def fresh_autoencoder(
     how: VaeFit, images: Images, fit_context: FitContext
 ) -> tuple[AutoEncoder, Trainer]:
     """A fresh network, and what trains it."""
+    from raygrid.nn.vae.networks import AutoEncoder
+
     with forked(fit_context.stream.seed("init")):
         network = AutoEncoder(how.plan)
     network.to(fit_context.device)

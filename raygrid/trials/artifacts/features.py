@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.architectures.base import Network
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.learners.base import Kept
+from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
-from raygrid.learners.common.knn import features_of
 from raygrid.nn import augment
 from raygrid.protocols.setups import SetupRule
 from raygrid.storage.store import Bundle
@@ -23,6 +22,9 @@ from raygrid.trials.artifacts import (
     SurrogateArtifact,
     World,
 )
+
+if TYPE_CHECKING:
+    from raygrid.architectures.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class FeaturesArtifact(Artifact):
 
     def network(self, bundle: Bundle, device: torch.device) -> Network:
         """The extractor with its own head, frozen."""
+        from raygrid.architectures.networks.network import Network
+
         network = self.extractor.network(bundle, self.extractor.blank(), device)
         assert isinstance(network, Network)
         return network

@@ -1,0 +1,1 @@
+"""The networks themselves. They import torch, so methods import them where they build them."""
