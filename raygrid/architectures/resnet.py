@@ -22,12 +22,16 @@ class _ResNet(Architecture):
     model: ClassVar[str]
     card = _CARD
 
+    def stem(self) -> nn.Conv2d:
+        """The first layer for small images; no max-pool follows."""
+        return nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         import torchvision.models as tv
 
         net = getattr(tv, self.model)(weights=None)
         if image_size < 112:
-            net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+            net.conv1 = self.stem()
             net.maxpool = nn.Identity()
         width = net.fc.in_features
         net.fc = nn.Identity()
@@ -55,6 +59,23 @@ class ResNet34(_ResNet):
     model: ClassVar[str] = "resnet34"
     gflop: ClassVar[float] = 2.32
     stand_in: ClassVar[str] = "small_resnet"
+
+
+@ARCHITECTURES.register("resnet34_strided")
+@dataclass(frozen=True, kw_only=True)
+class ResNet34Strided(ResNet34):
+    """ResNet-34 whose first layer halves 64-pixel images: 21,289,802 parameters for 10 classes."""
+
+    card = Card(
+        paper="He et al. 2016; the victim on Tiny ImageNet of Schwarzschild et al. 2021",
+        code="aks2203/poisoning-benchmark@97a67ae",
+        notes="a 7x7 convolution with stride 2 and no max-pool after it",
+    )
+    sizes: ClassVar[tuple[int, int]] = (32, 64)
+    gflop: ClassVar[float] = 0.58
+
+    def stem(self) -> nn.Conv2d:
+        return nn.Conv2d(3, 64, 7, 2, 3, bias=False)
 
 
 @ARCHITECTURES.register("resnet50")

@@ -26,7 +26,11 @@ class _Vgg(Architecture):
         from torchvision.models import vgg
 
         layers = vgg.make_layers(vgg.cfgs[self.plan], batch_norm=True)
-        return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+        return nn.Sequential(layers, self.last_pool(), nn.Flatten()), 512
+
+    def last_pool(self) -> nn.Module:
+        """What reduces the last map to a value for each channel."""
+        return nn.AdaptiveAvgPool2d(1)
 
 
 @ARCHITECTURES.register("vgg11")
@@ -45,6 +49,25 @@ class Vgg16(_Vgg):
 
     plan: ClassVar[str] = "D"
     gflop: ClassVar[float] = 0.626
+
+
+@ARCHITECTURES.register("vgg16_max")
+@dataclass(frozen=True, kw_only=True)
+class Vgg16Max(Vgg16):
+    """VGG-16 that reduces what is left of 64-pixel images, 2x2 values, by their largest.
+
+    At 32 pixels, where one value is left, it is vgg16.
+    """
+
+    card = Card(
+        paper="Simonyan and Zisserman 2015; as in Schwarzschild et al. 2021 on Tiny ImageNet",
+        code="aks2203/poisoning-benchmark@97a67ae",
+        notes="ends in a second max-pool in place of a mean",
+    )
+    sizes: ClassVar[tuple[int, int]] = (32, 64)
+
+    def last_pool(self) -> nn.Module:
+        return nn.AdaptiveMaxPool2d(1)
 
 
 @ARCHITECTURES.register("vgg19")

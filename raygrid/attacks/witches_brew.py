@@ -34,7 +34,7 @@ class WitchesBrew(CleanLabel):
         paper="Geiping et al. 2021 (Witches' Brew), algorithm 1",
         code="JonasGeiping/poisoning-gradient-matching@90bd7d2",
         published={
-            "tinyimagenet/witches_brew(surrogate=vgg16)/standard/vgg16/supervised"
+            "tinyimagenet/witches_brew(surrogate=vgg16_max)/standard/vgg16_max/supervised"
             "/just_how_toxic/0": 0.32,
         },
         needs="a surrogate trained on the clean training set (40 epochs)",

@@ -92,12 +92,12 @@ MADE = {
     ("transferable", "advcl"): "rocl",  # by the reference that it is cited with
     ("transferable", "gaussian"): "random_blur",
     ("just_how_toxic", "feature_collision"): "feature_collision(variant=released)",
-    ("just_how_toxic", "feature_collision(surrogate=vgg16)"): (
-        "feature_collision(surrogate=vgg16, variant=released)"
+    ("just_how_toxic", "feature_collision(surrogate=vgg16_max)"): (
+        "feature_collision(surrogate=vgg16_max, variant=released)"
     ),
     ("just_how_toxic", "htbd"): "htbd(pairing=released)",
-    ("just_how_toxic", "htbd(surrogate=vgg16)"): (
-        "htbd(decay=0.5, pairing=released, period=1000, surrogate=vgg16)"
+    ("just_how_toxic", "htbd(surrogate=vgg16_max)"): (
+        "htbd(decay=0.5, pairing=released, period=1000, surrogate=vgg16_max)"
     ),
 }
 """What a paper really ran under a name that others use for something else."""

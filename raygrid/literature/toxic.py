@@ -10,6 +10,8 @@ from raygrid.core.spec import Part, TrialSpec
 MEAN = "mean"
 """Stands in a cell for an architecture: the mean over the victims `of`, joined by colons."""
 
+NETWORKS_64 = {"resnet34": "resnet34_strided", "vgg16": "vgg16_max"}
+"""The paper's networks for 64 pixels, by the names that it has for them."""
 _LEARNER = {"sl_scratch": "supervised", "sl_transfer": "linear_probe", "sl_e2e": "finetune"}
 BASELINES = {
     "feature_collision": (
@@ -43,8 +45,8 @@ def map_toxic_row(row: dict[str, str]) -> tuple[TrialSpec, str | None]:
     tiny = row["dataset"] == "tinyimagenet"
     attack = Part(row["attack"])
     if row["surrogate"] != "resnet18":
-        attack = attack.with_params(surrogate=row["surrogate"])
-    victims = row["architecture"].split("+")
+        attack = attack.with_params(surrogate=_network(row["surrogate"], tiny))
+    victims = [_network(name, tiny) for name in row["architecture"].split("+")]
     axes = TrialSpec(
         dataset=Part("tinyimagenet_last" if tiny and transfer else row["dataset"]),
         attack=attack,
@@ -56,6 +58,10 @@ def map_toxic_row(row: dict[str, str]) -> tuple[TrialSpec, str | None]:
     if len(victims) > 1:
         return axes, f"derived: the mean over the victims {', '.join(victims)}"
     return axes, None
+
+
+def _network(name: str, tiny: bool) -> str:
+    return NETWORKS_64.get(name, name) if tiny else name
 
 
 def mean_of(victims: list[str]) -> Part:

@@ -99,7 +99,8 @@ def _pretraining(
     recipe = protocol.pretraining(origin.id)
     if recipe is None:
         return None
-    return Pretraining(*_other(origin, catalog), recipe)
+    augmentation = protocol.augmentations.get(origin.id, "crop_flip")
+    return Pretraining(*_other(origin, catalog), recipe, augmentation)
 
 
 Methods = tuple[Dataset, Attack, Chain, Architecture, Protocol, tuple[Learner, Part]]

@@ -29,6 +29,7 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "mobilenetv2_unpatched": (2_236_682, 6.1, None, 1280),
     "resnet18": (11_173_962, 555.4, 2221.7, 512),
     "resnet34": (21_282_122, 1159.4, 4637.6, 512),
+    "resnet34_strided": (21_289_802, 291.8, 1167.3, 512),
     "resnet32_narrow": (464_154, 68.9, None, 64),
     "resnet50": (23_520_842, 1297.8, 5191.3, 2048),
     "senet18": (11_260_354, 555.5, None, 512),
@@ -46,13 +47,14 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "vgg11": (9_231_114, 152.8, 611, 512),
     "vgg11_narrow": (9_227_040, 152.8, None, 2),
     "vgg16": (14_728_266, 313.2, 1253, 512),
+    "vgg16_max": (14_728_266, 313.2, 1253, 512),
     "vgg19": (20_040_522, 398.1, 1593, 512),
     "vit_small": (9_622_512, 647.2, None, 512),
 }
 # Seconds each on one core; their shapes are checked without numbers in the default tier too.
 LARGE = {
     *("cait_small", "densenet121", "googlenet", "resnet34", "resnet50"),
-    *("senet18", "vgg16", "vgg19"),
+    *("resnet34_strided", "senet18", "vgg16", "vgg16_max", "vgg19"),
 }
 BUILT = [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
 
@@ -277,3 +279,25 @@ def test_response_norm_is_over_nine_channels() -> None:
     for channel, neighbors in ((0, 5), (1, 6), (4, 9), (31, 9), (63, 5)):
         wanted = 30.0 / (1 + 0.001 / 9 * neighbors * 900) ** 0.75
         assert out[channel].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_what_is_left_of_large_images_is_reduced_by_its_maximum() -> None:
+    """Two max-pools end VGG-16 in poisoning-benchmark@97a67ae; at 32 pixels nothing is left."""
+    plain, largest = body("vgg16").eval(), body("vgg16_max").eval()
+    with torch.no_grad():
+        maps = largest[0](images(2, 64))
+        assert maps.shape == (2, 512, 2, 2)
+        assert torch.equal(largest(images(2, 64)), nn.functional.max_pool2d(maps, 2).flatten(1))
+        assert torch.equal(largest(images(2, 32)), plain(images(2, 32)))
+
+
+def test_the_strided_resnet_halves_images_and_pools_nothing() -> None:
+    layers = body("resnet34_strided").eval()
+    shapes = {}
+    for name in ("conv1", "maxpool", "layer1", "layer4"):
+        keep = lambda m, x, out, name=name: shapes.update({name: tuple(out.shape[1:])})  # noqa: E731
+        getattr(layers, name).register_forward_hook(keep)
+    with torch.no_grad():
+        layers(images(1, 64))
+    half = (64, 32, 32)
+    assert shapes == {"conv1": half, "maxpool": half, "layer1": half, "layer4": (512, 4, 4)}

@@ -17,7 +17,7 @@ from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate
-from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.attacks.common.surrogates import SurrogateRecipe, augmentation
 from raygrid.attacks.common.targeted import PolytopeState, TargetedAttack
 from raygrid.attacks.convex_polytope import hull_weights, onto_simplex
 from raygrid.attacks.feature_collision import FeatureCollision, collide
@@ -27,6 +27,8 @@ from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.seeds import Stream, forked
+from raygrid.nn import augment
+from raygrid.nn.augment import CropFlip
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
 from raygrid.protocols import PROTOCOLS
@@ -603,6 +605,29 @@ def test_the_four_cells(
     trial = resolve(f"{dataset}/clean/standard/vgg16/{learner}/just_how_toxic/0", None)
     assert trial.skip() is None
     assert (trial.extractor is not None) == (learner == "linear_probe")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "tinyimagenet_last", "tinyimagenet"])
+def test_crops_have_four_pixels_of_padding_at_every_size(dataset: str) -> None:
+    """poisoning-benchmark@97a67ae, learning_module.py: victims, extractors, CLBD's surrogate."""
+    learner = "supervised" if dataset == "tinyimagenet" else "linear_probe"
+    text = f"{dataset}/clbd(surrogate=vgg11)/standard/vgg11/{learner}/just_how_toxic/0"
+    trial = resolve(text, None)
+    victim = augment.standard(trial.augmentation, trial.dataset.image_size)
+    assert isinstance(victim, CropFlip)
+    assert (victim.padding, victim.flip) == (4, True)
+    recipes = list(trial.attack.needs())
+    if trial.extractor is not None:
+        recipes.append(trial.extractor.recipe)
+        assert trial.extractor.data.dataset.image_size == trial.dataset.image_size
+    side = trial.dataset.image_size
+    ramp = torch.arange(1.0, side + 1).expand(512, 1, side, side)
+    for recipe in recipes:
+        moved = augmentation(recipe.augmentation, nn.Identity())(ramp, torch.Generator().manual_seed(0))
+        empty = (moved == 0).sum(3).amax((1, 2))  # columns of padding, on one side or the other
+        rows = (moved == 0).all(3).sum((1, 2))
+        assert rows.max() == 4
+        assert set(empty[rows == 0].tolist()) == {0, 1, 2, 3, 4}
 
 
 def test_the_size_axis_keeps_the_share() -> None:

@@ -9,7 +9,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.literature.reference import load
-from raygrid.literature.toxic import BASELINES, members
+from raygrid.literature.toxic import BASELINES, NETWORKS_64, members
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import SetupRule
 from raygrid.trials.resolve import resolve
@@ -106,12 +106,18 @@ def given_model(row: Row) -> object:
     """The architecture that attackers have, which is that of the white-box victims."""
     known = {spec.architecture.name for spec in cells(row, "whitebox")}
     attacks: list[Any] = [ATTACKS.make(spec.attack) for spec in cells(row, "whitebox")]
-    return known.pop() if known == {each.surrogate for each in attacks} else known
+    return printed(known.pop()) if known == {each.surrogate for each in attacks} else known
 
 
 def unseen_models(row: Row) -> object:
-    found = {tuple(part.name for part in members(s.architecture)) for s in cells(row, "blackbox")}
+    cells_ = cells(row, "blackbox")
+    found = {tuple(printed(part.name) for part in members(s.architecture)) for s in cells_}
     return found.pop() if len(found) == 1 else found
+
+
+def printed(network: str) -> str:
+    """What the paper calls a network, whose form at 64 pixels has a name of its own here."""
+    return {made: name for name, made in NETWORKS_64.items()}.get(network, network)
 
 
 def pretraining(path: str, dataset: str) -> Look:

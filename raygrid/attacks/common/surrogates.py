@@ -142,7 +142,7 @@ def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
 def augmentation(name: str, network: nn.Module) -> Augmentation:
     """What the images of a surrogate's training go through before `network` sees them.
 
-    `none`, `crop_flip`, `affine_shift`, or contrastive views of a strength (see
+    `none`, `crop_flip`, `crop4_flip`, `affine_shift`, or contrastive views of a strength (see
     `Views.of_strength`): `views:<strength>`, or `upright:<strength>` for none mirrored.
     """
     kind, colon, strength = name.partition(":")
@@ -151,6 +151,7 @@ def augmentation(name: str, network: nn.Module) -> Augmentation:
         known: dict[str, Augmentation] = {
             "none": lambda x, rng: x,
             "crop_flip": _crop_flip,
+            "crop4_flip": CropFlip(4),
             "affine_shift": lambda x, rng: affine_shift(x, rng, fill),
         }
         return known[name]

@@ -33,15 +33,17 @@ _JITTERED = Views(scale=(0.08, 1.0), jitter=1.0, hue=0.2, gray=0.0)
 def standard(kind: str, image_size: int) -> Augmentation | None:
     """The standard augmentation of a dataset by its name.
 
-    `crop`: after zero-padding by an eighth of the side. `shift`: after padding by a sixteenth with
-    the mirrored image. `rrc`: a random resized crop of 8 to 100 % of the area. `jitter`: of
-    brightness, contrast and saturation by 0.4, of the hue by 0.2; `weak`: by 0.1, none of the hue.
+    `crop`: after zero-padding by an eighth of the side, `crop4`: by 4 pixels. `shift`: after
+    padding by a sixteenth with the mirrored image. `rrc`: a random resized crop of 8 to 100 % of
+    the area. `jitter`: of brightness, contrast and saturation by 0.4, of the hue by 0.2; `weak`: by
+    0.1, none of the hue.
     """
     padding = image_size // 8
     known: dict[str, Augmentation | None] = {
         "none": None,
         "crop": CropFlip(padding, flip=False),
         "crop_flip": CropFlip(padding),
+        "crop4_flip": CropFlip(4),
         "shift_flip": CropFlip(image_size // 16, border="reflect"),
         "rrc_flip": replace(_JITTERED, jitter=0.0),
         "rrc_flip_jitter": _JITTERED,

@@ -67,15 +67,24 @@ class SurrogateArtifact(Artifact):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How and on what a protocol pre-trains extractors; each is made once, for every seed."""
+    """How and on what a protocol pre-trains extractors; each is made once, for every seed.
+
+    augmentation: as surrogates have it.
+    """
 
     data: DatasetArtifact
     content: str
     recipe: Recipe
+    augmentation: str = "crop_flip"
 
     def extractor(self, architecture: str, number: int = 0) -> SurrogateArtifact:
-        recipe = SurrogateRecipe(architecture, architecture, self.recipe, normalization="data")
+        recipe = SurrogateRecipe(
+            architecture, architecture, self.recipe, self.augmentation, normalization="data"
+        )
         return SurrogateArtifact(self.data, self.content, recipe, number)
 
     def resolved(self) -> dict[str, Any]:
-        return {"content": self.content, "recipe": self.recipe.resolved()}
+        resolved = {"content": self.content, "recipe": self.recipe.resolved()}
+        if self.augmentation != "crop_flip":
+            resolved["augmentation"] = self.augmentation
+        return resolved
