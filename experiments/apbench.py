@@ -10,7 +10,7 @@
 11     PGD-20 on the trained victims, white-box and black-box
 12     clean training
 
-UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar experiments/apbench.py`.
+AVATAR comes with an extra: `uv run --extra avatar experiments/apbench.py`.
 """
 
 import sys

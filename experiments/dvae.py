@@ -12,7 +12,7 @@
 12     minutes of each step
 13     JPEG qualities, accuracy and PSNR (by image, and of the mean error)
 
-UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar experiments/dvae.py`.
+AVATAR comes with an extra: `uv run --extra avatar experiments/dvae.py`.
 """
 
 import sys

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
-from raygrid.core.registry import Card, Combination, lacks
+from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
-from raygrid.nn.augment.ueraser import EXTRA, Erasing
+from raygrid.nn.augment.ueraser import Erasing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,15 +31,18 @@ class UEraserLite(Erasing, Defense):
             "cifar10/tue/ueraser_lite(static=true)/resnet18/simclr/apbench/0": 0.6659,
             "cifar10/tue(framework=moco)/ueraser_lite(static=true)/resnet18/moco/apbench/0": 0.7482,
         },
-        needs="kornia",
         cost="a tenth of standard training",
         notes="plasma with probability 1/2 as printed and in UEraser's own code, 1 in APBench's. "
         "That adds JPEG for TAP and AR alone, with p=0.8: jpeg=before, here never set by the "
         "attack; UEraser's own has jpeg=after. Both code a batch as one picture and read it half a "
         "level too dark, here each image is coded by itself. APBench's code for ImageNet-100: p=1, "
-        "jpeg=before, strength=0.3, roughness=0.1. kornia's plasma has changed since 0.6.12",
+        "jpeg=before, strength=0.3, roughness=0.1. Plasma and TrivialAugment are kornia's 0.6.12, "
+        "which APBench pins and behind which the printed numbers lie: up to 0.8.2 it draws shears "
+        "in degrees (0 to 0.3, nearly nothing), rotations and shifts to one side only. "
+        "policy=trivial_wide is kornia 0.9's: shears to 54 degrees, both sides. Version 2 was "
+        "whichever of them was installed, with the plasma of 0.9 (brighter at its border)",
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     static: bool = False  # draw once and store, instead of every epoch
 
@@ -65,6 +68,3 @@ class UEraserLite(Erasing, Defense):
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return (x if self.static else self.erase(x, rng)), y
-
-    def skip(self, cell: Combination) -> str | None:
-        return lacks(*EXTRA) or super().skip(cell)

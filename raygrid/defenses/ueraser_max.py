@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.core.registry import Card, Combination, lacks, require
+from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
-from raygrid.nn.augment.ueraser import EXTRA, Erasing
+from raygrid.nn.augment.ueraser import Erasing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,6 @@ class UEraserMax(Erasing, Defense):
             "cifar10/ops/ueraser_max/resnet18/supervised/apbench/0": 0.7799,
             "cifar10/em_remrepo/ueraser_max(lite_after=50)/resnet18/supervised/dvae/0": 0.6711,
         },
-        needs="kornia",
         cost="5 times standard training; 2.7 times with two_pass",
         notes="UEraser's own code turns to Lite after 50 epochs (30 on ImageNet subsets), and so "
         "does the D-VAE paper (`lite_after=50`, or 30), where the accuracy falls after the turn; "
@@ -45,6 +44,7 @@ class UEraserMax(Erasing, Defense):
         "`tiled`, its scripts have a pass for each version. The augmentation's own variants: see "
         "ueraser_lite",
     )
+    version: ClassVar[int] = 2
     tiny: ClassVar[Mapping[str, Scalar]] = {"repeats": 2}
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
 
@@ -97,9 +97,6 @@ class UEraserMax(Erasing, Defense):
             worst = torch.where((losses > highest)[:, None, None, None], drawn, worst)
             highest = torch.maximum(losses, highest)
         return worst
-
-    def skip(self, cell: Combination) -> str | None:
-        return lacks(*EXTRA) or super().skip(cell)
 
 
 def _each(logits: Tensor, y: Tensor) -> Tensor:

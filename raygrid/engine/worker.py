@@ -24,7 +24,7 @@ from raygrid.trials.trial import Trial
 
 _NAMED = (
     *("torch", "torchvision", "timm", "lightly", "numpy", "scipy", "scikit-learn", "pillow"),
-    *("kornia", "diffusers", "captum", "ray"),
+    *("diffusers", "captum", "ray"),
 )
 
 

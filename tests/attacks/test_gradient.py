@@ -41,6 +41,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.augment.jpeg import recode
+from raygrid.nn.augment.trivial import POLICIES, Ranged, contrast, posterize
 from raygrid.nn.pgd import Descent, L2Descent, cross_entropy, frozen, uniform, unit
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, to_device
@@ -990,20 +991,17 @@ def test_the_gradient_passes_through_every_step_of_ueraser(
 ) -> None:
     """Levels have no gradient: that of the identity; other steps keep their own."""
     way = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    steps: tuple[Callable[[Tensor], Tensor], ...]
-    for steps, slope in (
-        ((lambda x: (x * 4).floor() / 4,), 1.0),
-        ((lambda x: 0.5 * x,), 0.5),
-        ((lambda x: (x * 4).floor() / 4, lambda x: 0.25 * x), 0.25),
-    ):
-        monkeypatch.setattr("raygrid.nn.augment.ueraser._steps", lambda *_, steps=steps: steps)
+    bits = Ranged(posterize, 3, 3)
+    half = Ranged(contrast, 0.5, 0.5)
+    for steps, slope in (((bits,), 1.0), ((half,), 0.5), ((bits, half, half), 0.25)):
+        monkeypatch.setattr("raygrid.nn.augment.ueraser._steps", lambda _, steps=steps: steps)
         x = images.floats()[:8].mul(0.5).add(0.2).requires_grad_()
         seen = through_erasing(x, torch.Generator())
         (gradient,) = torch.autograd.grad((seen * way).sum(), x)
         torch.testing.assert_close(gradient, slope * way)
         expected = x.detach()
         for step in steps:
-            expected = step(expected)
+            expected = step(expected, torch.Generator())
         assert torch.equal(seen.detach(), expected)
 
 
@@ -1011,9 +1009,8 @@ def test_the_gradient_passes_through_every_step_of_ueraser(
 def test_no_operation_of_trivial_augment_stops_the_gradient(
     images: Images, operation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    auto = pytest.importorskip("kornia.augmentation.auto.trivial_augment.trivial_augment")
-    step = auto.TrivialAugment(policy=[auto.default_policy[operation]])
-    monkeypatch.setattr("raygrid.nn.augment.ueraser._steps", lambda *_: (step,))
+    step = POLICIES["trivial"][operation]
+    monkeypatch.setattr("raygrid.nn.augment.ueraser._steps", lambda _: (step,))
     x = images.floats()[:4].requires_grad_()
     seen = through_erasing(x, torch.Generator().manual_seed(operation))
     way = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))
@@ -1023,7 +1020,6 @@ def test_no_operation_of_trivial_augment_stops_the_gradient(
 
 
 def test_noise_against_ueraser_is_made_through_it(images: Images) -> None:
-    pytest.importorskip("kornia")
     settings = {"batch_size": 32, "steps": 2, "max_rounds": 2, "stop_error": 0.0}
     attack = make("em_apb", against="ueraser", **settings)
     whole = attack.pixels(images, craft_for(attack, images, progress=(book := Notebook())))

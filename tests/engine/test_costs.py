@@ -87,6 +87,6 @@ def test_the_command_measures_by_all_trials_of_the_folder(
 
 def test_results_name_every_package_that_numbers_depend_on() -> None:
     found = versions()
-    for name in ("kornia", "scikit-learn", "scipy", "pillow", "timm", "lightly", "diffusers"):
+    for name in ("scikit-learn", "scipy", "pillow", "timm", "lightly", "diffusers"):
         assert found[name] == importlib.metadata.version(name)
     assert "captum" in found

@@ -38,7 +38,7 @@ def test_ueraser_lite_acts_once_or_every_epoch() -> None:
 def some_steps(which: slice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out all steps but these, whatever their parameters."""
     steps = erasing._steps
-    monkeypatch.setattr(erasing, "_steps", lambda *settings: steps(*settings)[which])
+    monkeypatch.setattr(erasing, "_steps", lambda how: steps(how)[which])
 
 
 def test_plasma_happens_with_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,29 +51,28 @@ def test_plasma_happens_with_its_probability(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("strength", "roughness"), [(0.5, 0.3), (0.3, 0.1)])
-def test_plasma_is_drawn_from_its_ranges(strength: float, roughness: float) -> None:
+def test_plasma_is_drawn_from_its_ranges(
+    strength: float, roughness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rough: list[Tensor] = []
+    bright: list[Tensor] = []
+
+    def flat(like: Tensor, drawn: Tensor, rng: torch.Generator) -> Tensor:
+        rough.append(drawn)
+        return torch.full_like(like, 0.75)
+
+    def brightened(x: Tensor, maps: Tensor, intensity: Tensor) -> Tensor:
+        bright.append(intensity)
+        return x
+
+    monkeypatch.setattr(erasing, "plasma", flat)
+    monkeypatch.setattr(erasing, "brightened", brightened)
     made = Erasing(p=1.0, strength=strength, roughness=roughness)
     made.erase(torch.rand(1000, 3, 4, 4, generator=rng()), rng())
-    brightness, contrast, *_ = erasing._steps(1.0, strength, roughness)
-    assert distance(brightness._params["intensity"], strength, 1.0) < 0.06
-    assert distance(brightness._params["roughness"], 0.3, 0.7) < 0.06
-    assert distance(contrast._params["roughness"], roughness, 0.7) < 0.06
+    assert distance(bright[0], strength, 1.0) < 0.06
+    assert distance(rough[0], 0.3, 0.7) < 0.06
+    assert distance(rough[1], roughness, 0.7) < 0.06
     assert (Erasing().strength, Erasing().roughness) == (0.5, 0.3)
-
-
-def test_plasma_is_half_bright_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brightness adds s (2m - 1) to 0.5; contrast makes 0.5 + m / 2 of 0.625: nothing is cut."""
-    for step, level, recovered in (
-        (slice(1), 0.5, lambda out: out),
-        (slice(1, 2), 0.625, lambda out: 2 * out - 1),
-    ):
-        with monkeypatch.context() as patch:
-            some_steps(step, patch)
-            out = recovered(Erasing(p=1.0).erase(torch.full((2000, 3, 8, 8), level), rng()))
-        assert (out.mean(0) - 0.5).abs().max() < 0.03
-        assert out.std() > 0.1
-        assert out.min() >= 0
-        assert (out[:, 0] != out[:, 1]).any((1, 2)).all(), "channels share a map"
 
 
 def test_channels_of_half_of_the_images_are_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +92,7 @@ def test_a_batch_has_one_operation_and_each_image_its_strength() -> None:
     moved = []
     for _ in range(48):
         out = Erasing(p=0.0).erase(x, draws).flatten(1)
-        uneven = out.amax(1) - out.amin(1) > 1e-3
+        uneven = out.amax(1) - out.amin(1) > 1e-5
         assert uneven.all() or not uneven.any(), "an image has an operation of its own"
         moved.append(bool(uneven.all()))
         if moved[-1]:
@@ -102,7 +101,7 @@ def test_a_batch_has_one_operation_and_each_image_its_strength() -> None:
 
 
 def test_jpeg_comes_first_or_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "_steps", lambda *_: (lambda x: 1 - x,))
+    monkeypatch.setattr(erasing, "_steps", lambda _: (lambda x, rng: 1 - x,))
     images = smooth(48)
     x = images.floats()
     qualities = torch.randint(10, 100, (48,), generator=rng()).tolist()

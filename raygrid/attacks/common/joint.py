@@ -12,9 +12,7 @@ from raygrid.attacks.common.adaptive import TRANSFORMS
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Combination, lacks
 from raygrid.core.seeds import forked
-from raygrid.nn.augment.ueraser import EXTRA
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, untrained
 
@@ -35,9 +33,10 @@ class JointAttack(GradientAttack, ScopedAttack):
 
     against: Literal["none", "grayscale", "jpeg", "ueraser"] = "none"
 
-    def skip(self, cell: Combination) -> str | None:
-        missing = lacks(*EXTRA) if self.against == "ueraser" else None
-        return missing or super().skip(cell)
+    def resolved(self) -> dict[str, Any]:
+        """With a number that is raised when UEraser's augmentation changes."""
+        more = {"ueraser": 2} if self.against == "ueraser" else {}
+        return {**super().resolved(), **more}
 
 
 class Joint:

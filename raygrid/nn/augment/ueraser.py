@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from raygrid.core.images import to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.registry import require
-from raygrid.core.seeds import forked
 from raygrid.nn.augment.jpeg import recode
+from raygrid.nn.augment.plasma import brightened, contrasted, plasma
+from raygrid.nn.augment.trivial import Policy, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXTRA = ("kornia", "ueraser")
 SHUFFLE = 0.5  # probability that an image's channels are shuffled
+SMOOTH = 0.7  # largest roughness of maps
+AugmentStep: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Erasing:
     jpeg: Literal["none", "before", "after"] = "none"  # quality 10 to 99 before, 10 after the rest
     strength: float = 0.5  # least of plasma brightness; the largest is 1
     roughness: float = 0.3  # least of the maps of plasma contrast; the largest is 0.7
+    policy: Policy = "trivial"  # how far TrivialAugment goes; trivial_wide: as in kornia 0.9
 
     def __post_init__(self) -> None:
         require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
@@ -39,36 +41,64 @@ class Erasing:
         require(0 <= roughness <= 0.7, f"roughness is {roughness}, allowed are 0 to 0.7")
 
     def erase(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Augment a batch (n, C, H, W) in [0, 1]; differentiable without `jpeg`.
+        """Augment a batch (n, C, H, H) in [0, 1]; differentiable without `jpeg`.
 
         The operation of TrivialAugment is drawn for the whole batch, its strength for each image.
         Steps without a gradient (its equalize and posterize) have that of the identity.
         """
-        from raygrid.nn.augment.straight_through import Through
 
         if self.jpeg == "before":
             draws = torch.randint(10, 100, (len(x),), generator=rng, device=rng.device)
             x = coded(x, draws.tolist())
-        # kornia takes no generator: it draws from the global ones, which are put back afterwards
-        seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
-        with forked(seed, x.device), torch.autocast(x.device.type, enabled=False):
-            for step in _steps(self.p, self.strength, self.roughness):
-                x = Through.apply(step, x) if x.requires_grad else step(x)
+        if rng.device.type != x.device.type:  # draws of the host decide those of the device
+            seed = int(torch.randint(2**62, (), generator=rng))
+            rng = torch.Generator(x.device).manual_seed(seed)
+        with torch.autocast(x.device.type, enabled=False):
+            for step in _steps(self):
+                x = step(x, rng)
         x = x.clamp(0, 1)
         return coded(x, [10] * len(x)) if self.jpeg == "after" else x
 
 
-@lru_cache
-def _steps(p: float, strength: float, roughness: float) -> Sequence[Any]:
-    import kornia.augmentation as ka
-    from kornia.augmentation.auto import TrivialAugment
+def _steps(how: Erasing) -> Sequence[AugmentStep]:
+    """What happens to a batch between the JPEGs, in this order."""
+
+    def brightness(x: Tensor, rng: torch.Generator) -> Tensor:
+        intensity = _uniform(x, how.strength, 1.0, rng)
+        return brightened(x, plasma(x, _uniform(x, 0.3, SMOOTH, rng), rng), intensity)
+
+    def contrast(x: Tensor, rng: torch.Generator) -> Tensor:
+        return contrasted(x, plasma(x, _uniform(x, how.roughness, SMOOTH, rng), rng))
 
     return (
-        ka.RandomPlasmaBrightness(roughness=(0.3, 0.7), intensity=(strength, 1.0), p=p),
-        ka.RandomPlasmaContrast(roughness=(roughness, 0.7), p=p),
-        ka.RandomChannelShuffle(p=SHUFFLE),
-        TrivialAugment(),
+        lambda x, rng: _with_probability(how.p, brightness, x, rng),
+        lambda x, rng: _with_probability(how.p, contrast, x, rng),
+        shuffled,
+        one_of(how.policy),
     )
+
+
+def _uniform(x: Tensor, low: float, high: float, rng: torch.Generator) -> Tensor:
+    """One draw for each image."""
+    return low + (high - low) * torch.rand(len(x), generator=rng, device=rng.device)
+
+
+def _with_probability(p: float, step: AugmentStep, x: Tensor, rng: torch.Generator) -> Tensor:
+    """The step on the images that a coin picks; only these are computed."""
+    chosen = torch.rand(len(x), generator=rng, device=rng.device) < p
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return x
+    return x.index_copy(0, rows, step(x[rows], rng))
+
+
+def shuffled(x: Tensor, rng: torch.Generator) -> Tensor:
+    """The channels of half of the images in a random order."""
+    n, channels = x.shape[:2]
+    order = torch.rand(n, channels, generator=rng, device=rng.device).argsort(1)
+    chosen = torch.rand(n, 1, generator=rng, device=rng.device) < SHUFFLE
+    order = torch.where(chosen, order, torch.arange(channels, device=x.device))
+    return x[torch.arange(n, device=x.device)[:, None], order]
 
 
 def coded(x: Tensor, qualities: Sequence[int]) -> Tensor:
