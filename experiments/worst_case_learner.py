@@ -1,14 +1,13 @@
-"""Worst-case learner: one poison, six ways to learn from it (Liu et al., tables 1 to 3).
+"""Worst-case learner: one poison, six ways to learn from it.
 
-    python experiments/worst_case_learner.py [--scale quick|small|paper]
-    python experiments/worst_case_learner.py --table 1 --tier quick|small|grid|paper
+python experiments/worst_case_learner.py [--scale quick|small|paper]
 
-With `--table` the printed table: 1 CIFAR-10, 2 CIFAR-100, 3 TinyImageNet and MiniImageNet.
+The printed tables: `raygrid reproduce transferable --table 1 | 2 | 3`.
 """
 
 import sys
 
-from raygrid.cli import reproduce, run
+from raygrid.cli.run import experiment_main
 from raygrid.engine.grid import Grid
 
 LEARNERS = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")
@@ -36,13 +35,5 @@ SCALES = {
     ),
 }
 
-
-def main() -> int:
-    """A printed table if one is asked for, else a grid."""
-    if any(word.partition("=")[0] == "--table" for word in sys.argv[1:]):
-        return reproduce.paper_main("transferable", __doc__, ("worst-learner",), ("1", "2", "3"))
-    return run.experiment_main("worst_case_learner", SCALES, __doc__)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main("worst_case_learner", SCALES, __doc__))

@@ -290,7 +290,7 @@ KINDS["mine"] = Kind((*_VICTIM, "poison_ratio"), "Of my own.", _defense)
 RUN = """
 from pathlib import Path
 from raygrid.cli.main import main
-from raygrid.run import Options, run_grid
+from raygrid.api.run_grid import Options, run_grid
 
 run_grid({specs!r}, Options(out=Path("out"), data=Path("data"), executor="inline"))
 raise SystemExit(main(["table", "mine", "--out", "out", "--format", "csv"]))

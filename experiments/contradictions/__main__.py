@@ -17,12 +17,13 @@ from collections.abc import Iterator
 
 import separable
 from questions import CONTRADICTIONS
-from scales import TIERS, specs
+from scales import specs
 from verdict import RULE, table
 
 from raygrid.api.run_grid import Options
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.run import guarded, place_and_run, show_plan
+from raygrid.reproduce.scales import SIZES
 from raygrid.storage.results import ResultLog
 
 SEPARABLE = "ar_separable"
@@ -38,7 +39,7 @@ def main() -> int:
         description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--which", nargs="+", choices=KNOWN, default=list(KNOWN))
-    parser.add_argument("--scale", "--tier", choices=TIERS, default="quick")
+    parser.add_argument("--scale", choices=SIZES, default="quick")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")

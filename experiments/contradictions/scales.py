@@ -1,9 +1,8 @@
-"""From contradictions to trials: the scales, and what a setting comes to at each."""
+"""From contradictions to trials: what a setting comes to at each scale."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -12,44 +11,9 @@ from settings import Contradiction, Setting
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.reproduce.scales import SIZES
 from raygrid.trials.resolve import resolve
 
-
-@dataclass(frozen=True)
-class Tier:
-    """The size of a comparison.
-
-    sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
-    stronger: whether budgets are raised, for images that are easy to learn.
-    """
-
-    dataset: str
-    architecture: str
-    protocol: str
-    sgd: str
-    small: bool = False
-    stronger: bool = False
-
-
-TIERS = {
-    "quick": Tier(
-        "photo_digits",
-        "small_cnn",
-        "quick",
-        "tp(batch_size=64, epochs=12, lr=0.06)",
-        small=True,
-        stronger=True,
-    ),
-    "small": Tier(
-        "cifar10",
-        "small_cnn",
-        "quick(epochs=10)",
-        "tp(batch_size=64, epochs=10, lr=0.06)",
-        small=True,
-    ),
-    "grid": Tier("cifar10", "resnet18", "tp_grid", "tp_grid"),
-    "paper": Tier("cifar10", "resnet18", "tp", "tp"),
-}
 STRONGER = {"lsp": 2.67, "ar": 3.0}  # times the budget at `quick`; the others 2, but not pixels
 
 
@@ -77,13 +41,13 @@ def attack_part(name: str, setting: Setting, scale: str) -> Part:
     if name == "clean":
         return Part(name)
     part = changed(Part(name), setting.change.get("attack", {}))
-    if not TIERS[scale].small:
+    if not SIZES[scale].small:
         return part
     if setting.small is None:
         part = Part.of(part.name, **{**ATTACKS[part.name].quick, **dict(part.params)})
     else:
         part = part.with_params(**setting.small)
-    return part.with_params(**stronger(part)) if TIERS[scale].stronger else part
+    return part.with_params(**stronger(part)) if SIZES[scale].stronger else part
 
 
 def stronger(part: Part) -> dict[str, Scalar]:
@@ -98,7 +62,7 @@ def stronger(part: Part) -> dict[str, Scalar]:
 
 def trial(asked: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
     """The canonical spec of one trial."""
-    size = TIERS[scale]
+    size = SIZES[scale]
     change = setting.change
     where = TrialSpec(
         dataset=Part(size.dataset if size.small else asked.dataset),

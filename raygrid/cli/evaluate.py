@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.common import (
@@ -25,17 +25,13 @@ if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records
 
 MANY = 16  # columns that no terminal is wide enough for
-QUESTIONS = (
-    *("transferability", "robustness", "sets", "fidelity", "norms"),
-    *("classes", "seeds", "compare", "cost", "agreement"),
-)
 WHOLE = ("seeds", "cost", "agreement")
 """Questions to all trials of the output folder, if none is named."""
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
-    parser.add_argument("question", choices=QUESTIONS)
+    parser.add_argument("question", choices=(*ANSWERS, "agreement"))
     parser.add_argument(
         "specs",
         nargs="*",
@@ -62,22 +58,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Answer a question and print its rows."""
-    answers: dict[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
-        "transferability": _transferability,
-        "robustness": _robustness,
-        "sets": _sets,
-        "fidelity": _fidelity,
-        "norms": _norms,
-        "classes": _classes,
-        "seeds": _seeds,
-        "compare": _compare,
-        "cost": _cost,
-    }
     if not args.specs and args.question not in WHOLE:
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
     if args.question == "agreement":
         return _agreement(records_of(args), args)
-    rows = answers[args.question](records_of(args), args)
+    rows = ANSWERS[args.question](records_of(args), args)
     print(json.dumps(rows, indent=1) if args.json else rows_text(rows))
     return 0
 
@@ -169,6 +154,20 @@ def _agreement(records: Records, args: argparse.Namespace) -> int:
         print(f"{name}\n{rows_text(rows)}\n")
     print(f"{len(far)} of {len(found.cells)} cells are more than 15 points off")
     return 0
+
+
+ANSWERS: Mapping[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
+    "transferability": _transferability,
+    "robustness": _robustness,
+    "sets": _sets,
+    "fidelity": _fidelity,
+    "norms": _norms,
+    "classes": _classes,
+    "seeds": _seeds,
+    "compare": _compare,
+    "cost": _cost,
+}
+"""By its question what answers it."""
 
 
 def rows_text(rows: Sequence[Row]) -> str:

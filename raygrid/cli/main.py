@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from raygrid.api.run_grid import Options
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
 from raygrid.cli.options import (
+    FilledLater,
     add_axes,
     add_fleet,
     add_options,
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
     from raygrid.protocols.setups.triples import Triple
 
 
-class TableKinds:
-    """The kinds of tables, read where they are defined: pandas is imported for `table` alone."""
-
-    def __iter__(self) -> Iterator[str]:
-        from raygrid.reports.tables.kinds import KINDS
-
-        return iter(KINDS)
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in tuple(self)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = parser().parse_args(argv)
@@ -54,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(prog="raygrid", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=FilledLater)
 
-    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
+    def command(name: str, run: Any, text: str, fill: Any = None) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, fill=fill)
         made.set_defaults(command=run)
         made.add_argument("--json", action="store_true", help="print JSON")
         add_options(made)
@@ -75,13 +64,14 @@ def parser() -> argparse.ArgumentParser:
         add_running(grid)
         if name == "plan":
             add_fleet(grid)
-    table = command("table", show_table, "A table of the results under --out.")
-    # With a name of its own argparse does not ask for the choices before they are needed.
-    table.add_argument("kind", metavar="KIND", choices=TableKinds(), help="%(choices)s")
+    table = command("table", show_table, "A table of the results under --out.", _add_kinds)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
     table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
     add_evaluate(command("evaluate", evaluate, "Questions to finished trials."))
     add_figure(command("figure", figure, "Figures of finished trials and poisons."))
+    text = "Tables and figures of a paper, measured beside printed."
+    papers = commands.add_parser("reproduce", help=text, description=text, fill=_add_papers)
+    papers.set_defaults(command=reproduce)
     poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
     poison.add_argument("dataset", help="e.g. cifar10")
     poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
@@ -101,6 +91,24 @@ def parser() -> argparse.ArgumentParser:
     command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    from raygrid.reports.tables.kinds import KINDS
+
+    parser.add_argument("kind", choices=KINDS)
+
+
+def _add_papers(parser: argparse.ArgumentParser) -> None:
+    from raygrid.cli.papers import add_reproduce
+
+    add_reproduce(parser)
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    from raygrid.cli import reproduce as papers
+
+    return papers.reproduce(args)
 
 
 def registries() -> dict[str, Registry[Any]]:

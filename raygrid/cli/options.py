@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from raygrid.api.run_grid import Options
 from raygrid.engine.costs.simulate import Fleet
@@ -24,6 +25,27 @@ AXES = {
     "protocols": "protocols, e.g. quick dvae apbench",
     "seeds": "whole numbers",
 }
+
+
+class FilledLater(argparse.ArgumentParser):
+    """A parser whose arguments are added once it is the one that parses.
+
+    What a command offers may take seconds to list (tables of papers); the others must not wait
+    for that. fill: adds the arguments; None: they are added as usual.
+    """
+
+    def __init__(
+        self, *args: Any, fill: Callable[[argparse.ArgumentParser], None] | None = None, **kw: Any
+    ) -> None:
+        super().__init__(*args, **kw)
+        self._fill = fill
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Add the arguments, then parse; `argparse` calls this for the command that was named."""
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,9 @@ from raygrid.reports.figures.maps import draw_maps, examples
 from raygrid.reports.tables.frame import curves, frame
 from raygrid.reports.tables.labels import short
 from raygrid.reproduce.figure_list import PaperFigure
+from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.questions import FinishedTrials, psnr
-from raygrid.reproduce.scales import Scale, absent, scaled
+from raygrid.reproduce.scales import absent, scaled
 from raygrid.trials.artifacts import purified_of
 from raygrid.trials.trial import Trial
 

@@ -18,7 +18,8 @@ from raygrid.reports.analysis.records import Records
 from raygrid.reports.analysis.summary import costs
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel, Table
-from raygrid.reproduce.scales import Scale, absent, scaled
+from raygrid.reproduce.papers import Scale
+from raygrid.reproduce.scales import absent, scaled
 
 Found = Mapping[int, Mapping[str, float]]
 """By seed: what the metrics of a question come to."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
@@ -17,13 +19,51 @@ from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature.names import on_any_dataset
 from raygrid.protocols import PROTOCOLS
+from raygrid.reproduce.papers import Scale
 
-Scale = Literal["smoke", "quick", "small", "grid", "paper"]
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
 FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
 SMOKE_DATA = Part.of("photo_digits", every=6)
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a comparison that no single paper prints.
+
+    sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
+    stronger: whether budgets are raised, for images that are easy to learn.
+    """
+
+    dataset: str
+    architecture: str
+    protocol: str
+    sgd: str
+    small: bool = False
+    stronger: bool = False
+
+
+SIZES: Mapping[Scale, Size] = {
+    "quick": Size(
+        "photo_digits",
+        "small_cnn",
+        "quick",
+        "tp(batch_size=64, epochs=12, lr=0.06)",
+        small=True,
+        stronger=True,
+    ),
+    "small": Size(
+        "cifar10",
+        "small_cnn",
+        "quick(epochs=10)",
+        "tp(batch_size=64, epochs=10, lr=0.06)",
+        small=True,
+    ),
+    "grid": Size("cifar10", "resnet18", "tp_grid", "tp_grid"),
+    "paper": Size("cifar10", "resnet18", "tp", "tp"),
+}
+"""What settings are compared at that are not those of one paper, by scale; none at smoke."""
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
@@ -47,7 +87,7 @@ def _quick(spec: TrialSpec) -> TrialSpec:
     spec = on_any_dataset(spec)
     pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
-        dataset=Part("photo_digits_last" if pretrained else "photo_digits"),
+        dataset=Part("photo_digits_last" if pretrained else SIZES["quick"].dataset),
         attack=_quick_attack(spec.attack),
         defense=tuple(_quick_method(DEFENSES, part) for part in spec.defense),
         architecture=_quick_network(spec.architecture),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup, reference
 from raygrid.literature.names import SIX
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion
 from raygrid.literature.reference import specs_of
+from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
-from raygrid.reproduce.scales import Scale, absent, scaled
+from raygrid.reproduce.ablations import ABLATIONS, ablation
+from raygrid.reproduce.papers import PAPERS, Scale
+from raygrid.reproduce.scales import absent, scaled
 from raygrid.trials.resolve import resolve
 
 
@@ -67,7 +71,7 @@ class Only:
 
     def of(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
         """The trials that belong to it; raises SpecError for a name that none of them has."""
-        kept = [s for s in specs if self.dataset in (None, str(s.dataset), s.dataset.name)]
+        kept = [s for s in specs if self.dataset is None or _is(s.dataset, self.dataset)]
         kept = _named("attack", self.attacks, kept, lambda spec: (spec.attack,))
         return _named("defense", self.defenses, kept, lambda spec: spec.defense)
 
@@ -79,9 +83,7 @@ def _named(
     parts: Callable[[TrialSpec], Sequence[Part]],
 ) -> list[TrialSpec]:
     def has(spec: TrialSpec, word: str) -> bool:
-        if "(" in word:
-            return Part.parse(word) in parts(spec)
-        return any(f"{part.name}_".startswith(f"{word}_") for part in parts(spec))
+        return any(_is(part, word) for part in parts(spec))
 
     for word in words:
         if not any(has(spec, word) for spec in specs):
@@ -91,8 +93,45 @@ def _named(
     return [spec for spec in specs if not words or any(has(spec, word) for word in words)]
 
 
+def _is(part: Part, word: str) -> bool:
+    """Whether a word means a part: that very one, or any version of a method or dataset."""
+    if "(" in word:
+        return Part.parse(word) == part
+    return f"{part.name}_".startswith(f"{word}_")
+
+
 CONTROLLED = {("dvae", "8")}
 """Tables over the poisoned share: what the clean part alone gives comes with every row of them."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What trials load from files of the user's: text that takes the place of a parameter.
+
+    checkpoint: a noise predictor, for every defense that can load one. setups: a folder with the
+    official set-ups, for every protocol that draws some.
+    """
+
+    checkpoint: str = ""
+    setups: str = ""
+
+    def into(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+        """The trials with these files in every part that can load them."""
+        return [
+            spec.replace(
+                defense=tuple(
+                    _loading(DEFENSES, part, "checkpoint", self.checkpoint) for part in spec.defense
+                ),
+                protocol=_loading(PROTOCOLS, spec.protocol, "setups", self.setups),
+            )
+            for spec in specs
+        ]
+
+
+def _loading(registry: Registry[Any], part: Part, name: str, file: str) -> Part:
+    """A part that loads a file, where its method has a parameter of that name and there is one."""
+    known = part.name in registry and name in registry[part.name].__dataclass_fields__
+    return part.with_params(**{name: file}) if file and known else part
 
 
 def paper_table(
@@ -101,7 +140,7 @@ def paper_table(
     scale: Scale = "paper",
     only: Only = Only(),
     seeds: Sequence[int] = (0,),
-    checkpoint: str = "",
+    files: Files = Files(),
 ) -> PaperTable:
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
@@ -109,20 +148,21 @@ def paper_table(
         and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
         a CPU; `smoke` the same with a sixth of the images and the fewest epochs, to see that it
         runs.
-    only: a part of the table. checkpoint: as `with_checkpoint`. What is not installed here is
-    listed as missing. What is asked of a trial needs others too, which come with it, as the
-    controls of partial poisoning do.
+    only: a part of the table. What is not installed here is listed as missing. What is asked of a
+    trial needs others too, which come with it, as controls do.
     """
     if scale not in get_args(Scale):
         raise SpecError(unknown("scale", scale, get_args(Scale)))
-    listed = [TrialSpec.parse(text) for text in specs_of(paper, number)]
-    chosen = dict.fromkeys(with_checkpoint(only.of(listed), checkpoint))
-    if (paper, number) in CONTROLLED:
-        alone = [s.replace(attack=Part("withheld")) for s in chosen if 0 < s.poison_ratio < 1]
-        chosen.update(dict.fromkeys(alone))
+    if number in ABLATIONS.get(paper, ()):
+        listed, questions = list(ablation(number)), []
+    else:
+        listed = [TrialSpec.parse(text) for text in specs_of(paper, number)]
+        questions = reference.printed_questions(paper, number)
+    chosen = dict.fromkeys(files.into(only.of(listed)))
+    chosen.update(dict.fromkeys(controls(paper, number, chosen)))
     asked = []
-    for each in reference.printed_questions(paper, number):
-        every = tuple(with_checkpoint(each.about, checkpoint))
+    for each in questions:
+        every = tuple(files.into(each.about))
         here = tuple(spec for spec in every if spec in chosen)
         if here and (every[0] in chosen or QUESTIONS[each.question].mean):
             about = here if QUESTIONS[each.question].mean else every
@@ -131,15 +171,17 @@ def paper_table(
     return replace(paper_table_of(list(chosen), scale, seeds), asked=tuple(asked))
 
 
-def with_checkpoint(specs: Sequence[TrialSpec], checkpoint: str) -> list[TrialSpec]:
-    """The trials with this noise predictor in every defense that can load one, if it has a name."""
-    loads = {name for name in DEFENSES if "checkpoint" in DEFENSES[name].__dataclass_fields__}
-    given = {"checkpoint": checkpoint} if checkpoint else {}
+def controls(paper: str, number: str, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+    """What trials of a table are held against, beyond what the paper printed.
 
-    def loading(part: Part) -> Part:
-        return part.with_params(**given) if part.name in loads else part
-
-    return [spec.replace(defense=tuple(map(loading, spec.defense))) for spec in specs]
+    Over the poisoned share that is the clean part alone; a targeted attack's success means little
+    beside what a clean victim of the same set-ups says.
+    """
+    if PAPERS[paper].setups:
+        return [spec.replace(attack=Part("clean")) for spec in specs]
+    if (paper, number) in CONTROLLED:
+        return [s.replace(attack=Part("withheld")) for s in specs if 0 < s.poison_ratio < 1]
+    return []
 
 
 def paper_table_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[int]) -> PaperTable:
@@ -187,8 +229,8 @@ def compared(panel: Panel, paper: str, wanted: PaperTable) -> list[Panel]:
 def with_printed(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
     """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
 
-    printed: as in `Job.alone`, for the very trials whose cells these are. Such a number says which
-    dataset it is of.
+    printed: as in `PaperTable.alone`, for the very trials whose cells these are. Such a number
+    says which dataset it is of.
     """
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():

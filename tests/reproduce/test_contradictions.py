@@ -38,7 +38,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> None:
-    assert tuple(script.scales.TIERS) == SCALES
+    assert tuple(script.scales.SIZES) == SCALES
     for name, asked in script.said.items():
         planned = plan(list(script.scales.specs(asked, scale, 1)), None)
         assert not planned.skips, name

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks.base import size_of_change
+from raygrid.cli import main as cli
 from raygrid.cli import reproduce
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.seeds import Stream
@@ -562,7 +563,7 @@ def test_unknown_numbers_are_one_clear_error(
     words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        reproduce.paper_main("apbench", "Toy.", ("defense",), argv=words)
+        cli.main(["reproduce", "apbench", *words])
     assert end.value.code == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
 
@@ -581,10 +582,7 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert (
-        reproduce.paper_main("apbench", "Toy.", (), argv=[*words, "--out", str(tmp_path / "out")])
-        == 2
-    )
+    assert cli.main(["reproduce", "apbench", *words, "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -598,7 +596,7 @@ def test_a_predictor_is_found_from_every_folder(
     path = score_sde(tmp_path / "mine.pth", tiny())
     monkeypatch.chdir(tmp_path)
     words = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--diffusion", "mine.pth"]
-    assert reproduce.paper_main("apbench", "Toy.", (), argv=[*words, "--dry-run", "--json"]) == 0
+    assert cli.main(["reproduce", "apbench", *words, "--dry-run", "--json"]) == 0
     (trial,) = json.loads(capsys.readouterr().out)["trials"]
     assert f"checkpoint={path}," in trial["spec"]
 
@@ -612,7 +610,7 @@ def test_a_column_runs_with_a_predictor_that_others_trained(
     places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
     part = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--scale", "smoke"]
     words = [*part, "--diffusion", path, *places]
-    assert reproduce.paper_main("apbench", "Toy.", ("defense",), argv=words) == 0
+    assert cli.main(["reproduce", "apbench", *words]) == 0
     said = capsys.readouterr().out
     assert "1 of 1 rows are there" in said
     assert "[76.90 ± 1.09, apbench, cifar10]" in said
@@ -623,7 +621,7 @@ def test_a_column_runs_with_a_predictor_that_others_trained(
 
 def test_help_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        reproduce.paper_main("dvae", "Toy.", (), argv=["--help"])
+        cli.main(["reproduce", "dvae", "--help"])
     said = capsys.readouterr().out
     assert "1      left out: a drawing of the method" in said
     assert "2      VAEs by their rate, and against JPEG" in said
@@ -641,7 +639,7 @@ def test_a_table_is_run_asked_and_written(
     monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, asked=(each,)))
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off"]
-    assert reproduce.paper_main("apbench", "Toy.", (), argv=["--table", "11", *places]) == 0
+    assert cli.main(["reproduce", "apbench", "--table", "11", *places]) == 0
     (cell,) = json.loads((tmp_path / "tables" / "apbench-11-robustness.json").read_text())
     assert cell["seeds"] == [0, 1]
     assert cell["published"] == 0.9
@@ -654,7 +652,7 @@ def test_a_printed_table_is_walked_through_at_scale_smoke(
     """Its own trials, on few images: rows, question and published numbers, nothing in between."""
     places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
     part = ["--table", "11", "--attacks", "ar", "--defenses", "standard", "--scale", "smoke"]
-    assert reproduce.paper_main("apbench", "Toy.", ("defense",), argv=[*part, *places]) == 0
+    assert cli.main(["reproduce", "apbench", *part, *places]) == 0
     said = capsys.readouterr().out
     assert "2 of 2 rows are there" in said
     assert "the numbers say nothing" in said
@@ -676,7 +674,7 @@ def test_a_figure_is_run_and_drawn(
     monkeypatch.setattr(reproduce, "drawn_figures_of", lambda paper: {"3": plate})
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off", "--attacks", "lsp"]
-    assert reproduce.paper_main("apbench", "Toy.", (), argv=["--figure", "3", *places]) == 0
+    assert cli.main(["reproduce", "apbench", "--figure", "3", *places]) == 0
     files = capsys.readouterr().out.split()[-2:]
     assert [Path(file).name for file in files] == ["apbench-3-paper.png", "apbench-3-paper.csv"]
     assert len(pd.read_csv(files[1])) == 1

@@ -15,6 +15,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.common.disentangled import Disentangled
+from raygrid.cli import main as cli
 from raygrid.cli.reproduce import several
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
@@ -24,16 +25,22 @@ from raygrid.engine.costs.estimate import CPU, artifact_seconds, trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
-from raygrid.literature.names import PAPERS, SIX
+from raygrid.literature.names import PAPERS as REFERENCES
+from raygrid.literature.names import SIX
 from raygrid.literature.reference import specs_of, tables_of
+from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.frame import frame, tier
+from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import Panel
-from raygrid.reproduce.scales import SMALL_EPOCHS, Scale, absent, scaled
+from raygrid.reproduce.ablations import ABLATIONS, ablation
+from raygrid.reproduce.papers import PAPERS, Scale
+from raygrid.reproduce.scales import SMALL_EPOCHS, absent, scaled
 from raygrid.reproduce.tables import (
     CONTROLLED,
+    Files,
     Only,
     PaperTable,
     compared,
@@ -48,13 +55,14 @@ KINDS = {r.kind: r for r in (ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, LEARNER
 
 
 def test_the_paper_scale_is_the_printed_table() -> None:
-    for paper in PAPERS:
+    for paper in REFERENCES:
         for number in tables_of(paper):
             wanted = paper_table(paper, number)
             assert wanted.missing == ()
-            controls = {text for text in wanted.specs if "/withheld@" in text}
-            assert set(wanted.specs) - controls == set(specs_of(paper, number))
-            assert bool(controls) == ((paper, number) in CONTROLLED)
+            named = ("/clean/",) if PAPERS[paper].setups else ("/withheld@",)
+            controls = {text for text in wanted.specs if any(name in text for name in named)}
+            assert set(wanted.specs) - controls == set(specs_of(paper, number)) - controls
+            assert bool(controls) == (PAPERS[paper].setups or (paper, number) in CONTROLLED)
     gone = TrialSpec.parse("nowhere/lsp/standard/resnet18/supervised/apbench/0")
     assert paper_table_of([gone], "paper", (0,)).missing == ("dataset nowhere",)
     assert absent(TrialSpec.parse("nowhere/lsp/standard+nothing/resnet18/nobody/apbench/0")) == [
@@ -219,7 +227,7 @@ def test_the_attackers_networks_shrink_with_the_victims() -> None:
 def test_smoke_is_quick_with_less_of_everything() -> None:
     """The same trials; images are fewer, and epochs of victims and of what methods fit."""
     epochs, once = re.compile(r"\b((classifier_)?epochs|updates)=\d+"), r"\1=1"
-    for paper in PAPERS:
+    for paper in REFERENCES:
         for number in tables_of(paper):
             quick, smoke = (paper_table(paper, number, scale) for scale in ("quick", "smoke"))
             assert smoke.missing == quick.missing == ()
@@ -417,31 +425,81 @@ def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "number", "scale"),
+    ("paper", "number", "scale"),
     [
         ("apbench", "6", "quick"),
         ("learned_faster", "2", "quick"),
         ("dvae", "9", "quick"),
-        ("worst_case_learner", "1", "quick"),
-        ("tp_ablation", "4", "grid"),
-        ("tp_ablation", "10", "quick"),
-        ("unsupervised", "10", "grid"),
+        ("transferable", "1", "quick"),
+        ("transferable", "4", "grid"),
+        ("transferable", "10", "quick"),
+        ("apbench", "10", "grid"),
         ("just_how_toxic", "3", "paper"),
         ("just_how_toxic", "patch", "quick"),
     ],
 )
-def test_the_script_of_a_paper_plans(
-    script: str,
-    number: str,
-    scale: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_table_of_a_paper_plans(
+    paper: str, number: str, scale: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--dry-run", "--executor", "inline", "--out", str(tmp_path), "--data", str(tmp_path)]
+    words = ["reproduce", paper, "--table", number, "--scale", scale, *places]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    wanted = paper_table(paper, number, scale)  # type: ignore[arg-type]
+    planned = plan(wanted.specs, None)
+    assert said.startswith(f"{len(planned.trials)} trials, ")
+    rows = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
+    assert f"0 of {len(rows)} rows are there" in said
+
+
+def test_every_table_of_every_paper_is_listed_with_what_is_in_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["--table", number, "--tier", scale]
-    said = planned_by(f"{script}.py", words, tmp_path, monkeypatch, capsys)
-    assert "trials" in said
-    assert re.search(r"0 of \d+ rows are there", said)
+    assert set(PAPERS) == set(REFERENCES)
+    for name, paper in PAPERS.items():
+        assert set(paper.tables) == {*tables_of(name), *ABLATIONS.get(name, ())}
+        assert {kind for table in paper.tables for kind in paper.kinds_of(table)} <= set(
+            TABLE_KINDS
+        )
+        with pytest.raises(SystemExit) as end:
+            cli.main(["reproduce", name, "--help"])
+        assert end.value.code == 0
+        said = capsys.readouterr().out
+        assert all(text in said for text in (paper.source, *paper.tables.values(), *paper.notes))
+        assert ("--setups" in said) == (name == "just_how_toxic")
+
+
+@pytest.mark.parametrize("axis", ABLATIONS["just_how_toxic"])
+def test_an_ablation_changes_one_thing_of_the_baselines(axis: str) -> None:
+    """Each setting of table 2, and the same with another value in one place."""
+    bases = [TrialSpec.parse(text) for text in BASELINES.values()]
+    places = {"augmentation": {"defense"}, "architecture": {"architecture", "attack"}}
+    allowed = places.get(axis, {"attack"} if axis == "epsilon" else {"protocol"})
+    base, seen = bases[0], set()
+    for spec in ablation(axis):
+        if spec in bases:
+            base = spec
+        seen.add(base)
+        parts = ("dataset", "attack", "defense", "architecture", "learner", "protocol")
+        moved = {part for part in parts if getattr(spec, part) != getattr(base, part)}
+        assert moved <= allowed, f"{spec} changes {moved - allowed} of {base}"
+    assert seen == set(bases)
+
+
+def test_targeted_attacks_come_with_their_clean_control_and_official_set_ups() -> None:
+    only, files = Only(attacks=["clbd"]), Files(setups="/official")
+    wanted = paper_table("just_how_toxic", "patch", "paper", only, (0, 1), files)
+    specs = [TrialSpec.parse(text) for text in wanted.specs]
+    attacks = {spec.attack.name for spec in specs}
+    assert attacks == {"clbd", "clean"}
+    places = {
+        name: {str(s.replace(attack=Part("x"))) for s in specs if s.attack.name == name}
+        for name in attacks
+    }
+    assert places["clbd"] == places["clean"], "every set-up and setting has both"
+    assert all(dict(spec.protocol.params)["setups"] == "/official" for spec in specs)
+    assert {spec.seed for spec in specs} == {0, 1}
+    assert {dict(spec.protocol.params).get("patch") for spec in specs} == {3, 5, 8}
 
 
 def planned_by(

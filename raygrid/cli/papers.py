@@ -1,0 +1,104 @@
+"""The arguments of `raygrid reproduce`: a parser for each paper, with its tables and figures.
+
+The figures are listed, which takes seconds, for the paper alone that was named.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, get_args
+
+from raygrid.cli.options import FilledLater, add_fleet, add_options, add_running
+from raygrid.core.errors import unknown
+from raygrid.reproduce.papers import PAPERS, Paper, Scale
+
+if TYPE_CHECKING:
+    from raygrid.reproduce.figure_list import PaperFigure
+
+
+SCALES = (
+    "smoke: that everything runs, in minutes; quick: stand-ins on digits, minutes to hours of a "
+    "CPU; small: as printed for 30 epochs; grid: as printed with fewer contrastive epochs; paper "
+    "(default: quick)"
+)
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """A parser for each paper; what is in it is read when it is the one that was asked for."""
+    papers = parser.add_subparsers(
+        required=True, metavar="PAPER", dest="paper", parser_class=FilledLater
+    )
+    for name, paper in PAPERS.items():
+        papers.add_parser(
+            name,
+            help=paper.source,
+            description=described(paper),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            fill=partial(_add_paper, name),
+        )
+
+
+def described(paper: Paper) -> str:
+    """What a paper is, its tables line by line, and what has to be known of them."""
+    width = max(map(len, paper.tables)) + 2
+    lines = [f"{number:<{width}}{text}" for number, text in paper.tables.items()]
+    return "\n".join([paper.source, "", "Tables (`--table N`):", "", *lines, "", *paper.notes])
+
+
+def figure_lines(figures: Mapping[str, PaperFigure | str]) -> str:
+    """The figures of a paper, a line each; nothing without any."""
+    lines = [
+        f"{number:<7}{f'left out: {each}' if isinstance(each, str) else each.title}"
+        for number, each in figures.items()
+    ]
+    if not lines:
+        return ""
+    return "\n".join(["\nFigures (`--figure N`, a PNG and a CSV under OUT/figures):\n", *lines, ""])
+
+
+def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
+    """The tables and figures of a paper, and how they are run."""
+    from raygrid.reproduce.figure_list import LISTS, drawings_of, drawn_figures_of, figures_of
+
+    figures = figures_of(name)
+    parser.description = f"{parser.description}\n{figure_lines(figures)}"
+    known = {
+        "table": ([*PAPERS[name].tables], LISTS.get(name, {})),
+        "figure": ([*drawn_figures_of(name)], drawings_of(name)),
+    }
+    what = parser.add_mutually_exclusive_group(required=True)
+    for kind, (numbers, others) in known.items():
+        if numbers:
+            chosen = _one_of(kind, numbers, others)
+            what.add_argument(f"--{kind}", type=chosen, metavar="N", help=", ".join(numbers))
+    parser.set_defaults(figure=None, setups="")
+    parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALES)
+    parser.add_argument("--dataset", help="only this dataset of it")
+    parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")
+    parser.add_argument("--defenses", nargs="+", metavar="X", default=[], help="only these of it")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
+    help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, a file of score-SDE"
+    parser.add_argument(
+        "--diffusion", metavar="CHECKPOINT", default="", help=f"{help_} (fitted to clean images)"
+    )
+    if PAPERS[name].setups:
+        parser.add_argument("--setups", metavar="FOLDER", help="folder with the official set-ups")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fleet(parser)
+    add_running(parser)
+    add_options(parser)
+
+
+def _one_of(kind: str, known: Sequence[str], others: Mapping[str, str]) -> Callable[[str], str]:
+    def chosen(text: str) -> str:
+        if text in known:
+            return text
+        if text in others:
+            reason = f"{kind} {text} shows no data, it is {others[text]}"
+            raise argparse.ArgumentTypeError(f"{reason}; those with data are {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown(kind, text, known))
+
+    return chosen
