@@ -125,3 +125,46 @@ def test_faces_say_what_a_room_holds_and_hold_no_code(path: Path) -> None:
     rest = [n for n in body[1:] if not isinstance(n, kinds)]
     code = [text for text in map(ast.unparse, rest) if not text.startswith("__all__ =")]
     assert bool(code) == (room in CODE_IN_A_FACE), f"{path}: {code}"
+
+
+SAME_NAME = {
+    "frozen": "networks without gradients, on the way to one in nn/pgd.py",
+    "reproduce": "the command, and what it loads at its first use",
+}
+"""Public names of classes and functions that two files define, and why."""
+
+
+def test_no_public_name_means_two_things() -> None:
+    """One class or function a name, over the whole package, so that a search finds the one."""
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    several = {name: found for name, found in places.items() if len(found) > 1}
+    assert several.keys() == SAME_NAME.keys(), several
+
+
+PRIVATE_WORDS = {
+    *("decided", "workshop", "keeping", "gauge", "gauging", "tally", "plate"),
+    *("plates", "asked", "craft", "look", "letter", "desk", "bury", "beacon"),
+}
+"""Words that nobody outside of this project would search for."""
+
+
+def defined(path: Path) -> Iterator[str]:
+    """Names that a file gives to modules, classes, functions, fields and arguments."""
+    yield path.stem
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_are_words_of_the_field(path: Path) -> None:
+    private = {name for name in defined(path) if name.strip("_").lower() in PRIVATE_WORDS}
+    assert not private, f"{path.name} calls something {', '.join(sorted(private))}"

@@ -71,7 +71,7 @@ def spec(args: argparse.Namespace, number: int) -> str:
     return f"{args.dataset}/{attack}/standard/{args.architecture}/{learner}/{protocol}/{number}"
 
 
-class Keeper:
+class BundleCache:
     """Artifacts in memory after the first time, as a cluster's object store holds them."""
 
     def __init__(self, store: Store, root: Path) -> None:
@@ -84,17 +84,17 @@ class Keeper:
         return self.known[artifact.key]
 
 
-def timed(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
+def timed(trial: Trial, cache: BundleCache) -> tuple[float, Result]:
     for artifact in trial.artifacts:
-        keeper(artifact)
+        cache(artifact)
     started = time.perf_counter()
-    result = run_trial(trial, keeper, TrialContext())
+    result = run_trial(trial, cache, TrialContext())
     if result.error:
         raise SystemExit(result.error)
     return time.perf_counter() - started, result
 
 
-def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
+def fresh(trial: Trial, cache: BundleCache) -> tuple[float, Result]:
     """A victim that computes every feature itself, those of the test set included."""
     from raygrid.trials.artifacts import features
 
@@ -106,7 +106,7 @@ def fresh(trial: Trial, keeper: Keeper) -> tuple[float, Result]:
 
     features.features_for = nothing  # type: ignore[assignment]
     try:
-        return timed(trial, keeper)
+        return timed(trial, cache)
     finally:
         features.features_for = usual
 
@@ -123,17 +123,17 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name) / "store")
-        catalog, keeper = Catalog(store, Path(name)), Keeper(store, Path(name))
+        catalog, cache = Catalog(store, Path(name)), BundleCache(store, Path(name))
         trials = [resolve(spec(args, number), catalog) for number in range(args.victims)]
         started = time.perf_counter()
         for trial in trials:
             for artifact in trial.artifacts:
-                keeper(artifact)
+                cache(artifact)
         print(f"artifacts of {args.victims} set-ups: {time.perf_counter() - started:.1f} s")
         started = time.perf_counter()
-        kept = [timed(trial, keeper) for trial in trials]
+        kept = [timed(trial, cache) for trial in trials]
         total = time.perf_counter() - started
-        slow = [fresh(trial, keeper) for trial in trials[: args.fresh]]
+        slow = [fresh(trial, cache) for trial in trials[: args.fresh]]
     for (_, one), (_, other) in zip(kept, slow, strict=False):
         ours, theirs = (r.probes["clean_test"]["k"] for r in (one, other))
         assert abs(ours - theirs) <= 0.01 * one.probes["clean_test"]["n"], (ours, theirs)

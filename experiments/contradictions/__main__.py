@@ -28,7 +28,7 @@ from raygrid.storage.results import ResultLog
 
 SEPARABLE = "ar_separable"
 KNOWN = {
-    **{name: asked.says for name, asked in CONTRADICTIONS.items()},
+    **{name: each.says for name, each in CONTRADICTIONS.items()},
     SEPARABLE: "APBench calls the noise of AR linearly separable",
 }
 
@@ -52,8 +52,8 @@ def main() -> int:
 
 def run(args: argparse.Namespace) -> int:
     options: Options = options_of(args, name=f"contradictions-{args.scale}")
-    asked = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]
-    wanted = list(dict.fromkeys(s for one in asked for s in specs(one, args.scale, args.seeds)))
+    chosen = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]
+    wanted = list(dict.fromkeys(s for one in chosen for s in specs(one, args.scale, args.seeds)))
     if args.dry_run:
         return show_plan(wanted, options, args.json, fleet_of(args))
     status = place_and_run(wanted, options, args) if wanted else 0

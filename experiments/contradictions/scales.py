@@ -25,9 +25,9 @@ class Case(NamedTuple):
     learner: str
 
 
-def cases(asked: Contradiction) -> list[Case]:
+def cases(claim: Contradiction) -> list[Case]:
     """All cases, those of one attack and learner together, their first defense first."""
-    every = product(asked.attacks, asked.learners, asked.defenses)
+    every = product(claim.attacks, claim.learners, claim.defenses)
     return [Case(attack, defense, learner) for attack, learner, defense in every]
 
 
@@ -60,26 +60,26 @@ def stronger(part: Part) -> dict[str, Scalar]:
     return {"budget": str(Budget(budget.norm, value if budget.norm == "linf" else round(value, 2)))}
 
 
-def trial(asked: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
+def trial(claim: Contradiction, setting: Setting, case: Case, scale: str, seed: int) -> str:
     """The canonical spec of one trial."""
     size = SIZES[scale]
     change = setting.change
     where = TrialSpec(
-        dataset=Part(size.dataset if size.small else asked.dataset),
+        dataset=Part(size.dataset if size.small else claim.dataset),
         attack=attack_part(case.attack, setting, scale),
         defense=(Part(case.defense),),
         architecture=Part(size.architecture),
         learner=changed(Part(case.learner), change.get("learner", {})),
         protocol=changed(
-            Part.parse(size.sgd if asked.sgd else size.protocol), change.get("protocol", {})
+            Part.parse(size.sgd if claim.sgd else size.protocol), change.get("protocol", {})
         ),
         seed=seed,
     )
     return str(resolve(where, None).spec)
 
 
-def specs(asked: Contradiction, scale: str, seeds: int) -> Iterator[str]:
+def specs(claim: Contradiction, scale: str, seeds: int) -> Iterator[str]:
     """Every trial of a contradiction, and the clean ones that its attacks are held against."""
-    for seed, case, setting in product(range(seeds), cases(asked), asked.settings):
-        yield trial(asked, setting, case._replace(attack="clean"), scale, seed)
-        yield trial(asked, setting, case, scale, seed)
+    for seed, case, setting in product(range(seeds), cases(claim), claim.settings):
+        yield trial(claim, setting, case._replace(attack="clean"), scale, seed)
+        yield trial(claim, setting, case, scale, seed)

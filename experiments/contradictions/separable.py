@@ -20,7 +20,7 @@ from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
 from raygrid.reproduce.scales import SIZES
 
-ATTACKS_ASKED = ("ar", "lsp")  # LSP is separable by its making
+SEPARATED = ("ar", "lsp")  # LSP is separable by its making
 ROWS = 10_000
 
 
@@ -64,7 +64,7 @@ def table(scale: str, data: Path, seeds: int) -> Iterator[str]:
     yield ""
     yield "| attack | fitted half | other half | |"
     yield "| --- | --- | --- | --- |"
-    for name in ATTACKS_ASKED:
+    for name in SEPARATED:
         runs = [
             accuracies(noise_of(name, images, scale, seed), images.labels, seed)
             for seed in range(seeds)

@@ -57,13 +57,13 @@ def works(side: Side) -> bool:
 
 
 def sides(
-    asked: Contradiction, case: Case, scale: str, seeds: int, rows: Mapping[str, Any]
+    claim: Contradiction, case: Case, scale: str, seeds: int, rows: Mapping[str, Any]
 ) -> list[Side]:
     """The settings of a case with what was measured. rows: by spec."""
 
     def values(setting: Setting, where: Case) -> list[float]:
-        named = [trial(asked, setting, where, scale, seed) for seed in range(seeds)]
-        found = [rows[spec][asked.metric] for spec in named if spec in rows]
+        named = [trial(claim, setting, where, scale, seed) for seed in range(seeds)]
+        found = [rows[spec][claim.metric] for spec in named if spec in rows]
         return [100 * value for value in found if value is not None]
 
     def side(setting: Setting, where: Case) -> Side:
@@ -71,10 +71,10 @@ def sides(
         return Side(setting.name, values(setting, where), clean)
 
     made = []
-    for setting in asked.settings:
-        here, first = side(setting, case), side(setting, case._replace(defense=asked.defenses[0]))
+    for setting in claim.settings:
+        here, first = side(setting, case), side(setting, case._replace(defense=claim.defenses[0]))
         known = case.attack == "clean" or works(first)
-        figure = printed(setting, case, asked.metric)
+        figure = printed(setting, case, claim.metric)
         made.append(Side(here.name, here.values, here.clean, figure, known))
     return made
 
@@ -140,23 +140,23 @@ def _widest(pairs: Sequence[tuple[Side, Side]]) -> str:
 
 
 def table(
-    name: str, asked: Contradiction, scale: str, seeds: int, rows: Mapping[str, Any]
+    name: str, claim: Contradiction, scale: str, seeds: int, rows: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A contradiction as lines of Markdown."""
-    what = "peak" if asked.metric == "peak_acc" else "final"
+    """A claim as lines of Markdown."""
+    what = "peak" if claim.metric == "peak_acc" else "final"
     yield f"## {name}"
     yield ""
-    yield f"{asked.says[0].upper()}{asked.says[1:]}. Test accuracy ({what}) in percent."
+    yield f"{claim.says[0].upper()}{claim.says[1:]}. Test accuracy ({what}) in percent."
     yield ""
     yield "| attack | defense | learner | setting | printed | here | clean |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     said = []
-    for case in cases(asked):
-        compared = sides(asked, case, scale, seeds, rows)
+    for case in cases(claim):
+        compared = sides(claim, case, scale, seeds, rows)
         for side in compared:
             cells = (side.name, _cited(side), _summed(side.values), _summed(side.clean))
             yield f"| {' | '.join((*case, *cells))} |"
-        said.append(f"- {', '.join(case)}: {verdict(compared, case.defense == asked.defenses[0])}.")
+        said.append(f"- {', '.join(case)}: {verdict(compared, case.defense == claim.defenses[0])}.")
     yield ""
     yield from said
     yield ""

@@ -27,7 +27,7 @@ from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store, patiently
-from raygrid.trials import outputs as keeping
+from raygrid.trials import outputs
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
@@ -128,7 +128,7 @@ class ProfileLearner(Listener):
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
-    keeping.check_kinds(options.keep)
+    outputs.check_kinds(options.keep)
     check_deadline(options)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)

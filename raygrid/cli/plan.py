@@ -65,14 +65,14 @@ class PlanStatus:
         return Agenda(left, lambda artifact: artifact.key in self.made, speed)
 
 
-def simulated(plan: Plan, look: PlanStatus, fleet: Fleet) -> Timeline:
+def simulated(plan: Plan, state: PlanStatus, fleet: Fleet) -> Timeline:
     """What is left of a plan, played on a fleet."""
-    measured = Measured.of(plan.trials, look.rows, fleet.speed)
+    measured = Measured.of(plan.trials, state.rows, fleet.speed)
 
     def seconds(job: Job) -> float:
         return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
 
-    return play(look.agenda(plan, fleet.speed), fleet, look.profiles, seconds)
+    return play(state.agenda(plan, fleet.speed), fleet, state.profiles, seconds)
 
 
 def fleet_json(line: Timeline) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def fleet_json(line: Timeline) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, look: PlanStatus = PlanStatus()) -> dict[str, Any]:
+def plan_json(plan: Plan, state: PlanStatus = PlanStatus()) -> dict[str, Any]:
     """Trials, derived rows, skips with reasons, artifacts, estimates, marks, the fleet's run."""
-    known = look.known
+    known = state.known
     found: dict[str, Any] = {
         "trials": [{"spec": str(t.spec), "key": t.key if known else None} for t in plan.trials],
         "derived": [{"spec": str(t.spec), "from": [str(b) for b in t.bases]} for t in plan.derived],
@@ -96,19 +96,19 @@ def plan_json(plan: Plan, look: PlanStatus = PlanStatus()) -> dict[str, Any]:
             {"kind": a.kind, "label": a.label, "key": a.key if known else None}
             for a in plan.artifacts
         ],
-        "estimates": estimates(plan, look.keep),
-        "there": {"trials": sum(map(look.done, plan.trials)), "artifacts": len(look.made)},
-        "left": left(plan, look),
-        "marks": look.marks,
+        "estimates": estimates(plan, state.keep),
+        "there": {"trials": sum(map(state.done, plan.trials)), "artifacts": len(state.made)},
+        "left": left(plan, state),
+        "marks": state.marks,
     }
-    if look.fleet is not None:
-        found["fleet"] = fleet_json(simulated(plan, look, look.fleet))
+    if state.fleet is not None:
+        found["fleet"] = fleet_json(simulated(plan, state, state.fleet))
     return found
 
 
-def left(plan: Plan, look: PlanStatus) -> dict[str, float]:
+def left(plan: Plan, state: PlanStatus) -> dict[str, float]:
     """Estimated hours on one CPU core and on one GPU of what is left of a plan."""
-    jobs = look.agenda(plan, CPU).jobs.values()  # which they are does not depend on the speed
+    jobs = state.agenda(plan, CPU).jobs.values()  # which they are does not depend on the speed
     speeds = {"cpu_core_hours": CPU, "gpu_hours": GPU}
     return {
         name: round(sum(_seconds(job, speed) for job in jobs) / 3600, 4)
@@ -143,9 +143,9 @@ def skipped_text(plan: Plan) -> list[str]:
     return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
 
 
-def plan_text(plan: Plan, look: PlanStatus = PlanStatus()) -> str:
+def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
     """The same for a person."""
-    costs = estimates(plan, look.keep)
+    costs = estimates(plan, state.keep)
     kinds = Counter(a.kind for a in plan.artifacts)
     made = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "none"
     lines = [
@@ -155,20 +155,20 @@ def plan_text(plan: Plan, look: PlanStatus = PlanStatus()) -> str:
         f"estimate: {clock(3600 * costs['cpu_core_hours'])} on one CPU core or "
         f"{clock(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
     ]
-    done = sum(map(look.done, plan.trials))
-    if done or look.made:
-        cpu, gpu = (clock(3600 * hours) for hours in left(plan, look).values())
+    done = sum(map(state.done, plan.trials))
+    if done or state.made:
+        cpu, gpu = (clock(3600 * hours) for hours in left(plan, state).values())
         lines.append(
-            f"there already: {done} trials, {len(look.made)} artifacts; left: {cpu} on one CPU "
+            f"there already: {done} trials, {len(state.made)} artifacts; left: {cpu} on one CPU "
             f"core or {gpu} on one GPU"
         )
-    if look.keep:
-        lines.append(f"kept: {kept_text(plan, look.keep)}")
+    if state.keep:
+        lines.append(f"kept: {kept_text(plan, state.keep)}")
     lines += skipped_text(plan)
-    lines += [f"note: {mark}" for mark in look.marks]
-    if look.fleet is not None:
-        lines.append(_fleet_line(simulated(plan, look, look.fleet), look.fleet))
-    if not look.known:
+    lines += [f"note: {mark}" for mark in state.marks]
+    if state.fleet is not None:
+        lines.append(_fleet_line(simulated(plan, state, state.fleet), state.fleet))
+    if not state.known:
         lines.append("the data were not found here, so what is done already is not known")
     return "\n".join(lines)
 

@@ -54,9 +54,9 @@ def files_of(args: argparse.Namespace) -> Files:
 
 def _table(args: argparse.Namespace) -> int:
     paper = PAPERS[args.paper]
-    printed = args.table in tables_of(args.paper)
-    asked = reference.printed_questions(args.paper, args.table) if printed else []
-    questions = [QUESTIONS[each.question] for each in asked]
+    numbered = args.table in tables_of(args.paper)
+    printed = reference.printed_questions(args.paper, args.table) if numbered else []
+    questions = [QUESTIONS[each.question] for each in printed]
     seeds = range(max([args.seeds, *(question.seeds for question in questions)]))
     files = files_of(args)
     wanted = paper_table(args.paper, args.table, args.scale, part_of(args), seeds, files)
@@ -100,7 +100,7 @@ def _answer(
     from raygrid.reproduce.questions import answered
 
     evidence = None if args.dry_run else _evidence(options)
-    for made in answered(wanted.asked, evidence, args.scale, seeds):
+    for made in answered(wanted.questions, evidence, args.scale, seeds):
         if not args.json:
             render.show(made)
         if evidence:
@@ -134,8 +134,8 @@ def _figure(args: argparse.Namespace) -> int:
 def _draw(shown: PaperFigure, args: argparse.Namespace, name: str, options: Options) -> None:
     from raygrid.reproduce.figures import FigureData, draw
 
-    plate = FigureData(shown, _evidence(options), args.scale, range(args.seeds))
-    files = draw(plate, options.out / "figures" / name)
+    data = FigureData(shown, _evidence(options), args.scale, range(args.seeds))
+    files = draw(data, options.out / "figures" / name)
     print(*files, sep="\n", file=sys.stderr if args.json else sys.stdout)
 
 

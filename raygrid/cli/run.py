@@ -105,12 +105,12 @@ def show_plan(
     try:
         plan, store, _ = make_plan(specs, options)
         profiles = known_profiles(plan, log, ProfileStore(store))
-        look = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
+        state = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
-        look = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
+        state = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
         print(f"note: {error}", file=sys.stderr)
-    print(json.dumps(plan_json(plan, look), indent=1) if as_json else plan_text(plan, look))
+    print(json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state))
     return 0
 
 

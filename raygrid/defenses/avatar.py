@@ -110,8 +110,8 @@ class Avatar(Defense):
         """Raise SpecError unless it is known what the predictor has seen."""
         known = ["poisoned", "clean_train", *(["mismatch"] if self.checkpoint else []), *DATASETS]
         if self.checkpoint:
-            asked = f"diffusion_data is not given: say what {self.checkpoint} has seen"
-            require(bool(self.diffusion_data), f"{asked}, one of {', '.join(known)}")
+            said = f"diffusion_data is not given: say what {self.checkpoint} has seen"
+            require(bool(self.diffusion_data), f"{said}, one of {', '.join(known)}")
         elif self.diffusion_data == "poisoned":  # one name for one thing
             object.__setattr__(self, "diffusion_data", "")
         seen = self.seen

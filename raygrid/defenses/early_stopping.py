@@ -53,9 +53,9 @@ class EarlyStopping(Defense):
         share = _SHARES.get(self.mode)
         if share is None:
             return None
-        asked, protocol = f"{self.id}(mode={self.mode})", cell.protocol.id
+        named, protocol = f"{self.id}(mode={self.mode})", cell.protocol.id
         if getattr(cell.protocol, share) == 0:
-            return f"{asked} needs held-out images: {protocol}({share}=0.1)"
+            return f"{named} needs held-out images: {protocol}({share}=0.1)"
         if getattr(cell.protocol, "patience", None) is not None:
-            return f"{asked} must not know the test set, by which patience ends the training"
+            return f"{named} must not know the test set, by which patience ends the training"
         return None

@@ -49,10 +49,10 @@ class RandomBlur(Defense):
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         draws = torch.rand(len(x), generator=rng, device=rng.device)
-        return blur(x, self.low + (self.high - self.low) * draws, self.kernel), y
+        return blur_each(x, self.low + (self.high - self.low) * draws, self.kernel), y
 
 
-def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+def blur_each(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """Blur each image of (n, C, H, W) with its own sigma (n,); differentiable in x."""
     n, channels, height, width = x.shape
     half = kernel // 2

@@ -138,15 +138,15 @@ def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
     by = {metric: name for name, each in QUESTIONS.items() for metric in each.metrics}
     for row in rows:
         if row["metric"] in by:
-            yield _asked(by[row["metric"]], row, rows)
+            yield _printed(by[row["metric"]], row, rows)
     unprinted = {"value": "", "std": "", "note": ""}
     for row in rows:
         for name, each in QUESTIONS.items():
             for metric in each.beside if each.goes(row) else ():
-                yield _asked(name, {**row, **unprinted, "metric": metric}, rows)
+                yield _printed(name, {**row, **unprinted, "metric": metric}, rows)
 
 
-def _asked(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
+def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
     question = QUESTIONS[name]
     scale = 100 if row["unit"] == "percent" else 1
     facts: dict[str, Any] = {key: row[key] for key in ("paper", "table", "dataset", "metric")}

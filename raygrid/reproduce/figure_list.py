@@ -196,7 +196,7 @@ LISTS: Mapping[str, Mapping[str, str]] = {
 
 @cache
 def figures_of(paper: str) -> Mapping[str, PaperFigure | str]:
-    """The figures of a paper by number: a plate, or why there is none; nothing for other papers."""
+    """The figures of a paper by number, or why there is none; nothing for other papers."""
     return _MADE[paper]() if paper in _MADE else {}
 
 

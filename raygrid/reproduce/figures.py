@@ -28,14 +28,14 @@ from raygrid.trials.artifacts import purified_of
 from raygrid.trials.trial import Trial
 
 Drawn = tuple[str, Figure, pd.DataFrame | None]
-"""What sets it apart from the others of a plate, picture, and its numbers if it has any."""
+"""What sets it apart from the others of a figure, picture, and its numbers if it has any."""
 
 
 @dataclass(frozen=True)
 class FigureData:
-    """A plate with the trials that stand for it at some scale, and what they left."""
+    """A figure of a paper with the trials that stand for it at some scale, and what they left."""
 
-    plate: PaperFigure
+    figure: PaperFigure
     evidence: FinishedTrials
     scale: Scale
     seeds: Sequence[int]
@@ -43,7 +43,7 @@ class FigureData:
     @cached_property
     def trials(self) -> dict[TrialSpec, list[Trial]]:
         """By printed trial its stand-ins, one a seed, as far as they can be made here."""
-        printed = [TrialSpec.parse(text) for text in self.plate.trials]
+        printed = [TrialSpec.parse(text) for text in self.figure.trials]
         there = {spec: at for spec in printed if not absent(at := scaled(spec, self.scale))}
         return {
             spec: [self.evidence.records.trial(str(at.replace(seed=s))) for s in self.seeds]
@@ -81,7 +81,7 @@ def _framed(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[FigureData], It
 
 
 def _curves(shown: FigureData) -> Iterator[Drawn]:
-    groups = {title: shown.attacks(names) for title, names in shown.plate.groups.items()}
+    groups = {title: shown.attacks(names) for title, names in shown.figure.groups.items()}
     epochs = curves(shown.rows)
     yield "", training_curves(epochs, groups), epochs
 
@@ -145,7 +145,7 @@ def _tsne(shown: FigureData) -> Iterator[Drawn]:
 
 def _maps(shown: FigureData) -> Iterator[Drawn]:
     """Of the clean victim and those of each group, explained in the way the group is named."""
-    for name, printed in shown.plate.groups.items():
+    for name, printed in shown.figure.groups.items():
         attacks = {"clean", *shown.attacks(printed)}
         chosen = [own[0] for own in shown.trials.values() if str(own[0].spec.attack) in attacks]
         victims = [shown.evidence.records.victim(str(trial.spec)) for trial in chosen]
@@ -175,7 +175,7 @@ def _residuals(shown: FigureData) -> Iterator[Drawn]:
             pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
     rows = [{"set": name, **fidelity.change(*pair)} for name, pair in pairs.items()]
     sets = {names[name]: pair for name, pair in pairs.items()}
-    drawn = changes.draw_changes(sets, shown.plate.normalizations)
+    drawn = changes.draw_changes(sets, shown.figure.normalizations)
     yield "", drawn, pd.DataFrame(rows)
 
 
@@ -196,13 +196,13 @@ DRAWINGS: Mapping[str, Callable[[FigureData], Iterator[Drawn]]] = {
 
 
 def draw(shown: FigureData, stem: Path) -> list[Path]:
-    """Draw a plate into `<stem>[-name].png` and its numbers into a CSV beside; the files.
+    """Draw a figure into `<stem>[-name].png` and its numbers into a CSV beside; the files.
 
     Raises SpecError or DataError that says what is missing.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, figure, numbers in DRAWINGS[shown.plate.drawing](shown):
+    for name, figure, numbers in DRAWINGS[shown.figure.drawing](shown):
         path = stem.with_name("-".join(filter(None, (stem.name, name))) + ".png")
         figure.savefig(path)
         written.append(path)

@@ -12,7 +12,7 @@ from typing import Literal
 
 Scale = Literal["smoke", "quick", "small", "grid", "paper"]
 
-EXTRAS = "UEraser and AVATAR come with extras: `uv run --extra ueraser --extra avatar raygrid ...`."
+EXTRAS = "AVATAR comes with an extra: `uv run --extra avatar raygrid reproduce ...`."
 DIGITS = (
     "Scale quick: stand-ins on a small dataset, a small network and short attacks at twice the "
     "printed budget; in brackets what the paper printed for the real thing."

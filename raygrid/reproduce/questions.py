@@ -141,7 +141,7 @@ ANSWERS: Mapping[str, Callable[[FinishedTrials, Trials, Sequence[int]], Found]] 
 
 
 def answered(
-    asked: Iterable[PrintedQuestion],
+    printed: Iterable[PrintedQuestion],
     evidence: FinishedTrials | None,
     scale: Scale,
     seeds: Sequence[int],
@@ -153,7 +153,7 @@ def answered(
     """
     cells: dict[str, list[tuple[PrintedQuestion, Cell]]] = {}
     known: dict[tuple[str, Trials], Found | str] = {}
-    for each in asked:
+    for each in printed:
         about = _about(each, scale)
         key = each.question, about
         if key not in known:
@@ -162,10 +162,10 @@ def answered(
     return [_table(question, placed) for question, placed in cells.items()]
 
 
-def _about(asked: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
+def _about(printed: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
     """The trials at a scale; for a mean those that can be made here."""
-    there = [scaled(spec, scale) for spec in asked.about]
-    if QUESTIONS[asked.question].mean:
+    there = [scaled(spec, scale) for spec in printed.about]
+    if QUESTIONS[printed.question].mean:
         there = [spec for spec in dict.fromkeys(there) if not absent(spec)]
     return tuple(there)
 
@@ -182,47 +182,49 @@ def _ask(
         return str(error)
 
 
-def _cell(asked: PrintedQuestion, about: Trials, found: Found | str, seeds: Sequence[int]) -> Cell:
+def _cell(
+    printed: PrintedQuestion, about: Trials, found: Found | str, seeds: Sequence[int]
+) -> Cell:
     first = about[-1]
     axes = {"dataset": str(first.dataset), "protocol": str(first.protocol)}
-    question = QUESTIONS[asked.question]
-    axes |= {question.down: asked.row, question.across: asked.column}
+    question = QUESTIONS[printed.question]
+    axes |= {question.down: printed.row, question.across: printed.column}
     facts = {"trials": " ".join(map(str, about))}
     why = found if isinstance(found, str) else None
-    cell = Cell(axes, asked.metric, seeds=tuple(seeds), of=len(seeds), why=why, facts=facts)
+    cell = Cell(axes, printed.metric, seeds=tuple(seeds), of=len(seeds), why=why, facts=facts)
     if not isinstance(found, str):
         values = {
-            s: by[asked.metric] for s, by in found.items() if by.get(asked.metric) is not None
+            s: by[printed.metric] for s, by in found.items() if by.get(printed.metric) is not None
         }
         cell = with_values(cell, values)
-    return with_published(cell, _finding(asked, about))
+    return with_published(cell, _finding(printed, about))
 
 
-def _finding(asked: PrintedQuestion, about: Trials) -> Finding | None:
+def _finding(printed: PrintedQuestion, about: Trials) -> Finding | None:
     """The printed number; apart: the printed dataset for a stand-in, the machine for a cost."""
-    if asked.value is None:
+    if printed.value is None:
         return None
     best = PublishedValue(
-        paper=asked.paper,
+        paper=printed.paper,
         made=("", "", "", ""),
-        protocol=str(asked.about[0].protocol),
-        tables=(asked.table,),
-        value=asked.value,
-        std=asked.std,
-        suspect=asked.suspect,
+        protocol=str(printed.about[0].protocol),
+        tables=(printed.table,),
+        value=printed.value,
+        std=printed.std,
+        suspect=printed.suspect,
         note="",
     )
-    own = set(about) <= set(asked.about)
-    return Finding(best, asked.on or ("" if own else f"{asked.paper}, {asked.dataset}"), ())
+    own = set(about) <= set(printed.about)
+    return Finding(best, printed.on or ("" if own else f"{printed.paper}, {printed.dataset}"), ())
 
 
 def _table(name: str, placed: Sequence[tuple[PrintedQuestion, Cell]]) -> Table:
     question = QUESTIONS[name]
     groups: dict[tuple[str, str, str], list[tuple[PrintedQuestion, Cell]]] = {}
     several = "metric" not in (question.down, question.across)
-    for asked, cell in placed:
-        group = str(cell.axes["dataset"]), asked.dataset, asked.metric if several else ""
-        groups.setdefault(group, []).append((asked, cell))
+    for printed, cell in placed:
+        group = str(cell.axes["dataset"]), printed.dataset, printed.metric if several else ""
+        groups.setdefault(group, []).append((printed, cell))
     return Table(name, f"Asked of finished trials: {name}.", tuple(_panels(name, groups.values())))
 
 
@@ -230,18 +232,18 @@ def _panels(name: str, groups: Iterable[Sequence[tuple[PrintedQuestion, Cell]]])
     question = QUESTIONS[name]
     sides = question.down, question.across
     for group in groups:
-        asked, cell = group[0]
+        printed, cell = group[0]
         cells = {(a.row, a.column): c for a, c in group}
         where = {"dataset": cell.axes["dataset"], "protocol": cell.axes["protocol"]}
-        if asked.dataset != cell.axes["dataset"]:
-            where["printed"] = f"for {asked.dataset}"
+        if printed.dataset != cell.axes["dataset"]:
+            where["printed"] = f"for {printed.dataset}"
         yield Panel(
-            where={**where, "measure": name if "metric" in sides else asked.metric},
+            where={**where, "measure": name if "metric" in sides else printed.metric},
             rows=tuple(dict.fromkeys(row for row, _ in cells)),
             columns=tuple(dict.fromkeys(column for _, column in cells)),
             cells=cells,
             down=question.down,
             across=question.across,
-            metric=asked.metric if name != "cost" else question.metrics[-1],
+            metric=printed.metric if name != "cost" else question.metrics[-1],
             digits=1 if cell.axes["protocol"].startswith("quick") else 2,
         )

@@ -29,7 +29,7 @@ SMOKE_DATA = Part.of("photo_digits", every=6)
 
 
 @dataclass(frozen=True)
-class Size:
+class ComparisonSize:
     """The size of a comparison that no single paper prints.
 
     sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
@@ -44,8 +44,8 @@ class Size:
     stronger: bool = False
 
 
-SIZES: Mapping[Scale, Size] = {
-    "quick": Size(
+SIZES: Mapping[Scale, ComparisonSize] = {
+    "quick": ComparisonSize(
         "photo_digits",
         "small_cnn",
         "quick",
@@ -53,15 +53,15 @@ SIZES: Mapping[Scale, Size] = {
         small=True,
         stronger=True,
     ),
-    "small": Size(
+    "small": ComparisonSize(
         "cifar10",
         "small_cnn",
         "quick(epochs=10)",
         "tp(batch_size=64, epochs=10, lr=0.06)",
         small=True,
     ),
-    "grid": Size("cifar10", "resnet18", "tp_grid", "tp_grid"),
-    "paper": Size("cifar10", "resnet18", "tp", "tp"),
+    "grid": ComparisonSize("cifar10", "resnet18", "tp_grid", "tp_grid"),
+    "paper": ComparisonSize("cifar10", "resnet18", "tp", "tp"),
 }
 """What settings are compared at that are not those of one paper, by scale; none at smoke."""
 

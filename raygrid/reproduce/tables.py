@@ -27,14 +27,14 @@ from raygrid.trials.resolve import resolve
 class PaperTable:
     """The trials of a printed table at some scale, and what of it cannot be run here.
 
-    printed: by trial (canonical, seed 0) the printed ones that it stands for. asked: the printed
-    numbers that no row of a trial holds.
+    printed: by trial (canonical, seed 0) the printed ones that it stands for. questions: the
+    printed numbers that no row of a trial holds.
     """
 
     specs: tuple[str, ...]
     missing: tuple[str, ...]
     printed: Mapping[str, tuple[TrialSpec, ...]] = field(default_factory=dict)
-    asked: tuple[PrintedQuestion, ...] = ()
+    questions: tuple[PrintedQuestion, ...] = ()
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -160,15 +160,15 @@ def paper_table(
         questions = reference.printed_questions(paper, number)
     chosen = dict.fromkeys(files.into(only.of(listed)))
     chosen.update(dict.fromkeys(controls(paper, number, chosen)))
-    asked = []
+    kept = []
     for each in questions:
         every = tuple(files.into(each.about))
         here = tuple(spec for spec in every if spec in chosen)
         if here and (every[0] in chosen or QUESTIONS[each.question].mean):
             about = here if QUESTIONS[each.question].mean else every
-            asked.append(replace(each, about=about))
+            kept.append(replace(each, about=about))
             chosen.update(dict.fromkeys(about))
-    return replace(paper_table_of(list(chosen), scale, seeds), asked=tuple(asked))
+    return replace(paper_table_of(list(chosen), scale, seeds), questions=tuple(kept))
 
 
 def controls(paper: str, number: str, specs: Iterable[TrialSpec]) -> list[TrialSpec]:

@@ -41,7 +41,7 @@ class RunCounts(Listener):
         self.made = self.reused = 0
         self.work_total = self.work_done = 0.0
         self.trials: dict[str, Running] = {}
-        self.making: dict[str, Running] = {}
+        self.builds: dict[str, Running] = {}
         self.best: dict[str, Result] = {}
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
@@ -54,15 +54,15 @@ class RunCounts(Listener):
         self.made += state == "made"
         self.reused += state == "reused"
         if state == "making":
-            self.making[artifact.key] = Running(f"{artifact.kind} {artifact.label}", self.now())
+            self.builds[artifact.key] = Running(f"{artifact.kind} {artifact.label}", self.now())
         else:
-            self.making.pop(artifact.key, None)
+            self.builds.pop(artifact.key, None)
 
     def trial_started(self, trial: Trial) -> None:
         self.trials[trial.key] = Running(str(trial.spec), self.now(), epochs=trial.recipe.epochs)
 
     def placed(self, key: str, where: str) -> None:
-        for known in (self.trials, self.making):
+        for known in (self.trials, self.builds):
             if key in known:
                 known[key].where = where
 
@@ -90,7 +90,7 @@ class RunCounts(Listener):
 
     @property
     def running(self) -> list[Running]:
-        return [*self.trials.values(), *self.making.values()]
+        return [*self.trials.values(), *self.builds.values()]
 
     @property
     def elapsed(self) -> float:

@@ -171,8 +171,8 @@ def detection(before: Images, after: Images, mask: Tensor) -> dict[str, float]:
         "f1": (2 * tp, 2 * tp + fp + fn),
         "fpr": (fp, fp + tn),
     }
-    asked = shares if tp + fn else {"fpr": shares["fpr"]}
-    rates = {name: part / whole for name, (part, whole) in asked.items() if whole}
+    known = shares if tp + fn else {"fpr": shares["fpr"]}
+    rates = {name: part / whole for name, (part, whole) in known.items() if whole}
     return {"tp": tp, "fp": fp, "fn": fn, "tn": tn, **rates}
 
 

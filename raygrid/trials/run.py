@@ -78,11 +78,11 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     task = task_of(trial, train, world.train, env.device)
     more = pretrained(trial, fetch, world, train, task.device)
     session = trial.learner.start(replace(task, study=studied(trial, fetch), **more))
-    asked = [_shown(trial, session, probe, env.device) for probe in probes]
+    probed = [_probed(trial, session, probe, env.device) for probe in probes]
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
 
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
-        return evaluate.ask(model, asked, precision)
+        return evaluate.ask(model, probed, precision)
 
     peak = outputs.Peak() if "peak" in env.keep else None
     first = _restore(session, result.history, env.checkpoint, peak)
@@ -112,7 +112,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
             env.leave(kind, outputs.left_by(kind, model, test, trial.defense.view, precision))
 
 
-def _shown(
+def _probed(
     trial: Trial, session: Session, probe: evaluate.Probe, device: torch.device
 ) -> evaluate.Probed:
     """A question as the learner's classifier is shown it."""
@@ -185,7 +185,7 @@ def _peak(history: History) -> dict[str, float]:
 def _restore(
     session: Session, history: History, checkpoint: Checkpoint, peak: outputs.Peak | None
 ) -> int:
-    """Go on from a checkpoint; the epoch to go on with. One without the peak asked for is none."""
+    """Go on from a checkpoint; the epoch to go on with. One without the peak probed for is none."""
     state = checkpoint.load()
     if state is None or (peak is not None and "peak" not in state):
         return 0

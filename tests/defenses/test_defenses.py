@@ -33,7 +33,7 @@ from raygrid.defenses.cutmix import Cutmix
 from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
 from raygrid.defenses.mixup import Mixup
-from raygrid.defenses.random_blur import blur
+from raygrid.defenses.random_blur import blur_each
 from raygrid.engine.costs.estimate import GPU, artifact_seconds, trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
@@ -496,7 +496,7 @@ def test_random_blur_is_torchvisions_for_each_sigma() -> None:
 
     x, _ = batch(4)
     sigma = torch.tensor([0.1, 0.5, 1.0, 2.0])
-    for image, one, out in zip(x, sigma.tolist(), blur(x, sigma, 3), strict=True):
+    for image, one, out in zip(x, sigma.tolist(), blur_each(x, sigma, 3), strict=True):
         assert torch.allclose(gaussian_blur(image, [3, 3], [one, one]), out, atol=1e-5)
 
 

@@ -311,13 +311,13 @@ def test_a_plan_says_what_is_there_and_what_is_left() -> None:
         t.key: {"status": s} for t, s in zip(trials, ("done", "stopped", "failed"), strict=False)
     }
     made = {artifact.key: ["weak"] for artifact in planned.artifacts}
-    look = PlanStatus(rows=rows, made=made)
-    found = plan_json(planned, look)
+    state = PlanStatus(rows=rows, made=made)
+    found = plan_json(planned, state)
     assert found["there"] == {"trials": 2, "artifacts": len(made)}
     assert found["marks"] == ["weak"]
     left = sum(trial_seconds(trial, CPU) for trial in trials[2:]) / 3600
     assert found["left"]["cpu_core_hours"] == pytest.approx(left, abs=1e-4)
-    assert f"there already: 2 trials, {len(made)} artifacts; left: " in plan_text(planned, look)
+    assert f"there already: 2 trials, {len(made)} artifacts; left: " in plan_text(planned, state)
     assert plan_json(planned, PlanStatus(known=False, rows=rows))["there"]["trials"] == 0
 
 

@@ -571,7 +571,7 @@ def test_larger_predictors_are_fitted_for_longer() -> None:
 QUICK = "avatar(diffusion_data={}, size=xs, steps=2, updates=2)"
 
 
-def decided(attack: str, data: str, store: Store, root: Path, seed: int = 0) -> Trial:
+def resolved(attack: str, data: str, store: Store, root: Path, seed: int = 0) -> Trial:
     defense = QUICK.format(data)
     spec = f"photo_digits(every=15)/{attack}/{defense}/small_cnn/supervised/quick/{seed}"
     return resolve(spec, Catalog(store, root))
@@ -587,16 +587,16 @@ def test_one_predictor_of_clean_images_serves_every_poison_and_seed(
     store: Store, tmp_path: Path
 ) -> None:
     made = [
-        decided(attack, "clean_train", store, tmp_path, seed)
+        resolved(attack, "clean_train", store, tmp_path, seed)
         for attack, seed in (("lsp", 0), ("regions", 0), ("lsp", 1))
     ]
     assert len({prior(trial).key for trial in made}) == 1
     assert len({trial.purified.key for trial in made if trial.purified}) == 3
     assert prior(made[0]).needs() == (made[0].data,)
-    own = decided("lsp", "poisoned", store, tmp_path)
+    own = resolved("lsp", "poisoned", store, tmp_path)
     assert own.purified is not None
     assert own.purified.prior is None
-    other = decided("lsp", "photo_digits_last", store, tmp_path)
+    other = resolved("lsp", "photo_digits_last", store, tmp_path)
     assert prior(other).data.dataset.part() != other.data.dataset.part()
     assert prior(other).key != prior(made[0]).key
     keys = {trial.key for trial in (made[0], own, other)}
@@ -642,7 +642,7 @@ def test_the_declared_data_and_nothing_else_reach_the_fit(
     store: Store, tmp_path: Path, fetch: Callable[[Artifact], Bundle]
 ) -> None:
     """The predictor is that of the clean images, made once; the defense gets weights alone."""
-    trial = decided("lsp(budget=l2:4)", "clean_train", store, tmp_path)
+    trial = resolved("lsp(budget=l2:4)", "clean_train", store, tmp_path)
     artifact = prior(trial)
     data = fetch(trial.data)
     clean = Images(data.tensors["train_pixels"], data.tensors["train_labels"], 10)

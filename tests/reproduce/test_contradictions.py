@@ -39,8 +39,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> None:
     assert tuple(script.scales.SIZES) == SCALES
-    for name, asked in script.said.items():
-        planned = plan(list(script.scales.specs(asked, scale, 1)), None)
+    for name, claim in script.said.items():
+        planned = plan(list(script.scales.specs(claim, scale, 1)), None)
         assert not planned.skips, name
         clean = {str(t.spec) for t in planned.trials if t.spec.attack.name == "clean"}
         assert clean, name
@@ -50,30 +50,30 @@ def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> 
 def test_settings_are_different_trials_that_differ_in_what_they_say(
     script: Script, scale: str
 ) -> None:
-    for name, asked in script.said.items():
-        for case in script.scales.cases(asked):
+    for name, claim in script.said.items():
+        for case in script.scales.cases(claim):
             made = [
-                TrialSpec.parse(script.scales.trial(asked, setting, case, scale, 0))
-                for setting in asked.settings
+                TrialSpec.parse(script.scales.trial(claim, setting, case, scale, 0))
+                for setting in claim.settings
             ]
             assert len({resolve(spec, None).key for spec in made}) == len(made), name
-            for setting, spec in zip(asked.settings, made, strict=True):
+            for setting, spec in zip(claim.settings, made, strict=True):
                 unlike = {a for a in vars(spec) if getattr(spec, a) != getattr(made[0], a)}
                 assert unlike <= set(setting.change) | ({"attack"} if setting.small else set())
-                assert len({s.name for s in asked.settings}) == len(made)
+                assert len({s.name for s in claim.settings}) == len(made)
 
 
 def test_what_settings_print_is_there_and_contradicts(script: Script) -> None:
     """Where a cell is declared a number is found, and every question with two has a gap."""
     gaps = {}
-    for name, asked in script.said.items():
-        for case in script.scales.cases(asked):
-            figures = [script.settling.printed(s, case, asked.metric) for s in asked.settings]
+    for name, claim in script.said.items():
+        for case in script.scales.cases(claim):
+            figures = [script.settling.printed(s, case, claim.metric) for s in claim.settings]
             values = [figure.value for figure in figures if figure is not None]
             if len(values) > 1:
                 gaps[name] = max(gaps.get(name, 0), 100 * (max(values) - min(values)))
             if case.defense == "standard" and case.attack != "em":
-                assert len(values) == sum(bool(s.printed) for s in asked.settings), (name, case)
+                assert len(values) == sum(bool(s.printed) for s in claim.settings), (name, case)
     assert set(gaps) == {
         "tap_generator",
         "rem_generator",
@@ -91,21 +91,21 @@ def test_what_settings_print_is_there_and_contradicts(script: Script) -> None:
 
 def test_what_settings_print_was_made_by_what_they_run(script: Script) -> None:
     """Not where two papers ran two attacks, nor where it is not known what was run."""
-    for name, asked in script.said.items():
-        for setting, case in product(asked.settings, script.scales.cases(asked)):
-            figure = script.settling.printed(setting, case, asked.metric)
+    for name, claim in script.said.items():
+        for setting, case in product(claim.settings, script.scales.cases(claim)):
+            figure = script.settling.printed(setting, case, claim.metric)
             if figure is not None and name not in ("peak_protocol", "em_rectified"):
-                spec = TrialSpec.parse(script.scales.trial(asked, setting, case, "paper", 0))
+                spec = TrialSpec.parse(script.scales.trial(claim, setting, case, "paper", 0))
                 assert figure.made[0] == canonical(ATTACKS, spec.attack), (name, setting.name)
 
 
 def test_only_generators_are_cut_never_what_tells_them_apart(script: Script) -> None:
     """em_apb has five steps of a fifth of the budget, em twenty of a tenth, at every scale."""
-    asked = script.said["em_generator"]
+    claim = script.said["em_generator"]
     for scale in SCALES:
         plans = {}
-        for setting in asked.settings[:3]:
-            spec = script.scales.trial(asked, setting, script.scales.cases(asked)[0], scale, 0)
+        for setting in claim.settings[:3]:
+            spec = script.scales.trial(claim, setting, script.scales.cases(claim)[0], scale, 0)
             attack = resolve(spec, None).attack
             plans[setting.name] = (attack.plan[0], attack.step, attack.batch_size)
         assert plans == {
@@ -194,18 +194,18 @@ class TestVerdict:
 
 def test_rows_become_a_table(script: Script) -> None:
     """Every row of a made-up log is found: clean 85, em 20, em_remrepo after grayscale 25."""
-    asked = script.said["em_generator"]
-    cases, trial = script.scales.cases(asked), script.scales.trial
+    claim = script.said["em_generator"]
+    cases, trial = script.scales.cases(claim), script.scales.trial
     rows = {}
     for case in cases:
-        for setting in asked.settings:
+        for setting in claim.settings:
             for seed in range(2):
-                clean = trial(asked, setting, case._replace(attack="clean"), "quick", seed)
+                clean = trial(claim, setting, case._replace(attack="clean"), "quick", seed)
                 rows[clean] = {"final_acc": 0.85 + 0.01 * seed, "peak_acc": 1.0}
                 held = case.defense == "standard" or "remrepo" in setting.name
-                spec = trial(asked, setting, case, "quick", seed)
+                spec = trial(claim, setting, case, "quick", seed)
                 rows[spec] = {"final_acc": (0.2 if held else 0.8), "peak_acc": 1.0}
-    lines = list(script.settling.table("em_generator", asked, "quick", 2, rows))
+    lines = list(script.settling.table("em_generator", claim, "quick", 2, rows))
     assert (
         "| em | grayscale | supervised | em_apb | 92.03 (apbench T3, T6, T17) | 80.0 ± 0.0 (2) | "
         "85.5 ± 0.7 (2) |"
@@ -213,12 +213,12 @@ def test_rows_become_a_table(script: Script) -> None:
     gray = next(line for line in lines if line.startswith("- em, grayscale"))
     assert "em_apb to em_remrepo -72.5 printed, -60.0 here: the setting does it" in gray
     assert "em to em_remrepo -71.6 printed, -60.0 here: the setting does it" in gray
-    lines = list(script.settling.table("em_generator", asked, "quick", 1, rows))
+    lines = list(script.settling.table("em_generator", claim, "quick", 1, rows))
     assert (
         "- em, grayscale, supervised: undecided: one seed has no spread; 60.0 points apart."
         in lines
     )
-    lines = list(script.settling.table("em_generator", asked, "small", 1, rows))
+    lines = list(script.settling.table("em_generator", claim, "small", 1, rows))
     assert "- em, grayscale, supervised: not measured." in lines
 
 

@@ -102,15 +102,15 @@ def test_every_question_and_drawing_is_known() -> None:
 
 @pytest.mark.parametrize("paper", PRINTED)
 def test_every_figure_can_be_planned(paper: str) -> None:
-    for number, plate in drawn_figures_of(paper).items():
-        listed = [TrialSpec.parse(text) for text in plate.trials]
+    for number, data in drawn_figures_of(paper).items():
+        listed = [TrialSpec.parse(text) for text in data.trials]
         assert len(set(listed)) == len(listed) > 1
         for scale in ("quick", "paper"):
             wanted = paper_table_of(listed, scale, (0,))
             assert not plan(wanted.specs, None).skips, number
             assert not wanted.missing, number
         attacks = {str(spec.attack) for spec in listed}
-        assert all(set(names) <= attacks for names in plate.groups.values())
+        assert all(set(names) <= attacks for names in data.groups.values())
 
 
 def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
@@ -123,9 +123,9 @@ def test_the_stages_of_a_figure_are_those_of_its_table() -> None:
 
 def test_partial_poisoning_comes_with_its_controls() -> None:
     """For each defense and ratio of figure 5 the clean part alone; for plain training in 3, 4."""
-    plates = drawn_figures_of("apbench")
+    listed_figures = drawn_figures_of("apbench")
     for number, defenses in (("3", 1), ("4", 1), ("5", 4)):
-        listed = [TrialSpec.parse(text) for text in plates[number].trials]
+        listed = [TrialSpec.parse(text) for text in listed_figures[number].trials]
         curves = {(str(s.defense[0]), s.poison_ratio) for s in listed if s.attack.name == "lsp"}
         controls = [s for s in listed if s.attack.name == "withheld"]
         assert {(str(s.defense[0]), s.poison_ratio) for s in controls} == curves
@@ -174,12 +174,12 @@ def test_a_part_of_a_table_has_what_its_questions_need() -> None:
     part = paper_table("learned_faster", "2", "paper", Only(attacks=["regions"]))
     specs = [TrialSpec.parse(text) for text in part.specs]
     assert sorted(spec.attack.name for spec in specs) == ["clean"] * 4 + ["regions"]
-    assert {a.row for a in part.asked} == {"regions1024"}
+    assert {a.row for a in part.questions} == {"regions1024"}
     quality = paper_table(
         "dvae", "13", "paper", Only(attacks=["em"], defenses=["jpeg(quality=50)"])
     )
-    assert [a.metric for a in quality.asked] == ["psnr", "psnr_pooled"]
-    assert all(list(map(str, a.about)) == list(quality.specs) for a in quality.asked)
+    assert [a.metric for a in quality.questions] == ["psnr", "psnr_pooled"]
+    assert all(list(map(str, a.about)) == list(quality.specs) for a in quality.questions)
     em = paper_table("apbench", "11", "paper", Only(attacks=["em"], defenses=["at"]))
     assert em.specs == ("cifar10/em_apb/at/resnet18/supervised/apbench/0",)
     with pytest.raises(SpecError, match=r"unknown attack here 'lps' \(did you mean 'lsp'"):
@@ -481,8 +481,8 @@ def test_figures_come_with_their_numbers(
 def test_maps_are_pictures_of_each_group(
     evidence: FinishedTrials, tmp_path: Path, saved: list[Figure]
 ) -> None:
-    plate = shown(evidence, "maps", [CLEAN[0], LSP], **{"grad-cam": ("lsp(budget=l2:3.0)",)})
-    (picture,) = draw(plate, tmp_path / "figure")
+    data = shown(evidence, "maps", [CLEAN[0], LSP], **{"grad-cam": ("lsp(budget=l2:3.0)",)})
+    (picture,) = draw(data, tmp_path / "figure")
     assert picture.name == "figure-grad-cam.png"
     assert picture.read_bytes()[1:4] == b"PNG"
     (figure,) = saved
@@ -497,8 +497,8 @@ def test_maps_are_pictures_of_each_group(
 def test_a_picture_names_its_rows_shortly(evidence: FinishedTrials) -> None:
     """The full specs beside a picture would leave it no room."""
     for drawing, trials in (("tsne", [CLEAN[0], LSP]), ("residuals", [LSP, *JPEG])):
-        plate = shown(evidence, drawing, trials)
-        ((_, figure, numbers),) = DRAWINGS[drawing](plate)
+        data = shown(evidence, drawing, trials)
+        ((_, figure, numbers),) = DRAWINGS[drawing](data)
         assert numbers is not None
         if drawing == "tsne":
             found = [axes.get_title().splitlines()[0] for axes in figure.axes]
@@ -513,14 +513,14 @@ def test_a_gallery_is_drawn_in_the_normalizations_of_its_plate(evidence: Finishe
     """D-VAE's figure 4 has two of them; every gallery has an image of each class."""
     two = drawn_figures_of("dvae")["4"].normalizations
     assert two == ("minmax", "symmetric")
-    plates = {(p, n): each for p in PRINTED for n, each in drawn_figures_of(p).items()}
-    galleries = {at: each for at, each in plates.items() if each.drawing == "residuals"}
+    listed_figures = {(p, n): each for p in PRINTED for n, each in drawn_figures_of(p).items()}
+    galleries = {at: each for at, each in listed_figures.items() if each.drawing == "residuals"}
     assert {at for at, each in galleries.items() if each.normalizations == ("symmetric",)} == (
         set(galleries) - {("dvae", "4")}
     )
-    plate = shown(evidence, "residuals", JPEG[:1])
-    plate = replace(plate, plate=replace(plate.plate, normalizations=two))
-    ((_, figure, _),) = DRAWINGS["residuals"](plate)
+    data = shown(evidence, "residuals", JPEG[:1])
+    data = replace(data, figure=replace(data.figure, normalizations=two))
+    ((_, figure, _),) = DRAWINGS["residuals"](data)
     grid = np.array(figure.axes).reshape(3, 3)
     assert [axes.get_title(loc="left") for axes in grid[1, 1:]] == [
         f"changes, {how}" for how in two
@@ -636,7 +636,7 @@ def test_a_table_is_run_asked_and_written(
     each = question("robustness", "pgd_whitebox_acc", CLEAN[:1], 0.9)
     wanted = paper_table_of(list(each.about), "paper", (0, 1))
     monkeypatch.setattr(reproduce.reference, "printed_questions", lambda *place: [each])
-    monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, asked=(each,)))
+    monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, questions=(each,)))
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off"]
     assert cli.main(["reproduce", "apbench", "--table", "11", *places]) == 0
@@ -670,8 +670,8 @@ def test_a_figure_is_run_and_drawn(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plate = PaperFigure("toy", "peak_final", (CLEAN[0], LSP))
-    monkeypatch.setattr(reproduce, "drawn_figures_of", lambda paper: {"3": plate})
+    data = PaperFigure("toy", "peak_final", (CLEAN[0], LSP))
+    monkeypatch.setattr(reproduce, "drawn_figures_of", lambda paper: {"3": data})
     places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
     places += ["--executor", "inline", "--quiet", "--tracking", "off", "--attacks", "lsp"]
     assert cli.main(["reproduce", "apbench", "--figure", "3", *places]) == 0

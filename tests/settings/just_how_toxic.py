@@ -14,7 +14,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.setups import SetupRule
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
-from tests.settings.rules import Look, Row, Rule, attack, every, recipe, words
+from tests.settings.rules import Getter, Row, Rule, attack, every, recipe, words
 
 SIX = (
     *("feature_collision", "convex_polytope", "bullseye_polytope", "witches_brew"),
@@ -77,7 +77,7 @@ def ticked(row: Row) -> bool:
     }[row["setting"]]
 
 
-def arena(path: str) -> Look:
+def arena(path: str) -> Getter:
     """A field of the set-ups of the benchmark's cell that the row names."""
 
     def look(row: Row) -> object:
@@ -120,7 +120,7 @@ def printed(network: str) -> str:
     return {made: name for name, made in NETWORKS_64.items()}.get(network, network)
 
 
-def pretraining(path: str, dataset: str) -> Look:
+def pretraining(path: str, dataset: str) -> Getter:
     return lambda row: getattr(BENCHMARK.pretraining(dataset), path)
 
 

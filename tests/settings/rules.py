@@ -18,7 +18,7 @@ from raygrid.literature.names import PROTOCOL, Row, axes_of, made_by
 from raygrid.literature.reference import specs_of
 from raygrid.protocols import PROTOCOLS
 
-Look = Callable[[Row], object]
+Getter = Callable[[Row], object]
 """What raygrid has in the place of a row."""
 
 BLANK = {
@@ -46,7 +46,7 @@ class Rule:
     """
 
     rows: str
-    has: Look | None = None
+    has: Getter | None = None
     said: str = "{}"
     why: str = ""
     instead: object = None
@@ -107,7 +107,7 @@ def plain(text: str) -> str:
 # --- looks ---------------------------------------------------------------------------------------
 
 
-def attack(path: str, of: str = "", on: str = "cifar10") -> Look:
+def attack(path: str, of: str = "", on: str = "cifar10") -> Getter:
     """A field of the attack that a paper ran under the name of the row's item, or of `of`."""
 
     def look(row: Row) -> object:
@@ -117,7 +117,7 @@ def attack(path: str, of: str = "", on: str = "cifar10") -> Look:
     return look
 
 
-def defense(path: str, of: str = "", on: str = "cifar10") -> Look:
+def defense(path: str, of: str = "", on: str = "cifar10") -> Getter:
     """The same of a defense."""
 
     def look(row: Row) -> object:
@@ -127,18 +127,18 @@ def defense(path: str, of: str = "", on: str = "cifar10") -> Look:
     return look
 
 
-def dataset(path: str) -> Look:
+def dataset(path: str) -> Getter:
     """The same of a dataset."""
     return lambda row: dig(DATASETS.make(_made(row, row["item"]).dataset), path)
 
 
-def learner(path: str) -> Look:
+def learner(path: str) -> Getter:
     return lambda row: dig(LEARNERS.make(row["item"]), path)
 
 
 def recipe(
     path: str, learner: str = "supervised", on: str = "cifar10", defense: str = "none"
-) -> Look:
+) -> Getter:
     """A field of a recipe of the paper's protocol; `{item}` stands for the row's."""
 
     def look(row: Row) -> object:
@@ -150,24 +150,24 @@ def recipe(
     return look
 
 
-def every(look: Look, *items: str) -> Look:
+def every(getter: Getter, *items: str) -> Getter:
     """What is the same for all these items, or for all those that the row's joins with a plus."""
 
     def common(row: Row) -> object:
         names = items or row["item"].split("+")
-        found = {name: look({**row, "item": name}) for name in names}
+        found = {name: getter({**row, "item": name}) for name in names}
         first, *others = found.values()
         return first if all(alike(first, other) for other in others) else found
 
     return common
 
 
-def words(look: Look, said: dict[str, str]) -> Look:
+def words(getter: Getter, said: dict[str, str]) -> Getter:
     """What is found, in the words of the papers."""
-    return lambda row: said.get(str(found := look(row)), found)
+    return lambda row: said.get(str(found := getter(row)), found)
 
 
-def repository(code: Look, said: str = "{}") -> Look:
+def repository(code: Getter, said: str = "{}") -> Getter:
     """The repository that the row names, said like this, if it is among those of a card."""
 
     def look(row: Row) -> object:

@@ -10,7 +10,7 @@ from raygrid.datasets import DATASETS
 from raygrid.literature.reference import load
 from raygrid.nn.contrastive.losses import align_uniform
 from raygrid.protocols import PROTOCOLS
-from tests.settings.rules import Look, Row, Rule, attack, dataset, every, learner, recipe
+from tests.settings.rules import Getter, Row, Rule, attack, dataset, every, learner, recipe
 
 CONTRASTIVE = ("supcl", "simclr", "byol", "moco", "simsiam")
 
@@ -21,7 +21,7 @@ def images(row: Row) -> int:
     return found.train_size + found.test_size
 
 
-def a_class(part: str) -> Look:
+def a_class(part: str) -> Getter:
     """Images of each class in a part."""
     return lambda row: dataset(part)(row) / dataset("classes")(row)
 
@@ -33,7 +33,7 @@ def hours(row: Row) -> object:
     return float(found["value"]) if found["reason"] == "cost in hours, no accuracy" else found
 
 
-def half(name: str, path: str) -> Look:
+def half(name: str, path: str) -> Getter:
     """How the network of one half is trained while TP makes its noise."""
     return lambda row: getattr(attack("")(row).recipe(name), path)
 
@@ -61,7 +61,7 @@ def weight(row: Row) -> float:
     return found.align / found.uniform
 
 
-def probe(path: str) -> Look:
+def probe(path: str) -> Getter:
     """How linear probes are fitted, the same for all learners."""
     made = PROTOCOLS.make("tp")
     return every(lambda row: getattr(made.probing(row["item"]).recipe, path), *CONTRASTIVE)

@@ -394,12 +394,12 @@ def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("letters", [0, 1000])
+@pytest.mark.parametrize("updates", [0, 1000])
 def test_a_slow_store_is_waited_for_while_it_gets_on(
-    out: Path, letters: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    out: Path, updates: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes longer than `wait` in all, but for no row; no letters: all from the result log."""
-    monkeypatch.setattr(outbox_module, "LETTERS", letters)
+    """It takes longer than `wait` in all, but for no row; no updates: all from the result log."""
+    monkeypatch.setattr(outbox_module, "UPDATES", updates)
     grid = planned()
     tracker = Tracker(out, every=0.01, wait=2.0)
     finish = tracker.writer._projection.finish
@@ -420,14 +420,14 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
 def test_the_outbox_is_bounded_and_loses_nothing(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "LETTERS", 2)
+    monkeypatch.setattr(outbox_module, "UPDATES", 2)
     monkeypatch.setattr(outbox_module, "EPOCHS", 1)
     grid = planned()
     tracker = Tracker(out, every=0.01)
     start = tracker.writer._thread.start
     monkeypatch.setattr(tracker.writer._thread, "start", lambda: None)
     drive(tracker, grid, grid.trials)
-    assert len(tracker.writer.outbox._letters) == 2
+    assert len(tracker.writer.outbox._updates) == 2
     assert len(tracker.writer.outbox.late()) == 2
     start()
     tracker.close(interrupted=False)

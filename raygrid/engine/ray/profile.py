@@ -27,7 +27,7 @@ WORTH = 4
 """So many trials of a kind make it worth to be measured first; fewer learn as they run."""
 PATIENCE = 600.0  # seconds for all; what is not measured by then is learned as it runs
 
-Gauge = Callable[[str, WorkerConfig], dict[str, Any]]
+Measure = Callable[[str, WorkerConfig], dict[str, Any]]
 
 
 def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
@@ -51,28 +51,28 @@ def profile_kinds(
     setup: WorkerConfig,
     note: Callable[[str], None],
     patience: float = PATIENCE,
-    how: Gauge = on_worker,
+    how: Measure = on_worker,
 ) -> int:
-    """Gauge one trial of every unknown kind, each alone on a GPU of every kind that is there.
+    """Measure one trial of every unknown kind, each alone on a GPU of every kind that is there.
 
     Nothing waits for GPUs that the cluster might still get: trials teach those as they run. One
     that fails or takes too long is left to that as well. Returns how many were measured.
     """
     wanted = {gpu: unprofiled(trials, profiles, gpu) for gpu in gpus_at_hand()}
-    asked = {}
+    tasks = {}
     for gpu, chosen in wanted.items():
         # A whole GPU, so that nobody shares it; the process ends and leaves nothing there.
         task = ray.remote(max_calls=1, max_retries=1, num_gpus=1, accelerator_type=gpu)(how)
         if chosen:
             note(f"measuring {len(chosen)} kinds of trials on {gpu}")
         for trial in chosen:
-            asked[task.remote(str(trial.spec), setup)] = gpu, trial
-    if not asked:
+            tasks[task.remote(str(trial.spec), setup)] = gpu, trial
+    if not tasks:
         return 0
-    ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
+    ready, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=patience)
     for ref in late:
         ray.cancel(ref, force=True)
-    return sum(_learned(ref, *asked[ref], profiles) for ref in ready)
+    return sum(_learned(ref, *tasks[ref], profiles) for ref in ready)
 
 
 def gpus_at_hand() -> list[str]:

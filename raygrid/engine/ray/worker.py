@@ -142,7 +142,7 @@ class Reporter:
         facts = {"device": device_name(self.meter.device), **self.meter.facts()}
         return {"taken": json.dumps(facts)}
 
-    def making(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int) -> None:
         self({"done": float(done), "total": float(total)})
 
 
@@ -198,7 +198,7 @@ def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
 def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        bundle, made = worker.make(artifact, report.making)
+        bundle, made = worker.make(artifact, report.progress)
     except Exception as error:
         if trouble(error):
             raise

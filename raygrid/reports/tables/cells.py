@@ -113,8 +113,8 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     if never:
         cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
     values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
-    asked = {} if metric in DETECTION else _known(columns["n_test"], done)
-    images = next(iter(asked.values()), 0)
+    counts = {} if metric in DETECTION else _known(columns["n_test"], done)
+    images = next(iter(counts.values()), 0)
     found = lookup.find(columns["spec"][where[0]], metric)
     return with_published(with_values(cell, values, int(images)), found)
 

@@ -1,4 +1,4 @@
-"""What waits to be told to MLflow: letters about trials, and files of tables."""
+"""What waits to be told to MLflow: updates about trials, and files of tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Self
 
 from raygrid.trials.result import History, Result
 
-LETTERS, EPOCHS = 1_000, 500
+UPDATES, EPOCHS = 1_000, 500
 
 
 @dataclass
 class Update:
     """What is still to be told about one trial: that it runs, new epochs, or its row.
 
-    start: s since 1970. refused: how often MLflow refused the letter for good.
+    start: s since 1970. refused: how often MLflow refused the update for good.
     """
 
     spec: str
@@ -39,7 +39,7 @@ class Update:
         return cls(**{**value, "result": result})
 
     def add(self, newer: Update) -> None:
-        """Make this letter say what `newer` says too; a row says all that its epochs say."""
+        """Make this update say what `newer` says too; a row says all that its epochs say."""
         self.result = newer.result or self.result
         self.epochs = [] if self.result else (self.epochs + newer.epochs)[-EPOCHS:]
 
@@ -47,27 +47,27 @@ class Update:
 class Outbox:
     """Letters by trial, merged while they wait, so that a slow store gets few large ones.
 
-    Bounded: a letter holds the latest `EPOCHS` epochs (its row has all of them), and of rows
-    beyond `LETTERS` only the keys are kept (the result log has the rows).
+    Bounded: an update holds the latest `EPOCHS` epochs (its row has all of them), and of rows
+    beyond `UPDATES` only the keys are kept (the result log has the rows).
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._letters: dict[str, Update] = {}
+        self._updates: dict[str, Update] = {}
         self._late: set[str] = set()
         self._files: list[Path] = []
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._letters) + len(self._late) + len(self._files)
+            return len(self._updates) + len(self._late) + len(self._files)
 
-    def put(self, key: str, letter: Update) -> None:
+    def put(self, key: str, update: Update) -> None:
         with self._lock:
-            if key in self._letters:
-                self._letters[key].add(letter)
-            elif len(self._letters) < LETTERS:
-                self._letters[key] = letter
-            elif letter.result is not None:
+            if key in self._updates:
+                self._updates[key].add(update)
+            elif len(self._updates) < UPDATES:
+                self._updates[key] = update
+            elif update.result is not None:
                 self._late.add(key)
 
     def put_late(self, keys: set[str]) -> None:
@@ -80,18 +80,18 @@ class Outbox:
             self._files = list(dict.fromkeys([*self._files, *files]))
 
     def take(self) -> tuple[str, Update] | None:
-        """The letter that has waited longest."""
+        """The update that has waited longest."""
         with self._lock:
-            key = next(iter(self._letters), None)
-            return None if key is None else (key, self._letters.pop(key))
+            key = next(iter(self._updates), None)
+            return None if key is None else (key, self._updates.pop(key))
 
-    def give_back(self, key: str, letter: Update) -> None:
-        """A letter that could not be delivered; it goes to the end of the line."""
+    def give_back(self, key: str, update: Update) -> None:
+        """An update that could not be delivered; it goes to the end of the line."""
         with self._lock:
-            newer = self._letters.pop(key, None)
+            newer = self._updates.pop(key, None)
             if newer is not None:
-                letter.add(newer)
-            self._letters[key] = letter
+                update.add(newer)
+            self._updates[key] = update
 
     def late(self) -> set[str]:
         with self._lock:

@@ -50,8 +50,8 @@ class WriterProcess:
     def start(self, specs: Sequence[str], late: Collection[str]) -> None:
         self._tell("start", [list(specs), list(late)])
 
-    def put(self, key: str, letter: Update) -> None:
-        self._tell("put", [key, letter.json()])
+    def put(self, key: str, update: Update) -> None:
+        self._tell("put", [key, update.json()])
 
     def put_files(self, files: Sequence[Path]) -> None:
         self._tell("put_files", [[str(file) for file in files]])

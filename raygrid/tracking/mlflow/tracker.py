@@ -57,12 +57,12 @@ class Tracker(Listener):
         self.writer.put(trial.key, Update(str(trial.spec), trial.resolved()))
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        letter = Update(str(trial.spec), trial.resolved(), epochs=[dict(metrics)])
-        self.writer.put(trial.key, letter)
+        update = Update(str(trial.spec), trial.resolved(), epochs=[dict(metrics)])
+        self.writer.put(trial.key, update)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        letter = Update(str(trial.spec), trial.resolved(), result=result)
-        self.writer.put(result.key, letter)
+        update = Update(str(trial.spec), trial.resolved(), result=result)
+        self.writer.put(result.key, update)
 
     def tables(self, files: Sequence[Any]) -> None:
         self.writer.put_files([Path(file) for file in files])

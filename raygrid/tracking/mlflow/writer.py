@@ -21,7 +21,7 @@ SHORTEST, LONGEST, LAST = 1.0, 30.0, 5.0  # seconds between tries; LAST while th
 
 
 class MlflowWriter:
-    """Writes rounds of letters until it is closed. Only `close` waits, and nothing raises.
+    """Writes rounds of updates until it is closed. Only `close` waits, and nothing raises.
 
     out: the folder of the run. uri: of the MLflow store. name: of the grid. every: seconds between
     two rounds. wait: seconds without progress after which `close` gives up; what is missing then
@@ -53,8 +53,8 @@ class MlflowWriter:
         self.outbox.put_late(set(late))
         self._thread.start()
 
-    def put(self, key: str, letter: Update) -> None:
-        self.outbox.put(key, letter)
+    def put(self, key: str, update: Update) -> None:
+        self.outbox.put(key, update)
 
     def put_files(self, files: Sequence[Path]) -> None:
         self.outbox.put_files(files)
@@ -136,27 +136,27 @@ class MlflowWriter:
             self._mirror.keep(self._projection, self._parent, file)
         self.outbox.delivered(late, files)
 
-    def _deliver(self, parent: str, key: str, letter: Update) -> None:
+    def _deliver(self, parent: str, key: str, update: Update) -> None:
         try:
-            self._tell(parent, key, letter)
+            self._tell(parent, key, update)
         except Exception as error:
             self._projection.forget(key)  # perhaps somebody deleted the run
-            letter.refused += not is_transient(error)
-            if letter.refused > 1:
-                log.warning("MLflow refuses %s: %s", letter.spec, without_credentials(error))
+            update.refused += not is_transient(error)
+            if update.refused > 1:
+                log.warning("MLflow refuses %s: %s", update.spec, without_credentials(error))
                 return
-            self.outbox.give_back(key, letter)
+            self.outbox.give_back(key, update)
             if is_transient(error):
                 raise
 
-    def _tell(self, parent: str, key: str, letter: Update) -> None:
-        if letter.result is not None:
-            self._projection.finish(parent, letter.result)
+    def _tell(self, parent: str, key: str, update: Update) -> None:
+        if update.result is not None:
+            self._projection.finish(parent, update.result)
             return
-        run = self._projection.trial(parent, key, letter.spec, letter.start)
-        params = params_of(letter.spec, letter.resolved)
+        run = self._projection.trial(parent, key, update.spec, update.start)
+        params = params_of(update.spec, update.resolved)
         tags = {"raygrid.status": "running"}
-        self._projection.write(run, epoch_points(letter.epochs), params, tags)
+        self._projection.write(run, epoch_points(update.epochs), params, tags)
 
     def _end(self) -> None:
         """Nothing is left running: children without a row were killed with the run."""
