@@ -15,6 +15,7 @@ from raygrid.core.device_errors import MEMORY
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
+from raygrid.engine.ray.private import last_try, worker_of
 from raygrid.engine.ray.resources import request, share_of
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.trials.result import Result, Status
@@ -46,7 +47,7 @@ class AgendaCallback(Callback):  # type: ignore[misc]
                 self.users[artifact.key] = self.users.get(artifact.key, 0) + 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as above: nothing of it is ever restored
+        return {}  # Tune saves its callbacks for a restore that raygrid never does
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = self.open.get(trial.config["key"])
@@ -167,7 +168,7 @@ class Watchdog(Callback):  # type: ignore[misc]
         self._next = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as above
+        return {}  # saved by Tune, never restored
 
     def _alive(self, trial: Any) -> None:
         self._seen[trial.trial_id] = trial, time.monotonic()
@@ -199,7 +200,7 @@ class Watchdog(Callback):  # type: ignore[misc]
         return self.deadline or max(HOUR, 10 * job.seconds)
 
     def _end(self, trial: Any, silence: float) -> None:
-        actor = trial.temporary_state.ray_actor
+        actor = worker_of(trial)
         if actor is None:
             return
         self._alive(trial)
@@ -209,11 +210,6 @@ class Watchdog(Callback):  # type: ignore[misc]
             self.book.reasons[key] = f"no progress for {silence:.0f} s, twice"
         self._ended.add(key)
         ray.kill(actor)
-
-
-def last_try(trial: Any) -> None:
-    """Have Tune give a trial up when it fails again."""
-    trial.max_failures = min(trial.max_failures, trial.run_metadata.num_failures)
 
 
 def last_error(trial: Any) -> str:

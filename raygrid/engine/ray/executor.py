@@ -36,9 +36,6 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
-from ray._private import ray_constants  # noqa: E402
-from ray.air._internal import usage  # noqa: E402
-from ray.tune.execution import class_cache  # noqa: E402
 
 from raygrid.core.errors import ClusterError  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
@@ -49,6 +46,7 @@ from raygrid.engine.ray.callbacks import (  # noqa: E402
     Watchdog,
 )
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
+from raygrid.engine.ray.private import on_loopback, quiet_tune  # noqa: E402
 from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
 from raygrid.engine.ray.queue import (  # noqa: E402
     LongestFirst,
@@ -68,14 +66,7 @@ from raygrid.engine.schedule import Agenda  # noqa: E402
 from raygrid.engine.worker import versions  # noqa: E402
 from raygrid.trials.catalog import Contents  # noqa: E402
 
-# Tune would give its workers some of the driver's variables, keys of the cloud among them, as a
-# runtime environment: Ray writes it into its logs, and starts a second process for every worker.
-# Nodes have variables and credentials of their own.
-class_cache.DEFAULT_ENV_VARS.clear()
-class_cache.ENV_VARS_TO_PROPAGATE.clear()
-# To count callbacks for usage statistics, which are off, Tune imports MLflow: two seconds.
-usage.tag_callbacks = lambda callbacks: False
-
+quiet_tune()
 MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
 
@@ -124,13 +115,8 @@ def connected(options: RayOptions) -> Iterator[None]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """What Ray starts meanwhile is for this machine: see `OWN`, read by Ray's new processes."""
-    before = ray_constants.ENABLE_RAY_CLUSTER  # the same of this process, read when it was imported
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        with _set(OWN):
-            yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+    with on_loopback(), _set(OWN):
+        yield
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 
 import ray
 
+from raygrid.engine.ray.private import drain_node, draining_nodes
+
 METADATA = "http://169.254.169.254"  # of AWS and GCP alike, link-local
 NOTICE = 110  # seconds that a machine has left; AWS gives two minutes, GCP thirty seconds
 
@@ -34,7 +36,7 @@ class Leaving:
             self._next = now + 1.0
             with contextlib.suppress(Exception):  # a head that is busy is no notice
                 node = ray.get_runtime_context().get_node_id()
-                self._told = node in ray._private.state.state.get_draining_nodes()
+                self._told = node in draining_nodes()
         return self._told
 
 
@@ -69,11 +71,7 @@ def _ask(request: Request) -> str:
 
 def drain(address: str, node: str, seconds: int = NOTICE) -> None:
     """Tell Ray that a node will be gone in so many seconds. address: of the cluster, host:port."""
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-
-    client = ray._raylet.GcsClient(address=address)
-    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    client.drain_node(node, reason, "spot notice", int((time.time() + seconds) * 1000))
+    drain_node(address, node, int((time.time() + seconds) * 1000))
 
 
 def watch(asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:

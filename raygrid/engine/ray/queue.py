@@ -9,6 +9,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raygrid.engine.costs.gpu_share import Sharing
+from raygrid.engine.ray.private import Controller
 from raygrid.engine.ray.resources import request, share_of
 from raygrid.engine.ray.worker import NODE
 from raygrid.engine.schedule import Agenda, Job
@@ -58,46 +59,46 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         self._held: dict[str, set[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as above
+        return {}  # Tune saves its scheduler for a restore that raygrid never does
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        inner = tune_controller._tune_controller
+        controller = Controller(tune_controller)
+        # A kind of trials has outgrown its share of a GPU: those that wait must ask for the larger
+        # one now, or each of them would run out of memory in its turn.
         if self._outgrown != self.sharing.outgrown:
             self._outgrown = self.sharing.outgrown
-            for trial in list(inner._pending_trials):
-                self._enlarge(inner, trial)
-            _file_anew(inner)
-        waiting = [trial for trial in inner._pending_trials if not _starting(inner, trial)]
-        served = [
-            trial
-            for trial in waiting
-            if inner._actor_cache.has_cached_object(trial.placement_group_factory)
-        ]
+            for trial in controller.pending():
+                self._enlarge(controller, trial)
+            controller.sort_pending()
+        # A trial for which a worker is being started keeps that worker; the free ones go to the
+        # others, and a free worker comes before one that would have to be started.
+        waiting = [trial for trial in controller.pending() if not controller.starting(trial)]
+        served = [trial for trial in waiting if controller.has_free_worker(trial)]
         first = max(map(self._rank, served or waiting), default=0.0)
         equal = [trial for trial in served or waiting if self._rank(trial) == first]
-        return max(equal, key=functools.partial(self._at_hand, inner), default=None)
+        return max(equal, key=functools.partial(self._at_hand, controller), default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         """Note which worker is on which node, and which artifacts have come there."""
-        actor = tune_controller._tune_controller._trial_to_actor.get(trial)
+        actor = Controller(tune_controller).worker(trial)
         job = self.agenda.jobs.get(trial.config["key"])
         if actor is not None and job is not None and NODE in result:
             self._node[actor] = result[NODE]
             self._held.setdefault(result[NODE], set()).update(job.reads)
         return super().on_trial_result(tune_controller, trial, result)
 
-    def _at_hand(self, inner: Any, trial: Any) -> tuple[int, int]:
+    def _at_hand(self, controller: Controller, trial: Any) -> tuple[int, int]:
         """How many of its artifacts are on the node of the worker that a trial would get.
 
         Then, negative, on how many nodes they are: what nobody has begun comes before what others
         go on with. Only a preference among equals: a placement group that names a node makes
         workers for that node alone, and starting another takes longer than fetching an artifact.
         """
-        free = inner._actor_cache._cached_objects.get(trial.placement_group_factory)
+        free = controller.free_worker(trial)
         job = self.agenda.jobs.get(trial.config["key"])
-        if len(self._held) < 2 or not free or job is None:
+        if len(self._held) < 2 or free is None or job is None:
             return 0, 0
-        held = self._held.get(self._node.get(free[0], ""), set())
+        held = self._held.get(self._node.get(free, ""), set())
         here = sum(key in held for key in job.reads)
         return here, -sum(key in node for node in self._held.values() for key in job.reads)
 
@@ -105,42 +106,12 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         job = self.agenda.jobs.get(trial.config["key"])
         return job.rank if job is not None else 0.0
 
-    def _enlarge(self, inner: Any, trial: Any) -> None:
+    def _enlarge(self, controller: Controller, trial: Any) -> None:
         """A trial that waits for a share that has since proved too small waits for a larger one."""
         job = self.agenda.jobs.get(trial.config["key"])
         share = self.sharing.share(job.work) if job is not None else 0.0
         if share > share_of(trial.placement_group_factory):
-            _ask_anew(inner, trial, request({"gpu": share}))
-
-
-def _ask_anew(controller: Any, trial: Any, resources: Any) -> None:
-    """Change the resources of a trial that waits, unless a worker is being made ready for it."""
-    if _starting(controller, trial) or trial in controller._resetting_trials:
-        return
-    actor = controller._trial_to_actor.pop(trial, None)
-    if actor is not None:
-        controller._actor_to_trial.pop(actor)
-        controller._remove_actor(actor)
-    if trial in controller._staged_trials:
-        controller._staged_trials.remove(trial)
-        controller._actor_cache.decrease_max(trial.placement_group_factory)
-    trial.update_resources(resources)
-    controller._pending_trials_list.append(trial)
-
-
-def _file_anew(controller: Any) -> None:
-    """Trials that wait under resources that they no longer ask for wait under their new ones."""
-    waiting = controller._resources_to_pending_trials
-    moved = [(old, t) for old in waiting for t in waiting[old] if t.placement_group_factory != old]
-    for old, trial in moved:
-        waiting[old].discard(trial)
-        waiting[trial.placement_group_factory].add(trial)
-
-
-def _starting(controller: Any, trial: Any) -> bool:
-    """Whether a worker of its own has been placed for a trial that does not run yet."""
-    actor = controller._trial_to_actor.get(trial)
-    return actor is not None and controller._actor_manager.is_actor_started(actor)
+            controller.change_resources(trial, request({"gpu": share}))
 
 
 def config_of(job: Job, sharing: Sharing) -> dict[str, Any]:

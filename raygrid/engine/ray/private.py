@@ -1,0 +1,167 @@
+"""What raygrid needs of Ray beyond its documented interface: all of it, one function a need.
+
+No other file of this room touches a private name of Ray or Tune. `NEEDED` lists the names with what
+they are for; a test looks each of them up in the installed Ray and names the first one that a new
+release lacks, so that a change of Ray shows here and not in the middle of a grid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
+CACHE = "ray.tune.utils.object_cache:_ObjectCache"
+NEEDED: Mapping[str, str] = {
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
+    "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
+    "ray._raylet:GcsClient": "a spot notice is passed on to Ray",
+    "ray._raylet:InnerGcsClient.drain_node": "the same; its calls are those of `GcsClient`",
+    "ray.air._internal.usage:tag_callbacks": "Tune does not import MLflow to count callbacks",
+    "ray.tune.execution.class_cache:DEFAULT_ENV_VARS": "workers need no runtime environment",
+    "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "cloud keys stay out of Ray's logs",
+    "ray.tune.execution.tune_controller:TrialRunnerWrapper._tune_controller": "all that follows",
+    f"{CONTROLLER}._pending_trials": "which trials wait",
+    f"{CONTROLLER}._pending_trials_list": "the order in which they are given a place",
+    f"{CONTROLLER}._resources_to_pending_trials": "which trials wait for which resources",
+    f"{CONTROLLER}._staged_trials": "which of them hold a place that has not come yet",
+    f"{CONTROLLER}._resetting_trials": "which of them are about to get a used worker",
+    f"{CONTROLLER}._trial_to_actor": "the worker of a trial",
+    f"{CONTROLLER}._actor_to_trial": "the trial of a worker",
+    f"{CONTROLLER}._remove_actor": "a place that is no longer wanted is given back",
+    f"{CONTROLLER}._actor_manager": "whether a worker has started",
+    f"{CONTROLLER}._actor_cache": "which workers are free",
+    "ray.air.execution._internal.actor_manager:RayActorManager.is_actor_started": "the same",
+    f"{CACHE}.has_cached_object": "whether a worker is free for these resources",
+    f"{CACHE}._cached_objects": "which free worker a trial would get",
+    f"{CACHE}.decrease_max": "a place that is no longer wanted is not kept",
+    "ray.tune.experiment.trial:_TemporaryTrialState.ray_actor": "the worker of a silent trial",
+    "ray.tune.experiment.trial:Trial.run_metadata": "how often a trial has failed",
+    "ray.tune.experiment.trial:Trial.max_failures": "how often it may fail",
+    "ray.tune.experiment.trial:Trial.error_file": "why it failed",
+    "ray.tune.experiment.trial:Trial.update_resources": "a larger share after running out",
+}
+"""`module:attribute`, or `module:Class.attribute`, and what needs it."""
+
+
+def quiet_tune() -> None:
+    """Keep Tune from two things that it does for every run, unasked.
+
+    It would hand its workers some of the driver's variables, keys of the cloud among them, as a
+    runtime environment: Ray writes that into its logs, and starts a second process for every
+    worker. Nodes have variables and credentials of their own. And to count callbacks for usage
+    statistics, which are off, it would import MLflow: two seconds.
+    """
+    from ray.air._internal import usage
+    from ray.tune.execution import class_cache
+
+    class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
+    usage.tag_callbacks = lambda callbacks: False
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Ray's own processes, started meanwhile, listen on loopback alone.
+
+    The variable that says so is read when Ray is imported, which has happened by now.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that are about to leave."""
+    import ray
+
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def drain_node(address: str, node: str, until_ms: int) -> None:
+    """Tell the cluster at `address` (host:port) that a spot node goes at a time, ms since 1970."""
+    import ray
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    client = ray._raylet.GcsClient(address=address)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client.drain_node(node, reason, "spot notice", until_ms)
+
+
+def worker_of(trial: Any) -> Any:
+    """The actor that runs a Tune trial, or None."""
+    return trial.temporary_state.ray_actor
+
+
+def last_try(trial: Any) -> None:
+    """Have Tune give a trial up when it fails again."""
+    trial.max_failures = min(trial.max_failures, trial.run_metadata.num_failures)
+
+
+class Controller:
+    """Tune's controller, as a scheduler is given it, with what a scheduler is not meant to see."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._inner = wrapper._tune_controller
+
+    def pending(self) -> list[Any]:
+        """All trials that wait for a place."""
+        return list(self._inner._pending_trials)
+
+    def starting(self, trial: Any) -> bool:
+        """Whether a worker of its own has been placed for a trial that does not run yet."""
+        actor = self.worker(trial)
+        return actor is not None and self._inner._actor_manager.is_actor_started(actor)
+
+    def worker(self, trial: Any) -> Any:
+        """The tracked worker of a trial, or None."""
+        return self._inner._trial_to_actor.get(trial)
+
+    def has_free_worker(self, trial: Any) -> bool:
+        """Whether a used worker with the resources of a trial is free."""
+        return bool(self._inner._actor_cache.has_cached_object(trial.placement_group_factory))
+
+    def free_worker(self, trial: Any) -> Any:
+        """The used worker that a trial would get, or None."""
+        free = self._inner._actor_cache._cached_objects.get(trial.placement_group_factory)
+        return free[0] if free else None
+
+    def change_resources(self, trial: Any, resources: Any) -> None:
+        """Change what a waiting trial asks for, unless a worker is being made ready for it.
+
+        The place that it asked for is given back first: Tune would otherwise wait for it.
+        """
+        inner = self._inner
+        if self.starting(trial) or trial in inner._resetting_trials:
+            return
+        actor = inner._trial_to_actor.pop(trial, None)
+        if actor is not None:
+            inner._actor_to_trial.pop(actor)
+            inner._remove_actor(actor)
+        if trial in inner._staged_trials:
+            inner._staged_trials.remove(trial)
+            inner._actor_cache.decrease_max(trial.placement_group_factory)
+        trial.update_resources(resources)
+        inner._pending_trials_list.append(trial)
+
+    def sort_pending(self) -> None:
+        """Trials that wait under resources that they no longer ask for wait under their new ones.
+
+        A retry with a larger share changes the resources of a trial that Tune has filed already.
+        """
+        waiting = self._inner._resources_to_pending_trials
+        moved = [
+            (old, trial)
+            for old in waiting
+            for trial in waiting[old]
+            if trial.placement_group_factory != old
+        ]
+        for old, trial in moved:
+            waiting[old].discard(trial)
+            waiting[trial.placement_group_factory].add(trial)
