@@ -114,15 +114,15 @@ class ResultWriter(Listener):
 class ProfileLearner(Listener):
     """Has the profiles take in every trial that ends, and the store keep them."""
 
-    def __init__(self, profiles: Profiles, shelf: ProfileStore) -> None:
-        self.profiles, self.shelf = profiles, shelf
+    def __init__(self, profiles: Profiles, profile_store: ProfileStore) -> None:
+        self.profiles, self.profile_store = profiles, profile_store
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         self.profiles.learn(trial, result.row())
-        self.shelf.tick(self.profiles)
+        self.profile_store.tick(self.profiles)
 
     def close(self, interrupted: bool) -> None:
-        self.shelf.save(self.profiles)
+        self.profile_store.save(self.profiles)
 
 
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
@@ -145,9 +145,9 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     with leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)
-        shelf = ProfileStore(store)
-        profiles = known_profiles(plan, log, shelf) if todo else Profiles()
-        listener = Listeners(ResultWriter(log), ProfileLearner(profiles, shelf), *listeners)
+        profile_store = ProfileStore(store)
+        profiles = known_profiles(plan, log, profile_store) if todo else Profiles()
+        listener = Listeners(ResultWriter(log), ProfileLearner(profiles, profile_store), *listeners)
         listener.started(plan, todo)
         interrupted = True
         try:
@@ -163,9 +163,9 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 
-def known_profiles(plan: Plan, log: ResultLog, shelf: ProfileStore) -> Profiles:
+def known_profiles(plan: Plan, log: ResultLog, profile_store: ProfileStore) -> Profiles:
     """What earlier runs saw of trials on GPUs: those of the store, and the rows of this grid."""
-    found = shelf.load()
+    found = profile_store.load()
     found.learn_rows(plan.trials, {row["key"]: row for row in log.rows()})
     return found
 

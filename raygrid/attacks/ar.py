@@ -10,7 +10,7 @@ from raygrid.attacks.common.autoregression import (
     Processes,
     border_size,
     find_processes,
-    run,
+    grow,
     threshold,
 )
 from raygrid.core.budget import Budget
@@ -93,7 +93,7 @@ class Ar(Attack):
             shape = (channels, border_size(tall, wide))
             borders = context.stream.rows("start", part, shape)
             own = filters[images.labels[part]]
-            noise = run(_lanes(own), _lanes(borders), tall, wide, self.crop)
+            noise = grow(_lanes(own), _lanes(borders), tall, wide, self.crop)
             _scaled(noise, self.limit_at(width))
             # One flat transpose: torch has a fast path for it, not for four axes.
             flat = delta[start : start + len(part)].flatten(1)

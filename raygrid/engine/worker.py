@@ -127,8 +127,8 @@ class Worker:
         """Load or make an artifact; the flag says whether it was made."""
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # the same sums in the same order, whoever makes it
-        bench = BuildContext(self.device, self.data_root)
-        return build(artifact, self.store, bench, self.fetch, BuildObserver(tell, self.leaving))
+        context = BuildContext(self.device, self.data_root)
+        return build(artifact, self.store, context, self.fetch, BuildObserver(tell, self.leaving))
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one."""

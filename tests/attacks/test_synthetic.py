@@ -19,8 +19,8 @@ from raygrid.attacks.common import autoregression
 from raygrid.attacks.common.autoregression import (
     border_size,
     find_processes,
+    grow,
     residual,
-    run,
     threshold,
 )
 from raygrid.attacks.ops import scores, shortcuts
@@ -156,7 +156,7 @@ def test_ar_lanes_are_the_recursion_of_the_paper() -> None:
     borders = torch.randn(
         border_size(20, 20), 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
-    noise = run(filters[2].permute(1, 2, 0)[..., None], borders, 20, 20, 4)
+    noise = grow(filters[2].permute(1, 2, 0)[..., None], borders, 20, 20, 4)
     for channel in range(3):
         for sample in range(5):
             expected = by_hand(filters[2, channel], borders[:, channel, sample], 20, 4)
@@ -172,7 +172,7 @@ def test_ar_processes_are_stable_normalized_and_tell_each_other_apart() -> None:
     borders = torch.randn(
         border_size(36, 36), 10, 3, 200, generator=torch.Generator(), dtype=torch.float64
     )
-    noise = run(filters.permute(2, 3, 0, 1)[..., None], borders, 36, 36, 4)
+    noise = grow(filters.permute(2, 3, 0, 1)[..., None], borders, 36, 36, 4)
     lengths = noise.square().sum((0, 1, 3)).sqrt()
     assert lengths.isfinite().all()
     assert lengths.max() < 1000

@@ -173,11 +173,11 @@ def test_what_is_no_profile_is_passed_over(store: Store) -> None:
         '{"a/b/1/2": {"memory_mb": 5, "together": NaN, "x": 1}, "c": 3}'
     )
     (folder / "T4.json").write_text('{"a/b/1/2": {"memory')
-    shelf = ProfileStore(store)
-    profiles = shelf.load()
+    profile_store = ProfileStore(store)
+    profiles = profile_store.load()
     assert profiles.known == {"A10G": {"a/b/1/2": Profile(memory_mb=5)}}
     profiles.merge("T4", "a/b/1/2", least=0.5)
-    shelf.save(profiles)
+    profile_store.save(profiles)
     assert ProfileStore(store).load().find("T4", "a/b/1/2").least == 0.5
 
 
@@ -187,13 +187,13 @@ def test_profiles_that_cannot_be_kept_stop_nobody(
     def away(*_: Any) -> None:
         raise StoreError("the bucket is away")
 
-    shelf, profiles = ProfileStore(store, every=0.0), Profiles()
+    profile_store, profiles = ProfileStore(store, every=0.0), Profiles()
     profiles.merge("T4", "a/b/1/2", memory_mb=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStore, "write", away)
-        shelf.tick(profiles)
+        profile_store.tick(profiles)
     assert "profiles are not kept: the bucket is away" in caplog.text
-    shelf.tick(profiles)
+    profile_store.tick(profiles)
     assert ProfileStore(store).load().known == profiles.known
 
 

@@ -49,7 +49,7 @@ def border_size(height: int, width: int) -> int:
     return 2 * width + 2 * (height - 2)
 
 
-def run(filters: Tensor, borders: Tensor, height: int, width: int, crop: int) -> Tensor:
+def grow(filters: Tensor, borders: Tensor, height: int, width: int, crop: int) -> Tensor:
     """The noises that grow out of borders.
 
     filters: (3, 3, *lanes); borders: (border_size(H, W), *lanes), the two rows first. Returns
@@ -140,7 +140,7 @@ def _noises(filters: Tensor, generator: torch.Generator, count: int = _NOISES) -
     size = SIDE + CROP
     shape = (border_size(size, size), len(filters), count)
     borders = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return run(filters.permute(1, 2, 0)[..., None], borders, size, size, CROP)
+    return grow(filters.permute(1, 2, 0)[..., None], borders, size, size, CROP)
 
 
 def _candidates(seed: int, channels: int) -> Iterator[tuple[Tensor, Tensor]]:
