@@ -190,7 +190,7 @@ def _curve(
 
 
 def _success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    found = success.placed(cells)
+    found = success.cells_of_success(cells)
     return rectangle(where, found, "attack", "victim") if found else None
 
 

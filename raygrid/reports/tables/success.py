@@ -20,7 +20,7 @@ Placed = list[tuple[str, str, Cell]]
 """Attack, victim, cell."""
 
 
-def placed(cells: list[Cell]) -> Placed:
+def cells_of_success(cells: list[Cell]) -> Placed:
     """Cells with the benchmark's error, Wilson's interval, the control and the test of pairs.
 
     The control of a backdoor is the clean victim's answer to the target with that trigger. Means
