@@ -41,7 +41,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.augment.jpeg import recode
-from raygrid.nn.augment.trivial import POLICIES, Ranged, contrast, posterize
+from raygrid.nn.augment.trivial import POLICIES, Ranged, posterize
 from raygrid.nn.pgd import Descent, L2Descent, cross_entropy, frozen, uniform, unit
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, to_device
@@ -992,7 +992,7 @@ def test_the_gradient_passes_through_every_step_of_ueraser(
     """Levels have no gradient: that of the identity; other steps keep their own."""
     way = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     bits = Ranged(posterize, 3, 3)
-    half = Ranged(contrast, 0.5, 0.5)
+    half = Ranged(enhance_contrast, 0.5, 0.5)
     for steps, slope in (((bits,), 1.0), ((half,), 0.5), ((bits, half, half), 0.25)):
         monkeypatch.setattr("raygrid.nn.augment.ueraser._steps", lambda _, steps=steps: steps)
         x = images.floats()[:8].mul(0.5).add(0.2).requires_grad_()

@@ -94,12 +94,12 @@ def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     return torch.where(x < threshold.view(-1, 1, 1, 1), x, 1 - x)
 
 
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
+def enhance_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Multiply, which is what kornia calls contrast."""
     return (x * factor.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
+def enhance_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """Add the factor less 1."""
     return (x + (factor - 1).view(-1, 1, 1, 1)).clamp(0, 1)
 
@@ -156,8 +156,8 @@ _COLORS = (
     Ranged(auto_contrast),
     Ranged(posterize, 0, 4),
     Ranged(solarize, 0, 1),
-    Ranged(contrast, 0.1, 1.9),
-    Ranged(brightness, 0.1, 1.9),
+    Ranged(enhance_contrast, 0.1, 1.9),
+    Ranged(enhance_brightness, 0.1, 1.9),
     Ranged(sharpness, 0.1, 1.9),
 )
 POLICIES: dict[Policy, tuple[Ranged, ...]] = {
