@@ -41,7 +41,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.augment.jpeg import recode
-from raygrid.nn.augment.trivial import POLICIES, Ranged, posterize
+from raygrid.nn.augment.trivial import POLICIES, Ranged, enhance_contrast, posterize
 from raygrid.nn.pgd import Descent, L2Descent, cross_entropy, frozen, uniform, unit
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Trainer, classify_step, freeze, to_device
