@@ -70,27 +70,12 @@ def test_ray_and_mlflow_stay_in_their_rooms(path: Path) -> None:
     assert "mlflow" not in tops or place.startswith("tracking/mlflow/")
 
 
-def test_importing_raygrid_is_light() -> None:
-    code = (
-        "import sys, time; t = time.perf_counter(); import raygrid; raygrid.TrialSpec;"
-        "assert not {'ray', 'mlflow', 'torch'} & set(sys.modules);"
-        "assert time.perf_counter() - t < 3"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_workers_start_in_the_interpreter_of_the_driver() -> None:
     """Not through `uv run` in a copy of the folder, which is Ray's way under `uv run`."""
     code = (
         "import raygrid.engine.ray.executor; from ray._private import ray_constants as ray;"
         "assert ray.RAY_ENABLE_UV_RUN_RUNTIME_ENV is False"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_plan_needs_no_heavy_library() -> None:
-    heavy = {"ray", "mlflow", "lightly", "timm", "torchvision", "scipy", "sklearn", "pandas"}
-    code = f"import sys, raygrid.cli.run; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from raygrid.core.errors import DataError
 from raygrid.core.lazy import np, torch
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
@@ -30,6 +29,8 @@ class Resizing:
     resize: int | None = None
 
     def __call__(self, image: Image.Image, path: Path) -> Image.Image:
+        from PIL import Image
+
         if self.resize is not None:
             short = min(image.size)
             width, height = (round(edge * self.resize / short) for edge in image.size)
@@ -49,6 +50,8 @@ def decode(files: Sequence[Path], fit: Resizing) -> Tensor:
 
     Raises DataError that names the file if one is missing, truncated, no image, or does not fit.
     """
+    from PIL import Image
+
     out = np.empty((len(files), 3, fit.side, fit.side), np.uint8)
 
     def read(position: int) -> None:
@@ -67,6 +70,8 @@ def decode(files: Sequence[Path], fit: Resizing) -> Tensor:
 
 def size_of(path: Path) -> tuple[int, int]:
     """Width and height from an image's header."""
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             return image.size
