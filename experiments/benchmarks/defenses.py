@@ -118,7 +118,7 @@ def ueraser(device: torch.device) -> None:
     network = to_device(ARCHITECTURES.make("resnet18").build(10, 32, 0), device, True)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     lite = DEFENSES.make("ueraser_lite")
-    rng = Stream("batch").generator(device=device)
+    rng = Stream("batch").generator()
 
     def step() -> None:
         with autocast("bf16", device):

@@ -75,7 +75,7 @@ class Clbd(CleanLabel):
         x = images.floats(scene.slots).to(context.device)
         labels = torch.full((len(x),), scene.wanted, device=context.device)
         radius = self.limit_at(images.shape[-1]).value
-        rng = context.stream.generator("start", device=context.device)
+        rng = context.stream.generator("start")
         harder = negative(cross_entropy(context.surrogates["robust"], labels))
         start = x + uniform(x, radius, rng)
         delta, losses = Descent(radius, self.step, self.steps)(x, start, harder)

@@ -10,6 +10,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
 from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeState, scene_of
+from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, Combination, require
@@ -117,8 +118,8 @@ class WitchesBrew(CleanLabel):
         number: int,
     ) -> tuple[Tensor, float, float]:
         """One start to its end: the perturbation, the last loss and the first."""
-        rng = context.stream.generator("brew", number, device=context.device)
-        noise = torch.randn(state.bases.shape, generator=rng, device=context.device) * state.radius
+        rng = context.stream.generator("brew", number)
+        noise = draws.randn(state.bases.shape, rng, context.device) * state.radius
         start = state.bases + noise.clamp_(-state.radius, state.radius)  # boxed after a step
         adam = AdamOnPixels(start, state, self.lr)
         first = last = 0.0

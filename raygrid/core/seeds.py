@@ -41,9 +41,12 @@ class Stream:
     def seed(self, *more: Any) -> int:
         return derive_seed(self.axis, *self.depends, *more)
 
-    def generator(self, *more: Any, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh generator; the same arguments give the same draws."""
-        generator = torch.Generator(device=device)
+    def generator(self, *more: Any) -> torch.Generator:
+        """A fresh generator of the host; the same arguments give the same draws everywhere.
+
+        For numbers on a device draw with `core.draws`.
+        """
+        generator = torch.Generator()
         generator.manual_seed(self.seed(*more))
         return generator
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from raygrid.core import draws
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -65,7 +66,7 @@ class AdversarialTraining(Defense):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         """Adversarial images (n, C, H, W) in [0, 1], within `radius` of x; the model is left as it
         was, with its parameters, buffers and gradients."""
-        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype)
+        noise = draws.randn(x.shape, rng, x.device)
 
         def loss(moved: Tensor) -> Tensor:
             return nn.functional.cross_entropy(model(moved).float(), y)

@@ -158,7 +158,7 @@ class Avatar(Defense):
 
     def doubt(self, images: Images, predictor: Predictor, fit_context: FitContext) -> str | None:
         """What a reader has to know if the predictor knows nothing of such images."""
-        rng = fit_context.stream.generator("gate", device=fit_context.device)
+        rng = fit_context.stream.generator("gate")
         rows = torch.randperm(len(images), generator=fit_context.stream.generator("gated"))[:_CHUNK]
         x = images.pixels[rows].to(fit_context.device).float().div_(127.5).sub_(1)
         off = noise_error(predictor, at_side(x, predictor.side), self.steps, rng)
@@ -171,7 +171,7 @@ class Avatar(Defense):
         parts, side, device = [], images.shape[-1], fit_context.device
         solve, zero = SOLVERS[self.solver], 1.0 if self.centered else 0.0
         for start, pixels in enumerate(images.pixels.split(_CHUNK)):
-            rng = fit_context.stream.generator("denoise", start, device=device)
+            rng = fit_context.stream.generator("denoise", start)
             x = pixels.to(device).float().div_(255).mul_(2).sub_(zero)
             x = at_side(x, predictor.side)
             x = solve(diffuse(x, self.steps, rng), predictor.noise, self.steps, rng, self.stride)

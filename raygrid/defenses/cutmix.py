@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -54,9 +55,9 @@ class Cutmix(Defense):
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         n, _, height, width = x.shape
-        other = torch.randperm(n, generator=rng, device=rng.device)
-        draws = 1 if self.box == "batch" else n
-        u, coin, down, right = torch.rand(4, draws, generator=rng, device=rng.device)
+        other = draws.randperm(n, rng, x.device)
+        boxes = 1 if self.box == "batch" else n
+        u, coin, down, right = draws.rand((4, boxes), rng, x.device)
         root = torch.where(coin < self.p, u, 0.0).sqrt()
         box = self._span(height, root, down)[:, None, :, None]
         box = box & self._span(width, root, right)[:, None, None, :]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -47,8 +48,8 @@ class Cutout(Defense):
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         height, width = x.shape[-2:]
         length = self._length(height)
-        rows = _span(height, length, len(x), rng)
-        cols = _span(width, length, len(x), rng)
+        rows = _span(height, length, x, rng)
+        cols = _span(width, length, x, rng)
         box = rows[:, None, :, None] & cols[:, None, None, :]
         return x.masked_fill(box, 0.0), y
 
@@ -58,8 +59,8 @@ class Cutout(Defense):
         return side // 2 if side <= 64 else 16
 
 
-def _span(side: int, length: int, n: int, rng: torch.Generator) -> Tensor:
-    """Positions within `length` around a random center each: bool (n, side)."""
-    start = torch.randint(side, (n, 1), generator=rng, device=rng.device) - length // 2
-    here = torch.arange(side, device=rng.device)
+def _span(side: int, length: int, x: Tensor, rng: torch.Generator) -> Tensor:
+    """Positions within `length` around a random center for each image of x: bool (n, side)."""
+    start = draws.randint(0, side, (len(x), 1), rng, x.device) - length // 2
+    here = torch.arange(side, device=x.device)
     return (here >= start) & (here < start + length)

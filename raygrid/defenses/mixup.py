@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -43,10 +44,9 @@ class Mixup(Defense):
         require(0 <= self.p <= 1, f"p is {self.p}, allowed are 0 to 1")
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        n, device = len(x), rng.device
-        other = torch.randperm(n, generator=rng, device=device)
-        draws = torch.rand(2, n, generator=rng, device=device)
-        weight = torch.where(draws[1] < self.p, draws[0], 1.0)
+        other = draws.randperm(len(x), rng, x.device)
+        u, coin = draws.rand((2, len(x)), rng, x.device)
+        weight = torch.where(coin < self.p, u, 1.0)
         return _mix(x, x[other], weight), _mix(y, y[other], weight)
 
 

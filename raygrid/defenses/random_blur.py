@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.core import draws
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -48,8 +49,8 @@ class RandomBlur(Defense):
         require(ordered, f"low is {self.low}, allowed are positive numbers up to {self.high}")
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        draws = torch.rand(len(x), generator=rng, device=rng.device)
-        return blur_each(x, self.low + (self.high - self.low) * draws, self.kernel), y
+        u = draws.rand((len(x),), rng, x.device)
+        return blur_each(x, self.low + (self.high - self.low) * u, self.kernel), y
 
 
 def blur_each(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -45,8 +46,8 @@ class RandomNoise(Defense):
         require(0 <= self.level <= 1, f"level is {self.level}, allowed are 0 to 1")
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        draw = torch.randn if self.kind == "gaussian" else torch.rand
-        noise = draw(x.shape, generator=rng, device=rng.device, dtype=x.dtype)
+        draw = draws.randn if self.kind == "gaussian" else draws.rand
+        noise = draw(x.shape, rng, x.device)
         if self.kind == "uniform":
             noise = 2 * noise - 1
         return (x + self.level * noise).clamp_(0, 1), y

@@ -61,7 +61,7 @@ class UEraserLite(Erasing, Defense):
         out = torch.empty_like(images.pixels, device="cpu")
         order = torch.randperm(len(images), generator=fit_context.stream.generator("order"))
         for number, rows in enumerate(order.split(128)):
-            rng = fit_context.stream.generator("erase", number, device=fit_context.device)
+            rng = fit_context.stream.generator("erase", number)
             x = images.floats(rows).to(fit_context.device)
             out[rows] = to_uint8(self.erase(x, rng)).cpu()
         return images.with_pixels(out)

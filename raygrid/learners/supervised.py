@@ -41,7 +41,7 @@ def with_frozen_views(task: Task) -> Task:
     """The same with images that are augmented for good."""
     if task.augmentation is None:
         return task
-    rng = task.streams["views"].generator("frozen", device=task.device)
+    rng = task.streams["views"].generator("frozen")
     pixels = drawn_once(task.augmentation, task.train, rng)
     return replace(task, train=task.train.with_pixels(pixels), augmentation=None)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from raygrid.core import draws
 from raygrid.core.errors import DivergedError
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -159,7 +160,7 @@ def negative(objective: Objective) -> Objective:
 
 def uniform(like: Tensor, radius: float, rng: torch.Generator) -> Tensor:
     """Uniform noise in [-radius, radius] of the same shape."""
-    return torch.rand(like.shape, generator=rng, device=like.device).mul_(2).sub_(1).mul_(radius)
+    return draws.rand(like.shape, rng, like.device).mul_(2).sub_(1).mul_(radius)
 
 
 @dataclass(frozen=True)

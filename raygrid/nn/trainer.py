@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raygrid.architectures.base import Architecture
+from raygrid.core import draws
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.lookahead import Ahead
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.optimizers import grouped, make_optimizer, restore_layout
 from raygrid.nn.recipes import Recipe
@@ -34,7 +36,7 @@ M = TypeVar("M", bound="nn.Module")
 class Batch:
     """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
 
-    rng: draws for this batch, on the device. index: rows of the training set.
+    rng: for this batch's draws, made with `core.draws`. index: rows of the training set.
     flips: whether its images may be mirrored. mirrored: bool (n,), which of them an augmentation
     mirrors, None where it draws that itself.
     """
@@ -95,18 +97,26 @@ class Trainer:
         groups = grouped(module, recipe)
         self.groups = [group for group, _ in groups]
         self.optimizer = make_optimizer(groups, recipe)
+        self._ahead = None if self.device.type == "cpu" else Ahead(self.device)
         self.mirrored = self._mirrored() if recipe.flips == "alternating" else None
 
     def _mirrored(self) -> Tensor:
         """Which images are mirrored in the epochs of even numbers, bool (N,) on the device."""
-        rng = self.stream.generator("mirrored", device=self.device)
-        return torch.rand(len(self.train), generator=rng, device=self.device) < 0.5
+        rng = self.stream.generator("mirrored")
+        return draws.rand((len(self.train),), rng, self.device) < 0.5
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0)."""
-        rng = self.stream.generator("augment", epoch, device=self.device)
-        for index in self._split(epoch):
-            yield self._batch(index, rng, epoch)
+        rng = self.stream.generator("augment", epoch)
+        indices = self._split(epoch)
+        if self._ahead is None:
+            yield from (self._batch(index, rng, epoch) for index in indices)
+            return
+        self._ahead.start(rng.initial_seed())
+        sizes = [len(index) for index in indices]
+        for number, index in enumerate(indices):
+            self._ahead.next_batch(sizes[number], sizes[number + 1 :].count(sizes[number]))
+            yield self._batch(index, self._ahead, epoch)
 
     def _paced(self, epoch: int) -> Iterator[tuple[float, Batch]]:
         """The batches of an epoch, each with the share of the epoch that is over before it."""
@@ -124,7 +134,7 @@ class Trainer:
         while True:
             epoch = number // size
             for index in self._split(epoch)[number % size :]:
-                rng = self.stream.generator("update", number, device=self.device)
+                rng = self.stream.generator("update", number)
                 yield self._batch(index, rng, epoch)
                 number += 1
 

@@ -176,7 +176,7 @@ def noise_phase(
     for part, (index, keep) in enumerate(batches(len(noise.images), batch_size, stream)):
         if part == student.noise_batches:
             break
-        rng = stream.generator("draws", part, device=context.device)
+        rng = stream.generator("draws", part)
         rows = index.to(context.device)
         try:
             noise.descend(rows, keep, student.objective, student.descent, rng)

@@ -135,7 +135,7 @@ class _Levels:
     def finish(self, number: int) -> None:
         """The last noise of one batch, in the order of the training set."""
         index = self.finals[number]
-        rng = self.context.stream.generator("final", number, device=self.context.device)
+        rng = self.context.stream.generator("final", number)
         batch = Batch(self.images.floats(index), self.images.labels[index], index, rng, 0)
         self.joint.redraw("final", number)
         with frozen(self.joint.network):

@@ -60,6 +60,5 @@ def _cache(
     """Features float32 (N, width) of each pass."""
     if passes == 0:
         return [features_of(network, labeled, precision)]
-    device = labeled.device
-    rngs = [stream.generator("views", number, device=device) for number in range(passes)]
+    rngs = [stream.generator("views", number) for number in range(passes)]
     return [features_of(network, labeled, precision, partial(views, generator=r)) for r in rngs]

@@ -107,8 +107,7 @@ class TwoViewSession:
 
     def _freeze(self) -> list[Images]:
         """Two fixed views of the whole training set."""
-        stream, device = self.task.streams["views"], self.task.device
-        draws = (stream.generator("frozen", number, device=device) for number in range(2))
+        draws = (self.task.streams["views"].generator("frozen", number) for number in range(2))
         train = self.task.train
         return [train.with_pixels(drawn_once(self.views, train, rng)) for rng in draws]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ class CropFlip:
 
     def sample(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Offsets int64 (N, 2) in [0, 2 * padding] and flips bool (N,) for a batch (N, C, H, W)."""
-        n, device = len(x), generator.device
-        offsets = torch.randint(2 * self.padding + 1, (n, 2), generator=generator, device=device)
-        flips = torch.rand(n, generator=generator, device=device) < (0.5 if self.flip else 0.0)
-        return offsets, flips
+        offsets = draws.randint(0, 2 * self.padding + 1, (len(x), 2), generator, x.device)
+        flips = draws.rand((len(x),), generator, x.device)
+        return offsets, flips < (0.5 if self.flip else 0.0)
 
     def apply(self, x: Tensor, params: tuple[Tensor, Tensor]) -> Tensor:
         """Crop and flip (N, C, H, W); the value range stays."""

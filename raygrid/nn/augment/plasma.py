@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def plasma(like: Tensor, roughness: Tensor, rng: torch.Generator) -> Tensor:
     many = (n * channels,)
 
     def draw(height: int, width: int) -> Tensor:
-        return torch.rand(*many, height, width, generator=rng, device=rng.device)
+        return draws.rand((*many, height, width), rng, like.device)
 
     depth = max(math.ceil(math.log2(max(side - 1, 2))) - 1, 0)
     maps = first_nine(draw(2, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def affine_shift(x: Tensor, rng: torch.Generator, fill: Tensor | float = 0.0) -> Tensor:
     """`shift_by` with draws from a generator."""
-    return shift_by(x, torch.rand(len(x), 3, generator=rng, device=x.device), fill)
+    return shift_by(x, draws.rand((len(x), 3), rng, x.device), fill)
 
 
 def shift_by(x: Tensor, draws: Tensor, fill: Tensor | float = 0.0) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from raygrid.core import draws
 from raygrid.core.lazy import nn, torch
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ class Ranged:
     signed: bool = False
 
     def __call__(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        draws = torch.rand(2, len(x), generator=rng, device=rng.device)
-        strength = self.low + (self.high - self.low) * draws[0]
+        u, coin = draws.rand((2, len(x)), rng, x.device)
+        strength = self.low + (self.high - self.low) * u
         if self.signed:
-            strength = torch.where(draws[1] < 0.5, -strength, strength)
+            strength = torch.where(coin < 0.5, -strength, strength)
         return self.operation(x, strength)
 
 
@@ -43,7 +44,7 @@ def one_of(policy: Policy) -> Callable[[Tensor, torch.Generator], Tensor]:
     known = POLICIES[policy]
 
     def apply(x: Tensor, rng: torch.Generator) -> Tensor:
-        which = int(torch.randint(len(known), (), generator=rng, device=rng.device))
+        which = int(draws.randint(0, len(known), (), rng))
         return known[which](x, rng)
 
     return apply

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from raygrid.core import draws
 from raygrid.core.images import to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.registry import require
@@ -48,11 +49,7 @@ class Erasing:
         """
 
         if self.jpeg == "before":
-            draws = torch.randint(10, 100, (len(x),), generator=rng, device=rng.device)
-            x = coded(x, draws.tolist())
-        if rng.device.type != x.device.type:  # draws of the host decide those of the device
-            seed = int(torch.randint(2**62, (), generator=rng))
-            rng = torch.Generator(x.device).manual_seed(seed)
+            x = coded(x, draws.randint(10, 100, (len(x),), rng).tolist())
         with torch.autocast(x.device.type, enabled=False):
             for step in _steps(self):
                 x = step(x, rng)
@@ -80,23 +77,23 @@ def _steps(how: Erasing) -> Sequence[AugmentStep]:
 
 def _uniform(x: Tensor, low: float, high: float, rng: torch.Generator) -> Tensor:
     """One draw for each image."""
-    return low + (high - low) * torch.rand(len(x), generator=rng, device=rng.device)
+    return low + (high - low) * draws.rand((len(x),), rng, x.device)
 
 
 def _with_probability(p: float, step: AugmentStep, x: Tensor, rng: torch.Generator) -> Tensor:
     """The step on the images that a coin picks; only these are computed."""
-    chosen = torch.rand(len(x), generator=rng, device=rng.device) < p
-    rows = chosen.nonzero().squeeze(1)
+    rows = (draws.rand((len(x),), rng) < p).nonzero().squeeze(1)
     if len(rows) == 0:
         return x
+    rows = draws.sent(rows, x.device)
     return x.index_copy(0, rows, step(x[rows], rng))
 
 
 def shuffled(x: Tensor, rng: torch.Generator) -> Tensor:
     """The channels of half of the images in a random order."""
     n, channels = x.shape[:2]
-    order = torch.rand(n, channels, generator=rng, device=rng.device).argsort(1)
-    chosen = torch.rand(n, 1, generator=rng, device=rng.device) < SHUFFLE
+    order = draws.rand((n, channels), rng, x.device).argsort(1)
+    chosen = draws.rand((n, 1), rng, x.device) < SHUFFLE
     order = torch.where(chosen, order, torch.arange(channels, device=x.device))
     return x[torch.arange(n, device=x.device)[:, None], order]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import color, resize
@@ -85,10 +86,9 @@ class Views:
 
     def sample(self, x: Tensor, generator: torch.Generator) -> ViewParams:
         """Draw for a batch (N, C, H, W); nothing of its content matters."""
-        device = generator.device
-        draws = torch.rand(len(x), DRAWS, generator=generator, device=device)
-        order = torch.randperm(4, generator=generator, device=device)
-        return self.params(draws, (x.shape[-2], x.shape[-1]), tuple(order.tolist()))
+        drawn = draws.rand((len(x), DRAWS), generator, x.device)
+        order = draws.randperm(4, generator)
+        return self.params(drawn, (x.shape[-2], x.shape[-1]), tuple(order.tolist()))
 
     def params(self, draws: Tensor, size: Sequence[int], order: tuple[int, ...]) -> ViewParams:
         """What draws stand for: uniform in [0, 1), float (N, DRAWS), a row for each image.

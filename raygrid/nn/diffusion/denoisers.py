@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import forked
@@ -159,8 +160,8 @@ def fitted(
         average.update_parameters(network)  # the weights that the update before left
         x = 2 * flip(batch.x, batch.rng) - 1
         n = len(x)
-        i = torch.randint(plan.horizon, (n,), generator=batch.rng, device=batch.rng.device)
-        noise = torch.randn(x.shape, generator=batch.rng, device=batch.rng.device)
+        i = draws.randint(0, plan.horizon, (n,), batch.rng, x.device)
+        noise = draws.randn(x.shape, batch.rng, x.device)
         share = left[i].view(-1, 1, 1, 1)
         with autocast(recipe.precision, device):
             found = network(share.sqrt() * x + (1 - share).sqrt() * noise, i).sample

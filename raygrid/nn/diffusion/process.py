@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+from raygrid.core import draws
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -100,4 +101,4 @@ SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
 
 
 def _normal(x: Tensor, rng: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype)
+    return draws.randn(x.shape, rng, x.device)

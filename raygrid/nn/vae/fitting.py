@@ -121,7 +121,7 @@ def in_chunks(
     kept = []
     with fit_context.timed("pass"):
         for start in range(0, len(x), _CHUNK):
-            rng = fit_context.stream.generator(start, device=fit_context.device)
+            rng = fit_context.stream.generator(start)
             part = x[start : start + _CHUNK].to(fit_context.device)
             floats = part.float().div_(255) if part.dtype == torch.uint8 else part
             labels = y[start : start + _CHUNK].to(fit_context.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raygrid.core import draws
 from raygrid.nn.vae.autoencoders import Parts, VaeSize
 
 
@@ -41,7 +42,7 @@ class AutoEncoder(nn.Module):
         if self.plan.width:
             return self.bottleneck(features), torch.zeros((), device=features.device)
         mean, log_var = self.mean(features), self.log_var(features)
-        noise = torch.randn(mean.shape, generator=rng, device=rng.device)
+        noise = draws.randn(mean.shape, rng, mean.device)
         return self.project(mean + (log_var / 2).exp() * noise), divergence(mean, log_var)
 
 
