@@ -35,10 +35,10 @@ class AdvCl(Defense):
     """SimCLR over four views: its own two, a high-pass filtered and an adversarial one.
 
     The last two start from a crop x0 of the image. Filtered: without the spatial frequencies
-    within `cutoff` of zero, not clipped. Adversarial: from x0 + U(-radius, radius), `steps` sign
-    steps up the loss over all four views within the linf ball around x0. With `ce_weight`: plus
-    that much cross-entropy, mean over linear heads that predict clusters of the training set, on
-    a second adversarial copy of x0 that climbs it. Each adversarial copy has batch norms of its
+    less than `cutoff` from zero, not clipped. Adversarial: from x0 + U(-radius, radius), `steps`
+    sign steps up the loss over all four views within the linf ball around x0. With `ce_weight`:
+    plus that much cross-entropy, mean over linear heads that predict clusters of the training set,
+    on a second adversarial copy of x0 that climbs it. Each adversarial copy has batch norms of its
     own; those of the first are the ones that features are taken with afterwards.
     """
 
@@ -53,10 +53,11 @@ class AdvCl(Defense):
         "default. The code climbs in training mode and embeds the other three views anew in each "
         "step; here the network is in eval mode meanwhile and they are embedded once. Its head has "
         "batch norm: simclr(batch_norm=true). 1,000 epochs of `tp` are the longest trials there "
-        "are; `tp_grid` has 200",
+        "are; `tp_grid` has 200. Frequencies at a distance "
+        "of just the cutoff stay, as in the code; version 2 took them out",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]
@@ -174,9 +175,9 @@ class AdvCl(Defense):
 
 
 def high_pass(x: Tensor, cutoff: float) -> Tensor:
-    """Images (n, C, H, W) without the frequencies within `cutoff` cycles per image of zero."""
+    """Images (n, C, H, W) without the frequencies less than `cutoff` cycles per image from zero."""
     rows, cols = (torch.fft.fftfreq(n, 1 / n, device=x.device) for n in x.shape[-2:])
-    keep = rows[:, None].square() + cols.square() > cutoff**2
+    keep = rows[:, None].square() + cols.square() >= cutoff**2
     return torch.fft.ifft2(torch.fft.fft2(x) * keep).real
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
-_ORACLE = "avatar(diffusion_data=clean_train)"
+_ORACLE = "avatar(centered=false, diffusion_data=clean_train)"
 
 
 @DEFENSES.register("avatar")
@@ -69,7 +69,8 @@ class Avatar(Defense):
         cost="size s: 58 epochs of standard training for 60 steps, and 740 to fit the predictor",
         notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in "
         "AVATAR's code. APBench's code doubles images without centering them, off the model's "
-        "domain: `centered=false`",
+        "domain: `centered=false`, to which its numbers belong and D-VAE's, who took that code; "
+        "the default is AVATAR's own",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {

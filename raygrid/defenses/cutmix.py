@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Cutmix(Defense):
     """A box of image j(i) replaces the same place of image i; j is a permutation of the batch.
 
-    The box has floor(side * sqrt(u)) pixels a side, u ~ U(0, 1) for each image. `inside` draws its
-    place among all that lie in the image, `clipped` draws its center among all pixels and cuts it
-    off at the border, `batch` does so once for all images: they share one box, or none is mixed.
+    The box has floor(side * sqrt(u)) pixels a side, u ~ U(0, 1) for each image. `inside` draws one
+    relative place for all boxes of a batch, which leaves the last row and column out; `clipped`
+    draws each center among all pixels and cuts the box off at the border, `batch` does so once for
+    all images: they share one box, or none is mixed.
     The label weight of j(i) is the share of pixels that were pasted.
     """
 
@@ -35,15 +36,18 @@ class Cutmix(Defense):
             "cifar10/lsp/cutmix/resnet18/supervised/apbench/0": 0.1769,
             "cifar10/ops/cutmix/resnet18/supervised/apbench/0": 0.6472,
         },
-        notes="APBench: inside, always. The ISS code: cutmix(box=clipped, p=0.5) twice in a chain. "
-        "The reference: cutmix(box=batch, p=0.5), p=1 on ImageNet; its boxes of an odd side are a "
-        "pixel smaller",
+        notes="APBench: inside, always, by the rule of kornia 0.6.12, which it pins: a box starts "
+        "at floor(v * (side - size - 1)), with one v a batch for rows and one for columns. Version "
+        "1, as kornia 0.9, had a place for each image anywhere inside. The ISS code: "
+        "cutmix(box=clipped, p=0.5) twice in a chain. The reference: cutmix(box=batch, p=0.5), p=1 "
+        "on ImageNet; its boxes of an odd side are a pixel smaller",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
         {"p": 0.0},
         {"p": 0.0, "box": "clipped"},
         {"p": 0.0, "box": "batch"},
     )
+    version: ClassVar[int] = 2
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
     mixes: ClassVar[bool] = True
 
@@ -58,6 +62,8 @@ class Cutmix(Defense):
         other = draws.randperm(n, rng, x.device)
         boxes = 1 if self.box == "batch" else n
         u, coin, down, right = draws.rand((4, boxes), rng, x.device)
+        if self.box == "inside":
+            down, right = down[:1], right[:1]
         root = torch.where(coin < self.p, u, 0.0).sqrt()
         box = self._span(height, root, down)[:, None, :, None]
         box = box & self._span(width, root, right)[:, None, None, :]
@@ -65,10 +71,13 @@ class Cutmix(Defense):
         return torch.where(box, x[other], x), (1 - share) * y + share * y[other]
 
     def _span(self, side: int, root: Tensor, place: Tensor) -> Tensor:
-        """Rows or columns of the boxes, bool (draws, side); root = sqrt(u), place ~ U(0, 1)."""
+        """Rows or columns of the boxes, bool (boxes, side); root = sqrt(u).
+
+        place: U(0, 1), of each box (boxes,) or one (1,) for all.
+        """
         cut = (side * root).floor()
         if self.box == "inside":
-            start = (place * (side - cut + 1)).floor()
+            start = (place * (side - cut - 1)).floor()
         else:
             start = (place * side).floor() - (cut / 2).floor()
         here = torch.arange(side, device=root.device)

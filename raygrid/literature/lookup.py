@@ -16,7 +16,7 @@ from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
-from raygrid.literature.names import MADE, MADE_ON, split_budget
+from raygrid.literature.names import MADE, MADE_ON, places_of, split_budget
 from raygrid.literature.reference import load
 
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
@@ -128,7 +128,7 @@ def _join(figures: list[PublishedValue], new: PublishedValue) -> None:
 
 def cell_key(spec: TrialSpec) -> str:
     """A spec without protocol and seed, all its parts under the names that papers share."""
-    on = spec.dataset.name
+    on = places_of(spec)
     attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack, on)
     ratio = 1.0 if attack == "clean" else spec.poison_ratio
     chain = "+".join(_shared(DEFENSES, part, on) for part in spec.defense)
@@ -151,11 +151,11 @@ def _methods(spec: TrialSpec) -> tuple[str, str, str, str]:
 
 
 @cache
-def _shared(registry: Registry[Any], part: Part, dataset: str) -> str:
+def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str:
     """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
     whole = Part.parse(canonical(registry, part))
     method, budget = split_budget(whole)
-    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on == dataset]
+    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on in places]
     for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
         text = canonical(registry, Part.parse(made))
         if text in (str(whole), str(method)):
@@ -164,7 +164,7 @@ def _shared(registry: Registry[Any], part: Part, dataset: str) -> str:
             break
     params = dict(method.params)
     if "base" in params:  # an attack made of another
-        base = _shared(registry, Part.parse(str(params["base"])), dataset)
+        base = _shared(registry, Part.parse(str(params["base"])), places)
         method = Part.parse(canonical(registry, method.with_params(base=base)))
     return str(method.with_params(**budget))
 

@@ -74,14 +74,14 @@ _DEFENSE = {
     "dvae_no_subtract": "dvae(subtract=false)",
 }
 MADE = {
-    ("apbench", "avatar"): "avatar(diffusion_data=clean_train)",
+    ("apbench", "avatar"): "avatar(centered=false, diffusion_data=clean_train)",
     ("apbench", "cait_small"): "cait_small(drop_at_test=true)",
     ("apbench", "em"): "em_apb",
     ("apbench", "imagenet100"): "imagenet100(test_per_class=40, train_per_class=200)",
     ("apbench", "rem"): "rem_apb",
     ("apbench", "ueraser_lite"): "ueraser_lite(static=true)",
     ("dvae", "at"): "at(step=1.6/255)",
-    ("dvae", "avatar"): "avatar(diffusion_data=clean_train)",
+    ("dvae", "avatar"): "avatar(centered=false, diffusion_data=clean_train)",
     ("dvae", "bdr"): "bdr(variant=float)",
     ("dvae", "em"): "em_remrepo",
     ("dvae", "iss"): "iss(bdr=float)",
@@ -103,11 +103,17 @@ MADE = {
 """What a paper really ran under a name that others use for something else."""
 
 MADE_ON = {
+    ("apbench", "ar", "ueraser_max"): "ueraser_max(jpeg=before, p=0.8)",
     ("apbench", "imagenet100", "lsp"): "lsp(budget=l2:1.3, patch=32)",
+    ("apbench", "imagenet100", "ueraser_max"): (
+        "ueraser_max(jpeg=before, lite_after=50, p=1.0, roughness=0.1, strength=0.3)"
+    ),
+    ("apbench", "tap", "ueraser_max"): "ueraser_max(jpeg=before, p=0.8)",
+    ("dvae", "cifar100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
     ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
     ("dvae", "imagenet100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
 }
-"""The same for one dataset alone."""
+"""The same for one dataset alone, or against one attack alone."""
 
 GROWN = 0.01
 """The share from which `dvae_grow` grows by default."""
@@ -227,18 +233,28 @@ def made_by(paper: str, axes: TrialSpec) -> TrialSpec:
             return part.with_params(base=str(swap(Part.parse(str(params["base"])))))
         method, budget = split_budget(part)
         name = str(method)
-        text = MADE_ON.get((paper, axes.dataset.name, name)) or MADE.get((paper, name))
+        alone = (MADE_ON.get((paper, place, name)) for place in places_of(axes))
+        text = next(filter(None, alone), None) or MADE.get((paper, name))
         return part if text is None else Part.parse(text).with_params(**budget)
 
     return _each_part(axes, swap)
 
 
-def on_any_dataset(spec: TrialSpec) -> TrialSpec:
-    """The trial with what its paper ran on datasets that ask for nothing of their own."""
+def places_of(spec: TrialSpec) -> tuple[str, str]:
+    """Where a paper may run something of its own: the dataset, and the attack without parameters.
+
+    The first that does counts.
+    """
+    return spec.dataset.name, spec.attack.name
+
+
+def as_elsewhere(spec: TrialSpec) -> TrialSpec:
+    """The trial with what its paper ran where nothing of its own was asked for."""
     here = [
         (Part.parse(name), Part.parse(made))
-        for (paper, dataset, name), made in MADE_ON.items()
-        if (PROTOCOL[paper], dataset) == (spec.protocol.name, spec.dataset.name)
+        for place in places_of(spec)
+        for (paper, asking, name), made in MADE_ON.items()
+        if (PROTOCOL[paper], asking) == (spec.protocol.name, place)
     ]
 
     def swap(part: Part) -> Part:

@@ -17,7 +17,11 @@ from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.protocols.setups import SetupRule
 
 SUPERVISED = "supervised"
-_TRANSFORMER = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine"}
+_ADAM: Mapping[str, object] = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0}
+TRANSFORMERS: Mapping[str, Mapping[str, object]] = {
+    **{name: _ADAM for name in ("vit_small", "cait_small")},
+    **{name: {**_ADAM, "lr": 1e-3} for name in ("small_vit", "small_cait")},
+}
 """No source prints a rate at which its transformers learn; 0.1 with SGD is none."""
 
 
@@ -50,8 +54,7 @@ class Protocol(Method):
     probe: ClassVar[Probing] = PROBING
     probe_lr: ClassVar[Mapping[str, float]] = {}
     by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        **dict.fromkeys(("vit_small", "cait_small"), _TRANSFORMER),
-        **dict.fromkeys(("small_vit", "small_cait"), _TRANSFORMER | {"lr": 1e-3}),
+        name: {**changes, "schedule": "cosine"} for name, changes in TRANSFORMERS.items()
     }
     tier: ClassVar[str] = "paper"
     stand_in: ClassVar[str] = "quick"

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from raygrid.core.registry import Card
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import PROBING, Probing, Recipe
-from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
+from raygrid.protocols.base import PROTOCOLS, SUPERVISED, TRANSFORMERS, Protocol
 
 
 def _contrastive(epochs: int, lr: float) -> Recipe:
@@ -50,6 +50,7 @@ class ApBench(Protocol):
         paper="Qin et al. 2024 (APBench), sections 4.1 and B, tables 12, 14, 15",
         code="lafeat/apbench@9a6fb91",
         notes="batch 128 as printed (the code's default is 256); shuffled (the code is not). The "
+        "Transformers have the rule of the others, as in the code, not its rate of 0.1. The "
         "code's probe stops a 500-epoch cosine after 100 epochs; here its rate is constant. "
         "ImageNet-100 with random crop, flip and color jitter as printed; how strong is the code's",
     )
@@ -65,6 +66,7 @@ class ApBench(Protocol):
         "imagenet100": {"batch_size": 256, "schedule": "cosine"},
     }
     by_defense: ClassVar[Mapping[str, Mapping[str, object]]] = {"ueraser_max": {"epochs": 300}}
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = TRANSFORMERS
     augmentations: ClassVar[Mapping[str, str]] = {"imagenet100": "rrc_flip_jitter"}
     probe: ClassVar[Probing] = Probing(
         PROBING.recipe.with_(batch_size=128, lr=0.5, schedule="constant"), passes=10
@@ -129,6 +131,7 @@ class ApBenchRepo(Protocol):
     by_dataset: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "imagenet100": {"schedule": "cosine", "shuffle": True}
     }
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = TRANSFORMERS
     augmentations: ClassVar[Mapping[str, str]] = {"imagenet100": "flip_jitter"}
 
 
@@ -178,8 +181,8 @@ class DVaeProtocol(Protocol):
         paper="Yu et al. 2024 (D-VAE), section 5 and appendix",
         code="yuyi-sd/D-VAE",
         notes="what deviates for a network or a defense stands in the code's configurations. Those "
-        "of CIFAR-100 have 300 epochs for UEraser and a weight decay of 5e-5 for larger networks, "
-        "as on ImageNet-100; here they are as on CIFAR-10",
+        "of CIFAR-100 have a weight decay of 5e-5 for larger networks, as on ImageNet-100; here "
+        "they are as on CIFAR-10",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=60, grad_clip=5.0, drop_last=True)
@@ -197,6 +200,7 @@ class DVaeProtocol(Protocol):
         "ueraser_max": {"epochs": 200, "lr": 0.01, "schedule": "constant"},
     }
     on_dataset: ClassVar[Mapping[tuple[str, str], Mapping[str, object]]] = {
+        ("cifar100", "ueraser_max"): {"epochs": 300},
         ("imagenet100", "ueraser_max"): {"epochs": 300},
         ("imagenet100", "resnet50"): {"weight_decay": 5e-5},
         ("imagenet100", "densenet121"): {"weight_decay": 5e-5},

@@ -77,7 +77,7 @@ def _stage1(trial: str) -> str:
 
 
 def _apbench() -> dict[str, PaperFigure | str]:
-    seen = ("standard", "jpeg", "ueraser_max", "avatar(diffusion_data=clean_train)")
+    seen = ("standard", "jpeg", "ueraser_max", "avatar(centered=false, diffusion_data=clean_train)")
     partial = _trials("apbench", [*_with((*PARTIAL, "withheld"), RATIOS)])
     clean = _trials("apbench", ["clean"])
     filters = ("standard", "grayscale", "jpeg", "ueraser_max")

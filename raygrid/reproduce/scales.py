@@ -17,7 +17,7 @@ from raygrid.core.spec import Part, Scalar, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import on_any_dataset
+from raygrid.literature.names import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
 
@@ -84,7 +84,7 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
 
 def _quick(spec: TrialSpec) -> TrialSpec:
     """On the embedded digits, with the small network of the same family."""
-    spec = on_any_dataset(spec)
+    spec = as_elsewhere(spec)
     pretrained = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].pretrained
     return spec.replace(
         dataset=Part("photo_digits_last" if pretrained else SIZES["quick"].dataset),

@@ -15,7 +15,7 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature import names
-from raygrid.literature.lookup import find
+from raygrid.literature.lookup import cell_key, find
 from raygrid.literature.reference import load, specs_of, tables_of
 from raygrid.protocols import PROTOCOLS
 
@@ -115,7 +115,39 @@ def test_the_two_stages_of_ueraser_turn_sooner_on_imagenet() -> None:
     specs = [TrialSpec.parse(text) for text in rows["spec"].dropna()]
     found = {(spec.dataset.name, str(spec.defense[0])) for spec in specs}
     late, soon = (f"ueraser_max(lite_after={epochs})" for epochs in (50, 30))
-    assert found == {("cifar10", late), ("cifar100", late), ("imagenet100", soon)}
+    assert found == {("cifar10", late), ("cifar100", soon), ("imagenet100", soon)}
+
+
+def test_apbench_runs_ueraser_in_three_forms() -> None:
+    """apbench@9a6fb91: train.py, imagenet_train.py, the three functions of defense/ueraser.py."""
+    rows = load().query("paper == 'apbench' and defense == 'ueraser_max' and metric == 'test_acc'")
+    specs = {TrialSpec.parse(text) for text in rows["spec"].dropna()}
+    large = "jpeg=before, lite_after=50, p=1.0, roughness=0.1, strength=0.3"
+    for spec in specs:
+        wanted = "ueraser_max"
+        if spec.attack.name in ("tap", "ar"):
+            wanted = "ueraser_max(jpeg=before, p=0.8)"
+        if spec.dataset.name == "imagenet100":
+            wanted = f"ueraser_max({large})"
+        assert str(spec.defense[0]) == wanted, str(spec)
+    assert {spec.attack.name for spec in specs} >= {"tap", "ar", "em_apb", "lsp"}
+    assert "imagenet100" in {spec.dataset.name for spec in specs}
+
+
+def test_all_forms_are_one_cell() -> None:
+    """What papers print under one name is found and shown under it."""
+    forms = ("tap/ueraser_max(jpeg=before, p=0.8)", "tap/ueraser_max", "lsp/ueraser_max")
+    keys = [cell_key(TrialSpec.parse(f"cifar10/{x}/resnet18/supervised/apbench/0")) for x in forms]
+    assert keys[0] == keys[1]
+    assert keys[1].replace("tap", "lsp") == keys[2]
+    other = "cifar10/lsp/ueraser_max(jpeg=before, p=0.8)/resnet18/supervised/apbench/0"
+    assert cell_key(TrialSpec.parse(other)) != keys[2]
+
+
+def test_avatar_as_printed_by_others_is_the_uncentered_one() -> None:
+    rows = load().query("paper in ('apbench', 'dvae') and defense == 'avatar'")
+    specs = [TrialSpec.parse(text) for text in rows["spec"].dropna()]
+    assert {dict(spec.defense[0].params)["centered"] for spec in specs} == {False}
 
 
 def test_parts_that_are_registered_here_can_be_made() -> None:
@@ -251,13 +283,13 @@ def test_the_best_of_three_filters_has_the_members_of_its_paper() -> None:
 
 def test_where_weights_lie_makes_no_other_method() -> None:
     for place in ("", "checkpoint=some/where, "):
-        text = f"avatar({place}diffusion_data=clean_train)"
+        text = f"avatar(centered=false, {place}diffusion_data=clean_train)"
         found = find(f"cifar10/lsp/{text}/resnet18/supervised/apbench/0")
         assert found is not None
         assert (found.best.value, found.own) == (0.7690, True)
     plain = find("cifar10/lsp/avatar/resnet18/supervised/apbench/0")
     assert plain is not None
-    assert plain.apart == "avatar(diffusion_data=clean_train)"
+    assert plain.apart == "avatar(centered=false, diffusion_data=clean_train)"
 
 
 def test_suspect_numbers_stay_marked_and_never_win() -> None:

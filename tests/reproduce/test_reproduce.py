@@ -174,7 +174,7 @@ def test_every_network_has_a_small_one_of_its_family(name: str) -> None:
     low, high = small.sizes
     assert low <= DATASETS["photo_digits"].image_size <= high
     assert small.convolutional == kind.convolutional
-    residual = {"resnet34", "resnet50", "resnet32_narrow"}
+    residual = {"resnet34", "resnet34_strided", "resnet50", "resnet32_narrow"}
     if name not in residual | {"resnet18"} and kind.stand_in != Architecture.stand_in:
         assert small.__module__ == kind.__module__, "a file is a family"
     assert (kind.stand_in == "small_resnet") == (name in residual | {"small_resnet"})
