@@ -185,7 +185,10 @@ def _peak(history: History) -> dict[str, float]:
 def _restore(
     session: Session, history: History, checkpoint: Checkpoint, peak: outputs.Peak | None
 ) -> int:
-    """Go on from a checkpoint; the epoch to go on with. One without the peak probed for is none."""
+    """Go on from a checkpoint if there is one; returns the number of the epoch to go on with.
+
+    A checkpoint without the peak, where the peak is to be kept, counts as none.
+    """
     state = checkpoint.load()
     if state is None or (peak is not None and "peak" not in state):
         return 0

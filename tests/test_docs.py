@@ -1,0 +1,57 @@
+"""What is written for contributors and for those who cite holds for the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from raygrid.cli.main import registries
+from tests.test_layers import ORDER
+
+ROOT = Path(__file__).parents[1]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+
+
+def test_the_order_of_imports_is_the_tested_one() -> None:
+    (listed,) = re.findall(r"```\n(core .*?)```", CONTRIBUTING, re.DOTALL)
+    assert listed.replace("|", " ").split() == [room for room in ORDER if "__" not in room]
+
+
+def test_the_files_that_are_named_exist() -> None:
+    named = re.findall(r"`((?:[\w.]+/)+(?:[\w.]+)?)`", CONTRIBUTING)
+    inside = ("trials/", "engine/", "tracking/")
+    for path in named:
+        base = ROOT / "raygrid" if path.startswith(inside) else ROOT
+        assert (base / path).exists() or path in ("common/", "nn/"), path
+    assert len(named) >= 12
+
+
+def test_every_kind_of_method_is_explained_with_a_file_to_imitate() -> None:
+    rows = dict(re.findall(r"^\| (\w+) \| `raygrid/(\w+)/`", CONTRIBUTING, re.MULTILINE))
+    assert set(rows.values()) == set(registries())
+
+
+def test_the_methods_that_the_glossary_names_are_there() -> None:
+    known = {name for registry in registries().values() for name in registry}
+    named = set(re.findall(r"`([a-z_]+)`", GLOSSARY))
+    others = {"inline", "ray", "smoke", "paper", "final_acc", "peak_acc", "code"}
+    assert named - others <= known
+    assert len(named & known) >= 20
+
+
+def test_the_markers_of_the_tests_are_those_that_are_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    markers = {line.split(":")[0] for line in project["tool"]["pytest"]["ini_options"]["markers"]}
+    assert set(re.findall(r"pytest -m (\w+)", CONTRIBUTING)) == markers
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "type"} <= cited.keys()
