@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.alternating import noise_phase
+from raygrid.attacks.common.rounds import alternating
 from raygrid.attacks.tp import Making, Tp
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
@@ -51,12 +51,7 @@ def tp() -> bool:
     making = Making(attack, images, AttackContext(STREAM), attack.radius)
     students = [making.contrastive(), making.supervised()]
 
-    def epoch(number: int) -> None:
-        for student in students:
-            student.learn(number)
-            with frozen(student.module):
-                noise_phase(making.noise, student, number, BATCH, making.context)
-
+    epoch = alternating(making.noise, students, 3, BATCH, making.context).round
     epoch(0)
     bare, whole = [], []
     for number in (1, 2):  # in turns, so that a slower machine slows both

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.alternating import Student, alternate, fresh, training
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
+from raygrid.attacks.common.rounds import alternate
+from raygrid.attacks.common.students import Student, fresh, training
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require

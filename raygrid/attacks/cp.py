@@ -8,18 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.alternating import (
+from raygrid.attacks.common.gradient import GradientAttack
+from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise, uniform_start
+from raygrid.attacks.common.rounds import Stages, alternate
+from raygrid.attacks.common.students import (
     Student,
-    alternate,
     contrastive_loss,
     fresh,
     training,
-    uniform_start,
     whole_batches,
 )
-from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise
-from raygrid.attacks.common.stages import Stages
 from raygrid.core.images import Images
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.attacks.common.joint import flat_state, load_flat_state, under
+from raygrid.attacks.common.students import flat_state, load_flat_state, under
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch

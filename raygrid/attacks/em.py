@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
+from raygrid.attacks.common.em_rounds import RoundsAttack
+from raygrid.attacks.common.noise import ClassNoise, SampleNoise, uniform_start
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn, torch
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Scalar
@@ -81,63 +82,40 @@ class Em(RoundsAttack):
     def round_passes(self) -> float:
         return super().round_passes * (1 if self.mode == "sample" else self.noise_share)
 
-    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
+    @property
+    def shuffled(self) -> bool:
+        return self.mode == "class"
+
+    def start(self, images: Images, context: AttackContext) -> SampleNoise:
+        noise = super().start(images, context)
         if self.mode == "class":
-            maker: RoundsNoise = EmClassNoise(self, images, context, self.noise_share)
-        else:
-            maker = super().maker(images, context)
+            values = torch.zeros((images.classes, *images.shape), device=context.device)
+            noise = ClassNoise(images, values, noise.rows, rule="mean")
         if self.random_start:
-            shape = tuple(maker.noise.shape)
-            draws = context.stream.rows("start", torch.arange(shape[0]), shape[1:], "uniform")
-            maker.noise += ((draws * 2 - 1) * self.radius).to(context.device)
+            noise.values += uniform_start(len(noise.values), images, self.radius, context)
             if self.mode == "sample":
-                maker.noise *= maker.owned
-        return maker
+                owned = torch.zeros(len(images), 1, 1, 1, device=context.device)
+                owned[noise.rows] = 1
+                noise.values *= owned
+        return noise
+
+    def passed(self, noise: SampleNoise, context: AttackContext) -> Callable[[int], Tensor]:
+        if self.mode == "sample":
+            return super().passed(noise, context)
+        rows = noise.rows.cpu()
+        labels = noise.images.labels.cpu()[rows]
+        subset = rows[stratified(labels, self.noise_share, context.stream)]
+
+        def drawn(number: int) -> Tensor:
+            rng = context.stream.generator("subset", number)
+            return subset[torch.randperm(len(subset), generator=rng)].to(context.device)
+
+        return drawn
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         delta = super().propose(images, context)
         context.facts["rectified"] = self.rectify
         return rectified(delta) if self.rectify else delta
-
-
-class EmClassNoise(RoundsNoise):
-    """One noise for every class, made by a stratified part of the training set."""
-
-    shuffled = True
-
-    def __init__(self, attack: Em, images: Images, context: AttackContext, share: float) -> None:
-        super().__init__(attack, images, context, images.classes)
-        rows = context.rows(images)
-        self.subset = rows[stratified(images.labels.cpu()[rows], share, context.stream)]
-
-    def of(self, index: Tensor) -> Tensor:
-        return self.noise[self.images.labels[index]] * self.owned[index]
-
-    def delta(self) -> Tensor:
-        return self.noise[self.images.labels] * self.owned
-
-    def round(self, number: int) -> float:
-        order = torch.randperm(len(self.subset), generator=self.stream.generator("subset", number))
-        size = min(self.attack.batch_size, len(order))
-        rows = self.subset[order].to(self.noise.device)
-        for start in range(0, len(order) - size + 1, size):
-            index = rows[start : start + size]
-            labels = self.images.labels[index]
-            means, present = class_means(self.descend(index), labels, len(self.noise))
-            self.noise[present] = means[present]
-        return self.error(rows)
-
-
-def class_means(values: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Mean of (n, ...) values by label, (classes, ...), and which classes occur, bool (classes,).
-
-    A product with the one-hot matrix: unlike scattered sums it has one order on every device.
-    """
-    members = nn.functional.one_hot(labels, classes).T.to(values.dtype)
-    counts = members.sum(1)
-    sums = members @ values.flatten(1)
-    means = sums / counts.clamp_min(1)[:, None]
-    return means.view(classes, *values.shape[1:]), counts > 0
 
 
 def stratified(labels: Tensor, share: float, stream: Stream) -> Tensor:

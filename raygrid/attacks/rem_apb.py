@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.rounds import RoundsAttack, RoundsNoise
+from raygrid.attacks.common.em_rounds import RoundsAttack
+from raygrid.attacks.common.noise import Loss, SampleNoise
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
-from raygrid.nn.pgd import Descent, cross_entropy, negative
+from raygrid.nn.pgd import Descent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,26 +72,27 @@ class RemApb(RoundsAttack):
     def round_passes(self) -> float:
         return super().round_passes + 2.0 * self.up_steps
 
-    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
+    def start(self, images: Images, context: AttackContext) -> SampleNoise:
         up = Descent(self.up_radius * self.radius, self.up_step * self.radius, self.up_steps)
-        return UpDownNoise(self, images, context, up)
+        return UpDownNoise(super().start(images, context), up)
 
 
-class UpDownNoise(RoundsNoise):
+class UpDownNoise(SampleNoise):
     """The noise, and beside it the starts that the next round goes on from."""
 
-    def __init__(self, attack: RemApb, images: Images, context: AttackContext, up: Descent) -> None:
-        super().__init__(attack, images, context, len(images))
-        self.starts = self.noise.clone()
+    def __init__(self, noise: SampleNoise, up: Descent) -> None:
+        super().__init__(noise.images, noise.values, noise.rows, noise.boxed)
+        self.starts = self.values.clone()
         self.up = up
 
-    def descend(self, index: Tensor) -> Tensor:
-        x, labels = self.images.floats(index), self.images.labels[index]
-        loss = cross_entropy(self.joint.network, labels)
+    def descend(
+        self, index: Tensor, keep: int, loss: Loss, descent: Descent, rng: torch.Generator
+    ) -> None:
+        x, rows = self.images.floats(index), index[:keep]
         start = (x + self.starts[index]).clamp_(0, 1)
-        self.starts[index], _ = self.up(x, start, negative(loss))
+        self.starts[rows] = self.moved(index, start, lambda b: -loss(b), self.up, rng)[:keep]
         start = (x + self.starts[index]).clamp_(0, 1)
-        return self.descent(x, start, loss)[0]
+        self.values[rows] = self.moved(index, start, loss, descent, rng)[:keep]
 
-    def kept(self) -> dict[str, Tensor]:
-        return {"noise": self.noise, "starts": self.starts}
+    def tensors(self) -> dict[str, Tensor]:
+        return {"noise": self.values, "starts": self.starts}

@@ -8,17 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.alternating import (
-    Student,
-    alternate,
-    contrastive_loss,
-    fresh,
-    training,
-    uniform_start,
-)
 from raygrid.attacks.common.gradient import GradientAttack, next_class
-from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
-from raygrid.attacks.common.stages import Stages
+from raygrid.attacks.common.noise import NoisyBatch, SampleNoise, uniform_start
+from raygrid.attacks.common.rounds import Stages, alternate
+from raygrid.attacks.common.students import Student, contrastive_loss, fresh, training
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn

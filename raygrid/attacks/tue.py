@@ -8,17 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.alternating import (
+from raygrid.attacks.common.gradient import GradientAttack
+from raygrid.attacks.common.noise import NoisyBatch, SampleNoise, uniform_start
+from raygrid.attacks.common.rounds import alternate
+from raygrid.attacks.common.students import (
     Student,
-    alternate,
     contrastive_loss,
     fresh,
     training,
-    uniform_start,
     whole_batches,
 )
-from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require

@@ -14,15 +14,15 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.aue import Aue
 from raygrid.attacks.base import Attack, AttackContext
-from raygrid.attacks.common.alternating import (
-    Student,
-    alternate,
-    batches,
-    fresh,
-    noise_phase,
+from raygrid.attacks.common.noise import (
+    ClassNoise,
+    NoisyBatch,
+    SampleNoise,
+    gradient,
     uniform_start,
 )
-from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise, gradient
+from raygrid.attacks.common.rounds import alternate, alternating, batches
+from raygrid.attacks.common.students import Student, fresh
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.cp import Cp
 from raygrid.attacks.tp import Making, Tp
@@ -167,7 +167,7 @@ def test_each_phase_changes_just_what_it_should() -> None:
             assert torch.equal(noise.values, values), f"{name}: noise changed in training"
             before = state(student.module)
             with frozen(student.module):
-                noise_phase(noise, student, 0, 16, context)
+                alternating(noise, [student], 1, 16, context).descend(student, 0)
             assert not changed(before, student.module), f"{name}: weights, buffers or queue moved"
             assert not torch.equal(noise.values, values)
             assert all(p.grad is None or p.requires_grad for p in student.module.parameters())
@@ -181,7 +181,7 @@ def test_a_moving_slow_branch_moves_while_noise_is_made(images: Images) -> None:
     student.learn(0)
     before = state(student.module)
     with frozen(student.module):
-        noise_phase(noise, student, 0, 16, context)
+        alternating(noise, [student], 1, 16, context).descend(student, 0)
     moved = changed(before, student.module)
     assert "queue.bank" in moved
     assert all(key.startswith(("slow.", "queue.")) for key in moved)
@@ -546,8 +546,8 @@ def test_aap_sees_each_image_through_its_own_view_in_any_split(images: Images) -
 
 
 def test_surrogates_of_views_mirror_or_not() -> None:
-    assert augmentation("views:0.4") == Views.of_strength(0.4)
-    assert augmentation("upright:0.4") == Views.of_strength(0.4, flip=False)
+    assert augmentation("views:0.4", nn.Identity()) == Views.of_strength(0.4)
+    assert augmentation("upright:0.4", nn.Identity()) == Views.of_strength(0.4, flip=False)
     assert Aap(flip=False).recipe.augmentation == "upright:0.4"
 
 

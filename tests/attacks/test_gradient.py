@@ -17,15 +17,17 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.adaptive import through_erasing, through_jpeg
 from raygrid.attacks.common.gradient import in_batches
-from raygrid.attacks.common.joint import Joint, JointAttack
 from raygrid.attacks.common.luv import to_luv, to_rgb
+from raygrid.attacks.common.noise import class_means
 from raygrid.attacks.common.ntk import BIAS, KERNELS, RIDGE, WEIGHT, GradientFlow
 from raygrid.attacks.common.roughness import rough
+from raygrid.attacks.common.rounds import Rounds, in_turn
+from raygrid.attacks.common.students import JointAttack, Student, classifier
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, moments, sep120, shortfall, tap40
 from raygrid.attacks.common.transfer import crop_flip_by
 from raygrid.attacks.dc import Dc, Search, ahead
-from raygrid.attacks.em import class_means, rectified, stratified
+from raygrid.attacks.em import rectified, stratified
 from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.attacks.mifgsm import Classic, MomPgd
@@ -247,13 +249,29 @@ def test_rectified_noise_keeps_whole_levels_upwards() -> None:
     assert (pixels >= images.pixels).all()
 
 
+@pytest.mark.parametrize("name", ["em", "em_remrepo"])
+def test_a_stored_checkpoint_gives_the_same_bytes(name: str, images: Images, store: Store) -> None:
+    """Tensors come back from files without the memory layout that fused optimizers walk along."""
+    attack = ATTACKS.tiny(f"{name}(stop_error=0)" if name == "em" else name)
+    pixels = attack.poison(images, craft_for(attack, images)).pixels
+    dying = Notebook(1)
+    with pytest.raises(Killed):
+        attack.poison(images, craft_for(attack, images, progress=dying))
+    assert dying.kept is not None
+    progress = StoreProgress(store, name, every=0.0)
+    progress.save(*dying.kept)
+    again = craft_for(attack, images, progress=progress)
+    assert torch.equal(attack.poison(images, again).pixels, pixels)
+
+
 def test_a_joint_network_trains_on_the_unclipped_sum(images: Images) -> None:
     seen: list[Tensor] = []
     attack = make("em", batch_size=16)
     assert isinstance(attack, JointAttack)
-    joint = Joint(attack, images, RECIPE, craft_for(attack, images), lambda b: b.x + 0.7)
-    joint.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    joint.learn(0, 2)
+    context = craft_for(attack, images)
+    network, trainer = classifier(attack, images, RECIPE, context, lambda b: b.x + 0.7)
+    network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    Student("", network, trainer=trainer, by_update=True).updates(0, 2)
     assert len(seen) == 2
     assert max(float(x.max()) for x in seen) > 1.0
 
@@ -648,18 +666,21 @@ def test_apbench_rem_starts_from_what_the_last_round_left(images: Images) -> Non
     attack = make("rem_apb", batch_size=32, max_rounds=2, stop_error=0.0, up_steps=2)
     assert isinstance(attack, RemApb)
     context = craft_for(attack, images)
-    maker = attack.maker(images, context)
-    maker.joint.learn(0, 5)
-    with frozen(maker.joint.network):
-        maker.round(0)
-        starts, noise = maker.kept()["starts"].clone(), maker.noise.clone()
-        maker.round(1)
-    later = maker.kept()["starts"]
+    made = attack.start(images, context)
+    student = attack.student(made, context)
+    order = in_turn(lambda number: made.rows, 32, False, context)
+    rounds = Rounds(made, [student], 2, context, order)
+    student.updates(0, 5)
+    with frozen(student.module):
+        rounds.descend(student, 0)
+        starts, noise = made.tensors()["starts"].clone(), made.values.clone()
+        rounds.descend(student, 1)
+    later = made.tensors()["starts"]
     assert starts.abs().max() <= 2 * 0.1 * 8 / 255 + 1e-6  # two steps from nothing
     assert later.abs().max() > starts.abs().max() * 1.5  # two more from there
     assert later.abs().max() <= 4 / 255 + 1e-6
     assert noise.abs().max() <= 8 / 255 + 1e-6
-    loss = cross_entropy(maker.joint.network.eval(), images.labels)
+    loss = cross_entropy(student.module.eval(), images.labels)
     x = images.floats()
     assert loss(x + starts, 0).sum() > loss(x, 0).sum() > loss(x + noise, 0).sum()
 

@@ -1,169 +1,210 @@
-"""Attacks that alternate, round by round, between a network and the noise it is shown."""
+"""The one engine of noise made in rounds: networks learn on the noisy images, then it descends.
+
+A round is, for each student in turn: steps of its training on images + noise, then descent of its
+objective in the noise with all of it held still.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.joint import Joint, JointAttack
-from raygrid.core.images import Images
-from raygrid.core.lazy import no_grad, torch
-from raygrid.core.registry import require
-from raygrid.nn.pgd import Descent, cross_entropy, frozen
-from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch
+from raygrid.attacks.base import AttackContext, Progress
+from raygrid.attacks.common.noise import SampleNoise
+from raygrid.attacks.common.students import Student
+from raygrid.core.errors import DivergedError
+from raygrid.core.lazy import torch
+from raygrid.core.seeds import Stream
+from raygrid.nn.pgd import frozen
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUNDS = 10
-"""Rounds after which the error is usually low enough."""
-RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0, precision="fp32")
-"""Of the network, SGD; batches are the attack's, and their order the noise's."""
 
+@dataclass
+class Visit:
+    """A batch that the noise descends on.
 
-@dataclass(frozen=True, kw_only=True)
-class RoundsAttack(JointAttack):
-    """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
-
-    version: ClassVar[int] = 2
-
-    steps: int | None = None  # descent steps of a round; 20
-    step: float = 0.1  # of the budget
-    model_steps: int = 10  # SGD steps of a round
-    stop_error: float | None = None  # error rate that ends the rounds; 0.01
-    max_rounds: int | None = None  # 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        steps, error, rounds = self.plan
-        require(steps >= 1, f"steps is {steps}, allowed are whole numbers from 1")
-        require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
-        require(self.model_steps >= 1, f"model_steps is {self.model_steps}, allowed from 1")
-        require(0 <= error <= 1, f"stop_error is {error}, allowed are 0 to 1")
-        require(rounds >= 1, f"max_rounds is {rounds}, allowed are whole numbers from 1")
-
-    @property
-    def usual(self) -> tuple[int, float, int]:
-        """What `steps`, `stop_error` and `max_rounds` are if they are not set."""
-        return 20, 0.01, 100
-
-    @property
-    def plan(self) -> tuple[int, float, int]:
-        """Descent steps, stop error and most rounds."""
-        steps, error, rounds = self.usual
-        return (
-            steps if self.steps is None else self.steps,
-            error if self.stop_error is None else self.stop_error,
-            rounds if self.max_rounds is None else self.max_rounds,
-        )
-
-    def passes(self, n: int) -> float:
-        """With as many rounds as are usually needed, about ten."""
-        learned = 3.0 * self.model_steps * min(self.batch_size, n) / n
-        return min(ROUNDS, self.plan[2]) * (self.round_passes + learned)
-
-    @property
-    def round_passes(self) -> float:
-        """Passes of an image while noise is made in one round, and for its error."""
-        return 2.0 * self.plan[0] + 1
-
-    def maker(self, images: Images, context: AttackContext) -> RoundsNoise:
-        """The noise before the first round, with its network."""
-        return RoundsNoise(self, images, context, len(images))
-
-    def propose(self, images: Images, context: AttackContext) -> Tensor:
-        maker = self.maker(images, context)
-        _, stop_error, max_rounds = self.plan
-        done, error = maker.restore(context.progress.load())
-        while done < max_rounds and error > stop_error:
-            maker.joint.learn(done * self.model_steps, self.model_steps)
-            maker.joint.redraw("round", done)
-            with frozen(maker.joint.network):
-                error = maker.round(done)
-            done += 1
-            context.progress.save(maker.tensors(), {"rounds": done, "error": error})
-            context.progress.report(done, max_rounds, error=error)
-        context.facts.update(rounds=done, error=error, converged=error <= stop_error)
-        return maker.delta()[context.rows(images).to(context.device)]
-
-
-class RoundsNoise:
-    """Noise float32 (count, C, H, W) on the device; this one has a row for every image.
-
-    rows: those that the attacker owns; the others stay clean and are learned all the same. The
-    network trains on the same batches in every pass, without augmentation and without clipping to
-    the pixel range, as the official EM code does.
+    rows: int64 of the training set; the first `keep` of them take the result; rng: its draws.
     """
 
-    shuffled = False
+    rows: Tensor
+    keep: int
+    rng: torch.Generator
 
-    def __init__(
-        self, attack: RoundsAttack, images: Images, context: AttackContext, count: int
-    ) -> None:
-        self.attack = attack
-        self.stream = context.stream
-        recipe = RECIPE.with_(
-            batch_size=attack.batch_size, shuffle=self.shuffled, drop_last=self.shuffled
-        )
-        self.joint = Joint(attack, images, recipe, context, self.noisy)
-        self.images = self.joint.images
-        self.noise = torch.zeros((count, *images.shape), device=context.device)
-        self.rows = context.rows(images).to(context.device)
-        self.owned = torch.zeros(len(images), 1, 1, 1, device=context.device)
-        self.owned[self.rows] = 1
-        self.descent = Descent(attack.radius, attack.step * attack.radius, attack.plan[0])
 
-    def of(self, index: Tensor) -> Tensor:
-        """The noise of these rows of the training set."""
-        return self.noise[index]
+Order: TypeAlias = "Callable[[Student, int], Iterator[Visit]]"
+"""(student, number of the round) -> the batches of the noise's pass."""
 
-    def delta(self) -> Tensor:
-        """The noise of all rows."""
-        return self.noise
 
-    def noisy(self, batch: Batch) -> Tensor:
-        return batch.x + self.of(batch.index)
+@dataclass
+class Rounds:
+    """Up to `count` rounds of the students' training and the noise's descent.
 
-    def round(self, number: int) -> float:
-        """Make new noise for the frozen network; returns its error rate with that noise."""
-        for index in self.rows.split(self.attack.batch_size):
-            self.noise[index] = self.descend(index)
-        return self.error(self.rows)
+    order: see `Order`. judge: asked after the noise of a round, with the network still frozen,
+    whose error rate ends the rounds once it is at most `stop_error`; None: all rounds are done.
+    seldom: rounds from one checkpoint to the next.
+    """
 
-    def descend(self, index: Tensor) -> Tensor:
-        """New noise of these rows, from what they have."""
-        x, labels = self.images.floats(index), self.images.labels[index]
-        start = (x + self.of(index)).clamp_(0, 1)
-        return self.descent(x, start, cross_entropy(self.joint.network, labels))[0]
+    noise: SampleNoise
+    students: Sequence[Student]
+    count: int
+    context: AttackContext
+    order: Order
+    judge: Callable[[Student, int], float] | None = None
+    stop_error: float = 0.0
+    seldom: int = 1
+    done: int = 0
+    error: float = 1.0
 
-    @no_grad
-    def error(self, rows: Tensor) -> float:
-        """Share of these rows that the frozen network gets wrong with their noise."""
-        wrong = torch.zeros((), dtype=torch.int64, device=rows.device)
-        for index in rows.split(self.attack.batch_size):
-            logits = self.joint.network(self.images.floats(index) + self.of(index))
-            wrong += (logits.argmax(1) != self.images.labels[index]).sum()
-        return int(wrong) / len(rows)
+    def run(self) -> Tensor:
+        """All rounds; returns the noise of every image, float32 (N, C, H, W) on the device.
 
-    def kept(self) -> dict[str, Tensor]:
-        """What lasts from round to round besides the network."""
-        return {"noise": self.noise}
+        Goes on from the checkpoint in `context.progress`. Raises DivergedError.
+        """
+        self.restore()
+        while self.done < self.count and not (self.judge and self.error <= self.stop_error):
+            measures = self.round(self.done)
+            self.done += 1
+            self.context.progress.report(self.done, self.count, **measures)
+            if self.done % self.seldom == 0:
+                self.save()
+        return self.noise.delta()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that the next round needs, for a checkpoint."""
-        return {**self.joint.tensors(), **self.kept()}
+    def round(self, number: int) -> dict[str, float]:
+        """One round; returns the students' losses, or the error where it is judged."""
+        measures = {}
+        for student in self.students:
+            measures[f"{student.name}_loss"] = student.learn(number)
+            student.redraw("round", number)
+            with frozen(student.module):
+                self.descend(student, number)
+                if self.judge is not None:
+                    self.error = self.judge(student, number)
+        return measures if self.judge is None else {"error": self.error}
 
-    def restore(
-        self, saved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
-    ) -> tuple[int, float]:
-        """Go on from a checkpoint; returns the finished rounds and the error after them."""
+    def descend(self, student: Student, number: int) -> None:
+        """The noise's pass of one round against a student that is held still."""
+        for visit in self.order(student, number):
+            try:
+                self.noise.descend(visit.rows, visit.keep, *student.aim, visit.rng)
+            except DivergedError as error:
+                raise error.at(number + 1) from None
+
+    def save(self) -> None:
+        tensors = {k: t for student in self.students for k, t in student.tensors().items()}
+        facts = {"rounds": self.done} | ({} if self.judge is None else {"error": self.error})
+        self.context.progress.save({**tensors, **self.noise.tensors()}, facts)
+
+    def restore(self) -> None:
+        saved = self.context.progress.load()
         if saved is None:
-            return 0, 1.0
+            return
         tensors, facts = saved
-        self.joint.restore(tensors)
-        for name, mine in self.kept().items():
-            mine.copy_(tensors[name])
-        return int(facts["rounds"]), float(facts["error"])
+        self.noise.restore(tensors)
+        for student in self.students:
+            student.restore(tensors)
+        self.done, self.error = int(facts["rounds"]), float(facts.get("error", 1.0))
+
+
+def alternating(
+    noise: SampleNoise,
+    students: Sequence[Student],
+    count: int,
+    batch_size: int,
+    context: AttackContext,
+) -> Rounds:
+    """`count` rounds over shuffled batches, of which about twenty are kept as checkpoints."""
+    order = shuffled(len(noise.images), batch_size, context)
+    return Rounds(noise, students, count, context, order, seldom=max(1, count // 20))
+
+
+def alternate(
+    noise: SampleNoise,
+    students: Sequence[Student],
+    count: int,
+    batch_size: int,
+    context: AttackContext,
+) -> Tensor:
+    """All of these rounds; the noise of every image, float32 (N, C, H, W) on the CPU."""
+    return alternating(noise, students, count, batch_size, context).run().cpu()
+
+
+def shuffled(n: int, size: int, context: AttackContext) -> Order:
+    """A pass over all of `n` rows in an order of its own, or over `noise_batches` batches of it."""
+
+    def order(student: Student, number: int) -> Iterator[Visit]:
+        stream = context.stream.child("noise", student.name, number)
+        for part, (index, keep) in enumerate(batches(n, size, stream)):
+            if part == student.noise_batches:
+                break
+            rng = stream.generator("draws", part)
+            yield Visit(index.to(context.device), keep, rng)
+
+    return order
+
+
+def in_turn(
+    passed: Callable[[int], Tensor], size: int, whole: bool, context: AttackContext
+) -> Order:
+    """Batches of the rows of a round as they come, by its number; whole: full batches alone."""
+
+    def order(student: Student, number: int) -> Iterator[Visit]:
+        rows = passed(number)
+        each = min(size, len(rows)) if whole else size
+        rng = context.stream.generator("draws", number)
+        for index in rows.split(each):
+            if not whole or len(index) == each:
+                yield Visit(index, len(index), rng)
+
+    return order
+
+
+def batches(n: int, size: int, stream: Stream) -> Iterator[tuple[Tensor, int]]:
+    """Shuffled rows, and how many of them count: each row counts once.
+
+    Contrastive losses depend on the size of the batch, so a last batch of less than half of it is
+    filled up with rows from the beginning.
+    """
+    order = torch.randperm(n, generator=stream.generator("order"))
+    for start in range(0, n, size):
+        rows = order[start : start + size]
+        missing = size - len(rows) if start and 2 * len(rows) < size else 0
+        yield torch.cat([rows, order[:missing]]), len(rows)
+
+
+class Stages:
+    """Several generations one after the other behind one progress; finished ones are kept."""
+
+    def __init__(self, context: AttackContext, count: int) -> None:
+        self.context = context
+        self.outer: Progress = context.progress
+        self.count = count
+        self.saved = self.outer.load()
+        tensors, facts = self.saved or ({}, {})
+        self.number = int(facts.get("stage", 0))
+        self.finished = [tensors[f"stage{i}"] for i in range(self.number)]
+        self.next = 0
+
+    def run(self, make: Callable[[AttackContext], Tensor]) -> Tensor:
+        """The result of the next stage: made now, or kept from before a checkpoint."""
+        mine, self.next = self.next, self.next + 1
+        if mine == self.number:
+            context = replace(self.context, progress=self, stream=self.context.stream.child(mine))
+            result = make(context)
+            self.finished.append(result)
+            self.number += 1
+            self.save({}, {})
+        return self.finished[mine]
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        self.outer.report(self.number * total + done, self.count * total, **facts)
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        kept = {f"stage{i}": result for i, result in enumerate(self.finished)}
+        self.outer.save({**tensors, **kept}, {**facts, "stage": self.number})
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        saved, self.saved = self.saved, None
+        return saved if saved is not None and "noise" in saved[0] else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.joint import Joint, JointAttack
+from raygrid.attacks.common.students import JointAttack, Student, classifier
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -102,8 +102,11 @@ class _Levels:
             drop_last=True,
             precision="fp32",
         )
-        self.joint = Joint(attack, images, recipe, context, self.perturb)
-        self.images = self.joint.images
+        self.images = images.to(context.device)
+        self.network, trainer = classifier(attack, self.images, recipe, context, self.perturb)
+        self.student = Student(
+            "", self.network, trainer=trainer, by_update=True, stream=context.stream
+        )
         self.kept = torch.zeros(images.pixels.shape, dtype=torch.int16, device=context.device)
         self.rows = context.rows(images).to(context.device)
         self.owned = torch.zeros(len(images), 1, 1, 1, device=context.device)
@@ -116,33 +119,33 @@ class _Levels:
         fitted = self.attack.train_steps
         stop = min(done + count, fitted if done < fitted else self.total)
         if done < fitted:
-            self.joint.learn(done, stop - done)
+            self.student.updates(done, stop - done)
         for number in range(max(done, fitted), stop):
             self.finish(number - fitted)
         return stop
 
     def make(self, batch: Batch) -> Tensor:
         """New noise of the batch, kept; as float32."""
-        noise = self.attack.noise(self.joint.network, batch)
+        noise = self.attack.noise(self.network, batch)
         levels = noise.mul(255).round_().mul_(self.owned[batch.index])
         self.kept[batch.index] = levels.short()
         return levels.div_(255)
 
     def perturb(self, batch: Batch) -> Tensor:
-        with frozen(self.joint.network):
-            return self.attack.shown(self.joint.network, batch, self.make(batch))
+        with frozen(self.network):
+            return self.attack.shown(self.network, batch, self.make(batch))
 
     def finish(self, number: int) -> None:
         """The last noise of one batch, in the order of the training set."""
         index = self.finals[number]
         rng = self.context.stream.generator("final", number)
         batch = Batch(self.images.floats(index), self.images.labels[index], index, rng, 0)
-        self.joint.redraw("final", number)
-        with frozen(self.joint.network):
+        self.student.redraw("final", number)
+        with frozen(self.network):
             self.make(batch)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {**self.joint.tensors(), "levels": self.kept}
+        return {**self.student.tensors(), "levels": self.kept}
 
     def restore(self) -> int:
         """Go on from a checkpoint; returns how much is done."""
@@ -150,6 +153,6 @@ class _Levels:
         if saved is None:
             return 0
         tensors, facts = saved
-        self.joint.restore(tensors)
+        self.student.restore(tensors)
         self.kept.copy_(tensors["levels"])
         return int(facts["done"])
