@@ -32,7 +32,7 @@ class Ahead(torch.Generator):
         self._programs: dict[int, tuple[Request, ...] | None] = {}  # by batch size; None: never
         self._made: list[tuple[list[Tensor], Tensor]] = []  # draws of a batch, state after them
         self._now: Iterator[Tensor] | None = None
-        self._asked: list[Request] = []
+        self._requested: list[Request] = []
         self._size = self._missed = 0
         self._before = self.get_state()
 
@@ -44,7 +44,7 @@ class Ahead(torch.Generator):
     def next_batch(self, size: int, left: int) -> None:
         """The next batch begins: of so many images, as the `left` ones after it are."""
         self._close()
-        self._size, self._asked, self._before = size, [], self.get_state()
+        self._size, self._requested, self._before = size, [], self.get_state()
         program = self._programs.get(size)
         if program and not self._made:
             self._make(program, left + 1)
@@ -55,13 +55,13 @@ class Ahead(torch.Generator):
 
     def take(self, request: Request) -> Tensor:
         """The numbers that are asked for, on the device."""
-        self._asked.append(request)
+        self._requested.append(request)
         if self._now is None:
             return self._live(request)
         program = self._programs[self._size] or ()
-        if program[len(self._asked) - 1 : len(self._asked)] == (request,):
+        if program[len(self._requested) - 1 : len(self._requested)] == (request,):
             return next(self._now)
-        self._go_back(self._asked[:-1])
+        self._go_back(self._requested[:-1])
         return self._live(request)
 
     def _live(self, request: Request) -> Tensor:
@@ -83,14 +83,14 @@ class Ahead(torch.Generator):
     def _close(self) -> None:
         """Note what the batch that is over has asked for, if that was all that was drawn."""
         if self._now is not None and next(self._now, None) is not None:  # it asked for less
-            self._go_back(self._asked)
+            self._go_back(self._requested)
         if self._size and self._size not in self._programs:
             probe = torch.Generator()
             probe.set_state(self._before)
-            for request in self._asked:
+            for request in self._requested:
                 request.draw(probe)
             alone = torch.equal(probe.get_state(), self.get_state())
-            self._programs[self._size] = tuple(self._asked) if alone else None
+            self._programs[self._size] = tuple(self._requested) if alone else None
         self._now = None
 
     def _make(self, program: tuple[Request, ...], batches: int) -> None:

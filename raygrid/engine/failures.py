@@ -29,6 +29,8 @@ def fail_artifact(job: Job, status: Status, error: str, agenda: Agenda, listener
     what = "its artifact diverged"
     if status == "failed":
         what = f"its artifact failed: {artifact.label}"
+    # Jobs that needed the artifact are closed at any distance: artifacts among them without a
+    # word, since each trial behind them gets a row that says what was lost.
     for lost in agenda.fail(job.key):
         if lost.trial is not None:
             row = lost_result(lost, f"{what}: {error}", status)

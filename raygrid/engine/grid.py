@@ -47,6 +47,8 @@ class Grid:
         names = (*order, "protocol", "seed")
         points = (TrialSpec(**dict(zip(names, each, strict=True))) for each in product(*axes))
         if faults:
+            # Some fragments could not be read. What can be made of the others is resolved for
+            # its faults alone, so that one message has all of them.
             raise SpecErrors([*faults, *resolve_all(list(points), None)[1]])
         yield from points
 
@@ -165,6 +167,8 @@ def _file(trial: Trial, out: Plan, seen: set[str], catalog: Catalog | None) -> N
     if not trial.bases:
         out.trials.append(trial)
         return
+    # A derived row costs nothing itself but needs its trials, whether or not the grid names them;
+    # if one of these cannot run, neither can the row.
     bases = [resolve(base, catalog) for base in trial.bases]
     reason = next(filter(None, (base.skip() for base in bases)), None)
     if reason is not None:

@@ -66,6 +66,8 @@ class Agenda:
         self.reused: dict[str, Artifact] = {}
         self._made = made
         self._taken: set[str] = set()
+        # From the trials down: an artifact that two trials need becomes one job, and one that is
+        # in the store none, nor does what it was made of.
         for trial in trials:
             seconds = trial_seconds(trial, speed)
             job = Job(trial.key, trial=trial, seconds=seconds, spec=str(trial.spec))
@@ -113,7 +115,7 @@ class Agenda:
 
     def _need(self, job: Job, artifacts: Iterable[Artifact]) -> None:
         for artifact in artifacts:
-            if artifact.instant:
+            if artifact.instant:  # read or computed at once by whoever needs it: no job
                 continue
             key = artifact.key
             job.reads += (key,) if artifact.shared else ()
@@ -130,6 +132,10 @@ class Agenda:
             job.needs.add(key)
 
     def _rank(self, job: Job) -> float:
+        """The length of the longest way from a job to the end of a trial.
+
+        Jobs on the longest way go first: a run cannot be shorter than that way.
+        """
         if job.rank == 0.0:
             after = (self._rank(self.jobs[key]) for key in self._users.get(job.key, ()))
             job.rank = job.seconds + max(after, default=0.0)
@@ -144,6 +150,8 @@ class Agenda:
 
     def take(self) -> Job | None:
         """The ready job of highest rank, or None while every open job waits or runs."""
+        # A job may stand here twice (given back, ordered anew) or be closed by now; the heap is
+        # not searched for such entries, they are passed over when they come up.
         while self._ready:
             _, key = heapq.heappop(self._ready)
             if key in self.jobs and key not in self._taken:

@@ -118,6 +118,8 @@ class Worker:
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""
+        # What a broker has forgotten, or a damaged file has lost, is made again by the one who
+        # needs it: a trial never waits for another job once it has started.
         found = self.load(artifact) if self.load is not None and artifact.shared else None
         return found if found is not None else self.make(artifact)[0]
 

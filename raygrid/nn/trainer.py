@@ -169,7 +169,9 @@ class Trainer:
         rate = self.set_rate(epoch)
         self.module.train()
         totals = torch.zeros(3, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
-        totals = totals.to(self.device)
+        totals = totals.to(self.device)  # read once an epoch: reading a number waits for the GPU
+        # Dropout draws from torch's global generator, which has no argument for another one: it is
+        # seeded for the epoch and put back, so that a restored run draws the same.
         with forked(self.stream.seed("dropout", epoch), self.device):
             for share, batch in self._paced(epoch):
                 if self.recipe.stepwise:
@@ -183,6 +185,7 @@ class Trainer:
 
         Raises DivergedError if loss or weights are not finite; the last step shows in these alone.
         """
+        # The last step's loss was computed before the step; only the weights show what it did.
         norm = nn.utils.get_total_norm([p.detach() for p in self.module.parameters()])
         *sums, norm = torch.cat([totals, norm.to(totals).view(1)]).tolist()
         for measure, value in (("loss", sums[0]), ("norm of the weights", norm)):

@@ -42,6 +42,8 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
     except Exception as error:
+        # A fault of the device is no property of the trial: the caller may have more memory or
+        # another device to give. Everything else is the trial's own, and becomes its row.
         if env.raise_device and trouble(error):
             _let_go(env.device)
             raise
@@ -64,13 +66,18 @@ def _let_go(device: torch.device) -> None:
 def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
+    # The poison is of the whole training set and the ratio picks rows of it, a larger one all rows
+    # of a smaller: trials at any ratio share one poison.
     world = World.of(fetch(trial.data), trial.setup)
     made = fetch(trial.poison)
     poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed
+    # What was flagged is read off the changed images, so this needs one purifier that changes
+    # flagged images alone, and a poison that is there.
     if [link.detects for link in trial.defense.purifiers] == [True] and not poison.withheld:
         result.detection = evaluate.detection(mixed, purified, mask)
+    # Held out is a part of what the victim is given: nobody has clean images to choose by.
     train, held = hold_out(purified, trial.protocol.holdout)
     probes = evaluate.probes_for(world, poison, mask)
     if held is not None:
@@ -89,6 +96,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
             break
+        # Questions are put after every epoch, so that peak and final accuracy come from one run.
         began = time.perf_counter()
         metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
         meter.sample()
@@ -102,6 +110,8 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
         env.checkpoint.save(state)
         env.report({**metrics, **_peak(result.history)})
     result.stopped_early = len(result.history) < trial.recipe.epochs
+    # What is tested at the end may be another network than after the last epoch: contrastive
+    # learners fit their probe now.
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
     test = world.test.beside(env.device)
@@ -129,6 +139,7 @@ def pretrained(
         return {}
     extractor = trial.extractor
     found = {"extractor": extractor.network(fetch(extractor), extractor.blank(), device)}
+    # Kept features belong to the rows of the whole set; images that are held out shift them.
     if trial.features is None or len(train) != len(world.train):
         return found
     return {**found, "kept": features.features_for(fetch(trial.features), world, train, device)}

@@ -200,6 +200,7 @@ class Watchdog(Callback):  # type: ignore[misc]
         return self.deadline or max(HOUR, 10 * job.seconds)
 
     def _end(self, trial: Any, silence: float) -> None:
+        # A killed worker is what Tune takes for a lost one: it tries again, up to `max_failures`.
         actor = worker_of(trial)
         if actor is None:
             return

@@ -88,9 +88,12 @@ class BrokerClient:
                 broker = ray.get_actor(broker_name(self.store, self.version), NAMESPACE)
                 (ref,) = ray.get(broker.get.remote(kind, key), timeout=120)
                 loaded: Loaded | None = ray.get(ref, timeout=600)
+                # Nothing there yet: the broker must not remember that, the artifact comes later.
                 if loaded is None:
                     ray.get(broker.release.remote([key]))
                 return loaded
+            # An error of the load itself would come again; what was lost with a node or the
+            # broker would not, so that is loaded anew, after ever longer pauses.
             except RayTaskError as error:
                 raise StoreError(f"cannot load {kind} {key}: {error.cause}") from error
             except (ObjectLostError, RayActorError, GetTimeoutError, ValueError):

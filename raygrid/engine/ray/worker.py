@@ -61,6 +61,7 @@ def _prepare(plugins: tuple[str, ...]) -> None:
 def job_from_config(config: dict[str, Any], setup: WorkerConfig) -> tuple[Trial, Artifact | None]:
     """The job that a config names; raises ClusterError if this worker sees another one."""
     _prepare(setup.plugins)
+    # Keys are computed anew here from the spec. With other code they would name other contents.
     if work.versions()["raygrid"] != setup.version:
         here = work.versions()["raygrid"]
         raise ClusterError(f"this worker has raygrid {here}, the driver {setup.version}")
@@ -172,6 +173,7 @@ def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
     from raygrid.storage.mirrored import open_store
 
     client = BrokerClient(setup.store, setup.version)
+    # All of this before CUDA is first used in the process, which fixes what it sees and may take.
     share = gpu_share()
     if setup.mps:
         mps.use_mps(share)
