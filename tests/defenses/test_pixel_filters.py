@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from scipy import ndimage
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
@@ -122,6 +121,8 @@ def test_grayscale_is_pillows() -> None:
 
 @pytest.mark.parametrize(("kernel", "sigma"), [(3, 0.5), (3, 1.0), (5, 2.0)])
 def test_gaussian_is_a_normalized_kernel(kernel: int, sigma: float) -> None:
+    from scipy import ndimage
+
     images = toy(4, 32)
     d = np.arange(kernel) - kernel // 2
     line = np.exp(-(d**2) / (2 * sigma**2))

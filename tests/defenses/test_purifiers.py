@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch.utils.flop_counter import FlopCounterMode
 
 from raygrid.attacks import ATTACKS
@@ -505,6 +504,8 @@ def test_what_is_flagged_is_what_a_network_of_the_papers_recipe_knows(
 
 
 def test_detection_rates_are_scikit_learns() -> None:
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
     before = toy(40, 8)
     mask = torch.arange(40) < 12
     flagged = torch.rand(40, generator=rng()) < 0.4

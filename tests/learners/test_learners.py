@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightly.loss import NTXentLoss
-from lightly.loss.hypersphere_loss import HypersphereLoss
-from lightly.utils.benchmarking import knn_predict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -358,6 +355,8 @@ def test_sup_con_equals_the_double_sum() -> None:
 
 
 def test_sup_con_of_sample_ids_is_nt_xent() -> None:
+    from lightly.loss import NTXentLoss
+
     a, b = unit(10, 8, "a"), unit(10, 8, "b")
     ours = sup_con(torch.cat([a, b]), torch.arange(10).repeat(2), 0.5)
     assert float(ours) == pytest.approx(float(NTXentLoss(0.5)(a, b)), abs=1e-5)
@@ -373,6 +372,8 @@ def test_sup_con_without_positives_is_zero_and_finite() -> None:
 
 
 def test_align_uniform_equals_lightly_and_the_pairwise_mean() -> None:
+    from lightly.loss.hypersphere_loss import HypersphereLoss
+
     a, b = unit(9, 8, "a"), unit(9, 8, "b")
     theirs = float(HypersphereLoss(t=2.0, lam=1.0, alpha=2.0)(a, b))
     assert float(align_uniform(a, b)) == pytest.approx(theirs, abs=1e-5)
@@ -404,6 +405,8 @@ def branch(seed: int = 0, width: int = 8) -> Branch:
 
 
 def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
+    from lightly.loss import NTXentLoss
+
     framework = SimClrLoss(branch(), 0.5, "base007").eval()
     a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16))
     theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
@@ -524,6 +527,8 @@ def test_with_dual_branches_gradients_reach_both_views(
 
 
 def test_knn_agrees_with_lightly_and_solves_what_is_separable(images: Images) -> None:
+    from lightly.utils.benchmarking import knn_predict
+
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0).eval()
     features = features_of(network, images, "fp32")
     knn = KnnClassifier(network, features, images.labels, 4, 20).eval()

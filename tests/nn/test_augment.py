@@ -7,9 +7,7 @@ import itertools
 
 import pytest
 import torch
-import torchvision.transforms.v2.functional as tv
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from raygrid.core.errors import SpecError
 from raygrid.core.seeds import Stream
@@ -34,6 +32,9 @@ def pictures(n: int = N, side: int = SIDE, dtype: torch.dtype = torch.float32) -
 
 def one_by_one(x: Tensor, views: Views, params: object) -> Tensor:
     """The same views made by torchvision, image by image, from the drawn parameters."""
+    import torchvision.transforms.v2.functional as tv
+    from torchvision.transforms import InterpolationMode
+
     out = []
     for i, image in enumerate(x):
         p = params
@@ -81,6 +82,8 @@ def test_the_generator_decides() -> None:
 
 
 def test_boxes_follow_the_law_of_random_resized_crop() -> None:
+    from torchvision.transforms import RandomResizedCrop
+
     n, scale, ratio = 20_000, (0.2, 1.0), (3 / 4, 4 / 3)
     draws = torch.rand(n, DRAWS, generator=generator("law"))
     boxes = boxes_of(draws, (SIDE, SIDE), scale, ratio)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from scipy import stats
 
 from raygrid.core.errors import SpecError
 from raygrid.literature.reference import load
@@ -77,6 +76,8 @@ def test_transferability_hardly_correlates(
 
 
 def test_the_batched_correlations_are_scipys_also_with_ties() -> None:
+    from scipy import stats
+
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 5, (2, 7, 30)).astype(float)
     for row in range(7):
@@ -104,6 +105,8 @@ def test_intervals_cover_and_repeat() -> None:
 def test_intervals_are_of_ten_thousand_resamples_and_bca_from_twenty_points(
     points: int, methods: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from scipy import stats
+
     calls: list[tuple[int, str]] = []
     bootstrap = stats.bootstrap
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DataError
@@ -49,27 +48,28 @@ def said(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> str:
     return f"10-NN {100 * near:.1f} %, silhouette {silhouette:.2f}"
 
 
-class Recorder(TSNE):  # type: ignore[misc]
-    """t-SNE that notes its settings and what it was given, and places points at once."""
-
-    calls: list[tuple[dict[str, Any], np.ndarray[Any, Any]]]
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.settings = settings
-
-    def fit_transform(self, points: np.ndarray[Any, Any], y: Any = None) -> np.ndarray[Any, Any]:
-        self.calls.append((self.settings, points))
-        return points[:, :2]
-
-
 @pytest.fixture
 def recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[tuple[dict[str, Any], np.ndarray[Any, Any]]]:
-    Recorder.calls = []
+    """What t-SNE was asked: its settings and the points, which it places at once."""
+    from sklearn.manifold import TSNE
+
+    calls: list[tuple[dict[str, Any], np.ndarray[Any, Any]]] = []
+
+    class Recorder(TSNE):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.settings = settings
+
+        def fit_transform(
+            self, points: np.ndarray[Any, Any], y: Any = None
+        ) -> np.ndarray[Any, Any]:
+            calls.append((self.settings, points))
+            return points[:, :2]
+
     monkeypatch.setattr("sklearn.manifold.TSNE", Recorder)
-    return Recorder.calls
+    return calls
 
 
 def test_numbers_beside_perturbations_are_those_of_all_pixels(

@@ -7,14 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import captum.attr
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import entropy as scipy_entropy
-from sklearn.metrics import confusion_matrix, recall_score
-from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from raygrid.api.run_grid import Options, run_grid
@@ -357,6 +353,8 @@ def test_shapley_values_take_as_many_samples_as_planned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """GradientShap over 200 points between the image and 100 clean ones; 25 orders of patches."""
+    import captum.attr
+
     calls: list[dict[str, Any]] = []
     name = {"gradient": "GradientShap", "sampling": "ShapleyValueSampling"}[estimator]
     method = getattr(captum.attr, name)
@@ -441,6 +439,8 @@ def test_examples_and_samples_are_fixed() -> None:
 
 
 def test_numbers_beside_tsne_are_leave_one_out() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     points = rng.normal(size=(60, 4)).astype(np.float32) + 1.2 * labels[:, None]
@@ -589,6 +589,9 @@ def test_seeds_and_costs_from_the_command_line(
 def test_classes_are_those_of_scikit_learn(
     out: Path, records: Records, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from scipy.stats import entropy as scipy_entropy
+    from sklearn.metrics import confusion_matrix, recall_score
+
     assert command(out, "evaluate", "classes", LSP, SPECS[1], "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     said = records.left(records.trial(LSP), "predictions").tensors
