@@ -116,7 +116,7 @@ def alternating(
     context: AttackContext,
 ) -> Rounds:
     """`count` rounds over shuffled batches, of which about twenty are kept as checkpoints."""
-    order = shuffled(len(noise.images), batch_size, context)
+    order = shuffled_order(len(noise.images), batch_size, context)
     return Rounds(noise, students, count, context, order, seldom=max(1, count // 20))
 
 
@@ -131,7 +131,7 @@ def alternate(
     return alternating(noise, students, count, batch_size, context).run().cpu()
 
 
-def shuffled(n: int, size: int, context: AttackContext) -> Order:
+def shuffled_order(n: int, size: int, context: AttackContext) -> Order:
     """A pass over all of `n` rows in an order of its own, or over `noise_batches` batches of it."""
 
     def order(student: Student, number: int) -> Iterator[Visit]:
