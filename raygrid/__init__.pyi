@@ -7,7 +7,6 @@ from .api.grids import table as table
 from .api.methods import dataset as dataset
 from .api.methods import poison as poison
 from .api.methods import purify as purify
-from .api.run_grid import Options as Options
 from .api.training import Trained as Trained
 from .api.training import train as train
 from .architectures import ARCHITECTURES as ARCHITECTURES
@@ -19,6 +18,7 @@ from .core.budget import Budget as Budget
 from .core.errors import RaygridError as RaygridError
 from .core.images import Images as Images
 from .core.images import Poison as Poison
+from .core.options import Options as Options
 from .core.registry import Card as Card
 from .core.spec import Part as Part
 from .core.spec import TrialSpec as TrialSpec

@@ -23,7 +23,7 @@ from raygrid.trials.artifacts.build import build
 from raygrid.trials.catalog import Catalog
 
 TOYS = {
-    *("dots", "sleeper", "broken", "slow_shift", "brief"),  # plugin.py
+    *("dots", "sleeper", "witness", "broken", "slow_shift", "brief"),  # plugin.py
     *("paced", "paced_shift", "paces"),  # faulty.py
     *("cifar_six", "cifar_four"),  # test_targeted_bite.py
 }

@@ -5,7 +5,9 @@ Loaded with `--import tests.plugin`, here and on Ray's workers.
 
 from __future__ import annotations
 
+import inspect
 import os
+import pickle
 import signal
 import time
 from collections.abc import Mapping
@@ -19,8 +21,10 @@ from torch import Tensor, nn
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
+from raygrid.core.options import Options
 from raygrid.core.registry import Card
 from raygrid.datasets.base import DATASETS, Dataset, Split
+from raygrid.engine.worker import Worker
 from raygrid.learners.base import LEARNERS, Learner, Session, Task
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Metrics
@@ -28,6 +32,16 @@ from raygrid.protocols import PROTOCOLS, Protocol
 from tests.conftest import toy
 
 CARD = Card(paper="none; for tests")
+
+
+def worker_options() -> Options:
+    """The options of the worker among the callers."""
+    callers = inspect.stack()
+    return next(
+        found.options
+        for frame in callers
+        if isinstance(found := frame.frame.f_locals.get("self"), Worker)
+    )
 
 
 @DATASETS.register("dots")
@@ -109,6 +123,20 @@ class Sleeper(Learner):
         with Path(self.lost).open("a") as file:
             file.write(f"{os.getpid()}\n")
         raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
+
+
+@LEARNERS.register("witness")
+@dataclass(frozen=True, kw_only=True)
+class Witness(Learner):
+    """Writes down the run options of the worker that trains it, and learns nothing."""
+
+    card = CARD
+    recipe: ClassVar[Recipe | None] = Recipe(epochs=1)
+    file: str = ""
+
+    def start(self, task: Task) -> Session:
+        Path(self.file).write_bytes(pickle.dumps(worker_options()))
+        return Idle(task, 0.0)
 
 
 @ATTACKS.register("broken")

@@ -229,9 +229,9 @@ def test_a_run_in_postgresql_is_whole_and_written_once(
 
 
 HOST = """
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 import ray
-with connected(RayOptions(cpus=1)):
+with connected(cpus=1):
     print(ray.get_runtime_context().gcs_address, flush=True)
     input()
 """

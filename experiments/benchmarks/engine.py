@@ -16,7 +16,7 @@ import ray
 from header import header
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 from raygrid.trials.result import Result
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     print(header())
     spec = "blank/clean/none/small_cnn/idle(seconds={})/idle/{}"
-    with tempfile.TemporaryDirectory() as folder, connected(RayOptions(cpus=args.cpus)):
+    with tempfile.TemporaryDirectory() as folder, connected(cpus=args.cpus):
         base = plain(args.trials, args.seconds)
         specs = [spec.format(args.seconds, seed) for seed in range(args.trials)]
         ours, whole, _ = grid(specs, Path(folder) / "many")

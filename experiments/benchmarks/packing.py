@@ -20,7 +20,7 @@ import torch
 from header import header
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 from raygrid.trials.result import Result
 
 ASLEEP = "blank/clean/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
@@ -67,7 +67,7 @@ def main() -> None:
     for per_gpu in args.per_gpu:
         with (
             tempfile.TemporaryDirectory() as folder,
-            connected(RayOptions(cpus=max(args.per_gpu), gpus=1)),
+            connected(cpus=max(args.per_gpu), gpus=1),
         ):
             seconds, rows = grid(args, per_gpu, Path(folder))
         pace = rate(rows, per_gpu)

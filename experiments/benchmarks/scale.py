@@ -21,7 +21,7 @@ from header import header
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.engine.events import Listener
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
@@ -62,7 +62,7 @@ def main() -> None:
             from raygrid.tracking.mlflow import Tracker
 
             listeners.append(Tracker(out, own=True))
-        with connected(RayOptions(cpus=args.cpus)):
+        with connected(cpus=args.cpus):
             started = time.perf_counter()
             outcome = run_grid(specs, options, clock, *listeners)
             seconds = time.perf_counter() - started

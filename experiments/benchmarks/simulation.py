@@ -25,14 +25,14 @@ from header import header
 
 from raygrid.api.run_grid import Options, make_plan, run_grid
 from raygrid.core.registry import load_plugins
-from raygrid.engine.costs.estimate import CPU
+from raygrid.core.speed import CPU
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.costs.simulate import WORKER_START, Fleet, play
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan, plan
 from raygrid.engine.ray.callbacks import AgendaCallback
-from raygrid.engine.ray.executor import RayOptions, connected
+from raygrid.engine.ray.executor import connected
 from raygrid.engine.ray.queue import ReadyFirst
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.results import ResultLog
@@ -82,7 +82,7 @@ class Diary(Listener):
 @contextmanager
 def workplace(cpus: int) -> Iterator[Options]:
     """A local Ray and a folder."""
-    with tempfile.TemporaryDirectory() as folder, connected(RayOptions(cpus=cpus)):
+    with tempfile.TemporaryDirectory() as folder, connected(cpus=cpus):
         yield Options(out=Path(folder) / "out", executor="ray", imports=("idle",), quiet=True)
 
 

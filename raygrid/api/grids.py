@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.api.run_grid import Options, run_grid
+from raygrid.api.run_grid import run_grid
 from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.options import Options, hints
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
@@ -92,16 +93,12 @@ def _listed(specs: Specs) -> list[TrialSpec | str]:
 
 def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
     """Run options from words; raises SpecError for one that there is none of."""
-    known = {f.name for f in fields(Options)} - {"out", "data"}
+    known = hints().keys() - {"out", "data"}
     for name in changes:
         if name not in known:
             raise SpecError(unknown("run option", name, known))
     given = {"quiet": True, "tracking": "off", **changes}
-    for name in ("imports", "keep"):
-        value = given.get(name)
-        if value is not None:
-            given[name] = (value,) if isinstance(value, str) else tuple(value)
-    return replace(Options(out=Path(out), data=Path(data)), **given)
+    return Options(**{**given, "out": out, "data": data})
 
 
 def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:

@@ -8,15 +8,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from raygrid.core.device import check_room
 from raygrid.core.errors import StoreError
-from raygrid.core.registry import load_plugins, require
+from raygrid.core.options import Options as Options
+from raygrid.core.registry import load_plugins
 from raygrid.core.spec import TrialSpec
+from raygrid.core.speed import CPU, GPU
 from raygrid.engine import grid as grids
-from raygrid.engine.costs.estimate import CPU, GPU
-from raygrid.engine.costs.gpu_share import check_per_gpu
 from raygrid.engine.costs.profiles import Profiles, ProfileStore
 from raygrid.engine.events import Listener, Listeners
 from raygrid.engine.grid import Grid, Plan
@@ -27,63 +26,12 @@ from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store, patiently
-from raygrid.trials import outputs
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a grid is run; everything that a run writes goes under `out`.
-
-    out: results, artifacts, MLflow database, tables. data: the folder with the datasets' files.
-    store: folder or object-store URL for artifacts; `<out>/store` by default.
-    executor: `ray`, `inline`, or `auto` (Ray where it is installed). address: a live Ray cluster.
-    tracking: MLflow URI, None for the database under `out`, `off` for no MLflow.
-    imports: modules with third-party methods. quiet: no display. strict: a spec that cannot run is
-    refused, not skipped. checkpoint_every: seconds between checkpoints of a trial. deadline:
-    seconds without progress after which a job on Ray is ended and tried again, by default
-    derived from its estimate.
-    shards: into how many jobs to divide a poison whose rows can be made alone; None: as many as
-    there is room for where it takes long, one without Ray.
-    keep: what trials leave in the store: `weights` and those at the peak, `peak`, `predictions`,
-    `features`. A finished trial that lacks any of them is trained again.
-    per_gpu: so many trials share a GPU of the cluster; None: as many as fit by what was measured.
-    mps: use NVIDIA's Multi-Process Service where it is there and trials share a GPU.
-    measure: learn kinds of trials that nobody knows on the cluster's GPUs before the grid starts.
-    """
-
-    out: Path = Path("runs")
-    data: Path = Path("data")
-    store: str | None = None
-    executor: Literal["auto", "ray", "inline"] = "auto"
-    address: str | None = None
-    cpus: int | None = None
-    tracking: str | None = None
-    imports: tuple[str, ...] = ()
-    quiet: bool = False
-    name: str = "grid"
-    strict: bool = False
-    checkpoint_every: float = 30.0
-    deadline: float | None = None
-    shards: int | None = None
-    keep: tuple[str, ...] = ()
-    per_gpu: int | None = None
-    mps: bool = True
-    measure: bool = True
-
-    def __post_init__(self) -> None:
-        fits = self.shards is None or self.shards >= 1
-        require(fits, f"shards is {self.shards}, allowed are whole numbers from 1")
-        check_per_gpu(self.per_gpu)
-
-    @property
-    def store_url(self) -> str:
-        return self.store or str(self.out.absolute() / "store")
 
 
 @dataclass
@@ -128,8 +76,6 @@ class ProfileLearner(Listener):
 def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
-    outputs.check_kinds(options.keep)
-    check_deadline(options)
     store = open_store(options.store_url)
     catalog = Catalog(store, options.data)
     listed = specs.specs() if isinstance(specs, Grid) else specs
@@ -199,49 +145,14 @@ def _execute(
     agenda = Agenda(todo, lambda a: store.has(a.kind, a.key), speed)
     for artifact in agenda.reused.values():
         listener.artifact(artifact, "reused", {})
-    if pick_executor(options) == "inline":
+    if options.engine == "inline":
         check_room(device, 1.0)
-        every = options.checkpoint_every
-        data = options.data.absolute()
-        worker = Worker(store, data, device, checkpoint_every=every, keep=options.keep)
         agenda.divide(1, options.shards)
-        run_inline(agenda, worker, listener)
+        run_inline(agenda, Worker(store, options, device), listener)
         return
-    from raygrid.engine.ray.executor import RayOptions, run_on_ray
+    from raygrid.engine.ray.executor import run_on_ray
 
-    ray_options = RayOptions(
-        options.address,
-        options.cpus,
-        profiles=profiles,
-        per_gpu=options.per_gpu,
-        mps=options.mps,
-        measure=options.measure,
-        plugins=options.imports,
-        checkpoint_every=options.checkpoint_every,
-        shards=options.shards,
-        keep=options.keep,
-        deadline=options.deadline,
-    )
-    data = options.data.absolute()
-    run_on_ray(agenda, options.store_url, data, catalog.contents, listener, ray_options)
-
-
-def pick_executor(options: Options) -> Literal["ray", "inline"]:
-    """The executor that `auto` stands for here."""
-    if options.executor != "auto":
-        return options.executor
-    import importlib.util
-
-    return "ray" if importlib.util.find_spec("ray") else "inline"
-
-
-def check_deadline(options: Options) -> None:
-    """Raises SpecError for a deadline that nobody can hold: a process cannot end its own job."""
-    if options.deadline is None:
-        return
-    require(options.deadline > 0, f"deadline is {options.deadline}, allowed are seconds from 1")
-    workers = pick_executor(options) == "ray"
-    require(workers, "deadline ends jobs in workers, which the inline executor has not; use Ray")
+    run_on_ray(agenda, options, catalog.contents, profiles, listener)
 
 
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:

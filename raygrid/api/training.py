@@ -8,6 +8,7 @@ from raygrid.api.arrays import as_images
 from raygrid.api.given import UNNAMED, GivenCatalog, GivenImages, in_memory, place_of
 from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
+from raygrid.core.options import Options
 from raygrid.engine.worker import best_device
 from raygrid.storage.store import Bundle
 from raygrid.trials.context import TrialContext
@@ -86,7 +87,9 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
 def _run(trial: Trial) -> tuple[Result, Bundle]:
     """The trial's row and its weights; raises what ended it."""
     left: dict[str, Bundle] = {}
-    context = TrialContext(device=best_device(), keep=("weights",), leave=left.__setitem__)
+    context = TrialContext(
+        device=best_device(), options=Options(keep=("weights",)), leave=left.__setitem__
+    )
     result = run_trial(trial, in_memory(), context)
     if result.status == "diverged":
         raise DivergedError(len(result.history) + 1, float("nan"))

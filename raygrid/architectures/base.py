@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import forked
 
@@ -58,6 +59,23 @@ class Architecture(Method):
                 f"{self.id} takes image sides divisible by {self.multiple}, not {cell.image_size}"
             )
         return None
+
+
+class NetworkSize(NamedTuple):
+    """Bytes of a network's state, and the width of its features."""
+
+    nbytes: int
+    width: int
+
+
+@lru_cache
+def network_size(architecture: Architecture, classes: int, side: int) -> NetworkSize:
+    """The size of a network for images of `side` pixels; it is built without memory."""
+    with torch.device("meta"):
+        network = architecture.build(classes, side, 0)
+    state = network.state_dict().values()
+    nbytes = sum(value.numel() * value.element_size() for value in state)
+    return NetworkSize(nbytes, network.width)
 
 
 def plain_init(net: nn.Module) -> None:

@@ -125,6 +125,10 @@ class Attack(Method):
         networks = str(getattr(self, "surrogate", "resnet18")).split(":")
         return tuple((name, self.passes(n)) for name in networks)
 
+    def poison_nbytes(self, rows: int, side: int) -> int:
+        """Bytes of a poison of so many images: pixels uint8, rows and labels int64."""
+        return rows * (3 * side**2 + 16)
+
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         """The surrogates to be trained before this attack can start."""
         return ()

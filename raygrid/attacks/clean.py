@@ -33,6 +33,9 @@ class Clean(Attack):
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         return images.pixels[context.index(images)]
 
+    def poison_nbytes(self, rows: int, side: int) -> int:
+        return 0
+
     def poison(self, images: Images, context: AttackContext) -> Poison:
         none = torch.empty(0, dtype=torch.int64)
         return Poison(none, images.pixels[:0], images.labels[:0])

@@ -31,6 +31,10 @@ class Withheld(Attack):
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         return images.pixels[context.index(images)]
 
+    def poison_nbytes(self, rows: int, side: int) -> int:
+        """Rows and labels; the pixels are nobody's business."""
+        return 16 * rows
+
     def poison(self, images: Images, context: AttackContext) -> Poison:
         index = context.index(images)
         return Poison(index, images.pixels[:0], images.labels[index], withheld=True)

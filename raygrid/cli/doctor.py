@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from raygrid.api.run_grid import Options
 from raygrid.core.errors import RaygridError
+from raygrid.core.options import Options
 
 State = Literal["ok", "note", "fault"]
 

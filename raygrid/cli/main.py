@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.api.run_grid import Options
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
 from raygrid.cli.options import (
@@ -24,6 +23,7 @@ from raygrid.cli.options import (
 )
 from raygrid.cli.run import guarded, place_and_run, show_plan
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.options import Options
 from raygrid.core.registry import Method, Registry, load_plugins
 from raygrid.core.spec import Part, TrialSpec, parse_ratio, parse_scalar
 from raygrid.engine.grid import Grid, read_specs
@@ -232,7 +232,7 @@ def make_poison(args: argparse.Namespace) -> int:
     if args.budget is not None:
         attack = attack.with_params(budget=parse_scalar(args.budget))
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
-    worker = Worker(store, options.data.absolute())
+    worker = Worker(store, options)
     victim = (args.learner, args.protocol)
     made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
     facts = poisons.inspect(made)

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from raygrid.api.run_grid import Options
+from raygrid.core.flags import Flag, Group, plain_type
+from raygrid.core.options import Options, flags, hints
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
-from raygrid.storage.store import LEFT
 
 AXES = {
     "datasets": "datasets, e.g. cifar10",
@@ -62,32 +62,8 @@ def singular(axis: str) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Where things are and how a grid runs."""
-    default = Options()
-    group = parser.add_argument_group("places")
-    group.add_argument(
-        "--out", type=Path, default=default.out, help="folder for all output (%(default)s)"
-    )
-    group.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("RAYGRID_DATA", default.data)),
-        help="folder with the datasets' files (%(default)s)",
-    )
-    group.add_argument(
-        "--store",
-        default=os.environ.get("RAYGRID_STORE"),
-        help="folder or URL (s3://...) for artifacts (OUT/store)",
-    )
-    group.add_argument("--tracking", help="MLflow URI, or off (a database under OUT)")
-    group.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module that registers methods of your own",
-    )
+    """Where things are, for every command."""
+    add_flags(parser, "places")
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
@@ -106,69 +82,49 @@ def fleet_of(args: argparse.Namespace) -> Fleet | None:
 
 def add_running(parser: argparse.ArgumentParser) -> None:
     """How a grid runs."""
-    group = parser.add_argument_group("running")
-    group.add_argument("--executor", choices=("auto", "ray", "inline"), default="auto")
-    group.add_argument("--address", help="a Ray cluster: http://host:8265, host:6379, auto, local")
+    group = add_flags(parser, "running")
     group.add_argument("--detach", action="store_true", help="submit to the cluster and leave")
-    group.add_argument("--cpus", type=int, help="CPUs for a local Ray (all)")
-    group.add_argument(
-        "--shards", type=int, help="jobs that make one poison together (as many as there is room)"
-    )
-    group.add_argument(
-        "--per-gpu",
-        type=int,
-        metavar="N",
-        help="trials that share a GPU: 1, 2, 4 or 8 (as many as fit, by what was measured)",
-    )
-    group.add_argument(
-        "--no-mps",
-        dest="mps",
-        action="store_false",
-        help="trials that share a GPU take turns on it, also where NVIDIA's MPS is there",
-    )
-    group.add_argument(
-        "--no-measure",
-        dest="measure",
-        action="store_false",
-        help="do not measure on the cluster's GPUs, before the grid starts, what unknown kinds of "
-        "trials take; they are learned as they run",
-    )
-    group.add_argument(
-        "--keep",
-        nargs="+",
-        choices=LEFT,
-        help="what trials leave for `raygrid evaluate` and `figure` (`plan` says its size)",
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress display")
-    group.add_argument(
-        "--checkpoint-every",
-        type=seconds,
-        metavar="SECONDS",
-        help="between checkpoints of a trial (30)",
-    )
-    group.add_argument(
-        "--deadline",
-        type=seconds,
-        metavar="SECONDS",
-        help="without progress, after which a job is ended and tried once more "
-        "(ten times its estimate, an hour at least)",
-    )
 
 
-def seconds(text: str) -> float:
-    """A positive number of seconds."""
-    if not (value := float(text)) > 0:
-        raise ValueError
-    return value
+def add_flags(parser: argparse.ArgumentParser, title: Group) -> argparse._ArgumentGroup:
+    """The flags of all fields of `Options` that belong to a group."""
+    group = parser.add_argument_group(title)
+    for each in fields(Options):
+        flag = flags().get(each.name)
+        if flag is not None and flag.group == title:
+            words = flag_words(each.name, flag, each.default)
+            default = os.environ.get(flag.variable) or each.default
+            group.add_argument(words, **facts_of(each.name, flag, default))
+    return group
 
 
-def options_of(args: argparse.Namespace, **changes: object) -> Options:
-    """The run options that were given."""
-    known = {f.name for f in fields(Options)}
-    given = {k: v for k, v in vars(args).items() if k in known and v is not None}
-    for name in ("imports", "keep"):
-        given[name] = tuple(given.get(name, ()))
-    return replace(Options(**given), **changes)  # type: ignore[arg-type]
+def flag_words(name: str, flag: Flag, default: object) -> str:
+    """The flag of an option: what is on by default has one that turns it off."""
+    word = (flag.word or name).replace("_", "-")
+    return f"--no-{word}" if default is True else f"--{word}"
+
+
+def facts_of(name: str, flag: Flag, default: Any) -> dict[str, Any]:
+    """What argparse has to know of an option. It converts text; `Options` says what is allowed."""
+    kind, _ = plain_type(hints()[name])
+    facts: dict[str, Any] = {"dest": name, "help": flag.help, "default": default}
+    if kind is bool:
+        return {**facts, "action": "store_false" if default else "store_true"}
+    allowed = flag.allowed or (get_args(kind) if get_origin(kind) is Literal else ())
+    metavar = flag.metavar or (f"{{{','.join(map(str, allowed))}}}" if allowed else None)
+    facts["metavar"] = metavar
+    if get_origin(kind) is tuple:
+        listed = {"action": "append"} if flag.repeated else {"nargs": "+"}
+        return {**facts, **listed, "default": list(default)}
+    if default is not None:
+        facts["help"] += " (%(default)s)"
+    return {**facts, "type": kind if kind in (int, float, Path) else str}
+
+
+def options_of(args: argparse.Namespace, **changes: Any) -> Options:
+    """The run options that were given; raises SpecError for values that are not allowed."""
+    given = {name: getattr(args, name) for name in flags() if hasattr(args, name)}
+    return Options(**{**given, **changes})
 
 
 def with_axes(grids: Sequence[Grid], args: argparse.Namespace) -> list[Grid]:

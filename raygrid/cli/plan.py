@@ -7,22 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.core.text import clock
-from raygrid.engine.costs.estimate import (
-    CPU,
-    GPU,
-    Measured,
-    Speed,
-    artifact_bytes,
-    artifact_seconds,
-    kept_bytes,
-    trial_seconds,
-)
+from raygrid.engine.costs.estimate import Measured, trial_seconds
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.costs.simulate import Fleet, Timeline, play
 from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.store import Store
+from raygrid.trials.outputs import left_nbytes
 from raygrid.trials.trial import Trial
 
 
@@ -120,20 +113,20 @@ def _seconds(job: Job, speed: Speed) -> float:
     if job.trial is not None:
         return trial_seconds(job.trial, speed)
     assert job.artifact is not None
-    return artifact_seconds(job.artifact, speed)
+    return job.artifact.seconds(speed)
 
 
 def estimates(plan: Plan, keep: Sequence[str] = ()) -> dict[str, float]:
     """Rough: hours on one CPU core and on one GPU, gigabytes of artifacts and of what is kept."""
     found = left(plan, PlanStatus())
-    found["disk_gb"] = round(sum(map(artifact_bytes, plan.artifacts)) / 1e9, 4)
-    found["kept_gb"] = round(sum(kept_bytes(t, keep) for t in plan.trials) / 1e9, 4)
+    found["disk_gb"] = round(sum(a.nbytes for a in plan.artifacts) / 1e9, 4)
+    found["kept_gb"] = round(sum(left_nbytes(t, keep) for t in plan.trials) / 1e9, 4)
     return found
 
 
 def kept_text(plan: Plan, keep: Sequence[str]) -> str:
     """What trials are to leave, and the disk that it takes."""
-    size = sum(kept_bytes(trial, keep) for trial in plan.trials) / 1e9
+    size = sum(left_nbytes(trial, keep) for trial in plan.trials) / 1e9
     return f"{', '.join(keep)} of {len(plan.trials)} trials, about {size:.2f} GB of disk"
 
 

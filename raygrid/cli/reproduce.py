@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygrid.api.run_grid import Options
 from raygrid.cli.options import fleet_of, options_of
 from raygrid.cli.run import place_and_run, show_plan
 from raygrid.core.errors import SpecError
+from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raygrid.api.run_grid import Options, Outcome, exclusive, known_profiles, make_plan, run_grid
+from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
 from raygrid.cli.options import (
     add_axes,
     add_fleet,
@@ -25,6 +25,7 @@ from raygrid.cli.options import (
 )
 from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
 from raygrid.core.errors import DataError, RaygridError, SpecError
+from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet

@@ -96,6 +96,9 @@ class AdvCl(Defense):
     def study_cost(self) -> float:
         return 2 * ARCHITECTURES.make(self.encoder).gflop / 1.11 * self.encoder_epochs
 
+    def study_nbytes(self, images: int) -> int:
+        return 8 * images * len(self.centers) if self.acts("study") else 0
+
     @property
     def ball(self) -> Ball:
         return Ball(self.radius, self.steps, self.step)

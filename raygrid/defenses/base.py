@@ -72,6 +72,11 @@ class Defense(Method):
         """The same for `study`."""
         return 0.0
 
+    def study_nbytes(self, images: int) -> int:
+        """Bytes of what `study` finds out about so many images; whoever studies says it."""
+        assert not self.acts("study"), f"{self.id} does not say how large its study is"
+        return 0
+
     @property
     def prior(self) -> Prior | None:
         """The noise predictor that `purify` finds the weights of in its workshop, if it needs one.

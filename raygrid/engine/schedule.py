@@ -10,7 +10,8 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from raygrid.engine.costs.estimate import CPU, Speed, artifact_seconds, trial_seconds
+from raygrid.core.speed import CPU, Speed
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.artifacts.shards import Joined, split
 from raygrid.trials.trial import Trial
@@ -104,7 +105,7 @@ class Agenda:
 
     def _divide(self, job: Job, whole: Joined) -> None:
         job.artifact, job.pieces, job.needs, job.reads = whole, whole.count, set(), ()
-        job.seconds = artifact_seconds(whole, self.speed)
+        job.seconds = whole.seconds(self.speed)
         self._need(job, whole.needs())
         for key in job.needs:
             self.jobs[key].pieces = whole.count
@@ -125,7 +126,7 @@ class Agenda:
                 if self._made(artifact):
                     self.reused[key] = artifact
                     continue
-                seconds = artifact_seconds(artifact, self.speed)
+                seconds = artifact.seconds(self.speed)
                 made = Job(key, artifact=artifact, seconds=seconds, spec=job.spec)
                 self.jobs[key] = made
                 self._need(made, artifact.needs())

@@ -13,6 +13,7 @@ from typing import Any
 
 from raygrid.core.device import settle
 from raygrid.core.lazy import torch
+from raygrid.core.options import Options
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
@@ -99,18 +100,16 @@ def _settle() -> None:
 class Worker:
     """Does jobs against a store.
 
+    options: of the run; here they are used, not handed on one by one.
     load: gets the content of an artifact that already exists, or None if it is not there after
     all (a cluster shares one copy through its object store); the default reads the store.
-    keep: kinds of what trials leave in the store.
     leaving: whether this machine will be taken away soon.
     """
 
     store: Store
-    data_root: Path
+    options: Options = field(default_factory=Options)
     device: torch.device = field(default_factory=best_device)
     load: Callable[[Artifact], Bundle | None] | None = None
-    checkpoint_every: float = 30.0
-    keep: tuple[str, ...] = ()
     leaving: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
@@ -129,20 +128,21 @@ class Worker:
         """Load or make an artifact; the flag says whether it was made."""
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # the same sums in the same order, whoever makes it
-        context = BuildContext(self.device, self.data_root)
+        context = BuildContext(self.device, self.options.data.absolute())
         return build(artifact, self.store, context, self.fetch, BuildObserver(tell, self.leaving))
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one."""
         _settle()
-        checkpoint = StoreCheckpoint(self.store, trial.key, self.checkpoint_every, self.leaving)
+        every = self.options.checkpoint_every
+        checkpoint = StoreCheckpoint(self.store, trial.key, every, self.leaving)
         surroundings = TrialContext(
             device=self.device,
             report=report,
             checkpoint=checkpoint,
             commit=commit(),
             versions=versions(),
-            keep=self.keep,
+            options=self.options,
             leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
         )
         result = run_trial(trial, self._remembering(), replace(surroundings, **env))

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
+from raygrid.core.options import LEFT
 from raygrid.storage.results import Json, ResultLog
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
@@ -36,7 +37,6 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     from torch import Tensor
 
 DATA, META = "data.safetensors", "meta.json"
-LEFT = ("weights", "peak", "predictions", "features")  # by trials; all other kinds are artifacts
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raygrid.core.speed import CPU
 from raygrid.core.text import clock
-from raygrid.engine.costs.estimate import CPU, trial_seconds
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
 from raygrid.trials.artifacts import Artifact

@@ -8,6 +8,7 @@ from typing import Any
 
 from raygrid.core.device import Meter
 from raygrid.core.lazy import torch
+from raygrid.core.options import Options
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 
@@ -32,7 +33,7 @@ class Checkpoint:
 class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
-    keep: kinds of what the trained model leaves (`outputs`); leave: where each goes.
+    options: of the run; leave: where each kind of what the trained model leaves goes.
     raise_device: let through what is the device's fault (`core.device_errors`), so that the caller
     can give more memory or another process.
     meter: of what the trial takes of its device, by default one that has all of it.
@@ -43,7 +44,7 @@ class TrialContext:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    keep: tuple[str, ...] = ()
+    options: Options = Options()
     leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
     raise_device: bool = False
     meter: Meter | None = None

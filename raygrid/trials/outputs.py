@@ -6,24 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.architectures.base import network_size
+from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.nn.trainer import autocast, to_device
-from raygrid.storage.store import LEFT, Bundle, as_state
+from raygrid.storage.store import Bundle, as_state
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from raygrid.architectures.networks.network import Network
     from raygrid.trials.trial import Trial
-
-
-def check_kinds(kinds: Iterable[str]) -> None:
-    """Raise SpecError for a kind that there is none of."""
-    for kind in kinds:
-        if kind not in LEFT:
-            raise SpecError(unknown("thing to keep", kind, LEFT))
 
 
 @dataclass
@@ -63,6 +57,20 @@ def network_from(trial: Trial, weights: Bundle, classes: int, device: torch.devi
     to_device(network, device, trial.architecture.convolutional)
     network.eval().requires_grad_(False)
     return network
+
+
+def left_nbytes(trial: Trial, kinds: Iterable[str]) -> int:
+    """Bytes that a trial leaves on request, of these kinds (`raygrid.core.options.LEFT`)."""
+    kinds = list(kinds)
+    if not kinds:  # asked of every plan, and most leave nothing: then no network is looked at
+        return 0
+    data = trial.dataset
+    network = network_size(trial.architecture, data.classes, data.image_size)
+    test_image = {"predictions": 2 * data.classes + 4, "features": 2 * network.width + 2}
+    return sum(
+        data.test_size * test_image[kind] if kind in test_image else network.nbytes
+        for kind in kinds
+    )
 
 
 def left_by(

@@ -91,7 +91,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
         return evaluate.ask(model, probed, precision)
 
-    peak = outputs.Peak() if "peak" in env.keep else None
+    peak = outputs.Peak() if "peak" in env.options.keep else None
     first = _restore(session, result.history, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
@@ -115,7 +115,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
     test = world.test.beside(env.device)
-    for kind in env.keep:
+    for kind in env.options.keep:
         if peak is not None and kind == "peak":
             env.leave(kind, peak.bundle())
         else:

@@ -25,6 +25,7 @@ from raygrid.core.images import Images, to_uint8
 from raygrid.core.registry import Card
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, parse_chain
+from raygrid.core.speed import GPU
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
@@ -34,7 +35,7 @@ from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping
 from raygrid.defenses.mixup import Mixup
 from raygrid.defenses.random_blur import blur_each
-from raygrid.engine.costs.estimate import GPU, artifact_seconds, trial_seconds
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Session, Task
@@ -614,13 +615,13 @@ def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
     for trial in filters:
         assert trial.purified is not None
         assert not trial.purified.gpu
-        assert artifact_seconds(trial.purified, GPU) < 10
+        assert trial.purified.seconds(GPU) < 10
     epoch = GPU.seconds(3.3, 50_000)
     for text, epochs in (("vae", 43), ("dvae", 93), ("dvae_detect", 153), ("avatar", 798)):
         trial = resolve(spec.format(text), None)
         assert trial.purified is not None
         assert trial.purified.gpu
-        seconds = artifact_seconds(trial.purified, GPU)
+        seconds = trial.purified.seconds(GPU)
         assert seconds / epoch == pytest.approx(epochs, rel=0.05)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from raygrid.cli import main as cli
-from raygrid.engine.costs.estimate import CPU, GPU, trial_seconds
+from raygrid.core.speed import CPU, GPU
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.worker import versions
 from raygrid.reports.analysis.summary import costs
 from raygrid.storage.store import Store

@@ -14,7 +14,8 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
-from raygrid.engine.costs.estimate import CPU, trial_seconds
+from raygrid.core.speed import CPU
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing
 from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
@@ -123,7 +124,7 @@ def test_so_many_to_a_gpu_as_the_user_says() -> None:
         assert {sharing.share(cifar(net)) for net in NETS} == {1 / count}
     sharing.ran_out(cifar("small_cnn"), 1 / 8)
     assert sharing.share(cifar("small_cnn")) == 1 / 4
-    with pytest.raises(SpecError, match="3 trials to a GPU do not tile it; allowed are 1, 2, 4, 8"):
+    with pytest.raises(SpecError, match="per_gpu is 3, allowed are 1, 2, 4, 8"):
         Options(per_gpu=3)
 
 

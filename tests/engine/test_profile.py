@@ -73,7 +73,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-SETUP = WorkerConfig("store", "data", {}, (), "0")
+SETUP = WorkerConfig(Options(), {}, "0")
 
 
 @pytest.mark.cluster
@@ -96,7 +96,7 @@ def test_what_is_measured_decides_the_share(
 def test_a_worker_measures_the_trial_that_it_is_told(tmp_path: Path) -> None:
     spec = "dots/clean/standard/small_cnn/supervised/quick(epochs=1)/0"
     made, _, catalog = make_plan([spec], Options(out=tmp_path))
-    setup = WorkerConfig(str(tmp_path), "data", catalog.contents, ("tests.plugin",), "0")
+    setup = WorkerConfig(Options(imports=("tests.plugin",)), catalog.contents, "0")
     row = on_worker(str(made.trials[0].spec), setup)
     assert row["status"] == "done"
     assert row["memory_mb"] > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from raygrid.api.run_grid import Options, Outcome, run_grid
+from raygrid.core.options import flags, hints
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.events import Listeners
 from raygrid.storage.store import Store
 from raygrid.tracking.display import ProgressDisplay
 from tests.engine.test_run import GRID, SLEEP, WILD, Recorder, essence
+from tests.options import all_changed
 from tests.trials.test_shards import PGD, TRIAL
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
@@ -26,9 +29,9 @@ ray = pytest.importorskip("ray")
 @pytest.fixture(scope="module")
 def one_gpu() -> Iterator[None]:
     """A cluster with one logical GPU and two CPUs: poisons and trials here ask for GPU shares."""
-    from raygrid.engine.ray.executor import RayOptions, connected
+    from raygrid.engine.ray.executor import connected
 
-    with connected(RayOptions(cpus=2, gpus=1)):
+    with connected(cpus=2, gpus=1):
         yield
 
 
@@ -94,6 +97,24 @@ def test_after_an_error_of_cuda_a_job_is_tried_once_more_by_another_process(ran:
     assert "its GPU failed: RuntimeError: CUDA error: device-side assert triggered" in ran.lines
     (row,) = [r for r in ran.outcome.results if "GPU failed twice" in (r.error or "")]
     assert (row.status, "lost=" in row.spec) == ("failed", True)
+
+
+@pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_every_option_reaches_the_worker(one_gpu: None, tmp_path: Path, executor: str) -> None:
+    """None of them has its default value; what stays with the driver says so itself."""
+    places = {"out": tmp_path / "out", "data": tmp_path, "store": str(tmp_path / "store")}
+    ours = {"executor": executor, "imports": ("tests.plugin",)}
+    ours["deadline"] = 600.0 if executor == "ray" else None
+    given = Options(**{**all_changed(), **places, **ours})
+    told = tmp_path / "told"
+    spec = f"dots/clean/none/small_cnn/witness(file={told})/brief/0"
+    outcome = run_grid([spec], given)
+    assert [r.status for r in outcome.results] == ["done"]
+    there = pickle.loads(told.read_bytes())
+    for name in hints():
+        stays = executor == "ray" and name in flags() and flags()[name].driver_only
+        sent = getattr(Options(), name) if stays else getattr(given, name)
+        assert getattr(there, name) == sent, name
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_an_attack_that_diverges_is_a_row_that_says_so(options: Options, tmp_pat
     assert str(row.error).startswith(f"its artifact diverged: {said}")
     assert ("poison", "failed") in recorder.artifacts
     assert not run_grid([WILD], options).submitted, "the same numbers would diverge again"
-    alone = Worker(Store(tmp_path / "empty"), tmp_path).run(resolve(WILD, None))
+    alone = Worker(Store(tmp_path / "empty")).run(resolve(WILD, None))
     assert alone.status == "diverged"
     assert str(alone.error).startswith(said), "not to be taken for the victim's"
 

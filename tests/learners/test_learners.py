@@ -18,9 +18,10 @@ from raygrid.core.errors import DivergedError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream, forked
 from raygrid.core.spec import Part, Scalar
+from raygrid.core.speed import CPU
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain
-from raygrid.engine.costs.estimate import CPU, trial_seconds
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner, Session, Task

@@ -17,6 +17,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.networks.split_norm import SplitNorm, routed, split_norms
 from raygrid.core.errors import DataError
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import GPU
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.advcl import (
     ADVERSARIAL,
@@ -30,7 +31,6 @@ from raygrid.defenses.advcl import (
 )
 from raygrid.defenses.base import Chain
 from raygrid.defenses.rocl import RoCl
-from raygrid.engine.costs.estimate import GPU, artifact_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
@@ -274,7 +274,7 @@ def test_the_study_is_made_once_for_a_set_and_a_defense() -> None:
     assert others[2].study is not None
     assert others[2].study.needs() == (others[2].purified,)
     assert resolve(text.format("advcl", *where), None).study is None
-    assert artifact_seconds(made, GPU) > 0
+    assert made.seconds(GPU) > 0
 
 
 @pytest.mark.parametrize("defense", [f"advcl({LITTLE})", f"grayscale+advcl({LITTLE})"])

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import GPU
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.avatar import Avatar, at_side
-from raygrid.engine.costs.estimate import GPU, artifact_bytes, artifact_seconds
 from raygrid.engine.grid import plan
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import (
@@ -629,9 +629,9 @@ def test_what_a_predictor_costs_is_planned() -> None:
     trial = resolve(spec.format(""), None)
     assert trial.purified is not None
     epoch = GPU.seconds(3.3, 50_000)
-    assert artifact_seconds(prior(trial), GPU) / epoch == pytest.approx(740, rel=0.02)
-    assert artifact_seconds(trial.purified, GPU) / epoch == pytest.approx(58, rel=0.1)
-    assert artifact_bytes(prior(trial)) == pytest.approx(36e6, rel=0.02)
+    assert prior(trial).seconds(GPU) / epoch == pytest.approx(740, rel=0.02)
+    assert trial.purified.seconds(GPU) / epoch == pytest.approx(58, rel=0.1)
+    assert prior(trial).nbytes == pytest.approx(36e6, rel=0.02)
     held = resolve(spec.format(", checkpoint=some/where"), None)
     assert held.purified is not None
     assert held.purified.prior is None

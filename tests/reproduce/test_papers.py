@@ -19,6 +19,7 @@ from raygrid.attacks.base import size_of_change
 from raygrid.cli import main as cli
 from raygrid.cli import reproduce
 from raygrid.core.errors import DataError, SpecError
+from raygrid.core.options import LEFT
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
@@ -44,7 +45,7 @@ from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
 from raygrid.reproduce.questions import ANSWERS, PSNRS, FinishedTrials, answered
 from raygrid.reproduce.tables import Only, paper_table, paper_table_of
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import LEFT, Store
+from raygrid.storage.store import Store
 from raygrid.trials.artifacts import purified_of
 from tests import plugin
 from tests.nn.test_diffusion import score_sde, tiny

@@ -19,9 +19,10 @@ from raygrid.cli import main as cli
 from raygrid.cli.reproduce import several
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.speed import CPU
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
-from raygrid.engine.costs.estimate import CPU, artifact_seconds, trial_seconds
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
@@ -261,7 +262,7 @@ def test_every_table_takes_hours_at_most_on_one_core(
     """By estimate, in hours: each of its artifacts, and a table with all that it needs."""
     for number in tables_of(paper):
         planned = plan(paper_table(paper, number, scale).specs, None)
-        made = {a.label: artifact_seconds(a, CPU) for a in planned.artifacts}
+        made = {a.label: a.seconds(CPU) for a in planned.artifacts}
         longest = max(made, key=lambda label: made[label], default="")
         assert not made or made[longest] < 3600 * artifact, longest
         trained = [trial_seconds(trial, CPU) for trial in planned.trials]

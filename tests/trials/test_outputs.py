@@ -22,8 +22,8 @@ from raygrid.cli.plan import PlanStatus, plan_text
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images
+from raygrid.core.options import LEFT
 from raygrid.core.seeds import Stream
-from raygrid.engine.costs.estimate import kept_bytes
 from raygrid.engine.grid import plan
 from raygrid.nn.pgd import Ball
 from raygrid.reports.analysis.classes import confusion, entropy
@@ -41,8 +41,9 @@ from raygrid.reports.figures.embeddings import apart, sample
 from raygrid.reports.figures.maps import examples
 from raygrid.reports.figures.scatters import ACCURACIES, ANSWERS
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.store import DATA, LEFT, META, Bundle, Store
+from raygrid.storage.store import DATA, META, Bundle, Store
 from raygrid.trials.evaluate import score
+from raygrid.trials.outputs import left_nbytes
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import Result
 from tests import plugin
@@ -115,7 +116,7 @@ def test_the_network_of_the_peak_is_the_one_that_reached_it(out: Path) -> None:
 @pytest.mark.parametrize("kind", LEFT)
 def test_the_plan_knows_the_size_of_what_is_kept(kind: str, out: Path, records: Records) -> None:
     trial = records.trial(LSP)
-    assert kept_bytes(trial, (kind,)) == records.left(trial, kind).nbytes
+    assert left_nbytes(trial, (kind,)) == records.left(trial, kind).nbytes
     said = plan_text(plan([LSP], records.catalog), PlanStatus(keep=(kind,)))
     assert f"kept: {kind} of 1 trials, about 0.00 GB of disk" in said
 

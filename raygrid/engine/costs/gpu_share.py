@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.options import PER_GPU
 from raygrid.engine.costs.profiles import Profile, Profiles, kind
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.trial import Trial
 
-LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0)
+LADDER = tuple(1 / count for count in reversed(PER_GPU))
 """Fractions that tile a GPU whatever their order; others leave unusable remainders."""
 ARTIFACT = 1 / 2
 """What making an artifact gets if it needs a GPU."""
@@ -52,14 +53,6 @@ def card(name: str) -> Gpu:
     if name not in CARDS:
         raise SpecError(unknown("GPU", name, CARDS))
     return CARDS[name]
-
-
-def check_per_gpu(count: int | None) -> None:
-    """Raises SpecError for a number of trials that do not tile a GPU."""
-    fits = [round(1 / share) for share in reversed(LADDER)]
-    if count is not None and count not in fits:
-        allowed = ", ".join(map(str, fits))
-        raise SpecError(f"{count} trials to a GPU do not tile it; allowed are {allowed}")
 
 
 def memory_gb(gpu: str) -> float:

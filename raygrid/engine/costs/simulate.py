@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raygrid.core.errors import SpecError
-from raygrid.engine.costs.estimate import CPU, GPU, Speed
+from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.engine.costs.gpu_share import BASE, Gpu, Sharing, card
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.schedule import Agenda, Job

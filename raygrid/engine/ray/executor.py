@@ -7,7 +7,6 @@ import functools
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENT = {
@@ -38,6 +37,7 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
 from raygrid.core.errors import ClusterError  # noqa: E402
+from raygrid.core.options import Options  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
@@ -71,40 +71,28 @@ MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
 
 
-@dataclass(frozen=True)
-class RayOptions:
-    """Where Ray runs: `address` of a live cluster, or a local one with `cpus` and `gpus`."""
-
-    address: str | None = None
-    cpus: int | None = None
-    gpus: int | None = None
-    plugins: tuple[str, ...] = ()
-    checkpoint_every: float = 30.0
-    profiles: Profiles = field(default_factory=Profiles)
-    per_gpu: int | None = None
-    mps: bool = True
-    measure: bool = True
-    shards: int | None = None
-    keep: tuple[str, ...] = ()
-    deadline: float | None = None
-
-
 @contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[None]:
-    """A connection to Ray; a cluster that was started here ends with it."""
+def connected(
+    address: str | None = None, cpus: int | None = None, gpus: int | None = None
+) -> Iterator[None]:
+    """A connection to Ray; a cluster that was started here ends with it.
+
+    address: of a live cluster; without one Ray starts here, on so many CPUs and GPUs, all by
+    default.
+    """
     if ray.is_initialized():
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if options.address:
-            ray.init(address=options.address, **quiet)
+        if address:
+            ray.init(address=address, **quiet)
         else:
-            local = {"num_cpus": options.cpus, "num_gpus": options.gpus}
+            local = {"num_cpus": cpus, "num_gpus": gpus}
             with _alone():
                 ray.init(address="local", include_dashboard=False, **local, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = options.address or "this machine"
+        where = address or "this machine"
         raise ClusterError(f"Ray on {where} does not answer: {error}") from error
     try:
         yield
@@ -133,33 +121,26 @@ def _set(words: Mapping[str, str]) -> Iterator[None]:
 
 def run_on_ray(
     agenda: Agenda,
-    store: str,
-    data_root: Path,
+    options: Options,
     contents: Contents,
+    profiles: Profiles,
     listener: Listener,
-    options: RayOptions,
 ) -> None:
-    """Do every job of the agenda on the cluster; returns when all have an outcome."""
-    setup = WorkerConfig(
-        store,
-        str(data_root),
-        contents,
-        options.plugins,
-        versions()["raygrid"],
-        options.checkpoint_every,
-        options.keep,
-        options.mps,
-        options.deadline,
-    )
-    with connected(options):
+    """Do every job of the agenda on the cluster; returns when all have an outcome.
+
+    contents: what the datasets' files hold, so that workers name artifacts without reading them.
+    profiles: what is known of trials on GPUs; it learns what is measured here.
+    """
+    setup = WorkerConfig(options.for_workers(), contents, versions()["raygrid"])
+    with connected(options.address, options.cpus):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
-        broker = start_broker(store, setup.version)
+        broker = start_broker(setup.options.store_url, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
             if options.measure:
                 trials = [job.trial for job in agenda.jobs.values() if job.trial is not None]
-                profile_kinds(trials, options.profiles, setup, listener.note)
-            sharing = Sharing(options.profiles, gpu_kind(total), options.per_gpu)
+                profile_kinds(trials, profiles, setup, listener.note)
+            sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
             book = AgendaCallback(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)
             )
@@ -173,7 +154,8 @@ def run_on_ray(
 def _tuner(
     agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: WorkerConfig
 ) -> tune.Tuner:
-    local = Path(setup.store if "://" not in setup.store else ".").absolute()
+    store = setup.options.store_url
+    local = Path(store if "://" not in store else ".").absolute()
     return tune.Tuner(
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(

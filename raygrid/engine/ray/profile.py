@@ -32,9 +32,11 @@ Measure = Callable[[str, WorkerConfig], dict[str, Any]]
 
 def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     """Measure trials on the GPU of this process: one, then more of them at once, as in a run."""
-    if setup.mps:
+    if setup.options.mps:
         mps.use_mps(min(LADDER))
-    return throughput.measure(functools.partial(rehearsal, spec, setup.contents, setup.plugins))
+    return throughput.measure(
+        functools.partial(rehearsal, spec, setup.contents, setup.options.imports)
+    )
 
 
 def rehearsal(spec: str, contents: Contents, plugins: tuple[str, ...]) -> Rehearsal:

@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +17,7 @@ from raygrid.core.device import Meter, check_room, device_name, limit_memory
 from raygrid.core.device_errors import MEMORY, trouble
 from raygrid.core.errors import ClusterError, DeviceError, Moving
 from raygrid.core.lazy import torch
+from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
 from raygrid.engine import worker as work
 from raygrid.engine.failures import lost_to
@@ -42,15 +42,9 @@ SHARE = 1 / 20
 class WorkerConfig:
     """All that a worker must know, the same for every job of a run."""
 
-    store: str
-    data_root: str
+    options: Options
     contents: Contents
-    plugins: tuple[str, ...]
     version: str
-    checkpoint_every: float = 30.0
-    keep: tuple[str, ...] = ()
-    mps: bool = True
-    deadline: float | None = None
 
 
 @functools.cache
@@ -60,7 +54,7 @@ def _prepare(plugins: tuple[str, ...]) -> None:
 
 def job_from_config(config: dict[str, Any], setup: WorkerConfig) -> tuple[Trial, Artifact | None]:
     """The job that a config names; raises ClusterError if this worker sees another one."""
-    _prepare(setup.plugins)
+    _prepare(setup.options.imports)
     # Keys are computed anew here from the spec. With other code they would name other contents.
     if work.versions()["raygrid"] != setup.version:
         here = work.versions()["raygrid"]
@@ -147,6 +141,20 @@ class Reporter:
         self({"done": float(done), "total": float(total)})
 
 
+def worker_for(setup: WorkerConfig, device: torch.device) -> work.Worker:
+    """What does the jobs of a run in this process, with artifacts from the object store."""
+    from raygrid.storage.mirrored import open_store
+
+    client = BrokerClient(setup.options.store_url, setup.version)
+    return work.Worker(
+        patiently(lambda: open_store(setup.options.store_url)),
+        setup.options,
+        device,
+        load=functools.partial(shared_bundle, client),
+        leaving=Leaving(),
+    )
+
+
 def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
     """Do one job; the last report carries the outcome as JSON text.
 
@@ -170,26 +178,15 @@ def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
 
 def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
     """Train the trial, or make the artifact on its way."""
-    from raygrid.storage.mirrored import open_store
-
-    client = BrokerClient(setup.store, setup.version)
     # All of this before CUDA is first used in the process, which fixes what it sees and may take.
     share = gpu_share()
-    if setup.mps:
+    if setup.options.mps:
         mps.use_mps(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
     check_room(meter.device, share)
-    worker = work.Worker(
-        patiently(lambda: open_store(setup.store)),
-        Path(setup.data_root),
-        meter.device,
-        load=functools.partial(shared_bundle, client),
-        checkpoint_every=setup.checkpoint_every,
-        keep=setup.keep,
-        leaving=Leaving(),
-    )
-    report = Reporter(meter, setup.deadline)
+    worker = worker_for(setup, meter.device)
+    report = Reporter(meter, setup.options.deadline)
     if artifact is None:
         result = worker.run(trial, report, raise_device=True, meter=meter)
         tell(row=json.dumps(result.row()))

@@ -192,6 +192,16 @@ class SetupRule:
         most = None if self.per_class is None else self.per_class + self.poisons
         return torch.cat([_of_class(labels, c)[:most] for c in range(int(labels.max()) + 1)])
 
+    def pool_size(self, images: int, classes: int) -> int:
+        """How many images the victim is trained on, of so many of a data set with even classes."""
+        return images if self.per_class is None else min(images, self.per_class * classes)
+
+    def shared_size(self, images: int, classes: int) -> int:
+        """How many rows `shared_rows` has, of so many of a data set with even classes."""
+        if self.per_class is None:
+            return images
+        return min(images, (self.per_class + self.poisons) * classes)
+
     def triggers(self, side: int) -> dict[str, Trigger]:
         """The patches for images of `side` pixels, the same for every number; raises DataError."""
         patterns = official.patterns(self.folder) if self.folder else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.options import Options
 from raygrid.engine.worker import Worker
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials import poisons
@@ -59,7 +60,7 @@ class Records:
         self.store = store
         self.networks = "peak" if epoch == "peak" else "weights"
         self.catalog = Catalog(store, data_root)
-        self.worker = Worker(store, data_root.absolute())
+        self.worker = Worker(store, Options(data=data_root))
 
     def trial(self, spec: str) -> Trial:
         """A trial that was trained; raises SpecError, or DataError if it is derived from others."""

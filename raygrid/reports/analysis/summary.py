@@ -9,7 +9,8 @@ from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.engine.costs.estimate import CPU, GPU, trial_seconds
+from raygrid.core.speed import CPU, GPU
+from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.reports.statistics import caution
 from raygrid.reports.tables.cells import cells_of
 from raygrid.reports.tables.frame import frame

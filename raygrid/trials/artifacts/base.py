@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from raygrid.attacks.base import NoProgress, Progress
 from raygrid.core.lazy import torch
+from raygrid.core.speed import Speed
 from raygrid.storage.store import Bundle
 
 
@@ -52,6 +53,15 @@ class Artifact(ABC):
 
     @abstractmethod
     def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle: ...
+
+    @abstractmethod
+    def seconds(self, speed: Speed) -> float:
+        """About how long `make` takes on a device of that speed, for order and for planning."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """About how many bytes its tensors take on disk."""
 
     @property
     @abstractmethod

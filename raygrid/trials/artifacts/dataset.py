@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, fingerprint
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import Speed
 from raygrid.datasets.base import Dataset, Split
 from raygrid.protocols.setups import Scene, SetupPlan
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
+
+LABEL = 8
+"""Bytes of a label and of a row number, both int64."""
+START = 1.0
+"""Seconds that making anything takes: reading what it needs, writing what it is."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,28 @@ class DatasetArtifact(Artifact):
     def train_size(self) -> int:
         """How many training images are left beside the validation part."""
         return self.dataset.train_size - round(self.dataset.train_size * self.validation)
+
+    @property
+    def image_nbytes(self) -> int:
+        """Bytes of one image: its pixels uint8, and its label int64."""
+        return 3 * self.dataset.image_size**2 + LABEL
+
+    @property
+    def nbytes(self) -> int:
+        return (self.dataset.train_size + self.dataset.test_size) * self.image_nbytes
+
+    def seconds(self, speed: Speed) -> float:
+        return START
+
+    def pass_seconds(self, architecture: str, passes: float, speed: Speed) -> float:
+        """Time of so many forward passes of the training set; three are a training pass."""
+        gflop = ARCHITECTURES.make(architecture).gflop * (self.dataset.image_size / 32) ** 2
+        return speed.seconds(3 * gflop, self.train_size * passes / 3)
+
+    def epoch_seconds(self, epochs: float, speed: Speed) -> float:
+        """Time of so many epochs of a ResNet-18 on the dataset's training images."""
+        gflop = 3.3 * (self.dataset.image_size / 32) ** 2
+        return speed.seconds(gflop, self.dataset.train_size * epochs)
 
     def needs(self) -> tuple[Artifact, ...]:
         return ()

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from raygrid.core.hashing import key_of
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import Speed
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import DenoiserPlan, fitted
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class DenoiserArtifact(Artifact):
     @property
     def label(self) -> str:
         return f"{self.plan.size} on {self.data.label}"
+
+    @property
+    def nbytes(self) -> int:
+        return self.plan.nbytes
+
+    def seconds(self, speed: Speed) -> float:
+        return START + self.data.epoch_seconds(self.cost, speed)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import network_size
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.speed import Speed
 from raygrid.learners.base import Kept
 from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
@@ -22,6 +25,7 @@ from raygrid.trials.artifacts import (
     SurrogateArtifact,
     World,
 )
+from raygrid.trials.artifacts.dataset import LABEL, START
 
 if TYPE_CHECKING:
     from raygrid.architectures.networks.network import Network
@@ -54,6 +58,26 @@ class FeaturesArtifact(Artifact):
     @property
     def label(self) -> str:
         return f"{self.extractor.label}, of {self.data.label}"
+
+    @property
+    def _images(self) -> tuple[int, int]:
+        """How many training images have features, and how many test images with every trigger."""
+        data = self.data.dataset
+        shown = 1 + len(self.rule.triggers(data.image_size))
+        return self.rule.shared_size(data.train_size, data.classes), shown * data.test_size
+
+    @property
+    def nbytes(self) -> int:
+        data, (train, test) = self.extractor.data.dataset, self._images
+        architecture = ARCHITECTURES.make(self.extractor.recipe.architecture)
+        width = network_size(architecture, data.classes, data.image_size).width
+        return 4 * width * (self.passes * train + test) + LABEL * train
+
+    def seconds(self, speed: Speed) -> float:
+        train, test = self._images
+        passes = (self.passes * train + test) / self.data.train_size
+        architecture = self.extractor.recipe.architecture
+        return START + self.data.pass_seconds(architecture, passes, speed.of_float32)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data, self.extractor)

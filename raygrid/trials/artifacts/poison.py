@@ -12,10 +12,11 @@ from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import Speed
 from raygrid.protocols.setups import SetupPlan
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
 from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
 
 if TYPE_CHECKING:
@@ -77,6 +78,34 @@ class PoisonArtifact(Artifact):
         if self.setup is not None:  # its training set is not the whole one
             return 0
         return self.attack.units(count_at(self.ratio, self.data.train_size))
+
+    @property
+    def pool_size(self) -> int:
+        """How many images the training set has that it belongs to."""
+        if self.setup is None:
+            return self.data.train_size
+        return self.setup.rule.pool_size(self.data.train_size, self.data.dataset.classes)
+
+    @property
+    def rows_made(self) -> int:
+        """How many rows of that training set the attack makes."""
+        if self.setup is not None and self.attack.on_target:
+            return self.setup.rule.poisons
+        return count_at(self.ratio, self.pool_size)
+
+    @property
+    def nbytes(self) -> int:
+        return self.attack.poison_nbytes(self.rows_made, self.data.dataset.image_size)
+
+    def seconds(self, speed: Speed) -> float:
+        """By the passes through every network of the attack, in float32."""
+        size = self.data.train_size
+        share = self.rows_made / size
+        work = (
+            self.data.pass_seconds(name, passes * share, speed.of_float32)
+            for name, passes in self.attack.work(size)
+        )
+        return START + sum(work)
 
     def needs(self) -> tuple[Artifact, ...]:
         """The data and the surrogates; with a base that one, which needs the surrogates itself."""

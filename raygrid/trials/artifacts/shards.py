@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from raygrid.core.lazy import torch
+from raygrid.core.speed import Speed
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, BuildContext, PoisonArtifact
+from raygrid.trials.artifacts.dataset import START
 
 
 def split(artifact: Artifact, count: int) -> Artifact:
@@ -55,6 +57,18 @@ class Shard(Artifact):
         """The units of the attack that it makes."""
         return ranges(self.poison.shards, self.of, self.poison.attack.grain)[self.number]
 
+    @property
+    def share(self) -> float:
+        """The part of the poison's units that it makes."""
+        return len(self.units) / self.poison.shards
+
+    @property
+    def nbytes(self) -> int:
+        return round(self.share * self.poison.nbytes)
+
+    def seconds(self, speed: Speed) -> float:
+        return self.share * self.poison.seconds(speed)
+
     def needs(self) -> tuple[Artifact, ...]:
         return self.poison.needs()
 
@@ -77,6 +91,13 @@ class Joined(Artifact):
     @property
     def label(self) -> str:
         return self.poison.label
+
+    @property
+    def nbytes(self) -> int:
+        return self.poison.nbytes
+
+    def seconds(self, speed: Speed) -> float:
+        return START
 
     def needs(self) -> tuple[Artifact, ...]:
         return tuple(Shard(self.poison, number, self.count) for number in range(self.count))

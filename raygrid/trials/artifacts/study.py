@@ -10,12 +10,13 @@ from typing import ClassVar
 from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import Speed
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import hold_out
 from raygrid.trials.artifacts.poison import PoisonArtifact
-from raygrid.trials.artifacts.purified import PurifiedArtifact, reaching
+from raygrid.trials.artifacts.purified import PurifiedArtifact, purifying_seconds, reaching
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class StudyArtifact(Artifact):
     @property
     def label(self) -> str:
         return f"{self.link.id} on {(self.purified or self.poison).label}"
+
+    @property
+    def nbytes(self) -> int:
+        size = self.poison.pool_size
+        return self.link.study_nbytes(size - round(self.holdout * size))
+
+    def seconds(self, speed: Speed) -> float:
+        return purifying_seconds(self.poison, self.cost, speed)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.purified,) if self.purified else (self.poison.data, self.poison)

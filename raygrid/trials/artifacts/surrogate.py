@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import network_size
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
+from raygrid.core.speed import Speed
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import freeze
 from raygrid.storage.store import Bundle, as_state
 from raygrid.trials.artifacts.base import Artifact, BuildContext
-from raygrid.trials.artifacts.dataset import DatasetArtifact, World
+from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ class SurrogateArtifact(Artifact):
     @property
     def label(self) -> str:
         return f"{self.recipe.architecture} on {self.data.label}"
+
+    @property
+    def nbytes(self) -> int:
+        data = self.data.dataset
+        architecture = ARCHITECTURES.make(self.recipe.architecture)
+        one = network_size(architecture, data.classes, data.image_size).nbytes
+        return one * max(1, len(self.recipe.kept))
+
+    def seconds(self, speed: Speed) -> float:
+        passes = 3.0 * self.recipe.recipe.epochs
+        return START + self.data.pass_seconds(self.recipe.architecture, passes, speed)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.data,)

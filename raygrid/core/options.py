@@ -1,0 +1,156 @@
+"""How a grid is run: one frozen object that travels whole from the command line to every worker.
+
+An option is one field of `Options`. Its help text, its limits and the shape of its flag stand
+beside its name and type; `raygrid.cli.options` makes the flags of them, `Options` the checks.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from raygrid.core.errors import SpecError, SpecErrors
+from raygrid.core.flags import Flag, checked_value, no_flag, option
+
+LEFT = ("weights", "peak", "predictions", "features")
+"""What trials leave in a store on request; every other kind of entry is an artifact."""
+PER_GPU = (1, 2, 4, 8)
+"""How many trials share a GPU: fractions that tile it whatever their order."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a grid is run; everything that a run writes goes under `out`.
+
+    Paths may be given as text, sequences as lists. Raises SpecError that names each value that is
+    not allowed, and what is.
+    """
+
+    out: Path = option(Path("runs"), "folder for all output", group="places")
+    data: Path = option(
+        Path("data"), "folder with the datasets' files", group="places", variable="RAYGRID_DATA"
+    )
+    store: str | None = option(
+        None,
+        "folder or URL (s3://...) for artifacts (OUT/store)",
+        group="places",
+        variable="RAYGRID_STORE",
+    )
+    executor: Literal["auto", "ray", "inline"] = option(
+        "auto", "inline: in this process; auto: Ray where it is installed"
+    )
+    address: str | None = option(None, "a Ray cluster: http://host:8265, host:6379, auto, local")
+    cpus: int | None = option(None, "CPUs for a local Ray (all)", least=1)
+    tracking: str | None = option(
+        None,
+        "MLflow URI, or off (a database under OUT)",
+        group="places",
+        driver_only="it may hold a password, and Ray Tune writes to disk what workers get",
+    )
+    imports: tuple[str, ...] = option(
+        (),
+        "import a module that registers methods of your own",
+        group="places",
+        word="import",
+        metavar="MODULE",
+        repeated=True,
+    )
+    quiet: bool = option(False, "no progress display")
+    name: str = no_flag("grid", "the command names the run by what it runs")
+    strict: bool = no_flag(
+        False, "a spec that a person typed is refused where one of a grid is skipped"
+    )
+    checkpoint_every: float = option(
+        30.0, "between checkpoints of a trial", metavar="SECONDS", least=0
+    )
+    deadline: float | None = option(
+        None,
+        "without progress, after which a job on Ray is ended and tried once more "
+        "(ten times its estimate, an hour at least)",
+        metavar="SECONDS",
+        above=0,
+    )
+    shards: int | None = option(
+        None,
+        "jobs that make one poison together whose rows can be made alone "
+        "(as many as there is room for where it takes long, one without Ray)",
+        metavar="N",
+        least=1,
+    )
+    keep: tuple[str, ...] = option(
+        (),
+        "what trials leave for `raygrid evaluate` and `figure` (`plan` says its size); "
+        "a finished trial that lacks any of it is trained again",
+        allowed=LEFT,
+    )
+    per_gpu: int | None = option(
+        None,
+        "trials that share a GPU: 1, 2, 4 or 8 (as many as fit, by what was measured)",
+        metavar="N",
+        allowed=PER_GPU,
+    )
+    mps: bool = option(
+        True, "trials that share a GPU take turns on it, also where NVIDIA's MPS is there"
+    )
+    measure: bool = option(
+        True,
+        "do not measure on the cluster's GPUs, before the grid starts, what unknown kinds of "
+        "trials take; they are learned as they run",
+    )
+
+    def __post_init__(self) -> None:
+        faults = []
+        for name, hint in hints().items():
+            try:
+                value = checked_value(name, getattr(self, name), hint, flags().get(name))
+                object.__setattr__(self, name, value)
+            except SpecError as error:
+                faults.append(str(error))
+        if not faults and self.deadline is not None and self.engine == "inline":
+            faults.append(
+                f"deadline is {self.deadline:g}, but it ends jobs in workers, which the inline "
+                "executor has not; use Ray"
+            )
+        if faults:
+            raise SpecErrors(faults)
+
+    @property
+    def engine(self) -> Literal["ray", "inline"]:
+        """The executor that `auto` stands for here."""
+        if self.executor != "auto":
+            return self.executor
+        return "ray" if importlib.util.find_spec("ray") else "inline"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.out.absolute() / "store")
+
+    def for_workers(self) -> Options:
+        """The same for processes in other folders: absolute paths, nothing of the driver alone."""
+        store = self.store_url
+        if "://" not in store:
+            store = str(Path(store).absolute())
+        plain = {name: _default(name) for name, flag in flags().items() if flag.driver_only}
+        return replace(
+            self, out=self.out.absolute(), data=self.data.absolute(), store=store, **plain
+        )
+
+
+@functools.cache
+def hints() -> Mapping[str, Any]:
+    """The type of every option, by name."""
+    return get_type_hints(Options)
+
+
+@functools.cache
+def flags() -> Mapping[str, Flag]:
+    """The flag of every option that has one, by the option's name."""
+    return {f.name: f.metadata["flag"] for f in fields(Options) if "flag" in f.metadata}
+
+
+def _default(name: str) -> Any:
+    return next(f.default for f in fields(Options) if f.name == name)
