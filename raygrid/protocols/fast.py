@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from raygrid.core.registry import Card
 from raygrid.nn.recipes import Group, Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
 
+_MUON_RATE = 0.24
+"""Of the convolutions; the rates beside it move along if a spec sets another one."""
 _DECAY = 2e-6
 """Weight decay times the rate, for a loss summed over the batch."""
 
@@ -32,7 +34,7 @@ _CYCLE = Recipe(
 """Of every network but those below."""
 _MUON: Mapping[str, object] = {
     "batch_size": 2000,
-    "lr": 0.24,
+    "lr": _MUON_RATE,
     "optimizer": "muon",
     "momentum": 0.6,
     "weight_decay": 0.0,
@@ -41,7 +43,7 @@ _MUON: Mapping[str, object] = {
         _beside("body.0.bias", 0.053, until=3 / 8),
         _beside("*.bias", 0.053),
         _beside("head.*", 0.67),
-        Group("body.*.weight", 0.24, 0.6, orthogonal=True),
+        Group("body.*.weight", _MUON_RATE, 0.6, orthogonal=True),
     ),
     "smoothing": 0.2,
     "flips": "alternating",
@@ -49,8 +51,8 @@ _MUON: Mapping[str, object] = {
 """Of `airbench`, as its source trains it."""
 _FAMILY = ("airbench", "small_airbench")
 _RUNGS: Mapping[tuple[str, bool], Mapping[str, int]] = {
-    ("minutes", True): {"epochs": 4, "batch_size": 500},
-    ("minutes", False): {"epochs": 4},
+    ("minutes", True): {"epochs": 3, "batch_size": 250},
+    ("minutes", False): {"epochs": 3},
     ("resnet18", False): {"epochs": 24},
 }
 """What a rung changes, by whether the network is one of the family."""
@@ -97,4 +99,6 @@ class Fast(Protocol):
         named = "" if architecture in _FAMILY and not family else architecture
         made = super().recipe(learner, dataset, image_size, defenses, named)
         changes = _RUNGS.get((self.rung, family), {})
-        return made.with_(**{k: v for k, v in changes.items() if getattr(self, k) is None})
+        made = made.with_(**{k: v for k, v in changes.items() if getattr(self, k) is None})
+        moved = (replace(g, lr=g.lr * made.lr / _MUON_RATE) for g in made.groups)
+        return made.with_(groups=tuple(moved))

@@ -37,10 +37,13 @@ class ScaledLinear(nn.Linear):
 
 
 class ShiftedNorm(nn.BatchNorm2d):
-    """Batch norm with a learned bias and no learned scale; the running ones move by 0.4 a step."""
+    """Batch norm with a learned bias and no learned scale; the running ones move by 0.4 a step.
+
+    The source adds 1e-12 to variances; constant images, whose rounding that blows up, need more.
+    """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-12, momentum=0.4, affine=False)
+        super().__init__(channels, eps=1e-5, momentum=0.4, affine=False)
         self.bias = nn.Parameter(torch.zeros(channels))  # which torch adds if it is there
 
 
