@@ -17,7 +17,7 @@ from raygrid.nn.augment.trivial import Policy, one_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHUFFLE = 0.5  # probability that an image's channels are shuffled
+SHUFFLE = 0.5  # probability that an image's channels are shuffled_channels
 SMOOTH = 0.7  # largest roughness of maps
 AugmentStep: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 
@@ -70,7 +70,7 @@ def _steps(how: Erasing) -> Sequence[AugmentStep]:
     return (
         lambda x, rng: _with_probability(how.p, brightness, x, rng),
         lambda x, rng: _with_probability(how.p, contrast, x, rng),
-        shuffled,
+        shuffled_channels,
         one_of(how.policy),
     )
 
@@ -89,7 +89,7 @@ def _with_probability(p: float, step: AugmentStep, x: Tensor, rng: torch.Generat
     return x.index_copy(0, rows, step(x[rows], rng))
 
 
-def shuffled(x: Tensor, rng: torch.Generator) -> Tensor:
+def shuffled_channels(x: Tensor, rng: torch.Generator) -> Tensor:
     """The channels of half of the images in a random order."""
     n, channels = x.shape[:2]
     order = draws.rand((n, channels), rng, x.device).argsort(1)
