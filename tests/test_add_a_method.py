@@ -113,9 +113,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
 from raygrid.architectures.base import ARCHITECTURES, Architecture
+from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
 
 
@@ -254,7 +253,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / "raygrid" / f"{place}.py").write_text(source.lstrip())
         face = copy / "raygrid" / room / "__init__.py"
         lines = face.read_text().splitlines(keepends=True)
-        (at,) = (i for i, line in enumerate(lines) if re.search(rf"\b{like}\b", line))
+        listed = rf"^from .*\b{like}\b"
+        (at,) = (i for i, line in enumerate(lines) if re.search(listed, line))
         lines.insert(at + 1, re.sub(rf"\b{like}\b", name, lines[at]))
         face.write_text("".join(lines))
     return copy
