@@ -51,8 +51,8 @@ _MUON: Mapping[str, object] = {
 """Of `airbench`, as its source trains it."""
 _FAMILY = ("airbench", "small_airbench")
 _RUNGS: Mapping[tuple[str, bool], Mapping[str, int]] = {
-    ("minutes", True): {"epochs": 3, "batch_size": 250},
-    ("minutes", False): {"epochs": 3},
+    ("minutes", True): {"epochs": 6, "batch_size": 500},
+    ("minutes", False): {"epochs": 6},
     ("resnet18", False): {"epochs": 24},
 }
 """What a rung changes, by whether the network is one of the family."""
