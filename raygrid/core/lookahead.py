@@ -31,7 +31,7 @@ class Ahead(torch.Generator):
         self.target = device
         self._programs: dict[int, tuple[Request, ...] | None] = {}  # by batch size; None: never
         self._made: list[tuple[list[Tensor], Tensor]] = []  # draws of a batch, state after them
-        self._now: Iterator[Tensor] | None = None
+        self._pending: Iterator[Tensor] | None = None
         self._requested: list[Request] = []
         self._size = self._missed = 0
         self._before = self.get_state()
@@ -39,7 +39,7 @@ class Ahead(torch.Generator):
     def start(self, seed: int) -> None:
         """A new epoch."""
         self.manual_seed(seed)
-        self._made, self._size, self._now = [], 0, None
+        self._made, self._size, self._pending = [], 0, None
 
     def next_batch(self, size: int, left: int) -> None:
         """The next batch begins: of so many images, as the `left` ones after it are."""
@@ -50,17 +50,17 @@ class Ahead(torch.Generator):
             self._make(program, left + 1)
         if program and self._made:
             values, after = self._made.pop(0)
-            self._now = iter(values)
+            self._pending = iter(values)
             self.set_state(after)
 
     def take(self, request: Request) -> Tensor:
         """The numbers that are asked for, on the device."""
         self._requested.append(request)
-        if self._now is None:
+        if self._pending is None:
             return self._live(request)
         program = self._programs[self._size] or ()
         if program[len(self._requested) - 1 : len(self._requested)] == (request,):
-            return next(self._now)
+            return next(self._pending)
         self._go_back(self._requested[:-1])
         return self._live(request)
 
@@ -70,7 +70,7 @@ class Ahead(torch.Generator):
 
     def _go_back(self, had: list[Request]) -> None:
         """Nothing was made ahead: draw again what this batch has had, and go on from there."""
-        self._made, self._now = [], None
+        self._made, self._pending = [], None
         self._missed += 1
         if self._missed < MISSES:
             del self._programs[self._size]
@@ -82,7 +82,7 @@ class Ahead(torch.Generator):
 
     def _close(self) -> None:
         """Note what the batch that is over has asked for, if that was all that was drawn."""
-        if self._now is not None and next(self._now, None) is not None:  # it asked for less
+        if self._pending is not None and next(self._pending, None) is not None:  # it asked for less
             self._go_back(self._requested)
         if self._size and self._size not in self._programs:
             probe = torch.Generator()
@@ -91,7 +91,7 @@ class Ahead(torch.Generator):
                 request.draw(probe)
             alone = torch.equal(probe.get_state(), self.get_state())
             self._programs[self._size] = tuple(self._requested) if alone else None
-        self._now = None
+        self._pending = None
 
     def _make(self, program: tuple[Request, ...], batches: int) -> None:
         """Draw for as many batches as memory is set apart for, and send it all."""
