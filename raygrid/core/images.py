@@ -78,7 +78,7 @@ class Images:
         """float32 (n, C, H, W) in [0, 1], on the device."""
         if self.resident:
             return self.pixels[index].float().div_(255)
-        part = self.pixels[index.cpu() if isinstance(index, Tensor) else index]
+        part = self.pixels[index if isinstance(index, slice) else index.cpu()]
         if self.device.type == "cuda":  # from pinned memory the device fetches it by itself
             part = part.pin_memory()
         return part.to(self.device, non_blocking=True).float().div_(255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.trainer import freeze
+from tests.attacks import test_targeted as targeted
 from tests.attacks.test_attacks import AVAILABILITY, small
+from tests.conftest import toy
 from tests.device.pretend import CPU, DEVICE, Log, watched
 
-STREAM = Stream("poison", ("device",))
+SLOW = {"aap", "cp", "tue"}  # pairs of views: seconds each, and others take the same way
+ATTACKS = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in AVAILABILITY]
+TARGETED = [n for n in targeted.TARGETED if n != "clbd"] + ["clbd"]
 
 
 @pytest.fixture
@@ -29,15 +34,35 @@ def context_for(attack: Attack, images: Images, device: torch.device) -> AttackC
         recipe.name: freeze(train_surrogate(recipe, images, Stream("surrogate"), device))
         for recipe in attack.needs()
     }
-    return AttackContext(STREAM, device, surrogates=networks)
+    return AttackContext(Stream("poison", ("device",)), device, surrogates=networks)
 
 
-@pytest.mark.parametrize("name", AVAILABILITY)
-def test_an_attack(name: str, images: Images, log: Log) -> None:
-    attack = small(name)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack(name: str, log: Log) -> None:
+    attack, images = small(name), toy(64 if name == "file" else 32)
     there = attack.poison(images, context_for(attack, images, CPU)).pixels
     log.reset()
     here = attack.poison(images, context_for(attack, images, DEVICE)).pixels
     assert here.device == CPU
     assert torch.equal(here, there)
     assert not log.drawn
+
+
+@pytest.mark.parametrize("name", TARGETED)
+def test_an_attack_on_a_target(name: str, log: Log) -> None:
+    attack, images = targeted.small(name), toy(160)
+    there = attack.poison(images, targeted.context())
+    away = targeted.context()
+    networks = {key: train(DEVICE) for key in away.surrogates}
+    log.reset()
+    here = attack.poison(images, replace(away, device=DEVICE, surrogates=networks))
+    assert torch.equal(here.indices, there.indices)
+    assert torch.equal(here.pixels, there.pixels)
+    assert not log.drawn
+
+
+def train(device: torch.device) -> torch.nn.Module:
+    """The extractor of the targeted attacks' tests, on a device."""
+    import copy
+
+    return freeze(copy.deepcopy(targeted.extractor()).to(device))

@@ -69,7 +69,13 @@ def results(op: Known, args: Any, kwargs: dict[str, Any], out: Any) -> Any:
             arg.size() != arg._raw.size()
             or (arg.stride() != arg._raw.stride() and op.name != "aten::as_strided_")
         ):
-            if op.name in ("aten::squeeze_", "aten::unsqueeze_", "aten::t_", "aten::transpose_"):
+            if op.name in (
+                "aten::squeeze_",
+                "aten::unsqueeze_",
+                "aten::t_",
+                "aten::transpose_",
+                "aten::arange",
+            ):
                 _resize(arg)
                 continue
             LOG.refuse(op.name, "a written tensor changed its shape (limit of the pretend device)")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
-WATCHED = "/raygrid/"
+WATCHED = str(Path(__file__).parents[3] / "raygrid") + "/"
 Counts = collections.Counter[tuple[str, ...]]
 
 
@@ -54,7 +55,7 @@ def where() -> str:
     found: list[str] = []
     while frame is not None and len(found) < 2:
         name = frame.f_code.co_filename
-        if any(part in name for part in WATCHED):
-            found.append(f"{name.rpartition('/raygrid/')[2]}:{frame.f_lineno}")
+        if name.startswith(WATCHED):
+            found.append(f"{name.removeprefix(WATCHED)}:{frame.f_lineno}")
         frame = frame.f_back
     return " < ".join(found) or "outside"
