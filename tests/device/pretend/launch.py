@@ -21,6 +21,7 @@ from tests.device.pretend.operators import (
 )
 from tests.device.pretend.tensors import NAME, OnDevice, bare, dressed, narrowed, tensors, widened
 
+RESIZING = {f"aten::{n}" for n in ("squeeze_", "unsqueeze_", "t_", "transpose_", "arange")}
 FORKED: list[bool] = []
 """Not empty while draws from the global generators are put back afterwards."""
 
