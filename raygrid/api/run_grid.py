@@ -26,6 +26,7 @@ from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store, patiently
+from raygrid.tracking.journal import Journal
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
@@ -93,7 +94,12 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
             log, todo = _open(plan, store, options)
         profile_store = ProfileStore(store)
         profiles = known_profiles(plan, log, profile_store) if todo else Profiles()
-        listener = Listeners(ResultWriter(log), ProfileLearner(profiles, profile_store), *listeners)
+        listener = Listeners(
+            ResultWriter(log),
+            Journal(options.out, options.name),
+            ProfileLearner(profiles, profile_store),
+            *listeners,
+        )
         listener.started(plan, todo)
         interrupted = True
         try:

@@ -271,8 +271,11 @@ def fetch_data(args: argparse.Namespace) -> int:
 def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
-    count = rebuild(args.out.absolute(), args.tracking)
-    print(json.dumps({"runs": count}) if args.json else f"{count} runs are in MLflow")
+    done = rebuild(args.out.absolute(), args.tracking)
+    if args.json:
+        print(json.dumps({"written": done.written, "runs": done.there}))
+    else:
+        print(f"{done.there} runs are in MLflow, {done.written} of them written now")
     return 0
 
 

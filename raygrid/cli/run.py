@@ -129,7 +129,7 @@ def listeners_for(options: Options) -> list[Listener]:
         return listeners
     from raygrid.tracking.mlflow import Tracker
 
-    return [*listeners, Tracker(options.out, options.tracking, options.name, own=True)]
+    return [*listeners, Tracker(options.out, options.tracking, own=True)]
 
 
 def run_and_show(

@@ -20,11 +20,13 @@ from urllib.request import urlopen
 import pytest
 
 from raygrid.core.errors import TrackingError
+from raygrid.engine.events import Listeners
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
+from raygrid.tracking.journal import Journal
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
-from raygrid.tracking.mlflow import outbox as outbox_module
+from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, MlflowExperiment
@@ -37,8 +39,11 @@ from raygrid.tracking.mlflow.facts import (
     shortened,
     tags_of,
 )
+from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.process import WriterProcess
+from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.mlflow.writer import MlflowWriter
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
@@ -47,6 +52,10 @@ GRID = Grid(
     defenses=("standard", "grayscale"),
     protocols=("quick(epochs=3)",),
 )
+
+
+LATER = 4e9
+"""Seconds since 1970: a row is finished after its trial started."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +80,9 @@ def planned() -> Plan:
     return plan(GRID.specs(), None)
 
 
-def row(trial: Trial, status: str = "done", epochs: int = 3, finished: float = 1000.5) -> Result:
+def row(
+    trial: Trial, status: str = "done", epochs: int = 3, finished: float = LATER + 1000.5
+) -> Result:
     """What a trial may leave; the numbers follow from its epoch count."""
     result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
     result.history = [
@@ -86,13 +97,29 @@ def row(trial: Trial, status: str = "done", epochs: int = 3, finished: float = 1
     return result
 
 
-def drive(tracker: Tracker, grid: Plan, todo: list[Trial], **row_options: Any) -> None:
+class Tracked(Listeners):
+    """The journal of a run and what follows it, as a run has them."""
+
+    def __init__(
+        self, out: Path, uri: str | None = None, name: str = "mine", **options: Any
+    ) -> None:
+        self.tracker = Tracker(out, uri, **options)
+        self.out, self.writer = self.tracker.out, self.tracker.writer
+        super().__init__(Journal(out, name, every=0.0), self.tracker)
+
+    @property
+    def follower(self) -> Follower:
+        assert isinstance(self.writer, MlflowWriter)
+        return self.writer.follower
+
+
+def drive(tracker: Tracked, grid: Plan, todo: list[Trial], **row_options: Any) -> None:
     """What an executor does, without the training."""
     tracker.started(grid, todo)
     tell(tracker, todo, **row_options)
 
 
-def tell(tracker: Tracker, todo: list[Trial], **row_options: Any) -> None:
+def tell(tracker: Tracked, todo: list[Trial], **row_options: Any) -> None:
     """A run that goes on: trials and their rows."""
     for trial in todo:
         tracker.trial_started(trial)
@@ -140,7 +167,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     grid = planned()
     table = out / "table.md"
     table.write_text("| a |")
-    tracker = Tracker(out, name="first", every=0.05)
+    tracker = Tracked(out, name="first", every=0.05)
     drive(tracker, grid, grid.trials)
     tracker.tables([table])
     tracker.close(interrupted=False)
@@ -180,10 +207,10 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
 
 def test_every_status_ends_its_run(out: Path) -> None:
     grid = planned()
-    tracker = Tracker(out, every=0.05)
+    tracker = Tracked(out, every=0.05)
     tracker.started(grid, grid.trials)
     for trial, status in zip(grid.trials, ("done", "failed", "diverged"), strict=False):
-        tracker.trial_finished(trial, row(trial, status))
+        ResultLog(out / "results.jsonl").append(row(trial, status).row())
     lost = grid.trials[3]
     tracker.trial_started(lost)
     tracker.epoch(lost, {"epoch": 1.0, "test_acc": 0.5})
@@ -201,15 +228,15 @@ def test_every_status_ends_its_run(out: Path) -> None:
 
 def test_resuming_takes_the_same_runs_up_again(out: Path) -> None:
     grid = planned()
-    first = Tracker(out, every=0.05)
+    first = Tracked(out, every=0.05)
     drive(first, grid, grid.trials[:2], status="failed", epochs=1)
     first.trial_started(grid.trials[2])
     first.close(interrupted=True)
     before = {key: run.info.run_id for key, run in children(out).items()}
     assert len(before) == 3
 
-    second = Tracker(out, every=0.05)
-    drive(second, grid, grid.trials, finished=2000.0)
+    second = Tracked(out, every=0.05)
+    drive(second, grid, grid.trials, finished=LATER + 2000.0)
     second.close(interrupted=False)
     after = children(out)
     assert len(after) == 4
@@ -226,7 +253,7 @@ def test_a_resumed_run_brings_rows_that_were_never_told(out: Path) -> None:
     log = ResultLog(out / "results.jsonl")
     for trial in grid.trials[:3]:
         log.append(row(trial).row())
-    tracker = Tracker(out, every=0.05)
+    tracker = Tracked(out, every=0.05)
     drive(tracker, grid, grid.trials[3:])
     tracker.close(interrupted=False)
     assert set(children(out)) == set(grid.by_key())
@@ -234,7 +261,7 @@ def test_a_resumed_run_brings_rows_that_were_never_told(out: Path) -> None:
 
 def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
     grid = planned()
-    tracker = Tracker(out, every=0.05)
+    tracker = Tracked(out, every=0.05)
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     live = content(out)
@@ -243,21 +270,24 @@ def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
     client = MlflowExperiment.of(out, other).client
     for run in runs(out, other)[:3]:
         client.delete_run(run.info.run_id)
-    assert sync(out, other) >= 2
+    assert sync(out, other).written >= 2
     assert content(out, other) == live
-    assert sync(out, other) == 0
+    assert sync(out, other).written == 0
     assert content(out, other) == live
 
 
 def test_sync_ends_what_a_killed_driver_left_running(out: Path) -> None:
     grid = planned()
-    projection = MlflowExperiment.of(out, store_uri(out))
-    tracker = Tracker(out)
-    parent = projection.grid(tracker.writer._grid, "x", [str(t.spec) for t in grid.trials])
-    projection.trial(parent, grid.trials[0].key, str(grid.trials[0].spec), time.time())
+    journal = Journal(out, "x")
+    journal.started(grid, grid.trials)
+    journal.trial_started(grid.trials[0])
+    follower = Follower(out, store_uri(out))
+    follower.read()
+    follower.write()
     assert children(out)[grid.trials[0].key].info.status == "RUNNING"
-    assert sync(out) == 0
+    assert sync(out).written == 0
     assert children(out)[grid.trials[0].key].info.status == "KILLED"
+    assert [run.info.status for run in parents(out)] == ["KILLED"]
 
 
 class Flaky:
@@ -296,9 +326,9 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
     monkeypatch.setattr(writer_module, "LONGEST", 0.02)
     monkeypatch.setattr(writer_module, "LAST", 0.02)
     grid = planned()
-    tracker = Tracker(out, every=0.01)
-    flaky = Flaky(tracker.writer._projection.client, 3, after)
-    tracker.writer._projection.client = flaky
+    tracker = Tracked(out, every=0.01)
+    flaky = Flaky(tracker.follower.experiment.client, 3, after)
+    tracker.follower.experiment.client = flaky
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert set(flaky.left.values()) == {0}
@@ -307,7 +337,7 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert len(parents(out)) == 1
     before = content(out)
-    assert sync(out) == 0
+    assert sync(out).written == 0
     for points in (said[-1] for said in before.values()):
         assert all(len(set(p)) == len(p) for p in points)
 
@@ -326,8 +356,8 @@ def test_a_store_that_refuses_never_reaches_the_driver(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     grid = planned()
-    tracker = Tracker(out, every=0.01, wait=5)
-    tracker.writer._projection.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
+    tracker = Tracked(out, every=0.01, wait=5)
+    tracker.follower.experiment.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert caplog.text.count("MLflow refuses") == 4
@@ -338,20 +368,20 @@ def test_a_server_that_is_away_costs_the_driver_the_stated_time(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     grid = planned()
-    tracker = Tracker(out, uri=f"http://127.0.0.1:{free_port()}", every=0.01, wait=0.5)
+    tracker = Tracked(out, uri=f"http://127.0.0.1:{free_port()}", every=0.01, wait=0.5)
     started = time.perf_counter()
     drive(tracker, grid, grid.trials)
     assert time.perf_counter() - started < 1
     tracker.close(interrupted=False)
     assert time.perf_counter() - started < 3
     assert "lacks about 4 entries" in caplog.text
-    assert sync(out) == 4
+    assert sync(out).written == 4
     assert len(children(out)) == 4
 
 
 def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template: Path) -> None:
     grid = planned()
-    tracker = Tracker(out, own=True, every=0.01)
+    tracker = Tracked(out, own=True, every=0.01)
     drive(tracker, grid, grid.trials)
     tracker.tables([])
     tracker.close(interrupted=False)
@@ -359,29 +389,34 @@ def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template
     other = tmp_path / "other"
     other.mkdir()
     (other / "mlflow.db").write_bytes(template.read_bytes())
-    here = Tracker(other, every=0.01)
+    here = Tracked(other, every=0.01)
     drive(here, grid, grid.trials)
     here.close(interrupted=False)
     assert content(out) == content(other)
     assert [run.info.status for run in parents(out)] == ["FINISHED"]
-    assert sync(out) == 0
+    assert sync(out).written == 0
 
 
-def test_a_writer_of_its_own_that_dies_never_reaches_the_driver(out: Path) -> None:
+def test_a_writer_of_its_own_that_dies_is_followed_by_another(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     grid = planned()
-    tracker = Tracker(out, own=True, every=60)
+    tracker = Tracked(out, own=True, every=60)
     assert isinstance(tracker.writer, WriterProcess)
     drive(tracker, grid, grid.trials[:2])
     tracker.writer._process.kill()
     tracker.writer._process.wait()
     tell(tracker, grid.trials[2:])
     tracker.close(interrupted=False)
-    assert sync(out) == 4
+    assert "another one goes on" in caplog.text
+    assert len(children(out)) == 4
+    assert {run.info.status for run in runs(out)} == {"FINISHED"}
+    assert sync(out).written == 0
 
 
 def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
     with pytest.raises(TrackingError, match="MLflow at http"):
-        Tracker(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
+        Tracked(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
 
 
 def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
@@ -394,21 +429,19 @@ def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("updates", [0, 1000])
 def test_a_slow_store_is_waited_for_while_it_gets_on(
-    out: Path, updates: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It takes longer than `wait` in all, but for no row; no updates: all from the result log."""
-    monkeypatch.setattr(outbox_module, "UPDATES", updates)
+    """It takes longer than `wait` in all, but for no row."""
     grid = planned()
-    tracker = Tracker(out, every=0.01, wait=2.0)
-    finish = tracker.writer._projection.finish
+    tracker = Tracked(out, every=0.01, wait=2.0)
+    finish = tracker.follower.experiment.finish
 
     def slowly(parent: str, result: Result) -> None:
-        time.sleep(0.6)
+        time.sleep(0.9)
         finish(parent, result)
 
-    tracker.writer._projection.finish = slowly  # type: ignore[method-assign]
+    tracker.follower.experiment.finish = slowly  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert "lacks" not in caplog.text
@@ -417,24 +450,103 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
     assert len(children(out)) == 4
 
 
-def test_the_outbox_is_bounded_and_loses_nothing(
+def test_epochs_of_a_trial_that_runs_are_shown_and_bounded_while_they_wait(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "UPDATES", 2)
-    monkeypatch.setattr(outbox_module, "EPOCHS", 1)
+    monkeypatch.setattr(follower_module, "MOST_EPOCHS", 2)
     grid = planned()
-    tracker = Tracker(out, every=0.01)
-    start = tracker.writer._thread.start
-    monkeypatch.setattr(tracker.writer._thread, "start", lambda: None)
-    drive(tracker, grid, grid.trials)
-    assert len(tracker.writer.outbox._updates) == 2
-    assert len(tracker.writer.outbox.late()) == 2
-    start()
-    tracker.close(interrupted=False)
-    assert len(children(out)) == 4
-    live = content(out)
-    assert sync(out) == 0
-    assert all(len(points[-1][0]) >= 1 for points in live.values())
+    journal = Journal(out, "mine", every=0.0)
+    journal.started(grid, grid.trials)
+    trial = grid.trials[0]
+    journal.trial_started(trial)
+    for epoch in row(trial, epochs=5).history:
+        journal.epoch(trial, epoch)
+    follower = Follower(out, store_uri(out))
+    follower.read()
+    assert follower.missing == 1
+    follower.write()
+    assert follower.missing == 0
+    run = children(out)[trial.key]
+    assert run.info.status == "RUNNING"
+    history = follower.experiment.client.get_metric_history(run.info.run_id, "test_acc")
+    assert sorted((p.step, p.value) for p in history) == [(4, 0.4), (5, 0.5)]
+
+
+def test_a_journal_writes_at_most_one_line_of_a_trial_in_its_time(out: Path) -> None:
+    grid = planned()
+    journal = Journal(out, "mine", every=60.0)
+    journal.started(grid, grid.trials)
+    for trial in grid.trials[:2]:
+        journal.trial_started(trial)
+        for epoch in row(trial).history:
+            journal.epoch(trial, epoch)
+    lines = [json.loads(line) for line in (out / "epochs.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == [t.key for t in grid.trials[:2] for _ in range(2)]
+    journal.started(grid, grid.trials)
+    assert (out / "epochs.jsonl").read_text() == ""
+
+
+def test_several_grids_of_one_folder_keep_their_parents(out: Path) -> None:
+    whole = planned()
+    half = Plan(trials=whole.trials[:2])
+    for grid, name in ((half, "first"), (whole, "second")):
+        tracker = Tracked(out, name=name, every=0.01)
+        drive(tracker, grid, grid.trials if name == "first" else whole.trials[2:])
+        tracker.close(interrupted=False)
+    found = {run.info.run_name: run for run in parents(out)}
+    assert set(found) == {"first", "second"}
+    assert found["first"].data.tags["raygrid.trials"] == "2"
+    assert found["second"].data.tags["raygrid.trials"] == "4"
+    home = {run.data.tags[PARENT] for key, run in children(out).items() if key in half.by_key()}
+    assert home == {found["first"].info.run_id}
+    before = content(out)
+    assert sync(out).written == 0
+    assert content(out) == before
+    assert len(parents(out)) == 2
+
+
+def test_lines_that_are_no_rows_are_counted_and_the_others_written(out: Path) -> None:
+    trial = planned().trials[0]
+    good = json.dumps(row(trial).row()).encode()
+    (out / "results.jsonl").write_bytes(b"null\n[]\n\xff\xfe\n" + good + b"\n" + b'{"key": "torn')
+    follower = Follower(out, store_uri(out))
+    follower.read()
+    assert (follower.broken, follower.missing) == (3, 1)
+    follower.write()
+    assert set(children(out)) == {trial.key}
+
+
+def test_a_folder_of_before_the_journal_keeps_its_parent(out: Path) -> None:
+    """Its rows have runs under a parent whose key was made in another way."""
+    grid = planned()
+    experiment = MlflowExperiment.of(out, store_uri(out))
+    parent = experiment.grid("an older key", "older", [str(t.spec) for t in grid.trials])
+    for trial in grid.trials[:2]:
+        experiment.finish(parent, row(trial))
+    experiment.end("an older key", "FINISHED", time.time())
+    for trial in grid.trials:
+        ResultLog(out / "results.jsonl").append(row(trial).row())
+    assert sync(out) == Synced(written=2, there=4)
+    assert [run.info.run_id for run in parents(out)] == [parent]
+    assert {run.data.tags[PARENT] for run in children(out).values()} == {parent}
+
+
+def test_a_driver_that_dies_leaves_nothing_running(out: Path) -> None:
+    """Its writer notices that nobody talks to it any more, and closes what was open."""
+    grid = planned()
+    tracker = Tracked(out, own=True, every=0.1)
+    assert isinstance(tracker.writer, WriterProcess)
+    drive(tracker, grid, grid.trials[:2])
+    Journal.trial_started(tracker.members[0], grid.trials[2])  # type: ignore[arg-type]
+    process = tracker.writer._process
+    assert process.stdin is not None
+    process.stdin.close()  # what the kernel does for a driver that was killed
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    states = {run.info.status for run in children(out).values()}
+    assert states == {"FINISHED", "KILLED"}
+    assert [run.info.status for run in parents(out)] == ["KILLED"]
 
 
 def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
@@ -452,10 +564,10 @@ def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
 
 def test_an_older_row_does_not_stand_for_a_newer_one(out: Path) -> None:
     trial = planned().trials[0]
-    projection = MlflowExperiment.of(out, store_uri(out))
-    parent = projection.grid("p", "p", [str(trial.spec)])
-    for epochs, finished in ((3, 1000.0), (1, 2000.0)):
-        projection.catch_up(parent, [row(trial, epochs=epochs, finished=finished).row()])
+    for epochs, finished in ((3, LATER + 1000.0), (1, LATER + 2000.0)):
+        result = row(trial, epochs=epochs, finished=finished)
+        ResultLog(out / "results.jsonl").append(result.row())
+        assert sync(out).written == 1
     assert children(out)[trial.key].data.metrics["peak_acc"] == 0.1
 
 
@@ -463,10 +575,10 @@ def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = planned().trials[0]
-    projection = MlflowExperiment.of(out, store_uri(out))
-    parent = projection.grid("p", "p", [])
-    bad = {**row(trial).row(), "key": "bad", "spec": "of another version"}
-    assert projection.catch_up(parent, [bad, row(trial).row()]) == 1
+    log = ResultLog(out / "results.jsonl")
+    log.append({**row(trial).row(), "key": "bad", "spec": "of another version"})
+    log.append(row(trial).row())
+    assert sync(out) == Synced(written=1, there=1)
     assert "of another version" in caplog.text
 
 
@@ -563,7 +675,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     nets, attacks = ("small_cnn", "small_resnet"), ("clean", "lsp")
     spec = "photo_digits/{}/standard/{}/supervised/quick/0"
     grid = plan([spec.format(attack, net) for attack in attacks for net in nets], None)
-    tracker = Tracker(out, every=0.01)
+    tracker = Tracked(out, every=0.01)
     drive(tracker, grid, grid.trials)
     rows = list(ResultLog(out / "results.jsonl").rows())
     tracker.tables(write_tables(out, rows))
@@ -573,7 +685,7 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     assert {run.data.params["attack"] for run in shown} == set(attacks)
     assert all(set(run.data.metrics) == {f"acc/{net}" for net in nets} for run in shown)
     empty = f"sqlite:///{out}/other.db"  # `sync` brings them all where nothing is
-    assert sync(out, empty) == 4
+    assert sync(out, empty).written == 4
     assert len(runs(out, empty, TABLES)) == len(shown)
     (parent,) = parents(out, empty)
     files = MlflowExperiment.of(out, empty).client.list_artifacts(parent.info.run_id, "tables")
@@ -679,20 +791,20 @@ def locked(database: Path) -> Iterator[None]:
 def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
     """The driver never waits for it; what was to be written is written afterwards."""
     grid = planned()
-    tracker = Tracker(out, every=0.1, wait=60)
+    tracker = Tracked(out, every=0.1, wait=60)
     drive(tracker, grid, grid.trials[:2])
     with locked(out / "mlflow.db"):
         started = time.perf_counter()
         tell(tracker, grid.trials[2:])
         assert time.perf_counter() - started < 1
         time.sleep(30)
-        assert len(tracker.writer.outbox) > 0
+        assert tracker.follower.missing > 0
     tracker.close(interrupted=False)
     found = children(out)
     assert set(found) == set(grid.by_key())
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     before = content(out)
-    assert sync(out) == 0
+    assert sync(out).written == 0
     assert content(out) == before
 
 
@@ -702,12 +814,12 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
     uri = f"http://127.0.0.1:{port}"
     grid = planned()
     (out / "server.db").write_bytes((out / "mlflow.db").read_bytes())
-    tracker = Tracker(out, uri, every=0.1, wait=120)
+    tracker = Tracked(out, uri, every=0.1, wait=120)
     with server(out, port):
         check_tracking(uri)
         drive(tracker, grid, grid.trials[:2])
         deadline = time.time() + 60
-        while len(tracker.writer.outbox) and time.time() < deadline:
+        while tracker.follower.missing and time.time() < deadline:
             time.sleep(0.2)
         tracker.trial_started(grid.trials[2])
         time.sleep(0.5)
@@ -721,7 +833,7 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
         assert {run.info.status for run in found.values()} == {"FINISHED"}
         assert len(parents(out, uri)) == 1
         before = content(out, uri)
-        assert sync(out, uri) == 0
+        assert sync(out, uri).written == 0
         assert content(out, uri) == before
         client = MlflowExperiment.of(out, uri).client
         for run in found.values():

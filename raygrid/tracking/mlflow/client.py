@@ -7,15 +7,11 @@ import logging
 import math
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from raygrid.core.errors import TrackingError
-from raygrid.core.hashing import key_of
-from raygrid.storage.results import Json
 from raygrid.tracking.mlflow.address import SERVERS, check_health, split_uri, without_credentials
 from raygrid.tracking.mlflow.facts import (
     STATUS,
@@ -217,49 +213,36 @@ class MlflowExperiment:
         self.write(run, points, params_of(result.spec, result.resolved), tags)
         self.end(result.key, STATUS[result.status], result.finished)
 
-    def catch_up(
-        self, parent: str, rows: Iterable[Json], told: Callable[[str], None] = lambda key: None
-    ) -> int:
-        """Write the rows that MLflow lacks or has from an earlier attempt; returns how many.
+    def complete(self) -> dict[str, str]:
+        """When the row was finished that each finished run of a trial holds, by the trial's key.
 
-        told: called with the key of each row that needs no more.
+        Of several runs of one key, which a lost answer or a restored experiment leaves, one stays.
         """
-        complete = {
-            run.data.tags.get(KEY): run.data.tags.get(WRITTEN)
-            for run in self.search()
-            if run.info.status != "RUNNING"
-        }
-        written = 0
-        for result in map(Result.from_row, rows):
-            if complete.get(result.key) != str(result.finished):
-                written += self._finish_if_taken(parent, result)
-            told(result.key)
-        return written
+        found: dict[str, str] = {}
+        for run in self.search(f"tags.`{PARENT}` != ''"):
+            key, written = run.data.tags.get(KEY), run.data.tags.get(WRITTEN, "")
+            if key in found:
+                self.client.delete_run(run.info.run_id)
+            elif key is not None and written and run.info.status != "RUNNING":
+                found[key] = written
+        return found
 
-    def _finish_if_taken(self, parent: str, result: Result) -> bool:
-        """Whether MLflow took the row; one that it will never take must not hold up the others."""
-        try:
-            self.finish(parent, result)
-        except Exception as error:
-            if is_transient(error):
-                raise
-            log.warning("MLflow refuses %s: %s", result.spec, without_credentials(error))
-            return False
-        return True
+    def parent_of(self, keys: Iterable[str]) -> str:
+        """The parent of the first run that has one of these keys; empty if there is none."""
+        wanted = set(keys)
+        for run in self.search(f"tags.`{PARENT}` != ''"):
+            if run.data.tags.get(KEY) in wanted:
+                return str(run.data.tags[PARENT])
+        return ""
+
+    def close(self, run: str, status: str, at: float) -> None:
+        """Close a run by its id. at: s since 1970."""
+        self.client.set_terminated(run, status, int(at * 1000))
 
     def kill_orphans(self, parent: str) -> None:
         """End the children that a killed driver left running."""
         for run in self.search(f"tags.`{PARENT}` = '{parent}' AND attributes.status = 'RUNNING'"):
             self.client.set_terminated(run.info.run_id, "KILLED")
-
-
-def grid_key(out: Path, name: str) -> str:
-    """The key of a grid's parent run: of the folder, wherever it is moved, and the name."""
-    out.mkdir(parents=True, exist_ok=True)
-    mark = out / "grid_id"
-    with suppress(FileExistsError), mark.open("x") as file:
-        file.write(uuid.uuid4().hex)
-    return key_of(["grid", mark.read_text(), name])
 
 
 def _json(history: History) -> str:

@@ -6,8 +6,10 @@ import math
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
 from raygrid.trials.result import Result
 
@@ -106,9 +108,16 @@ def tags_of(result: Result) -> dict[str, str]:
 
 
 def grid_tags(specs: Iterable[str]) -> dict[str, str]:
-    """Every axis of a grid with its values, and the number of trials."""
-    points = [axes(spec) for spec in specs]
-    tags = {"raygrid.trials": str(len(points))}
+    """Every axis of a grid with its values, and the number of trials.
+
+    A spec that this version cannot read counts as a trial and adds no values.
+    """
+    listed = list(specs)
+    points = []
+    for spec in listed:
+        with suppress(SpecError):
+            points.append(axes(spec))
+    tags = {"raygrid.trials": str(len(listed))}
     for axis in points[0] if points else ():
         values = dict.fromkeys(point[axis] for point in points)
         tags[f"raygrid.axis.{axis}"] = shortened(", ".join(values), TAG_LENGTH)

@@ -1,4 +1,4 @@
-"""The listener that tells MLflow: the driver hands over, a writer writes."""
+"""The listener that has MLflow written: it starts a writer and sees to its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.engine.events import Listener
 from raygrid.tracking.mlflow.address import store_uri
-from raygrid.tracking.mlflow.outbox import Update
 from raygrid.tracking.mlflow.process import WriterProcess
 from raygrid.tracking.mlflow.writer import MlflowWriter
 
@@ -21,9 +20,12 @@ if TYPE_CHECKING:
 class Tracker(Listener):
     """Shows a run in MLflow while it goes on. Its methods neither wait for MLflow nor raise.
 
-    out: the folder of the run. uri: see `store_uri`. name: of the grid, default the folder's.
-    every: seconds between two rounds of writing. wait: seconds without progress after which `close`
-    gives the writer up; what is missing then is in the result log, and `sync` brings it.
+    It tells nothing itself: the writer follows the files that `Journal` and the result log write.
+    Put it behind these among the listeners.
+
+    out: the folder of the run. uri: see `store_uri`. every: seconds between two rounds of writing.
+    wait: seconds without progress after which `close` gives the writer up; what is missing then
+    is in the files, and `sync` brings it.
     own: whether the writer has a process of its own. MLflow takes about as long to write a row as
     the engine for a trial; that should not be the driver's time.
 
@@ -36,36 +38,29 @@ class Tracker(Listener):
         self,
         out: Path,
         uri: str | None = None,
-        name: str | None = None,
         *,
         every: float = 5.0,
         wait: float = 60.0,
         own: bool = False,
     ) -> None:
         self.out = Path(out).absolute()
-        given = self.out, store_uri(self.out, uri), name or self.out.name, every, wait
+        address = store_uri(self.out, uri)
         self.writer: MlflowWriter | WriterProcess = (
-            WriterProcess(*given) if own else MlflowWriter(*given)
+            WriterProcess(self.out, address, every, wait)
+            if own
+            else MlflowWriter(self.out, address, every, wait)
         )
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
-        trials = [*plan.trials, *plan.derived]
-        late = {trial.key for trial in trials} - {trial.key for trial in todo}
-        self.writer.start([str(trial.spec) for trial in trials], late)
-
-    def trial_started(self, trial: Trial) -> None:
-        self.writer.put(trial.key, Update(str(trial.spec), trial.resolved()))
-
-    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        update = Update(str(trial.spec), trial.resolved(), epochs=[dict(metrics)])
-        self.writer.put(trial.key, update)
+        self.writer.start()
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        update = Update(str(trial.spec), trial.resolved(), result=result)
-        self.writer.put(result.key, update)
+        if isinstance(self.writer, WriterProcess):
+            self.writer.revive()
 
     def tables(self, files: Sequence[Any]) -> None:
-        self.writer.put_files([Path(file) for file in files])
+        if isinstance(self.writer, WriterProcess):
+            self.writer.revive()
 
     def close(self, interrupted: bool) -> None:
         self.writer.close(interrupted)

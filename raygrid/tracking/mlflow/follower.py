@@ -1,0 +1,231 @@
+"""From the files of a run to MLflow: the one way in which anything gets there, live or later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
+from raygrid.tracking.mlflow.address import without_credentials
+from raygrid.tracking.mlflow.client import MlflowExperiment, is_transient
+from raygrid.tracking.mlflow.facts import epoch_points, params_of
+from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.trials.result import Result
+
+log = logging.getLogger(__name__)
+MOST_EPOCHS = 500  # of a trial that are kept while they wait; its row has all of them
+
+
+@dataclass
+class Running:
+    """A trial without a row: what it is, and epochs that MLflow has not been told."""
+
+    spec: str
+    resolved: Json
+    start: float
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    told: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.epochs) or not self.told
+
+
+@dataclass
+class FollowedGrid:
+    """A grid of the folder. ended: status and time, None while it goes on."""
+
+    key: str
+    name: str
+    specs: list[str]
+    files: list[Path] = field(default_factory=list)
+    ended: tuple[str, float] | None = None
+    parent: str = ""
+
+
+class Follower:
+    """Reads `grids.jsonl`, `epochs.jsonl` and `results.jsonl` of a folder and tells MLflow.
+
+    out: the folder. uri: of the MLflow store. Nothing is lost if it ends at any moment: another
+    one begins with all files and leaves alone what MLflow has completely. Of what waits, places in
+    files are kept, not content.
+    """
+
+    def __init__(self, out: Path, uri: str) -> None:
+        self.out, self.uri = out.absolute(), uri
+        self.experiment = MlflowExperiment.of(out, uri)
+        self.written = 0
+        self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
+        self._epochs = Tail(self.out / EPOCHS)
+        self._known: dict[str, FollowedGrid] = {}
+        self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
+        self._waiting: dict[str, int] = {}  # key -> place of its row
+        self._running: dict[str, Running] = {}
+        self._over: dict[str, float] = {}  # key -> when its row was finished
+        self._refused: set[str] = set()
+        self._complete: dict[str, str] | None = None
+
+    @property
+    def missing(self) -> int:
+        """About how many entries MLflow lacks."""
+        running = sum(trial.waits for trial in self._running.values())
+        files = sum(len(grid.files) for grid in self._known.values())
+        return len(self._waiting) + running + files
+
+    @property
+    def broken(self) -> int:
+        """Lines of results that cannot be read."""
+        return self._rows.broken
+
+    def read(self) -> None:
+        """Take in what the files hold by now."""
+        for _, line in self._grids.read():
+            self._take_grid(line)
+        for place, line in self._rows.read():
+            key = line.get("key")
+            if isinstance(key, str):
+                self._waiting[key] = place
+                self._over[key] = float(line.get("finished") or 0.0)
+        for _, line in self._epochs.read():
+            self._take_epoch(line)
+        # A trial that runs again has an older row, from an earlier attempt.
+        for key in [k for k, t in self._running.items() if self._over.get(k, 0.0) >= t.start]:
+            del self._running[key]
+
+    def _take_grid(self, line: Json) -> None:
+        key, event = line.get("grid"), line.get("event")
+        if event == "started" and isinstance(key, str):
+            grid = self._known.setdefault(key, FollowedGrid(key, line["name"], line["specs"]))
+            grid.ended = None
+            for spec in grid.specs:
+                self._home.setdefault(spec, key)
+        elif key in self._known and event == "tables":
+            self._known[key].files = [Path(file) for file in line["files"]]
+        elif key in self._known and event == "ended":
+            self._known[key].ended = line["status"], line["at"]
+
+    def take_tables(self, files: list[Path]) -> None:
+        """Tables of the folder go to the grid that wrote some last, else to the last one."""
+        grids = list(self._known.values()) or [self._home_of_strays()]
+        owner = next((grid for grid in reversed(grids) if grid.files), grids[-1])
+        for grid in grids:
+            grid.files = files if grid is owner else []
+
+    def _take_epoch(self, line: Json) -> None:
+        key = line.get("key", "")
+        if "spec" in line:
+            self._running[key] = Running(line["spec"], line["resolved"], line["start"])
+        elif key in self._running:
+            epochs = self._running[key].epochs
+            epochs.append(line["epoch"])
+            del epochs[:-MOST_EPOCHS]
+
+    def write(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Tell MLflow what waits; raises at the first fault that may pass."""
+        if self._complete is None:
+            self._complete = self.experiment.complete()
+        for grid in self._known.values():
+            if grid.ended is None:
+                self._open(grid)
+        for key in list(self._waiting):
+            if stop():
+                return
+            self._write_row(key, self._waiting[key])
+        for key, trial in list(self._running.items()):
+            if trial.waits and not stop():
+                self._write_running(key, trial)
+        for grid in self._known.values():
+            self._write_tables(grid)
+
+    def _write_row(self, key: str, place: int) -> None:
+        row = line_at(self.out / ROWS, place)
+        if row is not None and (self._complete or {}).get(key) != str(row.get("finished")):
+            self._attempt(key, row.get("spec", key), lambda: self._finish(row))
+        self._waiting.pop(key, None)
+
+    def _finish(self, row: Json) -> None:
+        result = Result.from_row(row)
+        self.experiment.finish(self._parent_of(result.spec), result)
+        self.written += 1
+
+    def _write_running(self, key: str, trial: Running) -> None:
+        def tell() -> None:
+            parent = self._parent_of(trial.spec)
+            run = self.experiment.trial(parent, key, trial.spec, trial.start)
+            params = params_of(trial.spec, trial.resolved)
+            tags = {"raygrid.status": "running"}
+            self.experiment.write(run, epoch_points(trial.epochs), params, tags)
+
+        self._attempt(key, trial.spec, tell)
+        trial.told, trial.epochs = True, []
+
+    def _attempt(self, key: str, spec: str, action: Callable[[], None]) -> None:
+        """Do it; what MLflow refuses twice is given up with a line, a passing fault is raised."""
+        try:
+            action()
+        except Exception as error:
+            self.experiment.forget(key)  # perhaps somebody deleted the run
+            if is_transient(error):
+                raise
+            try:
+                action()
+            except Exception as again:
+                self.experiment.forget(key)
+                if is_transient(again):
+                    raise
+                if key not in self._refused:
+                    log.warning("MLflow refuses %s: %s", spec, without_credentials(again))
+                self._refused.add(key)
+
+    def _write_tables(self, grid: FollowedGrid) -> None:
+        if not grid.files:
+            return
+        mirror = Mirror(self.out, self.uri, grid.key, grid.name)
+        for file in filter(Path.exists, grid.files):
+            mirror.keep(self.experiment, self._open(grid), file)
+        grid.files = []
+
+    def _parent_of(self, spec: str) -> str:
+        """The parent run of the first grid that has a trial; a grid for those that none has."""
+        home = self._home.get(spec)
+        return self._open(self._known[home] if home else self._home_of_strays())
+
+    def _home_of_strays(self) -> FollowedGrid:
+        if "" not in self._known:
+            self._known[""] = self._strays()
+        return self._known[""]
+
+    def _strays(self) -> FollowedGrid:
+        """A grid for the rows of a folder without `grids.jsonl`, or of one that was cut off."""
+        specs = [s for s in self._specs_of_rows() if s not in self._home]
+        old = self.experiment.parent_of(self._keys_of_rows())
+        grid = FollowedGrid(grid_key(self.out, specs), self.out.name, specs)
+        grid.parent, grid.ended = old, ("FINISHED", 0.0)
+        return grid
+
+    def _specs_of_rows(self) -> Iterator[str]:
+        for _, row in Tail(self.out / ROWS).read():
+            if isinstance(row.get("spec"), str):
+                yield row["spec"]
+
+    def _keys_of_rows(self) -> Iterator[str]:
+        for _, row in Tail(self.out / ROWS).read():
+            if isinstance(row.get("key"), str):
+                yield row["key"]
+
+    def _open(self, grid: FollowedGrid) -> str:
+        if not grid.parent:
+            grid.parent = self.experiment.grid(grid.key, grid.name, grid.specs)
+        return grid.parent
+
+    def end(self, status: str, at: float) -> None:
+        """Close all grids: nothing stays RUNNING. status: of those that never ended themselves."""
+        for grid in self._known.values():
+            if grid.ended is not None and not grid.parent:
+                continue  # it was over before, and nothing of it was written now
+            parent = self._open(grid)
+            self.experiment.kill_orphans(parent)
+            ended, when = grid.ended or (status, at)
+            self.experiment.close(parent, ended, when or at)
