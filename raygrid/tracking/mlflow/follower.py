@@ -19,7 +19,7 @@ MOST_EPOCHS = 500  # of a trial that are kept while they wait; its row has all o
 
 
 @dataclass
-class Running:
+class UnfinishedTrial:
     """A trial without a row: what it is, and epochs that MLflow has not been told."""
 
     spec: str
@@ -62,7 +62,7 @@ class Follower:
         self._known: dict[str, FollowedGrid] = {}
         self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
         self._waiting: dict[str, int] = {}  # key -> place of its row
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, UnfinishedTrial] = {}
         self._over: dict[str, float] = {}  # key -> when its row was finished
         self._refused: set[str] = set()
         self._complete: dict[str, str] | None = None
@@ -116,7 +116,7 @@ class Follower:
     def _take_epoch(self, line: Json) -> None:
         key = line.get("key", "")
         if "spec" in line:
-            self._running[key] = Running(line["spec"], line["resolved"], line["start"])
+            self._running[key] = UnfinishedTrial(line["spec"], line["resolved"], line["start"])
         elif key in self._running:
             epochs = self._running[key].epochs
             epochs.append(line["epoch"])
@@ -150,7 +150,7 @@ class Follower:
         self.experiment.finish(self._parent_of(result.spec), result)
         self.written += 1
 
-    def _write_running(self, key: str, trial: Running) -> None:
+    def _write_running(self, key: str, trial: UnfinishedTrial) -> None:
         def tell() -> None:
             parent = self._parent_of(trial.spec)
             run = self.experiment.trial(parent, key, trial.spec, trial.start)
