@@ -238,10 +238,34 @@ CONTRACTS = {
 }
 """The tests over each registry, by room."""
 
+KIND = """
+KINDS["mine"] = Kind((*_VICTIM, "poison_ratio"), "Of my own.", _defense)
+"""
+SPECS = [
+    f"mine/{attack}/mine/mine/mine/mine/0"
+    for attack in ("clean", "mine", "mine_heavy(steps=2, surrogate=mine, surrogate_epochs=1)")
+]
+GRID = f"""
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.main import main
+
+
+def test_mine_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path("out")
+    places = ["--out", str(out), "--data", "data"]
+    assert main(["run", *{SPECS!r}, "--executor", "inline", *places]) == 0
+    capsys.readouterr()
+    assert main(["table", "mine", "--format", "csv", *places]) == 0
+    (out / "table.csv").write_text(capsys.readouterr().out)
+"""
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with one more method of each kind."""
+    """A copy of the project with one more method of each kind and one more kind of table."""
     copy = tmp_path_factory.mktemp("copy")
     nothing = shutil.ignore_patterns("__pycache__", ".*", "results")
     for name in ("raygrid", "tests", "experiments"):
@@ -257,54 +281,46 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (at,) = (i for i, line in enumerate(lines) if re.search(listed, line))
         lines.insert(at + 1, re.sub(rf"\b{like}\b", name, lines[at]))
         face.write_text("".join(lines))
+    kinds = copy / "raygrid" / "reports" / "tables" / "kinds.py"
+    kinds.write_text(kinds.read_text() + KIND)
+    (copy / "tests" / "test_grid.py").write_text(GRID)
     return copy
 
 
-def python(tree: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """A Python in the copy, which finds the package there."""
-    command = [sys.executable, *args]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
-    return subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=600
-    )
-
-
-def test_the_contracts_take_up_a_new_method_of_every_kind(tree: Path) -> None:
+@pytest.fixture(scope="module")
+def cases(tree: Path) -> list[tuple[str, str]]:
+    """Module and name of each test over `mine` that passed in the copy; none failed."""
     report = tree / "report.xml"
-    files = [f"tests/{path}" for path in CONTRACTS.values()]
+    files = [*(f"tests/{path}" for path in CONTRACTS.values()), "tests/test_grid.py"]
     options = ("-q", "-n0", "-p", "no:cacheprovider", "-k", "mine", f"--junitxml={report}")
-    ran = python(tree, "-m", "pytest", *options, *files)
+    # One process for all: the imports cost more than the tests.
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert ran.returncode == 0, ran.stdout[-4000:]
-    cases = [case for case in ElementTree.parse(report).iter("testcase") if not len(case)]
+    found = ElementTree.parse(report).iter("testcase")
+    return [(str(c.get("classname")), str(c.get("name"))) for c in found if not len(c)]
+
+
+def test_the_contracts_take_up_a_new_method_of_every_kind(cases: list[tuple[str, str]]) -> None:
     for room, path in CONTRACTS.items():
         module = f"tests.{path.removesuffix('.py').replace('/', '.')}"
-        passed = [c for c in cases if c.get("classname") == module]
+        passed = [name for place, name in cases if place == module]
         assert passed, f"no contract in {path} took up {room}/mine"
-    names = {str(case.get("name")) for case in cases}
+    names = {name for _, name in cases}
     assert {"test_the_contract[mine]", "test_the_contract[mine_heavy]"} <= names
 
 
-KIND = """
-KINDS["mine"] = Kind((*_VICTIM, "poison_ratio"), "Of my own.", _defense)
-"""
-RUN = """
-from pathlib import Path
-from raygrid.cli.main import main
-from raygrid.api.run_grid import Options, run_grid
-
-run_grid({specs!r}, Options(out=Path("out"), data=Path("data"), executor="inline"))
-raise SystemExit(main(["table", "mine", "--out", "out", "--format", "csv"]))
-"""
-
-
-def test_a_grid_and_a_table_can_be_all_of_new_parts(tree: Path) -> None:
-    heavy = "mine_heavy(steps=2, surrogate=mine, surrogate_epochs=1)"
-    specs = [f"mine/{attack}/mine/mine/mine/mine/0" for attack in ("clean", "mine", heavy)]
-    kinds = tree / "raygrid" / "reports" / "tables" / "kinds.py"
-    kinds.write_text(kinds.read_text() + KIND)
-    ran = python(tree, "-c", RUN.format(specs=specs))
-    assert ran.returncode == 0, ran.stderr[-4000:]
+def test_a_grid_and_a_table_can_be_all_of_new_parts(
+    tree: Path, cases: list[tuple[str, str]]
+) -> None:
+    assert ("tests.test_grid", "test_mine_alone") in cases
     rows = [json.loads(line) for line in (tree / "out" / "results.jsonl").read_text().splitlines()]
-    assert sorted(row["spec"] for row in rows) == sorted(specs)
+    assert sorted(row["spec"] for row in rows) == sorted(SPECS)
     assert {row["status"] for row in rows} == {"done"}, [row.get("error") for row in rows]
-    assert "mine_heavy" in ran.stdout
+    assert "mine_heavy" in (tree / "out" / "table.csv").read_text()
