@@ -86,6 +86,20 @@ def plain_init(net: nn.Module) -> None:
             reset()
 
 
+def fan_out_init(net: nn.Module, seed: int) -> None:
+    """Draw the weights of all convolutions again: normal, sd sqrt(2 / (outputs * height * width)).
+
+    Kaiming initialization by fan-out, with which torchvision and the contrastive codes start; the
+    default of the layers themselves has a spread 2.45 times smaller. Frozen weights stay.
+    """
+    with forked(seed), torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+                drawn = torch.empty(module.weight.shape)
+                nn.init.kaiming_normal_(drawn, mode="fan_out", nonlinearity="relu")
+                module.weight.copy_(drawn)
+
+
 ARCHITECTURES: Registry[Architecture] = Registry(
     "architecture",
     Architecture,  # type: ignore[type-abstract]

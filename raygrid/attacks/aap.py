@@ -84,9 +84,8 @@ class Aap(ErrorMaximizing):
             warmup_epochs=min(10, self.surrogate_epochs // 4),
         )
         kind = "views" if self.flip else "upright"
-        return SurrogateRecipe(
-            "views", self.surrogate, recipe, f"{kind}:{float(self.surrogate_strength)}"
-        )
+        views = f"{kind}:{float(self.surrogate_strength)}"
+        return SurrogateRecipe("views", self.surrogate, recipe, views, fan_out=True)
 
     def objective(
         self, network: nn.Module, labels: Tensor, rows: Tensor, context: AttackContext

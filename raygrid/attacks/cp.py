@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.attacks.common.noise import ClassNoise, NoisyBatch, SampleNoise, uniform_start
+from raygrid.attacks.common.noise import (
+    ClassNoise,
+    Loss,
+    NoisyBatch,
+    SampleNoise,
+    gradient,
+    uniform_start,
+)
 from raygrid.attacks.common.rounds import Stages, alternate
 from raygrid.attacks.common.students import (
     Student,
@@ -18,12 +25,14 @@ from raygrid.attacks.common.students import (
     training,
     whole_batches,
 )
+from raygrid.attacks.common.surrogates import moments
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
-from raygrid.nn.pgd import Descent
+from raygrid.nn.pgd import Descent, check_finite
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +42,40 @@ if TYPE_CHECKING:
     from raygrid.nn.contrastive.base import Framework
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
+
+
+class LooseNoise(SampleNoise):
+    """The noise of every image within the budget alone; clipped to the pixel range when shown.
+
+    As in the code, where pixels that are clipped do not follow the noise.
+    """
+
+    def descend(
+        self, index: Tensor, keep: int, loss: Loss, descent: Descent, rng: torch.Generator
+    ) -> None:
+        x, labels, values = self.images.floats(index), self.images.labels[index], self.of(index)
+        total = x.new_zeros(())
+        for _ in range(descent.steps):
+            noisy = x + values
+            shown = noisy.clamp(0, 1)
+            _, slope = gradient(loss, NoisyBatch(shown, x, labels, rng))
+            total += slope.sum()
+            slope *= shown == noisy
+            values = torch.sub(values, slope.sign_(), alpha=descent.step)
+            values.clamp_(-descent.radius, descent.radius)
+        check_finite(total)
+        self.values[index[:keep]] = values[:keep]
+
+
+def within_images(pixels: Tensor) -> tuple[float, ...]:
+    """Mean over images of each channel's sd within the image, of uint8 (N, C, H, W); in [0, 1].
+
+    That of CIFAR-10 is (.2023, .1994, .2010), which many codes normalize by.
+    """
+    total = torch.zeros(pixels.shape[1], dtype=torch.float64)
+    for part in pixels.split(1024):
+        total += part.cpu().double().flatten(2).std(2, correction=0).sum(0)
+    return tuple((total / (255 * len(pixels))).clamp(min=1e-6).tolist())
 
 
 def _published(framework: str, *accuracies: float) -> dict[str, float]:
@@ -64,8 +107,13 @@ class Cp(GradientAttack):
         cost="200 epochs of 2 views, 26 forward passes an image, and as many steps class-wise",
         notes="the code's dual branch does nothing for BYOL, since its loss detaches the target "
         "(`dual=false`); its slow branches also move while the noise is made (`slow=moving`). Its "
-        "own figures for noise and victim of one kind, clean probe: 0.449 / 0.551 / 0.596",
+        "own figures for noise and victim of one kind, clean probe: 0.449 / 0.551 / 0.596. It "
+        "normalizes CIFAR-10 by (.2023, .1994, .2010), the mean sd within an image, and CIFAR-100 "
+        "by the sd of all pixels (input_sd=pixels). Batch statistics are here those of the whole "
+        "batch, there of each GPU's share while noise is made. From version 2 on noise leaves the "
+        "pixel range as in the code, and convolutions start from torchvision's rule",
     )
+    version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,
@@ -99,6 +147,7 @@ class Cp(GradientAttack):
     dual: bool = True  # noise gradients pass through the slow branch too
     slow: Literal["frozen", "moving"] = "frozen"  # slow branch and queue while noise is made
     flip: bool = True  # whether views may be mirrored
+    input_sd: Literal["images", "pixels"] = "images"  # within images, on average; over all pixels
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +176,11 @@ class Cp(GradientAttack):
         usual = 1 if self.framework == "byol" else 5
         return usual if self.steps is None else self.steps
 
+    def moments(self, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and sd of each channel, by which the network normalizes its input."""
+        means, sds = moments(images.pixels)
+        return means, sds if self.input_sd == "pixels" else within_images(images.pixels)
+
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         on_device = images.to(context.device)
         if self.mode == "class":
@@ -151,8 +205,7 @@ class Cp(GradientAttack):
 
     def sample_wise(self, images: Images, start: Tensor, context: AttackContext) -> Tensor:
         """Noise of every image from `start`, both (N, C, H, W)."""
-        x = images.floats()
-        noise = SampleNoise(images, (x + start).clamp_(0, 1).sub_(x))
+        noise = LooseNoise(images, start)
         byol = self.framework == "byol"
         share = (0.02 if byol else 0.1) if self.step is None else self.step
         descent = Descent(self.radius, share * self.radius, self.sample_steps)
@@ -168,7 +221,7 @@ class Cp(GradientAttack):
         context: AttackContext,
     ) -> Student:
         """A fresh framework that learns on two views of the noisy images."""
-        network = fresh(self.surrogate, images, context, normalize=True)
+        network = fresh(self.surrogate, images, context, moments=self.moments(images), fan_out=True)
         with forked(context.stream.seed("heads")):
             model = self.model(network).to(context.device)
         views = Views(flip=self.flip)

@@ -67,8 +67,10 @@ class Tp(GradientAttack):
         "at the same worst case",
         notes="equation 2 is misprinted: the uniformity term as printed is constant, it must be "
         "that of pairs. Open in the paper, ours: batch 512, uniform start, constant rates, a "
-        "linear projection to 128, nothing done to the images of the supervised half",
+        "linear projection to 128, nothing done to the images of the supervised half. Convolutions "
+        "start from torchvision's rule from version 2 on, as in the earlier version's code",
     )
+    version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,
@@ -168,7 +170,7 @@ class Making:
         x = images.floats()
         start = uniform_start(len(images), images, radius, context)
         self.noise = SampleNoise(images, (x + start).clamp_(0, 1).sub_(x))
-        self.network = fresh(attack.surrogate, images, context)
+        self.network = fresh(attack.surrogate, images, context, fan_out=True)
 
     def run(self, halves: Sequence[str]) -> Tensor:
         """All epochs of these halves, `cl` and `sl`, in this order."""
@@ -214,7 +216,7 @@ class Making:
         if attack.variant == "tap_based":
             return self.context.surrogates[attack.clean_recipe.name]
         if attack.variant == "two_models":
-            return fresh(attack.surrogate, self.images, self.context, "supervised")
+            return fresh(attack.surrogate, self.images, self.context, "supervised", fan_out=True)
         return self.network
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,26 @@ def separability(delta: Tensor, labels: Tensor, detach: bool) -> Tensor:
     return ((spread[first] + spread[second] + 1e-5) / (apart + 1e-5)).mean()
 
 
+def passes_of(per_epoch: int, train_batches: int) -> int:
+    """Noise passes of an epoch: after every `train_batches` batches and once at its end.
+
+    The code finds out that an epoch is over when it asks for the next batch, so that there is a
+    pass at the end even where one was just made.
+    """
+    return per_epoch // train_batches + 1
+
+
+@dataclass
+class EpochStudent(Student):
+    """A student whose rounds end with its epochs. per_epoch: batches of one."""
+
+    per_epoch: int = 1
+
+    def batches_of(self, round_: int, size: int) -> tuple[int, int]:
+        epoch, part = divmod(round_, passes_of(self.per_epoch, size))
+        return epoch * self.per_epoch + part * size, min(size, self.per_epoch - part * size)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What the code's commands set for one framework; numbers of the row in their README."""
@@ -82,7 +103,8 @@ class Tue(GradientAttack):
     """Lowers `ssl` * contrastive loss + `csd` * class-wise separability of the noise itself.
 
     A framework learns on two views of images + noise; after every `train_batches` of its batches
-    the noise takes `steps` steps for every batch of the training set. With `ssl` 0, as in the
+    and at the end of each epoch the noise takes `steps` steps for every batch of the training set,
+    whose keys enter MoCo's queue. With `ssl` 0, as in the
     authors' commands for SimCLR and SimSiam, no network takes part and none is trained.
     """
 
@@ -103,7 +125,9 @@ class Tue(GradientAttack):
         "per image",
         notes="the paper describes a joint objective (ssl=1), the published commands switch the "
         "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
-        "one augmentation for a whole batch while it makes the noise, here each image has its own",
+        "one augmentation for a whole batch while it makes the noise, here each image has its own; "
+        "its MoCo has batch statistics of eighths of a batch, here of the whole. Each command "
+        "makes 200 noise passes, as here from version 2 on (194 before)",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -121,6 +145,8 @@ class Tue(GradientAttack):
         "train_batches": 2,
         "steps": 2,
     }
+
+    version: ClassVar[int] = 2
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1
@@ -151,13 +177,19 @@ class Tue(GradientAttack):
         plan = self.plan
         if not self.ssl_weight:
             return 0.0
-        shown = plan.train_batches * min(self.batch_size, n) / n
-        return self.rounds(n) * 2 * (3.0 * shown + 2 * plan.steps)
+        return 2 * (3.0 * plan.epochs + 2 * plan.steps * self.rounds(n))
 
     def rounds(self, n: int) -> int:
-        """Noise passes over `n` images: one after every `train_batches` batches of training."""
-        per_epoch = max(1, n // min(self.batch_size, n))
-        return max(1, self.plan.epochs * per_epoch // self.plan.train_batches)
+        """Noise passes over `n` images."""
+        return self.plan.epochs * passes_of(self.per_epoch(n), self.plan.train_batches)
+
+    def per_epoch(self, n: int) -> int:
+        """Batches of an epoch of training."""
+        return max(1, n // self.batch_size) if self.drops(n) else math.ceil(n / self.batch_size)
+
+    def drops(self, n: int) -> bool:
+        """Whether the last batch is left out; one of a single image has no batch statistics."""
+        return self.framework == "moco" or n % self.batch_size == 1
 
     @property
     def plan(self) -> _Plan:
@@ -168,9 +200,7 @@ class Tue(GradientAttack):
             usual.train_batches if self.train_batches is None else self.train_batches,
             usual.steps if self.steps is None else self.steps,
             usual.csd if self.csd is None else self.csd,
-            usual.recipe.with_(
-                batch_size=self.batch_size, schedule="constant", drop_last=True, precision="fp32"
-            ),
+            usual.recipe.with_(batch_size=self.batch_size, schedule="constant", precision="fp32"),
         )
 
     @property
@@ -199,7 +229,7 @@ class Tue(GradientAttack):
 
         if weight == 0:
             return Student("csd", nn.Identity(), apart, descent)
-        network = fresh(self.surrogate, noise.images, context)
+        network = fresh(self.surrogate, noise.images, context, fan_out=True)
         with forked(context.stream.seed("heads")):
             model = self.model(network).to(context.device)
         views = Views(scale=(0.08, 1.0), flip=self.flip)
@@ -209,8 +239,13 @@ class Tue(GradientAttack):
             return weight * agreement + apart(shown)
 
         loss = partial(contrastive_loss, model, views)
-        trainer = training("ssl", model, loss, noise, plan.recipe, context)
-        return Student("ssl", model, objective, descent, trainer, plan.train_batches)
+        n = len(noise.images)
+        recipe = plan.recipe.with_(drop_last=self.drops(n))
+        trainer = training("ssl", model, loss, noise, recipe, context)
+        per_epoch = self.per_epoch(n)
+        return EpochStudent(
+            "ssl", model, objective, descent, trainer, plan.train_batches, per_epoch=per_epoch
+        )
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
@@ -223,7 +258,7 @@ class Tue(GradientAttack):
             return SimSiamLoss(*simsiam_heads(network, "fp32"))
         if self.framework == "moco":
             branch = Branch(network, nn.Linear(network.width, 128), "fp32")
-            return MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none")
+            return MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none", eager=True)
         from lightly.models.modules.heads import ProjectionHead
 
         first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())

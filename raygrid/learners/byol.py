@@ -29,14 +29,15 @@ class Byol(TwoViews):
             "cifar100/clean/standard/resnet18/byol/tp/0": 0.6503,
         },
         notes="that code moves the target twice a step, 0.999 each time, and uses the same views "
-        "for both branches (no blur, no solarizing)",
+        "for both branches (no blur, no solarizing). It moves once before each direction of the "
+        "loss, as here from version 2 on",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "output": 16, "momentum": 0.9}
 
     hidden: int = 4096  # hidden layer of both heads
     output: int = 256  # width of projections and predictions
     momentum: float = 0.999  # of the target, for each of its updates
-    ema_updates: int = 2  # updates of the target before each step
+    ema_updates: int = 2  # updates of the target in each step, the last before direction two
     factor: float = 1.0  # of the loss; 4 is the form of the AUE code
 
     def __post_init__(self) -> None:

@@ -566,7 +566,7 @@ def test_the_probe_learns_and_leaves_the_encoder_alone(passes: int) -> None:
     session = two_views("simclr", images)
     session.epoch(0)
     before = {k: t.clone() for k, t in session.framework.state_dict().items()}
-    probing = replace(PROBE, passes=passes)
+    probing = replace(PROBE, passes=passes, recipe=PROBE.recipe.with_(epochs=60, lr=0.2))
     stream = Stream("probe")
     probed = fit_probe(session.network, images, probing, session.views, stream, "fp32")
     after = session.framework.state_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from raygrid.attacks.base import AttackContext
 from raygrid.core.images import Images
@@ -33,7 +33,10 @@ class SampleNoise:
     """The noise of every image, float32 (N, C, H, W) on the device.
 
     rows: the only ones that ever change; None: all. boxed: images + noise stay in [0, 1].
+    clipped: whether at least what is shown does.
     """
+
+    clipped: ClassVar[bool] = True
 
     def __init__(
         self, images: Images, start: Tensor, rows: Tensor | None = None, boxed: bool = True
@@ -48,8 +51,9 @@ class SampleNoise:
         return self.values[index]
 
     def shown(self, index: Tensor) -> Tensor:
-        """Noisy images (n, C, H, W) in [0, 1]."""
-        return self.images.floats(index).add_(self.of(index)).clamp_(0, 1)
+        """Noisy images (n, C, H, W), in [0, 1] if they are clipped."""
+        noisy = self.images.floats(index).add_(self.of(index))
+        return noisy.clamp_(0, 1) if self.clipped else noisy
 
     def descend(
         self, index: Tensor, keep: int, loss: Loss, descent: Descent, rng: torch.Generator
@@ -129,8 +133,9 @@ class ClassNoise(SampleNoise):
         members = nn.functional.one_hot(labels, len(self.values)).T.to(x.dtype)
         for _ in range(descent.steps):
             noisy = x + self.values[labels]
-            _, slope = gradient(loss, NoisyBatch(noisy.clamp(0, 1), x, labels, rng))
-            slope *= (noisy >= 0) & (noisy <= 1)  # clipped pixels do not follow the noise
+            shown = noisy.clamp(0, 1) if self.clipped else noisy
+            _, slope = gradient(loss, NoisyBatch(shown, x, labels, rng))
+            slope *= shown == noisy  # clipped pixels do not follow the noise
             total = (members @ slope.flatten(1)).view_as(self.values)
             check_finite(total.sum())
             self.values.sub_(total.sign_(), alpha=descent.step)

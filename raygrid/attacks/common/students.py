@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import fan_out_init
 from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.adaptive import TRANSFORMS
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import Loss, NoisyBatch, SampleNoise
-from raygrid.attacks.common.surrogates import moments
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -85,10 +85,14 @@ class Student:
             return 0.0
         if self.model_batches is None:
             return self.trainer.epoch(round_)["train_loss"]
-        return self.updates(round_ * self.model_batches, self.model_batches)
+        return self.updates(*self.batches_of(round_, self.model_batches))
+
+    def batches_of(self, round_: int, size: int) -> tuple[int, int]:
+        """First batch of a round, counted over the whole training, and how many it has."""
+        return round_ * size, size
 
     def updates(self, first: int, count: int) -> float:
-        """`count` updates from number `first` of the whole training on; the mean loss.
+        """`count` updates from number `first` of the whole training on; the mean loss, 0 of none.
 
         Epochs follow each other without a break. Raises DivergedError.
         """
@@ -106,7 +110,7 @@ class Student:
                 totals += trainer.update(batch)
                 epoch = batch.epoch if self.by_update else self.round
         loss, _, seen = trainer.checked(totals, epoch)
-        return loss / seen
+        return loss / seen if count else 0.0
 
     def redraw(self, *key: Any) -> None:
         """Fresh draws for the network's transform, the same ones for the same key."""
@@ -134,16 +138,25 @@ class Student:
 
 
 def fresh(
-    architecture: str, images: Images, context: AttackContext, *key: Any, normalize: bool = False
+    architecture: str,
+    images: Images,
+    context: AttackContext,
+    *key: Any,
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    fan_out: bool = False,
 ) -> Network:
     """An untrained network on the device; the weights belong to `key`.
 
-    normalize: by the moments of the training pixels, inside the network.
+    moments: mean and sd of each channel, by which it normalizes its input. fan_out: whether
+    convolutions are drawn by fan-out (`fan_out_init`), torchvision's rule, as in the codes of AUE,
+    CP, TUE and TP.
     """
     kind = ARCHITECTURES.make(architecture)
     seed = context.stream.seed("init", *key)
-    by = moments(images.pixels) if normalize else None
-    return untrained(kind, images, seed, context.device, by)
+    network = untrained(kind, images, seed, context.device, moments)
+    if fan_out:
+        fan_out_init(network, context.stream.seed("fan_out", *key))
+    return network
 
 
 def contrastive_loss(

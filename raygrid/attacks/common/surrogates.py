@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import fan_out_init
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.nn.augment import CropFlip, Views, affine_shift
@@ -31,6 +32,8 @@ class SurrogateRecipe:
     of one network for each. Empty: one network, that of the last epoch.
     held_out: training images kept back to choose the epoch whose network is kept; 0: the last.
     radius: largest change of a value, in [0, 1], that the network is trained against; 0: none.
+    fan_out: whether convolutions are drawn by fan-out (`fan_out_init`) instead of as each
+    architecture has it.
     """
 
     name: str
@@ -41,14 +44,16 @@ class SurrogateRecipe:
     kept: tuple[int, ...] = ()
     held_out: int = 0
     radius: float = 0.0
+    fan_out: bool = False
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values (the name does not)."""
         architecture = ARCHITECTURES.make(self.architecture)
         fields = {**dataclasses.asdict(self), "recipe": self.recipe.resolved()}
         del fields["name"]
-        if not self.radius:
-            del fields["radius"]
+        for late in ("radius", "fan_out"):  # younger than some kept surrogates, which have none
+            if not fields[late]:
+                del fields[late]
         version = 3 if self.augmentation == "affine_shift" else 2
         return {**fields, "architecture": architecture.resolved(), "version": version}
 
@@ -58,7 +63,10 @@ class SurrogateRecipe:
         by = moments(images.pixels) if self.normalization == "data" else None
         if self.normalization == "centered":
             by = (0.5,), (1.0,)
-        return untrained(kind, images, seed, device, by)
+        network = untrained(kind, images, seed, device, by)
+        if self.fan_out:
+            fan_out_init(network, seed)
+        return network
 
     def shell(self, images: Images, device: torch.device) -> nn.Module:
         """What `train_surrogate` returns, with other weights: to load kept ones into."""
@@ -70,6 +78,7 @@ def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
     """The surrogate of TAP's code; its rate falls after 14, 24 and 35 of 40 epochs.
 
     Images are shifted after they are normalized: what is shifted in is the mean color.
+    Convolutions start from torchvision's rule, as in that code.
     """
     recipe = Recipe(
         epochs=epochs,
@@ -77,7 +86,7 @@ def tap40(architecture: str, epochs: int = 40) -> SurrogateRecipe:
         schedule="step",
         milestones=tuple(int(epochs // d) for d in (2.667, 1.6, 1.142)),
     )
-    return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data")
+    return SurrogateRecipe("tap40", architecture, recipe, "affine_shift", "data", fan_out=True)
 
 
 def delusive150(architecture: str, epochs: int = 150) -> SurrogateRecipe:

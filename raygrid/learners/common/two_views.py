@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from raygrid.architectures.base import fan_out_init
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -32,8 +33,11 @@ class TwoViews(Learner):
 
     The defense changes each view by itself, after the learner's own augmentation. The encoder is
     scored by kNN on `Task.labeled`; at the end a linear probe is fitted on the same images.
+    Convolutions of the encoder are drawn by fan-out, whatever the architecture's own rule, as in
+    the codes of CP, of TP's earlier version and of APBench; from version 2 on.
     """
 
+    version: ClassVar[int] = 2
     labels: ClassVar[bool] = False
     views: ClassVar[bool] = True
     passes: ClassVar[float] = 2.0
@@ -79,6 +83,7 @@ class TwoViewSession:
         self.task = task
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         self.network = task.network()
+        fan_out_init(self.network, task.streams["init"].seed("fan_out"))
         with forked(task.streams["init"].seed("heads")):
             self.framework = learner.framework(self.network, self.precision)
             task.defense.prepare(self.framework, task.study)

@@ -29,7 +29,8 @@ def byol_heads(
 class ByolLoss(Framework):
     """Grill et al. 2020: `factor` times half the sum of -cos over both directions.
 
-    Before each step the target follows the online branch `updates` times with `momentum`.
+    Before each step the target follows the online branch `updates` times with `momentum`, the last
+    time of several between the two directions: in the first (a predicts b) it has moved once less.
     """
 
     def __init__(
@@ -53,10 +54,15 @@ class ByolLoss(Framework):
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
     ) -> Tensor:
-        if move:
-            for _ in range(self.updates):
-                follow(self.target, self.branch, self.momentum)
         p = self.predictor(self.branch(a)), self.predictor(self.branch(b))
+        between = min(1, self.updates - 1)
+        self._follow(self.updates - between if move else 0)
         with nullcontext() if dual else torch.no_grad():
-            z = self.target(a), self.target(b)
-        return self.factor * cosine_loss(self.criterion, p, z)
+            of_b = self.target(b)
+            self._follow(between if move else 0)
+            of_a = self.target(a)
+        return self.factor * cosine_loss(self.criterion, p, (of_a, of_b))
+
+    def _follow(self, times: int) -> None:
+        for _ in range(times):
+            follow(self.target, self.branch, self.momentum)

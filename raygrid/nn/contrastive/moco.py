@@ -18,7 +18,8 @@ class MocoLoss(Framework):
 
     Logits [q k+, q queue] / T; the loss times `loss_factor`. Before each step the key branch
     follows the query branch; the queue is read before the step's own keys enter it. lightly keeps
-    its queue out of `state_dict`, here it is put back in.
+    its queue out of `state_dict`, here it is put back in. eager: keys enter the queue even where
+    nothing else moves, if such batches fill it evenly.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class MocoLoss(Framework):
         momentum: float,
         temperature: float,
         scale: LossScale,
+        eager: bool = False,
     ) -> None:
         from lightly.models.modules.memory_bank import MemoryBankModule
 
@@ -36,6 +38,7 @@ class MocoLoss(Framework):
         self.queue = MemoryBankModule(size=queue)
         self.queue.register_buffer("bank", self.queue.bank)
         self.queue.register_buffer("bank_ptr", self.queue.bank_ptr)
+        self.eager = eager
         self.momentum = momentum
         self.temperature = temperature
         self.factor = loss_factor(temperature, scale)
@@ -48,7 +51,8 @@ class MocoLoss(Framework):
         q = functional.normalize(self.branch(a), dim=1)
         with nullcontext() if dual else torch.no_grad():
             k = functional.normalize(self.slow(b), dim=1)
-        _, negatives = self.queue(k, update=move)
+        fits = len(self.queue.bank) % len(k) == 0
+        _, negatives = self.queue(k, update=move or (self.eager and fits))
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ negatives], 1) / self.temperature
         first = torch.zeros(len(q), dtype=torch.int64, device=q.device)
         return self.factor * functional.cross_entropy(logits, first)
