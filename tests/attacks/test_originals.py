@@ -19,6 +19,7 @@ from raygrid.architectures.networks.network import Network, Normalize
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.adaptive import luminance
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.common.transfer import TransferAttack
@@ -378,3 +379,64 @@ def test_dc_judges_with_the_statistics_of_its_test_batches() -> None:
     assert batch_accuracy(Sorter(), images.rows(torch.arange(300, 900))) == 0.5
     network = Sorter().eval()
     assert (network(images.floats()).argmax(1) == 1).all(), "in eval mode it calls all one class"
+
+
+# MI-FGSM itself: dongyp13/Non-Targeted-Adversarial-Attacks, attack_iter.py (as Dong et al. 2018
+# print it); which program the poisoning paper ran is not known
+
+
+def test_classic_momentum_is_that_of_its_authors() -> None:
+    images = toy(32)
+    attack = ATTACKS.make("mifgsm(surrogate=small_cnn)")
+    assert isinstance(attack, TransferAttack)
+    network = surrogate(images)
+    ours = attack.pixels(images, AttackContext(Stream("originals"), surrogates={"tap40": network}))
+    x, wanted, total = images.floats(), (images.labels + 1) % images.classes, torch.zeros(1)
+    z = x
+    for _ in range(10):
+        z = z.detach().requires_grad_()
+        loss = nn.functional.cross_entropy(network(z), wanted)
+        (slope,) = torch.autograd.grad(loss, z)
+        total = total + slope / slope.abs().mean((1, 2, 3), keepdim=True)
+        z = (z.detach() - 8 / 2550 * total.sign()).clamp(x - 8 / 255, x + 8 / 255).clamp(0, 1)
+    assert float((ours != to_uint8(z)).float().mean()) < 0.005
+    assert float((ours != images.pixels).float().mean()) > 0.5
+
+
+# Class-wise patterns without published code: Sandoval-Segura et al. 2022, by other means
+
+
+@pytest.mark.parametrize("n", [1, 4, 16, 64])
+def test_regions_are_kronecker_products(n: int) -> None:
+    images, root = toy(40), math.isqrt(n)
+    attack = ATTACKS.make(f"regions(n={n}, values=uniform)")
+    context = AttackContext(Stream("originals"))
+    ours = attack.propose(images, context)
+    values = torch.rand(4, 3 * n, generator=context.stream.generator("patterns")) * 2 - 1
+    blocks = torch.ones(16 // root, 16 // root)
+    patterns = torch.stack([torch.kron(c, blocks) for c in values.view(-1, root, root)])
+    expected = patterns.view(4, 3, 16, 16)[images.labels] * 8 / 255
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_low_frequencies_are_the_inverse_transform_of_scipy(n: int) -> None:
+    fft = pytest.importorskip("scipy.fft")
+    images, context = toy(40), AttackContext(Stream("originals"))
+    ours = ATTACKS.make(f"low_frequency(n={n})").propose(images, context)
+    generator = context.stream.generator("patterns")
+    drawn = torch.randn(4, 3, n, n, generator=generator, dtype=torch.float64)
+    whole = nn.functional.pad(drawn, (0, 16 - n, 0, 16 - n)).numpy()
+    waves = torch.from_numpy(fft.idctn(whole, axes=(2, 3), norm="ortho"))
+    waves = waves / waves.abs().amax((1, 2, 3), keepdim=True) * 8 / 255
+    torch.testing.assert_close(ours, waves[images.labels].float())
+
+
+# What a defended victim sees: lafeat/apbench@9a6fb91 turns images gray by torchvision's rule
+
+
+def test_the_gray_that_noise_is_made_against_is_torchvisions() -> None:
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = functional.rgb_to_grayscale(x, num_output_channels=3)
+    torch.testing.assert_close(luminance(x, torch.Generator()), expected, atol=1e-6, rtol=0)
