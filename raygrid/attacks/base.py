@@ -152,7 +152,10 @@ class Attack(Method):
         """
 
     def pixels(self, images: Images, context: AttackContext) -> Tensor:
-        """Final uint8 pixels (n, C, H, W) for the units of `context`, within the budget."""
+        """Final uint8 pixels (n, C, H, W) for the units of `context`, within the budget.
+
+        Under l2 rounding to whole levels may exceed it, by at most `rounding`.
+        """
         index = self.index(images, context)
         clean = images.pixels[index]
         if self.limit is None or self.limit.value == 0 or len(index) == 0:
@@ -242,5 +245,12 @@ def beyond(clean: Tensor, poisoned: Tensor, budget: Budget) -> Tensor:
     size = size_of_change(clean, poisoned, budget.norm)
     if budget.norm == "linf":
         return size.mul(255).round() > budget.levels
-    slack = 0.5 * math.prod(clean.shape[1:]) ** 0.5 / 255 if budget.norm == "l2" else 0.0
-    return size > budget.value + slack + 1e-6
+    return size > budget.value + rounding(budget, tuple(clean.shape[1:])) + 1e-6
+
+
+def rounding(budget: Budget, shape: tuple[int, ...]) -> float:
+    """By how much rounding to whole levels may exceed a budget, for images of shape (C, H, W).
+
+    Half a level in every value under l2, 0.5 * sqrt(C * H * W) / 255; nothing under linf and l0.
+    """
+    return 0.5 * math.prod(shape) ** 0.5 / 255 if budget.norm == "l2" else 0.0

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raygrid.attacks.base import Attack, size_of_change
+from raygrid.attacks.base import Attack, rounding, size_of_change
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
@@ -96,8 +96,9 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     """What there is to know about a poisoned set, as JSON values.
 
     size: mean and largest change of the touched images by norm (linf, l2 in the pixel range [0, 1],
-    l0 in pixels). distinct: how many different changes there are. unchanged: touched images
-    without any change. by_class: touched images of each class.
+    l0 in pixels). budget: what the attack was held to, the largest change in its norm, and by how
+    much rounding to whole levels may exceed it. distinct: how many different changes there are.
+    unchanged: touched images without any change. by_class: touched images of each class.
     """
     clean, rows = poisoned.clean, poisoned.mask
     touched = torch.bincount(clean.labels[rows], minlength=clean.classes)
@@ -115,6 +116,13 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     before, after = clean.pixels[rows], poisoned.images.pixels[rows]
     sizes = {norm: size_of_change(before, after, norm) for norm in ("linf", "l2", "l0")}
     facts["size"] = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
+    limit = poisoned.limit
+    if limit is not None:
+        facts["budget"] = {
+            "limit": str(limit),
+            "largest": facts["size"][limit.norm]["max"],
+            "rounding": rounding(limit, clean.shape),
+        }
     facts["unchanged"] = int((sizes["l0"] == 0).sum())
     facts["distinct"] = _distinct(before, after)
     return facts

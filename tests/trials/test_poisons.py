@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -88,6 +89,24 @@ def test_inspect_counts_what_was_put_in() -> None:
     assert facts["size"]["linf"]["max"] == facts["size"]["l2"]["max"] == pytest.approx(0.2)
     assert facts["size"]["l0"]["mean"] == pytest.approx(1 / 40)
     assert (facts["unchanged"], facts["distinct"]) == (39, 2)
+
+
+def test_inspect_says_what_rounding_adds_to_a_length() -> None:
+    """Every value 9.5 levels up is 10 after rounding: longer by half of sqrt(C * H * W) levels."""
+    poisoned = small_set("lsp")
+    clean = replace(poisoned.clean, pixels=torch.full_like(poisoned.clean.pixels, 100))
+    after = replace(clean, pixels=torch.full_like(clean.pixels, 110))
+    root = math.prod(clean.shape) ** 0.5
+    attack = ATTACKS.make(f"lsp(budget=l2:{9.5 / 255 * root!r})")
+    every = torch.ones(len(clean), dtype=torch.bool)
+    made = replace(poisoned, clean=clean, images=after, mask=every, attack=attack)
+    facts = inspect(made)["budget"]
+    assert facts["limit"] == str(attack.limit)
+    assert facts["rounding"] == pytest.approx(0.5 / 255 * root)
+    assert facts["largest"] == pytest.approx(10 / 255 * root)
+    assert facts["largest"] == pytest.approx(attack.limit.value + facts["rounding"])  # type: ignore[union-attr]
+    pixels = inspect(small_set("regions"))["budget"]
+    assert (pixels["rounding"], pixels["largest"]) == (0.0, pytest.approx(8 / 255))
 
 
 def test_inspect_of_withheld_rows_has_no_size() -> None:

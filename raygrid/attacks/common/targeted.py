@@ -77,7 +77,7 @@ class CleanLabel(TargetedAttack):
     budget: Budget = Budget("linf", 8 / 255)
 
     def pixels(self, images: Images, context: AttackContext) -> Tensor:
-        """Poisoned bases, uint8 (K, C, H, W), within the budget."""
+        """Poisoned bases, uint8 (K, C, H, W), within the budget and what rounding adds to l2."""
         bases = images.pixels[scene_of(context, self.id).slots]
         limit = self.limit_at(images.shape[-1])
         if limit.value == 0:
