@@ -403,6 +403,30 @@ def test_classic_momentum_is_that_of_its_authors() -> None:
     assert float((ours != images.pixels).float().mean()) > 0.5
 
 
+# HYPO under l2: TLMichael/Delusive-Adversary@8f033e0, attacks/step.py (L2Step) and adv.py
+
+
+def test_hypocritical_l2_steps_are_those_of_the_code() -> None:
+    images, eps = toy(32), 0.5
+    attack = ATTACKS.make("hypo(budget=l2:0.5, surrogate=small_cnn, steps=20, step=0.2)")
+    assert isinstance(attack, TransferAttack)
+    network, x = surrogate(images), images.floats()
+    known = {"delusive150": network}
+    ours = attack.propose(images, AttackContext(Stream("originals"), surrogates=known))
+    z = x
+    for _ in range(20):
+        z = z.detach().requires_grad_()
+        loss = nn.functional.cross_entropy(network(z), images.labels)
+        (slope,) = torch.autograd.grad(loss, z)
+        length = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        moved = z.detach() - slope / (length + 1e-10) * 0.2 * eps
+        z = ((moved - x).renorm(p=2, dim=0, maxnorm=eps) + x).clamp(0, 1)
+    theirs = to_uint8(z)
+    assert float((ours.short() - theirs.short()).abs().max()) <= 1
+    assert float((ours != theirs).float().mean()) < 0.01
+    assert float((z - x).flatten(1).norm(dim=1).min()) > 0.9 * eps
+
+
 # Class-wise patterns without published code: Sandoval-Segura et al. 2022, by other means
 
 
