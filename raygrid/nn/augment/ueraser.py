@@ -17,7 +17,7 @@ from raygrid.nn.augment.trivial import Policy, one_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHUFFLE = 0.5  # probability that an image's channels are shuffled_channels
+SHUFFLE = 0.5  # probability that an image's channels are shuffled
 SMOOTH = 0.7  # largest roughness of maps
 AugmentStep: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
 
