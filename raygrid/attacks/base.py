@@ -80,6 +80,7 @@ class Attack(Method):
     on_target: ClassVar[bool] = False
     instant: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
+    pasted: ClassVar[str] = ""
 
     @property
     def limit(self) -> Budget | None:
@@ -102,7 +103,7 @@ class Attack(Method):
     @property
     def scoped(self) -> bool:
         """Whether the perturbation depends on which rows are poisoned: `scope=subset`."""
-        return getattr(self, "scope", "full") == "subset"
+        return False
 
     def units(self, rows: int) -> int:
         """Into how many units that can be made alone `rows` rows fall; 0: they go together."""
@@ -189,6 +190,10 @@ class ScopedAttack(Attack):
     """
 
     scope: Literal["full", "subset"] = "full"
+
+    @property
+    def scoped(self) -> bool:
+        return self.scope == "subset"
 
 
 ATTACKS: Registry[Attack] = Registry("attack", Attack)  # type: ignore[type-abstract]

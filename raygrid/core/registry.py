@@ -88,6 +88,7 @@ class Combination:
 
     views: whether the learner learns from pairs of views (`Learner.views`).
     targets: whether the protocol gives every trial a set-up with a target.
+    stops_early: whether the test accuracy may end a trial before its last epoch.
     """
 
     dataset: Method
@@ -99,8 +100,10 @@ class Combination:
     image_size: int
     classes: int
     poison_ratio: float
+    train_size: int
     views: bool = False
     targets: bool = False
+    stops_early: bool = False
 
 
 class Registry(Generic[M]):

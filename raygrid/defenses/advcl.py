@@ -171,9 +171,8 @@ class AdvCl(Defense):
         if cell.views and cell.learner.id != "simclr":
             return f"{self.id} is made for the learner simclr, not {cell.learner.id}"
         most = max(self.centers)
-        images = getattr(cell.dataset, "train_size", most)
-        if self.ce_weight and most > images:
-            return f"{self.id} asks for {most} clusters of {images} images"
+        if self.ce_weight and most > cell.train_size:
+            return f"{self.id} asks for {most} clusters of {cell.train_size} images"
         return super().skip(cell)
 
 

@@ -56,6 +56,6 @@ class EarlyStopping(Defense):
         named, protocol = f"{self.id}(mode={self.mode})", cell.protocol.id
         if getattr(cell.protocol, share) == 0:
             return f"{named} needs held-out images: {protocol}({share}=0.1)"
-        if getattr(cell.protocol, "patience", None) is not None:
+        if cell.stops_early:
             return f"{named} must not know the test set, by which patience ends the training"
         return None

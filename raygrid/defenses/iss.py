@@ -51,6 +51,6 @@ class Iss(Defense):
         return max(range(len(finals)), key=lambda i: finals[i])
 
     def skip(self, cell: Combination) -> str | None:
-        if getattr(cell.protocol, "patience", None) is not None:
+        if cell.stops_early:
             return f"{self.id} compares final accuracies; with patience there may be none"
         return super().skip(cell)

@@ -135,6 +135,21 @@ class Protocol(Method):
         """
         return None
 
+    @property
+    def pretraining_data(self) -> str:
+        """The dataset that extractors are pre-trained on; `auto` is the one of other classes."""
+        return "auto"
+
+    @property
+    def extractor_number(self) -> int:
+        """Which of several pre-trained extractors the victim starts from."""
+        return 0
+
+    @property
+    def repetition(self) -> int:
+        """The number of the victim's training on the same poison; each draws anew."""
+        return 0
+
     def pretraining(self, dataset: str) -> Recipe | None:
         """How extractors are pre-trained on a dataset, None where there are none."""
         return None

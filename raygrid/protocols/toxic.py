@@ -134,6 +134,18 @@ class Targeted(Protocol):
             file=arena.file_for(count) if official else "",
         )
 
+    @property
+    def pretraining_data(self) -> str:
+        return self.pretrain
+
+    @property
+    def extractor_number(self) -> int:
+        return self.checkpoint
+
+    @property
+    def repetition(self) -> int:
+        return self.rep
+
     @classmethod
     def stand_in_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """One thing changed stays one thing changed, as far as five digits allow."""

@@ -94,7 +94,7 @@ def _pretraining(
     """Where extractors come from, if the protocol has any and the trial needs one."""
     if not wanted:
         return None
-    name = getattr(protocol, "pretrain", "auto")
+    name = protocol.pretraining_data
     origin = DATASETS.make(dataset.pretraining or dataset.id if name == "auto" else name)
     recipe = protocol.pretraining(origin.id)
     if recipe is None:

@@ -121,6 +121,8 @@ class Trial:
             poison_ratio=self.spec.poison_ratio,
             views=self.learner.views,
             targets=self.setup is not None,
+            train_size=self.dataset.train_size,
+            stops_early=self.protocol.patience is not None,
         )
 
     def skip(self) -> str | None:
@@ -161,7 +163,7 @@ class Trial:
         """The pre-trained network that the victim starts from, None for fresh victims."""
         if self.pretraining is None or not self.learner.pretrained:
             return None
-        number = getattr(self.protocol, "checkpoint", 0)
+        number = self.protocol.extractor_number
         return self.pretraining.extractor(str(self.architecture.part()), number)
 
     @property
@@ -200,7 +202,7 @@ class Trial:
     def streams(self) -> dict[str, Stream]:
         """The victim's randomness: shared by the clean control, independent of the defense."""
         where: tuple[Any, ...] = (self.dataset.id, self.seed)
-        if rep := getattr(self.protocol, "rep", 0):
+        if rep := self.protocol.repetition:
             where = (*where, rep)
         return {
             "init": Stream("init", (self.architecture.id, *where)),

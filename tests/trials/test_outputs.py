@@ -135,7 +135,7 @@ def test_a_finished_trial_runs_again_only_for_what_it_did_not_leave(out: Path) -
 
 
 def test_unknown_things_are_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"unknown thing to keep 'weight' \(did you mean 'weights'"):
+    with pytest.raises(SpecError, match=r"unknown keep 'weight' \(did you mean 'weights'"):
         run_grid([BARE], options(tmp_path, ("weight",)))
 
 

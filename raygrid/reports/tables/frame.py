@@ -142,7 +142,7 @@ def _budget(attack: Part) -> tuple[str, str, str, float | None]:
     text = params.pop("budget", None)
     method = str(Part.of(attack.name, **params))
     try:
-        budget = getattr(ATTACKS.make(attack), "budget", None)
+        budget = ATTACKS.make(attack).limit
     except SpecError:  # an attack that is not installed here: only what the spec says
         budget = None if text is None else Budget.parse(str(text), Budget("linf", 8 / 255))
     if budget is None:

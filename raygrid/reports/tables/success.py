@@ -38,7 +38,7 @@ def cells_of_success(cells: list[Cell]) -> Placed:
 def _control_metric(attack: str) -> str:
     """The clean victim's answer that an attack is held against."""
     name = Part.parse(attack).name
-    pasted = getattr(ATTACKS[name], "pasted", "") if name in ATTACKS else ""
+    pasted = ATTACKS[name].pasted if name in ATTACKS else ""
     return f"target_{pasted}_success" if pasted else METRICS[0]
 
 
