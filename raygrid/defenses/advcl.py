@@ -134,7 +134,7 @@ class AdvCl(Defense):
         benign = torch.cat([*views, high_pass(x0, self.cutoff)])
         moved = self.perturb(framework, x0, benign, batch.rng)
         z = torch.cat([embed(framework, moved, ADVERSARIAL), embed(framework, benign, BENIGN)])
-        loss = framework.factor * nt_xent(z, len(x0), framework.criterion.temperature)
+        loss = framework.factor * nt_xent(z, len(x0), framework.temperature)
         if not self.ce_weight:
             return loss
         misled = self.mislead(framework, x0, batch.index, batch.rng)
@@ -155,7 +155,7 @@ class AdvCl(Defense):
 
             def loss(moved: Tensor) -> Tensor:
                 z = torch.cat([embed(framework, moved, ADVERSARIAL), others])
-                return nt_xent(z, len(x0), framework.criterion.temperature)
+                return nt_xent(z, len(x0), framework.temperature)
 
             return self.ball.climb(loss, x0, start)
 

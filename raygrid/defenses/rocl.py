@@ -75,7 +75,7 @@ class RoCl(Defense):
         if not isinstance(framework, SimClrLoss):
             moved: Tensor = framework(x, b, batch.y, move=False)
             return framework(a, b, batch.y) + moved
-        n, temperature = len(a), framework.criterion.temperature
+        n, temperature = len(a), framework.temperature
         z = framework.embed(torch.cat([a, b, x]))
         three = 2 * nt_xent(z, n, temperature)
         return framework.factor * (three + self.weight * nt_xent(z[n:], n, temperature))
@@ -97,6 +97,6 @@ class RoCl(Defense):
 
             def loss(x: Tensor) -> Tensor:
                 z = torch.cat([framework.embed(x), target])
-                return nt_xent(z, len(a), framework.criterion.temperature)
+                return nt_xent(z, len(a), framework.temperature)
 
             return ball.climb(loss, a, start)

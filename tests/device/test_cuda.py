@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -85,9 +84,9 @@ def test_of_several_cards_a_worker_takes_the_first_that_it_may_see() -> None:
         assert list(cards.fractions) == [0]
 
 
-def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store, tmp_path: Path) -> None:
+def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store) -> None:
     try:
-        Worker(store, tmp_path, best_device())
+        Worker(store, device=best_device())
         assert not torch.backends.cuda.matmul.allow_tf32
         assert not torch.backends.cudnn.allow_tf32
         assert torch.are_deterministic_algorithms_enabled()
@@ -96,7 +95,7 @@ def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store, tmp_path: 
         torch.use_deterministic_algorithms(False)
         torch.utils.deterministic.fill_uninitialized_memory = True
         torch.backends.cudnn.allow_tf32 = True
-    Worker(store, tmp_path, torch.device("cpu"))
+    Worker(store, device=torch.device("cpu"))
     assert not torch.are_deterministic_algorithms_enabled()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,7 +34,13 @@ from raygrid.learners.supervised import Supervised, SupervisedSession, augmented
 from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.contrastive.base import Branch, Framework
 from raygrid.nn.contrastive.byol import ByolLoss
-from raygrid.nn.contrastive.losses import align_uniform, loss_factor, sup_con, uniformity
+from raygrid.nn.contrastive.losses import (
+    align_uniform,
+    loss_factor,
+    nt_xent_of_pairs,
+    sup_con,
+    uniformity,
+)
 from raygrid.nn.contrastive.moco import MocoLoss
 from raygrid.nn.contrastive.pairs import AlignUniform, SimClrLoss, SupClLoss
 from raygrid.nn.contrastive.simsiam import SimSiamLoss
@@ -413,6 +420,17 @@ def test_simclr_equals_lightly_on_the_projections(images: Images) -> None:
     theirs = NTXentLoss(0.5)(framework.branch(a), framework.branch(b))
     ours = framework(a, b, images.labels[:8])
     assert float(ours.detach()) == pytest.approx(0.5 / 0.07 * float(theirs.detach()), abs=1e-5)
+
+
+def test_nt_xent_is_lightlys_bit_for_bit() -> None:
+    from lightly.loss import NTXentLoss
+
+    found = []
+    for loss in (NTXentLoss(0.5), functools.partial(nt_xent_of_pairs, temperature=0.5)):
+        a, b = (unit(33, 16, key).requires_grad_() for key in "ab")
+        value = loss(a, b)
+        found.append([value, *torch.autograd.grad(value, (a, b))])
+    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
 
 # Slow branches and queues

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raygrid.core.draws import sent
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def boxes_of(
     float (N, DRAWS).
     """
     n = len(draws)
-    full = torch.tensor(size, device=draws.device)
+    full = sent(torch.tensor(size), draws.device)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[:, :TRIES])
     aspect = torch.exp(low + (high - low) * draws[:, TRIES : 2 * TRIES])

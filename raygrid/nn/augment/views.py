@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raygrid.core import draws
+from raygrid.core.draws import sent
 from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import color, resize
@@ -96,11 +97,11 @@ class Views:
         size: (H, W). order: a permutation of the four color operations, for all images.
         """
         box, draws = draws[:, : resize.DRAWS], draws[:, resize.DRAWS :]
-        reach = torch.tensor([self.brightness, self.contrast, self.saturation], device=draws.device)
+        reach = torch.tensor([self.brightness, self.contrast, self.saturation])
         return ViewParams(
             boxes=resize.boxes_of(box, size, self.scale, self.ratio),
             flips=draws[:, 0] < (0.5 if self.flip else 0.0),
-            factors=1 + (2 * draws[:, 1:4] - 1) * reach,
+            factors=1 + (2 * draws[:, 1:4] - 1) * sent(reach, draws.device),
             shift=(2 * draws[:, 4] - 1) * self.hue,
             order=order,
             sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draws[:, 5],

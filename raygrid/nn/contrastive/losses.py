@@ -22,6 +22,27 @@ def loss_factor(temperature: float, scale: LossScale) -> float:
     return temperature / 0.07 if scale == "base007" else 1.0
 
 
+def nt_xent_of_pairs(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """NT-Xent of Chen et al. 2020, equation 1, over both directions; a, b: (n, dim), any length.
+
+    The sums are lightly's in their order. That one takes the diagonals away by a mask, for whose
+    size a GPU is waited for.
+    """
+    a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
+    pairs = ((a, a), (a, b), (b, a), (b, b))
+    aa, ab, ba, bb = (torch.einsum("nc,mc->nm", one, two) / temperature for one, two in pairs)
+    forth = torch.cat([ab, off_diagonal(aa)], 1)
+    back = torch.cat([ba, off_diagonal(bb)], 1)
+    labels = torch.arange(len(a), device=a.device).repeat(2)
+    return functional.cross_entropy(torch.cat([forth, back]), labels)
+
+
+def off_diagonal(x: Tensor) -> Tensor:
+    """A square matrix (n, n) without its diagonal: (n, n - 1)."""
+    n = len(x)
+    return x.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+
+
 def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss of Khosla et al. 2020 (L_out), a scalar.
 

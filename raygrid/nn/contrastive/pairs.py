@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from raygrid.core.lazy import functional, torch
 from raygrid.nn.contrastive.base import Branch, Framework
-from raygrid.nn.contrastive.losses import LossScale, align_uniform, loss_factor, sup_con
+from raygrid.nn.contrastive.losses import (
+    LossScale,
+    align_uniform,
+    loss_factor,
+    nt_xent_of_pairs,
+    sup_con,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,17 +35,14 @@ class SimClrLoss(_Pairs):
     """NT-Xent of Chen et al. 2020 over both directions, times `loss_factor`."""
 
     def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:
-        from lightly.loss import NTXentLoss
-
         super().__init__(branch)
-        self.criterion = NTXentLoss(temperature)
+        self.temperature = temperature
         self.factor = loss_factor(temperature, scale)
 
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
     ) -> Tensor:
-        loss: Tensor = self.criterion(*self.project(a, b))
-        return self.factor * loss
+        return self.factor * nt_xent_of_pairs(*self.project(a, b), self.temperature)
 
 
 class SupClLoss(_Pairs):
