@@ -139,6 +139,10 @@ class Learner(Method):
         """Augmented passes whose features trials share; 0: none. plain: nothing is augmented."""
         return 0
 
+    def probe_accuracies(self, session: Session, images: Images, view: View) -> list[float]:
+        """Accuracy on images after each epoch of the probe that `finish` fitted; none without."""
+        return []
+
     def shown(self, session: Session, images: Images, view: View) -> tuple[Inputs, View]:
         """What the session's classifier is shown for images that do not change, and its view."""
         return images, view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -39,6 +39,7 @@ class Byol(TwoViews):
     momentum: float = 0.999  # of the target, for each of its updates
     ema_updates: int = 2  # updates of the target in each step, the last before direction two
     factor: float = 1.0  # of the loss; 4 is the form of the AUE code
+    joint: bool = False  # embed both views as one batch with its own statistics, as the AUE code
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,8 +47,13 @@ class Byol(TwoViews):
         require(self.ema_updates >= 1, f"ema_updates is {self.ema_updates}, allowed from 1")
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
 
+    def resolved(self) -> dict[str, Any]:
+        """Without `joint` where it is not set, so that older keys stay."""
+        values = super().resolved()
+        return values if self.joint else {k: v for k, v in values.items() if k != "joint"}
+
     def framework(self, network: Network, precision: str) -> Framework:
         from raygrid.nn.contrastive.byol import ByolLoss, byol_heads
 
         heads = byol_heads(network, precision, self.hidden, self.output)
-        return ByolLoss(*heads, self.momentum, self.ema_updates, self.factor)
+        return ByolLoss(*heads, self.momentum, self.ema_updates, self.factor, self.joint)

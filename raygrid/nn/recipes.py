@@ -50,7 +50,8 @@ class Recipe:
     `warmup_cosine` starts at `lr` when the warm-up is over.
     shuffle: a new order in every epoch, or the same drawn one in all.
     grad_clip: largest gradient norm, or None. precision: of the autocast region.
-    stepwise: the rate changes with every step instead of with every epoch.
+    stepwise: the rate changes with every step instead of with every epoch, `warmup`: while it
+    warms up only, from `warmup_lr` itself on.
     groups: parameters with rates of their own; the first that takes a name counts.
     min_steps: smaller sets are trained in smaller batches, so that there are as many; 0: never.
     smoothing: share of a label that is spread evenly over all classes.
@@ -76,7 +77,7 @@ class Recipe:
     drop_last: bool = False
     normalize: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
-    stepwise: bool = False
+    stepwise: bool | Literal["warmup"] = False
     groups: tuple[Group, ...] = ()
     min_steps: int = 0
     smoothing: float = 0.0
@@ -119,11 +120,16 @@ class Recipe:
             return scale * group.lr * max(0.0, 1 - epoch / (group.until * self.epochs))
         return scale * group.lr * self.rate(epoch) / self.lr
 
+    def each_step(self, epoch: int) -> bool:
+        """Whether the rate changes within an epoch (counted from 0)."""
+        return self.stepwise is True or (self.stepwise == "warmup" and epoch < self.warmup_epochs)
+
     def rate(self, epoch: float) -> float:
         """The learning rate of an epoch (counted from 0), or between two."""
         if epoch < self.warmup_epochs:
             top = self._after_warmup(self.warmup_epochs)
-            return self.warmup_lr + (top - self.warmup_lr) * (epoch + 1) / self.warmup_epochs
+            done = epoch if self.stepwise == "warmup" else epoch + 1
+            return self.warmup_lr + (top - self.warmup_lr) * done / self.warmup_epochs
         return self._after_warmup(epoch)
 
     def _after_warmup(self, epoch: float) -> float:
@@ -163,18 +169,21 @@ class Probing:
     """How a linear probe is fitted on features of a frozen encoder.
 
     passes: augmented passes over the images whose features are kept and used in turn, epoch by
-    epoch; 0 for the images as they are.
+    epoch; 0 for the images as they are. printed: what the source reports, the accuracy after the
+    last epoch or the best over all of them.
     """
 
     recipe: Recipe
     passes: int = 0
+    printed: Literal["final", "peak"] = "final"
 
     def __post_init__(self) -> None:
         require(self.passes >= 0, f"passes is {self.passes}, allowed are whole numbers from 0")
 
     def resolved(self) -> dict[str, Any]:
         """All of it as JSON values, for keys."""
-        return {"recipe": self.recipe.resolved(), "passes": self.passes}
+        more = {} if self.printed == "final" else {"printed": self.printed}
+        return {"recipe": self.recipe.resolved(), "passes": self.passes, **more}
 
 
 PROBING = Probing(

@@ -120,7 +120,7 @@ class Trainer:
 
     def _paced(self, epoch: int) -> Iterator[tuple[float, Batch]]:
         """The batches of an epoch, each with the share of the epoch that is over before it."""
-        steps = len(self._split(epoch)) if self.recipe.stepwise else 1
+        steps = len(self._split(epoch)) if self.recipe.each_step(epoch) else 1
         for number, batch in enumerate(self.batches(epoch)):
             yield number / steps, batch
 
@@ -174,7 +174,7 @@ class Trainer:
         # seeded for the epoch and put back, so that a restored run draws the same.
         with forked(self.stream.seed("dropout", epoch), self.device):
             for share, batch in self._paced(epoch):
-                if self.recipe.stepwise:
+                if self.recipe.each_step(epoch):
                     self.set_rate(epoch + share)
                 totals += self.update(batch)
         loss, hits, count = self.checked(totals, epoch)

@@ -13,10 +13,7 @@ from raygrid.protocols.base import PROTOCOLS, SUPERVISED, TRANSFORMERS, Protocol
 
 
 def _contrastive(epochs: int, lr: float) -> Recipe:
-    """The pre-training that all contrastive protocols share; only epochs and rate differ.
-
-    The rate rises epoch by epoch; the code of CP and TP raises it within epochs.
-    """
+    """The pre-training that all contrastive protocols share; only epochs and rate differ."""
     return Recipe(
         epochs=epochs,
         batch_size=512,
@@ -29,16 +26,21 @@ def _contrastive(epochs: int, lr: float) -> Recipe:
     )
 
 
+def _tp_recipe(epochs: int, lr: float) -> Recipe:
+    """The code of CP and TP normalizes, and raises the rate with every step of the warm-up."""
+    return _contrastive(epochs, lr).with_(normalize=True, stepwise="warmup")
+
+
 def _tp(epochs: int) -> dict[str, Recipe]:
     """The contrastive learners of Liu et al. on CIFAR-10 and CIFAR-100."""
     rates = {"supcl": 0.5, "simclr": 0.5, "byol": 1.0, "moco": 0.3, "simsiam": 0.5}
-    return {name: _contrastive(epochs, lr).with_(normalize=True) for name, lr in rates.items()}
+    return {name: _tp_recipe(epochs, lr) for name, lr in rates.items()}
 
 
 def _tp_64(epochs: int) -> dict[str, Recipe]:
     """The same on images of 64 pixels (Tiny ImageNet, MiniImageNet)."""
     rates = {"supcl": 0.15, "simclr": 0.15, "byol": 0.3, "moco": 0.3, "simsiam": 0.1}
-    return {name: _contrastive(epochs, lr).with_(normalize=True) for name, lr in rates.items()}
+    return {name: _tp_recipe(epochs, lr) for name, lr in rates.items()}
 
 
 @PROTOCOLS.register("apbench")
@@ -49,7 +51,8 @@ class ApBench(Protocol):
     card = Card(
         paper="Qin et al. 2024 (APBench), sections 4.1 and B, tables 12, 14, 15",
         code="lafeat/apbench@9a6fb91",
-        notes="batch 128 as printed (the code's default is 256); shuffled (the code is not). The "
+        notes="batch 128 as printed (the code's default is 256); shuffled (the code is not). "
+        "Its contrastive numbers are the best over the probe's epochs (`probe_peak`). "
         "Transformers have the rule of the others, as in the code, not its rate of 0.1. The "
         "code's probe stops a 500-epoch cosine after 100 epochs; here its rate is constant. "
         "ImageNet-100 with random crop, flip and color jitter as printed; how strong is the code's",
@@ -69,7 +72,7 @@ class ApBench(Protocol):
     by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = TRANSFORMERS
     augmentations: ClassVar[Mapping[str, str]] = {"imagenet100": "rrc_flip_jitter"}
     probe: ClassVar[Probing] = Probing(
-        PROBING.recipe.with_(batch_size=128, lr=0.5, schedule="constant"), passes=10
+        PROBING.recipe.with_(batch_size=128, lr=0.5, schedule="constant"), passes=10, printed="peak"
     )
     probe_lr: ClassVar[Mapping[str, float]] = {"moco": 0.3}
     probe_data: Literal["poisoned", "clean"] = "clean"
@@ -215,12 +218,15 @@ class TpProtocol(Protocol):
     card = Card(
         paper="Liu et al. (Transferable Availability Poisoning), section 4.1 and appendix A.3",
         code="TrustMLRG/TransPoison@2d08a9c",
+        notes="contrastive numbers are the best test accuracy over the epochs of the linear probe, "
+        "as its code prints them (`probe_peak`)",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=100, schedule="step", milestones=(60, 75, 90)),
         **_tp(1000),
     }
     recipes_64: ClassVar[Mapping[str, Recipe]] = _tp_64(1000)
+    probe: ClassVar[Probing] = replace(PROBING, printed="peak")
 
 
 @PROTOCOLS.register("tp_grid")
@@ -248,11 +254,13 @@ class AueProtocol(Protocol):
     card = Card(
         paper="Wang et al. 2024 (AUE and AAP), appendix",
         code="EhanW/AUE-AAP@64fb25f",
-        notes="no SupCL and no input normalization there; BYOL's loss is 4 times ours. Rates rise "
+        notes="no SupCL and no input normalization there; BYOL's loss is 4 times ours; the "
+        "probe's number is the last (`probe_final`). Rates rise "
         "to their full height over 10 epochs and fall along a cosine over the rest, in version 1 "
-        "they did not reach it",
+        "they did not reach it. No image is "
+        "left out of an epoch, and BYOL embeds both views as one batch; version 2 did neither",
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(
             epochs=200,
@@ -264,7 +272,7 @@ class AueProtocol(Protocol):
         ),
         **{
             name: _contrastive(1000, lr).with_(
-                schedule="warmup_cosine", lr_end=1e-6 / lr, warmup_lr=0.0
+                schedule="warmup_cosine", lr_end=1e-6 / lr, warmup_lr=0.0, drop_last=False
             )
             for name, lr in _AUE_RATES.items()
         },
@@ -277,7 +285,14 @@ class AueProtocol(Protocol):
             "batch_norm": True,
         },
         "moco": {"crop_min": 0.08, "loss_scale": "none", "hidden": 2048},
-        "byol": {"crop_min": 0.08, "hidden": 2048, "output": 128, "ema_updates": 1, "factor": 4.0},
+        "byol": {
+            "crop_min": 0.08,
+            "hidden": 2048,
+            "output": 128,
+            "ema_updates": 1,
+            "factor": 4.0,
+            "joint": True,
+        },
         "simsiam": {"crop_min": 0.08, "affine": True},
     }
     probe: ClassVar[Probing] = replace(PROBING, passes=0)

@@ -66,6 +66,9 @@ class ProgressDisplay(RunCounts):
         super().trial_finished(trial, result)
         if result.status == "done":
             text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
+            if result.knn_peak is not None:
+                probe = f"probe {percent(result.probe_final)}, best {percent(result.probe_peak)}"
+                text = f"{probe}, kNN {percent(result.knn_peak)}"
             text += "".join(f" ({mark})" for mark in result.marks)
         else:
             text = f"{result.status.upper()} {(result.error or '').splitlines()[0]}"

@@ -17,9 +17,13 @@ class Result:
 
     history: by epoch; among others `epoch_seconds`, its training and its questions on the clock.
     peak_acc, peak_epoch: highest test accuracy over the epochs that ran, first epoch with it
-        (counted from 1). For contrastive learners the epochs are scored by kNN.
-    final_acc: after the last planned epoch (linear probe for contrastive learners); None if the
-        trial stopped early. last_acc: the same after whatever epoch was the last to run.
+        (counted from 1). For contrastive learners, whose epochs a kNN scores, it is knn_peak that
+        holds the highest, and peak_acc is None.
+    probe_peak, probe_final: test accuracy of the linear probe, the best over its epochs and the
+        last; None for learners without one.
+    final_acc: after the last planned epoch; for contrastive learners probe_peak or probe_final,
+        whichever the protocol's source prints; None if the trial stopped early. last_acc: the same
+        after whatever epoch was the last to run.
     selected_epoch: the epoch (counted from 1) that a derived defense selected; final_acc, last_acc
         and probes are then those after it. None: nothing was selected, they are of the last one.
     winner: the defenses of the trial that won, where a derived defense chose among several.
@@ -40,6 +44,9 @@ class Result:
     detection: dict[str, float] = field(default_factory=dict)
     peak_acc: float | None = None
     peak_epoch: int | None = None
+    knn_peak: float | None = None
+    probe_peak: float | None = None
+    probe_final: float | None = None
     final_acc: float | None = None
     last_acc: float | None = None
     selected_epoch: int | None = None
@@ -76,13 +83,17 @@ class Result:
         """Fill peak, last, the epoch counts and a mark from the history and the probes."""
         accuracies = [epoch["test_acc"] for epoch in self.history if "test_acc" in epoch]
         self.epochs_run = len(self.history)
+        probing = self.resolved.get("probing")
         if accuracies:
-            self.peak_acc = max(accuracies)
-            self.peak_epoch = accuracies.index(self.peak_acc) + 1
+            peak = max(accuracies)
+            self.peak_epoch = accuracies.index(peak) + 1
+            self.peak_acc, self.knn_peak = (None, peak) if probing else (peak, None)
         low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < 0.5)
         self.epochs_to_half = next(low, None)
         if self.history and self.history[-1].get("collapsed"):
             self.marks = [*self.marks, COLLAPSED]
         if "clean_test" in self.probes:
             self.last_acc = self.probes["clean_test"]["acc"]
+            if probing and probing.get("printed") == "peak":
+                self.last_acc = self.probe_peak
             self.final_acc = None if self.stopped_early else self.last_acc

@@ -115,11 +115,19 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
     test = world.test.beside(env.device)
+    _note_probe(trial, session, test, result)
     for kind in env.options.keep:
         if peak is not None and kind == "peak":
             env.leave(kind, peak.bundle())
         else:
             env.leave(kind, outputs.left_by(kind, model, test, trial.defense.view, precision))
+
+
+def _note_probe(trial: Trial, session: Session, test: Images, result: Result) -> None:
+    """The best and the last accuracy of the linear probe, if the learner fits one."""
+    accuracies = trial.learner.probe_accuracies(session, test, trial.defense.view)
+    if accuracies:
+        result.probe_peak, result.probe_final = max(accuracies), accuracies[-1]
 
 
 def _probed(

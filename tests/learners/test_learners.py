@@ -49,6 +49,7 @@ from raygrid.nn.trainer import freeze
 from raygrid.protocols import PROTOCOLS
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
+from raygrid.trials.result import Result
 from tests.conftest import toy
 
 VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
@@ -458,6 +459,23 @@ def test_the_target_follows_by_the_formula_and_gets_no_gradient(images: Images) 
     assert all(map(torch.equal, still, framework.target.parameters()))
 
 
+def test_views_that_are_one_batch_share_their_statistics(images: Images) -> None:
+    """Port of byol_mse (AUE-AAP@64fb25f, utils.py) on outputs of views that lie side by side."""
+    session = two_views("byol", images, joint=True, factor=4.0)
+    framework, apart = session.framework, two_views("byol", images, factor=4.0).framework
+    assert isinstance(framework, ByolLoss)
+    a, b = images.floats(slice(0, 8)), images.floats(slice(8, 16)) ** 2
+    copies = copy.deepcopy(framework)
+    side_by_side = torch.stack([a, b], 1).flatten(0, 1)
+    online = functional.normalize(copies.predictor(copies.branch(side_by_side)), dim=1)
+    with torch.no_grad():
+        target = functional.normalize(copies.target(side_by_side), dim=1)
+    wanted = 4 - 2 * (online[::2] * target[1::2] + online[1::2] * target[::2]).sum(1).mean()
+    loss = framework(a, b, images.labels[:8], move=False)
+    torch.testing.assert_close(loss + 4, wanted)
+    assert apart(a, b, images.labels[:8], move=False) != loss
+
+
 def test_the_queue_wraps_and_keeps_unit_keys(images: Images) -> None:
     with forked(0):
         moco = MocoLoss(branch(), (32, 8), 0.9, 0.2, "none")
@@ -586,7 +604,7 @@ def test_the_probe_learns_and_leaves_the_encoder_alone(passes: int) -> None:
     before = {k: t.clone() for k, t in session.framework.state_dict().items()}
     probing = replace(PROBE, passes=passes, recipe=PROBE.recipe.with_(epochs=60, lr=0.2))
     stream = Stream("probe")
-    probed = fit_probe(session.network, images, probing, session.views, stream, "fp32")
+    probed = fit_probe(session.network, images, probing, session.views, stream, "fp32").network
     after = session.framework.state_dict()
     for key, tensor in before.items():
         assert torch.equal(tensor, after[key]), f"{key} was changed by the probe"
@@ -620,6 +638,50 @@ def test_a_protocol_sets_parameters_that_a_spec_can_override() -> None:
     assert learner(str(back.spec.learner) + "/aue").key == back.key
     assert learner("simclr(hidden=2048)/aue").key == aue.key
     assert len({ours.key, aue.key, back.key}) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_probe_is_judged_after_each_of_its_epochs(precision: str, images: Images) -> None:
+    """By whole networks with each epoch's head; the last is what `finish` returns."""
+    learner = small("simclr")
+    session = learner.start(task_of(images, replace(RECIPE, precision=precision)))
+    other = scenes(60, 5)
+
+    def view(x: Tensor) -> Tensor:
+        return 1 - x
+
+    assert learner.probe_accuracies(session, other, view) == []
+    final: Any = session.finish()
+    accuracies = learner.probe_accuracies(session, other, view)
+    assert len(accuracies) == PROBE.recipe.epochs
+    assert accuracies[-1] == score(final, other, view, precision).acc
+    assert isinstance(session, TwoViewSession)
+    for head, accuracy in zip(session._heads, accuracies, strict=True):
+        final.head.load_state_dict(head)
+        assert score(final, other, view, precision).acc == accuracy
+    assert len(set(accuracies)) > 1
+
+
+def test_final_accuracies_are_those_that_the_source_prints() -> None:
+    """TransPoison@2d08a9c and apbench@9a6fb91: the best over the probe's epochs; AUE: the last."""
+    for text, printed in (
+        ("tp", "peak"),
+        ("apbench", "peak"),
+        ("aue", "final"),
+        ("quick", "final"),
+    ):
+        probing = PROTOCOLS.make(text).probing("simclr")
+        assert probing.printed == printed
+        row = Result("", "", resolved={"probing": probing.resolved()})
+        row.history = [{"train_loss": 1.0, "test_acc": a} for a in (0.3, 0.9, 0.6)]
+        row.probes = {"clean_test": {"k": 5, "n": 10, "acc": 0.5}}
+        row.probe_peak, row.probe_final = 0.7, 0.5
+        row.summarize()
+        assert row.final_acc == row.last_acc == (0.7 if printed == "peak" else 0.5)
+        assert (row.peak_acc, row.knn_peak, row.peak_epoch) == (None, 0.9, 2)
+    row = Result("", "", resolved={"probing": None}, history=row.history, probes=row.probes)
+    row.summarize()
+    assert (row.final_acc, row.peak_acc, row.knn_peak) == (0.5, 0.9, None)
 
 
 def test_the_probe_is_the_protocols() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -179,13 +181,27 @@ def test_pretraining_is_the_printed_one(
                 shuffle=True,
                 drop_last=True,
                 normalize=normalize,
+                stepwise="warmup" if warmup else False,
             )
             assert made.rate(epochs) == pytest.approx(wanted * 1e-3)
             if warmup:
-                risen = made.rate(warmup) - 0.01
-                assert made.rate(0) == pytest.approx(0.01 + risen / warmup)
+                # contrastive-poisoning@628838c, util.py: the share of all warm-up batches
+                top = wanted * (1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * 10 / 1000)) / 2)
+                for number in (0, 7, 390, 9 * 390 + 3):
+                    rate_then = 0.01 + number / (10 * 390) * (top - 0.01)
+                    assert made.rate(number / 390) == pytest.approx(rate_then)
+                assert [made.each_step(epoch) for epoch in (0, 9, 10, 500)] == [True] * 2 + [
+                    False
+                ] * 2
             else:
                 assert made.rate(0) == wanted
+
+
+def test_no_image_is_left_out_where_aue_trains() -> None:
+    """AUE-AAP@64fb25f: its loaders keep the last batch; rates change with epochs."""
+    for learner in ("supervised", "simclr", "byol", "moco", "simsiam"):
+        made = PROTOCOLS.make("aue").recipe(learner, "cifar10", 32)
+        assert (made.drop_last, made.stepwise) == (False, False)
 
 
 def test_contrastive_learners_are_the_printed_ones() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from raygrid.architectures.networks.network import Network
 
 
+class Fitted(NamedTuple):
+    """A network with a probe as its head, and the head's weights after each epoch, on the CPU."""
+
+    network: Network
+    heads: list[dict[str, Tensor]]
+
+
 def fit_probe(
     network: Network,
     labeled: Images,
@@ -28,7 +35,7 @@ def fit_probe(
     views: Views,
     stream: Stream,
     precision: str,
-) -> Network:
+) -> Fitted:
     """A copy of the network with a new head fitted on `labeled`; the encoder stays bit for bit.
 
     Features are computed once and kept: of the images as they are, or of `probing.passes` passes
@@ -44,14 +51,16 @@ def fit_probe(
         return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))
 
     trainer = Trainer(linear, step, labeled.blank(), probing.recipe, stream)
+    heads = []
     try:
         for epoch in range(probing.recipe.epochs):
             trainer.epoch(epoch)
+            heads.append({name: w.detach().cpu().clone() for name, w in linear.named_parameters()})
     except DivergedError as error:
         raise error.of("linear probe") from None
     probed = copy.deepcopy(network)
     probed.head = linear
-    return probed
+    return Fitted(probed, heads)
 
 
 def _cache(

@@ -12,12 +12,12 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import forked
-from raygrid.learners.base import Learner, Session, Task, drawn_once
+from raygrid.learners.base import Learner, Session, Task, View, drawn_once
 from raygrid.learners.common.features import CollapseAlarm, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import precision_of
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,10 @@ class TwoViews(Learner):
             hue=0.1 * self.color,
         )
 
+    def probe_accuracies(self, session: Session, images: Images, view: View) -> list[float]:
+        assert isinstance(session, TwoViewSession)
+        return session.probe_accuracies(images, view)
+
     def start(self, task: Task) -> Session:
         n = len(task.train)
         require(n >= 2, f"the training set has {n} image, {self.id} needs 2 and more")
@@ -94,6 +98,7 @@ class TwoViewSession:
         self.trainer = Trainer(self.framework, self.step, task.train, task.recipe, stream)
         self.alarm = CollapseAlarm()
         self._knn: KnnClassifier | None = None
+        self._heads: list[dict[str, Tensor]] = []  # of the probe, after each of its epochs
 
     def step(self, batch: Batch) -> Step:
         defense, views = self.task.defense.during(batch.epoch), self.pair(batch)
@@ -148,10 +153,25 @@ class TwoViewSession:
     def finish(self) -> nn.Module:
         """The encoder with a linear probe as its head."""
         crops = replace(self.views, jitter=0.0, gray=0.0)
-        stream = self.task.streams["probe"]
-        return fit_probe(
-            self.network, self.task.labeled, self.task.probing, crops, stream, self.precision
-        )
+        stream, probing = self.task.streams["probe"], self.task.probing
+        labeled = self.task.labeled
+        fitted = fit_probe(self.network, labeled, probing, crops, stream, self.precision)
+        self._heads = fitted.heads
+        return fitted.network
+
+    def probe_accuracies(self, images: Images, view: View) -> list[float]:
+        """Of the linear probe on images, after each of its epochs; none before `finish`."""
+        if not self._heads:
+            return []
+        features = features_of(self.network, images, self.precision, view)
+        accuracies = []
+        for head in self._heads:
+            weight, bias = (head[name].to(features.device) for name in ("weight", "bias"))
+            with torch.no_grad(), autocast(self.precision, features.device):
+                logits = nn.functional.linear(features, weight, bias)
+            hits = (logits.argmax(1) == images.labels.to(logits.device)).sum()
+            accuracies.append(int(hits) / len(images))
+        return accuracies
 
     def state_dict(self) -> dict[str, Any]:
         return {"trainer": self.trainer.state_dict(), "low": self.alarm.low}

@@ -31,6 +31,8 @@ class ByolLoss(Framework):
 
     Before each step the target follows the online branch `updates` times with `momentum`, the last
     time of several between the two directions: in the first (a predicts b) it has moved once less.
+    joint: both views are embedded as one batch, so that batch norms see them together, by a target
+    that has moved before.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ByolLoss(Framework):
         momentum: float,
         updates: int = 1,
         factor: float = 1.0,
+        joint: bool = False,
     ) -> None:
         from lightly.loss import NegativeCosineSimilarity
 
@@ -50,10 +53,13 @@ class ByolLoss(Framework):
         self.momentum = momentum
         self.updates = updates
         self.factor = factor
+        self.joint = joint
 
     def forward(
         self, a: Tensor, b: Tensor, y: Tensor, move: bool = True, dual: bool = False
     ) -> Tensor:
+        if self.joint:
+            return self._together(torch.cat([a, b]), move, dual)
         p = self.predictor(self.branch(a)), self.predictor(self.branch(b))
         between = min(1, self.updates - 1)
         self._follow(self.updates - between if move else 0)
@@ -62,6 +68,14 @@ class ByolLoss(Framework):
             self._follow(between if move else 0)
             of_a = self.target(a)
         return self.factor * cosine_loss(self.criterion, p, (of_a, of_b))
+
+    def _together(self, both: Tensor, move: bool, dual: bool) -> Tensor:
+        """The loss of two views that lie one after the other in a batch."""
+        self._follow(self.updates if move else 0)
+        p = self.predictor(self.branch(both)).chunk(2)
+        with nullcontext() if dual else torch.no_grad():
+            z = self.target(both).chunk(2)
+        return self.factor * cosine_loss(self.criterion, (p[0], p[1]), (z[0], z[1]))
 
     def _follow(self, times: int) -> None:
         for _ in range(times):

@@ -18,6 +18,9 @@ STATUS = {"done": "FINISHED", "skipped": "FINISHED", "failed": "FAILED", "diverg
 ONCE = (
     "peak_acc",
     "peak_epoch",
+    "knn_peak",
+    "probe_peak",
+    "probe_final",
     "final_acc",
     "last_acc",
     "selected_epoch",
