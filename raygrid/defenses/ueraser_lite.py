@@ -21,7 +21,8 @@ class UEraserLite(Erasing, Defense):
     """Every batch goes through plasma brightness, plasma contrast, channel shuffle, TrivialAugment.
 
     `static` draws once for each image and stores the result, as APBench does for contrastive
-    learners; its batches are drawn too, for stored images may come class by class.
+    learners, 512 images with one operation; its batches are drawn too, for stored images may come
+    class by class.
     """
 
     card = Card(
@@ -32,7 +33,8 @@ class UEraserLite(Erasing, Defense):
             "cifar10/tue(framework=moco)/ueraser_lite(static=true)/resnet18/moco/apbench/0": 0.7482,
         },
         cost="a tenth of standard training",
-        notes="plasma with probability 1/2 as printed and in UEraser's own code, 1 in APBench's. "
+        notes="APBench stores 512 at a time in the order of a directory listing. "
+        "Plasma with probability 1/2 as printed and in UEraser's own code, 1 in APBench's. "
         "That adds JPEG for TAP and AR alone, with p=0.8: jpeg=before, here never set by the "
         "attack; UEraser's own has jpeg=after. Both code a batch as one picture and read it half a "
         "level too dark, here each image is coded by itself. APBench's code for ImageNet-100: p=1, "
@@ -60,7 +62,7 @@ class UEraserLite(Erasing, Defense):
             return images
         out = torch.empty_like(images.pixels, device="cpu")
         order = torch.randperm(len(images), generator=fit_context.stream.generator("order"))
-        for number, rows in enumerate(order.split(128)):
+        for number, rows in enumerate(order.split(512)):
             rng = fit_context.stream.generator("erase", number)
             x = images.floats(rows).to(fit_context.device)
             out[rows] = to_uint8(self.erase(x, rng)).cpu()

@@ -200,9 +200,9 @@ def test_stored_batches_are_drawn_and_put_back_in_order(monkeypatch: pytest.Monk
     static = DEFENSES.make("ueraser_lite(static=true)")
     out = purify(static, images, fit_context()).pixels
     assert torch.equal(out[:, :2], pixels[:, :2]), "an image is in the place of another"
-    assert sizes == [128] * 7 + [104]
+    assert sizes == [512, 488]
     number = out[:, 2, 0, 0].long()
-    table = torch.zeros(8, 4).index_put_((number - 1, images.labels), torch.ones(()), True)
+    table = torch.zeros(2, 4).index_put_((number - 1, images.labels), torch.ones(()), True)
     assert (table / table.sum(1, keepdim=True) - 0.25).abs().max() < 0.15
     sizes.clear()
     other = purify(static, images, fit_context(1)).pixels

@@ -467,7 +467,9 @@ def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixtur
     on = "dots/lsp(budget=l2:3)"
     assert command(out, "evaluate", "sets", LSP, "--on", on, "--json") == 0
     rows = {row["set"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["clean_test"]["k"] == result_of(out, LSP).probes["clean_test"]["k"]
+    asked = result_of(out, LSP).probes["clean_test"]
+    assert rows["clean_test"]["k"] == asked["k"]
+    assert rows["clean_test"]["loss"] == pytest.approx(asked["loss"], rel=1e-5)  # as precise, too
     assert rows["train"]["k"] == rows[on]["k"]
     assert rows["train"]["acc"] > rows["clean_train"]["acc"]
     assert command(out, "evaluate", "robustness", SPECS[0], "--steps", "1", "--images", "8") == 0

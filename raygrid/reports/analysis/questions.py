@@ -13,6 +13,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import TrialSpec
 from raygrid.nn.pgd import Ball
+from raygrid.nn.recipes import precision_of
 from raygrid.reports.analysis.fidelity import fidelity_of_poison
 from raygrid.reports.analysis.records import Records, Victim
 from raygrid.reports.tables.frame import frame
@@ -69,7 +70,10 @@ def _predicted(victim: Victim, images: Images) -> Tensor:
 
 
 def _score(victim: Victim, images: Images) -> Score:
-    return score(victim.network, images.to(victim.device), victim.trial.defense.view)
+    """In the precision in which the trial asked, so that the same question has the same count."""
+    trial = victim.trial
+    precision = precision_of(trial.recipe, trial.architecture.convolutional)
+    return score(victim.network, images.to(victim.device), trial.defense.view, precision)
 
 
 def robustness(
