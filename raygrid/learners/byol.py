@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -46,11 +46,6 @@ class Byol(TwoViews):
         require(0 <= self.momentum <= 1, f"momentum is {self.momentum}, allowed are 0 to 1")
         require(self.ema_updates >= 1, f"ema_updates is {self.ema_updates}, allowed from 1")
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")
-
-    def resolved(self) -> dict[str, Any]:
-        """Without `joint` where it is not set, so that older keys stay."""
-        values = super().resolved()
-        return values if self.joint else {k: v for k, v in values.items() if k != "joint"}
 
     def framework(self, network: Network, precision: str) -> Framework:
         from raygrid.nn.contrastive.byol import ByolLoss, byol_heads
