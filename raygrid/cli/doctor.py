@@ -41,6 +41,7 @@ def examine(options: Options) -> list[Check]:
         _disk,
         _memory,
         _tracking,
+        _pictures,
     ]
     return [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
 
@@ -122,6 +123,12 @@ def _tracking(options: Options) -> Check:
     except RaygridError as error:
         return Check("tracking", "fault", str(error))
     return Check("tracking", "ok", uri)
+
+
+def _pictures(options: Options) -> Check:
+    from raygrid.storage.pictures import EXIF
+
+    return Check("pictures", "ok", f"of class folders: {EXIF}")
 
 
 def _datasets() -> list[str]:

@@ -10,20 +10,24 @@ from typing import ClassVar
 from raygrid.core.errors import DataError
 from raygrid.core.registry import Card, require
 from raygrid.datasets.base import DATASETS
-from raygrid.datasets.common.decoding import Resizing, size_of
+from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.files import FileDataset
 from raygrid.datasets.common.holdings import Holding, ImageFiles, listing, train_and_test
+from raygrid.storage.pictures import EXIF, size_of
 
 
 @DATASETS.register("folder")
 @dataclass(frozen=True, kw_only=True)
 class Folder(FileDataset):
-    """`<root>/<name>/train/<class>/*.png` and `test/<class>/*.png`; JPEG files too.
+    """`<root>/<name>/train/<class>/*.png` and `test/<class>/*.png`; JPEG, WebP, BMP, GIF, TIFF too.
 
     Classes, sizes and numbers are found by looking; classes and files are sorted by name.
     """
 
-    card = Card(paper="none; raygrid's own", notes="mean and std are 0.5 and 0.25, not measured")
+    card = Card(
+        paper="none; raygrid's own",
+        notes=f"mean and std are 0.5 and 0.25, not measured; 16-bit gray is divided by 257; {EXIF}",
+    )
     name: str = "images"  # of the folder under the data root
     size: int | None = None  # pixels: shorter side scaled to it, center cut out; none: as they are
     flip: bool = True  # whether a mirrored image keeps its class

@@ -15,9 +15,9 @@ from raygrid.datasets.common.holdings import (
     Holding,
     ImageFiles,
     listing,
-    subfolders,
     train_and_test,
 )
+from raygrid.storage.pictures import subfolders
 
 
 @DATASETS.register("imagenet100")

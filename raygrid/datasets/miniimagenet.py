@@ -20,8 +20,8 @@ from raygrid.datasets.common.holdings import (
     Listing,
     class_folders,
     listing,
-    subfolders,
 )
+from raygrid.storage.pictures import subfolders
 
 PARTS = ("train", "val", "test")
 

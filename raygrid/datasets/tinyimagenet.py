@@ -17,9 +17,9 @@ from raygrid.datasets.common.holdings import (
     class_folders,
     extract,
     fetch,
-    image_files,
     listing,
 )
+from raygrid.storage.pictures import pictures_in
 
 
 @DATASETS.register("tinyimagenet")
@@ -56,7 +56,7 @@ class TinyImageNet(FileDataset):
 
     @staticmethod
     def _images(folder: Path) -> list[Path]:
-        found = image_files(folder) if folder.is_dir() else []
+        found = pictures_in(folder) if folder.is_dir() else []
         if not found:
             raise DataError(f"{folder} holds no images; unpack the archive again")
         return found

@@ -30,10 +30,10 @@ from raygrid.datasets import photo_digits as photo_digits_module
 from raygrid.datasets.base import Dataset, Facts
 from raygrid.datasets.cifar10 import Cifar10
 from raygrid.datasets.cifar100 import Cifar100
-from raygrid.datasets.common.holdings import image_files
 from raygrid.datasets.svhn import Svhn
 from raygrid.datasets.tinyimagenet import TinyImageNet
 from raygrid.engine.grid import plan
+from raygrid.storage.pictures import pictures_in
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext, DatasetArtifact
 from raygrid.trials.catalog import Catalog
@@ -269,13 +269,17 @@ def test_tinyimagenet_sorts_paths_as_strings(tmp_path: Path, tiny: Path) -> None
 
 def test_the_order_is_that_of_the_published_setups(tmp_path: Path) -> None:
     """Known ranks: 13 in a class is image 11, 300 is 369; 5903 of the validation is val_6310."""
-    train = [tmp_path / f"n01_{i}.JPEG" for i in range(500)]
+    train = [tmp_path / "train" / f"n01_{i}.JPEG" for i in range(500)]
     validation = [tmp_path / "val" / f"val_{i}.JPEG" for i in range(10_000)]
+    (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     for path in (*train, *validation):
         path.touch()
-    assert [image_files(tmp_path)[rank].stem for rank in (13, 300)] == ["n01_11", "n01_369"]
-    assert image_files(tmp_path / "val")[5903].stem == "val_6310"
+    assert [pictures_in(tmp_path / "train")[rank].stem for rank in (13, 300)] == [
+        "n01_11",
+        "n01_369",
+    ]
+    assert pictures_in(tmp_path / "val")[5903].stem == "val_6310"
 
 
 def test_a_refiled_validation_part_is_read(tmp_path: Path, tiny: Path) -> None:

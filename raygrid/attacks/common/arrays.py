@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.errors import DataError, unknown
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
+from raygrid.storage.pictures import SUFFIXES, as_rgb, is_picture, opened, pictures_in, subfolders
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TORCH = (".pt", ".pth")
 NUMPY = (".npy", ".npz")
-PICTURES = (".png", ".bmp", ".jpg", ".jpeg", ".webp")
 _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -79,19 +79,16 @@ def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     Returns uint8 (n, 3, H, W), the class of each (position of its folder in sorted order) and the
     names without suffix, folder by folder in sorted order. Raises DataError for anything else.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    folders = sorted(p for p in root.iterdir() if p.is_dir())
-    found = [(c, p) for c, folder in enumerate(folders) for p in _pictures(folder)]
+    found = [(c, p) for c, folder in enumerate(subfolders(root)) for p in pictures_in(folder)]
+    loose = sum(map(is_picture, root.iterdir()))
+    if loose and found:
+        raise DataError(f"{root} has {loose} pictures beside its class folders; put them into one")
     if not found:
-        raise DataError(f"{root} has no class folders with pictures ({', '.join(PICTURES)})")
+        raise DataError(f"{root} has no class folders with pictures ({', '.join(SUFFIXES)})")
     arrays = []
     for _, path in found:
-        try:
-            with Image.open(path) as picture:
-                arrays.append(np.asarray(picture.convert("RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{path} is not a readable picture: {error}") from None
+        with opened(path) as picture:
+            arrays.append(np.asarray(as_rgb(picture, path)))
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
         raise DataError(f"the pictures in {root} have different sizes: {sorted(shapes)[:3]}")
@@ -99,20 +96,13 @@ def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
-
-
 def content_hash(path: Path) -> str:
     """Names the bytes of a file, or of all pictures in class folders with their places.
 
     Raises DataError if there is nothing at `path`.
     """
-    files = [path] if path.is_file() else sorted(p for f in _subfolders(path) for p in _pictures(f))
+    folders = subfolders(path) if path.is_dir() else []
+    files = [path] if path.is_file() else sorted(p for f in folders for p in pictures_in(f))
     if not files:
         raise DataError(f"{path} is not there, or has no class folders with pictures")
     return content_of(path, files)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raygrid.core.errors import DataError
 from raygrid.core.lazy import np, torch
+from raygrid.storage.pictures import as_rgb, opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,30 +51,14 @@ def decode(files: Sequence[Path], fit: Resizing) -> Tensor:
 
     Raises DataError that names the file if one is missing, truncated, no image, or does not fit.
     """
-    from PIL import Image
-
     out = np.empty((len(files), 3, fit.side, fit.side), np.uint8)
 
     def read(position: int) -> None:
         path = files[position]
-        try:
-            with Image.open(path) as image:
-                out[position] = np.asarray(fit(image.convert("RGB"), path)).transpose(2, 0, 1)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read ({error}); replace or remove it") from None
+        with opened(path) as image:
+            out[position] = np.asarray(fit(as_rgb(image, path), path)).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(read, range(len(files))):
             pass
     return torch.from_numpy(out)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height from an image's header."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); replace or remove it") from None

@@ -23,8 +23,12 @@ from raygrid.datasets.common.holdings import (
     train_and_test,
     unpacked,
 )
+from raygrid.storage.pictures import SUFFIXES
 
-IN_ARCHIVE = re.compile(r"(?:^|.*/)(train|test|val)/[^/]+/[^/]+\.(?:png|jpe?g)$", re.IGNORECASE)
+_ENDINGS = "|".join(map(re.escape, SUFFIXES))
+IN_ARCHIVE = re.compile(
+    rf"(?:^|.*/)(train|test|val)/[^/.][^/]*/[^/.][^/]*(?:{_ENDINGS})$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)

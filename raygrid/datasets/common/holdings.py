@@ -18,8 +18,8 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
+from raygrid.storage.pictures import SUFFIXES, pictures_in, subfolders
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 TEST_FOLDERS = ("test", "val")
 
@@ -90,22 +90,12 @@ def identity(files: Sequence[Path], *more: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of one folder, sorted by name as strings."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders of a folder, sorted by name."""
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
 def class_folders(folder: Path, classes: Collection[str] | None = None) -> dict[str, list[Path]]:
     """Image files by class: one folder a class, sorted by name.
 
     classes: only these. Raises DataError for an empty or missing class and for a lone one.
     """
-    found = {f.name: image_files(f) for f in subfolders(folder)}
+    found = {f.name: pictures_in(f) for f in subfolders(folder)}
     if classes is not None:
         found = {name: found.get(name, []) for name in classes}
     for name, files in found.items():

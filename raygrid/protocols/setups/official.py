@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.errors import DataError, unknown
 from raygrid.core.lazy import np, torch
 from raygrid.storage.pickles import ArrayUnpickler
+from raygrid.storage.pictures import as_rgb, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,13 +92,11 @@ def patterns(folder: str) -> dict[str, Tensor]:
 
 
 def _pattern(name: str, places: list[Path], home: Path) -> Tensor:
-    from PIL import Image
-
     path = next((p / f"{name}.png" for p in places if (p / f"{name}.png").is_file()), None)
     if path is None:
         raise DataError(f"{home} comes without triggers/{name}.png, in it or beside it")
-    with Image.open(path) as image:
-        pixels = np.array(image.convert("RGB"))
+    with opened(path) as image:
+        pixels = np.array(as_rgb(image, path))
     if hashlib.sha256(pixels.tobytes()).hexdigest() != _PATTERNS[name]:
         raise DataError(f"{path} is not the official trigger: its pixels are other ones")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
