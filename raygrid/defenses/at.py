@@ -40,7 +40,9 @@ class AdversarialTraining(Defense):
         },
         cost="11 times standard training with 10 steps",
         notes="step 2/255 in APBench and in the D-VAE code, 1.6/255 in the D-VAE paper; ISS: "
-        "radius 0.031, step 0.007; ImageNet subsets: 5 steps",
+        "radius 0.031, step 0.007; ImageNet subsets: 5 steps. The steps have the "
+        "precision of the training, bf16 for convolutional networks, where these codes have "
+        "float32: see experiments/results/precision.md",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"radius": 0.0},)
     tiny: ClassVar[Mapping[str, Scalar]] = {"steps": 2}
