@@ -29,7 +29,7 @@ class Hypo(TransferAttack):
 
     card = Card(
         paper="Tao et al. 2021, Better Safe Than Sorry",
-        code="TLMichael/Delusive-Adversary",
+        code="TLMichael/Delusive-Adversary@8f033e0",
         published={
             "cifar10/hypo/none/resnet18/supervised/apbench/0": 0.6904,
             "cifar10/hypo/standard/resnet18/supervised/apbench/0": 0.7038,
