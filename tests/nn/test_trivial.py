@@ -24,8 +24,8 @@ RANGES: dict[Policy, dict[str, tuple[float, float]]] = {
     "trivial": {
         "posterize": (0, 4),
         "solarize": (0, 1),
-        "contrast": (0.1, 1.9),
-        "brightness": (0.1, 1.9),
+        "enhance_contrast": (0.1, 1.9),
+        "enhance_brightness": (0.1, 1.9),
         "sharpness": (0.1, 1.9),
         "rotate": (0, 30),
         "shear_x": (0, 0.3),
@@ -81,8 +81,8 @@ def test_colors_by_hand() -> None:
     x = torch.tensor([0.2, 0.5, 0.9]).view(1, 1, 1, 3).expand(2, 1, 1, 3)
     half = torch.tensor([0.5, 1.5])
     for operation, wanted in (
-        (trivial.contrast, [[0.1, 0.25, 0.45], [0.3, 0.75, 1.0]]),
-        (trivial.brightness, [[0.0, 0.0, 0.4], [0.7, 1.0, 1.0]]),
+        (trivial.enhance_contrast, [[0.1, 0.25, 0.45], [0.3, 0.75, 1.0]]),
+        (trivial.enhance_brightness, [[0.0, 0.0, 0.4], [0.7, 1.0, 1.0]]),
         (trivial.solarize, [[0.2, 0.5, 0.1], [0.2, 0.5, 0.9]]),
         (trivial.auto_contrast, [[0.0, 0.3 / 0.7, 1.0]] * 2),
     ):
@@ -218,12 +218,15 @@ def test_the_wide_policy_is_that_of_kornia_09() -> None:
         pytest.skip("kornia before 0.9 has the other policy")
     torch.manual_seed(0)
     x = torch.rand(32, 3, 16, 16)
-    ours = {o.operation.__name__: o.operation for o in POLICIES["trivial_wide"]}
+    ours = {
+        o.operation.__name__.removeprefix("enhance_"): o.operation for o in POLICIES["trivial_wide"]
+    }
     theirs = kornia_operations()
     assert set(theirs) == set(ours)
+    known = {k.removeprefix("enhance_"): v for k, v in RANGES["trivial_wide"].items()}
     for name, (operation, strength) in theirs.items():
         strength = strength / 16 if name.startswith("translate") else strength
-        low, high = RANGES["trivial_wide"].get(name, (0, 0))
+        low, high = known.get(name, (0, 0))
         assert strength.min() >= low - 1e-6
         assert strength.max() <= high + 1e-6
         torch.testing.assert_close(ours[name](x, strength), operation(x), atol=1e-5, rtol=0)

@@ -69,11 +69,8 @@ def _predicted(victim: Victim, images: Images) -> Tensor:
     return torch.cat([victim(images.floats(p).to(victim.device)).argmax(1) for p in parts]).cpu()
 
 
-def _score(victim: Victim, images: Images) -> Score:
-    """In the precision in which the trial asked, so that the same question has the same count."""
-    trial = victim.trial
-    precision = precision_of(trial.recipe, trial.architecture.convolutional)
-    return score(victim.network, images.to(victim.device), trial.defense.view, precision)
+def _score(victim: Victim, images: Images, precision: str = "fp32") -> Score:
+    return score(victim.network, images.to(victim.device), victim.trial.defense.view, precision)
 
 
 def robustness(
@@ -147,7 +144,9 @@ def accuracy_on_sets(records: Records, spec: str, others: Mapping[str, Images]) 
     victim = records.victim(spec)
     train = records.training_set(victim.trial)
     sets = {"clean_train": victim.clean, "clean_test": victim.test, "train": train, **others}
-    scores = {name: _score(victim, images) for name, images in sets.items()}
+    trial = victim.trial  # asked as precisely as the trial asked, so that counts are the same
+    precision = precision_of(trial.recipe, trial.architecture.convolutional)
+    scores = {name: _score(victim, images, precision) for name, images in sets.items()}
     return [{"victim": victim.name, "set": name, **s.row()} for name, s in scores.items()]
 
 
