@@ -34,6 +34,7 @@ class AttackContext:
     owned: int64 rows that the attacker may change, ascending; None: every row.
     units: which of the attack's units to make (see `Attack.units`); None: all.
     facts: what the attack writes down about its work, as JSON values; kept beside the poison.
+    marks: what a reader of the results has to know about the poison, in plain words.
     scene: the set-up of the trial, for attacks on a target.
     base: the whole training set under the attack's `base_attack`; None: nobody has made it yet.
     """
@@ -45,6 +46,7 @@ class AttackContext:
     owned: Tensor | None = None
     units: range | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    marks: list[str] = field(default_factory=list)
     scene: Scene | None = None
     base: Images | None = None
 

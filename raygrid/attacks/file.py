@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from raygrid.attacks.base import ATTACKS, Attack, AttackContext
-from raygrid.attacks.common.arrays import content_hash, load_array, load_class_folders
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext, beyond, enforce, size_of_change
+from raygrid.attacks.common.arrays import Published, content_hash, load_published
 from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
@@ -17,18 +17,25 @@ from raygrid.core.registry import Card, Combination, require
 if TYPE_CHECKING:
     from torch import Tensor
 
+NEAR = 64 / 255
+"""What is never further from the clean images is taken for images; published noise is smaller."""
+
 
 @ATTACKS.register("file")
 @dataclass(frozen=True, kw_only=True)
 class File(Attack):
     """What others published, put on the grid and held to a budget.
 
-    An array of `.pt`, `.npy` or `.npz` has shape (M, C, H, W) or (M, H, W, C). A perturbation has
-    an entry for each training image (M = N, by index) or for each class (M = classes, by label);
-    images come one for each training image. Integers count 1/255 steps, floats are in the pixel
-    range [0, 1] after multiplication by `scale`. `content=auto` takes uint8 for images and every
-    other type for a perturbation. Class folders hold images: files named by the training row, or,
-    with other names, the sorted files of the k-th sorted folder for the rows of class k in order.
+    An array of `.pt`, `.npy`, `.npz` or `.pkl` has shape (M, C, H, W) or (M, H, W, C). A
+    perturbation has an entry for each training image (M = N, by index), for each class (M =
+    classes, by label) or one for all (M = 1, or no M); images come one for each training image.
+    Integers count 1/255 steps, floats are in the pixel range [0, 1] after multiplication by
+    `scale`. `content=auto` takes uint8 and what lies within 64/255 of the clean images everywhere
+    for images; what is never negative and reaches beyond half the range it refuses; all else is a
+    perturbation. Folders hold images, side by side or in one folder a class. Files are named by the
+    training row, or, in class folders with other names, the sorted files of the k-th sorted folder
+    are for the rows of class k in order. Labels beside the values must be the dataset's; values
+    sorted by class go to the rows of each class in order, which is marked.
     """
 
     card = Card(
@@ -63,20 +70,59 @@ class File(Attack):
         path, index = Path(self.path), context.index(images)
         if not self.path:
             raise DataError("the attack file needs a path: file(path=/where/it/is.pt)")
-        if path.is_dir():
-            return _by_row(path, images)[index]
-        values = _as_planes(path, load_array(path, self.entry), images)
-        if self._are_images(values):
+        found = load_published(path, self.entry)
+        values = _as_planes(path, found.values, images)
+        if len(values) > 1:
+            rows = _rows(path, found, images, context)
+            values = values[rows.argsort()] if len(values) == len(images) else values
+        if self._are_images(path, values, images):
             if len(values) != len(images):
                 raise DataError(f"{path} has {len(values)} images, expected {len(images)}")
             return self._pixels(path, values)[index]
-        rows = index if len(values) == len(images) else images.labels[index]
-        return self._perturbation(path, values)[rows]
+        values = self._perturbation(path, values)
+        if len(values) == 1:
+            return values.expand(len(index), -1, -1, -1)
+        return values[index if len(values) == len(images) else images.labels[index]]
 
-    def _are_images(self, values: Tensor) -> bool:
-        if self.content == "auto":
-            return values.dtype == torch.uint8
-        return self.content == "images"
+    def pixels(self, images: Images, context: AttackContext) -> Tensor:
+        """Final uint8 pixels, with a mark of how many images the budget changed and how much."""
+        clean, limit = images.pixels[self.index(images, context)], self.budget
+        if limit.value == 0:
+            return clean
+        whole = enforce(clean, self.propose(images, context).cpu(), Budget("linf", 1.0))
+        over = beyond(clean, whole, limit)
+        if bool(over.any()) and limit.norm != "l0":
+            size = float(size_of_change(clean, whole, limit.norm).max())
+            largest = round(size * 255) / 255 if limit.norm == "linf" else round(size, 3)
+            context.marks.append(
+                f"file: {int(over.sum())} of {len(clean)} images were clipped to {limit}; "
+                f"the largest change was {Budget(limit.norm, largest)}"
+            )
+        if limit.norm == "l2":  # of pixels, the budget bounds no length
+            whole = whole.where(~over.view(-1, 1, 1, 1), _shrunk(clean, whole, limit))
+        return enforce(clean, whole, limit)
+
+    def _are_images(self, path: Path, values: Tensor, images: Images) -> bool:
+        if self.content != "auto":
+            return self.content == "images"
+        if values.dtype == torch.uint8:
+            return True
+        step = self.scale if values.is_floating_point() else 1 / 255
+        least, most = float(values.min()) * step, float(values.max()) * step
+        if most > NEAR and len(values) == len(images):
+            if least >= 0 and _near(values, images, step, 0.0):
+                return True
+            if _near(values, images, step / 2, 0.5):
+                raise DataError(
+                    f"{path} holds images normalized to -1 to 1; save them in 0 to 1 and say "
+                    f"content=images"
+                )
+        if least >= 0 and most > 0.5:
+            raise DataError(
+                f"{path} has values from {least:.4g} to {most:.4g} of the pixel range, which "
+                f"may be images or a perturbation: say content=images or content=perturbation"
+            )
+        return False
 
     def _pixels(self, path: Path, values: Tensor) -> Tensor:
         if not values.is_floating_point():
@@ -105,35 +151,57 @@ def _check_range(path: Path, values: Tensor, low: float, high: float) -> None:
         )
 
 
+def _near(values: Tensor, images: Images, step: float, shift: float) -> bool:
+    """Whether values * step + shift lie within 64/255 of the clean images everywhere."""
+    pairs = zip(values.split(1024), images.pixels.split(1024), strict=True)
+    return all(
+        bool((v.float() * step + shift - clean.float() / 255).abs().max() <= NEAR + 1e-6)
+        for v, clean in pairs
+    )
+
+
+def _shrunk(clean: Tensor, pixels: Tensor, limit: Budget) -> Tensor:
+    """The same change at the length of an l2 budget, uint8."""
+    return enforce(clean, (pixels.float() - clean.float()) / 255, limit)
+
+
 def _as_planes(path: Path, values: Tensor, images: Images) -> Tensor:
-    """(M, C, H, W) of real numbers, M the number of images or of classes; DataError otherwise."""
+    """(M, C, H, W) of real numbers: M is the number of images, of classes or 1; else DataError."""
     channels, height, width = images.shape
-    expected = f"({len(images)} or {images.classes}, {channels}, {height}, {width})"
     if values.is_complex() or values.dtype == torch.bool:
         raise DataError(f"{path} holds {values.dtype}, expected integers or floats")
-    if tuple(values.shape[1:]) == (height, width, channels):
+    shape, last = tuple(values.shape), (height, width, channels)
+    if shape in (images.shape, last):
+        values = values.unsqueeze(0)
+    if tuple(values.shape[1:]) == last:
         values = values.permute(0, 3, 1, 2)
     fits = tuple(values.shape[1:]) == images.shape
-    if not fits or len(values) not in (len(images), images.classes):
+    if not fits or len(values) not in (1, len(images), images.classes):
+        expected = f"({len(images)} or {images.classes}, {channels}, {height}, {width})"
         raise DataError(
-            f"{path} has shape {tuple(values.shape)}, expected {expected} or channels last"
+            f"{path} has shape {shape}, expected {expected}, channels last, or one for all images"
         )
     return values
 
 
-def _by_row(path: Path, images: Images) -> Tensor:
-    """Pictures of class folders in the order of the training rows, uint8 (N, C, H, W)."""
-    pixels, labels, names = load_class_folders(path)
-    if pixels.shape != images.pixels.shape:
-        shape, expected = tuple(pixels.shape), tuple(images.pixels.shape)
-        raise DataError(f"{path} has pictures {shape}, expected {expected}")
-    rows = images.labels.argsort(stable=True)
-    if all(name.isdecimal() for name in names):
-        rows = torch.tensor([int(name) for name in names])
-    if not torch.equal(rows.sort().values, torch.arange(len(images))):
+def _rows(path: Path, found: Published, images: Images, context: AttackContext) -> Tensor:
+    """The training row of each published entry, int64; DataError if labels or names contradict.
+
+    Entries that are sorted by class are for the rows of each class in order, which is marked.
+    """
+    every, labels = torch.arange(len(images)), found.labels
+    rows = every if found.rows is None else found.rows
+    if not torch.equal(rows.sort().values, every):
         raise DataError(f"the names in {path} are not the rows 0 to {len(images) - 1}")
-    if not torch.equal(images.labels[rows], labels):
-        raise DataError(f"the classes of the pictures in {path} are not those of the dataset")
-    out = torch.empty_like(pixels)
-    out[rows] = pixels
-    return out
+    if labels is None or (len(labels) != len(images) and torch.equal(labels, labels.unique())):
+        return rows
+    by_class = images.labels.argsort(stable=True)
+    if len(labels) != len(images):
+        raise DataError(f"{path} has {len(labels)} labels, expected {len(images)}")
+    if torch.equal(images.labels[rows], labels):
+        return rows
+    if found.rows is None and torch.equal(images.labels[by_class], labels):
+        context.marks.append("file: entries in class order were taken for the rows of each class")
+        return by_class
+    wrong = int((images.labels[rows] != labels).sum())
+    raise DataError(f"the classes of {wrong} entries in {path} are not those of the dataset")

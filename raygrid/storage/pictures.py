@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from raygrid.core.errors import DataError
 from raygrid.core.lazy import np
@@ -74,12 +74,15 @@ def pictures_in(folder: Path, beside: Sequence[str] = ()) -> list[Path]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture by its header; whatever is wrong with the file is a DataError that names it."""
+def opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image]:
+    """A picture by its header; whatever is wrong with the file is a DataError that names it.
+
+    content: to be read in place of the file, which `path` then only names.
+    """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(content or path) as image:
             yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read ({error}); replace or remove it") from None

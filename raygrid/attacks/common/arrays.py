@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DataError, unknown
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
+from raygrid.storage.pickles import ArrayUnpickler
 from raygrid.storage.pictures import SUFFIXES, as_rgb, is_picture, opened, pictures_in, subfolders
 
 if TYPE_CHECKING:
@@ -18,59 +22,195 @@ if TYPE_CHECKING:
 
 TORCH = (".pt", ".pth")
 NUMPY = (".npy", ".npz")
+PICKLES = (".pkl", ".pickle")
+FILES = TORCH + NUMPY + PICKLES
 _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    AttributeError,
     EOFError,
+    LookupError,
     OSError,
     RuntimeError,
     TypeError,
     ValueError,
 )
+_FLAT = "data"  # the folder that some sources put around their pictures
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a file or folder of a poison holds.
+
+    values: one entry for each image, class, or all images. labels: int64, one for each entry (or
+    for each training image), None if there are none. rows: int64, the training row of each entry
+    where the names of pictures say it.
+    """
+
+    values: Tensor
+    labels: Tensor | None = None
+    rows: Tensor | None = None
+
+
+def load_published(path: Path, entry: str = "") -> Published:
+    """What lies at `path`: a file of arrays, class folders, or a flat folder of pictures.
+
+    entry: which array, for files with several. Raises DataError for anything else, for damaged
+    files and for those that hold pickled code.
+    """
+    if not path.is_dir():
+        entries = load_entries(path)
+        return Published(_chosen(path, entries, entry), _labels_among(entries, entry))
+    flat = _flat_folder(path)
+    if flat is None:
+        pixels, labels, names = load_class_folders(path)
+        return Published(pixels, labels, _as_rows(names))
+    files = pictures_in(flat, beside=("manifest.json",))
+    rows = _as_rows([f.stem for f in files])
+    if rows is None:
+        raise DataError(f"{flat} is a flat folder: its pictures must be named by training row")
+    return Published(_stacked(flat, files), None, rows)
 
 
 def load_array(path: Path, entry: str = "") -> Tensor:
-    """The one array of a `.pt`, `.npy` or `.npz` file, or its `entry`.
+    """The one array of a file, or its `entry`; raises DataError like `load_published`."""
+    return _chosen(path, load_entries(path), entry)
 
-    Raises DataError for other files, for damaged ones and for those that hold pickled code.
+
+def load_entries(path: Path) -> dict[str, Tensor]:
+    """All arrays of a file by name; one without names is called by its place, a lone one ``.
+
+    A list of pairs (picture or array, label), as in pickles of whole training sets, becomes
+    `values` and `labels`. Raises DataError like `load_published`.
     """
-    if path.suffix not in TORCH + NUMPY:
-        allowed = ", ".join(TORCH + NUMPY)
+    kind = path.suffix.lower()
+    if kind not in FILES:
+        allowed = ", ".join(FILES)
         raise DataError(f"{path} is not readable here, allowed are {allowed} and class folders")
     try:
-        held = _load_torch(path) if path.suffix in TORCH else _load_numpy(path)
+        if kind in TORCH:
+            held = _load_torch(path)
+        else:
+            held = _load_numpy(path) if kind in NUMPY else ArrayUnpickler.read(path.read_bytes())
+        return _entries(path, held)
     except FileNotFoundError:
         raise DataError(f"{path} is not there") from None
     except _UNREADABLE as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{path} is damaged or holds pickled code, which is never run: {first}"
         raise DataError(message) from None
-    return _pick(path, held, entry)
 
 
 def _load_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """With numpy's arrays admitted, which are data alone; all other classes stay refused."""
+    reconstruct = np.empty(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefdg"}
+    older = (reconstruct, "numpy.core.multiarray._reconstruct")  # its name in numpy 1
+    admitted: list[Any] = [reconstruct, older, np.ndarray, np.dtype, *kinds]
+    with torch.serialization.safe_globals(admitted), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Validating sparse tensor")  # as it should
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _load_numpy(path: Path) -> Any:
     held = np.load(path, allow_pickle=False)
     if isinstance(held, np.ndarray):
-        return torch.from_numpy(held)
+        return held
     with held:
-        return {name: torch.from_numpy(held[name]) for name in held.files}
+        return {name: held[name] for name in held.files}
 
 
-def _pick(path: Path, held: Any, entry: str) -> Tensor:
+def _entries(path: Path, held: Any) -> dict[str, Tensor]:
+    """Whatever a file held, as named tensors; ValueError and TypeError for what is no array."""
     if isinstance(held, Mapping):
-        arrays = {str(k): v for k, v in held.items() if isinstance(v, torch.Tensor)}
-        if not entry and len(arrays) == 1:
-            return next(iter(arrays.values()))
-        if entry not in arrays:
-            raise DataError(f"{path}: " + unknown("entry", entry, arrays))
+        arrays = {str(name): v for name, v in held.items() if _is_array(v)}
+        return {name: as_tensor(value) for name, value in arrays.items()}
+    if _is_array(held):
+        return {"": as_tensor(held)}
+    if isinstance(held, list | tuple) and held:
+        return _of_sequence(path, held)
+    raise DataError(f"{path} holds a {type(held).__name__}, expected an array, a dict or a list")
+
+
+def _of_sequence(path: Path, held: Sequence[Any]) -> dict[str, Tensor]:
+    if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in held):
+        labels = torch.tensor([int(label) for _, label in held])
+        return {"values": _stack(path, [value for value, _ in held]), "labels": labels}
+    if not all(_is_array(value) or isinstance(value, bytes) for value in held):
+        kinds = sorted({type(value).__name__ for value in held})
+        raise DataError(f"{path} holds a list of {', '.join(kinds)}, expected arrays")
+    if len(held) == 1 and _is_array(held[0]):
+        return {"": as_tensor(held[0])}
+    if all(np.ndim(value) == 4 for value in held):  # batches
+        return {"": torch.cat([as_tensor(value) for value in held])}
+    if len({tuple(np.shape(value)) for value in held}) == 1:
+        return {"": _stack(path, held)}
+    return {str(place): as_tensor(value) for place, value in enumerate(held)}
+
+
+def _stack(path: Path, values: Sequence[Any]) -> Tensor:
+    """One array of many; pictures in their file format are decoded to uint8 (n, H, W, 3)."""
+    decoded = [_picture(path, v, i) if isinstance(v, bytes) else v for i, v in enumerate(values)]
+    return torch.stack([as_tensor(value) for value in decoded])
+
+
+def _picture(path: Path, content: bytes, place: int) -> Any:
+    name = path / f"entry {place}"
+    with opened(name, io.BytesIO(content)) as image:
+        return np.asarray(as_rgb(image, name))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A dense tensor on the CPU of an array of any byte order; unsigned 16 and 32 bits widened.
+
+    Raises TypeError for what torch has no type for.
+    """
+    if isinstance(value, torch.Tensor):
+        dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+        wider = {torch.uint16: torch.int32, torch.uint32: torch.int64}.get(dense.dtype)
+        return dense if wider is None else dense.to(wider)
+    native = value.astype(value.dtype.newbyteorder("="), copy=False)
+    wide = {"u2": np.int32, "u4": np.int64, "f16": np.float64}.get(native.dtype.str[1:])
+    return torch.from_numpy(np.array(native, dtype=wide or native.dtype, order="C"))
+
+
+def _chosen(path: Path, arrays: Mapping[str, Tensor], entry: str) -> Tensor:
+    """The entry that is named, else the only one, else the only one that can hold pictures."""
+    if entry in arrays:
         return arrays[entry]
-    if not isinstance(held, torch.Tensor):
-        raise DataError(f"{path} holds a {type(held).__name__}, expected one array")
-    return held
+    shaped = [value for value in arrays.values() if value.ndim >= 3]
+    if not entry and (len(arrays) == 1 or len(shaped) == 1):
+        return (shaped or list(arrays.values()))[0]
+    raise DataError(f"{path}: " + unknown("entry", entry, arrays))
+
+
+def _labels_among(arrays: Mapping[str, Tensor], entry: str) -> Tensor | None:
+    """The only vector of whole numbers beside the values; of several, the one called so."""
+    vectors = {
+        name: value
+        for name, value in arrays.items()
+        if name != entry and value.ndim == 1 and not value.is_floating_point()
+    }
+    named = [v for n, v in vectors.items() if n.lower() in ("labels", "label", "targets", "y")]
+    found = named or list(vectors.values())
+    return found[0].long() if len(found) == 1 else None
+
+
+def _flat_folder(root: Path) -> Path | None:
+    """The folder with the pictures if they lie side by side; None for class folders."""
+    folders = subfolders(root)
+    if not folders and any(map(is_picture, root.iterdir())):
+        return root
+    alone = len(folders) == 1 and folders[0].name == _FLAT
+    return folders[0] if alone and not any(map(is_picture, root.iterdir())) else None
+
+
+def _as_rows(names: Sequence[str]) -> Tensor | None:
+    return torch.tensor([int(n) for n in names]) if all(n.isdecimal() for n in names) else None
 
 
 def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
@@ -85,24 +225,33 @@ def load_class_folders(root: Path) -> tuple[Tensor, Tensor, list[str]]:
         raise DataError(f"{root} has {loose} pictures beside its class folders; put them into one")
     if not found:
         raise DataError(f"{root} has no class folders with pictures ({', '.join(SUFFIXES)})")
+    pixels = _stacked(root, [path for _, path in found])
+    return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
+
+
+def _stacked(root: Path, files: Iterable[Path]) -> Tensor:
+    """Pictures of one size, uint8 (n, 3, H, W)."""
     arrays = []
-    for _, path in found:
+    for path in files:
         with opened(path) as picture:
             arrays.append(np.asarray(as_rgb(picture, path)))
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
         raise DataError(f"the pictures in {root} have different sizes: {sorted(shapes)[:3]}")
-    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-    return pixels, torch.tensor([c for c, _ in found]), [p.stem for _, p in found]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
 def content_hash(path: Path) -> str:
-    """Names the bytes of a file, or of all pictures in class folders with their places.
+    """Names the bytes of a file, or of all pictures of a folder with their places.
 
     Raises DataError if there is nothing at `path`.
     """
-    folders = subfolders(path) if path.is_dir() else []
-    files = [path] if path.is_file() else sorted(p for f in folders for p in pictures_in(f))
+    if path.is_file():
+        return content_of(path, [path])
+    flat = _flat_folder(path) if path.is_dir() else None
+    folders = [flat] if flat else subfolders(path) if path.is_dir() else []
+    beside = ("manifest.json",)
+    files = sorted(p for f in folders for p in pictures_in(f, beside))
     if not files:
         raise DataError(f"{path} is not there, or has no class folders with pictures")
     return content_of(path, files)

@@ -156,7 +156,8 @@ class PoisonArtifact(Artifact):
         attacked = self.attack_context(inputs, context, units)
         poison = self.attack.poison(train, attacked)
         seconds = time.perf_counter() - started
-        marks = sorted({mark for need in inputs[1:] for mark in need.facts.get("marks", ())})
+        needed = (mark for need in inputs[1:] for mark in need.facts.get("marks", ()))
+        marks = sorted({*needed, *attacked.marks})
         facts = {
             "seconds": seconds,
             "attack": attacked.facts,
