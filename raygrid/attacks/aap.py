@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
+from raygrid.core.draws import sent
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -95,7 +96,7 @@ class Aap(ErrorMaximizing):
         def losses(z: Tensor, step: int) -> Tensor:
             draws = context.stream.rows(["view", step], rows, (DRAWS,), "uniform")
             order = torch.randperm(4, generator=context.stream.generator("order", step))
-            params = views.params(draws.to(z.device), z.shape[-2:], tuple(order.tolist()))
+            params = views.params(sent(draws, z.device), z.shape[-2:], tuple(order.tolist()))
             return self.losses(network(views.apply(z, params)), labels)
 
         return losses

@@ -129,7 +129,7 @@ class Functional(GradientAttack):
         marked = labels if wanted is None else wanted
         one_hot = nn.functional.one_hot(marked, logits.shape[1]).bool()
         others = logits.masked_fill(one_hot, -torch.inf).amax(1)
-        ahead = logits[one_hot] - others
+        ahead = logits.gather(1, marked[:, None]).squeeze(1) - others
         return ahead if wanted is None else -ahead
 
     def intended(self, labels: Tensor, classes: int) -> Tensor | None:

@@ -7,15 +7,18 @@ What is sent without waiting (order and draws, many batches at a time) is counte
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from raygrid.core.spec import Part
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import Session
+from tests.attacks.test_attacks import AVAILABILITY
+from tests.attacks.test_attacks import small as attack_of
 from tests.conftest import toy
 from tests.device.pretend import DEVICE, Log, watched
+from tests.device.test_attacks import context_for
 from tests.device.test_training import task_on
 from tests.learners.test_learners import RECIPE, small
 
@@ -39,11 +42,17 @@ def waits(session: Session, log: Log) -> tuple[float, dict[str, int]]:
     log.reset()
     for batch in batches:
         trainer.update(batch)
+    found = waiting(log)
+    return sum(found.values()) / (STEPS - 2), found
+
+
+def waiting(log: Log) -> dict[str, int]:
+    """What the host waited for since the log began, by place."""
     found = {f"{name} {place}": n for (name, place), n in log.syncs.items()}
     for (name, place), n in log.uploads.items():
         if "non_blocking" not in name:
             found[f"{name} {place}"] = n
-    return sum(found.values()) / (STEPS - 2), found
+    return found
 
 
 def session_of(learner: str, defense: str) -> Session:
@@ -65,3 +74,29 @@ def test_a_supervised_step_waits_for_nothing(defense: str, log: Log) -> None:
 def test_a_step_on_pairs_waits_once_at_most(learner: str, log: Log) -> None:
     count, places = waits(session_of(learner, "standard"), log)
     assert count <= PAIRS[learner], places
+
+
+ALLOWED = {
+    "rem": "nn/pgd.py",  # each step ends a descent of its own, which is asked once if it is finite
+    "sep": "nn/pgd.py",
+    "tue": "aten::_unique2",  # which classes a batch has
+}
+"""Reads that an inner step still waits for, by attack."""
+STEPPED = [name for name in AVAILABILITY if "steps" in {f.name for f in fields(attack_of(name))}]
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_an_inner_step_of_an_attack_waits_for_nothing(name: str, log: Log) -> None:
+    """More steps, and everything else as before: no more reads, no more waiting uploads."""
+    images = toy(16)
+    counts = []
+    for steps in (2, 5):
+        attack = replace(attack_of(name), steps=steps)  # type: ignore[call-arg]
+        context = context_for(attack, images, DEVICE)
+        log.reset()
+        attack.poison(images, context)
+        counts.append(waiting(log))
+    known = ALLOWED.get(name, "nothing")
+    more = {place: n - counts[0].get(place, 0) for place, n in counts[1].items()}
+    late = {place: n for place, n in more.items() if n > 0 and known not in place}
+    assert not late

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raygrid.core.draws import sent
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -67,5 +68,5 @@ def _linear(luv: Tensor) -> Tensor:
 
 def _mix(matrix: tuple[tuple[float, ...], ...], values: Tensor) -> Tensor:
     """The rows of matrix times the three channels of values (N, 3, ...): (N, rows, ...)."""
-    mixed = torch.tensor(matrix, device=values.device) @ values.flatten(2)
+    mixed = sent(torch.tensor(matrix), values.device) @ values.flatten(2)
     return mixed.unflatten(2, values.shape[2:])

@@ -1,0 +1,284 @@
+"""All that a GPU is asked once one is at hand, in one command on a bare machine.
+
+    python experiments/benchmarks/gpu.py --minutes 10 [--out gpu.jsonl] [--parts ends speed ...]
+
+Needs torch; Ray is used where it is installed. Parts run in this order, each for its share of what
+is left of the time, and write every result to `--out` as it is found, so that a machine that is
+taken away has told what it knew:
+
+ends       a trial of each learner and an attack of each family from data to row, in this process,
+           and on Ray with a whole GPU and with a quarter
+speed      images/s of a training step: raygrid's loop, and a bare one that never waits
+together   1, 2, 4, 8 trials at once, without and with MPS: the sum of images/s
+fast       trials of the protocol `fast` for as long as time is left
+attacks    seconds that a poison takes on the quick dataset, the cheapest first
+
+The table at the end is Markdown. --device cpu tries it out; `--small` has it ask little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import platform
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raygrid.api.run_grid import run_grid
+from raygrid.core.device import device_name, settle
+from raygrid.core.errors import RaygridError
+from raygrid.core.options import Options
+from raygrid.engine.costs import throughput
+from raygrid.engine.costs.measure import Rehearsal, task_on_noise
+from raygrid.engine.grid import plan
+from raygrid.engine.worker import best_device, commit, versions
+from raygrid.nn.trainer import Trainer, autocast
+
+LEARNERS = ("supervised", "simclr", "byol", "moco", "simsiam", "supcl")
+FAMILIES = ("lsp", "pgd", "em", "tap", "ar", "cp", "dc", "aue")
+SPEC = "photo_digits/{}/{}/{}/{}/quick(epochs=2)/0"
+LARGE = "cifar10/clean/{}/resnet18/supervised/tp/0"
+DEFENSES = ("standard", "none", "cutmix", "at", "ueraser_lite")
+
+
+@dataclass
+class Book:
+    """Results, written as they are found. until: when to start nothing more; end: of it all."""
+
+    path: Path
+    until: float
+    device: torch.device
+    small: bool
+    rows: list[dict[str, Any]]
+    end: float
+
+    def note(self, part: str, what: str, **facts: Any) -> None:
+        row = {"part": part, "what": what, **facts}
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row, default=str) + "\n")
+        print("  ", what, {k: _short(v) for k, v in facts.items()}, flush=True)
+
+    @property
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+
+def _short(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def attempt(book: Book, part: str, what: str, work: Callable[[], dict[str, Any]]) -> None:
+    """Do one thing if there is time, and note what came of it; an error is a result too."""
+    if book.left <= 0:
+        book.note(part, what, state="no time")
+        return
+    started = time.perf_counter()
+    try:
+        with within(book.end - time.monotonic()):
+            facts = {"state": "ok", **work()}
+    except (RaygridError, RuntimeError, AssertionError, TimeoutError) as error:
+        facts = {"state": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    book.note(part, what, **facts, seconds=time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """End what is inside once the whole time is over, so that the table is still printed."""
+
+    def over(*_: Any) -> None:
+        raise TimeoutError("the time is over")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def grid(book: Book, specs: list[str], **options: Any) -> dict[str, Any]:
+    """Run trials to rows in a folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"executor": "inline", "quiet": True, "tracking": "off", **options}
+        outcome = run_grid(specs, Options(out=Path(folder), data=Path("data"), **given))
+    bad = [r for r in outcome.results if r.status != "done"]
+    if bad:
+        raise RuntimeError(f"{bad[0].spec}: {bad[0].error}")
+    seconds = sum(r.seconds for r in outcome.results)
+    last = outcome.results[-1]
+    return {"trial_seconds": seconds, "accuracy": last.last_acc, "memory_mb": last.memory_mb}
+
+
+def ends(book: Book) -> None:
+    learners, families = (LEARNERS[:2], FAMILIES[:2]) if book.small else (LEARNERS, FAMILIES)
+    for learner in learners:
+        spec = SPEC.format("clean", "standard", "small_cnn", learner)
+        attempt(book, "ends", f"learner {learner}", functools.partial(grid, book, [spec]))
+    for attack in families:
+        spec = SPEC.format(attack, "standard", "small_cnn", "supervised")
+        attempt(book, "ends", f"attack {attack}", functools.partial(grid, book, [spec]))
+    if importlib.util.find_spec("ray") is None:
+        book.note("ends", "on Ray", state="Ray is not installed")
+        return
+    spec = SPEC.format("lsp", "standard", "small_cnn", "supervised")
+    for per_gpu in (1, 4):
+        more = {"executor": "ray", "per_gpu": per_gpu, "measure": False}
+        work = functools.partial(grid, book, [spec], **more)
+        attempt(book, "ends", f"on Ray, {per_gpu} to a GPU", work)
+
+
+def network_of(book: Book, defense: str) -> str:
+    """ResNet-18 on noise of CIFAR-10's shape; a small network where little is asked."""
+    return (
+        SPEC.format("clean", defense, "small_cnn", "supervised")
+        if book.small
+        else (LARGE.format(defense))
+    )
+
+
+def speed(book: Book) -> None:
+    for defense in DEFENSES[:2] if book.small else DEFENSES:
+        spec = network_of(book, defense)
+        attempt(book, "speed", f"raygrid, {defense}", functools.partial(pace, book, spec, False))
+    spec = network_of(book, "none")
+    attempt(book, "speed", "bare loop", functools.partial(pace, book, spec, True))
+
+
+def pace(book: Book, spec: str, bare: bool) -> dict[str, Any]:
+    """Images a second over epochs of noise, after one that warms up."""
+    (trial,) = plan([spec], None).trials
+    task = task_on_noise(trial, 4 if book.small else 40, book.device)
+    session: Any = trial.learner.start(task)
+    trainer: Trainer = session.trainer
+    run = functools.partial(naked, trainer) if bare else functools.partial(session.epoch, 0)
+    run()
+    finish(book.device)
+    started, images = time.perf_counter(), 0
+    while time.perf_counter() - started < (1.0 if book.small else 5.0):
+        run()
+        images += len(task.train)
+    finish(book.device)
+    return {"images_per_second": images / (time.perf_counter() - started)}
+
+
+def naked(trainer: Trainer) -> None:
+    """What any loop has to do: batches in order, forward, backward, step; nothing is counted."""
+    train, size = trainer.train, trainer.recipe.batch_size
+    for start in range(0, len(train), size):
+        rows = slice(start, start + size)
+        with autocast(trainer.recipe.precision or "bf16", trainer.device):
+            logits = trainer.module(train.floats(rows))
+        loss = torch.nn.functional.cross_entropy(logits.float(), train.labels[rows])
+        trainer.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        trainer.optimizer.step()
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rehearsal(spec: str, device: str) -> Rehearsal:
+    """A trial that trains on noise, in the process that calls."""
+    place = torch.device(device)
+    settle(place)
+    (trial,) = plan([spec], None).trials
+    return Rehearsal(trial, place, batches=2 if place.type == "cpu" else 12)
+
+
+def together(book: Book) -> None:
+    spec = network_of(book, "standard")
+    make = functools.partial(rehearsal, spec, str(book.device))
+    seconds = 0.5 if book.small else 4.0
+    attempt(book, "together", "in turns", lambda: throughput.measure(make, seconds))
+    if book.device.type == "cuda" and importlib.util.find_spec("ray"):
+        from raygrid.engine.ray import mps
+
+        found = mps.use_mps(0.5)
+        work: Callable[[], dict[str, Any]] = lambda: throughput.measure(make, seconds)  # noqa: E731
+        if found:
+            attempt(book, "together", "with MPS", work)
+            os.environ.pop(mps.PIPES, None)
+        else:
+            book.note("together", "with MPS", state="no MPS here")
+
+
+def fast(book: Book) -> None:
+    name = "cifar10/clean/standard/airbench/supervised/fast/{}"
+    if book.small:
+        name = "photo_digits/clean/standard/small_cnn/supervised/quick(epochs=1)/{}"
+    for seed in range(1 if book.small else 20):
+        if book.left <= 0:
+            return
+        attempt(book, "fast", name.format(seed), functools.partial(grid, book, [name.format(seed)]))
+
+
+def attacks(book: Book) -> None:
+    from raygrid.attacks import ATTACKS
+
+    names = [n for n in ATTACKS if ATTACKS[n].limit is not None and not ATTACKS[n].on_target]
+    for name in names[:2] if book.small else names:
+        spec = SPEC.format(name, "standard", "small_cnn", "supervised")
+        attempt(book, "attacks", name, functools.partial(grid, book, [spec]))
+
+
+PARTS: dict[str, tuple[Callable[[Book], None], float]] = {
+    "ends": (ends, 0.35),
+    "speed": (speed, 0.2),
+    "together": (together, 0.3),
+    "fast": (fast, 0.5),
+    "attacks": (attacks, 1.0),
+}
+"""Each part and the share of the time that is left when it begins."""
+
+
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Markdown: a row for every result."""
+    yield "| part | what | state | seconds | figures |"
+    yield "|---|---|---|---|---|"
+    hidden = {"part", "what", "state", "seconds", "status", "device"}
+    for row in rows:
+        figures = ", ".join(f"{k} {_short(v)}" for k, v in row.items() if k not in hidden)
+        seconds = f"{row['seconds']:.1f}" if "seconds" in row else ""
+        yield f"| {row['part']} | {row['what']} | {row['state']} | {seconds} | {figures} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
+    parser.add_argument("--device", default=str(best_device()))
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--small", action="store_true", help="few and small, to try it out")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    settle(device)
+    end = time.monotonic() + 60 * args.minutes
+    whole = Book(args.out, end, device, args.small, [], end)
+    about = f"{device_name(device)}, commit {commit()}, Python {platform.python_version()}, " + (
+        ", ".join(f"{name} {version}" for name, version in versions().items())
+    )
+    whole.note("about", about, state="ok")
+    for name in args.parts:
+        part, share = PARTS[name]
+        print(f"{name}: {whole.left / 60:.1f} minutes are left", flush=True)
+        part(replace(whole, until=time.monotonic() + share * max(whole.left, 0)))
+    print("\n".join(["", *table(whole.rows)]))
+
+
+if __name__ == "__main__":
+    main()
