@@ -40,6 +40,7 @@ from raygrid.core.device import device_name, settle
 from raygrid.core.errors import RaygridError
 from raygrid.core.options import Options
 from raygrid.engine.costs import throughput
+from raygrid.engine.costs.estimate import CPU, artifact_seconds
 from raygrid.engine.costs.measure import Rehearsal, task_on_noise
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device, commit, versions
@@ -231,9 +232,11 @@ def attacks(book: Book) -> None:
     from raygrid.attacks import ATTACKS
 
     names = [n for n in ATTACKS if ATTACKS[n].limit is not None and not ATTACKS[n].on_target]
-    for name in names[:2] if book.small else names:
-        spec = SPEC.format(name, "standard", "small_cnn", "supervised")
-        attempt(book, "attacks", name, functools.partial(grid, book, [spec]))
+    specs = {name: SPEC.format(name, "standard", "small_cnn", "supervised") for name in names}
+    plans = {name: plan([spec], None) for name, spec in specs.items() if name != "file"}
+    cost = {n: sum(artifact_seconds(a, CPU) for a in p.artifacts) for n, p in plans.items()}
+    for name in sorted(cost, key=cost.__getitem__)[: 2 if book.small else None]:
+        attempt(book, "attacks", name, functools.partial(grid, book, [specs[name]]))
 
 
 PARTS: dict[str, tuple[Callable[[Book], None], float]] = {
