@@ -275,3 +275,33 @@ def test_the_order_of_color_operations_changes() -> None:
     x = pictures(2)
     orders = {Views().sample(x, generator("order", k)).order for k in range(200)}
     assert orders == set(itertools.permutations(range(4)))
+
+
+def test_a_shift_brings_in_the_mirrored_image() -> None:
+    augmentation = standard("shift_flip", 32)
+    assert augmentation == CropFlip(2, border="reflect")
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    offsets, flips = torch.tensor([[0, 4], [2, 2], [3, 1]]), torch.tensor([False, False, True])
+    made = CropFlip(2, border="reflect").apply(x, (offsets, flips))
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), "reflect")
+    assert torch.equal(made[0], padded[0, :, 0:32, 4:36])
+    assert torch.equal(made[1], x[1])
+    assert torch.equal(made[2], padded[2, :, 3:35, 1:33].flip(-1))
+    assert torch.equal(made[0, :, 0], made[0, :, 4]), "two rows above the edge mirror two below"
+
+
+@pytest.mark.parametrize("kind", ["shift_flip", "crop_flip", "flip_jitter"])
+def test_what_is_mirrored_can_be_said(kind: str) -> None:
+    """All draws stay as they are, only who is mirrored is not drawn."""
+    augmentation = standard(kind, 32)
+    assert augmentation is not None
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    nobody, everybody = (torch.full((8,), value) for value in (False, True))
+
+    def made(mirrored: torch.Tensor | None) -> torch.Tensor:
+        return augmentation(x, torch.Generator().manual_seed(1), mirrored)
+
+    plain, turned, drawn = made(nobody), made(everybody), made(None)
+    assert torch.allclose(plain.flip(-1), turned, atol=1e-5)
+    for each, upright, mirror in zip(drawn, plain, turned, strict=True):
+        assert torch.equal(each, upright) or torch.equal(each, mirror)
