@@ -1,4 +1,4 @@
-"""The README: its commands parse or run, its code works, the files it names exist."""
+"""README and docs: their commands parse or run, their code works, the files they name exist."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ from tests.conftest import toy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line
-    for kind, text in BLOCKS
-    if kind == "bash"
-    for line in text.replace("\\\n", " ").splitlines()
-]
+PAGES = {page.name: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
+FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+BLOCKS = FENCED.findall(README)
+
+
+def commands_of(text: str) -> list[str]:
+    """The lines of the shell blocks of a page."""
+    blocks = (block for kind, block in FENCED.findall(text) if kind == "bash")
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+COMMANDS = commands_of(README)
+EVERYWHERE = [*COMMANDS, *(line for page in PAGES.values() for line in commands_of(page))]
 
 
 def words(prefix: str) -> list[list[str]]:
-    found = (c.removeprefix(prefix) for c in COMMANDS if c.startswith(prefix))
+    found = (c.removeprefix(prefix) for c in dict.fromkeys(EVERYWHERE) if c.startswith(prefix))
     return [shlex.split(command, comments=True) for command in found]
 
 
 def test_it_is_short_and_starts_with_code() -> None:
     lines = README.splitlines()
-    assert len(lines) < 230
+    assert len(lines) < 150
     assert next(i for i, line in enumerate(lines) if line.startswith("```")) < 40
 
 
@@ -65,7 +71,8 @@ def test_the_specs_and_axes_it_shows_can_be_planned(
 
 
 def test_the_files_it_names_exist() -> None:
-    for path in re.findall(r"`((?:raygrid|experiments|tests)/[\w/]+\.py)`", README):
+    everything = "\n".join([README, *PAGES.values()])
+    for path in re.findall(r"`((?:raygrid|experiments|tests)/[\w/]+\.(?:py|md))`", everything):
         if path != "raygrid/attacks/mine.py":
             assert (ROOT / path).exists(), path
     assert (ROOT / "cluster.yaml").exists()
@@ -76,7 +83,7 @@ def test_the_files_it_names_exist() -> None:
 
 
 def test_the_attack_it_shows_holds_its_budget(tmp_path: Path) -> None:
-    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    (code,) = [t for kind, t in FENCED.findall(PAGES["add_an_attack.md"]) if kind == "python"]
     (tmp_path / "readme_attack.py").write_text(code)
     sys.path.insert(0, str(tmp_path))
     own = ATTACKS._methods.pop("mine", None)  # of whoever did what the README says
@@ -91,3 +98,30 @@ def test_the_attack_it_shows_holds_its_budget(tmp_path: Path) -> None:
             ATTACKS._methods["mine"] = own
     assert float(size_of_change(images.pixels, poison.pixels, "linf").max()) <= 8 / 255 + 1e-6
     assert torch.equal(poison.labels, images.labels)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = {ROOT / "README.md": README, **{ROOT / "docs" / n: t for n, t in PAGES.items()}}
+    for page, text in pages.items():
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    assert {f"docs/{name}" for name in PAGES} == set(re.findall(r"\]\((docs/\w+\.md)\)", README))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_it_shows_runs(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = [text for kind, text in FENCED.findall(PAGES["python.md"]) if kind == "python"][number]
+    found: dict[str, object] = {}
+    exec(compile(code, "python.md", "exec"), found)
+    if number == 0:
+        history = found["history"]
+        assert isinstance(history, list)
+        assert 0 <= history[-1]["test_acc"] <= 1
+    else:
+        assert "4 of 4 trials done" in capsys.readouterr().out

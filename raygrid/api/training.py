@@ -8,6 +8,7 @@ from raygrid.api.arrays import as_images
 from raygrid.api.given import UNNAMED, GivenCatalog, GivenImages, in_memory, place_of
 from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
+from raygrid.core.lazy import torch
 from raygrid.core.options import Options
 from raygrid.engine.worker import best_device
 from raygrid.storage.store import Bundle
@@ -69,7 +70,7 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     clean = as_images(images, classes)
     count = clean.classes
     shown = None if test is None else as_images(test, count, "test")
-    given = GivenImages.of(clean, shown or clean.rows(slice(1)), name)  # type: ignore[arg-type]
+    given = GivenImages.of(clean, shown or clean.rows(torch.arange(1)), name)
     spec = f"{place_of(given)}/clean/{defense}/{architecture}/{learner}/{protocol}/{seed}"
     trial = resolve(spec, GivenCatalog(given))
     reason = trial.skip()

@@ -22,7 +22,8 @@ class Architecture(Method):
 
     sizes: smallest and largest image side that it takes; multiple: the side must divide by it.
     convolutional: trained in bf16 and channels_last; others stay in float32.
-    gflop: forward cost of one 32x32 image, for estimates.
+    gflop: forward cost of one 32x32 image, for estimates. megabytes: its weights at 10 classes, for
+    estimates too; 0: not known, they are counted.
     stand_in: the small network of the same family that stands for it on a CPU.
     """
 
@@ -30,6 +31,7 @@ class Architecture(Method):
     multiple: ClassVar[int] = 1
     convolutional: ClassVar[bool] = True
     gflop: ClassVar[float] = 1.0
+    megabytes: ClassVar[float] = 0.0
     stand_in: ClassVar[str] = "small_cnn"
 
     @abstractmethod
@@ -66,6 +68,13 @@ class NetworkSize(NamedTuple):
 
     nbytes: int
     width: int
+
+
+def weights_nbytes(architecture: Architecture, classes: int, side: int) -> int:
+    """About the bytes of a network's weights; known without torch where nothing is changed."""
+    if architecture.megabytes and not architecture.part().params:
+        return int(1e6 * architecture.megabytes)
+    return network_size(architecture, classes, side).nbytes
 
 
 @lru_cache

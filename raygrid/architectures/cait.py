@@ -35,6 +35,7 @@ class CaitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.955
+    megabytes: ClassVar[float] = 34
     stand_in: ClassVar[str] = "small_cait"
 
     drop_at_test: bool = False  # whether layers are left out at test time too
@@ -56,6 +57,7 @@ class SmallCait(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.00245
+    megabytes: ClassVar[float] = 0.359
     stand_in: ClassVar[str] = "small_cait"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

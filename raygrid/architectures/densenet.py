@@ -21,6 +21,7 @@ class DenseNet121(Architecture):
         notes="224-pixel images keep torchvision's own stem",
     )
     gflop: ClassVar[float] = 1.78
+    megabytes: ClassVar[float] = 28.2
     stand_in: ClassVar[str] = "small_densenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -42,6 +43,7 @@ class SmallDenseNet(Architecture):
 
     card = Card(paper="Huang et al. 2017, the blocks; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0055
+    megabytes: ClassVar[float] = 0.101
     stand_in: ClassVar[str] = "small_densenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

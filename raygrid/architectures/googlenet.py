@@ -23,6 +23,7 @@ class GoogLeNet(Architecture):
         "torchvision's own stem",
     )
     gflop: ClassVar[float] = 2.90
+    megabytes: ClassVar[float] = 22.5
     stand_in: ClassVar[str] = "small_googlenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -45,6 +46,7 @@ class SmallGoogLeNet(Architecture):
 
     card = Card(paper="Szegedy et al. 2015, the module; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0022
+    megabytes: ClassVar[float] = 0.0749
     stand_in: ClassVar[str] = "small_googlenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

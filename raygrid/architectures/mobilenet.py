@@ -21,6 +21,7 @@ class MobileNet(Architecture):
         notes="224-pixel images keep timm's own first stride",
     )
     gflop: ClassVar[float] = 0.093
+    megabytes: ClassVar[float] = 13
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -46,6 +47,7 @@ class MobileNetV2(Architecture):
         "keep torchvision's own strides",
     )
     gflop: ClassVar[float] = 0.176
+    megabytes: ClassVar[float] = 9.08
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -72,6 +74,7 @@ class MobileNetV2Unpatched(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 224)
     gflop: ClassVar[float] = 0.0122
+    megabytes: ClassVar[float] = 9.08
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -89,6 +92,7 @@ class SmallMobileNet(Architecture):
 
     card = Card(paper="Sandler et al. 2018, the block; the network is raygrid's own")
     gflop: ClassVar[float] = 0.00325
+    megabytes: ClassVar[float] = 0.0935
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -26,6 +26,7 @@ class AlexNetFc(Architecture):
     version: ClassVar[int] = 2
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.066
+    megabytes: ClassVar[float] = 7.03
     stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -51,6 +52,7 @@ class AlexNetHtbd(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 32)
     gflop: ClassVar[float] = 0.086
+    megabytes: ClassVar[float] = 80.5
     stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -74,6 +76,7 @@ class SmallAlexNet(Architecture):
     card = Card(paper="Shafahi et al. 2018, the kind of layers; the network is raygrid's own")
     sizes: ClassVar[tuple[int, int]] = (16, 64)
     gflop: ClassVar[float] = 0.0051
+    megabytes: ClassVar[float] = 0.551
     stand_in: ClassVar[str] = "small_alexnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -96,6 +99,7 @@ class ResNet32Narrow(Architecture):
         code="aks2203/poisoning-benchmark@97a67ae",
     )
     gflop: ClassVar[float] = 0.138
+    megabytes: ClassVar[float] = 1.87
     stand_in: ClassVar[str] = "small_resnet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -49,6 +49,7 @@ class ResNet18(_ResNet):
 
     model: ClassVar[str] = "resnet18"
     gflop: ClassVar[float] = 1.11
+    megabytes: ClassVar[float] = 44.7
 
 
 @ARCHITECTURES.register("resnet34")
@@ -58,6 +59,7 @@ class ResNet34(_ResNet):
 
     model: ClassVar[str] = "resnet34"
     gflop: ClassVar[float] = 2.32
+    megabytes: ClassVar[float] = 85.2
     stand_in: ClassVar[str] = "small_resnet"
 
 
@@ -73,6 +75,7 @@ class ResNet34Strided(ResNet34):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 64)
     gflop: ClassVar[float] = 0.58
+    megabytes: ClassVar[float] = 85.2
 
     def stem(self) -> nn.Conv2d:
         return nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -85,4 +88,5 @@ class ResNet50(_ResNet):
 
     model: ClassVar[str] = "resnet50"
     gflop: ClassVar[float] = 2.60
+    megabytes: ClassVar[float] = 94.3
     stand_in: ClassVar[str] = "small_resnet"

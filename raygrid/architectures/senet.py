@@ -24,6 +24,7 @@ class SeNet18(Architecture):
         "and more",
     )
     gflop: ClassVar[float] = 1.11
+    megabytes: ClassVar[float] = 45.1
     stand_in: ClassVar[str] = "small_senet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -44,6 +45,7 @@ class SmallSeNet(Architecture):
 
     card = Card(paper="Hu et al. 2018, the gate; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0062
+    megabytes: ClassVar[float] = 0.316
     stand_in: ClassVar[str] = "small_senet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -21,5 +21,6 @@ class SmallAirBench(AirBench):
         notes="widths chosen by clean accuracy within four minutes of one core",
     )
     gflop: ClassVar[float] = 0.0482
+    megabytes: ClassVar[float] = 1.18
 
     widths: str = "32:96:96"  # channels of the three blocks

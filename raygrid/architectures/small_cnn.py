@@ -17,6 +17,7 @@ class SmallCnn(Architecture):
 
     card = Card(paper="none; the network of the small-scale checks", code="none")
     gflop: ClassVar[float] = 0.0032
+    megabytes: ClassVar[float] = 0.0983
 
     width: int = 16  # channels of the first layer
 

@@ -17,6 +17,7 @@ class SmallResNet(Architecture):
 
     card = Card(paper="He et al. 2016, the block; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0062
+    megabytes: ClassVar[float] = 0.315
     stand_in: ClassVar[str] = "small_resnet"
 
     width: int = 16  # channels of the first layer

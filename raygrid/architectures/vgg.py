@@ -40,6 +40,7 @@ class Vgg11(_Vgg):
 
     plan: ClassVar[str] = "A"
     gflop: ClassVar[float] = 0.306
+    megabytes: ClassVar[float] = 36.9
 
 
 @ARCHITECTURES.register("vgg16")
@@ -49,6 +50,7 @@ class Vgg16(_Vgg):
 
     plan: ClassVar[str] = "D"
     gflop: ClassVar[float] = 0.626
+    megabytes: ClassVar[float] = 58.9
 
 
 @ARCHITECTURES.register("vgg16_max")
@@ -77,6 +79,7 @@ class Vgg19(_Vgg):
 
     plan: ClassVar[str] = "E"
     gflop: ClassVar[float] = 0.796
+    megabytes: ClassVar[float] = 80.2
 
 
 @ARCHITECTURES.register("small_vgg")
@@ -86,6 +89,7 @@ class SmallVgg(Architecture):
 
     card = Card(paper="Simonyan and Zisserman 2015, the stages; the network is raygrid's own")
     gflop: ClassVar[float] = 0.0056
+    megabytes: ClassVar[float] = 0.0988
     stand_in: ClassVar[str] = "small_vgg"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -25,6 +25,7 @@ class Vgg11Narrow(Architecture):
     )
     sizes: ClassVar[tuple[int, int]] = (32, 224)  # five halvings
     gflop: ClassVar[float] = 0.306
+    megabytes: ClassVar[float] = 36.9
     stand_in: ClassVar[str] = "small_vgg"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

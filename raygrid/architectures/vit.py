@@ -34,6 +34,7 @@ class VitSmall(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 1.29
+    megabytes: ClassVar[float] = 38.5
     stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
@@ -53,6 +54,7 @@ class SmallVit(Architecture):
     multiple: ClassVar[int] = 8
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 0.0038
+    megabytes: ClassVar[float] = 0.462
     stand_in: ClassVar[str] = "small_vit"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:

@@ -18,7 +18,6 @@ from raygrid.core import draws
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
-from raygrid.core.lookahead import Ahead
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.optimizers import grouped, make_optimizer, restore_layout
 from raygrid.nn.recipes import Recipe
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from raygrid.architectures.networks.network import Network
+    from raygrid.core.lookahead import Ahead
 
 Metrics = dict[str, float]
 M = TypeVar("M", bound="nn.Module")
@@ -65,6 +65,13 @@ class Step:
 StepFunction = Callable[[Batch], Step]
 
 
+def _ahead_of(device: torch.device) -> Ahead:
+    """What draws for a device ahead of the batches. It loads torch, which a plan does without."""
+    from raygrid.core.lookahead import Ahead
+
+    return Ahead(device)
+
+
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[Any]:
     """The autocast region of a precision; float32 opens none."""
     if precision == "fp32":
@@ -97,7 +104,7 @@ class Trainer:
         groups = grouped(module, recipe)
         self.groups = [group for group, _ in groups]
         self.optimizer = make_optimizer(groups, recipe)
-        self._ahead = None if self.device.type == "cpu" else Ahead(self.device)
+        self._ahead = None if self.device.type == "cpu" else _ahead_of(self.device)
         self.mirrored = self._mirrored() if recipe.flips == "alternating" else None
 
     def _mirrored(self) -> Tensor:

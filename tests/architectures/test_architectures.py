@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.base import network_size, weights_nbytes
 from raygrid.architectures.networks.network import Network
 from raygrid.architectures.networks.vit import with_shifts
 from raygrid.core.errors import SpecError
@@ -301,3 +302,12 @@ def test_the_strided_resnet_halves_images_and_pools_nothing() -> None:
         layers(images(1, 64))
     half = (64, 32, 32)
     assert shapes == {"conv1": half, "maxpool": half, "layer1": half, "layer4": (512, 4, 4)}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_size_that_a_plan_tells_is_that_of_the_weights(name: str) -> None:
+    """Within 3 %: the stated size is of 10 classes and three digits."""
+    made = ARCHITECTURES.make(name)
+    side = min(max(32, made.sizes[0]), made.sizes[1])
+    counted = network_size(made, 10, side).nbytes
+    assert weights_nbytes(made, 10, side) == pytest.approx(counted, rel=0.03)

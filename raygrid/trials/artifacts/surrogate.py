@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.architectures.base import network_size
+from raygrid.architectures.base import weights_nbytes
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
 from raygrid.core.hashing import key_of
@@ -44,7 +44,7 @@ class SurrogateArtifact(Artifact):
     def nbytes(self) -> int:
         data = self.data.dataset
         architecture = ARCHITECTURES.make(self.recipe.architecture)
-        one = network_size(architecture, data.classes, data.image_size).nbytes
+        one = weights_nbytes(architecture, data.classes, data.image_size)
         return one * max(1, len(self.recipe.kept))
 
     def seconds(self, speed: Speed) -> float:
