@@ -39,8 +39,8 @@ from raygrid.api.run_grid import run_grid
 from raygrid.core.device import device_name, settle
 from raygrid.core.errors import RaygridError
 from raygrid.core.options import Options
+from raygrid.core.speed import CPU
 from raygrid.engine.costs import throughput
-from raygrid.engine.costs.estimate import CPU, artifact_seconds
 from raygrid.engine.costs.measure import Rehearsal, task_on_noise
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device, commit, versions
@@ -115,6 +115,8 @@ def grid(book: Book, specs: list[str], **options: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         given = {"executor": "inline", "quiet": True, "tracking": "off", **options}
         outcome = run_grid(specs, Options(out=Path(folder), data=Path("data"), **given))
+    if not outcome.results:
+        raise RuntimeError("the plan skips it on this dataset")
     bad = [r for r in outcome.results if r.status != "done"]
     if bad:
         raise RuntimeError(f"{bad[0].spec}: {bad[0].error}")
@@ -234,7 +236,7 @@ def attacks(book: Book) -> None:
     names = [n for n in ATTACKS if ATTACKS[n].limit is not None and not ATTACKS[n].on_target]
     specs = {name: SPEC.format(name, "standard", "small_cnn", "supervised") for name in names}
     plans = {name: plan([spec], None) for name, spec in specs.items() if name != "file"}
-    cost = {n: sum(artifact_seconds(a, CPU) for a in p.artifacts) for n, p in plans.items()}
+    cost = {n: sum(a.seconds(CPU) for a in p.artifacts) for n, p in plans.items()}
     for name in sorted(cost, key=cost.__getitem__)[: 2 if book.small else None]:
         attempt(book, "attacks", name, functools.partial(grid, book, [specs[name]]))
 
