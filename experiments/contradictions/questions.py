@@ -210,7 +210,7 @@ CONTRADICTIONS = {
                 {"attack": {"checkpoints": 30}},
                 {**_SEP, "checkpoints": 6},
             ),
-            Setting("features of the last", {"attack": {"last_means": True}}),
+            Setting("features of each", {"attack": {"last_means": False}}),
         ),
         ("sep",),
     ),

@@ -17,6 +17,5 @@ from raygrid.architectures import small_airbench as small_airbench
 from raygrid.architectures import small_cnn as small_cnn
 from raygrid.architectures import small_resnet as small_resnet
 from raygrid.architectures import vgg as vgg
-from raygrid.architectures import vgg_narrow as vgg_narrow
 from raygrid.architectures import vit as vit
 from raygrid.architectures.base import ARCHITECTURES as ARCHITECTURES

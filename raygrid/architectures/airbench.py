@@ -50,7 +50,6 @@ class AirBench(Architecture):
     sizes: ClassVar[tuple[int, int]] = (16, 64)
     gflop: ClassVar[float] = 0.2363
     megabytes: ClassVar[float] = 7.9
-    stand_in: ClassVar[str] = "small_airbench"
 
     widths: str = "64:256:256"  # channels of the three blocks
     whiten: Literal["photos", "train", "none"] = "photos"

@@ -347,7 +347,7 @@ def test_a_network_that_diverges_is_an_error() -> None:
             in_chunks(Lost(VaeSize(8, 4)), images.pixels, images.labels, fit_context(), cleaned)
         )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "AutoEncoder", Lost)
+        patch.setattr("raygrid.nn.vae.networks.AutoEncoder", Lost)
         with pytest.raises(DivergedError):
             purify(DEFENSES.make("dvae(epochs=1)"), images, fit_context())
 

@@ -212,7 +212,9 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     from raygrid.engine.ray import callbacks as booking
 
     file = tmp_path / "error.txt"
-    book: Any = SimpleNamespace(open={}, on_trial_recover=booking.AgendaCallback.on_trial_recover)
+    book: Any = SimpleNamespace(
+        open={}, faults={}, on_trial_recover=booking.AgendaCallback.on_trial_recover
+    )
     trial: Any = SimpleNamespace(
         error_file=str(file),
         config={"key": "an artifact"},

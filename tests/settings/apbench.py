@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.common.rounds import RECIPE
+from raygrid.attacks.common.em_rounds import RECIPE
 from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.datasets.svhn import SITE

@@ -76,7 +76,7 @@ def networks(row: Row) -> object:
 
 
 def code(row: Row) -> object:
-    return str(attack("card.code")(row)).split(" ")[0]
+    return str(attack("card.code")(row)).split(" ")[0].partition("@")[0]
 
 
 RULES = (

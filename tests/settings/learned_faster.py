@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from raygrid.attacks.common.rounds import RoundsAttack
+from raygrid.attacks.common.em_rounds import RoundsAttack
 from raygrid.literature.reference import printed_questions
 from raygrid.trials.result import Result
 from tests.settings.rules import Row, Rule, attack, cells, every, recipe, wise, words
