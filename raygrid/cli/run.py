@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -171,6 +172,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     """The attack x defense table, what failed, where everything is."""
     from raygrid.reports.tables import kinds, render
     from raygrid.reports.tables.frame import frame
+    from raygrid.tracking.mlflow.address import sqlite_uri
 
     render.show(kinds.table("defense", frame(r.row() for r in outcome.results)))
     for result in outcome.failed:
@@ -181,7 +183,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     )
     if options.tracking is None:
         run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
-        database = f"sqlite:///{options.out}/mlflow.db"
+        database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
         print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
 
 

@@ -55,7 +55,10 @@ class Journal(Listener):
             self._append(EPOCHS, {"key": trial.key, "epoch": metrics})
 
     def tables(self, files: Sequence[Any]) -> None:
-        self._say(event="tables", files=[str(file) for file in files])
+        # Below the folder without it: it may be moved.
+        inside = (Path(file).absolute() for file in files)
+        names = [f.relative_to(self.out) if f.is_relative_to(self.out) else f for f in inside]
+        self._say(event="tables", files=[str(name) for name in names])
 
     def close(self, interrupted: bool) -> None:
         if self.grid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -28,7 +29,7 @@ from raygrid.tracking.journal import Journal
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import writer as writer_module
-from raygrid.tracking.mlflow.address import without_credentials
+from raygrid.tracking.mlflow.address import database_path, without_credentials
 from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import (
     dotted,
@@ -838,3 +839,52 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
         client = MlflowExperiment.of(out, uri).client
         for run in found.values():
             assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["history.json"]
+
+
+# folders that are moved, and their names
+
+
+def files_of(out: Path) -> set[str]:
+    """The artifacts of all runs, as MLflow finds them."""
+    client = MlflowExperiment.of(out, store_uri(out)).client
+    return {f.path for run in runs(out) for f in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize("kind", ["moved", "copied"])
+def test_artifacts_lie_under_the_folder_as_it_is_now(out: Path, kind: str) -> None:
+    grid = planned()
+    tracker = Tracked(out)
+    drive(tracker, grid, grid.trials[:2])
+    tracker.close(interrupted=False)
+    assert files_of(out) == {"history.json"}
+    before = {p.relative_to(out) for p in out.rglob("*.json")}
+    there = out.parent / "else where"
+    (shutil.move if kind == "moved" else shutil.copytree)(out, there)
+    assert sync(there).written == 0
+    for trial in grid.trials[2:4]:
+        ResultLog(there / "results.jsonl").append(row(trial).row())
+    sync(there)
+    assert files_of(there) == {"history.json"}
+    assert len(list((there / "mlartifacts").rglob("history.json"))) == 4
+    assert out.exists() == (kind == "copied")
+    assert {p.relative_to(out) for p in out.rglob("*.json")} == (before if out.exists() else set())
+    uris = [run.info.artifact_uri for run in runs(there)]
+    assert all(uri.startswith((there / "mlartifacts").as_uri()) for uri in uris)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "50%", "ü & =x"])
+def test_the_database_lies_in_the_folder_whatever_its_name(
+    tmp_path: Path, template: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / name
+    out.mkdir()
+    (out / "mlflow.db").write_bytes(template.read_bytes())
+    ResultLog(out / "results.jsonl").append(row(planned().trials[0]).row())
+    assert sync(out).there == 1
+    assert files_of(out) == {"history.json"}
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    given = store_uri(tmp_path, store_uri(out))
+    assert given == store_uri(out), "an address that was printed may be given"
+    assert database_path(given) == out / "mlflow.db"

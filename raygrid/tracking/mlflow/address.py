@@ -6,13 +6,14 @@ import os
 import re
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import urlopen
 
 from raygrid.core.errors import TrackingError
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SQLITE = "sqlite:///"
 ALLOWED = "give http(s)://host:port of a server, or a database such as sqlite:///path"
 
 
@@ -23,10 +24,27 @@ def store_uri(out: Path, uri: str | None = None) -> str:
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        return f"sqlite:///{out.absolute()}/mlflow.db"
-    if split_uri(uri).scheme == "sqlite":
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return uri
+        return sqlite_uri(out.absolute() / "mlflow.db")
+    split_uri(uri)
+    path = database_path(uri)
+    return uri if path is None else sqlite_uri(path) + "".join(uri.partition("?")[1:])
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database file, whatever its name holds.
+
+    SQLAlchemy reads percent signs and question marks in addresses. A quoted address has its slashes
+    quoted too, because MLflow makes the folders that an address seems to name, unquoted.
+    """
+    text = str(path)
+    return f"{_SQLITE}{quote(text, safe='') if re.search('[%?#]', text) else text}"
+
+
+def database_path(uri: str) -> Path | None:
+    """The absolute path of the file of an SQLite address; None for other stores."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])).absolute()
 
 
 def split_uri(uri: str) -> SplitResult:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raygrid.core.errors import TrackingError
-from raygrid.tracking.mlflow.address import SERVERS, check_health, split_uri, without_credentials
+from raygrid.tracking.mlflow.address import (
+    SERVERS,
+    check_health,
+    database_path,
+    split_uri,
+    without_credentials,
+)
 from raygrid.tracking.mlflow.facts import (
     STATUS,
     TAG_LENGTH,
@@ -49,8 +55,9 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
     if parts.scheme in ("http", "https"):
         check_health(shown.rstrip("/"), timeout)
     try:
-        if parts.scheme == "sqlite":
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        path = database_path(uri)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         mlflow_client(uri).search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import MlflowExperiment, is_transient
+from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment, is_transient
 from raygrid.tracking.mlflow.facts import epoch_points, params_of
+from raygrid.tracking.mlflow.moved import follow_folder
 from raygrid.tracking.mlflow.tables import Mirror
 from raygrid.trials.result import Result
 
@@ -55,6 +56,7 @@ class Follower:
 
     def __init__(self, out: Path, uri: str) -> None:
         self.out, self.uri = out.absolute(), uri
+        follow_folder(self.out, uri, (EXPERIMENT, TABLES))
         self.experiment = MlflowExperiment.of(out, uri)
         self.written = 0
         self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
@@ -102,7 +104,7 @@ class Follower:
             for spec in grid.specs:
                 self._home.setdefault(spec, key)
         elif key in self._known and event == "tables":
-            self._known[key].files = [Path(file) for file in line["files"]]
+            self._known[key].files = [self.out / file for file in line["files"]]
         elif key in self._known and event == "ended":
             self._known[key].ended = line["status"], line["at"]
 
