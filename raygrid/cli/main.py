@@ -21,7 +21,7 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
-from raygrid.cli.run import guarded, place_and_run, show_plan
+from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.options import Options
 from raygrid.core.registry import Method, Registry, load_plugins
@@ -188,6 +188,9 @@ def _strict(args: argparse.Namespace) -> Options:
 
 
 def show_status(args: argparse.Namespace) -> int:
+    from raygrid.storage.results import ResultLog
+
+    say_broken(ResultLog(args.out.absolute() / "results.jsonl"))
     found = status.read_status(args.out.absolute())
     print(
         json.dumps(found, indent=1)
@@ -202,7 +205,9 @@ def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables.frame import frame
     from raygrid.storage.results import ResultLog
 
-    rows = list(ResultLog(args.out.absolute() / "results.jsonl").rows())
+    log = ResultLog(args.out.absolute() / "results.jsonl")
+    rows = list(log.rows())
+    say_broken(log)
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
     made = kinds.table(args.kind, frame(rows))

@@ -104,6 +104,7 @@ def show_plan(
     """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
     log = ResultLog(options.out.absolute() / "results.jsonl")
     rows = {row["key"]: row for row in log.rows()}
+    say_broken(log)
     try:
         plan, store, _ = make_plan(specs, options)
         profiles = known_profiles(plan, log, ProfileStore(store))
@@ -114,6 +115,12 @@ def show_plan(
         print(f"note: {error}", file=sys.stderr)
     print(json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state))
     return 0
+
+
+def say_broken(log: ResultLog) -> None:
+    """Tell a person about lines of a result log that nobody uses."""
+    if log.warning():
+        print(f"note: {log.warning()}", file=sys.stderr)
 
 
 def listeners_for(options: Options) -> list[Listener]:
@@ -148,6 +155,10 @@ def run_and_show(
     if options.keep and not options.quiet:
         print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
     with exclusive(options.out.absolute()):
+        log = ResultLog(options.out.absolute() / "results.jsonl")
+        aside = log.set_aside()
+        if aside is not None:
+            print(f"note: {log.warning()}; copied to {aside.name}", file=sys.stderr)
         outcome = run_grid(specs, options, *listeners_for(options))
         if as_json:
             print(json.dumps(outcome_json(outcome), indent=1))

@@ -27,7 +27,7 @@ from typing import Any
 from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
-from raygrid.storage.results import Json, ResultLog
+from raygrid.storage.results import Json, ResultLog, read_row
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
 log = logging.getLogger(__name__)
@@ -189,14 +189,16 @@ class MirroredLog(ResultLog):
 
 
 def _rows(content: bytes) -> list[Json]:
-    """The rows of a part; torn lines are left out."""
-    rows = []
-    for line in content.decode(errors="replace").splitlines():
+    """The rows of a part; lines that are none are counted in the log."""
+    rows, broken = [], 0
+    for line in filter(bytes.strip, content.split(b"\n")):
         try:
-            rows.append(json.loads(line))
+            rows.append(read_row(line))
         except ValueError:
-            continue
-    return [row for row in rows if isinstance(row, dict) and "key" in row]
+            broken += 1
+    if broken:
+        log.warning("%d broken lines in the results of the remote store are not used", broken)
+    return rows
 
 
 def _when(row: Json) -> float:

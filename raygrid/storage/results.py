@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,49 @@ from filelock import FileLock
 from raygrid.core.errors import StoreError, may_pass
 
 Json = dict[str, Any]
+
+
+STATES = ("done", "diverged", "failed", "skipped")
+SHARES = ("peak_acc", "final_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
+
+
+@dataclass(frozen=True)
+class BrokenLine:
+    """A line that is no row. number: counted from 1."""
+
+    number: int
+    reason: str
+    content: bytes
+
+
+def read_row(line: bytes) -> Json:
+    """The row of a line; raises ValueError, in a few words, for a line that cannot be one.
+
+    A row is an object with a key, a spec and a known status whose accuracies lie in [0, 1].
+    """
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"it holds a {type(row).__name__}, not an object")
+    for name in ("key", "spec"):
+        if not isinstance(row.get(name), str):
+            raise ValueError(f"it has no {name}")
+    if row.get("status") not in STATES:
+        raise ValueError(f"its status is {row.get('status')!r}")
+    for name in SHARES:
+        value = row.get(name)
+        if value is not None and not _is_share(value):
+            raise ValueError(f"its {name} is {value!r}, not a number from 0 to 1")
+    return row
+
+
+def _is_share(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= 1
 
 
 class ResultLog:
@@ -43,14 +88,50 @@ class ResultLog:
         return bool(file.read(1) == b"\n")
 
     def rows(self) -> Iterator[Json]:
-        """The latest row of each key, in the order in which keys first came."""
+        """The latest row of each key, in the order in which keys first came; broken lines aside."""
         latest: dict[str, Json] = {}
-        with suppress(FileNotFoundError):
-            for line in self.path.read_text().splitlines():
-                with suppress(json.JSONDecodeError):
-                    row = json.loads(line)
-                    latest[row["key"]] = row
+        for _, row in self._lines():
+            if not isinstance(row, BrokenLine):
+                latest[row["key"]] = row
         yield from latest.values()
+
+    def broken(self) -> list[BrokenLine]:
+        """The lines that are no rows and that nobody uses."""
+        return [row for _, row in self._lines() if isinstance(row, BrokenLine)]
+
+    def _lines(self) -> Iterator[tuple[int, Json | BrokenLine]]:
+        """Every line with its number; empty ones close off a torn one and count for nothing."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield number, read_row(line)
+                except ValueError as error:
+                    yield number, BrokenLine(number, str(error), line)
+
+    def warning(self) -> str:
+        """What a person has to know about broken lines; empty if there are none."""
+        found = self.broken()
+        if not found:
+            return ""
+        named = ", ".join(f"{line.number} ({line.reason})" for line in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        return f"{len(found)} broken lines in {self.path} are not used: {named}{more}"
+
+    def set_aside(self) -> Path | None:
+        """Copy broken lines to `<name>.broken` beside the log, each once; None without any."""
+        found = self.broken()
+        if not found:
+            return None
+        aside = self.path.with_suffix(".broken")
+        kept = set(aside.read_bytes().splitlines()) if aside.exists() else set()
+        with aside.open("ab") as file:
+            for line in found:
+                content = line.content.rstrip(b"\r\n")
+                if content not in kept:
+                    file.write(content + b"\n")
+        return aside
 
     def close(self) -> None:
         """The run is over; a mirrored log uploads what it still holds."""

@@ -55,7 +55,7 @@ def test_a_disk_that_is_full_for_a_minute_costs_time_alone(
     assert sum(hurried) < 60 < sum(store_module.PATIENCE)
     log = ResultLog(tmp_path / "rows")
     monkeypatch.setattr(store_module.os, "fsync", Failing(os.fsync, 2, FULL))
-    patiently(lambda: log.append({"key": "x", "status": "done"}))
+    patiently(lambda: log.append({"key": "x", "spec": "s", "status": "done"}))
     assert [row["key"] for row in log.rows()] == ["x"]
     assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
 

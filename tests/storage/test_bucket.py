@@ -232,7 +232,7 @@ def test_checkpoints_leave_nothing(machine: Opener) -> None:
 
 
 def row(key: str, finished: float, status: str = "done") -> dict[str, Any]:
-    return {"key": key, "finished": finished, "status": status}
+    return {"key": key, "spec": key, "finished": finished, "status": status}
 
 
 def keys(log: Any) -> dict[str, float]:

@@ -82,11 +82,11 @@ def test_a_full_disk_is_one_clear_error(store: Store, monkeypatch: pytest.Monkey
 
 def test_the_last_row_of_a_key_counts_and_torn_lines_are_left_out(store: Store) -> None:
     log = store.results()
-    log.append({"key": "a", "status": "failed"})
-    log.append({"key": "b", "status": "done"})
+    log.append({"key": "a", "spec": "s", "status": "failed"})
+    log.append({"key": "b", "spec": "s", "status": "done"})
     with log.path.open("a") as file:
         file.write('{"key": "c", "sta')
-    log.append({"key": "a", "status": "done"})
+    log.append({"key": "a", "spec": "s", "status": "done"})
     assert [(r["key"], r["status"]) for r in log.rows()] == [("a", "done"), ("b", "done")]
     assert log.done() == {"a", "b"}
 

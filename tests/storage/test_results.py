@@ -1,0 +1,55 @@
+"""Lines of a result log that are no rows: counted, named, kept aside, the others used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.storage.results import ResultLog
+
+GOOD = {"key": "a", "spec": "x/y", "status": "done", "final_acc": 0.5}
+BROKEN = {
+    "null": (b"null", "it holds a NoneType"),
+    "list": (b"[]", "it holds a list"),
+    "text": (b"{torn", "it is no JSON"),
+    "bytes": (b'{"key": "\xff"}', "it is not UTF-8"),
+    "no key": (b'{"spec": "x", "status": "done"}', "it has no key"),
+    "no spec": (b'{"key": "x", "status": "done"}', "it has no spec"),
+    "no status": (b'{"key": "x", "spec": "x"}', "its status is None"),
+    "nan": (json.dumps({**GOOD, "final_acc": float("nan")}).encode(), "its final_acc is nan"),
+    "beyond": (json.dumps({**GOOD, "peak_acc": 81.8}).encode(), "its peak_acc is 81.8"),
+    "deep": (b"[" * 100_000, "it is no JSON"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_line_is_named_and_the_others_are_used(tmp_path: Path, kind: str) -> None:
+    content, reason = BROKEN[kind]
+    log = ResultLog(tmp_path / "results.jsonl")
+    log.append(GOOD)
+    with log.path.open("ab") as file:
+        file.write(content + b"\n")
+    log.append({**GOOD, "key": "b"})
+    assert [row["key"] for row in log.rows()] == ["a", "b"]
+    assert log.done() == {"a", "b"}
+    (line,) = log.broken()
+    assert (line.number, line.content) == (2, content + b"\n")
+    assert line.reason.startswith(reason)
+    assert f"1 broken lines in {log.path} are not used: 2 ({reason}" in log.warning()
+
+
+def test_broken_lines_are_kept_aside_once(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "results.jsonl")
+    log.append(GOOD)
+    assert log.set_aside() is None
+    assert log.warning() == ""
+    with log.path.open("ab") as file:
+        file.write(b'null\n{"key": "torn')  # what a killed writer leaves
+    log.append({**GOOD, "key": "b"})
+    before = log.path.read_bytes()
+    for _ in range(2):
+        assert log.set_aside() == tmp_path / "results.broken"
+        assert (tmp_path / "results.broken").read_bytes() == b'null\n{"key": "torn\n'
+    assert log.path.read_bytes() == before, "the log itself is nobody's to rewrite"
