@@ -89,8 +89,8 @@ def _agreement(records: Records, args: argparse.Namespace) -> Figure:
 
 
 def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
+    from raygrid.core.labels import telling
     from raygrid.reports.figures.changes import draw_changes
-    from raygrid.reports.tables.labels import telling
 
     if args.gain is not None and not args.gain > 0:
         raise SpecError(f"gain is {args.gain}, allowed are numbers above 0")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
+from raygrid.core.labels import short
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.reports.analysis import explanation, fidelity
 from raygrid.reports.figures import changes, embeddings, lines, partial, scatters
@@ -19,7 +20,6 @@ from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.embeddings import apart, sample
 from raygrid.reports.figures.maps import draw_maps, examples
 from raygrid.reports.tables.frame import curves, frame
-from raygrid.reports.tables.labels import short
 from raygrid.reproduce.figure_list import PaperFigure
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.questions import FinishedTrials, psnr

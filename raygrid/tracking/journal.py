@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.core.hashing import key_of
 from raygrid.engine.events import Listener
+from raygrid.tracking.published import published_of
 
 if TYPE_CHECKING:
     from raygrid.engine.grid import Plan
@@ -41,7 +42,7 @@ class Journal(Listener):
         specs = [str(trial.spec) for trial in (*plan.trials, *plan.derived)]
         self.grid = grid_key(self.out, specs)
         (self.out / EPOCHS).write_text("")  # of trials that have their rows by now, or run again
-        self._say(event="started", name=self.name, specs=specs)
+        self._say(event="started", name=self.name, specs=specs, published=published_of(specs))
 
     def trial_started(self, trial: Trial) -> None:
         self._wrote.pop(trial.key, None)

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.text import Text
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short, telling
 from raygrid.core.spec import TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Selection
@@ -24,7 +25,6 @@ from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import KINDS, table
-from raygrid.reports.tables.labels import short, telling
 from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import (
@@ -605,7 +605,7 @@ def test_marks_are_explained_where_they_are() -> None:
     ):
         text = markdown(table("defense", chosen))
         assert {words for words in (bold, underlined) if words in text} == said
-        assert ("**" in text, "<u>" in text) == (bold in said, underlined in said)
+        assert ("**" in text, " _" in text) == (bold in said, underlined in said)
 
 
 def test_markdown_is_as_expected() -> None:
@@ -614,7 +614,7 @@ def test_markdown_is_as_expected() -> None:
 | attack | standard | grayscale |
 | --- | --- | --- |
 | clean | **90.0 ± 0.0** | 82.0 ± 2.8 |
-| lsp | <u>13.0 ± 1.4</u> | **<u>55.0 ± 7.1</u>** |
+| lsp | _13.0 ± 1.4_ | **_55.0 ± 7.1_** |
 | lsp(patch=4) | 30.0 ± 0.0 | **70.0 ± 0.0** |
 """
     assert expected in text
@@ -807,14 +807,26 @@ def test_labels_keep_what_tells_methods_apart() -> None:
     assert [made[label] for label in labels] == [
         "clean",
         "lsp",
-        "em(budget=8/255)",
-        "em(budget=16/255)",
-        "em(budget=16/255, surrogate=small_cnn)",
+        "em 8/255",
+        "em 16/255",
+        "em(surrogate=small_cnn) 16/255",
         "grayscale+jpeg(quality=10)",
         "grayscale+jpeg(quality=30)",
         "8/255",
         "worst",
     ]
+    long = "lsp(budget=l2:1.3041323727577427)"
+    assert list(
+        short(["lsp", "lsp(budget=2x)", long, "l2:1.3041323727577427", "l0:1"]).values()
+    ) == [
+        "lsp",
+        "lsp 2x",
+        "lsp l2 1.30",
+        "l2 1.30",
+        "l0 1",
+    ]
+    near = [long, "lsp(budget=l2:1.3041)"]  # three digits would make them one
+    assert list(short(near).values()) == ["lsp l2 1.3041323727577427", "lsp l2 1.3041"]
 
 
 def test_a_shortened_label_is_explained_below_its_panel() -> None:

@@ -18,6 +18,7 @@ from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.cli import main as cli
 from raygrid.cli.reproduce import several
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.core.speed import CPU
 from raygrid.datasets import DATASETS
@@ -34,7 +35,6 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.frame import frame, tier
 from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
 from raygrid.reports.tables.kinds import table
-from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.ablations import ABLATIONS, ablation
 from raygrid.reproduce.papers import PAPERS, Scale

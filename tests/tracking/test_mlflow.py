@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import pandas as pd
 import pytest
 
 from raygrid.core.errors import TrackingError
@@ -30,9 +32,10 @@ from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.address import database_path, without_credentials
-from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, WRITTEN, MlflowExperiment
+from raygrid.tracking.mlflow.description import description, findings
 from raygrid.tracking.mlflow.facts import (
-    dotted,
+    Shown,
     epoch_points,
     final_metrics,
     params_of,
@@ -41,6 +44,7 @@ from raygrid.tracking.mlflow.facts import (
     tags_of,
 )
 from raygrid.tracking.mlflow.follower import Follower
+from raygrid.tracking.mlflow.names import names_of
 from raygrid.tracking.mlflow.process import WriterProcess
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.tables import Mirror
@@ -54,6 +58,9 @@ GRID = Grid(
     protocols=("quick(epochs=3)",),
 )
 
+
+FILES = ["counts.json", "history.json", "resolved.json"]
+"""Of a trial that was done, in the order in which MLflow lists them."""
 
 LATER = 4e9
 """Seconds since 1970: a row is finished after its trial started."""
@@ -189,21 +196,40 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     trial = next(t for t in grid.trials if str(t.spec).startswith("photo_digits/lsp(patch=4)/gray"))
     child = found[trial.key]
     assert child.info.status == "FINISHED"
-    assert child.info.run_name == str(trial.spec)
+    assert child.info.run_name == "lsp · grayscale"
+    assert child.data.tags["raygrid.spec"] == str(trial.spec)
     assert child.data.tags[PARENT] == parent.info.run_id
     assert child.data.tags["raygrid.commit"] == "abc1234"
     assert child.data.tags["raygrid.version.torch"] == "2.15.0"
-    assert child.data.params["attack"] == "lsp(patch=4)"
-    assert child.data.params["attack.patch"] == "4"
-    assert child.data.params["defense"] == "grayscale"
-    assert child.data.params["recipe.epochs"] == "3"
-    assert child.data.metrics["peak_acc"] == 0.3
-    assert child.data.metrics["probe/clean_test/n"] == 10
-    history = client.get_metric_history(child.info.run_id, "test_acc")
+    assert child.data.tags["mlflow.source.git.commit"] == "abc1234"
+    assert child.data.tags["mlflow.user"]
+    assert child.data.params == {
+        "attack": "lsp",
+        "attack_params": "patch=4",
+        "budget": "1.3041323727577427",
+        "budget_norm": "l2",
+        "poison_ratio": "1.0",
+        "defense": "grayscale",
+        "architecture": "small_cnn",
+        "learner": "supervised",
+        "dataset": "photo_digits",
+        "protocol": "quick(epochs=3)",
+        "seed": "0",
+    }
+    summary = {k: v for k, v in child.data.metrics.items() if "/" not in k}
+    assert summary == {"final_acc": 0.3, "peak_acc": 0.3, "drop_vs_clean": 0.0, "seconds": 20.0}
+    assert "probe/clean_test/n" not in child.data.metrics
+    history = client.get_metric_history(child.info.run_id, "epoch/test_acc")
     assert sorted((p.step, p.value) for p in history) == [(1, 0.1), (2, 0.2), (3, 0.3)]
     files = out / "mlartifacts"
     stored = json.loads(next(files.rglob(f"{child.info.run_id}/**/history.json")).read_text())
     assert [epoch["test_acc"] for epoch in stored] == [0.1, 0.2, 0.3]
+    resolved = json.loads(next(files.rglob(f"{child.info.run_id}/**/resolved.json")).read_text())
+    assert resolved["recipe"]["epochs"] == 3
+    counts = json.loads(next(files.rglob(f"{child.info.run_id}/**/counts.json")).read_text())
+    assert counts["probes"]["clean_test"]["n"] == 10
+    experiment = client.get_experiment_by_name("raygrid")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_every_status_ends_its_run(out: Path) -> None:
@@ -219,12 +245,157 @@ def test_every_status_ends_its_run(out: Path) -> None:
     found = children(out)
     ends = [found[trial.key].info.status for trial in grid.trials]
     assert ends == ["FINISHED", "FAILED", "FAILED", "KILLED"]
-    assert found[lost.key].data.metrics["test_acc"] == 0.5
+    assert found[lost.key].data.metrics["epoch/test_acc"] == 0.5
     assert parents(out)[0].info.status == "KILLED"
     failed = found[grid.trials[1].key]
     assert failed.data.tags["raygrid.error"] == "ValueError: no"
     error = next((out / "mlartifacts").rglob(f"{failed.info.run_id}/**/error.txt"))
     assert error.read_text() == "ValueError: no\nTraceback: there\n"
+
+
+def test_names_say_what_varies_in_the_grid() -> None:
+    where = "photo_digits/{}/{}/small_cnn/supervised/quick/{}"
+    strong = "em(budget=16/255)"
+    specs = [where.format(a, d, s) for a in ("em", strong) for d in ("none", "jpeg") for s in "01"]
+    names = names_of([*specs, where.format("clean", "none", 0), "of another version"])
+    assert names[where.format(strong, "jpeg", 1)] == "em 16/255 · jpeg · s1"
+    assert names[where.format("em", "none", 0)] == "em · none · s0"
+    assert names[where.format("clean", "none", 0)] == "clean · none · s0"
+    assert names["of another version"] == "of another version"
+    assert len(set(names.values())) == len(names)
+    assert list(names_of(specs[:1]).values()) == ["em"]
+    ratios = [where.format(f"em@{r}", "none", 0) for r in (0.2, 0.55)]
+    assert list(names_of(ratios).values()) == ["em · 20 %", "em · 55 %"]
+
+
+def test_parameters_are_the_axes_with_the_budget_as_a_number() -> None:
+    spec = "photo_digits/{}/none/small_cnn/supervised/quick/7"
+    made = params_of(
+        spec.format("em(step=0.2, budget=16/255)@0.2"), {"attack": {"budget": "16/255"}}
+    )
+    assert float(made["budget"]) == 16 / 255
+    assert (made["budget_norm"], made["attack"], made["attack_params"]) == (
+        "linf",
+        "em",
+        "step=0.2",
+    )
+    assert (made["poison_ratio"], made["seed"]) == ("0.2", "7")
+    clean = params_of(spec.format("clean"), {"attack": {"id": "clean"}})
+    assert (clean["budget"], clean["poison_ratio"], clean["attack_params"]) == (
+        "0.0",
+        "0.0",
+        "default",
+    )
+    assert "budget" not in params_of(spec.format("folder"), {"attack": {"id": "folder"}})
+
+
+def test_knn_and_probe_never_go_by_one_name() -> None:
+    result = row(planned().trials[0])
+    result.resolved = {"probing": {"passes": 0}}
+    result.peak_acc = None
+    result.knn_peak, result.probe_peak, result.probe_final = 0.4, 0.6, 0.5
+    older = row(planned().trials[0])  # its peak was one of kNN
+    older.resolved = result.resolved
+    points = {name: value for name, value, *_ in final_metrics(result)}
+    assert (points["knn_peak"], points["probe_peak"], points["probe_final"]) == (0.4, 0.6, 0.5)
+    assert "peak_acc" not in points
+    points = {name: value for name, value, *_ in final_metrics(older)}
+    assert points["knn_peak"] == older.peak_acc
+    assert "peak_acc" not in points
+    assert {name for name, *_ in epoch_points(result.history, knn=True)} == {
+        "epoch/train_loss",
+        "epoch/knn_acc",
+    }
+
+
+def test_a_published_number_stands_beside_the_measured_one(out: Path) -> None:
+    grid = plan(["cifar10/em/jpeg(quality=10)/resnet18/supervised/apbench/0"], None)
+    tracker = Tracked(out, every=0.01)
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    (child,) = children(out).values()
+    assert child.data.metrics["published_acc"] == 0.8072  # APBench, table 3
+    assert child.data.metrics["minus_published"] == pytest.approx(0.3 - 0.8072)
+    assert child.data.tags["raygrid.published"].startswith("apbench T3")
+    (out / "grids.jsonl").unlink()  # without what the driver looked up
+    assert sync(out).written == 0
+    other = f"sqlite:///{out}/other.db"
+    assert sync(out, other).written == 1
+    (again,) = children(out, other).values()
+    assert again.data.metrics["published_acc"] == 0.8072
+
+
+def test_a_control_that_comes_later_gives_the_drop(out: Path) -> None:
+    grid = planned()
+    clean, poisoned = (
+        next(t for t in grid.trials if str(t.spec).startswith(f"photo_digits/{name}/standard"))
+        for name in ("clean", "lsp(patch=4)")
+    )
+    log = ResultLog(out / "results.jsonl")
+    log.append(row(poisoned).row())
+    follower = Follower(out, store_uri(out))
+
+    def drop() -> float | None:
+        follower.read()
+        follower.write()
+        found: float | None = children(out)[poisoned.key].data.metrics.get("drop_vs_clean")
+        return found
+
+    assert drop() is None
+    for accuracy, later in ((0.9, 50.0), (0.5, 90.0)):
+        control = row(clean, finished=LATER + 2000.0 + later)
+        control.final_acc = accuracy
+        log.append(control.row())
+        assert drop() == pytest.approx(accuracy - 0.3)
+    assert follower.written == 5
+    assert sync(out).written == 0
+    assert "drop_vs_clean" not in children(out)[clean.key].data.metrics
+
+
+def test_a_trial_has_its_poison_as_dataset(out: Path) -> None:
+    trial = planned().trials[3]
+    result = row(trial)
+    result.artifacts = {"poison": "2087f02052d1e2713b2eabb5"}
+    projection = MlflowExperiment.of(out, store_uri(out))
+    parent = projection.grid("p", "p", [])
+    for _ in range(2):
+        projection.finish(parent, result)
+    (child,) = children(out).values()
+    (given,) = child.inputs.dataset_inputs
+    assert given.dataset.digest == "2087f02052d1e2713b2eabb5"
+    assert given.dataset.name == "photo_digits/lsp(patch=4)/0"
+    source = json.loads(given.dataset.source)["tags"]
+    assert source["mlflow.source.name"] == "raygrid poison photo_digits/lsp(patch=4)/0"
+    assert source["mlflow.source.git.commit"] == "abc1234"
+
+
+def test_runs_of_an_older_layout_are_replaced_and_lose_nothing(out: Path) -> None:
+    """Their parameters were every resolved value; MLflow cannot change one."""
+    grid = planned()
+    tracker = Tracked(out)
+    drive(tracker, grid, grid.trials)
+    experiment = MlflowExperiment.of(out, store_uri(out))
+    client = experiment.client
+    tracker.close(interrupted=False)
+    parent = parents(out)[0].info.run_id
+    current = content(out)
+    for key, run in children(out).items():  # as version 1 wrote them
+        client.delete_run(run.info.run_id)
+        old = {KEY: key, PARENT: parent, WRITTEN: run.data.tags[WRITTEN], "verdict": "odd"}
+        made = client.create_run(experiment.id, 1, old, "photo_digits/...").info.run_id
+        client.log_param(made, "attack.patch", "4")
+        client.set_terminated(made)
+    lost = client.create_run(experiment.id, 1, {KEY: "no row", PARENT: parent}).info.run_id
+    assert sync(out).written == 4
+    found = children(out)
+    assert found.pop("no row").info.run_id == lost  # nothing stands for it: it stays
+    assert {run.data.tags["verdict"] for run in found.values()} == {"odd"}
+    assert not any("attack.patch" in run.data.params for run in found.values())
+    now = content(out)
+    del now["no row"]
+    assert now == current
+    assert sync(out).written == 0
+    assert [run.info.run_id for run in parents(out)] == [parent]
 
 
 def test_resuming_takes_the_same_runs_up_again(out: Path) -> None:
@@ -438,9 +609,9 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
     tracker = Tracked(out, every=0.01, wait=2.0)
     finish = tracker.follower.experiment.finish
 
-    def slowly(parent: str, result: Result) -> None:
+    def slowly(parent: str, result: Result, shown: Shown) -> None:
         time.sleep(0.9)
-        finish(parent, result)
+        finish(parent, result, shown)
 
     tracker.follower.experiment.finish = slowly  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
@@ -469,7 +640,7 @@ def test_epochs_of_a_trial_that_runs_are_shown_and_bounded_while_they_wait(
     assert follower.missing == 0
     run = children(out)[trial.key]
     assert run.info.status == "RUNNING"
-    history = follower.experiment.client.get_metric_history(run.info.run_id, "test_acc")
+    history = follower.experiment.client.get_metric_history(run.info.run_id, "epoch/test_acc")
     assert sorted((p.step, p.value) for p in history) == [(4, 0.4), (5, 0.5)]
 
 
@@ -584,20 +755,6 @@ def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
 
 
 def test_names_and_values_fit_mlflow() -> None:
-    deep = {
-        "attack": {"id": "lsp", "patch": 8},
-        "chain": [{"id": "jpeg", "quality": 10}],
-        "n": [1, 2],
-    }
-    assert dotted(deep) == {
-        "attack.id": "lsp",
-        "attack.patch": "8",
-        "chain.jpeg.id": "jpeg",
-        "chain.jpeg.quality": "10",
-        "n": "[1, 2]",
-    }
-    twice = dotted({"chain": [{"id": "blur", "k": 1}, {"id": "blur", "k": 2}]})
-    assert (twice["chain.0.k"], twice["chain.1.k"]) == ("1", "2")
     assert safe_name("acc/jpeg(quality=10)") == "acc/jpeg_quality_10_"
     assert safe_name("/a//b/../c") == "a/c"
     assert len(shortened("x" * 9000, 6000)) == 6000
@@ -608,23 +765,19 @@ def test_names_and_values_fit_mlflow() -> None:
 def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:
     result = Result("spec", "key", peak_epoch=3, selected_epoch=2, finished=1.5)
     points = {name: (value, at, step) for name, value, at, step in final_metrics(result)}
-    assert points["selected_epoch"] == (2.0, 1500, 0)
+    assert points["more/selected_epoch"] == (2.0, 1500, 0)
     result.selected_epoch, result.winner = None, "jpeg"
     assert tags_of(result)["raygrid.winner"] == "jpeg"
-    assert "selected_epoch" not in {name for name, *_ in final_metrics(result)}
+    assert "more/selected_epoch" not in {name for name, *_ in final_metrics(result)}
 
 
 def test_a_long_run_is_written_in_parts(out: Path) -> None:
     trial = planned().trials[0]
     projection = MlflowExperiment.of(out, store_uri(out))
     result = row(trial, epochs=450)
-    result.resolved = {f"p{i}": "x" * 7000 for i in range(120)}
     projection.finish(projection.grid("p", "p", []), result)
     run = children(out)[trial.key]
-    assert (
-        sum(name.startswith("p") and len(v) == 6000 for name, v in run.data.params.items()) == 120
-    )
-    history = projection.client.get_metric_history(run.info.run_id, "test_acc")
+    history = projection.client.get_metric_history(run.info.run_id, "epoch/test_acc")
     assert len(history) == 450
 
 
@@ -664,6 +817,36 @@ def test_a_table_is_one_run_a_row(out: Path) -> None:
     assert len(runs(out, experiment=TABLES)) == 4
 
 
+def test_findings_are_the_best_defense_and_the_learner_that_is_harmed_least(
+    tmp_path: Path,
+) -> None:
+    head = "dataset,protocol,architecture,learner,poison_ratio,defense,attack,value,selection\n"
+    line = "cifar10,dvae,resnet18,{},1.0,{},{},{},{}\n"
+    best = [("none", "0.2", ""), ("jpeg", "0.8", ""), ("oracle", "0.9", "test"), ("gray", "", "")]
+    defense = tmp_path / "defense.csv"
+    cells = [line.format("supervised", d, "em(budget=8/255)", v, s) for d, v, s in best]
+    defense.write_text(head + "".join(cells))
+    learner = tmp_path / "worst-learner.csv"
+    kept = {"supervised": 0.2, "simclr": 0.7, "supcl": 0.5, "worst": 0.7, "mean_of_max": 0.75}
+    cells = [line.format(name, "none", "em(budget=8/255)", v, "") for name, v in kept.items()]
+    learner.write_text(head + "".join(cells))
+    metrics, tags = findings([defense, learner, tmp_path / "absent.csv"])
+    assert metrics == {"best_defense/em": 0.8, "worst_learner/em": 0.7}
+    assert tags == {"raygrid.best_defense.em": "jpeg", "raygrid.worst_learner.em": "simclr"}
+
+
+def test_a_description_within_the_limit_says_what_it_leaves_out(tmp_path: Path) -> None:
+    panel = "\n\n## panel {}\n\n| a | b |\n" + "| --- | --- |\n" * 60
+    file = tmp_path / "transfer.md"
+    file.write_text("# transfer\n\ncaption" + "".join(map(panel.format, range(20))))
+    said = description([file], ["first line"])
+    assert len(said) <= 8000
+    assert said.startswith("first line\n\n# transfer\n\ncaption\n\n## panel 0\n")
+    assert said.endswith("The rest is among the artifacts, in `tables`.\n")
+    assert "## panel 6" in said
+    assert "## panel 19" not in said
+
+
 def test_tables_that_nobody_compares_are_files_alone(out: Path) -> None:
     folder = out / "tables"
     folder.mkdir(parents=True)
@@ -685,6 +868,25 @@ def test_the_tables_of_a_run_are_mirrored(out: Path) -> None:
     assert {run.data.tags["raygrid.table"] for run in shown} == {"transfer"}
     assert {run.data.params["attack"] for run in shown} == set(attacks)
     assert all(set(run.data.metrics) == {f"acc/{net}" for net in nets} for run in shown)
+    (run,) = parents(out)
+    said = run.data.tags["mlflow.note.content"]
+    client = MlflowExperiment.of(out, store_uri(out)).client
+    where = f"#/experiments/{client.get_experiment_by_name(TABLES).experiment_id}/runs"
+    assert said.startswith(f"[Transfer and worst learner as runs that compare]({where})")
+    assert "# transfer" in said
+    assert "| lsp |" in said
+    assert "<" not in said
+    text = next((out / "mlartifacts").rglob(f"{run.info.run_id}/**/trials.json")).read_text()
+    lines = pd.read_json(io.StringIO(text), orient="split")
+    assert len(lines) == len(grid.trials)
+    assert set(lines["trial"]) == {f"{attack} · {net}" for attack in attacks for net in nets}
+    assert lines["final_acc"].tolist() == pytest.approx([0.3] * 4)
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"])[0]["path"] == "trials.json"
+    files = {f.path for f in client.list_artifacts(run.info.run_id, "tables")}
+    assert any(file.startswith("tables/transfer-") and file.endswith(".png") for file in files)
+    client.set_tag(run.info.run_id, "mlflow.note.content", "mine")  # a person's stays
+    assert sync(out).written == 0
+    assert parents(out)[0].data.tags["mlflow.note.content"] == "mine"
     empty = f"sqlite:///{out}/other.db"  # `sync` brings them all where nothing is
     assert sync(out, empty).written == 4
     assert len(runs(out, empty, TABLES)) == len(shown)
@@ -838,7 +1040,7 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
         assert content(out, uri) == before
         client = MlflowExperiment.of(out, uri).client
         for run in found.values():
-            assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["history.json"]
+            assert [f.path for f in client.list_artifacts(run.info.run_id)] == FILES
 
 
 # folders that are moved, and their names
@@ -856,7 +1058,7 @@ def test_artifacts_lie_under_the_folder_as_it_is_now(out: Path, kind: str) -> No
     tracker = Tracked(out)
     drive(tracker, grid, grid.trials[:2])
     tracker.close(interrupted=False)
-    assert files_of(out) == {"history.json"}
+    assert files_of(out) == set(FILES)
     before = {p.relative_to(out) for p in out.rglob("*.json")}
     there = out.parent / "else where"
     (shutil.move if kind == "moved" else shutil.copytree)(out, there)
@@ -864,7 +1066,7 @@ def test_artifacts_lie_under_the_folder_as_it_is_now(out: Path, kind: str) -> No
     for trial in grid.trials[2:4]:
         ResultLog(there / "results.jsonl").append(row(trial).row())
     sync(there)
-    assert files_of(there) == {"history.json"}
+    assert files_of(there) == set(FILES)
     assert len(list((there / "mlartifacts").rglob("history.json"))) == 4
     assert out.exists() == (kind == "copied")
     assert {p.relative_to(out) for p in out.rglob("*.json")} == (before if out.exists() else set())
@@ -883,7 +1085,7 @@ def test_the_database_lies_in_the_folder_whatever_its_name(
     (out / "mlflow.db").write_bytes(template.read_bytes())
     ResultLog(out / "results.jsonl").append(row(planned().trials[0]).row())
     assert sync(out).there == 1
-    assert files_of(out) == {"history.json"}
+    assert files_of(out) == set(FILES)
     assert [p.name for p in tmp_path.iterdir()] == [name]
     given = store_uri(tmp_path, store_uri(out))
     assert given == store_uri(out), "an address that was printed may be given"

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.figures.canvas import STYLES, blank, legend
-from raygrid.reports.tables.labels import short
 
 GROUPS = ("as printed", "other surrogate", "control")
 """Panels from left to right; controls join the first."""

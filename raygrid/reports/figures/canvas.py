@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.core.lazy import np
 from raygrid.reports.tables.frame import PLAIN_DEFENSES
-from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import order
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.reports.figures.canvas import band, blank, finish, plain
-from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import order
 
 WIDE = 5  # groups of training curves side by side

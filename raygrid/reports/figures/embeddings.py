@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import DataError
+from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.core.seeds import Stream
 from raygrid.reports.analysis.records import Records
 from raygrid.reports.figures.canvas import panels
-from raygrid.reports.tables.labels import telling
 from raygrid.trials.poisons import Poisoned
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.reports.figures.canvas import STYLES, band, blank, finish, legend, panels, scale_of
-from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import order
 
 LABELS = {"final_acc": "test accuracy (%)", "psnr": "PSNR to the given images (dB)"}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from raygrid.core.images import Images
+from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.reports.figures.canvas import blank, name_row
-from raygrid.reports.tables.labels import telling
 
 if TYPE_CHECKING:
     from torch import Tensor

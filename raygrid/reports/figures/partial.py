@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
 from raygrid.reports.figures.canvas import STYLES, finish, legend, line, panels, percent_axis, plain
-from raygrid.reports.tables.labels import short
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import selected
 

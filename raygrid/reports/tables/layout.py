@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from raygrid.core.labels import short
 from raygrid.core.spec import Part
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.frame import SCREENING, tier
-from raygrid.reports.tables.labels import short
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {

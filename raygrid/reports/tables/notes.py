@@ -156,7 +156,7 @@ def _leaders(panel: Panel) -> list[str]:
     if any(panel.best(row) for row in panel.rows):
         said.append("bold: best defense of an attack")
     if any(panel.strongest(column) for column in panel.columns):
-        said.append("underlined: strongest attack of a defense")
+        said.append("underlined (in Markdown italic): strongest attack of a defense")
     if not said:
         return []
     text = f"{'; '.join(said)}; with all that lie within one standard deviation."

@@ -75,7 +75,8 @@ def _cell(text: str) -> str:
 
 def _markdown(text: str, bold: bool, underlined: bool) -> str:
     text = text.replace("*", r"\*")
-    text = f"<u>{text}</u>" if underlined else text
+    """Markdown has no underline; many viewers, MLflow's among them, show HTML as text."""
+    text = f"_{text}_" if underlined else text
     return f"**{text}**" if bold else text
 
 

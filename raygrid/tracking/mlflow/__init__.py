@@ -3,10 +3,11 @@
     experiment raygrid           one parent run a grid, one child a trial
     experiment raygrid/tables    one run a row of a table
 
-Every run is looked up by its tag `raygrid.key` before one is created, and parameters and metrics
-are functions of the result alone, so writing anything twice changes nothing. During a run a
-process of its own writes; the driver only hands over. A server that is away is tried again until
-the end of the run, and what is missing then comes with `sync`. `run.py` and the command line
+Every run is looked up by its tag `raygrid.key` before one is created, and what it holds follows
+from its row, its control and its grid alone, so writing anything twice changes nothing. The tag
+`raygrid.layout` says what wrote a run; one of an older version is replaced by a new one. During a
+run a process of its own writes; the driver only hands over. A server that is away is tried again
+until the end of the run, and what is missing then comes with `sync`. The rooms `api` and `cli`
 import this room. Start with `tracker.py`, then `client.py`.
 """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raygrid.core.errors import TrackingError
+from raygrid.core.hashing import key_of
 from raygrid.tracking.mlflow.address import (
     SERVERS,
     check_health,
@@ -20,22 +21,33 @@ from raygrid.tracking.mlflow.address import (
     without_credentials,
 )
 from raygrid.tracking.mlflow.facts import (
+    LAYOUT,
+    LAYOUT_TAG,
     STATUS,
     TAG_LENGTH,
     Point,
+    Shown,
     epoch_points,
     final_metrics,
     grid_tags,
+    is_contrastive,
     params_of,
+    poison_input,
     shortened,
     tags_of,
+    user,
+    written_mark,
 )
 from raygrid.trials.result import History, Result
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 EXPERIMENT, TABLES = "raygrid", "raygrid/tables"
+DESCRIBED = "raygrid.described"
 KEY, WRITTEN, PARENT = "raygrid.key", "raygrid.written", "mlflow.parentRunId"
+NOTE, USER, KIND = "mlflow.note.content", "mlflow.user", "mlflow.experimentKind"
+COMPARES = {KIND: "custom_model_development"}
+"""Tags of an experiment: MLflow opens it on its runs, not on traces of language models."""
 TRANSIENT = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
@@ -101,6 +113,7 @@ class MlflowExperiment:
         self._id: str | None = None
         self._runs: dict[str, str] = {}
         self._params: dict[str, set[str]] = {}
+        self._outdated: dict[str, list[Any]] = {}  # key -> runs of an older layout
 
     @classmethod
     def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> MlflowExperiment:
@@ -118,11 +131,15 @@ class MlflowExperiment:
             if known is not None and known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(known.experiment_id)
             self._id = known.experiment_id if known is not None else self._create()
+            if known is not None and KIND not in known.tags:  # else a person's choice stays
+                self.client.set_experiment_tag(self._id, KIND, COMPARES[KIND])
         return self._id
 
     def _create(self) -> str:
         place = self.artifacts / self.experiment if self.artifacts else None
-        made: str = self.client.create_experiment(self.experiment, place and place.as_uri())
+        made: str = self.client.create_experiment(
+            self.experiment, place and place.as_uri(), tags=COMPARES
+        )
         return made
 
     def search(self, condition: str = "") -> Iterator[Any]:
@@ -136,8 +153,13 @@ class MlflowExperiment:
                 return
 
     def find(self, key: str) -> Any | None:
-        """The run with this key. Of several, left by lost answers, the first one is kept."""
-        runs = list(self.search(f"tags.`{KEY}` = '{key}'"))
+        """The run with this key. Of several, left by lost answers, the first one is kept.
+
+        Runs of an older layout do not count; they stay until another one stands for them.
+        """
+        found = list(self.search(f"tags.`{KEY}` = '{key}'"))
+        self._outdated[key] = [run for run in found if is_outdated(run)]
+        runs = [run for run in found if not is_outdated(run)]
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
         for ghost in runs[1:]:
             self.client.delete_run(ghost.info.run_id)
@@ -148,7 +170,8 @@ class MlflowExperiment:
         if key not in self._runs:
             run = self.find(key)
             if run is None:
-                own = {KEY: key, **tags}
+                kept = {k: v for old in self._outdated[key] for k, v in persons_tags(old).items()}
+                own = {**kept, USER: user(), KEY: key, LAYOUT_TAG: str(LAYOUT), **tags}
                 run = self.client.create_run(self.id, int(start * 1000), own, shortened(name, 500))
             else:
                 self._reopen(run, tags)
@@ -199,26 +222,70 @@ class MlflowExperiment:
         self.write(run, tags=grid_tags(specs))
         return run
 
+    def describe(
+        self, run: str, note: str, metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> None:
+        """Give a run its description, findings and their names; a person's description stays."""
+        known = self.client.get_run(run).data
+        now = int(time.time() * 1000)
+        points = [(k, v, now, 0) for k, v in metrics.items() if known.metrics.get(k) != v]
+        present = known.tags.get(NOTE)
+        if present is None or key_of(present) == known.tags.get(DESCRIBED):
+            tags = {**tags, NOTE: note, DESCRIBED: key_of(note)}
+        self.write(run, points, tags=tags)
+
+    def table(self, run: str, text: str, name: str) -> None:
+        """A table that MLflow shows: JSON with columns and data, in the place of an older one.
+
+        `MlflowClient.log_table` would add its rows to those of the last time.
+        """
+        self.client.log_text(run, text, name)
+        logged = json.dumps([{"path": name, "type": "table"}])
+        self.client.set_tag(run, "mlflow.loggedArtifacts", logged)
+
     def end(self, key: str, status: str, at: float) -> None:
         """Close the run with this key. at: s since 1970."""
         self.client.set_terminated(self._runs[key], status, int(at * 1000))
         self.forget(key)
 
-    def trial(self, parent: str, key: str, spec: str, start: float) -> str:
+    def trial(self, parent: str, key: str, spec: str, start: float, name: str = "") -> str:
         """The child run of a trial that is still to finish; returns its id."""
         tags = {PARENT: parent, "raygrid.spec": shortened(spec, TAG_LENGTH)}
-        return self.open(key, spec, tags, start)
+        return self.open(key, name or spec, tags, start)
 
-    def finish(self, parent: str, result: Result) -> None:
+    def finish(self, parent: str, result: Result, shown: Shown | None = None) -> None:
         """Everything that a row holds; the last tag says that nothing is missing."""
-        run = self.trial(parent, result.key, result.spec, result.finished - result.seconds)
-        self.client.log_text(run, _json(result.history), "history.json")
-        if result.error:
-            self.client.log_text(run, result.error, "error.txt")
-        points = [*epoch_points(result.history), *final_metrics(result)]
-        tags = {**tags_of(result), WRITTEN: str(result.finished)}
+        shown = shown or Shown(result.spec)
+        start = result.finished - result.seconds
+        run = self.trial(parent, result.key, result.spec, start, shown.name)
+        self._keep_files(run, result)
+        self._log_poison(run, result)
+        points = epoch_points(result.history, is_contrastive(result.resolved))
+        points += final_metrics(result, shown)
+        tags = {**tags_of(result, shown), WRITTEN: written_mark(result.finished, shown.control)}
         self.write(run, points, params_of(result.spec, result.resolved), tags)
         self.end(result.key, STATUS[result.status], result.finished)
+        for old in self._outdated.pop(result.key, []):
+            self.client.delete_run(old.info.run_id)
+
+    def _keep_files(self, run: str, result: Result) -> None:
+        """What is too much for parameters and metrics: epochs, all that was resolved, counts."""
+        self.client.log_text(run, _json(result.history), "history.json")
+        self.client.log_text(run, json.dumps(result.resolved, indent=1), "resolved.json")
+        counted = {"probes": result.probes, "detection": result.detection}
+        if any(counted.values()):
+            self.client.log_text(run, json.dumps(_finite(counted), indent=1), "counts.json")
+        if result.error:
+            self.client.log_text(run, result.error, "error.txt")
+
+    def _log_poison(self, run: str, result: Result) -> None:
+        """The poison as the run's dataset: trials of one poison have the same digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        facts = poison_input(result)
+        if facts is not None:
+            given = DatasetInput(Dataset(**facts), [InputTag("mlflow.data.context", "training")])
+            self.client.log_inputs(run, [given])
 
     def complete(self) -> dict[str, str]:
         """When the row was finished that each finished run of a trial holds, by the trial's key.
@@ -226,12 +293,18 @@ class MlflowExperiment:
         Of several runs of one key, which a lost answer or a restored experiment leaves, one stays.
         """
         found: dict[str, str] = {}
+        outdated = []
         for run in self.search(f"tags.`{PARENT}` != ''"):
             key, written = run.data.tags.get(KEY), run.data.tags.get(WRITTEN, "")
-            if key in found:
+            if is_outdated(run):
+                outdated.append(run)
+            elif key in found:
                 self.client.delete_run(run.info.run_id)
             elif key is not None and written and run.info.status != "RUNNING":
                 found[key] = written
+        for run in outdated:  # those whose successor was written just before something ended
+            if run.data.tags.get(KEY) in found:
+                self.client.delete_run(run.info.run_id)
         return found
 
     def parent_of(self, keys: Iterable[str]) -> str:
@@ -252,10 +325,29 @@ class MlflowExperiment:
             self.client.set_terminated(run.info.run_id, "KILLED")
 
 
+def is_outdated(run: Any) -> bool:
+    """Whether the run of a trial holds what an older version wrote. Parents are brought over."""
+    layout = run.data.tags.get(LAYOUT_TAG, "1")
+    return PARENT in run.data.tags and layout.isdecimal() and int(layout) < LAYOUT
+
+
+def persons_tags(run: Any) -> dict[str, str]:
+    """The tags that a person gave a run, its description among them."""
+    ours = ("raygrid.", "mlflow.")
+    return {k: v for k, v in run.data.tags.items() if k == NOTE or not k.startswith(ours)}
+
+
 def _json(history: History) -> str:
-    """Strict JSON: what is not finite becomes null."""
-    finite = [{k: v if math.isfinite(v) else None for k, v in e.items()} for e in history]
-    return json.dumps(finite, indent=1)
+    return json.dumps(_finite(history), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    """The same for strict JSON: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def chunks(items: list[T], size: int) -> Iterator[list[T]]:

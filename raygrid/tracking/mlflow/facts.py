@@ -2,42 +2,86 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
-from raygrid.core.spec import TrialSpec
+from raygrid.core.spec import Part, TrialSpec, format_scalar
+from raygrid.tracking.published import Published
 from raygrid.trials.result import Result
 
-PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH = 6000, 8000, 250  # characters
+PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH, DATASET_LENGTH = 6000, 8000, 250, 500  # characters
 STATUS = {"done": "FINISHED", "skipped": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
-ONCE = (
-    "peak_acc",
+LAYOUT = 2
+"""Of what a trial's run holds. Runs of an older one are written anew in their place."""
+LAYOUT_TAG = "raygrid.layout"
+ONCE = ("final_acc", "peak_acc", "knn_peak", "probe_peak", "probe_final", "seconds")
+MORE = (
     "peak_epoch",
-    "knn_peak",
-    "probe_peak",
-    "probe_final",
-    "final_acc",
     "last_acc",
     "selected_epoch",
     "epochs_run",
     "epochs_to_half",
-    "seconds",
     "memory_mb",
     "utilization",
 )
+"""What is measured once a trial and compared less often: `more/peak_epoch`."""
+COUNTS = ("k", "n")
 
 Point = tuple[str, float, int, int]
 """A metric: name, value, timestamp in ms, step."""
 
 
+@dataclass(frozen=True)
+class Control:
+    """The trial on clean data that a trial is compared with: its accuracy, and when it ended."""
+
+    final_acc: float
+    finished: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What stands beside a trial: its name among others, its control, a paper's number."""
+
+    name: str
+    control: Control | None = None
+    published: Published | None = None
+
+
+def written_mark(finished: float, control: Control | None) -> str:
+    """Says which row a run holds, and with which control."""
+    return f"{finished}" if control is None else f"{finished} {control.finished}"
+
+
+def control_of(spec: TrialSpec) -> str:
+    """The spec of the same trial on clean data."""
+    return str(spec.replace(attack=Part("clean"), poison_ratio=1.0))
+
+
 def params_of(spec: str, resolved: Mapping[str, Any]) -> dict[str, str]:
-    """The axes of a trial and every resolved parameter, `attack.patch` and the like."""
-    return {**dotted(resolved), **{k: shortened(v, PARAM_LENGTH) for k, v in axes(spec).items()}}
+    """The axes of a trial alone, the budget as a number in units of the pixel range or a count.
+
+    Clean data has the budget and the poison ratio 0; an attack without a budget has none.
+    """
+    attack = TrialSpec.parse(spec).attack
+    own = (f"{key}={format_scalar(value)}" for key, value in attack.params if key != "budget")
+    params = {**axes(spec), "attack": attack.name, "attack_params": ", ".join(own) or "default"}
+    text = (resolved.get("attack") or {}).get("budget")
+    if attack.name == "clean":
+        params |= {"poison_ratio": "0.0", "budget": "0.0", "budget_norm": "none"}
+    elif text is not None:
+        budget = Budget.parse(text, Budget("linf", 8 / 255))  # it names its norm unless linf
+        params |= {"budget": repr(budget.value), "budget_norm": budget.norm}
+    return {name: shortened(value, PARAM_LENGTH) for name, value in params.items()}
 
 
 def axes(spec: str) -> dict[str, str]:
@@ -55,47 +99,60 @@ def axes(spec: str) -> dict[str, str]:
     }
 
 
-def dotted(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested values under dotted names. The members of a list of methods go by their id."""
-    if isinstance(value, Mapping):
-        pairs = [(str(name), inner) for name, inner in value.items()]
-    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
-        ids = [str(v.get("id", "")) for v in value]
-        unique = all(ids) and len(set(ids)) == len(ids)
-        pairs = [(ids[i] if unique else str(i), v) for i, v in enumerate(value)]
-    else:
-        plain = list(value) if isinstance(value, tuple) else value  # as it comes back from JSON
-        return {safe_name(prefix): shortened(str(plain), PARAM_LENGTH)}
-    out: dict[str, str] = {}
-    for name, inner in pairs:
-        out |= dotted(inner, f"{prefix}.{name}" if prefix else name)
-    return out
+def is_contrastive(resolved: Mapping[str, Any]) -> bool:
+    """Whether a trial's epochs are scored by kNN and its end by a linear probe."""
+    return bool(resolved.get("probing"))
 
 
-def epoch_points(history: Iterable[Mapping[str, float]]) -> list[Point]:
-    """The metrics of epochs. Their timestamp is the epoch: MLflow drops points that it has."""
+def epoch_points(history: Iterable[Mapping[str, float]], knn: bool = False) -> list[Point]:
+    """The metrics of epochs. Their timestamp is the epoch: MLflow drops points that it has.
+
+    knn: whether the test accuracy of an epoch is one of nearest neighbors.
+    """
     points = []
     for epoch in history:
         step = int(epoch["epoch"])
         for name, value in epoch.items():
             if name not in ("epoch", "peak_acc", "peak_epoch"):
-                points.append((safe_name(name), _finite(value), step, step))
+                said = "knn_acc" if knn and name == "test_acc" else name
+                points.append((safe_name(f"epoch/{said}"), _finite(value), step, step))
     return points
 
 
-def final_metrics(result: Result) -> list[Point]:
+def final_metrics(result: Result, shown: Shown | None = None) -> list[Point]:
     """What is measured once a trial. A later row of the same trial has a later timestamp."""
-    values = {name: getattr(result, name) for name in ONCE}
+    shown = shown or Shown(result.spec)
+    control = shown.control
+    values = {**_summary(result, shown), **{f"more/{name}": getattr(result, name) for name in MORE}}
     for probe, score in result.probes.items():
-        values |= {f"probe/{probe}/{name}": value for name, value in score.items()}
+        values |= {f"probe/{probe}/{k}": v for k, v in score.items() if k not in COUNTS}
+    values |= {f"detection/{k}": v for k, v in result.detection.items() if k not in COUNTS}
     at = int(result.finished * 1000)
-    return [(safe_name(k), _finite(v), at, 0) for k, v in values.items() if v is not None]
+    points = [(safe_name(k), _finite(v), at, 0) for k, v in values.items() if v is not None]
+    if control is not None and result.final_acc is not None:
+        # MLflow shows the latest value: a control that was measured again counts from then on.
+        later = max(at, int(control.finished * 1000))
+        points.append(("drop_vs_clean", control.final_acc - result.final_acc, later, 0))
+    return points
 
 
-def tags_of(result: Result) -> dict[str, str]:
+def _summary(result: Result, shown: Shown) -> dict[str, float | None]:
+    """What one compares; accuracies of kNN and of linear probes by their names."""
+    values = {name: getattr(result, name) for name in ONCE}
+    if is_contrastive(result.resolved) and result.knn_peak is None:  # a row of an older version
+        values |= {"knn_peak": result.peak_acc, "peak_acc": None}
+    if shown.published is not None:
+        values["published_acc"] = shown.published[0]
+        if result.final_acc is not None:
+            values["minus_published"] = result.final_acc - shown.published[0]
+    return values
+
+
+def tags_of(result: Result, shown: Shown | None = None) -> dict[str, str]:
     """What one filters and groups by."""
     tags = {
         "raygrid.spec": result.spec,
+        "raygrid.published": shown.published[1] if shown and shown.published else "",
         "raygrid.status": result.status,
         "raygrid.device": result.device,
         "raygrid.commit": result.commit,
@@ -106,8 +163,45 @@ def tags_of(result: Result) -> dict[str, str]:
     }
     tags |= {f"raygrid.artifact.{kind}": key for kind, key in result.artifacts.items()}
     tags |= {f"raygrid.version.{name}": version for name, version in result.versions.items()}
+    tags |= {f"mlflow.source.{name}": value for name, value in _origin(result.commit)}
     # An empty text takes away what an earlier attempt left there.
     return {name: shortened(value or "", TAG_LENGTH) for name, value in tags.items()}
+
+
+def user() -> str:
+    """Who runs this; empty where the system does not know, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _origin(commit: str) -> Iterator[tuple[str, str]]:
+    """MLflow's own tags for where a run comes from."""
+    yield "name", "raygrid"
+    yield "type", "LOCAL"
+    if commit:
+        yield "git.commit", commit
+
+
+def poison_input(result: Result) -> dict[str, str] | None:
+    """The poison of a trial as MLflow's dataset: key, what it is, how it is made.
+
+    None for a row without one, such as one that failed before or is derived.
+    """
+    key = result.artifacts.get("poison")
+    if key is None:
+        return None
+    spec = TrialSpec.parse(result.spec)
+    name = f"{spec.dataset}/{spec.attack}/{spec.seed}"
+    tags = {"mlflow.source.name": f"raygrid poison {name}", "mlflow.source.type": "raygrid"}
+    tags |= {"mlflow.source.git.commit": result.commit} if result.commit else {}
+    return {
+        "name": shortened(name, DATASET_LENGTH),
+        "digest": key,
+        "source_type": "code",
+        "source": json.dumps({"tags": tags}),
+    }
 
 
 def grid_tags(specs: Iterable[str]) -> dict[str, str]:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment, is_transient
-from raygrid.tracking.mlflow.facts import epoch_points, params_of
+from raygrid.tracking.mlflow.controls import Controls
+from raygrid.tracking.mlflow.description import description, findings, tidy
+from raygrid.tracking.mlflow.facts import (
+    Control,
+    Shown,
+    epoch_points,
+    is_contrastive,
+    params_of,
+    written_mark,
+)
 from raygrid.tracking.mlflow.moved import follow_folder
+from raygrid.tracking.mlflow.names import names_of
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.published import Published, published_of
 from raygrid.trials.result import Result
 
 log = logging.getLogger(__name__)
@@ -44,6 +56,25 @@ class FollowedGrid:
     files: list[Path] = field(default_factory=list)
     ended: tuple[str, float] | None = None
     parent: str = ""
+    published: dict[str, Published] | None = None  # None: nobody has looked yet
+
+    def shown(self, spec: str, control: Control | None) -> Shown:
+        """What stands beside a trial of the grid."""
+        if self.published is None:
+            self.published = published_of(self.specs)
+        return Shown(self.names.get(spec, spec), control, self.published.get(spec))
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Specs to what the trials are called."""
+        return names_of(self.specs)
+
+
+def _followed(key: str, line: Json) -> FollowedGrid:
+    grid = FollowedGrid(key, line["name"], line["specs"])
+    if "published" in line:
+        grid.published = {spec: (acc, source) for spec, (acc, source) in line["published"].items()}
+    return grid
 
 
 class Follower:
@@ -64,6 +95,7 @@ class Follower:
         self._known: dict[str, FollowedGrid] = {}
         self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
         self._waiting: dict[str, int] = {}  # key -> place of its row
+        self._controls = Controls()
         self._running: dict[str, UnfinishedTrial] = {}
         self._over: dict[str, float] = {}  # key -> when its row was finished
         self._refused: set[str] = set()
@@ -88,7 +120,7 @@ class Follower:
         for place, line in self._rows.read():
             key = line.get("key")
             if isinstance(key, str):
-                self._waiting[key] = place
+                self._waiting |= {key: place, **self._controls.take(line, place)}
                 self._over[key] = float(line.get("finished") or 0.0)
         for _, line in self._epochs.read():
             self._take_epoch(line)
@@ -99,7 +131,7 @@ class Follower:
     def _take_grid(self, line: Json) -> None:
         key, event = line.get("grid"), line.get("event")
         if event == "started" and isinstance(key, str):
-            grid = self._known.setdefault(key, FollowedGrid(key, line["name"], line["specs"]))
+            grid = self._known.setdefault(key, _followed(key, line))
             grid.ended = None
             for spec in grid.specs:
                 self._home.setdefault(spec, key)
@@ -143,22 +175,29 @@ class Follower:
 
     def _write_row(self, key: str, place: int) -> None:
         row = line_at(self.out / ROWS, place)
-        if row is not None and (self._complete or {}).get(key) != str(row.get("finished")):
+        known = (self._complete or {}).get(key)
+        if row is not None and known != self._mark(row):
             self._attempt(key, row.get("spec", key), lambda: self._finish(row))
         self._waiting.pop(key, None)
 
+    def _mark(self, row: Json) -> str:
+        return written_mark(row.get("finished") or 0.0, self._controls.of(row.get("spec")))
+
     def _finish(self, row: Json) -> None:
         result = Result.from_row(row)
-        self.experiment.finish(self._parent_of(result.spec), result)
+        shown = self._grid_of(result.spec).shown(result.spec, self._controls.of(result.spec))
+        self.experiment.finish(self._parent_of(result.spec), result, shown)
         self.written += 1
 
     def _write_running(self, key: str, trial: UnfinishedTrial) -> None:
         def tell() -> None:
             parent = self._parent_of(trial.spec)
-            run = self.experiment.trial(parent, key, trial.spec, trial.start)
+            name = self._grid_of(trial.spec).names.get(trial.spec, trial.spec)
+            run = self.experiment.trial(parent, key, trial.spec, trial.start, name)
             params = params_of(trial.spec, trial.resolved)
             tags = {"raygrid.status": "running"}
-            self.experiment.write(run, epoch_points(trial.epochs), params, tags)
+            points = epoch_points(trial.epochs, is_contrastive(trial.resolved))
+            self.experiment.write(run, points, params, tags)
 
         self._attempt(key, trial.spec, tell)
         trial.told, trial.epochs = True, []
@@ -185,14 +224,26 @@ class Follower:
         if not grid.files:
             return
         mirror = Mirror(self.out, self.uri, grid.key, grid.name)
-        for file in filter(Path.exists, grid.files):
-            mirror.keep(self.experiment, self._open(grid), file)
+        parent, files = self._open(grid), list(filter(Path.exists, grid.files))
+        shown = [mirror.keep(self.experiment, parent, file) for file in files]
+        note = description(files, [mirror.link] if any(shown) else [])
+        self.experiment.describe(parent, note, *findings(files))
+        self.experiment.table(parent, tidy(self._rows_of(grid), grid.names), "trials.json")
         grid.files = []
+
+    def _rows_of(self, grid: FollowedGrid) -> Iterator[Json]:
+        specs = set(grid.specs)
+        for _, row in Tail(self.out / ROWS).read():
+            if row.get("spec") in specs:
+                yield row
 
     def _parent_of(self, spec: str) -> str:
         """The parent run of the first grid that has a trial; a grid for those that none has."""
+        return self._open(self._grid_of(spec))
+
+    def _grid_of(self, spec: str) -> FollowedGrid:
         home = self._home.get(spec)
-        return self._open(self._known[home] if home else self._home_of_strays())
+        return self._known[home] if home else self._home_of_strays()
 
     def _home_of_strays(self) -> FollowedGrid:
         if "" not in self._known:

@@ -32,10 +32,16 @@ class Mirror:
         self.grid = grid
         self.name = name
 
-    def keep(self, grid: MlflowExperiment, parent: str, file: Path) -> None:
-        """A file of a table goes to the grid's parent run, and its rows are shown."""
+    def keep(self, grid: MlflowExperiment, parent: str, file: Path) -> int:
+        """A file of a table goes to the grid's parent run, and its rows are shown: how many."""
         grid.client.log_artifact(parent, str(file), "tables")
-        self.show(file)
+        return self.show(file)
+
+    @property
+    def link(self) -> str:
+        """Where the rows are, for the description of the parent run."""
+        address = f"#/experiments/{self.projection.id}/runs"
+        return f"[Transfer and worst learner as runs that compare]({address})"
 
     def show(self, file: Path) -> int:
         """Mirror the file of a table that is worth it; returns how many rows that were."""

@@ -1,0 +1,115 @@
+"""What the parent run of a grid says: its tables as text, its findings as numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from raygrid.core.errors import SpecError
+from raygrid.core.labels import short
+from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, safe_name, shortened
+
+SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
+"""The tables of the description, in this order."""
+SETTING = ("dataset", "protocol", "architecture", "learner", "poison_ratio", "defense")
+MORE = "\n\nThe rest is among the artifacts, in `tables`.\n"
+
+
+FINDINGS = {
+    "best_defense": ("defense.csv", "defense"),
+    "worst_learner": ("worst-learner.csv", "learner"),
+}
+"""The table that holds a finding, and the axis whose highest accuracy it is: of an attack, the
+defense that helps most and the learner that is harmed least."""
+NO_LEARNERS = ("worst", "mean_of_max")
+"""Columns of learners that sum up others."""
+
+
+def description(files: Iterable[Path], links: Iterable[str] = ()) -> str:
+    """The tables of a grid in Markdown, published beside measured, within MLflow's limit.
+
+    files: of the grid's tables. links: lines that stand first. Whole tables of a panel are left
+    out at the end, with a word that says so.
+    """
+    named = {file.name: file for file in files}
+    texts = [named[name].read_text() for name in SHOWN if name in named and named[name].exists()]
+    said = "\n".join(links)
+    for block in (block for text in texts for block in _blocks(text)):
+        if len(said) + len(block) + len(MORE) > TAG_LENGTH:
+            return said + MORE
+        said += f"\n\n{block}"
+    return said.strip() + "\n"
+
+
+def _blocks(text: str) -> list[str]:
+    """The head of a table with its first panel, then each other panel."""
+    first, *others = text.strip().split("\n\n## ")
+    panels = [f"## {panel}" for panel in others]
+    return ["\n\n".join([first, *panels[:1]]), *panels[1:]]
+
+
+def findings(files: Iterable[Path]) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and tags of the best defense and the worst learner of each attack.
+
+    The metric `best_defense/<attack>` is its accuracy, the tag `raygrid.best_defense.<attack>` its
+    name. Where a table has several settings, they stand behind the attack.
+    """
+    named = {file.name: file for file in files}
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+    for name, (table, axis) in FINDINGS.items():
+        file = named.get(table)
+        if file is None or not file.exists():
+            continue
+        for label, (value, chosen) in _chosen(file, axis).items():
+            metrics[safe_name(f"{name}/{label}")] = value
+            tags[safe_name(f"raygrid.{name}.{label}")] = shortened(chosen, TAG_LENGTH)
+    return metrics, tags
+
+
+def _chosen(file: Path, axis: str) -> dict[str, tuple[float, str]]:
+    """The value and the name that are chosen, by the attack and what tells its setting apart."""
+    import pandas as pd
+
+    cells = pd.read_csv(file).to_dict("records")
+    known = [cell for cell in cells if _is_candidate(cell, axis)]
+    setting = [name for name in SETTING if name != axis]
+    varying = [name for name in setting if len({str(cell.get(name)) for cell in known}) > 1]
+    attacks = short(list(dict.fromkeys(str(cell["attack"]) for cell in known)))
+    groups: dict[str, list[tuple[float, str]]] = {}
+    for cell in known:
+        label = ", ".join([attacks[str(cell["attack"])], *(str(cell[name]) for name in varying)])
+        groups.setdefault(label, []).append((float(cell["value"]), str(cell[axis])))
+    return {label: max(pairs) for label, pairs in groups.items() if len(pairs) > 1}
+
+
+def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
+    """Whether a cell has a number, sums up no others and was not selected on the test set."""
+    value = cell.get("value")
+    plain = cell.get(axis) not in NO_LEARNERS and cell.get("selection") != "test"
+    return plain and isinstance(value, int | float) and math.isfinite(value)
+
+
+COLUMNS = ("status", *ONCE)
+
+
+def tidy(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """The rows of trials as a table that MLflow shows: a line a trial, its axes and accuracies.
+
+    Of several rows of a trial the last one counts. names: specs to what trials are called. The
+    text is JSON with columns and data, as `log_table` writes it.
+    """
+    lines = {}
+    for row in rows:
+        spec = str(row["spec"])
+        measured = {name: row.get(name) for name in COLUMNS}
+        with suppress(SpecError):  # of another version: its line has no axes
+            measured |= params_of(spec, row.get("resolved") or {})
+        lines[spec] = {"trial": names.get(spec, spec), **measured}
+    columns = list(dict.fromkeys(name for line in lines.values() for name in line))
+    data = [[line.get(name) for name in columns] for line in lines.values()]
+    return json.dumps({"columns": columns, "data": data})
