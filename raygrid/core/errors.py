@@ -92,6 +92,7 @@ class DivergedError(RaygridError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is no `kind`, which names are, and which of them is nearest."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    near.sort(key=lambda other: sorted(other) != sorted(name))  # letters that changed places first
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}"

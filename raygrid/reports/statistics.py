@@ -108,6 +108,7 @@ RESAMPLES = 10_000
 
 
 BCA_FROM = 20  # points
+FEWEST = 5  # points of a correlation, seeds of a p-value
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,14 @@ class Correlation:
 def correlate(x: Sequence[float], y: Sequence[float], resamples: int = RESAMPLES) -> Correlation:
     """All three correlations; intervals are BCa from 20 points on, else percentile.
 
-    Raises SpecError below three points or where one side does not vary.
+    Raises SpecError below five points, whose intervals and p-values mean nothing, or where one
+    side does not vary.
     """
     from scipy import stats
 
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        raise SpecError(f"{len(a)} points do not make a correlation: 3 that vary are needed")
+    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise SpecError(f"{len(a)} points do not make a correlation: {FEWEST} that vary are needed")
     found = {
         "pearson": (stats.pearsonr(a, b), _pearson),
         "spearman": (stats.spearmanr(a, b), _spearman),

@@ -12,7 +12,7 @@ import pytest
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import Card, Method, Registry, require
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
@@ -121,3 +121,10 @@ def test_every_file_of_a_package_is_imported(package: str) -> None:
     for path in folder.glob("*.py"):
         if path.stem not in ("__init__", "base") and "register(" in path.read_text():
             assert f"import {path.stem} " in listed, f"{path.name} is not imported"
+
+
+def test_the_nearest_name_is_one_with_the_same_letters() -> None:
+    known = ["ops", "lsp", "clean"]
+    assert "did you mean 'lsp'?" in unknown("attack", "lps", known)
+    assert "did you mean 'clean'?" in unknown("attack", "clena", known)
+    assert "did you mean" not in unknown("attack", "xyz", known)

@@ -93,12 +93,12 @@ def test_intervals_cover_and_repeat() -> None:
     found = correlate(x, y, 1000)
     assert found.pearson.low < 0.707 < found.pearson.high  # the true correlation
     assert found == correlate(x, y, 1000)
-    line = correlate([1, 2, 3, 4], [2, 4, 6, 8], 200)
+    line = correlate([1, 2, 3, 4, 5], [2, 4, 6, 8, 10], 200)
     assert (line.pearson.value, line.kendall.value) == (pytest.approx(1.0), pytest.approx(1.0))
-    with pytest.raises(SpecError, match="2 points"):
-        correlate([1, 2], [3, 4])
-    with pytest.raises(SpecError, match="3 that vary"):
-        correlate([1, 1, 1], [3, 4, 5])
+    with pytest.raises(SpecError, match="4 points"):
+        correlate([1, 2, 3, 4], [3, 4, 5, 7])
+    with pytest.raises(SpecError, match="5 that vary"):
+        correlate([1, 1, 1, 1, 1], [3, 4, 5, 6, 7])
 
 
 @pytest.mark.parametrize(("points", "methods"), [(19, ["percentile"]), (20, ["BCa"])])
@@ -158,6 +158,10 @@ def test_answers_about_poisons_are_drawn_against_accuracies(
     rows += [run("tap", 0.6), run("ar", 0.7), run("lsp@0.4", 0.8)]
     rows.append(run("lsp", 0.7, defense="grayscale"))
     asked = [0.01, 0.2, 0.3, 0.5, 0.9, np.nan, 0.6, 0.7]
+    few = answer_against(frame(rows).assign(**{answer: asked}), answer, accuracy)
+    assert few.get_label() == "Too few points for a correlation."
+    rows += [run("ops", 0.5), run("sep", 0.2)]
+    asked += [0.7, 0.4]
     trials = frame(rows).assign(**{answer: asked})
     figure = answer_against(trials, answer, accuracy)
     up = 5 if accuracy == "peak_acc" else 0
@@ -167,8 +171,11 @@ def test_answers_about_poisons_are_drawn_against_accuracies(
         "lsp": (pytest.approx(scale * 0.25), pytest.approx(30 + up)),
         "regions": (pytest.approx(scale * 0.5), pytest.approx(10 + up)),
         "tap": (pytest.approx(scale * 0.9), pytest.approx(60 + up)),
+        "ops": (pytest.approx(scale * 0.7), pytest.approx(50 + up)),
+        "sep": (pytest.approx(scale * 0.4), pytest.approx(20 + up)),
     }
-    found = correlate([0.25, 0.5, 0.9], [0.3, 0.1, 0.6])
+    given = {name: x / scale for name, (x, _) in shown.items() if name != "clean"}
+    found = correlate(list(given.values()), [shown[name][1] for name in given])
     assert figure.get_label() == f"Without clean: {found}."
     assert "highest" in figure.axes[0].get_ylabel() or accuracy == "final_acc"
 

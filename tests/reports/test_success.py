@@ -98,6 +98,6 @@ def test_the_text_says_what_the_numbers_are() -> None:
 def test_intervals_are_over_set_ups() -> None:
     made = table("success", frame(rows("resnet18", 1, n=2))).with_intervals()
     text = markdown(made)
-    assert "50.00 ± 35.36 (9.45 to 90.55; control 100.0; p = 1)" in text
+    assert "50.00 ± 35.36 (9.45 to 90.55; control 100.0)" in text
     assert "In round brackets: 95 % interval (Wilson over set-ups)." in text
     assert "Of two seeds" not in text

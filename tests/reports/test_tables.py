@@ -608,6 +608,16 @@ def test_marks_are_explained_where_they_are() -> None:
         assert ("**" in text, " _" in text) == (bold in said, underlined in said)
 
 
+def test_one_seed_has_no_spread_to_speak_of() -> None:
+    alone = markdown(
+        table("defense", frame([trial(TOY.format("lsp", "jpeg", "supervised", 0), 0.3)]))
+    )
+    assert "in percent; of one seed." in alone
+    assert "±" not in alone
+    several = markdown(table("defense", frame(grid())))
+    assert "mean ± sample standard deviation over 2 seeds." in several
+
+
 def test_markdown_is_as_expected() -> None:
     text = markdown(table("defense", frame(grid())))
     expected = """\

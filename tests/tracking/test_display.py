@@ -65,6 +65,8 @@ def test_running_jobs_and_times_are_short() -> None:
     job = Running("a/b/0", since=0.0, epoch=3, epochs=9, test_acc=0.512)
     assert running_text(job) == "a/b/0  epoch 3/9  test 51.2 %"
     assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
+    long = (36 * 3600, 84 * 3600, 63802 * 3600 + 35 * 60 + 55)
+    assert [clock(s) for s in long] == ["36:00:00", "3.5 days", "7.3 years"]
 
 
 @pytest.mark.parametrize("start", ["", "uv run "])

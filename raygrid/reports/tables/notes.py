@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from raygrid.reports.statistics import TWO
+from raygrid.reports.statistics import FEWEST, TWO
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import (
     ANSWERS,
@@ -116,7 +116,7 @@ def _aside(cell: Cell, interval: str = "") -> str:
         notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
     if "control" in cell.facts:
         notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
-    if "p" in cell.facts:
+    if "p" in cell.facts and cell.n >= FEWEST:
         notes.append(f"p = {cell.facts['p']:.2g}")
     if 0 < cell.facts.get("never", 0) < cell.n:
         notes.append(f"{cell.facts['never']} never")
@@ -221,10 +221,8 @@ def notes(table: Table, panel: Panel) -> list[str]:
     if panel.metric == "target_success":
         spread, unit = "the benchmark's standard error", "set-up"
     share = UNITS.get(panel.metric, "percent")
-    lines = [
-        f"{name[0].upper()}{name[1:]} in {share}; mean ± {spread} over "
-        f"{of} {unit}{'s' * (of != 1)}."
-    ]
+    over = f"mean ± {spread} over {of} {unit}s" if of != 1 else f"of one {unit}"
+    lines = [f"{name[0].upper()}{name[1:]} in {share}; {over}."]
     lines += _spread(panel, cells)
     if panel.screening:
         lines.append("Screening: a victim of minutes; compare its numbers with each other alone.")
