@@ -25,8 +25,8 @@ class Grid:
     """The product of axes. Every axis is a sequence of spec fragments.
 
     budgets: `default`, `16/255`, `l2:1.3`, `2x`; an absolute budget joins only with attacks of its
-    norm. Attacks that already name a budget keep it; `clean` and `withheld`
-    have none.
+    norm, and one that joins with none is a fault. Attacks that already name a budget keep it;
+    `clean` and `withheld` have none.
     """
 
     datasets: Axis = ("photo_digits",)
@@ -45,12 +45,27 @@ class Grid:
         axes = [list(self._read(axis, faults)) for axis in self._axes()]
         order = ("dataset", "attack", "poison_ratio", "defense", "architecture", "learner")
         names = (*order, "protocol", "seed")
+        faults |= dict.fromkeys(self._idle_budgets())
         points = (TrialSpec(**dict(zip(names, each, strict=True))) for each in product(*axes))
         if faults:
             # Some fragments could not be read. What can be made of the others is resolved for
             # its faults alone, so that one message has all of them.
             raise SpecErrors([*faults, *resolve_all(list(points), None)[1]])
         yield from points
+
+    def unmatched(self) -> list[str]:
+        """Pairs of an attack and a budget that give no trial, each with the reason."""
+        pairs = product(self.attacks, self.budgets)
+        found = (_mismatch(attack, budget) for attack, budget in pairs)
+        return list(dict.fromkeys(filter(None, found)))
+
+    def _idle_budgets(self) -> Iterator[str]:
+        """What is wrong with the budgets that no attack of the grid takes."""
+        for budget in self.budgets:
+            why = [_mismatch(attack, budget) or _own(attack) for attack in self.attacks]
+            if budget != "default" and why and all(why):
+                reasons = "; ".join(dict.fromkeys(filter(None, why)))
+                yield f"no attack takes the budget {budget}: {reasons}"
 
     def _axes(self) -> Iterator[list[Callable[[], Any]]]:
         """What reads each fragment, axis by axis."""
@@ -84,6 +99,28 @@ def _attack(text: str, budget: str) -> Part | None:
     if budget == "default" or "budget" in dict(part.params) or not _perturbs(part):
         return part
     return part.with_params(budget=budget) if _joins(part, budget) else None
+
+
+def _mismatch(text: str, budget: str) -> str:
+    """Why an attack gives no trial at a budget of the shared axis; empty if it does."""
+    try:
+        if _attack(text, budget) is not None:
+            return ""
+    except SpecError:  # told by whoever reads the axes
+        return ""
+    norms = " and ".join(ATTACKS[Part.parse(text).name].norms)
+    return f"{text} takes {norms}, not {budget}"
+
+
+def _own(text: str) -> str:
+    """Why an attack leaves the shared axis aside; empty if it does not."""
+    try:
+        part = Part.parse(text)
+    except SpecError:
+        return ""
+    if not _perturbs(part):
+        return f"{text} has none"
+    return f"{text} has its own" if "budget" in dict(part.params) else ""
 
 
 def _perturbs(part: Part) -> bool:

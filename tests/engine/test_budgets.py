@@ -1,0 +1,45 @@
+"""A budget that no attack takes is refused; one that some take says who is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.main import main
+from raygrid.core.errors import SpecError
+from raygrid.engine.grid import Grid
+
+
+@pytest.mark.parametrize(
+    ("attacks", "says"),
+    [
+        (("lsp",), "no attack takes the budget 8/255: lsp takes l2, not 8/255"),
+        (("clean",), "no attack takes the budget 8/255: clean has none"),
+        (("em(budget=4/255)",), "em.budget=4/255. has its own"),
+        (("lsp", "clean"), "lsp takes l2, not 8/255; clean has none"),
+    ],
+)
+def test_a_budget_that_no_attack_takes_is_refused(attacks: tuple[str, ...], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        list(Grid(attacks=attacks, budgets=("8/255",)).specs())
+
+
+def test_attacks_that_a_budget_leaves_out_are_listed() -> None:
+    grid = Grid(attacks=("lsp", "em", "clean"), budgets=("8/255", "default"))
+    assert [str(spec.attack) for spec in grid.specs()] == [
+        "lsp",
+        "em(budget=8/255)",
+        "em",
+        "clean",
+    ]
+    assert grid.unmatched() == ["lsp takes l2, not 8/255"]
+
+
+def test_the_command_line_says_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
+    assert main(["run", "--attacks", "lsp", "--budgets", "8/255", *out]) == 2
+    assert "no attack takes the budget 8/255" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["plan", "--attacks", "lsp", "em", "--budgets", "8/255", *out]) == 0
+    assert "skipped: lsp takes l2, not 8/255" in capsys.readouterr().err
