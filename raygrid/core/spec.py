@@ -14,10 +14,14 @@ from typing import Self
 from raygrid.core.errors import SpecError
 
 Scalar = bool | int | float | str
-"""What a parameter may be: `true`, `3`, `0.5`, or a word such as `16/255`, `l2:1.3`, `simclr`."""
+"""What a parameter may be: `true`, `3`, `0.5`, or a text: a word such as `16/255`, `l2:1.3`,
+`simclr`, or anything in double quotes, with a backslash before a quote or a backslash."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:/*\-]+\Z")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\["\\])*"\Z')
+_BUDGETS = ("budget", "base_budget")
+_DIGITS = 4000  # of a whole number; Python itself refuses to read longer ones
 _INT = re.compile(r"[+-]?\d+\Z")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?\Z")
 _SHAPE = "dataset/attack[@ratio]/defense[+defense]/architecture/learner/protocol/seed"
@@ -27,13 +31,19 @@ def parse_scalar(text: str) -> Scalar:
     """Read one literal; raise SpecError if it is anything but a number, a truth value or a word."""
     if text in ("true", "false"):
         return text == "true"
+    if _QUOTED.match(text):
+        return _unquoted(text)
     if _INT.match(text):
+        if len(text) > _DIGITS:
+            raise SpecError(f"a number of {len(text)} digits is too long: {text[:20]}...")
         return int(text)
     if _FLOAT.match(text):
         return float(text)
     if _WORD.match(text):
         return text
-    raise SpecError(f"{text!r} is not a literal: give a number, true, false or a plain word")
+    raise SpecError(
+        f'{text!r} is not a literal: give a number, true, false, a plain word or "a text"'
+    )
 
 
 def format_scalar(value: Scalar) -> str:
@@ -42,7 +52,24 @@ def format_scalar(value: Scalar) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return format_float(value)
-    return str(value)
+    if isinstance(value, int) or _is_word(value):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _unquoted(text: str) -> str:
+    """The text between quotes; raises SpecError for characters that end a line."""
+    value = re.sub(r"\\(.)", r"\1", text[1:-1])
+    if not value.isprintable():
+        raise SpecError(f"{text!r} holds characters that cannot be printed")
+    return value
+
+
+def _is_word(value: str) -> bool:
+    """Whether a text reads as itself without quotes."""
+    number = _INT.match(value) or _FLOAT.match(value) or value in ("true", "false")
+    return bool(_WORD.match(value)) and not number
 
 
 def format_float(value: float) -> str:
@@ -64,7 +91,12 @@ class Part:
 
     @classmethod
     def of(cls, name: str, /, **params: Scalar) -> Self:
-        return cls(name, tuple(sorted(params.items())))
+        # A budget of 0.03 prints as a number, which is no text that needs quotes.
+        read = {
+            key: parse_scalar(value) if key in _BUDGETS and isinstance(value, str) else value
+            for key, value in params.items()
+        }
+        return cls(name, tuple(sorted(read.items())))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -78,7 +110,8 @@ class Part:
         if not rest.endswith(")"):
             raise SpecError(f"{text!r} has no closing bracket")
         params: dict[str, Scalar] = {}
-        for item in filter(None, (piece.strip() for piece in rest[:-1].split(","))):
+        pieces = split_outside(rest[:-1], ",")
+        for item in filter(None, (piece.strip() for piece in pieces)):
             key, equals, value = (piece.strip() for piece in item.partition("="))
             if not equals or not NAME.match(key):
                 raise SpecError(f"{item!r} in {text!r} is not key=value")
@@ -177,16 +210,30 @@ def parse_seed(text: str) -> int:
 
 
 def split_outside(text: str, separator: str) -> Iterator[str]:
-    """Split at `separator` outside brackets."""
-    depth, start = 0, 0
-    for position, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if char == separator and depth == 0:
-            yield text[start:position]
-            start = position + 1
+    """Split at `separator` outside brackets and quotes."""
+    start = 0
+    for position in _places_outside(text, separator):
+        yield text[start:position]
+        start = position + 1
     yield text[start:]
 
 
+def _places_outside(text: str, wanted: str) -> Iterator[int]:
+    """Where a character stands outside brackets and quotes."""
+    depth, quoted, escaped = 0, False, False
+    for position, char in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped, quoted = char == "\\", char != '"'
+        elif char == '"':
+            quoted = True
+        else:
+            depth += (char == "(") - (char == ")")
+            if char == wanted and depth == 0:
+                yield position
+
+
 def _split_ratio(attack: str) -> tuple[str, str, str]:
-    head, at, ratio = attack.rpartition("@")
-    return (head, at, ratio) if at else (attack, "", "")
+    place = max(_places_outside(attack, "@"), default=None)
+    return (attack, "", "") if place is None else (attack[:place], "@", attack[place + 1 :])

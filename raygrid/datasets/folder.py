@@ -39,7 +39,7 @@ class Folder(FileDataset):
     test_size: ClassVar[int] = 10_000
 
     def __post_init__(self) -> None:
-        plain = re.fullmatch(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]*", self.name) is not None
+        plain = re.fullmatch(r"[^./\\][^/\\]*", self.name) is not None
         require(plain, f"name is {self.name!r}, allowed is the name of one folder")
         low = self.size is None or self.size >= 8
         require(low, f"size is {self.size}, allowed are none and whole numbers from 8")

@@ -11,7 +11,14 @@ from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, SpecErrors
-from raygrid.core.spec import Part, TrialSpec, parse_chain, parse_ratio, parse_seed
+from raygrid.core.spec import (
+    Part,
+    TrialSpec,
+    parse_chain,
+    parse_ratio,
+    parse_seed,
+    split_outside,
+)
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve, resolve_all
@@ -236,5 +243,6 @@ def _list(faults: list[str]) -> str:
 
 def read_specs(path: Path) -> list[str]:
     """Spec strings from a text file, one a line; blank lines and `#` comments are left out."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    texts = path.read_text().splitlines()
+    lines = (next(split_outside(line, "#")).strip() for line in texts)
     return [line for line in lines if line]

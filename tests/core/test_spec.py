@@ -16,7 +16,8 @@ scalars = st.one_of(
     st.booleans(),
     st.integers(-(10**6), 10**6),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from(["16/255", "l2:1.3", "2x", "simclr", "a.b"]),
+    st.sampled_from(["16/255", "l2:1.3", "2x", "simclr", "a.b", "25", "true", "1e3", ""]),
+    st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" ")),
 )
 parts = st.builds(lambda n, p: Part.of(n, **p), names, st.dictionaries(names, scalars, max_size=3))
 
@@ -30,7 +31,39 @@ def test_parse_is_the_inverse_of_str(
     part: Part, chain: list[Part], seed: int, ratio: float
 ) -> None:
     spec = TrialSpec(part, part, tuple(chain), part, part, part, seed, ratio)
-    assert str(TrialSpec.parse(str(spec))) == str(spec)
+    assert TrialSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["my poisons/num_poisons=25/bp.pt", "Übergröße", "~a@b+c#d(e),f/g", 'say "no"', "C:\\x", ")("],
+)
+def test_quotes_hold_every_text(value: str) -> None:
+    part = Part.of("file", path=value)
+    spec = TrialSpec.parse(f"a/{part}@0.5/c+d/e/f/g/0")
+    assert (spec.attack, spec.poison_ratio) == (part, 0.5)
+    assert TrialSpec.parse(str(spec)) == spec
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
+    assert Part.parse('folder(name="25")') == Part.of("folder", name="25")
+    assert Part.parse("folder(name=25)") == Part.of("folder", name=25)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('a(b="c)', "is not a literal"),
+        ('a(b="c"d)', "not a literal"),
+        ('a(b="c\nd")', "cannot be printed"),
+        (f"a(b={'9' * 5000})", "a number of 5000 digits is too long"),
+    ],
+)
+def test_faulty_literals_are_one_line(text: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Part.parse(text)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_ratio_prints_without_a_slash() -> None:
