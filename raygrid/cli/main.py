@@ -21,7 +21,7 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
-from raygrid.cli.run import guarded, place_and_run, points_of, say_broken, show_plan
+from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.options import Options
 from raygrid.core.registry import Method, Registry, load_plugins
@@ -171,7 +171,7 @@ def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
     specs: list[TrialSpec | str] = []
     for text in args.specs:
         specs += read_specs(Path(text[1:])) if text.startswith("@") else [text]
-    return specs or [*points_of(with_axes([Grid()], args))]
+    return specs or [*specs_from_grids(with_axes([Grid()], args))]
 
 
 def show_grid_plan(args: argparse.Namespace) -> int:

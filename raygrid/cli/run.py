@@ -59,14 +59,14 @@ def experiment_main(
 def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
     scale = args.scale or default_scale(scales, args)
     grids = with_axes(scales[scale], args)
-    specs = points_of(grids)
+    specs = specs_from_grids(grids)
     options = options_of(args, name=f"{name}-{scale}")
     if args.dry_run:
         return show_plan(specs, options, args.json, fleet_of(args))
     return place_and_run(specs, options, args)
 
 
-def points_of(grids: Sequence[Grid]) -> list[TrialSpec]:
+def specs_from_grids(grids: Sequence[Grid]) -> list[TrialSpec]:
     """All points of grids; which attacks a budget of the shared axis leaves out is said."""
     specs = [spec for grid in grids for spec in grid.specs()]
     for line in dict.fromkeys(line for grid in grids for line in grid.unmatched()):
