@@ -45,7 +45,8 @@ class Em(RoundsAttack):
         cost="41 forward passes per image and round, about 10 rounds; class-wise 1 per round",
         notes="the official loader drops all negative noise and truncates (`rectify`); which of "
         "both the published figures used differs by author. Recipes of APBench and D-VAE: em_apb, "
-        "em_remrepo",
+        "em_remrepo. The code computes in float32, convolutional networks here from version 3 on "
+        "in bf16",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -156,7 +157,8 @@ class EmApb(Em):
         },
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",
-        notes="APBench's code for `against` differentiates nothing, so its figures are not of it",
+        notes="APBench's code for `against` differentiates nothing, so its figures are not of it. "
+        "It computes in float32, convolutional networks here from version 3 on in bf16",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

@@ -43,7 +43,8 @@ class RemApb(RoundsAttack):
         },
         needs="labels",
         cost="21 forward passes per image and round, about 10 rounds",
-        notes="another method than the paper's, which is rem",
+        notes="another method than the paper's, which is rem. APBench computes in float32, "
+        "convolutional networks here from version 3 on in bf16",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

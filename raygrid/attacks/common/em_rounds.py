@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.noise import NoisyBatch, SampleNoise
 from raygrid.attacks.common.rounds import Rounds, in_turn
@@ -15,15 +16,15 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import require
 from raygrid.nn.pgd import Descent
-from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch
+from raygrid.nn.recipes import Recipe, precision_of
+from raygrid.nn.trainer import Batch, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 10
 """Rounds after which the error is usually low enough."""
-RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0, precision="fp32")
+RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0)
 """Of the network, SGD; batches are the attack's, and their order the noise's."""
 
 
@@ -31,7 +32,7 @@ RECIPE = Recipe(epochs=1, schedule="constant", grad_clip=5.0, precision="fp32")
 class RoundsAttack(JointAttack):
     """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # from here on convolutional networks compute in bf16
 
     steps: int | None = None  # descent steps of a round; 20
     step: float = 0.1  # of the budget
@@ -114,8 +115,14 @@ class RoundsAttack(JointAttack):
 
         The official EM code does so.
         """
+        # Three times as fast as float32 where the processor multiplies bf16, and noise follows
+        # signs of gradients alone.
+        precision = precision_of(RECIPE, ARCHITECTURES.make(self.surrogate).convolutional)
         recipe = RECIPE.with_(
-            batch_size=self.batch_size, shuffle=self.shuffled, drop_last=self.shuffled
+            batch_size=self.batch_size,
+            shuffle=self.shuffled,
+            drop_last=self.shuffled,
+            precision=precision,
         )
 
         def noisy(batch: Batch) -> Tensor:
@@ -124,7 +131,9 @@ class RoundsAttack(JointAttack):
         network, trainer = classifier(self, noise.images, recipe, context, noisy)
 
         def loss(shown: NoisyBatch) -> Tensor:
-            return nn.functional.cross_entropy(network(shown.z), shown.y, reduction="sum")
+            with autocast(precision, shown.z.device):
+                logits = network(shown.z)
+            return nn.functional.cross_entropy(logits.float(), shown.y, reduction="sum")
 
         descent = Descent(self.radius, self.step * self.radius, self.plan[0])
         student = Student("", network, loss, descent, trainer, self.model_steps, by_update=True)
@@ -139,6 +148,7 @@ class RoundsAttack(JointAttack):
         rows, images = passed(number), noise.images
         wrong = torch.zeros((), dtype=torch.int64, device=rows.device)
         for index in rows.split(self.batch_size):
-            logits = student.module(images.floats(index) + noise.of(index))
+            with autocast(student.precision, rows.device):
+                logits = student.module(images.floats(index) + noise.of(index))
             wrong += (logits.argmax(1) != images.labels[index]).sum()
         return int(wrong) / len(rows)

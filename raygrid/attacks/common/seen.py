@@ -21,5 +21,8 @@ class Seen(nn.Module):
         self.rng = torch.Generator()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(self.transform(x, self.rng))
+        # A victim's images are changed before its network sees them in lower precision.
+        with torch.autocast(x.device.type, enabled=False):
+            shown = self.transform(x, self.rng)
+        out: Tensor = self.network(shown)
         return out

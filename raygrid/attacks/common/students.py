@@ -72,6 +72,11 @@ class Student:
     round: int = 0
 
     @property
+    def precision(self) -> str:
+        """In which its training computes."""
+        return "fp32" if self.trainer is None else self.trainer.recipe.precision
+
+    @property
     def aim(self) -> tuple[Loss, Descent]:
         """What the noise lowers, and how."""
         assert self.objective is not None, f"noise does not descend on {self.name}"
