@@ -192,6 +192,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     from raygrid.reports.tables import kinds, render
     from raygrid.reports.tables.frame import frame
     from raygrid.tracking.mlflow.address import sqlite_uri
+    from raygrid.tracking.mlflow.view import VIEW
 
     render.show(kinds.table("defense", frame(r.row() for r in outcome.results)))
     for result in outcome.failed:
@@ -204,6 +205,8 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
         database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
         print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
+        # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
+        print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey={VIEW}")
 
 
 def guarded(action: Any) -> int:

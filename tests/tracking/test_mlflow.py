@@ -229,7 +229,16 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     counts = json.loads(next(files.rglob(f"{child.info.run_id}/**/counts.json")).read_text())
     assert counts["probes"]["clean_test"]["n"] == 10
     experiment = client.get_experiment_by_name("raygrid")
+    assert experiment.experiment_id == "1", "the link that the command line prints"
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(experiment.tags["mlflow.sharedViewState.raygrid"])
+    state = json.loads(view["state"])
+    kinds = {"params": child.data.params, "metrics": {**child.data.metrics, "published_acc": 0}}
+    for column in (*state["selectedColumns"], state["orderByKey"]):
+        kind, _, name = column.partition(".")
+        assert name.strip("`") in kinds[kind]
+    listed = client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert {run.data.tags[KEY] for run in listed} == set(grid.by_key())
 
 
 def test_every_status_ends_its_run(out: Path) -> None:

@@ -38,6 +38,7 @@ from raygrid.tracking.mlflow.facts import (
     user,
     written_mark,
 )
+from raygrid.tracking.mlflow.view import view_tags
 from raygrid.trials.result import History, Result
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ EXPERIMENT, TABLES = "raygrid", "raygrid/tables"
 DESCRIBED = "raygrid.described"
 KEY, WRITTEN, PARENT = "raygrid.key", "raygrid.written", "mlflow.parentRunId"
 NOTE, USER, KIND = "mlflow.note.content", "mlflow.user", "mlflow.experimentKind"
-COMPARES = {KIND: "custom_model_development"}
+COMPARES = {KIND: "custom_model_development", **view_tags()}
 """Tags of an experiment: MLflow opens it on its runs, not on traces of language models."""
 TRANSIENT = {
     "INTERNAL_ERROR",
@@ -131,8 +132,9 @@ class MlflowExperiment:
             if known is not None and known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(known.experiment_id)
             self._id = known.experiment_id if known is not None else self._create()
-            if known is not None and KIND not in known.tags:  # else a person's choice stays
-                self.client.set_experiment_tag(self._id, KIND, COMPARES[KIND])
+            for tag in COMPARES.keys() - (known.tags.keys() if known is not None else COMPARES):
+                # What is there may be a person's choice.
+                self.client.set_experiment_tag(self._id, tag, COMPARES[tag])
         return self._id
 
     def _create(self) -> str:
