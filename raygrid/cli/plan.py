@@ -16,6 +16,7 @@ from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.store import Store
 from raygrid.trials.outputs import left_nbytes
+from raygrid.trials.run import data_marks
 from raygrid.trials.trial import Trial
 
 
@@ -92,7 +93,7 @@ def plan_json(plan: Plan, state: PlanStatus = PlanStatus()) -> dict[str, Any]:
         "estimates": estimates(plan, state.keep),
         "there": {"trials": sum(map(state.done, plan.trials)), "artifacts": len(state.made)},
         "left": left(plan, state),
-        "marks": state.marks,
+        "marks": [*state.marks, *other_data(plan)],
     }
     if state.fleet is not None:
         found["fleet"] = fleet_json(simulated(plan, state, state.fleet))
@@ -136,6 +137,11 @@ def skipped_text(plan: Plan) -> list[str]:
     return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
 
 
+def other_data(plan: Plan) -> list[str]:
+    """The datasets of a plan that are not the official ones, each with its size."""
+    return list(dict.fromkeys(mark for trial in plan.trials for mark in data_marks(trial)))
+
+
 def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
     """The same for a person."""
     costs = estimates(plan, state.keep)
@@ -159,6 +165,7 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
         lines.append(f"kept: {kept_text(plan, state.keep)}")
     lines += skipped_text(plan)
     lines += [f"note: {mark}" for mark in state.marks]
+    lines += [f"note: {line}" for line in other_data(plan)]
     if state.fleet is not None:
         lines.append(_fleet_line(simulated(plan, state, state.fleet), state.fleet))
     if not state.known:

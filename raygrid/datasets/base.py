@@ -50,6 +50,8 @@ class Dataset(Method):
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
     pretraining: ClassVar[str] = ""
+    official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
+    exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
 
     @abstractmethod
     def source(self, root: Path) -> str:
@@ -76,6 +78,27 @@ class Dataset(Method):
         for name, value in asdict(self.describe(root)).items():
             object.__setattr__(known, name, value)  # on the instance, over the class's value
         return known
+
+    def other_data(self) -> str:
+        """How the data at hand differ from the official ones, such as `250 of 50,000 images`.
+
+        Empty if they do not, where nobody looked (see `seen`), and for data that have no official
+        form. Sizes that are stated roughly may be off by a tenth.
+        """
+        if not self.official_sizes:
+            return ""
+        stated = replace(self)  # sizes are set anew, as of the official data
+        pairs = (
+            (self.train_size, stated.train_size, ""),
+            (self.test_size, stated.test_size, "test "),
+        )
+        slack = 0.0 if self.exact_sizes else 0.1
+        odd = (
+            f"{have:,} of {official:,} {part}images"
+            for have, official, part in pairs
+            if abs(have - official) > slack * official
+        )
+        return ", ".join(odd)
 
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""

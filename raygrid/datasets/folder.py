@@ -33,6 +33,7 @@ class Folder(FileDataset):
     flip: bool = True  # whether a mirrored image keeps its class
 
     archived: ClassVar[bool] = False
+    official_sizes: ClassVar[bool] = False
     classes: ClassVar[int] = 10
     image_size: ClassVar[int] = 32
     train_size: ClassVar[int] = 50_000

@@ -46,6 +46,7 @@ class ImageNet100(FileDataset):
     train_size: ClassVar[int] = 128_000  # about 1,280 a class
     test_size: ClassVar[int] = 5_000
     augmentation: ClassVar[str] = "rrc_flip"
+    exact_sizes: ClassVar[bool] = False
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 

@@ -10,6 +10,9 @@ Status = Literal["done", "failed", "diverged", "skipped"]
 History = list[dict[str, float]]
 COLLAPSED = "the features of the encoder have collapsed"
 
+OTHER_DATA = "not the official data: "
+"""Begins the mark of a result on data that are not those whose name they have."""
+
 
 @dataclass
 class Result:

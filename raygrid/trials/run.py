@@ -21,7 +21,7 @@ from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
-from raygrid.trials.result import History, Result
+from raygrid.trials.result import OTHER_DATA, History, Result
 from raygrid.trials.trial import Trial
 
 HELD = 0.5
@@ -63,6 +63,12 @@ def _let_go(device: torch.device) -> None:
         release(device)
 
 
+def data_marks(trial: Trial) -> list[str]:
+    """Says that a trial's data are not the official ones; empty if they are."""
+    other = trial.data.dataset.other_data()
+    return [f"{OTHER_DATA}{trial.spec.dataset} ({other})"] if other else []
+
+
 def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
@@ -70,7 +76,8 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     # of a smaller: trials at any ratio share one poison.
     world = World.of(fetch(trial.data), trial.setup)
     made = fetch(trial.poison)
-    poison, result.marks = poison_of(made), list(made.facts.get("marks", ()))
+    poison = poison_of(made)
+    result.marks = [*made.facts.get("marks", ()), *data_marks(trial)]
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed
     # What was flagged is read off the changed images, so this needs one purifier that changes

@@ -116,6 +116,8 @@ def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str
     counts = {} if metric in DETECTION else _known(columns["n_test"], done)
     images = next(iter(counts.values()), 0)
     found = lookup.find(columns["spec"][where[0]], metric)
+    if found is not None and (other := columns["other_data"][where[0]]):
+        found = dataclasses.replace(found, apart=f"on other data than {other}")
     return with_published(with_values(cell, values, int(images)), found)
 
 

@@ -14,6 +14,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses.base import Chain
 from raygrid.protocols import PROTOCOLS
+from raygrid.trials.result import OTHER_DATA
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
@@ -74,12 +75,13 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     selection: images by which a derived defense selects, else "" (`Defense.selection`); winner:
     what it chose of several; selected_epoch: from 1. epochs_to_half: one past the planned epochs
     where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
-    stopped early. diffusion_data: what a defense's noise predictor has seen. n_test: images of the
+    stopped early. other_data: the dataset with its size where it is not the official one.
+    diffusion_data: what a defense's noise predictor has seen. n_test: images of the
     test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success
     on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     columns = [*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN]
-    columns += ["n_test", "why", "diffusion_data", "never"]
+    columns += ["n_test", "why", "diffusion_data", "never", "other_data"]
     columns += [*TARGETS, "target_logodds", *DETECTION]
     columns += [f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")]
     table = pd.DataFrame([_line(row) for row in rows], columns=columns)
@@ -117,6 +119,8 @@ def _line(row: Row) -> dict[str, Any]:
         "selection": selection(spec.chain),
         "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
+    marks = (mark for mark in row.get("marks") or () if mark.startswith(OTHER_DATA))
+    line["other_data"] = next(marks, "").removeprefix(OTHER_DATA)
     links = (row.get("resolved") or {}).get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)

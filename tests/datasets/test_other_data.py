@@ -1,0 +1,59 @@
+"""Data that have an official dataset's name but not its size are called what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raygrid.cli.plan import other_data, plan_text
+from raygrid.datasets import DATASETS
+from raygrid.engine.grid import plan
+from raygrid.reports.tables.cells import cells_of
+from raygrid.reports.tables.frame import frame
+from raygrid.storage.store import Store
+from raygrid.trials.catalog import Catalog
+from raygrid.trials.result import OTHER_DATA
+
+SPEC = "cifar10/lsp/standard/resnet18/supervised/apbench/0"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Ten classes with two training images and one test image each."""
+    for part, each in (("train", 2), ("test", 1)):
+        for label in range(10):
+            folder = tmp_path / "data" / "cifar10" / part / f"c{label}"
+            folder.mkdir(parents=True)
+            for i in range(each):
+                pixels = np.full((32, 32, 3), 10 * label + i, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_a_few_images_are_not_the_dataset(root: Path, tmp_path: Path) -> None:
+    says = "20 of 50,000 images, 10 of 10,000 test images"
+    assert DATASETS.make("cifar10").seen(root).other_data() == says
+    planned = plan([SPEC], Catalog(Store(tmp_path / "store"), root))
+    assert other_data(planned) == [f"{OTHER_DATA}cifar10 ({says})"]
+    assert f"note: {OTHER_DATA}cifar10 ({says})" in plan_text(planned)
+
+
+@pytest.mark.parametrize("part", ["photo_digits", "photo_digits(every=4)", "cifar10", "folder"])
+def test_official_data_and_those_nobody_looked_at_say_nothing(part: str, root: Path) -> None:
+    dataset = DATASETS.make(part)
+    assert dataset.other_data() == ""
+    if part.startswith("photo_digits"):
+        assert dataset.seen(root).other_data() == ""
+
+
+@pytest.mark.parametrize("marks", [[], [f"{OTHER_DATA}cifar10 (20 of 50,000 images)"]])
+def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) -> None:
+    row = {"spec": SPEC, "key": "a", "status": "done", "final_acc": 0.99, "marks": marks}
+    (cell,) = cells_of(frame([row]), "final_acc").values()
+    assert cell.published is not None
+    assert cell.own == (not marks)
+    assert ("20 of 50,000" in cell.apart) == bool(marks)
+    assert not (marks and cell.differs), "a difference from other data is no finding"
