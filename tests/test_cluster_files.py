@@ -84,7 +84,7 @@ def test_metrics_are_at_one_port_of_every_node(path: Path) -> None:
     starts = [line for line in started if "ray start" in line]
     assert len(starts) == 2
     assert all("--metrics-export-port=8080" in line for line in starts)
-    assert "port 8080" in (ROOT / "README.md").read_text()
+    assert "port 8080" in (ROOT / "docs" / "clusters.md").read_text()
 
 
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
