@@ -32,6 +32,7 @@ class GivenImages(Dataset):
 
     card = Card(paper="yours")
     version: ClassVar[int] = 1
+    official_sizes: ClassVar[bool] = False  # whatever its name, it is what somebody gave
 
     name: str = UNNAMED
     content: str = ""
