@@ -13,6 +13,7 @@ from raygrid.core.device import check_room
 from raygrid.core.errors import StoreError
 from raygrid.core.options import Options as Options
 from raygrid.core.registry import load_plugins
+from raygrid.core.retry import patiently
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU
 from raygrid.engine import grid as grids
@@ -25,7 +26,7 @@ from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.leases import leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import Store, patiently
+from raygrid.storage.store import Store
 from raygrid.tracking.journal import Journal
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.derive import derive_row

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from raygrid.core.errors import StoreError
+from raygrid.core.retry import retried
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,19 +48,13 @@ class ObjectStore:
         return f"{self.base}/{name}"
 
     def _try(self, action: Callable[[], T], verb: str, name: str) -> T:
-        for pause in (*self.patience, None):
-            try:
-                return action()
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                hopeless = any(word in str(error) for word in HOPELESS)
-                hopeless = hopeless or isinstance(error, PermissionError)
-                if pause is None or hopeless:
-                    why = f"cannot {verb} {name} in {self.url}: {_first_line(error)}"
-                    raise StoreError(why, passing=not hopeless) from None
-                time.sleep(pause)
-        raise AssertionError("the last try returns or raises")
+        try:
+            return retried(action, self.patience, _may_pass)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            why = f"cannot {verb} {name} in {self.url}: {_first_line(error)}"
+            raise StoreError(why, passing=_may_pass(error)) from None
 
     def read(self, name: str) -> bytes | None:
         """A file's content, None if there is no such file."""
@@ -194,6 +188,13 @@ def _filesystem(scheme: str, options: dict[str, str]) -> Any:
         allow_delayed_open=True,  # small files in one request instead of three
         **options,
     )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an object store may answer otherwise in a moment."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError | PermissionError):
+        return False
+    return not any(word in str(error) for word in HOPELESS)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raygrid.core.errors import Moving, StoreError
+from raygrid.core.retry import patiently
 from raygrid.storage.results import Json
-from raygrid.storage.store import Bundle, Store, patiently
+from raygrid.storage.store import Bundle, Store
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -39,8 +39,6 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 DATA, META = "data.safetensors", "meta.json"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-PATIENCE = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
-"""Seconds between tries while a disk is full or a server away: two minutes in all."""
 
 
 @dataclass(frozen=True)
@@ -190,19 +188,6 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         out[name] = plain.clone() if place in places else plain
         places.add(place)
     return out
-
-
-def patiently(action: Callable[[], T]) -> T:
-    """Do what must succeed: again after a while, as long as a StoreError may pass."""
-    for pause in PATIENCE:
-        try:
-            return action()
-        except StoreError as error:
-            if not error.passing:
-                raise
-            log.warning("%s; trying again in %.0f s", error, pause)
-            time.sleep(pause)
-    return action()
 
 
 def as_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

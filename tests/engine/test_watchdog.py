@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from raygrid.core import retry
 from raygrid.core.errors import Moving, StoreError
+from raygrid.core.retry import PATIENCE, patiently
 from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import Bundle, Store, patiently
+from raygrid.storage.store import Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(3)})
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -29,7 +31,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 def hurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No pause lasts; their seconds are noted."""
     pauses: list[float] = []
-    monkeypatch.setattr(store_module.time, "sleep", pauses.append)
+    monkeypatch.setattr(retry.time, "sleep", pauses.append)
     return pauses
 
 
@@ -52,7 +54,7 @@ def test_a_disk_that_is_full_for_a_minute_costs_time_alone(
     monkeypatch.setattr(store_module.os, "rename", Failing(os.rename, 5, FULL))
     patiently(lambda: store.put("poison", "k", BUNDLE))
     assert store.get("poison", "k") is not None
-    assert sum(hurried) < 60 < sum(store_module.PATIENCE)
+    assert sum(hurried) < 60 < sum(PATIENCE)
     log = ResultLog(tmp_path / "rows")
     monkeypatch.setattr(store_module.os, "fsync", Failing(os.fsync, 2, FULL))
     patiently(lambda: log.append({"key": "x", "spec": "s", "status": "done"}))
@@ -66,7 +68,7 @@ def test_a_disk_that_stays_full_is_an_error_after_all(
     monkeypatch.setattr(store_module.os, "rename", Failing(None, 99, FULL))
     with pytest.raises(StoreError, match="No space left"):
         patiently(lambda: store.put("poison", "k", BUNDLE))
-    assert tuple(hurried) == store_module.PATIENCE
+    assert tuple(hurried) == PATIENCE
 
 
 def test_a_folder_that_may_not_be_written_is_not_waited_for(

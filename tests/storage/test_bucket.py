@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from raygrid.core.errors import StoreError
-from raygrid.storage import bucket
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
@@ -366,7 +365,7 @@ def test_a_store_that_does_not_answer_is_one_clear_error(
 def test_a_bucket_that_does_not_exist_is_not_tried_again(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket.time, "sleep", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr("raygrid.core.retry.time.sleep", lambda _: pytest.fail("tried again"))
     where = f"s3://nowhere/x?endpoint_override={s3}&scheme=http&region=us-east-1"
     with pytest.raises(StoreError, match="bucket does not exist"):
         open_store(where, tmp_path)

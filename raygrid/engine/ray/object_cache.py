@@ -7,13 +7,13 @@ references, which the next question rebuilds.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
 from raygrid.core.errors import StoreError
+from raygrid.core.retry import retried
 
 NAMESPACE = "raygrid"
 Loaded = tuple[dict[str, Any], dict[str, Any]]
@@ -23,8 +23,8 @@ Loaded = tuple[dict[str, Any], dict[str, Any]]
 @ray.remote(num_cpus=0, max_retries=3)  # type: ignore[untyped-decorator]
 def load_artifact(store: str, kind: str, key: str) -> Loaded | None:
     """Read an artifact from the store; None if it is not there or was damaged."""
+    from raygrid.core.retry import patiently
     from raygrid.storage.mirrored import open_store
-    from raygrid.storage.store import patiently
 
     return patiently(lambda: open_store(store).arrays(kind, key))
 
@@ -75,6 +75,10 @@ def start_broker(store: str, version: str) -> Any:
     )
 
 
+LOST = (ObjectLostError, RayActorError, GetTimeoutError, ValueError)
+"""What is raised for an object that went with its node, or without a broker."""
+
+
 class BrokerClient:
     """A worker's way to the broker; patient with restarts and lost nodes."""
 
@@ -83,23 +87,31 @@ class BrokerClient:
 
     def fetch(self, kind: str, key: str) -> Loaded | None:
         """Arrays of the object store, read-only and shared with all processes of the node."""
-        for attempt in range(self.tries):
-            try:
-                broker = ray.get_actor(broker_name(self.store, self.version), NAMESPACE)
-                (ref,) = ray.get(broker.get.remote(kind, key), timeout=120)
-                loaded: Loaded | None = ray.get(ref, timeout=600)
-                # Nothing there yet: the broker must not remember that, the artifact comes later.
-                if loaded is None:
-                    ray.get(broker.release.remote([key]))
-                return loaded
-            # An error of the load itself would come again; what was lost with a node or the
-            # broker would not, so that is loaded anew, after ever longer pauses.
-            except RayTaskError as error:
-                raise StoreError(f"cannot load {kind} {key}: {error.cause}") from error
-            except (ObjectLostError, RayActorError, GetTimeoutError, ValueError):
-                self._forget(key)
-                time.sleep(0.5 * 2**attempt)
-        return None
+        # An error of the load itself would come again; what was lost with a node or the broker
+        # would not, so that is loaded anew, after ever longer pauses.
+        pauses = (0.5 * 2**attempt for attempt in range(self.tries - 1))
+        try:
+            return retried(
+                lambda: self._fetch(kind, key),
+                pauses,
+                lambda error: isinstance(error, LOST),
+                lambda error, pause: self._forget(key),
+            )
+        except LOST:
+            self._forget(key)
+            return None
+
+    def _fetch(self, kind: str, key: str) -> Loaded | None:
+        try:
+            broker = ray.get_actor(broker_name(self.store, self.version), NAMESPACE)
+            (ref,) = ray.get(broker.get.remote(kind, key), timeout=120)
+            loaded: Loaded | None = ray.get(ref, timeout=600)
+            # Nothing there yet: the broker must not remember that, the artifact comes later.
+            if loaded is None:
+                ray.get(broker.release.remote([key]))
+            return loaded
+        except RayTaskError as error:
+            raise StoreError(f"cannot load {kind} {key}: {error.cause}") from error
 
     def _forget(self, key: str) -> None:
         """After a loss, have the broker load anew."""

@@ -23,10 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from raygrid.core.errors import ClusterError
+from raygrid.core.retry import retried, until
 
 INSIDE = "RAYGRID_INSIDE"
 MARK = "raygrid-archive:"
@@ -126,20 +127,22 @@ def dashboard(place: Place) -> Iterator[str]:
 
 def _answers(address: str, patience: float) -> None:
     """Wait for a dashboard; raises ClusterError in one sentence if it stays silent."""
-    until = time.monotonic() + patience
-    while True:
+
+    def answer() -> None:
         try:
             with urlopen(f"{address}/api/version", timeout=5):
                 return
-        except (URLError, OSError, ValueError) as error:
-            if getattr(error, "code", None) in (401, 403):
-                return  # it is there and wants a token, which the client sends
-            if time.monotonic() > until:
-                raise ClusterError(
-                    f"no Ray dashboard answers at {address} ({error}); is the cluster up and the "
-                    "port open? Use --address local to run on this machine"
-                ) from None
-        time.sleep(0.5)
+        except HTTPError as error:
+            if error.code not in (401, 403):  # it wants a token, which the client sends
+                raise
+
+    try:
+        retried(answer, until(patience, 0.5), lambda error: isinstance(error, OSError | ValueError))
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Ray dashboard answers at {address} ({error}); is the cluster up and the "
+            "port open? Use --address local to run on this machine"
+        ) from None
 
 
 @dataclass

@@ -19,12 +19,13 @@ from raygrid.core.errors import ClusterError, DeviceError, Moving
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
+from raygrid.core.retry import patiently
 from raygrid.engine import worker as work
 from raygrid.engine.failures import lost_to
 from raygrid.engine.ray import mps
 from raygrid.engine.ray.object_cache import BrokerClient
 from raygrid.engine.ray.preemption import Leaving
-from raygrid.storage.store import Bundle, patiently
+from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.artifacts.shards import split
 from raygrid.trials.catalog import Contents, ToldCatalog

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import DivergedError
+from raygrid.core.retry import patiently
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
-from raygrid.storage.store import Bundle, Store, patiently
+from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 
 if TYPE_CHECKING:
