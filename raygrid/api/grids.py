@@ -163,6 +163,14 @@ def results(out: str | Path = "runs") -> Run:
     out: the folder of a run.
 
     Returns a `Run`. Raises DataError if the folder holds no results.
+
+    >>> import tempfile
+    >>> spec = "photo_digits(every=20)/clean/none/small_cnn/supervised/quick(epochs=1)/0"
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     _ = run(spec, out, executor="inline")
+    ...     found = results(out)
+    >>> [result.status for result in found.results]
+    ['done']
     """
     log = Path(out) / "results.jsonl"
     if not log.exists():
@@ -182,6 +190,13 @@ def table(
 
     Returns a `Table`; `raygrid.reports.tables` renders it as text, Markdown, CSV or LaTeX. Raises
     SpecError for an unknown kind or metric.
+
+    >>> import tempfile
+    >>> spec = "photo_digits(every=20)/clean/none/small_cnn/supervised/quick(epochs=1)/0"
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     made = table(run(spec, out, executor="inline"), "defense")
+    >>> made.panels[0].rows, made.panels[0].columns
+    (('clean',), ('none',))
     """
     from raygrid.reports.tables import kinds
 
