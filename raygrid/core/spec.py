@@ -82,6 +82,15 @@ def format_float(value: float) -> str:
     return text
 
 
+def _as_read(key: str, value: Scalar) -> Scalar:
+    """The value that `Part.parse` reads where this one was printed, so that parts compare equal."""
+    if key in _BUDGETS and isinstance(value, str):
+        return parse_scalar(value)  # a budget "0.03" prints as a number, without quotes
+    if isinstance(value, float):
+        return parse_scalar(format_float(value))  # 1/3 prints as 85/255, which is read as a word
+    return value
+
+
 @dataclass(frozen=True, order=True)
 class Part:
     """One method by name with the parameters that the user set, sorted by name."""
@@ -91,12 +100,7 @@ class Part:
 
     @classmethod
     def of(cls, name: str, /, **params: Scalar) -> Self:
-        # A budget of 0.03 prints as a number, which is no text that needs quotes.
-        read = {
-            key: parse_scalar(value) if key in _BUDGETS and isinstance(value, str) else value
-            for key, value in params.items()
-        }
-        return cls(name, tuple(sorted(read.items())))
+        return cls(name, tuple(sorted((key, _as_read(key, raw)) for key, raw in params.items())))
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -45,6 +45,12 @@ def test_quotes_hold_every_text(value: str) -> None:
     assert TrialSpec.parse(str(spec)) == spec
 
 
+def test_a_level_is_one_value_however_it_is_written() -> None:
+    for text, value in (("85/255", 1 / 3), ("8/255", 8 / 255), ("1.0", 255 / 255)):
+        assert Part.of("a", step=value) == Part.parse(f"a(step={text})")
+    assert Part.of("a", step=1 / 3) != Part.of("a", step=0.3333)
+
+
 def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
     assert Part.parse('folder(name="25")') == Part.of("folder", name="25")
     assert Part.parse("folder(name=25)") == Part.of("folder", name=25)

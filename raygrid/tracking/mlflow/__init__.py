@@ -12,6 +12,6 @@ import this room. Start with `tracker.py`, then `client.py`.
 """
 
 from raygrid.tracking.mlflow.address import store_uri as store_uri
-from raygrid.tracking.mlflow.client import check_tracking as check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking as check_tracking
 from raygrid.tracking.mlflow.sync import sync as sync
 from raygrid.tracking.mlflow.tracker import Tracker as Tracker

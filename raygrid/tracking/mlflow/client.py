@@ -1,25 +1,20 @@
-"""The only file with MLflow: runs are written in such a way that writing them again is harmless."""
+"""Runs in MLflow, written in such a way that writing them again is harmless."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raygrid.core.errors import TrackingError
 from raygrid.core.hashing import key_of
 from raygrid.tracking.mlflow.address import (
     SERVERS,
-    check_health,
-    database_path,
     split_uri,
-    without_credentials,
 )
+from raygrid.tracking.mlflow.connection import mlflow_client
 from raygrid.tracking.mlflow.facts import (
     LAYOUT,
     LAYOUT_TAG,
@@ -34,12 +29,13 @@ from raygrid.tracking.mlflow.facts import (
     params_of,
     poison_input,
     shortened,
+    strict_json,
     tags_of,
     user,
     written_mark,
 )
 from raygrid.tracking.mlflow.view import view_tags
-from raygrid.trials.result import History, Result
+from raygrid.trials.result import Result
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,56 +45,6 @@ KEY, WRITTEN, PARENT = "raygrid.key", "raygrid.written", "mlflow.parentRunId"
 NOTE, USER, KIND = "mlflow.note.content", "mlflow.user", "mlflow.experimentKind"
 COMPARES = {KIND: "custom_model_development", **view_tags()}
 """Tags of an experiment: MLflow opens it on its runs, not on traces of language models."""
-TRANSIENT = {
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-    "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-    "DEADLINE_EXCEEDED",
-}
-
-
-def check_tracking(uri: str, timeout: float = 5.0) -> None:
-    """Raise TrackingError, in one sentence, unless MLflow answers at `uri`.
-
-    A database gets its tables here: do this once before several processes open it.
-    """
-    parts = split_uri(uri)
-    shown = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
-    if parts.scheme in ("http", "https"):
-        check_health(shown.rstrip("/"), timeout)
-    try:
-        path = database_path(uri)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        mlflow_client(uri).search_experiments(max_results=1)
-    except Exception as error:
-        raise TrackingError(
-            f"MLflow at {shown} cannot be used: {without_credentials(error)}"
-        ) from None
-
-
-def mlflow_client(uri: str) -> Any:
-    """A client that gives up at once, because the thread that writes tries again itself.
-
-    A client that repeats requests on its own opens a second run where the first answer was lost.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow.tracking import MlflowClient
-
-    # Its notes on tables and its tracebacks are no news: faults are told in one line here.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    return MlflowClient(tracking_uri=uri)
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed later."""
-    code = getattr(error, "error_code", None)
-    return isinstance(error, OSError) if code is None else code in TRANSIENT
 
 
 class MlflowExperiment:
@@ -272,11 +218,11 @@ class MlflowExperiment:
 
     def _keep_files(self, run: str, result: Result) -> None:
         """What is too much for parameters and metrics: epochs, all that was resolved, counts."""
-        self.client.log_text(run, _json(result.history), "history.json")
+        self.client.log_text(run, strict_json(result.history), "history.json")
         self.client.log_text(run, json.dumps(result.resolved, indent=1), "resolved.json")
         counted = {"probes": result.probes, "detection": result.detection}
         if any(counted.values()):
-            self.client.log_text(run, json.dumps(_finite(counted), indent=1), "counts.json")
+            self.client.log_text(run, strict_json(counted), "counts.json")
         if result.error:
             self.client.log_text(run, result.error, "error.txt")
 
@@ -337,19 +283,6 @@ def persons_tags(run: Any) -> dict[str, str]:
     """The tags that a person gave a run, its description among them."""
     ours = ("raygrid.", "mlflow.")
     return {k: v for k, v in run.data.tags.items() if k == NOTE or not k.startswith(ours)}
-
-
-def _json(history: History) -> str:
-    return json.dumps(_finite(history), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    """The same for strict JSON: numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def chunks(items: list[T], size: int) -> Iterator[list[T]]:

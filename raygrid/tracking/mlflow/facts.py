@@ -234,3 +234,16 @@ def safe_name(text: str) -> str:
 def _finite(value: float) -> float:
     """MLflow keeps NaN, but turns infinity into a huge number that ruins every plot."""
     return float(value) if math.isfinite(value) else math.nan
+
+
+def strict_json(value: Any) -> str:
+    """A value as strict JSON: numbers that are not finite become null."""
+    return json.dumps(_nulled(value), indent=1)
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _nulled(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_nulled(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

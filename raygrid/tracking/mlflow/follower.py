@@ -10,7 +10,8 @@ from pathlib import Path
 
 from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment, is_transient
+from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
+from raygrid.tracking.mlflow.connection import is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
 from raygrid.tracking.mlflow.facts import (

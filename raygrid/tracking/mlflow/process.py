@@ -14,7 +14,7 @@ from typing import Any
 
 from raygrid.core.errors import TrackingError
 from raygrid.tracking.mlflow.address import SERVERS, split_uri
-from raygrid.tracking.mlflow.client import check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.writer import INTERRUPTED, MlflowWriter
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raygrid.core.errors import TrackingError
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
-from raygrid.tracking.mlflow.client import check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from raygrid.tracking.mlflow.address import DATABASES, split_uri, without_credentials
-from raygrid.tracking.mlflow.client import check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,66 @@
+"""Reaching MLflow: a client that gives up at once, and what its faults mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from raygrid.core.errors import TrackingError
+from raygrid.tracking.mlflow.address import (
+    check_health,
+    database_path,
+    split_uri,
+    without_credentials,
+)
+
+TRANSIENT = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
+}
+
+
+def check_tracking(uri: str, timeout: float = 5.0) -> None:
+    """Raise TrackingError, in one sentence, unless MLflow answers at `uri`.
+
+    A database gets its tables here: do this once before several processes open it.
+    """
+    parts = split_uri(uri)
+    shown = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
+    if parts.scheme in ("http", "https"):
+        check_health(shown.rstrip("/"), timeout)
+    try:
+        path = database_path(uri)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mlflow_client(uri).search_experiments(max_results=1)
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {shown} cannot be used: {without_credentials(error)}"
+        ) from None
+
+
+def mlflow_client(uri: str) -> Any:
+    """A client that gives up at once, because the thread that writes tries again itself.
+
+    A client that repeats requests on its own opens a second run where the first answer was lost.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.tracking import MlflowClient
+
+    # Its notes on tables and its tracebacks are no news: faults are told in one line here.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    return MlflowClient(tracking_uri=uri)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed later."""
+    code = getattr(error, "error_code", None)
+    return isinstance(error, OSError) if code is None else code in TRANSIENT
