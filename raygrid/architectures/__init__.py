@@ -9,6 +9,7 @@ from raygrid.architectures import airbench as airbench
 from raygrid.architectures import cait as cait
 from raygrid.architectures import densenet as densenet
 from raygrid.architectures import googlenet as googlenet
+from raygrid.architectures import linear as linear
 from raygrid.architectures import mobilenet as mobilenet
 from raygrid.architectures import originals as originals
 from raygrid.architectures import resnet as resnet

@@ -14,6 +14,7 @@ from raygrid.attacks import clbd as clbd
 from raygrid.attacks import clean as clean
 from raygrid.attacks import convex_polytope as convex_polytope
 from raygrid.attacks import cp as cp
+from raygrid.attacks import cuda as cuda
 from raygrid.attacks import dc as dc
 from raygrid.attacks import dvae_grow as dvae_grow
 from raygrid.attacks import dvae_recon as dvae_recon
@@ -32,6 +33,7 @@ from raygrid.attacks import ntga as ntga
 from raygrid.attacks import ops as ops
 from raygrid.attacks import patch_dirty as patch_dirty
 from raygrid.attacks import pgd as pgd
+from raygrid.attacks import pil as pil
 from raygrid.attacks import regions as regions
 from raygrid.attacks import rem as rem
 from raygrid.attacks import rem_apb as rem_apb
