@@ -199,9 +199,14 @@ def table(
     (('clean',), ('none',))
     """
     from raygrid.reports.tables import kinds
+    from raygrid.reports.tables.trial_lines import trial_lines
 
     rows = results(source) if isinstance(source, str | Path) else source
-    return kinds.table(kind, rows.df if isinstance(rows, Run) else rows, metric)
+    if isinstance(rows, Run):
+        return kinds.table(kind, trial_lines(r.row() for r in rows.results), metric)
+    from raygrid.reports.tables.frame import lines_of
+
+    return kinds.table(kind, lines_of(rows), metric)
 
 
 def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:

@@ -202,7 +202,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables import kinds, render
-    from raygrid.reports.tables.frame import frame
+    from raygrid.reports.tables.trial_lines import trial_lines
     from raygrid.storage.results import ResultLog
 
     log = ResultLog(args.out.absolute() / "results.jsonl")
@@ -210,7 +210,7 @@ def show_table(args: argparse.Namespace) -> int:
     say_broken(log)
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
-    made = kinds.table(args.kind, frame(rows))
+    made = kinds.table(args.kind, trial_lines(rows))
     made = made.with_intervals() if args.interval else made
     sys.stdout.write(
         {

@@ -21,8 +21,8 @@ from raygrid.literature import reference
 from raygrid.literature.questions import QUESTIONS
 from raygrid.literature.reference import tables_of
 from raygrid.reports.tables import render, write
-from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reproduce.ablations import mirrored
 from raygrid.reproduce.figure_list import PaperFigure, drawn_figures_of
 from raygrid.reproduce.papers import PAPERS
@@ -181,8 +181,8 @@ def show_tables(
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")
-    trials = frame(row for row in log.rows() if row["spec"] in names)
-    print(f"{int((trials['status'] == 'done').sum())} of {len(names)} rows are there")
+    trials = trial_lines(row for row in log.rows() if row["spec"] in names)
+    print(f"{sum(trial['status'] == 'done' for trial in trials)} of {len(names)} rows are there")
     for kind in kinds:
         made = table(kind, trials)
         if args.scale in STAND_INS and made.panels:

@@ -190,11 +190,11 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """The attack x defense table, what failed, where everything is."""
     from raygrid.reports.tables import kinds, render
-    from raygrid.reports.tables.frame import frame
+    from raygrid.reports.tables.trial_lines import trial_lines
     from raygrid.tracking.mlflow.address import sqlite_uri
     from raygrid.tracking.mlflow.view import VIEW
 
-    render.show(kinds.table("defense", frame(r.row() for r in outcome.results)))
+    render.show(kinds.table("defense", trial_lines(r.row() for r in outcome.results)))
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

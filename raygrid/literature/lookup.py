@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import pandas as pd
-
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
@@ -17,7 +15,7 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.literature.names import MADE, MADE_ON, places_of, split_budget
-from raygrid.literature.reference import load
+from raygrid.literature.reference import printed_rows
 
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
 
@@ -97,9 +95,10 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
 
 @cache
 def _index() -> dict[tuple[str, str], list[PublishedValue]]:
-    rows = load()
     index: dict[tuple[str, str], list[PublishedValue]] = {}
-    for row in rows[rows["cell"].notna()].to_dict("records"):
+    for row in printed_rows():
+        if row["cell"] is None:
+            continue
         key = (cell_key(TrialSpec.parse(row["cell"])), row["measure"])
         new = PublishedValue(
             paper=row["paper"],
@@ -107,7 +106,7 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
             protocol=_protocol(TrialSpec.parse(row["made"])),
             tables=(row["table"],),
             value=row["accuracy"],
-            std=None if pd.isna(row["accuracy_std"]) else float(row["accuracy_std"]),
+            std=row["accuracy_std"],
             suspect=row["suspect"],
             note=row["note"],
         )
@@ -157,16 +156,21 @@ def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str
     method, budget = split_budget(whole)
     alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on in places]
     for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
-        text = canonical(registry, Part.parse(made))
+        text = _canonical_text(registry, made)
         if text in (str(whole), str(method)):
             budget = {} if text == str(whole) else budget
-            method = Part.parse(canonical(registry, Part.parse(name)))
+            method = Part.parse(_canonical_text(registry, name))
             break
     params = dict(method.params)
     if "base" in params:  # an attack made of another
         base = _shared(registry, Part.parse(str(params["base"])), places)
         method = Part.parse(canonical(registry, method.with_params(base=base)))
     return str(method.with_params(**budget))
+
+
+@cache
+def _canonical_text(registry: Registry[Any], text: str) -> str:
+    return canonical(registry, Part.parse(text))
 
 
 @cache

@@ -5,11 +5,12 @@ The files of `data/` are kept as they were written down; `names` turns their ids
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
@@ -17,36 +18,56 @@ from raygrid.literature import toxic
 from raygrid.literature.names import MEASURES, PAPERS, SIX, made_by, map_row
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion, questions_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Row = dict[str, Any]
+
 
 @cache
-def load() -> pd.DataFrame:
-    """All rows as printed (text), with these columns added.
+def printed_rows() -> tuple[Row, ...]:
+    """All rows as printed (text), with these fields added.
 
     cell: its spec under the names that papers share, also where it is derived (`worst`, `iss`);
         None where it is no cell of a grid. made: the same with what the paper really ran.
     spec: `made` where that is a trial; reason: why there is no spec, else None.
-    measure: what of the trial's row it is; accuracy, accuracy_std: fractions; suspect: bool.
+    measure: what of the trial's row it is, else None; accuracy, accuracy_std: fractions, None
+        where there is none; suspect: bool.
     """
     folder = resources.files("raygrid.literature") / "data"
-    parts = []
+    rows = []
     for paper in PAPERS:
-        with resources.as_file(folder / f"{paper}.csv") as path:
-            parts.append(pd.read_csv(path, dtype=str, keep_default_na=False))
-    rows = pd.concat(parts, ignore_index=True)
-    mapped = [map_row({str(k): v for k, v in row.items()}) for row in rows.to_dict("records")]
-    rows["cell"] = [None if axes is None else str(axes) for axes, _ in mapped]
-    made = zip(rows["paper"], mapped, strict=True)
-    rows["made"] = [
-        None if axes is None else str(made_by(paper, axes)) for paper, (axes, _) in made
-    ]
-    rows["reason"] = [reason for _, reason in mapped]
-    rows["spec"] = rows["made"].where(rows["reason"].isna(), None)
-    rows["measure"] = rows["metric"].map(MEASURES)
-    percent = rows["unit"] == "percent"
-    for new, old in (("accuracy", "value"), ("accuracy_std", "std")):
-        rows[new] = (pd.to_numeric(rows[old]) / 100).round(6).where(percent)
-    rows["suspect"] = rows["note"].str.contains("suspect:", regex=False)
-    return rows
+        text = (folder / f"{paper}.csv").read_text(encoding="utf-8")
+        rows += [_mapped(row) for row in csv.DictReader(io.StringIO(text))]
+    return tuple(rows)
+
+
+def _mapped(row: dict[str, str]) -> Row:
+    axes, reason = map_row(row)
+    made = None if axes is None else str(made_by(row["paper"], axes))
+    return {
+        **row,
+        "cell": None if axes is None else str(axes),
+        "made": made,
+        "reason": reason,
+        "spec": made if reason is None else None,
+        "measure": MEASURES.get(row["metric"]),
+        "accuracy": _fraction(row["value"], row["unit"]),
+        "accuracy_std": _fraction(row["std"], row["unit"]),
+        "suspect": "suspect:" in row["note"],
+    }
+
+
+def _fraction(text: str, unit: str) -> float | None:
+    return round(float(text) / 100, 6) if text and unit == "percent" else None
+
+
+def load() -> pd.DataFrame:
+    """`printed_rows` as a frame; a number that is not there is NaN."""
+    import pandas as pd
+
+    return pd.DataFrame(printed_rows()).astype({"accuracy": float, "accuracy_std": float})
 
 
 def specs_of(paper: str, table: str) -> list[str]:
@@ -55,8 +76,8 @@ def specs_of(paper: str, table: str) -> list[str]:
     Cells over several trials that no defense derives come out as these: `worst` as the six
     learners. Numbers that are asked of trials (`printed_questions`) come out as these too.
     """
-    made = _rows_of(paper, table)["made"].dropna()
-    found = dict.fromkeys(spec for cell in made for spec in _trials(cell))
+    made = (row["made"] for row in _rows_of(paper, table))
+    found = dict.fromkeys(spec for cell in made if cell for spec in _trials(cell))
     for each in printed_questions(paper, table):
         found.update((str(spec), None) for spec in each.about)
     return list(found)
@@ -64,19 +85,15 @@ def specs_of(paper: str, table: str) -> list[str]:
 
 def printed_questions(paper: str, table: str) -> list[PrintedQuestion]:
     """The numbers of a printed table that no row of a trial holds; as `specs_of`."""
-    rows = _rows_of(paper, table).astype(str)
-    return list(
-        questions_of([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")])
-    )
+    return list(questions_of(_rows_of(paper, table)))
 
 
-def _rows_of(paper: str, table: str) -> pd.DataFrame:
+def _rows_of(paper: str, table: str) -> list[Row]:
     if paper not in PAPERS:
         raise SpecError(unknown("paper", paper, PAPERS))
     if table not in tables_of(paper):
         raise SpecError(unknown(f"table with trials of {paper}", table, tables_of(paper)))
-    rows = load()
-    return rows[(rows["paper"] == paper) & (rows["table"] == table)]
+    return [row for row in printed_rows() if (row["paper"], row["table"]) == (paper, table)]
 
 
 def _trials(cell: str) -> Iterator[str]:
@@ -91,7 +108,7 @@ def _trials(cell: str) -> Iterator[str]:
 
 def tables_of(paper: str) -> list[str]:
     """The tables of a paper with a trial, or a question to one, in the order of the file."""
-    rows = load()
     answered = [metric for each in QUESTIONS.values() for metric in each.metrics]
-    known = rows["cell"].notna() | rows["metric"].isin(answered)
-    return list(rows[(rows["paper"] == paper) & known]["table"].unique())
+    own = (row for row in printed_rows() if row["paper"] == paper)
+    known = (row["table"] for row in own if row["cell"] or row["metric"] in answered)
+    return list(dict.fromkeys(known))

@@ -12,7 +12,7 @@ from raygrid.cli.plan import other_data, plan_text
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
 from raygrid.reports.tables.cells import cells_of
-from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.storage.store import Store
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.result import OTHER_DATA
@@ -52,7 +52,7 @@ def test_official_data_and_those_nobody_looked_at_say_nothing(part: str, root: P
 @pytest.mark.parametrize("marks", [[], [f"{OTHER_DATA}cifar10 (20 of 50,000 images)"]])
 def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) -> None:
     row = {"spec": SPEC, "key": "a", "status": "done", "final_acc": 0.99, "marks": marks}
-    (cell,) = cells_of(frame([row]), "final_acc").values()
+    (cell,) = cells_of(trial_lines([row]), "final_acc").values()
     assert cell.published is not None
     assert cell.own == (not marks)
     assert ("20 of 50,000" in cell.apart) == bool(marks)

@@ -13,9 +13,9 @@ from raygrid.core.errors import DataError
 from raygrid.literature import lookup
 from raygrid.reports.analysis.agreement import agreement
 from raygrid.reports.figures.agreement import draw_agreement
-from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.render import markdown
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.storage.store import ResultLog
 
 WHERE = "small_airbench/supervised/fast(rung=minutes)"
@@ -113,7 +113,7 @@ def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:
 
 def test_tables_say_that_it_is_screening_and_keep_it_apart() -> None:
     other = [row("lsp", "none", 0.1, where="small_airbench/supervised/dvae")]
-    made = table("defense", frame([*SHIFTED, *other]))
+    made = table("defense", trial_lines([*SHIFTED, *other]))
     text = markdown(made)
     assert len(made.panels) == 2
     assert text.count("screening, protocol fast(rung=minutes)") == 1

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.render import markdown
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.trials.result import Result
 
 SPEC = "cifar10/{}/standard/{}/{}/just_how_toxic(setups=/data/toxic)/{}"
@@ -31,7 +31,7 @@ def rows(victim: str, hits: int, n: int = 20, control: int = 2) -> list[dict[str
 
 
 def test_success_stands_beside_its_control_and_the_published_rate() -> None:
-    panel = table("success", frame(rows("resnet18", 17))).panels[0]
+    panel = table("success", trial_lines(rows("resnet18", 17))).panels[0]
     cell = panel.cells[BP, "resnet18"]
     assert (cell.value, cell.n, cell.published) == (0.85, 20, 0.85)
     assert cell.own
@@ -46,7 +46,7 @@ def test_success_stands_beside_its_control_and_the_published_rate() -> None:
 
 def test_victims_of_one_poison_are_averaged_by_set_up() -> None:
     made = rows("vgg11", 2) + rows("mobilenetv2", 4)
-    panel = table("success", frame(made)).panels[0]
+    panel = table("success", trial_lines(made)).panels[0]
     mean = panel.cells[BP, "mean(of=vgg11:mobilenetv2)"]
     assert mean.value == pytest.approx(0.15)
     assert mean.n == 20
@@ -65,7 +65,7 @@ def test_a_mean_over_victims_names_no_single_winner() -> None:
         for victim, winner in (("vgg11", "jpeg"), ("mobilenetv2", "bdr"))
         for each in rows(victim, 2)
     ]
-    cells = table("success", frame(made)).panels[0].cells
+    cells = table("success", trial_lines(made)).panels[0].cells
     assert cells[BP, "vgg11"].facts["winners"] == {"jpeg": 20}
     mean = cells[BP, "mean(of=vgg11:mobilenetv2)"]
     assert (mean.facts["selection"], mean.facts.get("winners")) == ("test", None)
@@ -76,18 +76,18 @@ def test_a_backdoor_is_held_against_the_control_with_its_trigger() -> None:
     controls = [row("clean", "resnet18", s, hit=False) for s in range(10)]
     for each in controls[:3]:
         each["probes"]["target_clbd"]["acc"] = 1.0
-    cell = table("success", frame(made + controls)).panels[0].cells["clbd", "resnet18"]
+    cell = table("success", trial_lines(made + controls)).panels[0].cells["clbd", "resnet18"]
     assert cell.facts["control"] == pytest.approx(0.3)
     assert cell.facts["excess"] == pytest.approx(-0.3)
 
 
 def test_trials_without_a_target_make_no_such_table() -> None:
     plain = Result("cifar10/lsp/standard/resnet18/supervised/apbench/0", "k", final_acc=0.5).row()
-    assert table("success", frame([plain])).panels == ()
+    assert table("success", trial_lines([plain])).panels == ()
 
 
 def test_the_text_says_what_the_numbers_are() -> None:
-    text = markdown(table("success", frame(rows("resnet18", 17))))
+    text = markdown(table("success", trial_lines(rows("resnet18", 17))))
     assert "85.00 ± 11.18 (control 10.0; p = 6.1e-05)" in text
     assert "[85.00]" in text
     assert "Success on the target in percent; mean ± the benchmark's standard error" in text
@@ -96,7 +96,7 @@ def test_the_text_says_what_the_numbers_are() -> None:
 
 
 def test_intervals_are_over_set_ups() -> None:
-    made = table("success", frame(rows("resnet18", 1, n=2))).with_intervals()
+    made = table("success", trial_lines(rows("resnet18", 1, n=2))).with_intervals()
     text = markdown(made)
     assert "50.00 ± 35.36 (9.45 to 90.55; control 100.0)" in text
     assert "In round brackets: 95 % interval (Wilson over set-ups)." in text

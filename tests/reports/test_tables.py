@@ -23,7 +23,7 @@ from raygrid.literature.names import SIX
 from raygrid.literature.reference import load
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
 from raygrid.reports.tables.plots import picture
@@ -36,6 +36,7 @@ from raygrid.reports.tables.render import (
     plain_text,
     show,
 )
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reports.tables.write import write_tables
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
@@ -75,6 +76,11 @@ def test_a_frame_has_the_axes_apart() -> None:
     assert (clean["poison_ratio"], clean["size"]) == (0.0, 0.0)
 
 
+def test_lines_come_back_from_a_frame() -> None:
+    rows = [*grid(), trial(CIFAR.format("lsp", "apbench", 1), 0.2, selected_epoch=3)]
+    assert lines_of(frame(rows)) == trial_lines(rows)
+
+
 def test_a_frame_has_the_epoch_that_was_selected() -> None:
     rows = [
         trial(TOY.format("lsp", "early_stopping", "supervised", 0), 0.5, selected_epoch=4),
@@ -102,7 +108,7 @@ def test_mean_std_and_interval_of_three_seeds() -> None:
         trial(TOY.format("lsp", "standard", "supervised", s), a)
         for s, a in enumerate((0.1, 0.2, 0.4))
     ]
-    found = cell(table("defense", frame(rows)), "lsp", "standard")
+    found = cell(table("defense", trial_lines(rows)), "lsp", "standard")
     assert found.value == pytest.approx(0.7 / 3)
     std = math.sqrt((0.7 / 3 - 0.1) ** 2 / 2 + (0.7 / 3 - 0.2) ** 2 / 2 + (0.7 / 3 - 0.4) ** 2 / 2)
     assert found.std == pytest.approx(std)  # ddof = 1: 0.152753, not 0.124722
@@ -115,7 +121,7 @@ def test_mean_std_and_interval_of_three_seeds() -> None:
 
 def test_one_seed_has_no_std_and_wilsons_interval() -> None:
     rows = [trial(TOY.format("lsp", "standard", "supervised", 0), 0.5)]
-    found = cell(table("defense", frame(rows)), "lsp", "standard")
+    found = cell(table("defense", trial_lines(rows)), "lsp", "standard")
     assert found.std is None
     assert found.interval == "wilson"
     low, high = wilson(0.5, 10_000)
@@ -130,7 +136,7 @@ def test_text_shows_intervals_on_request() -> None:
         for d, values in (("standard", (0.1, 0.2, 0.4)), ("jpeg", (0.3, 0.4)), ("none", (0.5,)))
         for s, a in enumerate(values)
     ]
-    plain = table("defense", frame(rows))
+    plain = table("defense", trial_lines(rows))
     wide = plain.with_intervals()
     assert json_text(wide) == json_text(plain)
     for render in (markdown, plain_text, latex):
@@ -143,15 +149,15 @@ def test_text_shows_intervals_on_request() -> None:
     assert said in markdown(wide)
     assert "Of two seeds it is the mean ± 8.98 standard deviations." in markdown(wide)
     assert "interval" not in markdown(plain)
-    three = table("defense", frame(rows[:3])).with_intervals()
+    three = table("defense", trial_lines(rows[:3])).with_intervals()
     assert "Of two seeds" not in markdown(three)
 
 
 def test_a_spread_comes_with_what_a_seed_varies() -> None:
     rows = [trial(TOY.format("lsp", "standard", "supervised", s), 0.1 + s / 10) for s in (0, 1)]
     said = "A seed of the grid makes poison and purified set anew, not just the victim."
-    assert said in markdown(table("defense", frame(rows)))
-    assert said not in markdown(table("defense", frame(rows[:1])))
+    assert said in markdown(table("defense", trial_lines(rows)))
+    assert said not in markdown(table("defense", trial_lines(rows[:1])))
 
 
 def test_what_has_no_number_says_why() -> None:
@@ -168,7 +174,7 @@ def test_what_has_no_number_says_why() -> None:
         trial(TOY.format("lsp", "none", "supervised", 0), status="skipped", reason="no meaning"),
         trial(TOY.format("clean", "grayscale", "supervised", 0), 0.7, stopped_early=True),
     ]
-    made = table("defense", frame(rows))
+    made = table("defense", trial_lines(rows))
     text = plain_text(made)
     assert "20.0 (n = 1 of 2; 1 failed)" in text
     assert "lsp / standard: RuntimeError: out of luck" in text
@@ -179,7 +185,7 @@ def test_what_has_no_number_says_why() -> None:
     assert (failed.n, failed.of, failed.failed, failed.value) == (1, 2, 1, 0.2)
     stopped = cell(made, "clean", "grayscale")
     assert (stopped.final_acc, stopped.value, stopped.peak_acc) == (None, None, 0.75)
-    assert cell(table("defense", frame(rows), "peak_acc"), "clean", "grayscale").value == 0.75
+    assert cell(table("defense", trial_lines(rows), "peak_acc"), "clean", "grayscale").value == 0.75
 
 
 def test_a_collapsed_encoder_is_said_below_the_table() -> None:
@@ -193,7 +199,7 @@ def test_a_collapsed_encoder_is_said_below_the_table() -> None:
         result.probes = {"clean_test": {"k": 10, "n": 100, "acc": 0.1, "loss": 2.3}}
         result.summarize()
         rows.append(result.row())
-    text = plain_text(table("worst-learner", frame(rows)))
+    text = plain_text(table("worst-learner", trial_lines(rows)))
     assert f"lsp / byol: weak; {COLLAPSED}" in text
     assert text.count(COLLAPSED) == 1, "simclr came out of it"
 
@@ -208,20 +214,20 @@ def test_protocols_datasets_and_victims_are_never_mixed() -> None:
         "cifar10/em@0.4/standard/resnet18/supervised/apbench/0",
         "cifar10/em/standard/resnet18/simclr/apbench/0",
     ]
-    made = table("defense", frame([trial(spec, i / 10) for i, spec in enumerate(specs)]))
+    made = table("defense", trial_lines([trial(spec, i / 10) for i, spec in enumerate(specs)]))
     assert len(made.panels) == len(specs)
     assert all(len(panel.cells) == 1 for panel in made.panels)
     for kind in KINDS:
-        for panel in table(kind, frame([trial(spec, 0.5) for spec in specs])).panels:
+        for panel in table(kind, trial_lines([trial(spec, 0.5) for spec in specs])).panels:
             assert len({(c.axes["dataset"], c.axes["protocol"]) for c in panel.cells.values()}) == 1
 
 
 def test_the_clean_control_stands_in_every_ratio() -> None:
     rows = [trial(TOY.format(a, "standard", "supervised", 0), 0.5) for a in ("lsp@0.4", "lsp")]
     rows.append(trial(TOY.format("clean", "standard", "supervised", 0), 0.9))
-    made = table("defense", frame(rows))
+    made = table("defense", trial_lines(rows))
     assert [panel.rows for panel in made.panels] == [("clean", "lsp")] * 2
-    (curve,) = table("ratio", frame(rows)).panels
+    (curve,) = table("ratio", trial_lines(rows)).panels
     assert curve.columns == ("0%", "40%", "100%")
     assert curve.numeric == (0.0, 0.4, 1.0)
     assert curve.cells["clean", "0%"].value == 0.9
@@ -230,43 +236,47 @@ def test_the_clean_control_stands_in_every_ratio() -> None:
 def test_budgets_are_curves_by_norm() -> None:
     attacks = ("clean", "lsp", "lsp(budget=l2:2.0)", "lsp(budget=l2:0.5, patch=4)", "lsp(patch=4)")
     rows = [trial(TOY.format(a, "standard", "supervised", 0), 0.5) for a in attacks]
-    (panel,) = table("budget", frame(rows)).panels
+    (panel,) = table("budget", trial_lines(rows)).panels
     assert panel.rows == ("clean", "lsp", "lsp(patch=4)")
     assert panel.columns[0] == "0"
     assert panel.numeric is not None
     assert list(panel.numeric) == pytest.approx([0.0, 0.5, 1.304, 2.0], abs=1e-3)
-    assert not table("budget", frame(rows[:2])).panels
+    assert not table("budget", trial_lines(rows[:2])).panels
 
 
 def test_published_stands_beside_measured_and_differences_are_marked() -> None:
     """LSP in APBench: 13.06 +- 0.74, and D-VAE agrees; the papers contradict each other on EM."""
     for measured, differs in ((0.18, False), (0.1906, False), (0.20, True)):
         rows = [trial(CIFAR.format("lsp", "apbench", 0), measured)]
-        found = cell(table("defense", frame(rows)), "lsp", "standard")
+        found = cell(table("defense", trial_lines(rows)), "lsp", "standard")
         assert (found.published, found.published_std) == (0.1306, 0.0074)
         assert (found.source, found.own) == ("apbench T3, T6, T16", True)
         assert found.differs is differs
         assert found.contradicting == ()
     spread = [trial(CIFAR.format("lsp", "apbench", s), a) for s, a in enumerate((0.1, 0.2, 0.3))]
-    assert not cell(table("defense", frame(spread)), "lsp", "standard").differs  # 3 sigma = 30
+    assert not cell(
+        table("defense", trial_lines(spread)), "lsp", "standard"
+    ).differs  # 3 sigma = 30
     rows = [trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
-    text = plain_text(table("defense", frame(rows)), width=400)
+    text = plain_text(table("defense", trial_lines(rows)), width=400)
     assert "[12.26]*†" in text
     assert "† em_remrepo / standard: dvae T2, T9: 12.26 against apbench T3, T6, T16: 20.78" in text
-    named = frame([trial(CIFAR.format("em", "apbench", 0), 0.9)])
+    named = trial_lines([trial(CIFAR.format("em", "apbench", 0), 0.9)])
     assert "[20.78 ± 1.03, em_apb]" in plain_text(table("defense", named))
     other = cell(
-        table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)])), "em", "standard"
+        table("defense", trial_lines([trial(CIFAR.format("em", "quick", 0), 0.9)])),
+        "em",
+        "standard",
     )
     assert (other.own, other.differs) == (False, False)
     assert "[32.83, learned_faster]" in plain_text(
-        table("defense", frame([trial(CIFAR.format("em", "quick", 0), 0.9)]))
+        table("defense", trial_lines([trial(CIFAR.format("em", "quick", 0), 0.9)]))
     )
 
 
 def test_suspect_numbers_are_marked() -> None:
     spec = "svhn/ar/early_stopping/resnet18/supervised/apbench/0"
-    made = table("defense", frame([trial(spec, 0.2)]))
+    made = table("defense", trial_lines([trial(spec, 0.2)]))
     assert "[89.32]‡" in plain_text(made)
     assert not cell(made, "ar", "early_stopping").differs
 
@@ -293,11 +303,11 @@ def derived(*chains: str) -> list[Json]:
 def test_numbers_selected_on_different_images_never_stand_in_one_panel() -> None:
     chains = ("standard", "jpeg", VAL, ES, "iss", HELD, f"jpeg+{ES}")
     for kind in ("defense", "peak"):
-        for panel in table(kind, frame(derived(*chains))).panels:
+        for panel in table(kind, trial_lines(derived(*chains))).panels:
             cells = panel.cells.values()
             assert len({c.facts["selection"] for c in cells} - {""}) < 2
             assert {c.facts["selection"] for c in cells} - {""} <= {panel.where["selection"]}
-    made = table("defense", frame(derived(*chains)))
+    made = table("defense", trial_lines(derived(*chains)))
     shown = {panel.where["selection"]: set(panel.columns) for panel in made.panels}
     plain = {"standard", "jpeg"}
     assert shown == {
@@ -314,7 +324,7 @@ def test_numbers_selected_on_different_images_never_stand_in_one_panel() -> None
 
 
 def test_what_defenses_select_on_is_said_in_every_format() -> None:
-    made = table("defense", frame(derived("standard", "iss", ES, f"jpeg+{ES}", VAL)))
+    made = table("defense", trial_lines(derived("standard", "iss", ES, f"jpeg+{ES}", VAL)))
     oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle)."
     honest = f"{ES}: selected on clean validation images."
     assert f"- {ES}: {VAL}." in markdown(made)
@@ -327,7 +337,7 @@ def test_what_defenses_select_on_is_said_in_every_format() -> None:
     for kind in ("peak", "worst-learner"):
         more = [row for n in ("supervised", "byol") for row in derived(ES, "iss", "jpeg")]
         more += [{**row, "spec": row["spec"].replace("/supervised/", "/byol/")} for row in more]
-        panels = table(kind, frame(more)).panels
+        panels = table(kind, trial_lines(more)).panels
         for panel in panels:
             text = markdown(Table(kind, "", (panel,)))
             defense = panel.where["defense"]
@@ -337,17 +347,17 @@ def test_what_defenses_select_on_is_said_in_every_format() -> None:
 
 
 def test_nothing_is_said_of_selections_where_there_are_none() -> None:
-    made = table("defense", frame(derived("standard", "jpeg")))
+    made = table("defense", trial_lines(derived("standard", "jpeg")))
     (panel,) = made.panels
     assert panel.where["selection"] == ""
     assert panel.title.endswith("100 % poisoned")
     assert "select" not in plain_text(made)
-    (alone,) = table("defense", frame(derived("standard", ES))).panels
+    (alone,) = table("defense", trial_lines(derived("standard", ES))).panels
     assert alone.columns == ("standard", ES)
 
 
 def test_what_won_among_several_is_visible() -> None:
-    made = table("defense", frame(derived("iss", "standard")))
+    made = table("defense", trial_lines(derived("iss", "standard")))
     clean, lsp = cell(made, "clean", "iss"), cell(made, "lsp", "iss")
     assert clean.facts["winners"] == {"jpeg": 2, "bdr": 1}
     assert lsp.facts["winners"] == {"bdr": 2, "grayscale": 1}
@@ -364,11 +374,11 @@ def test_what_won_among_several_is_visible() -> None:
         if (line["attack"], line["defense"]) == ("lsp", "iss")
     )
     assert json.loads(line["winners"]) == {"bdr": 2, "grayscale": 1}
-    one = table("defense", frame(derived("iss")[:1]))
+    one = table("defense", trial_lines(derived("iss")[:1]))
     assert "50.0 (jpeg)" in plain_text(one)
-    assert "the defense that won" not in plain_text(table("defense", frame(derived(ES))))
+    assert "the defense that won" not in plain_text(table("defense", trial_lines(derived(ES))))
     lost = [{**row, "status": "failed", "error": "x"} for row in derived("iss")]
-    assert "winners" not in cell(table("defense", frame(lost)), "lsp", "iss").facts
+    assert "winners" not in cell(table("defense", trial_lines(lost)), "lsp", "iss").facts
 
 
 def test_whatever_is_derived_says_what_it_selects_on() -> None:
@@ -390,7 +400,7 @@ def learners(values: dict[str, tuple[float | None, ...]]) -> list[Json]:
 def test_worst_is_the_largest_column_and_beside_it_the_mean_of_every_seeds_largest() -> None:
     values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1, 0.1))
     values |= {"supervised": (0.5, 0.2, 0.3), "byol": (0.4, 0.6, 0.35)}
-    made = table("worst-learner", frame(learners(values)))
+    made = table("worst-learner", trial_lines(learners(values)))
     found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
     assert made.panels[0].columns == (*SIX, "worst", "mean_of_max")
     assert found.metric == "worst"
@@ -410,7 +420,7 @@ def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> Non
     """Of two seeds each mean and each largest value has few values: the quantiles are known."""
     values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1))
     values |= {"supervised": (0.5, 0.3), "byol": (0.2, 0.6)}
-    made = table("worst-learner", frame(learners(values)))
+    made = table("worst-learner", trial_lines(learners(values)))
     found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
     # Means: byol 0.2, 0.4, 0.4, 0.6, supervised 0.3, 0.4, 0.4, 0.5; both low with chance 1/16.
     assert (found.interval, found.low, found.high) == (
@@ -422,17 +432,17 @@ def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> Non
     assert (seeds.low, seeds.high) == (pytest.approx(0.3), pytest.approx(0.6))
     # Of three seeds one value alone has a mean in 1/27: less than 1/20, more than 1/40.
     three = dict.fromkeys(SIX, (0.1, 0.1, 0.1)) | {"byol": (0.2, 0.2, 0.8)}
-    found = cell(table("worst-learner", frame(learners(three))), "lsp", "worst")
+    found = cell(table("worst-learner", trial_lines(learners(three))), "lsp", "worst")
     assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.8))
     spread = dict.fromkeys(SIX, (0.1, 0.1)) | {"supervised": (0.5, 0.3), "byol": (0.5, 0.3)}
-    tied = cell(table("worst-learner", frame(learners(spread))), "lsp", "worst")
+    tied = cell(table("worst-learner", trial_lines(learners(spread))), "lsp", "worst")
     assert tied.facts["worst_learner"] == "supervised"
 
 
 def test_the_worst_case_of_one_seed_has_the_interval_of_its_learner() -> None:
     values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1,))
     values["moco"] = (0.4,)
-    made = table("worst-learner", frame(learners(values)))
+    made = table("worst-learner", trial_lines(learners(values)))
     found = cell(made, "lsp", "worst")
     assert made.panels[0].columns == (*SIX, "worst")
     assert (found.value, found.facts["mean_of_max"]) == (0.4, 0.4)
@@ -443,7 +453,7 @@ def test_without_all_six_the_worst_case_is_partial() -> None:
     values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX[:5], (0.2, 0.3))
     values["byol"] = (0.7, 0.5)
     values["simsiam"] = (None, None)
-    made = table("worst-learner", frame(learners(values)))
+    made = table("worst-learner", trial_lines(learners(values)))
     found = cell(made, "lsp", "worst")
     assert found.metric == "worst_partial"
     assert found.facts["missing"] == ["simsiam"]
@@ -453,7 +463,7 @@ def test_without_all_six_the_worst_case_is_partial() -> None:
     text = plain_text(made, width=400)
     assert text.count("≥ 60.0 ± 14.1 (byol; without simsiam)") == 2
     del values["simsiam"]
-    found = cell(table("worst-learner", frame(learners(values))), "lsp", "worst")
+    found = cell(table("worst-learner", trial_lines(learners(values))), "lsp", "worst")
     assert (found.metric, found.why) == ("worst_partial", "simsiam: not run")
 
 
@@ -461,12 +471,12 @@ def test_a_seed_that_lacks_a_learner_is_said() -> None:
     """The worst is still one of the columns; the mean of max is over the seeds that all have."""
     values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.2, 0.3))
     values["moco"] = (0.4, None)
-    made = table("worst-learner", frame(learners(values)))
+    made = table("worst-learner", trial_lines(learners(values)))
     found = cell(made, "lsp", "worst")
     assert (found.metric, found.value, found.n, found.of) == ("worst", 0.4, 1, 2)
     assert "40.0 (moco; n = 1 of 2)" in plain_text(made, width=400)
     values |= {"moco": (0.1, None), "byol": (0.2, 0.6)}
-    made = table("worst-learner", frame([*learners(values), *more_seeds()]))
+    made = table("worst-learner", trial_lines([*learners(values), *more_seeds()]))
     found, seeds = cell(made, "lsp", "worst"), made.panels[0].cells.get(("lsp", "mean_of_max"))
     assert (found.value, found.n, found.facts["fewer_seeds"]) == (0.4, 2, ["moco"])
     assert "40.0 ± 28.3 (byol; fewer seeds: moco)" in plain_text(made, width=400)
@@ -485,9 +495,9 @@ def test_recomputing_the_worst_case_of_a_printed_table_finds_its_misprint() -> N
     rows = rows[(rows["paper"] == "transferable") & (rows["table"] == "6") & rows["spec"].notna()]
     results = [trial(spec, acc) for spec, acc in zip(rows["spec"], rows["accuracy"], strict=True)]
     without = [row for row in results if "/byol/" not in row["spec"]]
-    for panel in table("worst-learner", frame(without)).panels:
+    for panel in table("worst-learner", trial_lines(without)).panels:
         assert panel.cells["tp", "worst"].published is None, "of all six"
-    made = table("worst-learner", frame(results))
+    made = table("worst-learner", trial_lines(results))
     cells = {p.where["architecture"]: p.cells["tp", "worst"] for p in made.panels}
     assert len(cells) == 5  # the paper's text says five others than ResNet-18: there are four
     off = {name: (c.value, c.published) for name, c in cells.items() if c.value != c.published}
@@ -504,7 +514,7 @@ def test_the_peak_table_shows_gap_and_epochs() -> None:
         trial(TOY.format("clean", "standard", "supervised", 0), 0.9),
         trial(TOY.format("clean", "standard", "supervised", 1), 0.9, stopped_early=True),
     ]
-    made = table("peak", frame(rows))
+    made = table("peak", trial_lines(rows))
     assert cell(made, "lsp", "gap").value == pytest.approx(0.05)
     assert cell(made, "lsp", "epochs_to_half").value == 5.0
     assert cell(made, "lsp", "peak_epoch").value == 3.0
@@ -512,7 +522,7 @@ def test_the_peak_table_shows_gap_and_epochs() -> None:
     text = plain_text(made, width=300)
     for piece in ("never", "30.0 ± 7.1", "5 ± 1.4", "90.0 (n = 1 of 2; 1 stopped early)"):
         assert piece in text, piece
-    gray = table("peak", frame([trial(TOY.format("lsp", "grayscale", "supervised", 0), 0.2)]))
+    gray = table("peak", trial_lines([trial(TOY.format("lsp", "grayscale", "supervised", 0), 0.2)]))
     assert "epochs_to_half" not in gray.panels[0].columns
 
 
@@ -526,7 +536,7 @@ def test_a_loss_that_never_falls_counts_as_one_epoch_past_the_plan() -> None:
         trial(TOY.format("em", "standard", "supervised", 1), status="diverged", error="loss nan"),
     ]
     rows[2]["epochs_run"] = 7
-    made = table("peak", frame(rows))
+    made = table("peak", trial_lines(rows))
     found, never = (cell(made, attack, "epochs_to_half") for attack in ("lsp", "em"))
     assert (found.value, found.values) == (12.0, {0: 4.0, 1: 16.0, 2: 16.0})
     assert (found.n, found.facts["never"]) == (3, 2)
@@ -554,7 +564,7 @@ def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None
         trial(spec.format("clean"), 0.9, detection={"fpr": 0.2}),
         trial(spec.format("lsp@0.4").replace("dvae_detect", "jpeg"), 0.9),
     ]
-    made = table("detection", frame(rows))
+    made = table("detection", trial_lines(rows))
     (panel,) = made.panels
     assert panel.rows == ("clean @ 0%", "lsp @ 20%", "lsp @ 40%")
     recall = cell(made, "lsp @ 40%", "detection_recall")
@@ -570,11 +580,11 @@ def test_transfer_shows_the_drop_from_the_clean_control() -> None:
     spec = "cifar10/{}/standard/{}/supervised/tp/0"
     pairs = [("clean", "resnet18", 0.8), ("clean", "resnet50", 0.9), ("em", "resnet18", 0.2)]
     rows = [trial(spec.format(a, n), acc) for a, n, acc in [*pairs, ("em", "resnet50", 0.45)]]
-    made = table("transfer", frame(rows))
+    made = table("transfer", trial_lines(rows))
     assert cell(made, "em", "resnet18").facts["drop"] == pytest.approx(0.75)
     assert cell(made, "em", "resnet50").facts["drop"] == pytest.approx(0.5)
     assert "20.00 (drop 75 %)" in plain_text(made)
-    assert not table("transfer", frame(rows[:1])).panels
+    assert not table("transfer", trial_lines(rows[:1])).panels
 
 
 def grid() -> list[Json]:
@@ -603,23 +613,23 @@ def test_marks_are_explained_where_they_are() -> None:
         (rows[rows["attack"] == "lsp"], {bold}),
         (rows[(rows["attack"] == "lsp") & (rows["defense"] == "standard")], set()),
     ):
-        text = markdown(table("defense", chosen))
+        text = markdown(table("defense", lines_of(chosen)))
         assert {words for words in (bold, underlined) if words in text} == said
         assert ("**" in text, " _" in text) == (bold in said, underlined in said)
 
 
 def test_one_seed_has_no_spread_to_speak_of() -> None:
     alone = markdown(
-        table("defense", frame([trial(TOY.format("lsp", "jpeg", "supervised", 0), 0.3)]))
+        table("defense", trial_lines([trial(TOY.format("lsp", "jpeg", "supervised", 0), 0.3)]))
     )
     assert "in percent; of one seed." in alone
     assert "±" not in alone
-    several = markdown(table("defense", frame(grid())))
+    several = markdown(table("defense", trial_lines(grid())))
     assert "mean ± sample standard deviation over 2 seeds." in several
 
 
 def test_markdown_is_as_expected() -> None:
-    text = markdown(table("defense", frame(grid())))
+    text = markdown(table("defense", trial_lines(grid())))
     expected = """\
 | attack | standard | grayscale |
 | --- | --- | --- |
@@ -636,7 +646,7 @@ def test_latex_is_escaped_and_has_booktabs() -> None:
         r"a\_b \& 50\% \{x\} \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} "
         r"$\pm$ -- \textdagger{}"
     )
-    text = latex(table("defense", frame(grid())))
+    text = latex(table("defense", trial_lines(grid())))
     assert r"\toprule" in text
     assert r"photo\_digits" in text
     assert r"lsp(patch=4) & 30.0 $\pm$ 0.0 & \textbf{70.0 $\pm$ 0.0} \\" in text
@@ -645,7 +655,9 @@ def test_latex_is_escaped_and_has_booktabs() -> None:
 
 
 def test_json_and_csv_have_one_object_a_cell_in_fractions() -> None:
-    made = table("defense", frame([*grid(), trial(CIFAR.format("em_apb", "apbench", 0), 0.21)]))
+    made = table(
+        "defense", trial_lines([*grid(), trial(CIFAR.format("em_apb", "apbench", 0), 0.21)])
+    )
     assert "NaN" not in json_text(made)
     cells = json.loads(json_text(made))
     assert len(cells) == 7
@@ -694,7 +706,7 @@ def pictured() -> list[Json]:
 
 def test_pictures_show_something() -> None:
     for kind in ("defense", "ratio", "peak"):
-        for panel in table(kind, frame(pictured())).panels:
+        for panel in table(kind, trial_lines(pictured())).panels:
             inked, total = pixels(panel)
             assert inked > 0.02 * total
 
@@ -703,7 +715,7 @@ def test_pictures_show_something() -> None:
 def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
     rows = derived("standard", VAL)[::3]
     rows += [{**row, "spec": row["spec"].replace("/lsp/", "/lsp@0.4/")} for row in rows]
-    panel = table(kind, frame(rows)).panels[-1]
+    panel = table(kind, trial_lines(rows)).panels[-1]
     figure = picture(panel)
     figure.canvas.draw()
     (title,) = (
@@ -717,7 +729,7 @@ def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
 
 
 def test_a_heatmap_has_the_values_of_its_cells() -> None:
-    panel = table("defense", frame(grid())).panels[0]
+    panel = table("defense", trial_lines(grid())).panels[0]
     axes = picture(panel).axes[0]
     rows, columns = ["clean", "lsp", "lsp(patch=4)"], ["standard", "grayscale"]
     assert [label.get_text() for label in axes.get_yticklabels()] == rows
@@ -732,7 +744,7 @@ def test_a_heatmap_has_the_values_of_its_cells() -> None:
 
 
 def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
-    panels = table("ratio", frame(pictured())).panels
+    panels = table("ratio", trial_lines(pictured())).panels
     panel = next(p for p in panels if p.where["defense"] == "standard")
     axes = picture(panel).axes[0]
     lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -744,7 +756,7 @@ def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
 
     rows = [trial(TOY.format("lsp", "standard", "supervised", 0), 0.2)]
     rows[0]["peak_acc"] = 0.7
-    (panel,) = table("peak", frame(rows)).panels
+    (panel,) = table("peak", trial_lines(rows)).panels
     axes = picture(panel).axes[0]
     ends = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     for name, value in (("final", 20), ("peak", 70)):
@@ -773,14 +785,14 @@ def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
 
 def test_no_rows_make_no_tables(tmp_path: Path) -> None:
     assert write_tables(tmp_path, []) == []
-    assert "nothing to compare" in plain_text(table("defense", frame([])))
+    assert "nothing to compare" in plain_text(table("defense", trial_lines([])))
 
 
 def test_unknown_kinds_name_the_known_ones() -> None:
     with pytest.raises(SpecError, match="did you mean 'defense'"):
-        table("defence", frame([]))
+        table("defence", trial_lines([]))
     with pytest.raises(SpecError, match="did you mean 'final_acc'"):
-        table("defense", frame([]), "final_ac")
+        table("defense", trial_lines([]), "final_ac")
 
 
 @pytest.mark.slow
@@ -840,8 +852,8 @@ def test_labels_keep_what_tells_methods_apart() -> None:
 
 
 def test_a_shortened_label_is_explained_below_its_panel() -> None:
-    text = markdown(table("defense", frame(grid())))
-    for panel in table("defense", frame(grid())).panels:
+    text = markdown(table("defense", trial_lines(grid())))
+    for panel in table("defense", trial_lines(grid())).panels:
         for label, name in panel.short.items():
             assert name == label or f"- {name}: {label}." in text
 
@@ -872,7 +884,7 @@ def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -
         trial(f"cifar10/tp/standard/resnet18/{learner}/tp/0", 0.1234 + i / 100)
         for i, learner in enumerate(SIX)
     ]
-    show(table("worst-learner", frame(rows)))
+    show(table("worst-learner", trial_lines(rows)))
     text = capsys.readouterr().out
     for i in range(len(SIX)):
         assert f"{12.34 + i:.1f}" in text

@@ -32,10 +32,10 @@ from raygrid.literature.names import SIX
 from raygrid.literature.reference import specs_of, tables_of
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
-from raygrid.reports.tables.frame import frame, tier
 from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
+from raygrid.reports.tables.trial_lines import tier, trial_lines
 from raygrid.reproduce.ablations import ABLATIONS, ablation
 from raygrid.reproduce.papers import PAPERS, Scale
 from raygrid.reproduce.scales import SMALL_EPOCHS, absent, scaled
@@ -345,7 +345,7 @@ def halves(wanted: PaperTable) -> Panel:
     done = {"status": "done", "final_acc": 0.5}
     specs = [str(resolve(text, None).spec) for text in wanted.specs]
     rows = [{"spec": spec, "key": spec, **done} for spec in specs]
-    (panel,) = table("worst-learner", frame(rows)).panels
+    (panel,) = table("worst-learner", trial_lines(rows)).panels
     return panel
 
 
@@ -392,7 +392,7 @@ def test_every_measure_has_its_own_printed_number() -> None:
     (text,) = (text for text in wanted.specs if "/regions" in text)
     made = str(resolve(text, None).spec)
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
-    (panel,) = table("peak", frame([row])).panels
+    (panel,) = table("peak", trial_lines([row])).panels
     cells = with_printed(panel, "learned_faster", wanted.alone("cifar10")).cells
     found = {column: cell.published for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)

@@ -13,7 +13,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.trial_lines import trial_lines
 
 Row = dict[str, Any]
 Group = Literal["control", "as printed", "other surrogate"]
@@ -101,7 +101,7 @@ def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> A
 
     metric: `final_acc` or `peak_acc`. Raises DataError if no row has a printed counterpart.
     """
-    pairs = tuple(_pairs(cells_of(frame(rows), metric).values(), metric))
+    pairs = tuple(_pairs(cells_of(trial_lines(rows), metric).values(), metric))
     if not pairs:
         raise DataError("none of these trials has a number that a paper printed")
     return Agreement(pairs, tuple(_correlations(pairs)), tuple(_winners(pairs)))

@@ -12,7 +12,7 @@ from raygrid.core.spec import parse_chain, split_outside
 from raygrid.defenses.base import Chain
 from raygrid.reports.statistics import caution, confidence, holm, signed_rank, spread
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.frame import AXES, frame
+from raygrid.reports.tables.trial_lines import AXES, trial_lines
 
 Row = dict[str, Any]
 SAME = ("dataset", "attack", "poison_ratio")
@@ -33,7 +33,7 @@ def compare(
     for all such tests of the answer. Raises SpecError, or DataError for sides without results.
     """
     wanted = _wanted(sides)
-    cells = list(cells_of(frame(rows), metric).values())
+    cells = list(cells_of(trial_lines(rows), metric).values())
     shared = [axis for axis in AXES if axis not in _apart(list(wanted.values()))]
     placed = {name: _placed(name, cells, axes, shared) for name, axes in wanted.items()}
     paired = [
@@ -67,8 +67,8 @@ def is_trial(side: str) -> bool:
 
 def _cells_named(specs: Sequence[str]) -> Wanted:
     """The axes of trials by what sets them apart."""
-    lines = frame([{"spec": spec} for spec in specs])[AXES].to_dict("records")
-    axes = [{str(axis): value for axis, value in line.items()} for line in lines]
+    lines = trial_lines([{"spec": spec} for spec in specs])
+    axes = [{axis: line[axis] for axis in AXES} for line in lines]
     apart = _apart(axes)
     for axis in SAME:
         values = ", ".join(str(one[axis]) for one in axes)

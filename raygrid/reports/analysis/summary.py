@@ -13,7 +13,7 @@ from raygrid.core.speed import CPU, GPU
 from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.reports.statistics import caution
 from raygrid.reports.tables.cells import cells_of
-from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.storage.store import Store
 from raygrid.trials.resolve import resolve
 
@@ -27,7 +27,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
     says that the interval of two seeds is very wide.
     """
     found = []
-    for cell in cells_of(frame(rows), metric).values():
+    for cell in cells_of(trial_lines(rows), metric).values():
         found.append(
             {
                 **cell.axes,

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
-from raygrid.reports.tables.frame import PLAIN_DEFENSES
 from raygrid.reports.tables.layout import order
+from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 NARROW = 24  # letters of a name beside a row

@@ -14,7 +14,8 @@ from raygrid.reports.figures.canvas import VICTIM
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
 from raygrid.reports.figures.scatters import peak_against_final, speed_against_peak
-from raygrid.reports.tables.frame import Row, curves, frame
+from raygrid.reports.tables.frame import curves, frame
+from raygrid.reports.tables.trial_lines import Row
 
 
 def write_figures(out_dir: Path, rows: Iterable[Row]) -> list[Path]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import pandas as pd
 
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import _mean, confidence, spread
-from raygrid.reports.tables.frame import AXES, DETECTION
+from raygrid.reports.tables.trial_lines import AXES, DETECTION, Line
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -77,53 +75,57 @@ class Cell:
         return {**axes, **plain, **facts}
 
 
-def cells_of(frame: pd.DataFrame, metric: str) -> dict[Key, Cell]:
-    """All cells of a frame by their axes; a trial that was run twice counts once, its last row."""
-    last = frame.drop_duplicates([*AXES, "seed"], keep="last")
-    columns = {str(name): last[name].tolist() for name in last.columns}
-    groups: dict[Key, list[int]] = defaultdict(list)
-    for position, key in enumerate(zip(*(columns[axis] for axis in AXES), strict=True)):
-        groups[key].append(position)
-    return {key: _cell(key, columns, where, metric) for key, where in groups.items()}
+def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
+    """All cells of trials by their axes; a trial that was run twice counts once, its last line."""
+    last: dict[Key, Line] = {}
+    for line in lines:
+        key = tuple(line[axis] for axis in (*AXES, "seed"))
+        last.pop(key, None)  # it takes the place of its last line, also in the order
+        last[key] = line
+    groups: dict[Key, list[Line]] = defaultdict(list)
+    for key, line in last.items():
+        groups[key[:-1]].append(line)
+    return {key: _cell(key, group, metric) for key, group in groups.items()}
 
 
-def _cell(key: Key, columns: dict[str, list[Any]], where: list[int], metric: str) -> Cell:
-    status = [columns["status"][i] for i in where]
-    done = [i for i in where if columns["status"][i] == "done"]
-    final = _known(columns["final_acc"], done)
-    troubled = [i for i in where if i not in done]
-    whys = (columns["why"][i] for i in troubled + done)
-    facts: dict[str, Any] = {"selection": columns["selection"][where[0]]}
-    if won := [name for i in done if isinstance(name := columns["winner"][i], str)]:
+def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
+    status = [trial["status"] for trial in trials]
+    done = [trial for trial in trials if trial["status"] == "done"]
+    final = _known(done, "final_acc")
+    troubled = [trial for trial in trials if trial["status"] != "done"]
+    whys = (trial["why"] for trial in troubled + done)
+    facts: dict[str, Any] = {"selection": trials[0]["selection"]}
+    if won := [name for trial in done if isinstance(name := trial["winner"], str)]:
         facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(
         axes=dict(zip(AXES, key, strict=True)),
         metric=metric,
         final_acc=_mean(list(final.values())),
-        peak_acc=_mean(list(_known(columns["peak_acc"], done).values())),
-        seeds=tuple(sorted({columns["seed"][i] for i in where})),
+        peak_acc=_mean(list(_known(done, "peak_acc").values())),
+        seeds=tuple(sorted({trial["seed"] for trial in trials})),
         failed=status.count("failed"),
         diverged=status.count("diverged"),
         skipped=status.count("skipped"),
-        stopped=sum(bool(columns["stopped_early"][i]) and i not in final for i in done),
+        stopped=sum(bool(t["stopped_early"]) and t["seed"] not in final for t in done),
         why=next((why for why in whys if isinstance(why, str)), None),
         facts=facts,
     )
-    never = sum(columns["never"][i] for i in done) if metric == "epochs_to_half" else 0
+    never = sum(trial["never"] for trial in done) if metric == "epochs_to_half" else 0
     if never:
         cell = dataclasses.replace(cell, facts={**cell.facts, "never": never})
-    values = {columns["seed"][i]: value for i, value in _known(columns[metric], done).items()}
-    counts = {} if metric in DETECTION else _known(columns["n_test"], done)
+    values = _known(done, metric)
+    counts = {} if metric in DETECTION else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
-    found = lookup.find(columns["spec"][where[0]], metric)
-    if found is not None and (other := columns["other_data"][where[0]]):
+    found = lookup.find(trials[0]["spec"], metric)
+    if found is not None and (other := trials[0]["other_data"]):
         found = dataclasses.replace(found, apart=f"on other data than {other}")
     return with_published(with_values(cell, values, int(images)), found)
 
 
-def _known(column: list[Any], where: Sequence[int]) -> dict[int, float]:
-    """The values that are there, by position."""
-    return {i: float(column[i]) for i in where if not pd.isna(column[i])}
+def _known(trials: Iterable[Line], field: str) -> dict[int, float]:
+    """The values that are there, by seed; a frame's lines have NaN for those that are not."""
+    values = ((trial["seed"], trial[field]) for trial in trials)
+    return {seed: float(v) for seed, v in values if v is not None and not math.isnan(v)}
 
 
 def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cell:

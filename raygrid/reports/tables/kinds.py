@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
-from raygrid.reports.tables.frame import DETECTION, PLAIN_DEFENSES, SCREENING, tier
 from raygrid.reports.tables.layout import NAMES, Panel, Table, order
+from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, SCREENING, Line, tier
 from raygrid.reports.tables.worst_learner import worst_panel
 
 Cells = Iterable[Cell]
@@ -33,21 +31,21 @@ class Kind:
 
 
 class CellSource:
-    """The cells of a frame by metric, each made once however many tables need them."""
+    """The cells of trials by metric, each made once however many tables need them."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self.lines = list(lines)
         self._cells: dict[str, list[Cell]] = {}
 
     def cells(self, metric: str) -> list[Cell]:
         if metric not in self._cells:
-            made = cells_of(self.frame, metric).values()
-            self._cells[metric] = _with_budget(self.frame, made)
+            made = cells_of(self.lines, metric).values()
+            self._cells[metric] = _with_budget(self.lines, made)
         return self._cells[metric]
 
 
-def table(kind: str, frame: pd.DataFrame | CellSource, metric: str = "final_acc") -> Table:
-    """A table of one kind from a frame of trials (`reports.tables.frame.frame`).
+def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_acc") -> Table:
+    """A table of one kind from trials (`reports.tables.trial_lines.trial_lines`).
 
     It has one panel for each set of trials that may be compared: never two datasets, protocols or
     selections in one. Raises SpecError for an unknown kind or metric. No panels: nothing to
@@ -58,7 +56,7 @@ def table(kind: str, frame: pd.DataFrame | CellSource, metric: str = "final_acc"
     if metric not in NAMES:
         raise SpecError(unknown("metric", metric, NAMES))
     how = KINDS[kind]
-    source = frame if isinstance(frame, CellSource) else CellSource(frame)
+    source = trials if isinstance(trials, CellSource) else CellSource(trials)
     cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
     groups = (
         part for where, group in _groups(cells, how.share) for part in _selections(where, group)
@@ -67,13 +65,11 @@ def table(kind: str, frame: pd.DataFrame | CellSource, metric: str = "final_acc"
     return Table(kind, how.caption, tuple(p for p in built if p is not None))
 
 
-def _with_budget(frame: pd.DataFrame, cells: Cells) -> list[Cell]:
+def _with_budget(lines: Iterable[Line], cells: Cells) -> list[Cell]:
     """Cells that know the parts of their attack: method, budget, norm, size."""
-    unique = frame.drop_duplicates("attack").set_index("attack")[list(BUDGET)]
-    known: dict[str, dict[str, Any]] = {
-        str(attack): {str(name): None if pd.isna(value) else value for name, value in facts.items()}
-        for attack, facts in unique.to_dict("index").items()
-    }
+    known: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        known.setdefault(line["attack"], {name: line[name] for name in BUDGET})
     return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
 
 
@@ -202,7 +198,7 @@ def _peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     kept = [c for c in cells if plain or c.metric != "epochs_to_half"]
     placed = [(c.axes["attack"], c.metric, c) for c in kept]
     by = {(row, column): cell for row, column, cell in placed}
-    for attack in {row for row, _ in by}:
+    for attack in dict.fromkeys(row for row, _ in by):
         gap = _gap(by[attack, "peak_acc"], by[attack, "final_acc"])
         placed.append((attack, "gap", gap))
     panel = rectangle(where, placed, "attack", "measure")

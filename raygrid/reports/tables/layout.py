@@ -12,7 +12,7 @@ from raygrid.core.labels import short
 from raygrid.core.spec import Part
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.frame import SCREENING, tier
+from raygrid.reports.tables.trial_lines import SCREENING, tier
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {

@@ -86,8 +86,8 @@ def _spec(cell: Cell) -> TrialSpec:
 
 @cache
 def _printed_means() -> tuple[Part, ...]:
-    rows = reference.load()
-    cells = rows.loc[rows["paper"] == "just_how_toxic", "cell"].dropna()
+    rows = reference.printed_rows()
+    cells = (r["cell"] for r in rows if r["paper"] == "just_how_toxic" and r["cell"])
     parts = (TrialSpec.parse(text).architecture for text in cells)
     return tuple(dict.fromkeys(part for part in parts if part.name == toxic.MEAN))
 

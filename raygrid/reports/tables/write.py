@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from raygrid.reports.tables.frame import PLAIN_DEFENSES, Row, frame
 from raygrid.reports.tables.kinds import KINDS, CellSource, table
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import csv_text, json_text, latex, markdown
+from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, trial_lines
 
 WRITERS: dict[str, Callable[[Table], str]] = {
     "md": markdown,
@@ -26,7 +26,7 @@ def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    trials = CellSource(frame(rows))
+    trials = CellSource(trial_lines(rows))
     made = [found for kind in KINDS if (found := table(kind, trials)).panels]
     drawn = _choose(made, pictures)
     for kind in KINDS:

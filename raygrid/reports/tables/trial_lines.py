@@ -1,0 +1,181 @@
+"""Rows of the result log as one flat line a trial, its axes in fields of their own.
+
+Tables and commands read these; `frame` makes a pandas frame of them for figures and notebooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.budget import Budget
+from raygrid.core.errors import SpecError
+from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.defenses.base import Chain
+from raygrid.protocols import PROTOCOLS
+from raygrid.trials.result import OTHER_DATA
+
+SCREENING = "screening"
+"""Tier of protocols that are so short that their numbers only hint at a paper's."""
+AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
+PLAIN = [
+    "spec",
+    "key",
+    "status",
+    "final_acc",
+    "peak_acc",
+    "peak_epoch",
+    "knn_peak",
+    "probe_peak",
+    "probe_final",
+    "last_acc",
+    "selected_epoch",
+    "stopped_early",
+    "epochs_run",
+    "epochs_planned",
+    "epochs_to_half",
+    "seconds",
+    "derived_from",
+    "winner",
+]
+VALUES = [
+    "final_acc",
+    "peak_acc",
+    "peak_epoch",
+    "knn_peak",
+    "probe_peak",
+    "probe_final",
+    "last_acc",
+    "selected_epoch",
+    "epochs_to_half",
+    "n_test",
+]
+TARGETS = {
+    "target_success": "target",
+    "target_hflip_success": "target_hflip",
+    "target_clbd_success": "target_clbd",
+    "target_htbd_success": "target_htbd",
+}
+"""Success on the target, by the probe that it is asked with."""
+DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr"))
+"""How well a defense finds the poisoned images; positive means poisoned."""
+PROBES = ("clean_test", "unlearnable", "original", "clean_train")
+PLAIN_DEFENSES = ("none", "standard")
+"""Those that leave the loss as it is, so that its fall can be compared."""
+
+NUMBERS = (
+    *VALUES,
+    "size",
+    *TARGETS,
+    "target_logodds",
+    *DETECTION,
+    *(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")),
+)
+FIELDS = (
+    *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
+    *("n_test", "why", "diffusion_data", "never", "other_data"),
+    *(*TARGETS, "target_logodds", *DETECTION),
+    *(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")),
+)
+"""The fields of a line, in the order of a frame's columns."""
+
+Row = Mapping[str, Any]
+Line = dict[str, Any]
+"""A trial as `trial_lines` says it."""
+
+
+def trial_lines(rows: Iterable[Row]) -> list[Line]:
+    """One line a trial. Accuracies are fractions, None where there is none.
+
+    attack: the part as in the spec; method: the same without its budget; budget: its text;
+    norm, size: what it comes to. poison_ratio is 0 for `clean`. tier: of the protocol.
+    selection: images by which a derived defense selects, else "" (`Defense.selection`); winner:
+    what it chose of several; selected_epoch: from 1. epochs_to_half: one past the planned epochs
+    where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
+    stopped early. other_data: the dataset with its size where it is not the official one.
+    diffusion_data: what a defense's noise predictor has seen. n_test: images of the
+    test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success
+    on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
+    """
+    return [trial_line(row) for row in rows]
+
+
+def trial_line(row: Row) -> Line:
+    """The line of one row; see `trial_lines`."""
+    spec = TrialSpec.parse(row["spec"])
+    clean = spec.attack.name == "clean" or spec.poison_ratio == 0
+    method, budget, norm, size = _budget(spec.attack)
+    line: Line = {name: row.get(name) for name in PLAIN}
+    line |= {
+        "dataset": str(spec.dataset),
+        "protocol": str(spec.protocol),
+        "architecture": str(spec.architecture),
+        "learner": str(spec.learner),
+        "poison_ratio": 0.0 if clean else spec.poison_ratio,
+        "defense": spec.chain,
+        "attack": "clean" if clean else str(spec.attack),
+        "seed": spec.seed,
+        "method": "clean" if clean else method,
+        "budget": "" if clean else budget,
+        "norm": "" if clean else norm,
+        "size": 0.0 if clean else size,
+        "tier": tier(spec.protocol),
+        "selection": selection(spec.chain),
+        "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
+    }
+    marks = (mark for mark in row.get("marks") or () if mark.startswith(OTHER_DATA))
+    line["other_data"] = next(marks, "").removeprefix(OTHER_DATA)
+    links = (row.get("resolved") or {}).get("defense") or ()
+    seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
+    line["diffusion_data"] = next(seen, None)
+    line["never"] = _never(row, spec)
+    if line["never"]:
+        line["epochs_to_half"] = row["epochs_planned"] + 1
+    probes = row.get("probes") or {}
+    line["n_test"] = probes.get("clean_test", {}).get("n")
+    line |= {name: probes.get(probe, {}).get("acc") for name, probe in TARGETS.items()}
+    line["target_logodds"] = probes.get("target", {}).get("logodds")
+    detected = row.get("detection") or {}
+    line |= {name: detected.get(name.removeprefix("detection_")) for name in DETECTION}
+    for probe in PROBES:
+        line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
+        line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
+    return line
+
+
+def _never(row: Row, spec: TrialSpec) -> bool:
+    """Whether plain training came to its end with a loss that is not below 0.5 in any epoch."""
+    plain = spec.chain in PLAIN_DEFENSES and row.get("status") == "done"
+    return plain and bool(row.get("epochs_planned")) and row.get("epochs_to_half") is None
+
+
+@cache
+def _budget(attack: Part) -> tuple[str, str, str, float | None]:
+    """Method without budget, text, norm and value of the budget; the attack's own if not set."""
+    params = dict(attack.params)
+    text = params.pop("budget", None)
+    method = str(Part.of(attack.name, **params))
+    try:
+        budget = ATTACKS.make(attack).limit
+    except SpecError:  # an attack that is not installed here: only what the spec says
+        budget = None if text is None else Budget.parse(str(text), Budget("linf", 8 / 255))
+    if budget is None:
+        return method, "" if text is None else str(text), "", None
+    return method, str(budget), budget.norm, budget.value
+
+
+@cache
+def tier(protocol: Part) -> str:
+    """`quick`, `screening`, `grid` or `paper`; protocols not known here count as `paper`."""
+    return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
+
+
+@cache
+def selection(chain: str) -> str:
+    """The images by which a chain selects; none for one that is not installed here."""
+    try:
+        return Chain.make(parse_chain(chain)).selection
+    except SpecError:
+        return ""
