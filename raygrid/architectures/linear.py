@@ -27,6 +27,7 @@ class Linear(Architecture):
     sizes: ClassVar[tuple[int, int]] = (8, 224)
     convolutional: ClassVar[bool] = False
     gflop: ClassVar[float] = 6.144e-5
+    stand_in: ClassVar[str] = "linear"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return nn.Flatten(), 3 * image_size**2
@@ -58,6 +59,7 @@ class LinearProduct(Linear):
         notes="the surrogate of `pil`; the paper speaks of a linear classifier",
     )
     gflop: ClassVar[float] = 6.164e-5
+    stand_in: ClassVar[str] = "linear_product"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         return self.layers(10, image_size)

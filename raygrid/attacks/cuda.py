@@ -31,6 +31,14 @@ class Cuda(Attack):
     card = Card(
         paper="Sadasivan et al. 2023, CUDA: Convolution-based Unlearnable Datasets",
         code="vinusankars/Convolution-based-Unlearnability@ff58b1c (final_filter_unlearnable.py)",
+        published={
+            "cifar10/cuda/standard/resnet18/supervised/cuda/0": 0.1848,
+            "cifar100/cuda/standard/resnet18/supervised/cuda/0": 0.1269,
+            "imagenet100/cuda/standard/resnet18/supervised/cuda/0": 0.0896,
+            "cifar10/cuda/at(step=1.2/255)/resnet18/supervised/cuda/0": 0.3285,
+            "cifar10/cuda/grayscale/resnet18/supervised/cuda/0": 0.2012,
+            "cifar10/cuda@0.8/standard/resnet18/supervised/cuda/0": 0.8561,
+        },
         needs="labels",
         cost="seconds on a CPU; at 224 pixels 81 products for each of 150,528 values",
         notes="no ball in pixels: most of the change is brightness, `budget` is a ceiling that "

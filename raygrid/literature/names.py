@@ -11,7 +11,10 @@ from raygrid.literature import toxic
 
 Row = dict[str, str]
 
-PAPERS = ("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable")
+PAPERS = (
+    *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
+    *("cuda", "pil"),
+)
 PROTOCOL = {paper: paper for paper in PAPERS} | {"transferable": "tp"}
 
 SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
@@ -27,6 +30,9 @@ MEASURES = {
     **{name: name for name in (f"detection_{r}" for r in ("acc", "recall", "precision", "f1"))},
 }
 """The metrics that a trial's row holds, by the name that raygrid gives them."""
+
+_UNTRIED = "no trial: "
+"""What a note begins with that says why raygrid cannot run what a row is of."""
 
 _NO_TRIAL = {
     "attack_transfer_rate": "share of poison images that a clean-trained victim gets wrong",
@@ -65,6 +71,10 @@ _ATTACK_FAMILY = {
     r"(em|rem)_adapt_(\w+)": "{}_apb(against={})",
 }
 _DEFENSE = {
+    "plain": "none",  # where `none` is ordinary training with crop and flip
+    "at4": "at(radius=4/255)",
+    "at8": "at",
+    "at16": "at(radius=16/255)",
     "jpeg10": "jpeg",
     "jpeg30": "jpeg(quality=30)",
     "jpeg50": "jpeg(quality=50)",
@@ -80,6 +90,9 @@ MADE = {
     ("apbench", "imagenet100"): "imagenet100(test_per_class=40, train_per_class=200)",
     ("apbench", "rem"): "rem_apb",
     ("apbench", "ueraser_lite"): "ueraser_lite(static=true)",
+    ("cuda", "at"): "at(step=1.2/255)",
+    ("cuda", "at(radius=16/255)"): "at(radius=16/255, step=2.4/255)",
+    ("cuda", "at(radius=4/255)"): "at(radius=4/255, step=0.6/255)",
     ("dvae", "at"): "at(step=1.6/255)",
     ("dvae", "avatar"): "avatar(centered=false, diffusion_data=clean_train)",
     ("dvae", "bdr"): "bdr(variant=float)",
@@ -163,7 +176,7 @@ def _outside(row: Row) -> str | None:
         return "mean over the attacks of that table"
     if "quoted from" in row["note"]:
         return "quoted from another paper, with another training"
-    return None
+    return row["note"].partition(_UNTRIED)[2] or None
 
 
 def _attack(row: Row) -> Part:

@@ -142,5 +142,25 @@ PAPERS: Mapping[str, Paper] = {
         kinds=("worst-learner",),
         special={"8": ("defense",)},
     ),
+    "cuda": Paper(
+        source="Sadasivan et al. 2023, CUDA: convolution-based unlearnable datasets",
+        tables={
+            "2": "three datasets, clean and poisoned",
+            "3": "adversarial training of other architectures",
+            "4": "adversarial training at three radii",
+            "5": "partial poisoning",
+            "text": "augmentations that the text prints",
+        },
+        kinds=("defense", "transfer"),
+        special={"5": ("ratio",)},
+    ),
+    "pil": Paper(
+        source="Liu, Chen and Zhang 2026, PIL: perturbation-induced linearization",
+        tables={
+            "main": "four datasets, five architectures, clean and poisoned",
+            "augmentation": "four augmentations, with TAP and SEP",
+        },
+        kinds=("defense", "transfer"),
+    ),
 }
 """By the name that the reference has for a paper."""

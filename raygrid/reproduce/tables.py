@@ -100,7 +100,7 @@ def _is(part: Part, word: str) -> bool:
     return f"{part.name}_".startswith(f"{word}_")
 
 
-CONTROLLED = {("dvae", "8")}
+CONTROLLED = {("dvae", "8"), ("cuda", "5")}
 """Tables over the poisoned share: what the clean part alone gives comes with every row of them."""
 
 
