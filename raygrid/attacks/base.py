@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
@@ -60,6 +60,22 @@ class AttackContext:
         return rows if self.units is None else rows[self.units.start : self.units.stop]
 
 
+@runtime_checkable
+class _HasBudget(Protocol):
+    """An attack that perturbs: its own field `budget`, so that the default may differ."""
+
+    @property
+    def budget(self) -> Budget | None: ...
+
+
+@runtime_checkable
+class _HasSurrogate(Protocol):
+    """An attack that asks a network, or several with a colon between them."""
+
+    @property
+    def surrogate(self) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(Method):
     """Perturbs training images, labels untouched.
@@ -87,7 +103,7 @@ class Attack(Method):
     @property
     def limit(self) -> Budget | None:
         """The budget of this instance; None if it does not perturb."""
-        return getattr(self, "budget", None)
+        return self.budget if isinstance(self, _HasBudget) else None
 
     def limit_at(self, side: int) -> Budget:
         """The budget for images of `side` pixels; only for attacks that perturb."""
@@ -125,8 +141,8 @@ class Attack(Method):
 
     def work(self, n: int) -> tuple[tuple[str, float], ...]:
         """The same by network: its name, and the passes through it."""
-        networks = str(getattr(self, "surrogate", "resnet18")).split(":")
-        return tuple((name, self.passes(n)) for name in networks)
+        networks = self.surrogate if isinstance(self, _HasSurrogate) else "resnet18"
+        return tuple((name, self.passes(n)) for name in networks.split(":"))
 
     def poison_nbytes(self, rows: int, side: int) -> int:
         """Bytes of a poison of so many images: pixels uint8, rows and labels int64."""

@@ -149,17 +149,17 @@ class Tp(GradientAttack):
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         on_device = images.to(context.device)
         if self.variant not in ("hf", "cc"):
-            return Making(self, on_device, context, self.radius).run(("cl", "sl"))
+            return Crafting(self, on_device, context, self.radius).run(("cl", "sl"))
         radius = self.radius / 2 if self.variant == "hf" else self.radius
         stages = Stages(context, 2)
 
         def alone(half: str) -> Tensor:
-            return stages.run(lambda part: Making(self, on_device, part, radius).run((half,)))
+            return stages.run(lambda part: Crafting(self, on_device, part, radius).run((half,)))
 
         return (alone("sl") + alone("cl")).clamp_(-self.radius, self.radius)
 
 
-class Making:
+class Crafting:
     """The noise within `radius` and the students of one generation."""
 
     def __init__(self, attack: Tp, images: Images, context: AttackContext, radius: float) -> None:

@@ -36,7 +36,7 @@ class Dataset(Method):
 
     classes, image_size (H = W), train_size, test_size: of the official data, known before anything
     is looked at; a dataset returned by `seen` has those of the data at hand instead.
-    augmentation: what "standard augmentation" means here, a name that `augment.standard` knows:
+    augmentation: what "standard augmentation" means here, a name that `nn.augment.standard` knows:
         `crop_flip`, `crop`, `rrc_flip` or `none`. A protocol may have its source's in its place.
     mean, std: per channel in [0, 1], for protocols that normalize inside the model.
     pretraining: the dataset of other classes that extractors are pre-trained on; empty: itself.

@@ -17,7 +17,7 @@ class FitContext:
 
     prior: weights of the network that the method starts from, if it asked for one.
     marks: what a reader of the results has to know, filled by the method.
-    augmentation: the standard one of the images' dataset, a name that `augment.standard` knows.
+    augmentation: the standard one of the images' dataset, a name that `nn.augment.standard` knows.
     """
 
     stream: Stream

@@ -35,7 +35,10 @@ class FinishedTrials:
     _rates: dict[tuple[str, str, int], float] = field(default_factory=dict)
 
     def cost(self, spec: TrialSpec) -> Mapping[str, Any]:
-        """As `analysis.costs`; raises DataError if the trial is not there or did not end well."""
+        """What `reports.analysis.summary.costs` says of a trial.
+
+        Raises DataError if the trial is not there or did not end well.
+        """
         name = str(self.records.trial(str(spec)).spec)
         row = self.rows.get(name)
         if row is None or row["status"] != "done":

@@ -25,7 +25,7 @@ from raygrid.attacks.common.rounds import alternate, alternating, batches
 from raygrid.attacks.common.students import Student, fresh
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.cp import Cp
-from raygrid.attacks.tp import Making, Tp
+from raygrid.attacks.tp import Crafting, Tp
 from raygrid.attacks.tue import Tue, separability
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, to_uint8
@@ -147,7 +147,7 @@ def students(images: Images) -> dict[str, tuple[SampleNoise, list[Student]]]:
         noise = SampleNoise(images, torch.zeros(images.pixels.shape))
         student = cp.student(images, noise, Descent(RADIUS, RADIUS / 10, 1), 2, context)
         made[framework] = (noise, [student])
-    tp = Making(tiny_tp(), images, context, RADIUS)
+    tp = Crafting(tiny_tp(), images, context, RADIUS)
     made["tp"] = (tp.noise, [tp.contrastive(), tp.supervised()])
     aue = Aue(**Aue.tiny)  # type: ignore[arg-type]
     noise = ClassNoise(images, torch.zeros(4, *images.shape))
@@ -332,8 +332,8 @@ def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: st
 
 def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
     images = toy(32)
-    making = Making(tiny_tp(), images, AttackContext(Stream("poison")), RADIUS)
-    cl, sl = making.contrastive(), making.supervised()
+    crafting = Crafting(tiny_tp(), images, AttackContext(Stream("poison")), RADIUS)
+    cl, sl = crafting.contrastive(), crafting.supervised()
     assert cl.module.branch.network is sl.module  # type: ignore[union-attr]
     before = state(cl.module)
     cl.learn(0)
@@ -346,7 +346,8 @@ def test_tp_trains_the_shared_encoder_and_one_last_layer_in_each_half() -> None:
     assert cl.trainer is not None
     assert sl.trainer is not None
     kept = [
-        t.optimizer.state[next(making.network.body.parameters())] for t in (cl.trainer, sl.trainer)
+        t.optimizer.state[next(crafting.network.body.parameters())]
+        for t in (cl.trainer, sl.trainer)
     ]
     assert not torch.equal(kept[0]["momentum_buffer"], kept[1]["momentum_buffer"])
 
@@ -355,20 +356,20 @@ def test_two_models_share_nothing_and_the_halves_of_the_noise_are_separate() -> 
     images = toy(32)
     context = AttackContext(Stream("poison"))
     attack = tiny_tp(variant="two_models", sl_steps=0)
-    making = Making(attack, images, context, RADIUS)
-    cl, sl = making.contrastive(), making.supervised()
+    crafting = Crafting(attack, images, context, RADIUS)
+    cl, sl = crafting.contrastive(), crafting.supervised()
     places = [{p.data_ptr() for p in s.module.parameters()} for s in (cl, sl)]
     assert not places[0] & places[1]
-    alone = Making(attack, images, context, RADIUS).run(("cl",))
+    alone = Crafting(attack, images, context, RADIUS).run(("cl",))
     assert torch.equal(attack.propose(images, context), alone)
 
 
 def test_tp_lowers_both_losses() -> None:
     images = scenes(128)
     attack = Tp(surrogate="small_cnn", batch_size=64, epochs=6, cl_lr=0.1, sl_lr=0.05)
-    making = Making(attack, images, AttackContext(Stream("poison")), RADIUS)
-    group = [making.contrastive(), making.supervised()]
-    delta = alternate(making.noise, group, attack.epochs, 64, making.context)
+    crafting = Crafting(attack, images, AttackContext(Stream("poison")), RADIUS)
+    group = [crafting.contrastive(), crafting.supervised()]
+    delta = alternate(crafting.noise, group, attack.epochs, 64, crafting.context)
     zero = torch.zeros_like(delta)
     for student, drop in zip(group, (0.02, 0.05), strict=True):
         assert loss_on(student, images, delta) < loss_on(student, images, zero) - drop
@@ -382,7 +383,7 @@ def test_hf_and_cc_add_two_noises_made_alone() -> None:
         halves = []
         for number, half in enumerate(("sl", "cl")):
             part = dataclasses.replace(context, stream=context.stream.child(number))
-            halves.append(Making(attack, images, part, radius).run((half,)))
+            halves.append(Crafting(attack, images, part, radius).run((half,)))
             assert halves[-1].abs().max() <= radius + 1e-6
         both = (halves[0] + halves[1]).clamp(-RADIUS, RADIUS)
         assert torch.equal(attack.propose(images, context), both)
@@ -393,8 +394,8 @@ def test_uniformity_keeps_features_apart() -> None:
     spread = {}
     for weight in (0.0, 1.0):
         attack = Tp(surrogate="small_cnn", batch_size=32, uniform=weight, cl_lr=0.1)
-        making = Making(attack, images, AttackContext(Stream("poison")), RADIUS)
-        cl = making.contrastive()
+        crafting = Crafting(attack, images, AttackContext(Stream("poison")), RADIUS)
+        cl = crafting.contrastive()
         for number in range(8):
             cl.learn(number)
         with frozen(cl.module), torch.no_grad():

@@ -45,7 +45,7 @@ CARDS = {
     "H200": Gpu(140.4, 4800),
 }
 BASE = "A10G"
-"""The card that `estimate.GPU` describes."""
+"""The card that `core.speed.GPU` describes."""
 
 
 def card(name: str) -> Gpu:
@@ -56,7 +56,7 @@ def card(name: str) -> Gpu:
 
 
 def memory_gb(gpu: str) -> float:
-    """Of a kind of GPU; one that is not known counts as the base card."""
+    """The memory in GiB of a kind of GPU; one that is not known counts as the base card."""
     return CARDS.get(gpu, CARDS[BASE]).memory_gb
 
 

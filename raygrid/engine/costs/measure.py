@@ -87,9 +87,9 @@ def task_on_noise(trial: Trial, batches: int, device: torch.device) -> Task:
 
 
 def unseen_bytes(trial: Trial, batches: int, device: torch.device) -> int:
-    """What the images take that are not shown: of the training set and its clean copy.
+    """The bytes of the images that are not shown: of the training set and its clean copy.
 
-    Those that are only asked about come in batches, and so does a set that does not fit.
+    Images that are only asked about come in batches, and so does a set that does not fit.
     """
     data = trial.dataset
     copies = 2 if trial.protocol.probe_data == "clean" else 1

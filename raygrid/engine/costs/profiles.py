@@ -29,8 +29,6 @@ from raygrid.trials.trial import Trial
 log = logging.getLogger(__name__)
 EVERY = 60.0  # seconds between two writings
 FOLDER = "profiles"
-
-
 HOOKS = ("prepare", "augment", "loss", "contrast")
 """Where a defense acts while a trial trains: only there does it take memory or time of it."""
 
@@ -63,7 +61,7 @@ def gpu_of(device: str) -> str:
 def footprints() -> dict[str, float]:
     """MB that common kinds of trials take, counted as `experiments/benchmarks/footprints.py` says.
 
-    What a GPU's pool takes beyond that, workspaces and fragments, is left to `packing.ROOM`.
+    What a GPU's pool takes beyond that, workspaces and fragments, is left to `gpu_share.ROOM`.
     """
     text = resources.files("raygrid.engine.costs").joinpath("footprints.csv").read_text()
     return {row["kind"]: float(row["memory_mb"]) for row in csv.DictReader(text.splitlines())}
@@ -71,7 +69,7 @@ def footprints() -> dict[str, float]:
 
 @dataclass
 class Profile:
-    """Of a kind of trial on a kind of GPU; every field is the most that was seen, 0 for nothing.
+    """What a kind of trial takes of a kind of GPU: the most that was seen, 0 for nothing.
 
     memory_mb: peak of torch's pool. together: so many trials at once are worth it, see
     `throughput`. least: the smallest share that may have memory enough, after one half as large
@@ -98,7 +96,7 @@ class Profiles:
     changes: int = 0
 
     def find(self, gpu: str, name: str) -> Profile:
-        """Of a kind on a GPU; if it never ran there, the memory it took on others or is counted."""
+        """The profile of a kind on a GPU; if it never ran there, the memory taken elsewhere."""
         if name in self.known.get(gpu, {}):
             return self.known[gpu][name]
         others = (kinds[name].memory_mb for kinds in self.known.values() if name in kinds)

@@ -21,9 +21,9 @@ def training_curves(
 ) -> Figure:
     """Training loss and below it test accuracy by epoch, a column a group, five of them a row.
 
-    epochs: `reports.tables.curves`, of which sets that are clean or poisoned altogether are drawn.
-    groups: attacks by the title of their column; without it the
-    attacks of one name stand together. The clean control is in every column. Lines are means over
+    epochs: `reports.tables.frame.curves`, of which sets that are clean or poisoned altogether are
+    drawn. groups: attacks by the title of their column; without it the attacks of one name stand
+    together. The clean control is in every column. Lines are means over
     seeds, bands reach from the smallest to the largest.
     """
     epochs = plain(epochs)
