@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from raygrid.core.device import check_room
-from raygrid.core.errors import StoreError
+from raygrid.core.errors import ClaimLost, StoreError
 from raygrid.core.options import Options as Options
 from raygrid.core.registry import load_plugins
 from raygrid.core.retry import patiently
@@ -18,16 +19,17 @@ from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU
 from raygrid.engine import grid as grids
 from raygrid.engine.costs.profiles import Profiles, ProfileStore
-from raygrid.engine.events import Listener, Listeners
+from raygrid.engine.events import ArtifactState, Listener, Listeners
 from raygrid.engine.grid import Grid, Plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
-from raygrid.storage.leases import leased
+from raygrid.storage.leases import Lease, leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store
 from raygrid.tracking.journal import Journal
+from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.derive import derive_row
 from raygrid.trials.result import Result
@@ -61,6 +63,22 @@ class ResultWriter(Listener):
         patiently(lambda: self.log.append(result.row()))
 
 
+class ClaimGuard(Listener):
+    """Looks, before work goes on, whether this driver still holds its trials; else ClaimLost."""
+
+    def __init__(self, claim: Lease) -> None:
+        self.claim = claim
+
+    def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
+        self.claim.check()
+
+    def trial_started(self, trial: Trial) -> None:
+        self.claim.check()
+
+    def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
+        self.claim.check()
+
+
 class ProfileLearner(Listener):
     """Has the profiles take in every trial that ends, and the store keep them."""
 
@@ -90,7 +108,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
-    with leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext():
+    held = leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
+    with held as claim:
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)
         profile_store = ProfileStore(store)
@@ -100,6 +119,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
             Journal(options.out, options.name),
             ProfileLearner(profiles, profile_store),
             *listeners,
+            *([] if claim is None else [ClaimGuard(claim)]),
         )
         listener.started(plan, todo)
         interrupted = True
@@ -108,6 +128,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
             news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
             interrupted = False
             files = _tables(options.out, log, listener) if news else []
+        except ClaimLost as lost:
+            raise StoreError(str(lost)) from None
         finally:
             listener.close(interrupted)
             log.close()

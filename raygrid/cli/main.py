@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
 from raygrid.cli.options import (
+    CommandParser,
     FilledLater,
     add_axes,
     add_fleet,
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="raygrid", description=__doc__)
+    top = CommandParser(prog="raygrid", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=FilledLater)
 
     def command(name: str, run: Any, text: str, fill: Any = None) -> argparse.ArgumentParser:
@@ -202,7 +203,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables import kinds, render
-    from raygrid.reports.tables.trial_lines import trial_lines
+    from raygrid.reports.tables.trial_lines import in_order, trial_lines
     from raygrid.storage.results import ResultLog
 
     log = ResultLog(args.out.absolute() / "results.jsonl")
@@ -210,7 +211,7 @@ def show_table(args: argparse.Namespace) -> int:
     say_broken(log)
     if not rows:
         raise SpecError(f"there are no results under {args.out}")
-    made = kinds.table(args.kind, trial_lines(rows))
+    made = kinds.table(args.kind, trial_lines(in_order(rows)))
     made = made.with_intervals() if args.interval else made
     sys.stdout.write(
         {

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from raygrid.core.flags import Flag, Group, plain_type
 from raygrid.core.options import Options, flags, hints
+from raygrid.core.secrets import without_secrets
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
 
@@ -27,7 +28,15 @@ AXES = {
 }
 
 
-class FilledLater(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, without the secrets of what was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        line = without_secrets(" ".join(message.split()))
+        self.exit(2, f"raygrid: {line}; see {self.prog} --help\n")
+
+
+class FilledLater(CommandParser):
     """A parser whose arguments are added once it is the one that parses.
 
     What a command offers may take seconds to list (tables of papers); the others must not wait

@@ -16,6 +16,7 @@ from typing import Any
 
 from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
 from raygrid.cli.options import (
+    CommandParser,
     add_axes,
     add_fleet,
     add_options,
@@ -27,6 +28,7 @@ from raygrid.cli.options import (
 from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
 from raygrid.core.errors import DataError, RaygridError, SpecError
 from raygrid.core.options import Options
+from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
@@ -44,7 +46,7 @@ def experiment_main(
     name: str, scales: Scales, description: str, argv: Sequence[str] | None = None
 ) -> int:
     """Parse the command line of an experiment and run it; returns the exit status."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = CommandParser(description=description)
     parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     add_fleet(parser)
@@ -92,7 +94,7 @@ def place_and_run(
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with launch.dashboard(place) as address:
         job = launch.ClusterJob.submit(address, Path.cwd(), sys.argv, options.name)
-        print(f"job {job.id} on {address}; the same command joins it again", file=sys.stderr)
+        print(f"job {job.id} on {shown(address)}; the same command joins it again", file=sys.stderr)
         return 0 if args.detach else job.follow(options.out)
 
 
@@ -210,8 +212,13 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
 
 
 def guarded(action: Any) -> int:
-    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C."""
+    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C.
+
+    The same where it is ended from outside or its terminal is closed, unless `nohup` says no.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         return int(action())
     except RaygridError as error:
@@ -220,6 +227,9 @@ def guarded(action: Any) -> int:
     except KeyboardInterrupt:
         print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _interrupt(signum: int, frame: Any) -> None:

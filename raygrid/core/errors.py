@@ -6,9 +6,17 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from raygrid.core.secrets import without_secrets
+
 
 class RaygridError(Exception):
-    """Base of all errors whose message alone tells the user what to do."""
+    """Base of all errors whose message alone tells the user what to do.
+
+    Secrets of addresses are hidden in the message, whoever wrote it.
+    """
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class SpecError(RaygridError, ValueError):
@@ -60,6 +68,13 @@ class Moving(BaseException):
     """This machine will be taken away: the work is kept and goes on elsewhere.
 
     No `Exception`, because it is no fault that becomes a row.
+    """
+
+
+class ClaimLost(BaseException):
+    """Another driver has taken over the trials of this one, which stops.
+
+    No `Exception`, because it is no fault of the trial that is interrupted.
     """
 
 

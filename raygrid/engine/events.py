@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the process that writes to MLflow listens without torch
@@ -94,5 +95,6 @@ class Listeners(Listener):
             member.tables(files)
 
     def close(self, interrupted: bool) -> None:
-        for member in self.members:
-            member.close(interrupted)
+        with ExitStack() as all_of_them:  # whatever one of them raises, as on a closed terminal
+            for member in reversed(self.members):
+                all_of_them.callback(member.close, interrupted)

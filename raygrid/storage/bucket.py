@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from raygrid.core.errors import StoreError
 from raygrid.core.retry import retried
+from raygrid.core.secrets import shown
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -153,13 +154,16 @@ class ObjectStore:
 
 def _parse(url: str) -> tuple[str, str, dict[str, str]]:
     """Scheme, path and options of a URL; raises StoreError that does not repeat credentials."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose words may hold a piece of a password
+        raise StoreError(f"store {shown(url)} is malformed; allowed are s3, gs and file") from None
     options = dict(parse_qsl(parts.query))
     if parts.scheme not in ("s3", "gs", "file"):
         raise StoreError(f"store {parts.scheme}:// is unknown; allowed are a path, s3, gs and file")
-    if parts.username or parts.password:
+    if "@" in parts.netloc or ":" in parts.netloc:  # no bucket has a colon in its name
         raise StoreError(
-            f"the store's address {parts.scheme}://{parts.hostname} holds credentials; take them "
+            f"the store's address {shown(url)} holds credentials; take them "
             f"out and set them where the cloud's own tools look (environment or profile)"
         )
     odd = sorted(set(options) - OPTIONS.get(parts.scheme, set()))

@@ -3,8 +3,9 @@
     <store>/claims/<run>.json    who, the trials, and a beat that counts up while the driver lives
 
 A driver writes its note first and looks for others afterwards, so of two that start together at
-least one sees the other. No clock of another machine is trusted: a note is dead when its beat
-stands still while this driver watches, or when its process was of this machine and is gone.
+least one sees the other. No clock of another machine is trusted: its note is dead when its beat
+stands still while this driver watches. A process of this machine is dead when it is gone, however
+silent it was. A driver whose note was taken away, since it slept for too long, stops.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ import json
 import logging
 import os
 import random
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raygrid.core.errors import StoreError
+from raygrid.core.errors import ClaimLost, StoreError
 from raygrid.storage.bucket import ObjectStore
+from raygrid.storage.machine import born, lives, machine
 from raygrid.storage.mirrored import MirroredStore
 from raygrid.storage.store import Store
 
 log = logging.getLogger(__name__)
 BEAT, DEAD = 10.0, 40.0  # seconds between beats; of silence after which a note counts as dead
 TRIES = 3
+Note = dict[str, Any]
 
 
 @contextlib.contextmanager
-def leased(store: Store, keys: Iterable[str]) -> Iterator[None]:
+def leased(store: Store, keys: Iterable[str]) -> Iterator[Lease]:
     """Hold these trials while the block lasts; StoreError if a living driver runs one of them."""
     claim = Lease(shared_side(store), frozenset(keys))
     claim.take()
     try:
-        yield
+        yield claim
     finally:
         claim.release()
 
@@ -58,10 +60,12 @@ class Lease:
 
     files: ObjectStore
     keys: frozenset[str]
-    beat: float = BEAT
-    dead: float = DEAD
+    beat: float = field(default_factory=lambda: BEAT)
+    dead: float = field(default_factory=lambda: DEAD)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _beats: int = 0
+    _written: float = 0.0  # by the clock on the wall, which goes on while a machine sleeps
+    _lost: bool = False
     _over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -81,12 +85,26 @@ class Lease:
                 raise StoreError(self._refusal(rival))
             time.sleep(random.uniform(0, 2.0 * attempt + 0.5))  # of two, one comes first
 
-    def _refusal(self, rival: dict[str, Any]) -> str:
+    def _refusal(self, rival: Note) -> str:
         return (
             f"another raygrid run works on {len(self.keys & set(rival['keys']))} of these trials "
             f"(process {rival['pid']} on {rival['host']}); run this again when it is through, or "
             f"give another --store"
         )
+
+    def check(self) -> None:
+        """Raise ClaimLost if another driver has taken the note away.
+
+        After a silence that others may have taken for death, the store is asked first.
+        """
+        if not self._lost and time.time() - self._written > self.dead - self.beat:
+            with contextlib.suppress(StoreError):
+                self._look()
+        if self._lost:
+            raise ClaimLost(
+                "this run was silent for so long that another one took over its trials; what is "
+                "finished is kept, run the same command again when the other is through"
+            )
 
     def release(self) -> None:
         """Take the note away."""
@@ -96,55 +114,96 @@ class Lease:
 
     def _write(self) -> None:
         self._beats += 1
-        note = {"host": socket.gethostname(), "pid": os.getpid(), "beat": self._beats}
-        self.files.write(self.name, json.dumps({**note, "keys": sorted(self.keys)}).encode())
+        host, _, boot = machine().partition(" ")
+        note = {"host": host, "boot": boot, "pid": os.getpid(), "born": born(os.getpid())}
+        note |= {"beat": self._beats, "keys": sorted(self.keys)}
+        self.files.write(self.name, json.dumps(note).encode())
+        self._written = time.time()
+
+    def _look(self) -> None:
+        """Whether the note is still there; if not, it never comes back."""
+        self._lost = self._lost or self.files.size(self.name) is None
 
     def _live(self) -> None:
-        while not self._over.wait(self.beat):
+        while not self._over.wait(self.beat) and not self._lost:
             try:
-                self._write()
+                self._look()
+                if not self._lost:
+                    self._write()
             except StoreError as error:
                 log.warning("%s; trying again", error)
-        with contextlib.suppress(StoreError):  # a beat may have crossed the release
-            self.files.delete(self.name)
+        if not self._lost:
+            with contextlib.suppress(StoreError):  # a beat may have crossed the release
+                self.files.delete(self.name)
 
-    def _rival(self) -> dict[str, Any] | None:
-        """The note of a living driver that has one of these trials."""
-        for name in self.files.names("claims"):
-            note = self._read(name)
-            if name != self.name and note and self.keys & set(note["keys"]):
-                if self._lives(name, note):
-                    return note
+    def _rival(self) -> Note | None:
+        """The note of a living driver that has one of these trials; those of dead ones are removed.
+
+        All that may be dead are watched at the same time.
+        """
+        silent: dict[str, Note] = {}
+        for name, note in self._others():
+            if not _here(note):
+                silent[name] = note
+            elif lives(note["pid"], note["born"]):
+                return note
+            else:
                 self.files.delete(name)
+        return self._watch(silent) if silent else None
+
+    def _others(self) -> Iterator[tuple[str, Note]]:
+        """The notes with one of these trials; malformed ones are removed, which is said."""
+        for name in self.files.names("claims"):
+            content = None if name == self.name else self.files.read(name)
+            if content is None:
+                continue
+            note = read_note(content)
+            if note is None:
+                log.warning("%s in %s is no claim; it is removed", name, self.files.url)
+                self.files.delete(name)
+            elif self.keys & set(note["keys"]):
+                yield name, note
+
+    def _watch(self, silent: Mapping[str, Note]) -> Note | None:
+        """The first of these notes whose beat goes on; the others are removed in the end."""
+        hosts = ", ".join(sorted({note["host"] for note in silent.values()}))
+        log.warning(
+            "%d claims of drivers on %s; they are removed unless one of them shows signs of life "
+            "within %.0f s",
+            *(len(silent), hosts, self.dead),
+        )
+        end = time.monotonic() + self.dead
+        waiting = dict(silent)
+        while waiting and time.monotonic() < end:
+            time.sleep(min(1.0, self.dead / 10))
+            for name, before in list(waiting.items()):
+                now = read_note(self.files.read(name) or b"")
+                if now is None:
+                    del waiting[name]
+                elif now["beat"] != before["beat"]:
+                    return now
+        for name in waiting:
+            self.files.delete(name)
         return None
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            note = json.loads(self.files.read(name) or b"null")
-        except ValueError:
-            return None
-        return note if isinstance(note, dict) and {"keys", "beat", "pid"} <= set(note) else None
 
-    def _lives(self, name: str, note: dict[str, Any]) -> bool:
-        if note["host"] == socket.gethostname() and not _runs(note["pid"]):
-            return False
-        end = time.monotonic() + self.dead
-        while time.monotonic() < end:
-            time.sleep(min(1.0, self.dead / 10))
-            now = self._read(name)
-            if now is None:
-                return False
-            if now["beat"] != note["beat"]:
-                return True
-        return False
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this machine lives."""
+def read_note(content: bytes) -> Note | None:
+    """A driver's note, None for anything that is none. Older ones lack boot and born."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        note = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(note, dict):
+        return None
+    note = {"boot": "", "born": "", **note}
+    texts = all(isinstance(note.get(name), str) for name in ("host", "boot", "born"))
+    numbers = all(type(note.get(name)) is int for name in ("pid", "beat")) and note["pid"] > 0
+    keys = note.get("keys")
+    listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return note if texts and numbers and listed else None
+
+
+def _here(note: Note) -> bool:
+    """Whether a note is of this machine, by its name alone where the note says no more."""
+    host, _, boot = machine().partition(" ")
+    return note["host"] == host and note["boot"] in ("", boot)

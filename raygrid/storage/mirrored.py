@@ -27,6 +27,7 @@ from typing import Any
 from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
+from raygrid.storage.meta import read_meta
 from raygrid.storage.results import Json, ResultLog, read_row
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
@@ -73,7 +74,7 @@ class MirroredStore(Store):
     def put(self, kind: str, key: str, bundle: Bundle) -> None:
         super().put(kind, key, bundle)
         folder = self.path(kind, key)
-        mine = json.loads((folder / META).read_text())
+        mine = self._meta(kind, key)
         if not self._is_whole(kind, key):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
@@ -91,10 +92,10 @@ class MirroredStore(Store):
     def _remote_meta(self, kind: str, key: str) -> Json | None:
         content = self.remote.read(_meta(kind, key))
         try:
-            loaded = json.loads(content) if content is not None else None
-        except ValueError:
+            return None if content is None else read_meta(entry(kind, key), content)
+        except ValueError as error:
+            log.warning("%s %s in %s is damaged (%s)", kind, key, self.remote.url, error)
             return None
-        return loaded if isinstance(loaded, dict) and "sha256" in loaded else None
 
     def _is_whole(self, kind: str, key: str) -> bool:
         """Whether the remote entry is there with all its bytes."""

@@ -12,11 +12,9 @@ counts as missing, so it is made again.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,6 +28,7 @@ from safetensors import SafetensorError
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
 from raygrid.core.options import LEFT
+from raygrid.storage.meta import check_tensors, describe, read_meta
 from raygrid.storage.results import Json, ResultLog
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
@@ -81,10 +80,12 @@ class Store:
     def meta(self, kind: str, key: str) -> Json | None:
         """The facts of an entry without its arrays, or None."""
         try:
-            loaded: Json = json.loads((self.path(kind, key) / META).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return self._meta(kind, key)
+        except (OSError, ValueError):
             return None
-        return loaded
+
+    def _meta(self, kind: str, key: str) -> Json:
+        return read_meta(entry(kind, key), (self.path(kind, key) / META).read_bytes())
 
     def get(self, kind: str, key: str) -> Bundle | None:
         """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside)."""
@@ -105,14 +106,16 @@ class Store:
         folder = self.path(kind, key)
         if not folder.exists():
             return None
-        meta = self.meta(kind, key)
         try:
-            if meta is None or checksum(folder / DATA) != meta["sha256"]:
-                raise SafetensorError("checksum differs")
-            return load(folder / DATA), meta["facts"]
-        except (OSError, KeyError, SafetensorError) as error:
+            meta = self._meta(kind, key)
+            if checksum(folder / DATA) != meta["sha256"]:
+                raise ValueError("checksum differs")
+            tensors = load(folder / DATA)
+            check_tensors(meta, tensors)
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             self._set_aside(folder, error)
             return None
+        return tensors, meta["facts"]
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:
         """Write an entry under a temporary name, then rename it. A second writer changes nothing.
@@ -126,8 +129,8 @@ class Store:
         try:
             stage.mkdir(parents=True)
             save_file(_apart(bundle.tensors), stage / DATA)
-            meta = self._describe(stage / DATA, bundle)
-            (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
+            text = describe(entry(kind, key), stage / DATA, bundle.tensors, bundle.facts)
+            (stage / META).write_text(text)
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
             why = f"cannot write {kind} {key} to {self.root}: {error}"
@@ -157,21 +160,12 @@ class Store:
         return FileLock(folder / f"{key}.lock")
 
     @staticmethod
-    def _describe(data: Path, bundle: Bundle) -> Json:
-        shapes = {k: [str(t.dtype), list(t.shape)] for k, t in bundle.tensors.items()}
-        return {
-            "sha256": checksum(data),
-            "bytes": data.stat().st_size,
-            "tensors": shapes,
-            "facts": bundle.facts,
-            "written": time.time(),
-        }
-
-    @staticmethod
     def _set_aside(folder: Path, error: Exception) -> None:
         aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process was faster
             os.rename(folder, aside)
+            log.warning("%s is damaged (%s); it is made again", folder, error)
+        with suppress(OSError):  # what is no folder has no room for a note
             (aside / "why.txt").write_text(f"{error}\n")
 
     def results(self, path: Path | None = None) -> ResultLog:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,6 +62,19 @@ def trial(spec: str, acc: float | None = None, **fields: Any) -> Json:
 def cell(made: Table, row: str, column: str) -> Cell:
     (panel,) = made.panels
     return panel.cells[row, column]
+
+
+def test_equal_rows_make_equal_files_in_whatever_order_they_came(tmp_path: Path) -> None:
+    """peak.csv, peak.json and defense.csv followed the order in which trials had ended."""
+    axes = product(("clean", "lsp", "em"), ("none", "standard", "jpeg"), (0, 1))
+    rows = [trial(TOY.format(a, d, "supervised", s), 0.3 + s / 9) for a, d, s in axes]
+    found = []
+    for name, some in (("as they came", rows), ("backwards", rows[::-1])):
+        write_tables(tmp_path / name, some, pictures=0)
+        files = (tmp_path / name / "tables").iterdir()
+        found.append({path.name: path.read_bytes() for path in files})
+    assert {"peak.csv", "peak.json", "defense.csv"} <= set(found[0])
+    assert found[0] == found[1]
 
 
 def test_a_frame_has_the_axes_apart() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from raygrid.core.errors import StoreError
+from raygrid.core.errors import ClaimLost, StoreError
 from raygrid.storage import leases as claims
 from raygrid.storage.leases import Lease, leased, shared_side
 from raygrid.storage.mirrored import ObjectStore, open_store
@@ -62,7 +66,7 @@ def test_a_driver_of_another_machine_is_dead_when_its_beat_stands_still(
 ) -> None:
     silent, heir = make("x", beat=60), make("x")
     silent.take()
-    monkeypatch.setattr(claims.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(claims, "machine", lambda: "elsewhere")
     heir.take()
     assert notes(heir.files) == [heir.name]
     heir.release()
@@ -73,7 +77,7 @@ def test_a_killed_driver_of_this_machine_is_dead_at_once(make: Maker) -> None:
     heir.dead = 60
     corpse = subprocess.Popen([sys.executable, "-c", ""])
     corpse.wait()
-    host = claims.socket.gethostname()
+    host = socket.gethostname()
     note = {"host": host, "pid": corpse.pid, "beat": 1, "keys": ["x"]}
     heir.files.write("claims/corpse.json", json.dumps(note).encode())
     heir.files.write("claims/torn.json", b'{"ho')
@@ -107,3 +111,142 @@ def test_the_block_holds_the_claim(tmp_path: Path) -> None:
     with leased(store, ["x"]):
         assert len(notes(shared_side(store))) == 1
     assert notes(shared_side(store)) == []
+
+
+ODD_CLAIMS = [
+    b"null",
+    b"[]",
+    b"{}",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"host": 3, "pid": "x", "beat": null}',
+    b'{"host": "h", "pid": 1, "beat": 1, "keys": 5}',
+    b'{"pid": 1, "beat": 1, "keys": ["x"]}',
+]
+
+
+@pytest.mark.parametrize("content", ODD_CLAIMS, ids=range(len(ODD_CLAIMS)))
+def test_a_malformed_claim_is_removed_with_a_line(
+    make: Maker, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R4: each of these ended the start with a traceback, or stayed for ever."""
+    heir = make("x")
+    heir.files.write("claims/odd.json", content)
+    heir.take()
+    assert notes(heir.files) == [heir.name]
+    assert "claims/odd.json" in caplog.text
+    assert "is no claim; it is removed" in caplog.text
+    heir.release()
+
+
+def elsewhere(heir: Lease, number: int) -> None:
+    note = {"host": f"node{number}", "boot": "", "pid": 1, "born": "", "beat": 1, "keys": ["x"]}
+    heir.files.write(f"claims/dead{number}.json", json.dumps(note).encode())
+
+
+def test_claims_of_dead_hosts_are_watched_together_and_said(
+    make: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R6: they took 40 s each, one after another, without a word."""
+    heir = make("x")
+    for number in range(4):
+        elsewhere(heir, number)
+    caplog.set_level(logging.WARNING)
+    began = time.monotonic()
+    heir.take()
+    took = time.monotonic() - began
+    assert heir.dead <= took < 3 * heir.dead
+    assert "4 claims of drivers on node0, node1, node2, node3" in caplog.text
+    assert notes(heir.files) == [heir.name]
+    heir.release()
+
+
+def test_one_of_many_silent_drivers_that_lives_is_enough(make: Maker) -> None:
+    heir = make("x")
+    heir.dead = 20.0
+    for number in range(3):
+        elsewhere(heir, number)
+
+    def beat() -> None:
+        time.sleep(0.3)
+        note = json.loads(heir.files.read("claims/dead1.json") or b"")
+        heir.files.write("claims/dead1.json", json.dumps({**note, "beat": 2}).encode())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    rival = heir._rival()
+    thread.join()
+    assert rival is not None
+    assert rival["host"] == "node1"
+
+
+def test_a_silent_process_of_this_machine_is_not_dead(make: Maker) -> None:
+    """R5: stopped for longer than a note may be silent, it was taken for dead."""
+    sleeper, heir = make("x", beat=60), make("x")
+    sleeper.take()
+    time.sleep(1.2 * heir.dead)
+    with pytest.raises(StoreError, match=f"process {os.getpid()} on"):
+        heir.take()
+    sleeper.release()
+
+
+def test_a_number_of_a_process_that_was_used_again_is_not_the_driver(make: Maker) -> None:
+    heir = make("x")
+    heir.dead = 60
+    host, _, boot = claims.machine().partition(" ")
+    note = {"host": host, "boot": boot, "pid": os.getpid(), "born": "1", "beat": 1, "keys": ["x"]}
+    heir.files.write("claims/older.json", json.dumps(note).encode())
+    heir.take()
+    heir.release()
+
+
+SLEEPER = """
+import sys
+from raygrid.core.errors import ClaimLost
+from raygrid.storage.leases import Lease, shared_side
+from raygrid.storage.store import Store
+claim = Lease(shared_side(Store(sys.argv[1])), frozenset(["x"]), beat=60, dead=60.1)
+claim.take()
+print("taken", flush=True)
+input()  # stopped here
+try:
+    claim.check()
+    print("it goes on")
+except ClaimLost as error:
+    print(error)
+"""
+
+
+def test_a_driver_that_slept_looks_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R5: both ran on; the first never learned that it had lost its claim."""
+    heir = Lease(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=0.5)
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert sleeper.stdout is not None
+    assert sleeper.stdout.readline() == "taken\n"
+    sleeper.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(claims, "machine", lambda: "elsewhere")
+    heir.take()
+    sleeper.send_signal(signal.SIGCONT)
+    said, _ = sleeper.communicate("\n", timeout=60)
+    assert "another one took over its trials" in said
+    assert notes(heir.files) == [heir.name]
+    heir.release()
+
+
+def test_a_driver_notices_at_its_next_beat_that_its_note_is_gone(make: Maker) -> None:
+    claim = make("x")
+    claim.take()
+    claim.files.delete(claim.name)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and not claim._lost:
+        time.sleep(0.01)
+    with pytest.raises(ClaimLost, match="another one took over"):
+        claim.check()
+    assert notes(claim.files) == []

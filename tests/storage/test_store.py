@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from raygrid.core.errors import StoreError
-from raygrid.core.hashing import key_of
+from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.checkpoints import CheckpointSlot, pack, unpack
-from raygrid.storage.store import DATA, Bundle, Store
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.store import DATA, META, Bundle, Store
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 
@@ -39,6 +44,85 @@ def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:
     found = store.get("poison", "k")
     assert found is not None
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    meta = json.loads((folder / META).read_text())
+    (folder / META).write_text(json.dumps({**meta, **changes}))
+
+
+def change_facts(folder: Path) -> None:
+    rewrite(folder, facts={"note": "b"})
+
+
+def other_arrays(folder: Path) -> None:
+    """Arrays that the meta does not speak of, with a right checksum."""
+    save_file({"z": torch.ones(3)}, folder / DATA)
+    rewrite(folder, sha256=checksum(folder / DATA))
+
+
+def other_entry(folder: Path) -> None:
+    """Whole and sound, but that of another key."""
+    other = Store(folder.parents[2])
+    other.put("poison", "other", Bundle({"x": torch.ones(1)}, {}))
+    shutil.rmtree(folder)
+    other.path("poison", "other").rename(folder)
+
+
+def a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("x")
+
+
+FIELD_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "not utf-8": lambda folder: (folder / META).write_bytes(b"\xff\xfe"),
+    "a list": lambda folder: (folder / META).write_text("[]"),
+    "deep": lambda folder: (folder / META).write_text("[" * 100_000),
+    "facts null": lambda folder: rewrite(folder, facts=None),
+    "facts changed": change_facts,
+    "other arrays": other_arrays,
+    "other entry": other_entry,
+    "a file": a_file,
+}
+
+
+@pytest.mark.parametrize("damage", FIELD_DAMAGE)
+def test_whatever_is_wrong_with_an_entry_it_is_set_aside_and_made_again(
+    store: Store, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R3: each was a traceback in every trial of every run, or was taken as it is."""
+    store.put("poison", "k", BUNDLE)
+    FIELD_DAMAGE[damage](store.path("poison", "k"))
+    assert store.get("poison", "k") is None
+    assert store.arrays("poison", "k") is None
+    assert "k is damaged (" in caplog.text
+    store.put("poison", "k", BUNDLE)
+    found = store.get("poison", "k")
+    assert found is not None
+    assert found.facts == {"note": "a"}
+
+
+def test_entries_from_before_there_were_digests_are_read(store: Store) -> None:
+    store.put("poison", "k", BUNDLE)
+    folder = store.path("poison", "k")
+    meta = json.loads((folder / META).read_text())
+    del meta["digest"]
+    (folder / META).write_text(json.dumps(meta))
+    assert store.get("poison", "k") is not None
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[]", b'{"sha256": "0", "facts": null}'])
+def test_a_damaged_meta_of_a_remote_store_is_replaced(tmp_path: Path, content: bytes) -> None:
+    where = (tmp_path / "far").as_uri()
+    open_store(where, tmp_path / "one").put("poison", "k", BUNDLE)
+    (remote,) = (tmp_path / "far").rglob(META)
+    remote.write_bytes(content)
+    another = open_store(where, tmp_path / "two")
+    assert another.get("poison", "k") is None
+    another.put("poison", "k", BUNDLE)
+    third = open_store(where, tmp_path / "three").get("poison", "k")
+    assert third is not None
+    assert third.facts == {"note": "a"}
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose_meta", "lose_data", "garble_meta"])

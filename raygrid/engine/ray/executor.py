@@ -38,6 +38,7 @@ from ray import tune  # noqa: E402
 
 from raygrid.core.errors import ClusterError  # noqa: E402
 from raygrid.core.options import Options  # noqa: E402
+from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
@@ -92,8 +93,9 @@ def connected(
             with _alone():
                 ray.init(address="local", include_dashboard=False, **local, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or "this machine"
-        raise ClusterError(f"Ray on {where} does not answer: {error}") from error
+        where = shown(address or "this machine")
+        why = str(error).replace(address or where, where)
+        raise ClusterError(f"Ray on {where} does not answer: {why}") from error
     try:
         yield
     finally:

@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from raygrid.core.errors import ClusterError
 from raygrid.core.retry import retried, until
+from raygrid.core.secrets import shown
 
 INSIDE = "RAYGRID_INSIDE"
 MARK = "raygrid-archive:"
@@ -127,6 +129,7 @@ def dashboard(place: Place) -> Iterator[str]:
 
 def _answers(address: str, patience: float) -> None:
     """Wait for a dashboard; raises ClusterError in one sentence if it stays silent."""
+    _check(address)
 
     def answer() -> None:
         try:
@@ -140,9 +143,23 @@ def _answers(address: str, patience: float) -> None:
         retried(answer, until(patience, 0.5), lambda error: isinstance(error, OSError | ValueError))
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"no Ray dashboard answers at {address} ({error}); is the cluster up and the "
+            f"no Ray dashboard answers at {shown(address)} ({error}); is the cluster up and the "
             "port open? Use --address local to run on this machine"
         ) from None
+
+
+def _check(address: str) -> None:
+    """Raise ClusterError unless an address is one of a server, without a user."""
+    try:
+        parts = urlsplit(address)
+        sound = bool(parts.hostname and parts.port != 0)
+    except ValueError:  # whose words may hold a piece of a password
+        sound = False
+    if not sound or "@" in address or any(map(str.isspace, address)):
+        raise ClusterError(
+            f"{shown(address)!r} is no address of a Ray dashboard, such as http://host:8265; a "
+            "token belongs into RAY_AUTH_TOKEN"
+        )
 
 
 @dataclass
@@ -214,8 +231,8 @@ def connect_jobs(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except (RuntimeError, ConnectionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ClusterError(f"the cluster at {address} refuses this client: {reason}") from error
+        where, reason = shown(address), str(error).splitlines()[0]
+        raise ClusterError(f"the cluster at {where} refuses this client: {reason}") from error
 
 
 def _status(client: Any, job: str) -> str | None:

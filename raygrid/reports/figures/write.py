@@ -15,14 +15,14 @@ from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
 from raygrid.reports.figures.scatters import peak_against_final, speed_against_peak
 from raygrid.reports.tables.frame import curves, frame
-from raygrid.reports.tables.trial_lines import Row
+from raygrid.reports.tables.trial_lines import Row, in_order
 
 
 def write_figures(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
     """Draw what the rows suffice for into `<out_dir>/figures/`, one set of files a victim."""
     folder = out_dir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = list(rows)
+    kept = in_order(rows)
     trials, epochs = frame(kept), curves(kept)
     written = []
     for victim, here in trials.groupby(VICTIM, sort=True):

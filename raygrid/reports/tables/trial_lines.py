@@ -86,6 +86,11 @@ Line = dict[str, Any]
 """A trial as `trial_lines` says it."""
 
 
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Rows by their specs, so that files made of equal rows are equal; of one spec as they came."""
+    return sorted(rows, key=lambda row: str(row["spec"]))
+
+
 def trial_lines(rows: Iterable[Row]) -> list[Line]:
     """One line a trial. Accuracies are fractions, None where there is none.
 

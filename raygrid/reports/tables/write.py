@@ -8,7 +8,7 @@ from pathlib import Path
 from raygrid.reports.tables.kinds import KINDS, CellSource, table
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import csv_text, json_text, latex, markdown
-from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, trial_lines
+from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, in_order, trial_lines
 
 WRITERS: dict[str, Callable[[Table], str]] = {
     "md": markdown,
@@ -26,7 +26,7 @@ def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    trials = CellSource(trial_lines(rows))
+    trials = CellSource(trial_lines(in_order(rows)))
     made = [found for kind in KINDS if (found := table(kind, trials)).panels]
     drawn = _choose(made, pictures)
     for kind in KINDS:

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import urlopen
 
 from raygrid.core.errors import TrackingError
+from raygrid.core.secrets import shown, without_secrets
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -49,21 +50,22 @@ def database_path(uri: str) -> Path | None:
 
 def split_uri(uri: str) -> SplitResult:
     """The pieces of an address; raises TrackingError for a malformed one and for a file store."""
+    seen = shown(uri)
     try:
         parts = urlsplit(uri)
         _ = parts.port  # parsed on first use
-    except ValueError as error:
-        raise TrackingError(f"MLflow address {uri!r} is malformed ({error}); {ALLOWED}") from None
+    except ValueError:  # whose words may hold a piece of a password
+        raise TrackingError(f"MLflow address {seen!r} is malformed; {ALLOWED}") from None
     kind = parts.scheme.partition("+")[0]
     if kind in ("", "file"):
         raise TrackingError(
-            f"MLflow address {uri!r} is a file store, which MLflow no longer supports; {ALLOWED}"
+            f"MLflow address {seen!r} is a file store, which MLflow no longer supports; {ALLOWED}"
         )
     if kind not in (*SERVERS, *DATABASES):
-        raise TrackingError(f"MLflow address {uri!r} has the unknown kind {kind!r}; {ALLOWED}")
+        raise TrackingError(f"MLflow address {seen!r} has the unknown kind {kind!r}; {ALLOWED}")
     named = uri.removeprefix("sqlite:///") if kind == "sqlite" else parts.hostname
     if kind != "databricks" and (not named or named == uri):
-        raise TrackingError(f"MLflow address {uri!r} names no host or file; {ALLOWED}")
+        raise TrackingError(f"MLflow address {seen!r} names no host or file; {ALLOWED}")
     return parts
 
 
@@ -92,4 +94,4 @@ def without_credentials(error: Exception) -> str:
     """
     lines = (str(error).strip() or type(error).__name__).splitlines()
     line = next((line for line in lines if re.match(r"\(\w+\.\w+\) ", line)), lines[0])
-    return re.sub(r"//[^/@\s]+@", "//", line)
+    return without_secrets(line)

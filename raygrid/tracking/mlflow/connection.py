@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from raygrid.core.errors import TrackingError
+from raygrid.core.secrets import shown
 from raygrid.tracking.mlflow.address import (
     check_health,
     database_path,
@@ -29,9 +30,9 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
     A database gets its tables here: do this once before several processes open it.
     """
     parts = split_uri(uri)
-    shown = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
     if parts.scheme in ("http", "https"):
-        check_health(shown.rstrip("/"), timeout)
+        plain = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
+        check_health(plain.rstrip("/"), timeout)
     try:
         path = database_path(uri)
         if path is not None:
@@ -39,7 +40,7 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
         mlflow_client(uri).search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(
-            f"MLflow at {shown} cannot be used: {without_credentials(error)}"
+            f"MLflow at {shown(uri)} cannot be used: {without_credentials(error)}"
         ) from None
 
 
