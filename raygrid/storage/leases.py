@@ -99,7 +99,7 @@ class Lease:
         """
         if not self._lost and time.time() - self._written > self.dead - self.beat:
             with contextlib.suppress(StoreError):
-                self._look()
+                self._confirm()
         if self._lost:
             raise ClaimLost(
                 "this run was silent for so long that another one took over its trials; what is "
@@ -120,14 +120,14 @@ class Lease:
         self.files.write(self.name, json.dumps(note).encode())
         self._written = time.time()
 
-    def _look(self) -> None:
+    def _confirm(self) -> None:
         """Whether the note is still there; if not, it never comes back."""
         self._lost = self._lost or self.files.size(self.name) is None
 
     def _live(self) -> None:
         while not self._over.wait(self.beat) and not self._lost:
             try:
-                self._look()
+                self._confirm()
                 if not self._lost:
                     self._write()
             except StoreError as error:
