@@ -48,7 +48,9 @@ class Aap(ErrorMaximizing):
         notes="strengths are 0.4 on CIFAR-10 (the default), 0.8 on CIFAR-100; none are given for "
         "64-pixel sets, where the code's default is 1. Colors change in one order for all images "
         "of a step. The printed numbers are those of a surrogate whose rate rises to 0.5 over 10 "
-        "epochs and falls along a cosine over the other 30, as here from version 2 on",
+        "epochs and falls along a cosine over the other 30, as here from version 2 on. "
+        "Resized crops sample by half-pixel centers as torchvision does, in the code by kornia's "
+        "aligned corners",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

@@ -51,7 +51,9 @@ class Aue(GradientAttack):
         notes="strength is 0.6 on CIFAR-10 (the default), 1 on CIFAR-100; none is given for "
         "64-pixel sets, where the code's default is 1. The code's schedules rise to or fall from 1 "
         "whatever its strength says, which is their default here; the printed numbers are of the "
-        "constant one. From version 2 on convolutions start from torchvision's rule, as there",
+        "constant one. From version 2 on convolutions start from torchvision's rule, as there. "
+        "Resized crops sample by half-pixel centers as torchvision does, in the code by kornia's "
+        "aligned corners",
     )
     version: ClassVar[int] = 2
 

@@ -111,7 +111,8 @@ class Cp(GradientAttack):
         "normalizes CIFAR-10 by (.2023, .1994, .2010), the mean sd within an image, and CIFAR-100 "
         "by the sd of all pixels (input_sd=pixels). Batch statistics are here those of the whole "
         "batch, there of each GPU's share while noise is made. From version 2 on noise leaves the "
-        "pixel range as in the code, and convolutions start from torchvision's rule",
+        "pixel range as in the code, and convolutions start from torchvision's rule. Resized crops "
+        "sample by half-pixel centers as torchvision does, in the code by kornia's aligned corners",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {

@@ -127,7 +127,8 @@ class Tue(GradientAttack):
         "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
         "one augmentation for a whole batch while it makes the noise, here each image has its own; "
         "its MoCo has batch statistics of eighths of a batch, here of the whole. Each command "
-        "makes 200 noise passes, as here from version 2 on (194 before)",
+        "makes 200 noise passes, as here from version 2 on (194 before). Resized crops "
+        "sample by half-pixel centers as torchvision does, in the code by kornia's aligned corners",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

@@ -125,6 +125,12 @@ MADE_ON = {
     ("dvae", "cifar100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
     ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
     ("dvae", "imagenet100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
+    **{  # contrastive poisoning's code normalizes CIFAR-100 by other deviations than CIFAR-10
+        ("transferable", "cifar100", f"cp(framework={learner})"): (
+            f"cp(framework={learner}, input_sd=pixels)"
+        )
+        for learner in ("simclr", "byol", "moco")
+    },
 }
 """The same for one dataset alone, or against one attack alone."""
 
