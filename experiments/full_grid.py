@@ -11,7 +11,9 @@ Any axis can be given, e.g. `--attacks clean lsp --seeds 0 1 2`. Run it again to
 import sys
 
 from raygrid.cli.run import experiment_main
+from raygrid.core.spec import Part
 from raygrid.engine.grid import Grid
+from raygrid.reproduce.screening import screened_attack
 
 QUICK_ATTACKS = (
     "clean",
@@ -43,13 +45,9 @@ BUDGETS = ("0.5x", "1x", "2x")
 
 SYNTHETIC = ("lsp", "ar", "ops", "regions(n=16)", "regions(n=1024)", "low_frequency")
 """They need no network: these poisons are the printed ones."""
-SCREEN_SURROGATE = (
-    "em(max_rounds=10, mode=class, surrogate=small_airbench)",
-    "em(max_rounds=10, steps=8, surrogate=small_airbench)",
-    "rem(adv_steps=3, copies=1, steps=5, surrogate=small_airbench, train_steps=1000)",
-    "tap(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
-    "pgd(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
-    "hypo(steps=60, surrogate=small_airbench, surrogate_epochs=10)",
+SCREEN_SURROGATE = tuple(
+    str(screened_attack(Part.parse(attack)))
+    for attack in ("em(mode=class)", "em", "rem", "tap", "pgd", "hypo")
 )
 """Poisons of the fast network, at most an hour of a core each: other ones than the printed."""
 CHEAP = (

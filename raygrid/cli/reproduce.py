@@ -38,6 +38,10 @@ SMOKE = (
     "Scale smoke: few images and epochs, to see that it runs; the numbers say nothing. In "
     "brackets what the paper printed for the real thing."
 )
+SCREEN = (
+    "Scale screen: the paper's data, budgets and defenses with a victim that trains in minutes, "
+    "and poisons of that network where one is needed. In brackets what the paper printed."
+)
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -177,7 +181,7 @@ def show_tables(
 
     Stand-ins have the paper's numbers beside them and a note what they are.
     """
-    note = SMOKE if args.scale == "smoke" else PAPERS[args.paper].quick
+    note = {"smoke": SMOKE, "screen": SCREEN}.get(args.scale, PAPERS[args.paper].quick)
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
     log = ResultLog(options.out.absolute() / "results.jsonl")

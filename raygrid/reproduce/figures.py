@@ -23,7 +23,7 @@ from raygrid.reports.tables.frame import curves, frame
 from raygrid.reproduce.figure_list import PaperFigure
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.questions import FinishedTrials, psnr
-from raygrid.reproduce.scales import absent, scaled
+from raygrid.reproduce.scales import lacking, scaled
 from raygrid.trials.artifacts import purified_of
 from raygrid.trials.trial import Trial
 
@@ -44,7 +44,7 @@ class FigureData:
     def trials(self) -> dict[TrialSpec, list[Trial]]:
         """By printed trial its stand-ins, one a seed, as far as they can be made here."""
         printed = [TrialSpec.parse(text) for text in self.figure.trials]
-        there = {spec: at for spec in printed if not absent(at := scaled(spec, self.scale))}
+        there = {s: scaled(s, self.scale) for s in printed if not lacking(s, self.scale)}
         return {
             spec: [self.evidence.records.trial(str(at.replace(seed=s))) for s in self.seeds]
             for spec, at in there.items()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Scale = Literal["smoke", "quick", "small", "grid", "paper"]
+Scale = Literal["smoke", "quick", "screen", "small", "grid", "paper"]
 
 EXTRAS = "AVATAR comes with an extra: `uv run --extra avatar raygrid reproduce ...`."
 DIGITS = (

@@ -19,7 +19,7 @@ from raygrid.reports.analysis.summary import costs
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reproduce.papers import Scale
-from raygrid.reproduce.scales import absent, scaled
+from raygrid.reproduce.scales import lacking, scaled
 
 Found = Mapping[int, Mapping[str, float]]
 """By seed: what the metrics of a question come to."""
@@ -167,10 +167,10 @@ def answered(
 
 def _about(printed: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
     """The trials at a scale; for a mean those that can be made here."""
-    there = [scaled(spec, scale) for spec in printed.about]
-    if QUESTIONS[printed.question].mean:
-        there = [spec for spec in dict.fromkeys(there) if not absent(spec)]
-    return tuple(there)
+    if not QUESTIONS[printed.question].mean:
+        return tuple(scaled(spec, scale) for spec in printed.about)
+    there = (spec for spec in printed.about if not lacking(spec, scale))
+    return tuple(dict.fromkeys(scaled(spec, scale) for spec in there))
 
 
 def _ask(

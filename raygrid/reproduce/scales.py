@@ -20,8 +20,10 @@ from raygrid.learners import LEARNERS
 from raygrid.literature.names import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
+from raygrid.reproduce.screening import not_screened, screened
 
-STAND_INS: tuple[Scale, ...] = ("smoke", "quick")  # where other data and networks stand in
+STAND_INS: tuple[Scale, ...] = ("smoke", "quick", "screen")
+"""Where other data or networks stand in."""
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
 FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
@@ -63,7 +65,7 @@ SIZES: Mapping[Scale, ComparisonSize] = {
     "grid": ComparisonSize("cifar10", "resnet18", "tp_grid", "tp_grid"),
     "paper": ComparisonSize("cifar10", "resnet18", "tp", "tp"),
 }
-"""What settings are compared at that are not those of one paper, by scale; none at smoke."""
+"""What settings are compared at that no single paper prints, by scale; smoke, screen have none."""
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
@@ -72,6 +74,8 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
         return _quick(spec)
     if scale == "smoke":
         return _smoke(_quick(spec))
+    if scale == "screen":
+        return spec if not_screened(spec) else screened(as_elsewhere(spec))
     if scale == "grid":
         name = f"{spec.protocol.name}_grid"
         if name not in PROTOCOLS:
@@ -167,6 +171,12 @@ def _quick_protocol(spec: TrialSpec) -> Part:
     views = spec.learner.name in LEARNERS and LEARNERS[spec.learner.name].views
     data = PROTOCOLS.make(spec.protocol).probe_data if views else "poisoned"
     return Part("quick") if data == "poisoned" else Part.of("quick", probe_data=data)
+
+
+def lacking(spec: TrialSpec, scale: Scale) -> list[str]:
+    """Why a printed trial has no counterpart at a scale; empty where it has one."""
+    reasons = not_screened(spec) if scale == "screen" else []
+    return reasons or absent(scaled(spec, scale))
 
 
 def absent(spec: TrialSpec) -> list[str]:

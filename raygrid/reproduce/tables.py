@@ -19,7 +19,7 @@ from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.ablations import ABLATIONS, ablation
 from raygrid.reproduce.papers import PAPERS, Scale
-from raygrid.reproduce.scales import absent, scaled
+from raygrid.reproduce.scales import lacking, scaled
 from raygrid.trials.resolve import resolve
 
 
@@ -145,9 +145,9 @@ def paper_table(
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
-        and networks for 30 epochs; `quick` on the embedded digits with small networks, minutes on
-        a CPU; `smoke` the same with a sixth of the images and the fewest epochs, to see that it
-        runs.
+        and networks for 30 epochs; `screen` with the paper's data and a fast victim, minutes of a
+        core a trial; `quick` on the embedded digits with small networks, minutes on a CPU; `smoke`
+        the same with a sixth of the images and the fewest epochs, to see that it runs.
     only: a part of the table. What is not installed here is listed as missing. What is asked of a
     trial needs others too, which come with it, as controls do.
     """
@@ -190,10 +190,10 @@ def paper_table_of(listed: Sequence[TrialSpec], scale: Scale, seeds: Sequence[in
     missing: dict[str, None] = {}
     printed: dict[str, dict[TrialSpec, None]] = {}
     for each in listed:
-        spec = scaled(each, scale)
-        lacking = absent(spec)
-        missing.update(dict.fromkeys(lacking))
-        if not lacking:
+        reasons = lacking(each, scale)
+        missing.update(dict.fromkeys(reasons))
+        if not reasons:
+            spec = scaled(each, scale)
             specs.update((str(spec.replace(seed=seed)), None) for seed in seeds)
             canonical = str(resolve(spec, None).spec)
             printed.setdefault(canonical, {})[each] = None
