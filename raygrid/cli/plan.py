@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.core.text import clock
 from raygrid.engine.costs.estimate import Measured, trial_seconds
+from raygrid.engine.costs.gpu_share import TooLarge, too_large
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.costs.simulate import Fleet, Timeline, play
 from raygrid.engine.grid import Plan
@@ -69,6 +71,12 @@ def simulated(plan: Plan, state: PlanStatus, fleet: Fleet) -> Timeline:
     return play(state.agenda(plan, fleet.speed), fleet, state.profiles, seconds)
 
 
+def unfit(plan: Plan, state: PlanStatus, fleet: Fleet) -> list[TooLarge]:
+    """The trials left that need more memory than a card of the fleet has."""
+    waiting = [trial for trial in plan.trials if not state.done(trial)]
+    return too_large(waiting, fleet.name, state.profiles) if fleet.gpus else []
+
+
 def fleet_json(line: Timeline) -> dict[str, Any]:
     """Makespan in hours, use, trials by GPU share, cost."""
     return {
@@ -96,7 +104,8 @@ def plan_json(plan: Plan, state: PlanStatus = PlanStatus()) -> dict[str, Any]:
         "marks": [*state.marks, *other_data(plan)],
     }
     if state.fleet is not None:
-        found["fleet"] = fleet_json(simulated(plan, state, state.fleet))
+        large = [dataclasses.asdict(each) for each in unfit(plan, state, state.fleet)]
+        found["fleet"] = {**fleet_json(simulated(plan, state, state.fleet)), "too_large": large}
     return found
 
 
@@ -168,6 +177,7 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
     lines += [f"note: {line}" for line in other_data(plan)]
     if state.fleet is not None:
         lines.append(_fleet_line(simulated(plan, state, state.fleet), state.fleet))
+        lines += [f"note: {each}" for each in unfit(plan, state, state.fleet)]
     if not state.known:
         lines.append("the data were not found here, so what is done already is not known")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.core.speed import CPU
 from raygrid.engine.costs.estimate import trial_seconds
-from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing
+from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing, too_large
 from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
 from raygrid.engine.grid import Plan, plan
@@ -220,6 +220,37 @@ def test_a_cluster_of_several_kinds_counts_as_the_smallest() -> None:
     assert gpu_kind({"CPU": 8.0, "GPU": 1.0}) == "A10G"
     both = {"GPU": 2.0, "accelerator_type:L40S": 1.0, "accelerator_type:T4": 1.0}
     assert gpu_kind(both) == "T4"
+
+
+PICTURES = "imagenet100/clean/standard/resnet18/supervised/dvae/0"
+
+
+def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
+    made = plan([PICTURES, "cifar10/clean/standard/resnet18/supervised/dvae/0"], None)
+    (large, *_) = (t for t in made.trials if t.dataset.id == "imagenet100")
+    profiles = Profiles()
+    profiles.merge("A10G", kind(large), memory_mb=40_000.0)
+    held = 3 * large.dataset.image_size**2 * large.dataset.train_size / 2**20
+    (found,) = too_large(made.trials, "A10G", profiles)
+    assert (found.kind, found.trials, found.gpu) == (kind(large), 1, "A10G")
+    taken = 40_000 - held if held > 22.5 * 1024 / 2 else 40_000
+    assert found.needed == pytest.approx((ROOM * taken + CONTEXT_MB) / 1024)
+    assert too_large(made.trials, "H200", profiles) == []
+    assert too_large(made.trials, "an unknown card", profiles) == []
+    state = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xA10G"))
+    said = f"note: 1 trials of {kind(large)} need"
+    assert said in plan_text(made, state)
+    assert "A10G has 22.5: they will fail; take a larger GPU" in plan_text(made, state)
+    assert plan_json(made, state)["fleet"]["too_large"][0]["kind"] == kind(large)
+    cores = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xCPU"))
+    assert "will fail" not in plan_text(made, cores)
+
+
+@pytest.mark.parametrize("gpu", ["A10G", "L40S"])
+def test_a_training_set_that_is_too_large_for_a_gpu_comes_in_batches(gpu: str) -> None:
+    """19 GB of pictures are on the larger card alone, and a trial fits both."""
+    made = plan([PICTURES], None)
+    assert too_large(made.trials, gpu, Profiles()) == []
 
 
 @pytest.mark.parametrize(

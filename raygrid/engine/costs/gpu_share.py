@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raygrid.core.device import CONTEXT_MB
@@ -9,6 +10,7 @@ from raygrid.core.errors import SpecError, unknown
 from raygrid.core.options import PER_GPU
 from raygrid.engine.costs.profiles import Profile, Profiles, kind
 from raygrid.trials.artifacts import Artifact
+from raygrid.trials.run import HELD
 from raygrid.trials.trial import Trial
 
 LADDER = tuple(1 / count for count in reversed(PER_GPU))
@@ -109,6 +111,43 @@ def needed(memory_mb: float) -> float:
 def fitting(memory_mb: float, total_mb: float) -> int:
     """How many such processes a card of so much memory holds, one at least."""
     return max(1, int(total_mb / needed(memory_mb)))
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """Trials of one kind that need more memory in GiB than a GPU has, even alone on it."""
+
+    kind: str
+    trials: int
+    needed: float
+    gpu: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trials} trials of {self.kind} need {self.needed:.1f} GiB each, one {self.gpu} "
+            f"has {memory_gb(self.gpu):.1f}: they will fail; take a larger GPU or a smaller batch"
+        )
+
+
+def too_large(trials: Iterable[Trial], gpu: str, profiles: Profiles) -> list[TooLarge]:
+    """What does not fit a kind of GPU, as far as its memory and that of the trials are known."""
+    if gpu not in CARDS:
+        return []
+    sizes: dict[str, list[float]] = {}
+    for trial in trials:
+        gib = _least_gib(trial, gpu, profiles)
+        if gib > memory_gb(gpu):
+            sizes.setdefault(kind(trial), []).append(gib)
+    return [TooLarge(name, len(each), max(each), gpu) for name, each in sizes.items()]
+
+
+def _least_gib(trial: Trial, gpu: str, profiles: Profiles) -> float:
+    """What a trial takes of a GPU. A training set that is too large for it comes in batches."""
+    memory_mb = profiles.find(gpu, kind(trial)).memory_mb
+    images_mb = 3 * trial.dataset.image_size**2 * trial.dataset.train_size / 2**20
+    if images_mb > HELD * 1024 * memory_gb(gpu):
+        memory_mb = max(0.0, memory_mb - images_mb)
+    return needed(memory_mb) / 1024
 
 
 def rule(trial: Trial, memory_gb: float = CARDS[BASE].memory_gb) -> float:

@@ -39,7 +39,7 @@ from ray import tune  # noqa: E402
 from raygrid.core.errors import ClusterError  # noqa: E402
 from raygrid.core.options import Options  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
-from raygrid.engine.costs.gpu_share import Sharing  # noqa: E402
+from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
@@ -139,10 +139,12 @@ def run_on_ray(
         broker = start_broker(setup.options.store_url, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
+            waiting = [job.trial for job in agenda.jobs.values() if job.trial is not None]
             if options.measure:
-                trials = [job.trial for job in agenda.jobs.values() if job.trial is not None]
-                profile_kinds(trials, profiles, setup, listener.note)
+                profile_kinds(waiting, profiles, setup, listener.note)
             sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
+            for each in too_large(waiting, sharing.gpu, profiles):
+                listener.note(str(each))
             book = AgendaCallback(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)
             )
