@@ -8,8 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -21,6 +23,9 @@ from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.artifacts.build import build
 from raygrid.trials.catalog import Catalog
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 TOYS = {
     *("dots", "sleeper", "witness", "broken", "slow_shift", "brief"),  # plugin.py
@@ -74,6 +79,32 @@ def shared() -> Path:
     if not SHARED.exists():
         pytest.skip(f"{SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a window; skips where it or its driver is not there."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        sandbox = os.getuid() != 0  # Chromium has none for root
+        browser = driver.chromium.launch(executable_path=program, chromium_sandbox=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium: Browser) -> Iterator[Page]:
+    """A tab of a window of 1280 x 900 whose errors fail the test."""
+    faults: list[str] = []
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        yield page
+    assert not faults
 
 
 @pytest.fixture

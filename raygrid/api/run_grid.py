@@ -205,10 +205,14 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     from raygrid.reports.figures.write import write_figures
-    from raygrid.reports.tables.write import write_tables
+    from raygrid.reports.page.folders import RunFolder
+    from raygrid.reports.page.write import FILE, write_page
+    from raygrid.reports.tables.trial_lines import in_order
+    from raygrid.reports.tables.write import write_made
 
-    rows = list(log.rows())
-    files = [*write_tables(out, rows), *write_figures(out, rows)]
+    folder = RunFolder(out.absolute().name, out, tuple(in_order(log.rows())), log.warning())
+    files = [*write_made(out, folder.tables), *write_figures(out, folder.rows)]
+    files.append(write_page([folder], out / FILE))  # with the pictures that were just written
     listener.tables(files)
     return files
 

@@ -1,4 +1,4 @@
-"""The command `raygrid`: list, plan, run, table, evaluate, figure, poison, and more."""
+"""The command `raygrid`: list, plan, run, table, report, evaluate, figure, poison, and more."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
     table = command("table", show_table, "A table of the results under --out.", _add_kinds)
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
     table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
+    page = command("report", write_report, "One page of run folders that opens without a network.")
+    page.add_argument("folders", nargs="*", type=Path, help="a column each (--out)")
+    page.add_argument(
+        "--file", type=Path, help="the page (FOLDER/report.html; of several ./report.html)"
+    )
     add_evaluate(command("evaluate", evaluate, "Questions to finished trials."))
     add_figure(command("figure", figure, "Figures of finished trials and poisons."))
     text = "Tables and figures of a paper, measured beside printed."
@@ -222,6 +227,15 @@ def show_table(args: argparse.Namespace) -> int:
             "latex": render.latex,
         }["json" if args.json else args.format](made)
     )
+    return 0
+
+
+def write_report(args: argparse.Namespace) -> int:
+    from raygrid.reports.page.write import report
+
+    load_plugins(tuple(args.imports))
+    file = report(args.folders or [args.out], args.file)
+    print(json.dumps({"report": str(file)}) if args.json else file)
     return 0
 
 

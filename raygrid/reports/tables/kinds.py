@@ -65,6 +65,12 @@ def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_a
     return Table(kind, how.caption, tuple(p for p in built if p is not None))
 
 
+def all_tables(trials: Iterable[Line] | CellSource) -> list[Table]:
+    """Every table that the trials suffice for, in the order of KINDS."""
+    source = trials if isinstance(trials, CellSource) else CellSource(trials)
+    return [found for kind in KINDS if (found := table(kind, source)).panels]
+
+
 def _with_budget(lines: Iterable[Line], cells: Cells) -> list[Cell]:
     """Cells that know the parts of their attack: method, budget, norm, size."""
     known: dict[str, dict[str, Any]] = {}

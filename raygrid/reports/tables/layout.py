@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
+from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.spec import Part
+from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
@@ -21,6 +23,8 @@ NAMES = {
     "target_success": "success on the target",
     "detection_acc": "detection of poisoned images",
 }
+ACCURACIES = ("final_acc", "peak_acc")
+"""Measures that a victim without any knowledge gets right by chance."""
 NORMS = ("base_l2", "l2", "linf", "linf_max")
 """Of the perturbations that a D-VAE found, and of the poison that it found them in."""
 ANSWERS = {
@@ -102,6 +106,11 @@ class Panel:
         found = [cell.apart for cell in self.cells.values() if cell.published is not None]
         return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
 
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of guessing among the classes; None for other measures, or if unknown."""
+        return _chance(str(self.where["dataset"])) if self.metric in ACCURACIES else None
+
     def best(self, row: str) -> set[str]:
         """Columns with the highest value of a row, and those within one std of it."""
         return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)
@@ -118,6 +127,16 @@ class Panel:
         _, top = max(known, key=lambda item: sign * (item[1].value or 0.0))
         edge = sign * (top.value or 0.0) - (top.std or 0.0) - 1e-12
         return {label for label, c in known if sign * (c.value or 0.0) >= edge}
+
+
+@cache
+def _chance(dataset: str) -> float | None:
+    """One over the classes; a folder of somebody's own has as many as it has."""
+    try:
+        made = DATASETS.make(Part.parse(dataset))
+    except SpecError:  # it is not installed here
+        return None
+    return 1 / made.nominal.classes if made.official_sizes else None
 
 
 def _say(axis: str, value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from raygrid.reports.tables.kinds import KINDS, CellSource, table
+from raygrid.reports.tables.kinds import KINDS, all_tables
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import csv_text, json_text, latex, markdown
 from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, in_order, trial_lines
@@ -19,15 +19,18 @@ WRITERS: dict[str, Callable[[Table], str]] = {
 
 
 def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
-    """Write every table that the rows suffice for into `<out_dir>/tables/`, in all formats.
+    """Write every table that the rows suffice for; see `write_made`."""
+    return write_made(out_dir, all_tables(trial_lines(in_order(rows))), pictures)
+
+
+def write_made(out_dir: Path, made: list[Table], pictures: int = 24) -> list[Path]:
+    """Write tables into `<out_dir>/tables/`, in all formats.
 
     One file a kind for text; one PNG a panel, at most `pictures` of them, the first panels of
     every kind first (the Markdown says how many are drawn). Files of an earlier call are replaced.
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    trials = CellSource(trial_lines(in_order(rows)))
-    made = [found for kind in KINDS if (found := table(kind, trials)).panels]
     drawn = _choose(made, pictures)
     for kind in KINDS:
         for old in (*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.png")):
@@ -40,7 +43,7 @@ def _choose(made: list[Table], pictures: int) -> dict[str, list[Panel]]:
     ranked = [
         (rank, each.kind, panel)
         for each in made
-        for rank, panel in enumerate(filter(_worth_drawing, each.panels))
+        for rank, panel in enumerate(filter(worth_drawing, each.panels))
     ]
     chosen: dict[str, list[Panel]] = {each.kind: [] for each in made}
     for _, kind, panel in sorted(ranked, key=lambda item: item[0])[:pictures]:
@@ -48,7 +51,7 @@ def _choose(made: list[Table], pictures: int) -> dict[str, list[Panel]]:
     return chosen
 
 
-def _worth_drawing(panel: Panel) -> bool:
+def worth_drawing(panel: Panel) -> bool:
     """The peak says little about an attack where a defense changes the training."""
     return panel.across != "measure" or panel.where["defense"] in PLAIN_DEFENSES
 

@@ -10,6 +10,7 @@ from raygrid.core.errors import TrackingError
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
+from raygrid.tracking.mlflow.tables import FOLDERS
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,12 @@ class Synced:
 
     written: int
     there: int
+
+
+def _files(out: Path) -> list[Path]:
+    """What a grid wrote beside its rows: tables, figures, the report page."""
+    files = [file for folder in FOLDERS for file in (out / folder).glob("*") if file.is_file()]
+    return sorted([*files, *out.glob("report.html")])
 
 
 def sync(out: Path, uri: str | None = None) -> Synced:
@@ -31,7 +38,7 @@ def sync(out: Path, uri: str | None = None) -> Synced:
     follower = Follower(out, uri)
     try:
         follower.read()
-        follower.take_tables(sorted((out / "tables").glob("*")))
+        follower.take_tables(_files(out))
         follower.write()
         follower.end("KILLED", time.time())
         there = len(follower.experiment.complete())

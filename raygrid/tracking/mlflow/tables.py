@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ACROSS = {"transfer.csv": "architecture", "worst-learner.csv": "learner"}
 """The tables that are mirrored, and what becomes their columns."""
 NUMBERS = {"acc": "value", "published": "published"}
+FOLDERS = ("tables", "figures")
 MOST = 500  # rows of a table; beyond these nobody compares runs
 
 
@@ -33,8 +34,12 @@ class Mirror:
         self.name = name
 
     def keep(self, grid: MlflowExperiment, parent: str, file: Path) -> int:
-        """A file of a table goes to the grid's parent run, and its rows are shown: how many."""
-        grid.client.log_artifact(parent, str(file), "tables")
+        """A file of a grid goes to its parent run, below the folder that it lies in.
+
+        The report page stands above them all. Of a table the rows are shown: returns how many.
+        """
+        folder = file.parent.name
+        grid.client.log_artifact(parent, str(file), folder if folder in FOLDERS else None)
         return self.show(file)
 
     @property
