@@ -21,6 +21,10 @@ NEAR = 64 / 255
 """What is never further from the clean images is taken for images; published noise is smaller."""
 
 
+SLACK, FOLDS = 2**26, 64
+"""A file may come to so many bytes, and so many a byte of the dataset: eight arrays of float64."""
+
+
 @ATTACKS.register("file")
 @dataclass(frozen=True, kw_only=True)
 class File(Attack):
@@ -70,7 +74,7 @@ class File(Attack):
         path, index = Path(self.path), context.index(images)
         if not self.path:
             raise DataError("the attack file needs a path: file(path=/where/it/is.pt)")
-        found = load_published(path, self.entry)
+        found = load_published(path, self.entry, SLACK + FOLDS * images.pixels.numel())
         values = _as_planes(path, found.values, images)
         if len(values) > 1:
             rows = _rows(path, found, images, context)

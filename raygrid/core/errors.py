@@ -104,6 +104,11 @@ class DivergedError(RaygridError):
         return (DivergedError, self.parts)
 
 
+def first_line(error: Exception) -> str:
+    """What an error says first, its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is no `kind`, which names are, and which of them is nearest."""
     names = sorted(known)

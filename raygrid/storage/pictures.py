@@ -6,13 +6,17 @@ files, skip the same ones, and see the same pixels.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from raygrid.core.errors import DataError
 from raygrid.core.lazy import np
+from raygrid.storage.limits import check_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,6 +77,15 @@ def pictures_in(folder: Path, beside: Sequence[str] = ()) -> list[Path]:
     return sorted(found)
 
 
+@cache
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What Pillow raises where a picture is damaged or so large that it may be an attack."""
+    from PIL import Image
+
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    return (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, *bombs)
+
+
 @contextmanager
 def opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image]:
     """A picture by its header; whatever is wrong with the file is a DataError that names it.
@@ -83,8 +96,9 @@ def opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image]
 
     try:
         with Image.open(content or path) as image:
+            check_pixels(path, *image.size)
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except _unreadable() as error:
         raise DataError(f"{path} cannot be read ({error}); replace or remove it") from None
 
 

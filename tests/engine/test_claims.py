@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ import pytest
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.errors import StoreError
 from raygrid.engine.events import Listener, Listeners
+from raygrid.engine.ray.leftovers import end_leftovers
 from raygrid.storage import leases
+from raygrid.storage.machine import born, machine
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal
 from raygrid.trials.trial import Trial
@@ -101,9 +106,7 @@ def test_a_closed_terminal_ends_a_run_as_a_signal_to_end_does(
         text=True,
         preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
     )
-    end = time.monotonic() + 120
-    while not (tmp_path / "marks").exists() and driver.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
+    until((tmp_path / "marks").exists, driver)
     driver.send_signal(signal.SIGHUP)
     _, said = driver.communicate(timeout=120)
     assert driver.returncode == (0 if ignored else 130), said
@@ -111,3 +114,58 @@ def test_a_closed_terminal_ends_a_run_as_a_signal_to_end_does(
     assert list((tmp_path / "out" / "store" / "claims").iterdir()) == []
     last = (tmp_path / "out" / "grids.jsonl").read_text().splitlines()[-1]
     assert ('"FINISHED"' if ignored else '"KILLED"') in last
+
+
+@pytest.mark.cluster
+def test_what_a_killed_driver_leaves_of_ray_is_ended_by_the_next(tmp_path: Path) -> None:
+    """R12: its processes lived on for up to two minutes, beside those of the next run."""
+    import psutil
+
+    env = {**os.environ, faulty.FOLDER: str(tmp_path), faulty.PAUSE: "2"}
+    env["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="rl")
+    words = ["run", SPECS[0], "--import", "tests.faulty", "--executor", "ray", "--cpus", "1"]
+    words += ["--quiet", "--tracking", "off", "--out", str(tmp_path / "out")]
+    words += ["--data", str(tmp_path), "--address", "local"]
+    command = [sys.executable, "-m", "raygrid", *words]
+    driver = subprocess.Popen(command, cwd=ROOT, env=env)
+    until((tmp_path / "marks").exists, driver)
+    left = psutil.Process(driver.pid).children(recursive=True)
+    noted = json.loads((tmp_path / "out" / ".ray.json").read_text())["started"]
+    assert len(noted) >= 3
+    driver.kill()
+    driver.wait()
+    (tmp_path / "marks").unlink()
+    env[faulty.PAUSE] = "0"
+    again = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "processes of Ray were left by a run that was killed; ended" in again.stderr
+    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not (tmp_path / "out" / ".ray.json").exists()
+
+
+def until(found: Callable[[], object], driver: subprocess.Popen[Any]) -> None:
+    """Wait for progress, for as long as the driver lives."""
+    while not found():
+        assert driver.poll() is None, "the driver ended"
+        time.sleep(0.05)
+
+
+def test_no_process_is_ended_that_only_has_the_number_of_another(tmp_path: Path) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = [[stranger.pid, "1"], [stranger.pid, ""], [1, "5"], [-1, "5"], ["x", "5"]]
+    for driver, entry in [([2**30, "1"], e) for e in started] + [
+        ([os.getpid(), born(os.getpid())], [stranger.pid, born(stranger.pid)])
+    ]:
+        note = {"machine": machine(), "driver": driver, "started": [entry]}
+        (tmp_path / ".ray.json").write_text(json.dumps(note))
+        assert end_leftovers(tmp_path) == 0
+    assert stranger.poll() is None
+    note["driver"] = [2**30, "1"]
+    (tmp_path / ".ray.json").write_text(json.dumps(note))
+    assert end_leftovers(tmp_path) == 1
+    assert stranger.wait(10) == -signal.SIGKILL
+    assert stranger.stdin is not None
+    stranger.stdin.close()
+    assert not (tmp_path / ".ray.json").exists()

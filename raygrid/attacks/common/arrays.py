@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import lzma
 import pickle
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.core.errors import DataError, unknown
+from raygrid.core.errors import DataError, first_line, unknown
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
+from raygrid.storage.limits import LARGEST_ARRAYS, check_bytes, unpacked_size
 from raygrid.storage.pickles import ArrayUnpickler
 from raygrid.storage.pictures import SUFFIXES, as_rgb, is_picture, opened, pictures_in, subfolders
 
@@ -34,6 +37,8 @@ _UNREADABLE = (
     RuntimeError,
     TypeError,
     ValueError,
+    zlib.error,
+    lzma.LZMAError,
 )
 _FLAT = "data"  # the folder that some sources put around their pictures
 
@@ -52,14 +57,15 @@ class Published:
     rows: Tensor | None = None
 
 
-def load_published(path: Path, entry: str = "") -> Published:
+def load_published(path: Path, entry: str = "", most: float = LARGEST_ARRAYS) -> Published:
     """What lies at `path`: a file of arrays, class folders, or a flat folder of pictures.
 
-    entry: which array, for files with several. Raises DataError for anything else, for damaged
-    files and for those that hold pickled code.
+    entry: which array, for files with several. most: bytes that a file may come to, unless a
+    person allows more. Raises DataError for anything else, for damaged files and for those that
+    hold pickled code.
     """
     if not path.is_dir():
-        entries = load_entries(path)
+        entries = load_entries(path, most)
         return Published(_chosen(path, entries, entry), _labels_among(entries, entry))
     flat = _flat_folder(path)
     if flat is None:
@@ -77,7 +83,7 @@ def load_array(path: Path, entry: str = "") -> Tensor:
     return _chosen(path, load_entries(path), entry)
 
 
-def load_entries(path: Path) -> dict[str, Tensor]:
+def load_entries(path: Path, most: float = LARGEST_ARRAYS) -> dict[str, Tensor]:
     """All arrays of a file by name; one without names is called by its place, a lone one ``.
 
     A list of pairs (picture or array, label), as in pickles of whole training sets, becomes
@@ -91,13 +97,14 @@ def load_entries(path: Path) -> dict[str, Tensor]:
         if kind in TORCH:
             held = _load_torch(path)
         else:
-            held = _load_numpy(path) if kind in NUMPY else ArrayUnpickler.read(path.read_bytes())
+            held = _load_numpy(path, most) if kind in NUMPY else _load_pickle(path)
+        check_bytes(path, _size(held), most)  # sparse and expanded tensors are small in a file
         return _entries(path, held)
     except FileNotFoundError:
         raise DataError(f"{path} is not there") from None
     except _UNREADABLE as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"{path} is damaged or holds pickled code, which is never run: {first}"
+        message = f"{path} is damaged or holds pickled code, which is never run: "
+        message += first_line(error)
         raise DataError(message) from None
 
 
@@ -112,7 +119,25 @@ def _load_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _load_numpy(path: Path) -> Any:
+def _load_pickle(path: Path) -> Any:
+    return ArrayUnpickler.read(path.read_bytes())
+
+
+def _size(held: Any) -> int:
+    """Bytes of all arrays once they are dense."""
+    if isinstance(held, torch.Tensor):
+        return held.numel() * held.element_size()
+    if isinstance(held, np.ndarray):
+        return int(held.nbytes)
+    if isinstance(held, Mapping):
+        return sum(map(_size, held.values()))
+    return sum(map(_size, held)) if isinstance(held, list | tuple) else 0
+
+
+def _load_numpy(path: Path, most: float) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as packed:
+            check_bytes(path, unpacked_size(packed), most)
     held = np.load(path, allow_pickle=False)
     if isinstance(held, np.ndarray):
         return held

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from raygrid.core.errors import DataError
+from raygrid.core.errors import DataError, first_line
 from raygrid.datasets.base import Dataset, Facts, Split
 from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.holdings import (
     ARCHIVES,
+    DAMAGED,
     Holding,
     ImageFiles,
     identity,
@@ -116,11 +117,14 @@ class Archive(Holding):
     def _names(self) -> list[str]:
         try:
             if zipfile.is_zipfile(self.path):
-                return zipfile.ZipFile(self.path).namelist()
+                with zipfile.ZipFile(self.path) as packed:
+                    return packed.namelist()
             with tarfile.open(self.path) as tape:
                 return tape.getnames()
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise DataError(f"{self.path} cannot be read ({error}); replace it") from None
+        except DAMAGED as error:
+            raise DataError(
+                f"{self.path} cannot be read ({first_line(error)}); replace it"
+            ) from None
 
     @contextmanager
     def _opened(self) -> Iterator[Holding]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-from raygrid.core.errors import DataError
+from raygrid.core.errors import DataError, first_line
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
+from raygrid.storage.limits import check_room, unpacked_size
 from raygrid.storage.pictures import SUFFIXES, pictures_in, subfolders
 
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError),
+    *(RuntimeError, NotImplementedError, ValueError),  # encrypted, of an unknown method, odd names
+)
+"""What reading an archive raises where it is damaged or packed in a way that is not known."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 TEST_FOLDERS = ("test", "val")
 
@@ -143,16 +151,33 @@ def unpacked(archive: Path) -> Iterator[list[Path]]:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Extract a tar or zip archive safely; raises DataError if it is damaged or unsafe."""
+    """Extract a tar or zip archive safely.
+
+    Raises DataError if it is damaged (compressed data are read to their checksum), encrypted,
+    unsafe, or larger than `raygrid.storage.limits` allows.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
+                check_room(archive, unpacked_size(packed), folder)
                 packed.extractall(folder)  # leaves out what points outside
         else:
-            with tarfile.open(archive) as tape:
-                tape.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error}); replace it") from None
+            _extract_tar(archive, folder)
+    except DAMAGED as error:
+        raise DataError(f"{archive} cannot be unpacked ({first_line(error)}); replace it") from None
+
+
+def _extract_tar(archive: Path, folder: Path) -> None:
+    """Member by member, since only reading a compressed tar tells what it comes to."""
+    size = 0
+    with tarfile.open(archive) as tape:
+        for member in tape:
+            size += member.size
+            check_room(archive, size, folder)
+            tape.extract(member, folder, filter="data")
+        while tape.fileobj is not None and tape.fileobj.read(2**20):
+            pass  # tarfile ends where the members do, before the checksum of what holds them
 
 
 def fetch(url: str, folder: Path, md5: str) -> Path:

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -42,6 +43,7 @@ from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
+from raygrid.engine.ray import leftovers  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
     AgendaCallback,
     Watchdog,
@@ -74,12 +76,15 @@ MAX_FAILURES = 8
 
 @contextlib.contextmanager
 def connected(
-    address: str | None = None, cpus: int | None = None, gpus: int | None = None
+    address: str | None = None,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    out: Path | None = None,
 ) -> Iterator[None]:
     """A connection to Ray; a cluster that was started here ends with it.
 
     address: of a live cluster; without one Ray starts here, on so many CPUs and GPUs, all by
-    default.
+    default. out: the folder of the run, which remembers what was started until it is ended.
     """
     if ray.is_initialized():
         yield
@@ -89,9 +94,7 @@ def connected(
         if address:
             ray.init(address=address, **quiet)
         else:
-            local = {"num_cpus": cpus, "num_gpus": gpus}
-            with _alone():
-                ray.init(address="local", include_dashboard=False, **local, **quiet)
+            _start({"num_cpus": cpus, "num_gpus": gpus, **quiet}, out)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = shown(address or "this machine")
         why = str(error).replace(address or where, where)
@@ -100,6 +103,19 @@ def connected(
         yield
     finally:
         ray.shutdown()
+        if out is not None and not address:
+            leftovers.forget(out)
+
+
+def _start(facts: dict[str, Any], out: Path | None) -> None:
+    """Start Ray on this machine, in the place of what a killed driver of the folder left."""
+    if out is not None:
+        leftovers.end_leftovers(out)
+    before = leftovers.children()
+    with _alone():
+        ray.init(address="local", include_dashboard=False, **facts)
+    if out is not None:
+        leftovers.note_started(out, before)
 
 
 @contextlib.contextmanager
@@ -134,7 +150,7 @@ def run_on_ray(
     profiles: what is known of trials on GPUs; it learns what is measured here.
     """
     setup = WorkerConfig(options.for_workers(), contents, versions()["raygrid"])
-    with connected(options.address, options.cpus):
+    with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(setup.options.store_url, setup.version)
         try:
