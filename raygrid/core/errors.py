@@ -104,7 +104,7 @@ class DivergedError(RaygridError):
         return (DivergedError, self.parts)
 
 
-def first_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """What an error says first, its type if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

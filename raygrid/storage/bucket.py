@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from raygrid.core.errors import StoreError, first_line
+from raygrid.core.errors import StoreError, in_one_line
 from raygrid.core.retry import retried
 from raygrid.core.secrets import shown
 
@@ -41,7 +41,7 @@ class ObjectStore:
         try:
             remote = cls(url.partition("?")[0], _filesystem(scheme, options), base)
         except (OSError, ValueError) as error:
-            raise StoreError(f"store {url} cannot be opened: {first_line(error)}") from None
+            raise StoreError(f"store {url} cannot be opened: {in_one_line(error)}") from None
         remote.write(".probe", b"")
         return remote
 
@@ -54,7 +54,7 @@ class ObjectStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            why = f"cannot {verb} {name} in {self.url}: {first_line(error)}"
+            why = f"cannot {verb} {name} in {self.url}: {in_one_line(error)}"
             raise StoreError(why, passing=_may_pass(error)) from None
 
     def read(self, name: str) -> bytes | None:
@@ -119,7 +119,7 @@ class ObjectStore:
         try:
             self._try(action, "write", name)
         except FileNotFoundError as error:
-            raise StoreError(f"cannot write {name} in {self.url}: {first_line(error)}") from None
+            raise StoreError(f"cannot write {name} in {self.url}: {in_one_line(error)}") from None
 
     def size(self, name: str) -> int | None:
         """A file's size in bytes, None if there is no such file."""

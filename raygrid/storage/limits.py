@@ -50,7 +50,7 @@ def check_bytes(path: Path, size: float, usual: float) -> None:
         )
 
 
-def check_room(path: Path, size: float, folder: Path) -> None:
+def check_disk(path: Path, size: float, folder: Path) -> None:
     """Raise DataError if an archive comes to more than is allowed, or than the disk has room for.
 
     folder: where it is to be unpacked.

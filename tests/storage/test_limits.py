@@ -197,4 +197,4 @@ def test_a_disk_without_room_is_said_before_it_is_full(
 ) -> None:
     monkeypatch.setenv(limits.BYTES, "1e9")
     with pytest.raises(DataError, match=f"and {tmp_path} has .* left; TMPDIR names a larger disk"):
-        limits.check_room(Path("x"), 2 * shutil.disk_usage(tmp_path).free, tmp_path)
+        limits.check_disk(Path("x"), 2 * shutil.disk_usage(tmp_path).free, tmp_path)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.core.errors import DataError, first_line, unknown
+from raygrid.core.errors import DataError, in_one_line, unknown
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
 from raygrid.storage.limits import LARGEST_ARRAYS, check_bytes, unpacked_size
@@ -104,7 +104,7 @@ def load_entries(path: Path, most: float = LARGEST_ARRAYS) -> dict[str, Tensor]:
         raise DataError(f"{path} is not there") from None
     except _UNREADABLE as error:
         message = f"{path} is damaged or holds pickled code, which is never run: "
-        message += first_line(error)
+        message += in_one_line(error)
         raise DataError(message) from None
 
 

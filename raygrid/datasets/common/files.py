@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from raygrid.core.errors import DataError, first_line
+from raygrid.core.errors import DataError, in_one_line
 from raygrid.datasets.base import Dataset, Facts, Split
 from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.holdings import (
@@ -123,7 +123,7 @@ class Archive(Holding):
                 return tape.getnames()
         except DAMAGED as error:
             raise DataError(
-                f"{self.path} cannot be read ({first_line(error)}); replace it"
+                f"{self.path} cannot be read ({in_one_line(error)}); replace it"
             ) from None
 
     @contextmanager

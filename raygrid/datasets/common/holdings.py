@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-from raygrid.core.errors import DataError, first_line
+from raygrid.core.errors import DataError, in_one_line
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
-from raygrid.storage.limits import check_room, unpacked_size
+from raygrid.storage.limits import check_disk, unpacked_size
 from raygrid.storage.pictures import SUFFIXES, pictures_in, subfolders
 
 DAMAGED = (
@@ -160,12 +160,14 @@ def extract(archive: Path, folder: Path) -> None:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                check_room(archive, unpacked_size(packed), folder)
+                check_disk(archive, unpacked_size(packed), folder)
                 packed.extractall(folder)  # leaves out what points outside
         else:
             _extract_tar(archive, folder)
     except DAMAGED as error:
-        raise DataError(f"{archive} cannot be unpacked ({first_line(error)}); replace it") from None
+        raise DataError(
+            f"{archive} cannot be unpacked ({in_one_line(error)}); replace it"
+        ) from None
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:
@@ -174,7 +176,7 @@ def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tape:
         for member in tape:
             size += member.size
-            check_room(archive, size, folder)
+            check_disk(archive, size, folder)
             tape.extract(member, folder, filter="data")
         while tape.fileobj is not None and tape.fileobj.read(2**20):
             pass  # tarfile ends where the members do, before the checksum of what holds them
