@@ -137,6 +137,12 @@ def options_of(args: argparse.Namespace, **changes: Any) -> Options:
 
 
 def with_axes(grids: Sequence[Grid], args: argparse.Namespace) -> list[Grid]:
-    """The grids with the axes that were given in place of their own."""
+    """The grids with the axes that were given in place of their own.
+
+    Budgets of theirs that no attack which was given takes go with their part of the grid.
+    """
     changes = {axis: getattr(args, axis) for axis in AXES if getattr(args, axis) is not None}
-    return [replace(grid, **changes) for grid in grids]
+    made = [replace(grid, **changes) for grid in grids]
+    if "budgets" in changes or "attacks" not in changes:
+        return made
+    return [kept for grid in made if (kept := grid.with_taken_budgets()) is not None]

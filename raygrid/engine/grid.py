@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -66,13 +66,22 @@ class Grid:
         found = (_mismatch(attack, budget) for attack, budget in pairs)
         return list(dict.fromkeys(filter(None, found)))
 
+    def with_taken_budgets(self) -> Grid | None:
+        """The grid with those budgets alone that one of its attacks takes; None without any."""
+        taken = tuple(budget for budget in self.budgets if not self._idle(budget))
+        return replace(self, budgets=taken) if taken else None
+
     def _idle_budgets(self) -> Iterator[str]:
         """What is wrong with the budgets that no attack of the grid takes."""
-        for budget in self.budgets:
-            why = [_mismatch(attack, budget) or _own(attack) for attack in self.attacks]
-            if budget != "default" and why and all(why):
-                reasons = "; ".join(dict.fromkeys(filter(None, why)))
-                yield f"no attack takes the budget {budget}: {reasons}"
+        yield from filter(None, map(self._idle, self.budgets))
+
+    def _idle(self, budget: str) -> str:
+        """Why no attack of the grid takes a budget; empty if one does."""
+        why = [_mismatch(attack, budget) or _own(attack) for attack in self.attacks]
+        if budget == "default" or not why or not all(why):
+            return ""
+        reasons = "; ".join(dict.fromkeys(filter(None, why)))
+        return f"no attack takes the budget {budget}: {reasons}"
 
     def _axes(self) -> Iterator[list[Callable[[], Any]]]:
         """What reads each fragment, axis by axis."""

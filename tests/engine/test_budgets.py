@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from raygrid.cli.main import main
+from raygrid.cli.options import AXES, with_axes
 from raygrid.core.errors import SpecError
 from raygrid.engine.grid import Grid
 
@@ -43,3 +45,20 @@ def test_the_command_line_says_both(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "out").exists()
     assert main(["plan", "--attacks", "lsp", "em", "--budgets", "8/255", *out]) == 0
     assert "skipped: lsp takes l2, not 8/255" in capsys.readouterr().err
+
+
+def test_attacks_of_the_command_line_leave_the_parts_of_a_grid_that_they_have_no_budget_for() -> (
+    None
+):
+    parts = (Grid(attacks=("em", "lsp")), Grid(attacks=("em",), budgets=("8/255", "l2:1.0")))
+    words = argparse.Namespace(**dict.fromkeys(AXES))
+    for given, budgets in (
+        (["clean"], [("default",)]),
+        (["lsp"], [("default",), ("l2:1.0",)]),
+        (["em", "lsp"], [("default",), ("8/255", "l2:1.0")]),
+    ):
+        words.attacks = given
+        assert [grid.budgets for grid in with_axes(parts, words)] == budgets
+    words.attacks, words.budgets = ["clean"], ["8/255"]
+    with pytest.raises(SpecError, match="no attack takes the budget 8/255: clean has none"):
+        list(with_axes(parts, words)[0].specs())

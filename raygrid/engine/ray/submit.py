@@ -33,7 +33,9 @@ from raygrid.core.secrets import shown
 
 INSIDE = "RAYGRID_INSIDE"
 MARK = "raygrid-archive:"
-EXCLUDES = [".git", ".venv", "runs", "data", "*.pt", "mlruns", "**/__pycache__", ".*_cache"]
+AT_THE_TOP = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
+"""Folders of the user; deeper ones of these names belong to packages, as printed numbers do."""
+EXCLUDES = [*AT_THE_TOP, "*.pt", "**/__pycache__", ".*_cache"]
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
