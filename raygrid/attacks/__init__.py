@@ -16,10 +16,12 @@ from raygrid.attacks import convex_polytope as convex_polytope
 from raygrid.attacks import cp as cp
 from raygrid.attacks import cuda as cuda
 from raygrid.attacks import dc as dc
+from raygrid.attacks import dune as dune
 from raygrid.attacks import dvae_grow as dvae_grow
 from raygrid.attacks import dvae_recon as dvae_recon
 from raygrid.attacks import em as em
 from raygrid.attacks import em_remrepo as em_remrepo
+from raygrid.attacks import entf as entf
 from raygrid.attacks import feature_collision as feature_collision
 from raygrid.attacks import file as file
 from raygrid.attacks import functional as functional
@@ -34,9 +36,11 @@ from raygrid.attacks import ops as ops
 from raygrid.attacks import patch_dirty as patch_dirty
 from raygrid.attacks import pgd as pgd
 from raygrid.attacks import pil as pil
+from raygrid.attacks import pue as pue
 from raygrid.attacks import regions as regions
 from raygrid.attacks import rem as rem
 from raygrid.attacks import rem_apb as rem_apb
+from raygrid.attacks import sem as sem
 from raygrid.attacks import sep as sep
 from raygrid.attacks import tap as tap
 from raygrid.attacks import tp as tp

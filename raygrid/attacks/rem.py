@@ -92,10 +92,16 @@ class Rem(StepwiseAttack):
         noise = noise.detach().requires_grad_()
         seen = (batch.x + noise).clamp(0, 1).repeat(self.copies, 1, 1, 1)
         seen = self.augmented(seen, batch.rng)
-        worst = self.adversary(network, seen.detach(), labels, batch.rng)
+        worst = self.disturbed(network, seen.detach(), labels, batch.rng)
         _, gradient = input_gradient(cross_entropy(network, labels), worst)
         (routed,) = torch.autograd.grad(seen, noise, gradient)
         return routed
+
+    def disturbed(
+        self, network: nn.Module, x: Tensor, labels: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        """Where the loss of images x is taken while noise is made."""
+        return self.adversary(network, x, labels, rng)
 
     def adversary(
         self, network: nn.Module, x: Tensor, labels: Tensor, rng: torch.Generator

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.features import mean_features
 from raygrid.attacks.common.gradient import GradientAttack, in_batches
 from raygrid.attacks.common.surrogates import SurrogateRecipe, sep120
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn, no_grad, torch
+from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, Objective, Slope, input_gradient, sign
@@ -119,7 +120,10 @@ class Sep(GradientAttack):
         networks = context.surrogates["sep120"]
         assert isinstance(networks, nn.ModuleList)
         members: list[Network] = list(networks)  # type: ignore[arg-type]
-        means = [] if self.variant == "ce" else [self.means(m, images, context) for m in members]
+        means = []
+        if self.variant != "ce":
+            size, device = self.batch_size, context.device
+            means = [mean_features(member, images, size, device) for member in members]
         last = means[-1:] * len(means) if self.last_means else means
 
         def make(x: Tensor, rows: Tensor) -> Tensor:
@@ -135,17 +139,6 @@ class Sep(GradientAttack):
             return Descent(self.radius, self.size, self.steps).follow(x, x, slope)[0]
 
         return in_batches(images, context, self.batch_size, make)
-
-    @no_grad
-    def means(self, network: Network, images: Images, context: AttackContext) -> Tensor:
-        """Mean features of each class of the whole clean set, float32 (classes, width)."""
-        sums = torch.zeros(images.classes, network.width, device=context.device)
-        for rows in torch.arange(len(images)).split(self.batch_size):
-            features = network.features(images.floats(rows).to(context.device))
-            members = nn.functional.one_hot(images.labels[rows], images.classes)
-            sums += members.T.to(features) @ features
-        counts = images.labels.bincount(minlength=images.classes).clamp(min=1)
-        return sums / counts.to(sums)[:, None]
 
 
 def target_loss(network: Network, targets: Tensor) -> Objective:

@@ -9,6 +9,8 @@ from raygrid.defenses import advcl as advcl
 from raygrid.defenses import at as at
 from raygrid.defenses import avatar as avatar
 from raygrid.defenses import bdr as bdr
+from raygrid.defenses import coin as coin
+from raygrid.defenses import color_normalize as color_normalize
 from raygrid.defenses import cutmix as cutmix
 from raygrid.defenses import cutout as cutout
 from raygrid.defenses import dvae as dvae
@@ -22,9 +24,11 @@ from raygrid.defenses import mean_filter as mean_filter
 from raygrid.defenses import median_filter as median_filter
 from raygrid.defenses import mixup as mixup
 from raygrid.defenses import none as none
+from raygrid.defenses import op as op
 from raygrid.defenses import random_blur as random_blur
 from raygrid.defenses import random_noise as random_noise
 from raygrid.defenses import rocl as rocl
+from raygrid.defenses import sharpen_dct as sharpen_dct
 from raygrid.defenses import standard as standard
 from raygrid.defenses import ueraser_lite as ueraser_lite
 from raygrid.defenses import ueraser_max as ueraser_max

@@ -16,6 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.adaptive import through_erasing, through_jpeg
+from raygrid.attacks.common.features import mean_features
 from raygrid.attacks.common.gradient import in_batches
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.noise import class_means
@@ -743,8 +744,7 @@ def test_variance_reduction_follows_its_formula(images: Images) -> None:
 
 def test_feature_means_are_those_of_the_clean_classes(images: Images) -> None:
     network = victim(images, 1)
-    attack, context = sep([network], batch_size=24)
-    means = attack.means(network, images, context)  # type: ignore[arg-type]
+    means = mean_features(network, images, 24, CPU)  # type: ignore[arg-type]
     for label in range(4):
         own = network.features(images.floats(images.labels == label))  # type: ignore[operator]
         torch.testing.assert_close(means[label], own.mean(0))

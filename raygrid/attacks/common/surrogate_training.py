@@ -108,18 +108,19 @@ def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
     def step(batch: Batch) -> Step:
         batch.x = augment(batch.x, batch.rng)
         if recipe.radius:
-            batch.x = harden(network, batch, recipe.radius)
+            steps, step = recipe.climb
+            ball = Ball(recipe.radius, steps, step * recipe.radius)
+            batch.x = harden(network, batch, ball)
         return classify_step(network, batch, precision)
 
     return step
 
 
-def harden(network: nn.Module, batch: Batch, radius: float) -> Tensor:
-    """The batch after 7 signed steps of a quarter of the radius that raise its loss (Madry et al.).
+def harden(network: nn.Module, batch: Batch, ball: Ball) -> Tensor:
+    """The batch after signed steps that raise its loss (Madry et al. 2018).
 
     From a random start; the network's batch statistics and its mode stay as they were.
     """
-    ball = Ball(radius, steps=7, step=radius / 4)
 
     def loss(moved: Tensor) -> Tensor:
         return nn.functional.cross_entropy(network(moved), batch.y)

@@ -32,6 +32,7 @@ class SurrogateRecipe:
     of one network for each. Empty: one network, that of the last epoch.
     held_out: training images kept back to choose the epoch whose network is kept; 0: the last.
     radius: largest change of a value, in [0, 1], that the network is trained against; 0: none.
+    climb: number of the adversary's signed steps, and the size of one as a share of the radius.
     fan_out: whether convolutions are drawn by fan-out (`fan_out_init`) instead of as each
     architecture has it.
     """
@@ -45,14 +46,15 @@ class SurrogateRecipe:
     held_out: int = 0
     radius: float = 0.0
     fan_out: bool = False
+    climb: tuple[int, float] = (7, 0.25)
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values (the name does not)."""
         architecture = ARCHITECTURES.make(self.architecture)
         fields = {**dataclasses.asdict(self), "recipe": self.recipe.resolved()}
         del fields["name"]
-        for late in ("radius", "fan_out"):  # younger than some kept surrogates, which have none
-            if not fields[late]:
+        for late in ("radius", "fan_out", "climb"):  # younger than some kept surrogates
+            if fields[late] == getattr(SurrogateRecipe, late):
                 del fields[late]
         version = 3 if self.augmentation == "affine_shift" else 2
         return {**fields, "architecture": architecture.resolved(), "version": version}

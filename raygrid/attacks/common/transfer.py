@@ -124,17 +124,24 @@ class TransferAttack(GradientAttack):
         self, network: nn.Module, labels: Tensor, rows: Tensor, context: AttackContext
     ) -> Objective:
         """The losses of a batch as a function of its pixels and the step."""
+        seen = self.seen(network, rows, context)
+        return lambda z, step: self.losses(network(seen(z, step)), labels)
+
+    def seen(
+        self, network: nn.Module, rows: Tensor, context: AttackContext
+    ) -> Callable[[Tensor, int], Tensor]:
+        """How the network sees the pixels of a batch in a step."""
         transform = seen_by(network, self.augmentation)
 
-        def losses(z: Tensor, step: int) -> Tensor:
+        def augmented(z: Tensor, step: int) -> Tensor:
             if not self.box:
                 z = z.clamp(0, 1)
             if self.augmentation != "none":
                 draws = context.stream.rows(["augmentation", step], rows, (3,), "uniform")
                 z = transform(z, draws.to(z.device, non_blocking=True))
-            return self.losses(network(z), labels)
+            return z
 
-        return losses
+        return augmented
 
 
 @dataclass(frozen=True, kw_only=True)

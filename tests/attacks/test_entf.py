@@ -1,0 +1,124 @@
+"""EntF beside the rule of its code: WenRuiUSTC/EntF@f2230b5, village/shop."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from raygrid.architectures.networks.network import Network
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.features import mean_features
+from raygrid.attacks.common.surrogate_training import train_surrogate
+from raygrid.attacks.entf import EntF
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.trainer import freeze
+from raygrid.trials.evaluate import score
+from raygrid.trials.resolve import resolve
+from raygrid.trials.run import task_of
+from tests.victims import photo_digits
+
+CPU = torch.device("cpu")
+
+
+def made(part: str) -> EntF:
+    attack = ATTACKS.make(part)
+    assert isinstance(attack, EntF)
+    return attack
+
+
+def nearest_of_the_code(feature: Tensor, label: int, means: Tensor) -> Tensor:
+    """forgemaster_pull.py: distances, the own one overwritten by 1; the first smallest."""
+    distances = [float((mean - feature).square().mean()) for mean in means]
+    distances[label] = 1
+    return means[distances.index(min(distances))]
+
+
+def test_images_are_pulled_to_the_class_that_the_code_finds() -> None:
+    rng = torch.Generator().manual_seed(0)
+    means = torch.randn(6, 8, generator=rng)
+    features = torch.randn(40, 8, generator=rng)
+    labels = torch.randint(6, (40,), generator=rng)
+    found = made("entf(variant=pull)").distances(features, labels, means)
+    pairs = zip(features, labels.tolist(), strict=True)
+    wanted = torch.stack([nearest_of_the_code(f, y, means) for f, y in pairs])
+    torch.testing.assert_close(found, (features - wanted).square().mean(1))
+
+
+def test_far_from_all_others_an_image_is_pulled_to_its_own_class() -> None:
+    """The own class counts as being at distance 1, so it wins where the others are further."""
+    means = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    features, labels = torch.tensor([[0.5, 0.0]]), torch.tensor([0])
+    assert float(made("entf(variant=pull)").distances(features, labels, means)) == 0.125
+    close = torch.tensor([[0.0, 0.0], [1.5, 0.0]])
+    assert float(made("entf(variant=pull)").distances(features, labels, close)) == 0.5
+
+
+def test_push_raises_the_mean_squared_distance_to_the_own_class() -> None:
+    means = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    found = made("entf").distances(torch.zeros(2, 2), torch.tensor([0, 1]), means)
+    assert found.tolist() == [-2.5, 0.0]
+
+
+def spread(network: Network, some: Images, means: Tensor) -> tuple[float, float]:
+    """Mean squared distances to the own class and to the nearest other one."""
+    apart = (network.features(some.floats())[:, None] - means[None]).square().mean(2)
+    own = some.labels[:, None] == torch.arange(some.classes)
+    return float(apart[own].mean()), float(apart.masked_fill(own, math.inf).amin(1).mean())
+
+
+@pytest.mark.parametrize("variant", ["push", "pull"])
+def test_images_are_pushed_off_their_class_or_pulled_to_another(
+    variant: str, images: Images
+) -> None:
+    """In the features of the network that they were made on, without augmentation."""
+    part = "entf(batch_size=32, surrogate=small_cnn, surrogate_epochs=3, robust_radius=0.0, "
+    part += "augmentation=none, budget=16/255, steps=12, step=0.2, "
+    attack = made(f"{part}variant={variant})")
+    network = freeze(train_surrogate(attack.recipe, images, Stream("surrogate"), CPU))
+    assert isinstance(network, Network)
+    context = AttackContext(Stream("poison"), surrogates={"entf100": network})
+    poisoned = images.with_pixels(attack.poison(images, context).pixels)
+    means = mean_features(network, images, 32, CPU)
+    (own, other), (later_own, later_other) = (
+        spread(network, some, means) for some in (images, poisoned)
+    )
+    if variant == "push":
+        assert later_own > 1.2 * own
+    else:
+        assert later_other < 0.8 * other
+
+
+def test_the_surrogate_is_trained_against_ten_steps_of_half_its_radius() -> None:
+    recipe = made("entf").recipe
+    assert (recipe.radius, recipe.climb) == (4 / 255, (10, 0.5))
+    assert (recipe.recipe.epochs, recipe.recipe.milestones) == (100, (75, 90))
+    assert recipe.resolved()["climb"] == (10, 0.5)
+
+
+@pytest.mark.slow
+def test_entf_bites_where_the_victim_is_trained_adversarially() -> None:
+    """Measured once, seed 0, victim and surrogate trained against 2/255: 0.42 to 0.28."""
+    split = photo_digits()
+    part = "entf(surrogate=small_cnn, surrogate_epochs=10, batch_size=128, steps=20, step=0.1, "
+    attack = made(f"{part}budget=32/255, robust_radius=2/255)")
+    stream = Stream("surrogate", ("photo_digits", 0))
+    network = freeze(train_surrogate(attack.recipe, split.train, stream, CPU))
+    context = AttackContext(Stream("poison"), surrogates={"entf100": network})
+    poisoned = split.train.with_pixels(attack.poison(split.train, context).pixels)
+    reached = [robust_accuracy(some, split.test) for some in (split.train, poisoned)]
+    assert reached[1] < reached[0] - 0.08
+
+
+def robust_accuracy(train: Images, test: Images) -> float:
+    """Clean accuracy of a victim under adversarial training."""
+    chain = "at(radius=2/255, step=2/255, steps=2)"
+    trial = resolve(f"photo_digits/clean/{chain}/small_cnn/supervised/quick/0", None)
+    session = trial.learner.start(task_of(trial, train, train, CPU))
+    for epoch in range(trial.recipe.epochs):
+        session.epoch(epoch)
+    return score(session.finish(), test, trial.defense.view).acc
