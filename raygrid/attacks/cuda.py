@@ -70,7 +70,7 @@ class Cuda(Attack):
         for rows in index.split(size):
             x = images.floats(rows).to(context.device)
             made = convolved(x, kernels[images.labels[rows].to(context.device)])
-            pixels[done : done + len(rows)] = to_uint8(stretched(made), self.quant).cpu()
+            pixels[done : done + len(rows)] = to_uint8(over_largest(made), self.quant).cpu()
             done += len(rows)
         return pixels
 
@@ -109,7 +109,7 @@ def convolved(x: Tensor, kernels: Tensor) -> Tensor:
     return out
 
 
-def stretched(x: Tensor) -> Tensor:
+def over_largest(x: Tensor) -> Tensor:
     """Images divided by their largest value, so that it becomes 1; black ones stay black."""
     largest = x.flatten(1).amax(1).view(-1, 1, 1, 1)
     return x / torch.where(largest > 0, largest, torch.ones_like(largest))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.cuda import Cuda, convolved, stretched
+from raygrid.attacks.cuda import Cuda, convolved, over_largest
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
@@ -75,7 +75,7 @@ def test_without_blur_images_are_shifted_by_at_most_a_pixel(images: Images) -> N
 
 def test_the_rim_of_a_white_image_darkens_by_what_the_kernel_has_outside() -> None:
     kernel = torch.tensor([[0.1, 0.2, 0.0], [0.3, 1.0, 0.1], [0.2, 0.0, 0.1]])
-    white = stretched(convolved(torch.ones(1, 3, 5, 5), kernel[None]))[0]
+    white = over_largest(convolved(torch.ones(1, 3, 5, 5), kernel[None]))[0]
     assert float(white[0, 2, 2]) == 1.0
     assert float(white[0, 0, 0]) == pytest.approx((1.0 + 0.1 + 0.0 + 0.1) / 2.0)
     assert float(white[2, 4, 2]) == pytest.approx((0.1 + 0.2 + 0.0 + 0.3 + 1.0 + 0.1) / 2.0)

@@ -14,7 +14,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext, size_of_change
 from raygrid.attacks.common.surrogate_training import train_surrogate
-from raygrid.attacks.common.swarm import Swarm, similarity, unnatural
+from raygrid.attacks.common.swarm import Swarm, uniform_similarity, unnatural
 from raygrid.attacks.dune import Dune
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
@@ -133,7 +133,7 @@ def test_similarity_is_the_one_of_scikit_image() -> None:
     b = (a + 0.2 * torch.rand(3, 3, 20, 18, generator=rng(1), dtype=torch.float64)).clamp(0, 1)
     pairs = zip(a.numpy(), b.numpy(), strict=True)
     expected = [structural_similarity(x, y) for x, y in pairs]
-    assert similarity(a, b).tolist() == pytest.approx(expected, abs=1e-9)
+    assert uniform_similarity(a, b).tolist() == pytest.approx(expected, abs=1e-9)
 
 
 def test_what_looks_changed_is_counted_from_20_decibels_and_four_fifths() -> None:
@@ -144,7 +144,7 @@ def test_what_looks_changed_is_counted_from_20_decibels_and_four_fifths() -> Non
         assert float(found) == pytest.approx(short, abs=1e-3)
     assert float(unnatural(textured, textured, 20.0, 0.8)) == 0
     unlike = unnatural(gray, textured, -100.0, 0.8)
-    assert float(unlike) == pytest.approx(0.8 - float(similarity(gray, textured)), abs=1e-5)
+    assert float(unlike) == pytest.approx(0.8 - float(uniform_similarity(gray, textured)), abs=1e-5)
 
 
 def test_each_class_has_one_shift_on_top_of_its_noise(images: Images) -> None:

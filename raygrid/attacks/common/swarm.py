@@ -62,10 +62,10 @@ def unnatural(changed: Tensor, clean: Tensor, least_psnr: float, least_ssim: flo
     """
     error = (changed - clean).square().flatten(1).mean(1)
     short = least_psnr + 10 * error.clamp_min(1e-20).log10()
-    return short.clamp_min(0) + (least_ssim - similarity(changed, clean)).clamp_min(0)
+    return short.clamp_min(0) + (least_ssim - uniform_similarity(changed, clean)).clamp_min(0)
 
 
-def similarity(a: Tensor, b: Tensor) -> Tensor:
+def uniform_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of images (n, C, H, W) in [0, 1], mean over channels and places: (n,).
 
     Windows of 7x7 pixels that lie inside, all alike; unbiased variances (Wang et al. 2004, as in
