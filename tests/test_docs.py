@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from raygrid.cli.main import registries
+from raygrid.cli.methods import registries
 from tests.test_layers import ORDER
 
 ROOT = Path(__file__).parents[1]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
+from raygrid.cli.methods import list_methods
 from raygrid.cli.options import (
     CommandParser,
     FilledLater,
@@ -23,9 +24,9 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
-from raygrid.core.errors import SpecError, unknown
+from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
-from raygrid.core.registry import Method, Registry, load_plugins
+from raygrid.core.registry import load_plugins
 from raygrid.core.spec import Part, TrialSpec, parse_ratio, parse_scalar
 from raygrid.engine.grid import Grid, read_specs
 from raygrid.storage.mirrored import open_store
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
     listing = command("list", list_methods, "Methods of a kind with their cards.")
     listing.add_argument("kind", nargs="?", help="attacks, defenses, ...")
+    listing.add_argument("--markdown", action="store_true", help="print a page of documentation")
     for name, run, text in (
         ("plan", show_grid_plan, "What a grid comes to, before anything runs."),
         ("run", run_specs, "Run specs or a grid; what is done is not run again."),
@@ -115,61 +117,6 @@ def reproduce(args: argparse.Namespace) -> int:
     from raygrid.cli import reproduce as papers
 
     return papers.reproduce(args)
-
-
-def registries() -> dict[str, Registry[Any]]:
-    """All registries by the plural of their kind."""
-    from raygrid.architectures import ARCHITECTURES
-    from raygrid.attacks import ATTACKS
-    from raygrid.datasets import DATASETS
-    from raygrid.defenses import DEFENSES
-    from raygrid.learners import LEARNERS
-    from raygrid.protocols import PROTOCOLS
-
-    return {
-        "datasets": DATASETS,
-        "attacks": ATTACKS,
-        "defenses": DEFENSES,
-        "architectures": ARCHITECTURES,
-        "learners": LEARNERS,
-        "protocols": PROTOCOLS,
-    }
-
-
-def method_facts(method: Method) -> dict[str, Any]:
-    """A method's id, summary, defaults and card."""
-    card = method.card
-    return {
-        "id": method.id,
-        "summary": (type(method).__doc__ or "").strip().splitlines()[0],
-        "defaults": {k: v for k, v in method.resolved().items() if k not in ("id", "version")},
-        "version": method.version,
-        "card": {
-            "paper": card.paper,
-            "code": card.code,
-            "published": dict(card.published),
-            "needs": card.needs,
-            "cost": card.cost,
-            "notes": card.notes,
-        },
-    }
-
-
-def list_methods(args: argparse.Namespace) -> int:
-    load_plugins(tuple(args.imports))
-    kinds = registries()
-    if args.kind is not None and args.kind not in kinds:
-        raise SpecError(unknown("kind", args.kind, kinds))
-    chosen = {args.kind: kinds[args.kind]} if args.kind else kinds
-    found = {k: [method_facts(r.make(name)) for name in r] for k, r in chosen.items()}
-    if args.json:
-        print(json.dumps(found[args.kind] if args.kind else found, indent=1))
-        return 0
-    for kind, methods in found.items():
-        print(f"{kind}:")
-        for method in methods:
-            print(f"  {method['id']:<22} {method['summary']}")
-    return 0
 
 
 def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
