@@ -40,6 +40,17 @@ class Dune(GradientAttack):
     card = Card(
         paper="Wang et al. 2026, Dual-branch Robust Unlearnable Examples (DUNE)",
         code="wxldragon/DUNE@a35cbb6 (generate_unlearnable.py)",
+        published={
+            f"cifar10/dune/{defense}/resnet18/supervised/wxl/0": accuracy
+            for defense, accuracy in (
+                ("standard", 0.1326),
+                ("at(steps=7)", 0.2496),
+                ("op", 0.1281),
+                ("jpeg", 0.2888),
+                ("eclipse", 0.5749),
+                ("coin", 0.1921),
+            )
+        },
         needs="labels; five checkpoints of a surrogate trained on the clean set",
         cost="400 forward passes per image, and the surrogate",
         notes="NOT within 8/255, where its rivals in print are: the color shift comes on top of "

@@ -30,6 +30,11 @@ class Sem(Rem):
     card = Card(
         paper="Liu et al. 2024, Stable Unlearnable Example (SEM)",
         code="liuyixin-louis/Stable-Unlearnable-Example@6e5aebd (attacks/stable_workers.py)",
+        published={
+            "cifar10/sem/standard/resnet18/supervised/wxl/0": 0.1594,
+            "cifar10/sem/at(steps=7)/resnet18/supervised/wxl/0": 0.3243,
+            "cifar10/sem/jpeg/resnet18/supervised/wxl/0": 0.8158,
+        },
         needs="labels",
         cost="1,700 forward passes per image of 50,000: a ninth of REM's",
         notes="defaults are those of the README (sem8-4). The paper's own tables were not read; "

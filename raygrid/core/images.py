@@ -100,6 +100,14 @@ def to_uint8(values: Tensor, quant: Quant = "round") -> Tensor:
     return values.mul(255).add_(half).floor_().clamp_(0, 255).to(torch.uint8)
 
 
+def cut_to_levels(values: Tensor) -> Tensor:
+    """float32 in [0, 1] cut off to whole levels, in place, as codes do that store bytes on the way.
+
+    Whole levels stay: 128 / 255 * 255 may come out just below 128 in float32.
+    """
+    return values.mul_(255).add_(1e-3).floor_().clamp_(0, 255).div_(255)
+
+
 def fingerprint(*tensors: Tensor) -> str:
     """Content hash of tensors: 32 hex digits over dtype, shape and bytes."""
     digest = hashlib.sha256()

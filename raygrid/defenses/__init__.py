@@ -16,6 +16,7 @@ from raygrid.defenses import cutout as cutout
 from raygrid.defenses import dvae as dvae
 from raygrid.defenses import dvae_detect as dvae_detect
 from raygrid.defenses import early_stopping as early_stopping
+from raygrid.defenses import eclipse as eclipse
 from raygrid.defenses import gaussian as gaussian
 from raygrid.defenses import grayscale as grayscale
 from raygrid.defenses import iss as iss

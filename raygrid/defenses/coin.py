@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core import draws
+from raygrid.core.images import cut_to_levels
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
@@ -14,9 +15,6 @@ from raygrid.defenses.base import DEFENSES, Defense
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_WHOLE = 1e-3
-"""Levels: 128 / 255 * 255 may come out just below 128 in float32."""
 
 
 @DEFENSES.register("coin")
@@ -31,6 +29,11 @@ class Coin(Defense):
     card = Card(
         paper="Li et al. 2025, Detecting and Corrupting Convolution-based Unlearnable Examples",
         code="wxldragon/COIN@6577fa8 (train.py)",
+        published={
+            "cifar10/cuda/coin/resnet18/supervised/wxl/0": 0.7202,
+            "cifar10/em/coin/resnet18/supervised/wxl/0": 0.1949,
+            "cifar10/sem/coin/resnet18/supervised/wxl/0": 0.2422,
+        },
         cost="one look-up of four neighbors a batch",
         notes="made for `cuda`; does little elsewhere. `reach` is severity 4 of 7 (0.8 to 3.2 in "
         "steps of 0.4) and does not grow with the image. scipy's wrapping has period side - 1, as "
@@ -50,8 +53,7 @@ class Coin(Defense):
         offsets = (draws.rand((2, n, height, width), rng, x.device) * 2 - 1) * self.reach
         rows = torch.arange(height, device=x.device)[:, None] + offsets[1]
         columns = torch.arange(width, device=x.device) + offsets[0]
-        moved = interpolated(x, rows, columns, self.edge)
-        return (moved * 255 + _WHOLE).floor_().clamp_(0, 255).div_(255), y
+        return cut_to_levels(interpolated(x, rows, columns, self.edge)), y
 
 
 def interpolated(x: Tensor, rows: Tensor, columns: Tensor, edge: str) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from raygrid.core.images import to_uint8
+from raygrid.core.images import cut_to_levels, to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card
 from raygrid.defenses.base import DEFENSES
@@ -73,8 +73,7 @@ def whole(shares: Tensor) -> Tensor:
     In whole levels before and after: the color of gray is none, not the error of a sum.
     """
     levels = (shares * 255).round()
-    made = stretched(levels.flatten(2)).view_as(levels)
-    return (made * 255 + 1e-3).floor() / 255
+    return cut_to_levels(stretched(levels.flatten(2))).view_as(levels)
 
 
 def equalized(pixels: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ Row = dict[str, str]
 
 PAPERS = (
     *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
-    *("cuda", "pil"),
+    *("cuda", "pil", "dune"),
 )
-PROTOCOL = {paper: paper for paper in PAPERS} | {"transferable": "tp"}
+PROTOCOL = {paper: paper for paper in PAPERS} | {"dune": "wxl", "transferable": "tp"}
 
 SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
 
@@ -93,6 +93,7 @@ MADE = {
     ("cuda", "at"): "at(step=1.2/255)",
     ("cuda", "at(radius=16/255)"): "at(radius=16/255, step=2.4/255)",
     ("cuda", "at(radius=4/255)"): "at(radius=4/255, step=0.6/255)",
+    ("dune", "at"): "at(steps=7)",
     ("dvae", "at"): "at(step=1.6/255)",
     ("dvae", "avatar"): "avatar(centered=false, diffusion_data=clean_train)",
     ("dvae", "bdr"): "bdr(variant=float)",

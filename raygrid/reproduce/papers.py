@@ -162,5 +162,15 @@ PAPERS: Mapping[str, Paper] = {
         },
         kinds=("defense", "transfer"),
     ),
+    "dune": Paper(
+        source="Wang et al. 2026, DUNE: dual-branch robust unlearnable examples",
+        tables={"main": "CIFAR-10, ResNet-18: five attacks, seven defenses and none"},
+        kinds=("defense", "transfer"),
+        notes=(
+            EXTRAS.replace("AVATAR", "ECLIPSE"),
+            "DUNE exceeds 8/255 there: `raygrid run` has `dune(budget=8/255)` for the row that is "
+            "held to it.",
+        ),
+    ),
 }
 """By the name that the reference has for a paper."""

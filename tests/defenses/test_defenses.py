@@ -62,7 +62,7 @@ FITTED = {name for name in DEFENSES if DEFENSES.tiny(name).purify_cost > 0}
 # Settings with which other code acts than with the defaults.
 VARIANTS = ("cutmix(box=batch)", "ueraser_lite(static=true)")
 DRAWN = {"ueraser_lite(static=true)"}  # purifiers that change each image in a way of its own
-HEAVY = {"avatar"}  # imports diffusers, which takes seconds
+HEAVY = {"avatar", "eclipse"}  # imports diffusers, which takes seconds
 
 
 def small(text: str) -> Defense:

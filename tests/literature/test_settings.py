@@ -12,6 +12,7 @@ from raygrid.literature.names import PAPERS, Row
 from tests.settings import (
     apbench,
     cuda,
+    dune,
     dvae,
     just_how_toxic,
     learned_faster,
@@ -28,6 +29,7 @@ RULES = {
     "transferable": transferable.RULES,
     "cuda": cuda.RULES,
     "pil": pil.RULES,
+    "dune": dune.RULES,
 }
 FILES = ("settings.csv", "settings_later.csv")
 
@@ -50,7 +52,7 @@ def rules_of(row: Row) -> list[Rule]:
 def test_all_papers_are_asked() -> None:
     assert tuple(RULES) == PAPERS
     assert sum(len(rows_of(paper)) for paper in PAPERS[:5]) == 519
-    assert sum(len(rows_of(paper)) for paper in PAPERS[5:]) == 36
+    assert sum(len(rows_of(paper)) for paper in PAPERS[5:]) == 56
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:

@@ -9,6 +9,7 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.cuda import Cuda
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.literature.names import PROTOCOL
 from raygrid.trials.resolve import resolve
 from tests.settings.rules import Getter, Row, Rule, attack, recipe, words
 
@@ -18,8 +19,8 @@ CROPS = {"crop_flip": "crop 4, flip"}
 
 def augmented(row: Row) -> str:
     """How victims of the protocol see CIFAR-10."""
-    paper = row["paper"]
-    return resolve(f"cifar10/clean/standard/resnet18/supervised/{paper}/0", None).augmentation
+    protocol = PROTOCOL[row["paper"]]
+    return resolve(f"cifar10/clean/standard/resnet18/supervised/{protocol}/0", None).augmentation
 
 
 def kernels(side: int) -> torch.Tensor:

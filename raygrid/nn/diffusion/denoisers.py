@@ -62,12 +62,18 @@ class DenoiserPlan:
 
     size: a key of `SIZES`. updates: of its weights. horizon: largest number of steps of noise that
     it learns to see. flip: whether images may be mirrored, None: where those of the dataset may.
+    few: how many images, drawn at random, it is fitted to; 0: all.
     """
 
     size: str
     updates: int
     horizon: int
     flip: bool | None = None
+    few: int = 0
+
+    def among(self, images: int) -> int:
+        """How many of so many images it is fitted to."""
+        return min(self.few, images) if self.few else images
 
     def recipe(self, images: int) -> Recipe:
         """Whole epochs that come nearest to `updates`, with at most 5,000 to warm up."""
@@ -89,7 +95,8 @@ class DenoiserPlan:
     def cost(self, images: int) -> float:
         """Of the fit, in epochs of a ResNet-18 on these images: 740 for 100,000 updates of size s
         on 50,000."""
-        return SIZES[self.size].cost * 2.89 * self.recipe(images).epochs
+        own = self.among(images)
+        return SIZES[self.size].cost * 2.89 * self.recipe(own).epochs * own / images
 
     def passing(self, calls: int) -> float:
         """Of so many passes through the predictor, in such epochs: 58 for 60 at size s."""
@@ -102,7 +109,10 @@ class DenoiserPlan:
 
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values."""
-        return {**asdict(self), "version": 2}
+        fields = asdict(self)
+        if not self.few:  # younger than the first keys
+            del fields["few"]
+        return {**fields, "version": 2}
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,9 @@ def fitted(
     from torch.optim.swa_utils import AveragedModel
 
     average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
+    if plan.few:
+        order = torch.randperm(len(images), generator=stream.generator("few"))
+        images = images.rows(order[: plan.among(len(images))])
     recipe = plan.recipe(len(images))
     left = kept_shares().to(device, torch.float32)
     flip = CropFlip(0, flips(fit_context.augmentation) if plan.flip is None else plan.flip)
