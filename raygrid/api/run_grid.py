@@ -18,6 +18,7 @@ from raygrid.core.retry import patiently
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU
 from raygrid.engine import grid as grids
+from raygrid.engine import notice
 from raygrid.engine.costs.profiles import Profiles, ProfileStore
 from raygrid.engine.events import ArtifactState, Listener, Listeners
 from raygrid.engine.grid import Grid, Plan
@@ -177,7 +178,7 @@ def _execute(
     if options.engine == "inline":
         check_room(device, 1.0)
         agenda.divide(1, options.shards)
-        run_inline(agenda, Worker(store, options, device), listener)
+        run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
         return
     from raygrid.engine.ray.executor import run_on_ray
 

@@ -24,6 +24,7 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
+from raygrid.cli.submit import add_submit, split_command, submit
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    args = parser().parse_args(argv)
+    line, words = split_command(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(line)
+    args.line, args.words = line, words
     return guarded(lambda: args.command(args))
 
 
@@ -93,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
+    text = "Run a command as a job of a Slurm cluster."
+    sending = commands.add_parser("submit", help=text, description=text, fill=None)
+    sending.set_defaults(command=submit)
+    add_submit(sending)
     state = command("status", show_status, "How the run in --out is doing.")
     state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
     state.add_argument("--devices", type=int, default=1, help="how many are paid for")

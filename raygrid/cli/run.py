@@ -26,10 +26,11 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
-from raygrid.core.errors import DataError, RaygridError, SpecError
+from raygrid.core.errors import DataError, Moving, RaygridError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
+from raygrid.engine import notice
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
@@ -215,15 +216,20 @@ def guarded(action: Any) -> int:
     """Run a command: one line for errors meant for a person, a clean end on Ctrl-C.
 
     The same where it is ended from outside or its terminal is closed, unless `nohup` says no.
+    SIGUSR1 says that this process has to go soon: it saves what it runs and ends with `SAVED`.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _interrupt)
+    notice.listen()
     try:
         return int(action())
     except RaygridError as error:
         print(f"raygrid: {error}", file=sys.stderr)
         return 2
+    except Moving:
+        print("everything that ran is saved; the same command goes on", file=sys.stderr)
+        return notice.SAVED
     except KeyboardInterrupt:
         print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
         return 130

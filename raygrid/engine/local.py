@@ -6,7 +6,7 @@ import functools
 import time
 
 from raygrid.core.device_errors import trouble
-from raygrid.core.errors import DeviceError
+from raygrid.core.errors import DeviceError, Moving
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result, lost_to
 from raygrid.engine.schedule import Agenda, Job
@@ -16,8 +16,13 @@ from raygrid.trials.result import Result
 
 
 def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
-    """Do every job of the agenda; a failed artifact makes rows of the trials that need it."""
+    """Do every job of the agenda; a failed artifact makes rows of the trials that need it.
+
+    Raises Moving, with everything saved, if this machine will be taken away.
+    """
     while (job := agenda.take()) is not None:
+        if worker.leaving():
+            raise Moving(job.key)
         if job.trial is not None:
             trial = job.trial
             listener.trial_started(trial)

@@ -48,6 +48,7 @@ from raygrid.engine.ray.callbacks import (  # noqa: E402
     AgendaCallback,
     Watchdog,
 )
+from raygrid.engine.ray.evacuation import Evacuation  # noqa: E402
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
 from raygrid.engine.ray.private import on_loopback, quiet_tune  # noqa: E402
 from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
@@ -165,7 +166,8 @@ def run_on_ray(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)
             )
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
-            _tuner(agenda, sharing, [Watchdog(book, options.deadline), book], setup).fit()
+            callbacks = [Watchdog(book, options.deadline), book, Evacuation()]
+            _tuner(agenda, sharing, callbacks, setup).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)

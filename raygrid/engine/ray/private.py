@@ -8,14 +8,22 @@ release lacks, so that a change of Ray shows here and not in the middle of a gri
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from raygrid.core.retry import retried, until
+
+START = 90.0
+"""Seconds that Ray's node may take to be there."""
+WAITS = {"RAY_agent_register_timeout_ms": 1000, "RAY_gcs_server_port_wait_time_s": 1}
+"""Variables by which Ray's processes wait for each other, and their units in a second."""
 CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
 CACHE = "ray.tune.utils.object_cache:_ObjectCache"
 NEEDED: Mapping[str, str] = {
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
     "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
+    "ray._private.services:get_node": "Ray may take more than 30 s to start",
     "ray._raylet:GcsClient": "a spot notice is passed on to Ray",
     "ray._raylet:InnerGcsClient.drain_node": "the same; its calls are those of `GcsClient`",
     "ray.air._internal.usage:tag_callbacks": "Tune does not import MLflow to count callbacks",
@@ -75,6 +83,31 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def patient_start(seconds: float = START) -> Iterator[None]:
+    """Ray, started meanwhile, may take so long until its node is there.
+
+    By itself it gives up after 30 s, which are over before it is up on a busy machine. Its node
+    gives up on its own agents, and its driver on the node: the one has a setting, the other none,
+    so each of its questions after the node waits here instead.
+    """
+    from ray._private import services
+
+    for name, unit in WAITS.items():
+        os.environ.setdefault(name, f"{seconds * unit:.0f}")
+    ask = services.get_node
+
+    def get_node(*given: Any) -> Any:
+        pauses = until(seconds, 0.2)
+        return retried(lambda: ask(*given), pauses, lambda error: isinstance(error, RuntimeError))
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = ask
 
 
 def draining_nodes() -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from raygrid.engine import notice
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.ray.private import Controller
 from raygrid.engine.ray.resources import request, share_of
@@ -29,7 +30,7 @@ class ReadyFirst(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not len(self.agenda):
             return str(Searcher.FINISHED)
-        job = self.agenda.take()
+        job = None if notice.given() else self.agenda.take()
         return None if job is None else config_of(job, self.sharing)
 
     def on_trial_complete(
@@ -62,6 +63,8 @@ class LongestFirst(FIFOScheduler):  # type: ignore[misc]
         return {}  # Tune saves its scheduler for a restore that raygrid never does
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        if notice.given():
+            return None
         controller = Controller(tune_controller)
         # A kind of trials has outgrown its share of a GPU: those that wait must ask for the larger
         # one now, or each of them would run out of memory in its turn.
