@@ -24,7 +24,7 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
-from raygrid.cli.submit import add_submit, split_command, submit
+from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.registry import load_plugins
@@ -83,7 +83,19 @@ def parser() -> argparse.ArgumentParser:
     text = "Tables and figures of a paper, measured beside printed."
     papers = commands.add_parser("reproduce", help=text, description=text, fill=_add_papers)
     papers.set_defaults(command=reproduce)
-    poison = command("poison", make_poison, "Make, look at and export a poisoned dataset.")
+    _add_poison(command("poison", make_poison, "Make, look at and export a poisoned dataset."))
+    download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
+    download.add_argument("dataset", help="e.g. cifar10")
+    add_submit(commands)
+    state = command("status", show_status, "How the run in --out is doing.")
+    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
+    command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
+    command("doctor", doctor, "Is this machine ready?")
+    return top
+
+
+def _add_poison(poison: argparse.ArgumentParser) -> None:
     poison.add_argument("dataset", help="e.g. cifar10")
     poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
     poison.add_argument("--budget", help="8/255, l2:1.3, 2x")
@@ -94,18 +106,6 @@ def parser() -> argparse.ArgumentParser:
     poison.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
     poison.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
     poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
-    download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
-    download.add_argument("dataset", help="e.g. cifar10")
-    text = "Run a command as a job of a Slurm cluster."
-    sending = commands.add_parser("submit", help=text, description=text, fill=None)
-    sending.set_defaults(command=submit)
-    add_submit(sending)
-    state = command("status", show_status, "How the run in --out is doing.")
-    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
-    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
-    command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
-    command("doctor", doctor, "Is this machine ready?")
-    return top
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:

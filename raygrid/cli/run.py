@@ -239,4 +239,5 @@ def guarded(action: Any) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the clean end short
     raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.engine.slurm.script import CPUS_PER_GPU, NOTICE, SlurmRequest, batch_script
@@ -15,9 +16,12 @@ from raygrid.engine.slurm.submission import submit_script
 CLUSTERS = ("slurm",)
 
 
-def add_submit(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `raygrid submit`."""
-    parser.usage = "raygrid submit slurm [options] -- COMMAND"
+def add_submit(commands: Any) -> None:
+    """The command `raygrid submit`, among the others of a parser."""
+    text = "Run a command as a job of a Slurm cluster."
+    usage = "raygrid submit slurm [options] -- COMMAND"
+    parser = commands.add_parser("submit", help=text, description=text, usage=usage)
+    parser.set_defaults(command=submit)
     parser.add_argument("cluster", help="slurm")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--print", action="store_true", dest="show", help="show the script only")

@@ -102,7 +102,7 @@ class Command:
             if self.process.poll() is None:
                 self.process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(STOP)
+                    self.process.wait(2 * STOP)
                 self.process.kill()
         # 130 is what raygrid itself ends with when it is told to stop.
         ended = status in (-signal.SIGTERM, -signal.SIGKILL, 130)
