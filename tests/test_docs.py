@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
-from raygrid.cli.methods import registries
+from raygrid.cli.methods import methods_page, registries
 from tests.test_layers import ORDER
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +58,36 @@ def test_the_citation_is_of_this_version() -> None:
     assert (cited["version"], cited["license"]) == (project["version"], project["license"])
     assert cited["cff-version"] == "1.2.0"
     assert {"message", "title", "authors", "type"} <= cited.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(registries()))
+def test_the_page_of_every_kind_is_what_the_command_prints(kind: str) -> None:
+    """To write it anew: `uv run raygrid list KIND --markdown > docs/methods/KIND.md`."""
+    registry = registries()[kind]
+    shipped = [name for name in registry if registry[name].__module__.startswith("raygrid.")]
+    made = methods_page(kind, [registry.make(name) for name in shipped])
+    assert (ROOT / "docs" / "methods" / f"{kind}.md").read_text() == made
+
+
+def test_a_section_has_parameters_source_and_printed_numbers() -> None:
+    page = methods_page("attacks", [registries()["attacks"].make("lsp")])
+    for line in (
+        "## lsp",
+        "- **Paper**: Yu et al. 2022",
+        "| `patch` | `8` |",
+        "| `cifar10` | `lsp` | `standard` | `resnet18` |",
+    ):
+        assert line in page
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run([*command, ROOT / "docs", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = {page.relative_to(tmp_path).with_suffix("") for page in tmp_path.rglob("*.html")}
+    pages = {
+        page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")
+    }
+    assert pages <= built
+    assert "aap" in (tmp_path / "methods" / "attacks.html").read_text()
