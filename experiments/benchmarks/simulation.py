@@ -24,7 +24,7 @@ from typing import Any
 from header import header
 
 from raygrid.api.run_grid import Options, make_plan, run_grid
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.core.speed import CPU
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.costs.profiles import Profiles

@@ -13,7 +13,7 @@ from typing import Any
 from raygrid.core.device import check_room
 from raygrid.core.errors import ClaimLost, StoreError
 from raygrid.core.options import Options as Options
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.core.retry import patiently
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU

@@ -68,7 +68,8 @@ class File(Attack):
     def skip(self, cell: Combination) -> str | None:
         if not self.path:
             return "file needs a path: file(path=/where/it/is.pt)"
-        return None if Path(self.path).exists() else f"{self.path} is not there"
+        there = Path(self.path).is_file() or Path(self.path).is_dir()
+        return None if there else f"{self.path} is not there"
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         path, index = Path(self.path), context.index(images)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.options import options_of
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
@@ -36,6 +37,18 @@ def records_of(args: argparse.Namespace) -> Records:
     options = options_of(args)
     load_plugins(options.imports)
     return Records(open_store(options.store_url), options.data, args.epoch)
+
+
+def check_picture(path: Path) -> None:
+    """Raise SpecError, before any work, unless a picture can be written to `path`."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise SpecError(
+            f"{path} is no name of a picture; allowed are names that end with "
+            f"{', '.join(f'.{kind}' for kind in sorted(kinds))}"
+        )
 
 
 def victims_of(records: Records, what: str, specs: Sequence[str]) -> list[Victim]:

@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygrid.cli.common import add_epoch, is_poison, poisons_of, records_of, rows_of, victims_of
+from raygrid.cli.common import (
+    add_epoch,
+    check_picture,
+    is_poison,
+    poisons_of,
+    records_of,
+    rows_of,
+    victims_of,
+)
 from raygrid.core.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -62,6 +70,7 @@ def figure(args: argparse.Namespace) -> int:
 
     if not args.specs and args.figure != "agreement":
         raise SpecError(f"{args.figure} needs the spec of a trial or poison")
+    check_picture(args.file)
     records = records_of(args)
     if args.figure == "agreement":
         drawn = _agreement(records, args)

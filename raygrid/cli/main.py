@@ -23,18 +23,18 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
+from raygrid.cli.poison import add_poison, make_poison
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
 from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
-from raygrid.core.registry import load_plugins
-from raygrid.core.spec import Part, TrialSpec, parse_ratio, parse_scalar
+from raygrid.core.plugins import load_plugins
+from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import Grid, read_specs
-from raygrid.storage.mirrored import open_store
 from raygrid.tracking import status
 
 if TYPE_CHECKING:
-    from raygrid.protocols.setups.triples import Triple
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     text = "Tables and figures of a paper, measured beside printed."
     papers = commands.add_parser("reproduce", help=text, description=text, fill=_add_papers)
     papers.set_defaults(command=reproduce)
-    _add_poison(command("poison", make_poison, "Make, look at and export a poisoned dataset."))
+    add_poison(command("poison", make_poison, "Make, look at and export a poisoned dataset."))
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
     add_submit(commands)
@@ -93,19 +93,6 @@ def parser() -> argparse.ArgumentParser:
     command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
     command("doctor", doctor, "Is this machine ready?")
     return top
-
-
-def _add_poison(poison: argparse.ArgumentParser) -> None:
-    poison.add_argument("dataset", help="e.g. cifar10")
-    poison.add_argument("attack", help="e.g. em or 'lsp(patch=4)'")
-    poison.add_argument("--budget", help="8/255, l2:1.3, 2x")
-    poison.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
-    poison.add_argument("--seed", type=int, default=0)
-    poison.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
-    poison.add_argument("--form", choices=("png", "npz", "pt", "triples"), default="png")
-    poison.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
-    poison.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
-    poison.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
@@ -191,47 +178,6 @@ def write_report(args: argparse.Namespace) -> int:
     file = report(args.folders or [args.out], args.file)
     print(json.dumps({"report": str(file)}) if args.json else file)
     return 0
-
-
-def make_poison(args: argparse.Namespace) -> int:
-    from raygrid.engine.worker import Worker
-    from raygrid.reports.figures import gallery
-    from raygrid.trials import export, poisons
-    from raygrid.trials.catalog import Catalog
-
-    options = options_of(args)
-    load_plugins(options.imports)
-    store = open_store(options.store_url)
-    attack = Part.parse(args.attack)
-    if args.budget is not None:
-        attack = attack.with_params(budget=parse_scalar(args.budget))
-    text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
-    worker = Worker(store, options)
-    victim = (args.learner, args.protocol)
-    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
-    facts = poisons.inspect(made)
-    if args.export is not None and args.form == "triples":
-        facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
-    elif args.export is not None:
-        facts["manifest"] = str(export.export(made, args.export, args.form))
-    if args.gallery is not None:
-        facts["gallery"] = str(gallery.gallery(made, args.gallery))
-    if args.json:
-        print(json.dumps(facts, indent=1))
-    else:
-        for name, value in facts.items():
-            print(f"{name:<14} {value}")
-    return 0
-
-
-def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
-    """The benchmark's three pickles of one set-up."""
-    from raygrid.protocols.setups.triples import write_triple
-
-    if triple is None:
-        raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
-    write_triple(triple, folder)
-    return folder
 
 
 def fetch_data(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.registry import Method, Registry, load_plugins
+from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import Method, Registry
 from raygrid.core.spec import TrialSpec, format_scalar, split_outside
 
 _MEANING = re.compile(r"^    (\w+): [^#\n]*?  # (.+)$", re.MULTILINE)

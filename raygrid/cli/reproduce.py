@@ -14,7 +14,7 @@ from raygrid.cli.options import fleet_of, options_of
 from raygrid.cli.run import place_and_run, show_plan
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import reference

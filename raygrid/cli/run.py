@@ -26,9 +26,10 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
-from raygrid.core.errors import DataError, Moving, RaygridError, SpecError
+from raygrid.core.errors import DataError, Moving, RaygridError, SpecError, in_one_line
 from raygrid.core.options import Options
-from raygrid.core.secrets import shown
+from raygrid.core.plugins import load_plugins
+from raygrid.core.secrets import shown, without_secrets
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
 from raygrid.engine.costs.profiles import ProfileStore
@@ -38,6 +39,7 @@ from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.storage.results import ResultLog
+from raygrid.storage.store import remove_unused
 from raygrid.tracking.status import StatusFile
 
 Scales = Mapping[str, Sequence[Grid]]
@@ -113,9 +115,11 @@ def show_plan(
     specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
 ) -> int:
     """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
+    load_plugins(options.imports)  # whose faults are none of the data
     log = ResultLog(options.out.absolute() / "results.jsonl")
     rows = {row["key"]: row for row in log.rows()}
     say_broken(log)
+    note = ""
     try:
         plan, store, _ = make_plan(specs, options)
         profiles = known_profiles(plan, log, ProfileStore(store))
@@ -123,8 +127,11 @@ def show_plan(
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
-        print(f"note: {error}", file=sys.stderr)
-    print(json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state))
+        note = f"note: {error}"
+    text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
+    if note:
+        print(note, file=sys.stderr)
+    print(text)
     return 0
 
 
@@ -225,17 +232,25 @@ def guarded(action: Any) -> int:
     try:
         return int(action())
     except RaygridError as error:
-        print(f"raygrid: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except Moving:
         print("everything that ran is saved; the same command goes on", file=sys.stderr)
         return notice.SAVED
-    except KeyboardInterrupt:
-        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # of a path that a person gave, or of a disk
+        place = f": {error.filename}" if error.filename else ""
+        return _refuse(f"{error.strerror or in_one_line(error)}{place}")
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _refuse(message: str) -> int:
+    remove_unused()
+    print(f"raygrid: {without_secrets(message)}", file=sys.stderr)
+    return 2
 
 
 def _interrupt(signum: int, frame: Any) -> None:

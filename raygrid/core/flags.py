@@ -108,11 +108,16 @@ def _numbers(kind: Any) -> str:
 
 
 def _path(value: Any) -> Path | None:
-    return Path(value) if isinstance(value, (str, os.PathLike)) and str(value) else None
+    return Path(value) if isinstance(value, (str, os.PathLike)) and _sound(str(value)) else None
+
+
+def _sound(text: str) -> bool:
+    """Whether a text can be a path; files of no system have a zero byte in their names."""
+    return bool(text) and "\0" not in text
 
 
 def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, (str, os.PathLike)) else None
+    return str(value) if isinstance(value, (str, os.PathLike)) and "\0" not in str(value) else None
 
 
 def _whole(value: Any) -> int | None:

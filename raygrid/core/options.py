@@ -15,6 +15,7 @@ from typing import Any, Literal, get_type_hints
 
 from raygrid.core.errors import SpecError, SpecErrors
 from raygrid.core.flags import Flag, checked_value, no_flag, option
+from raygrid.core.plugins import absolute
 
 LEFT = ("weights", "peak", "predictions", "features")
 """What trials leave in a store on request; every other kind of entry is an artifact."""
@@ -53,7 +54,7 @@ class Options:
     )
     imports: tuple[str, ...] = option(
         (),
-        "import a module that registers methods of your own",
+        "import a module or file.py that registers methods of your own",
         group="places",
         word="import",
         metavar="MODULE",
@@ -135,9 +136,9 @@ class Options:
         if "://" not in store:
             store = str(Path(store).absolute())
         plain = {name: _default(name) for name, flag in flags().items() if flag.driver_only}
-        return replace(
-            self, out=self.out.absolute(), data=self.data.absolute(), store=store, **plain
-        )
+        imports = tuple(map(absolute, self.imports))
+        here = replace(self, out=self.out.absolute(), data=self.data.absolute())
+        return replace(here, store=store, imports=imports, **plain)
 
 
 @functools.cache

@@ -6,19 +6,15 @@ A method is a frozen dataclass whose fields are its parameters. Its card says wh
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.util
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import NAME, Part, Scalar
-
-ENTRY_POINTS = "raygrid.methods"
 
 
 @dataclass(frozen=True)
@@ -229,17 +225,6 @@ def _to_float(raw: Scalar) -> float:
         except (ValueError, ZeroDivisionError):
             raise SpecError(f"{raw!r} is not a number") from None
     return float(raw)
-
-
-def load_plugins(modules: tuple[str, ...] = ()) -> None:
-    """Import third-party methods: installed entry points of `raygrid.methods`, and `modules`."""
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
-        entry.load()
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise SpecError(f"--import {module}: {error}") from None
 
 
 def require(condition: bool, message: str) -> None:

@@ -208,9 +208,10 @@ def parse_ratio(text: str) -> float:
 
 def parse_seed(text: str) -> int:
     """Read a seed; raise SpecError if it is no whole number from 0."""
-    if not text.strip().isdecimal():
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdecimal()):
         raise SpecError(f"seed {text!r} is not a whole number from 0")
-    return int(text)
+    return int(parse_scalar(digits))
 
 
 def split_outside(text: str, separator: str) -> Iterator[str]:

@@ -251,7 +251,14 @@ def _list(faults: list[str]) -> str:
 
 
 def read_specs(path: Path) -> list[str]:
-    """Spec strings from a text file, one a line; blank lines and `#` comments are left out."""
-    texts = path.read_text().splitlines()
+    """Spec strings from a text file, one a line; blank lines and `#` comments are left out.
+
+    Raises SpecError for a file that cannot be read.
+    """
+    try:
+        texts = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        why = "it is no text in UTF-8" if isinstance(error, ValueError) else error.strerror
+        raise SpecError(f"@{path} cannot be read: {why}; expected a file of specs") from None
     lines = (next(split_outside(line, "#")).strip() for line in texts)
     return [line for line in lines if line]

@@ -52,6 +52,18 @@ class Bundle:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
+_made: list[Path] = []
+"""Folders that stores of this process made for themselves."""
+
+
+def remove_unused() -> None:
+    """Take away the folders that stores made and that nothing was written to."""
+    for folder in sorted(_made, key=lambda path: -len(path.parts)):
+        with suppress(OSError):
+            folder.rmdir()  # of empty folders only
+    _made.clear()
+
+
 def entry(kind: str, key: str) -> str:
     """The folder of an entry below the root."""
     return f"results/{key}/{kind}" if kind in LEFT else f"artifacts/{kind}/{key}"
@@ -63,6 +75,7 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
         try:
+            _made.extend(p for p in (self.root, *self.root.parents) if not p.exists())
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")

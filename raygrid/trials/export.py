@@ -30,9 +30,8 @@ def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
     """
     if form not in get_args(Form):
         raise DataError(f"form is {form!r}, allowed are {', '.join(get_args(Form))}")
+    check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty; export into a new folder")
     images = poisoned.images
     writers = {"png": _write_png, "npz": _write_npz, "pt": _write_pt}
     writers[form](images, folder)
@@ -46,6 +45,12 @@ def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=1) + "\n")
     return path
+
+
+def check_new(folder: Path) -> None:
+    """Raise DataError unless `folder` is an empty folder or is not there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is not empty; export into a new folder")
 
 
 def _write_png(images: Images, folder: Path) -> None:

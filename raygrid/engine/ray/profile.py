@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from raygrid.core.device import settle
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.engine import worker as work
 from raygrid.engine.costs import throughput
 from raygrid.engine.costs.gpu_share import LADDER

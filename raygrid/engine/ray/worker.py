@@ -18,7 +18,7 @@ from raygrid.core.device_errors import MEMORY, trouble
 from raygrid.core.errors import ClusterError, DeviceError, Moving
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
-from raygrid.core.registry import load_plugins
+from raygrid.core.plugins import load_plugins
 from raygrid.core.retry import patiently
 from raygrid.engine import worker as work
 from raygrid.engine.failures import lost_to

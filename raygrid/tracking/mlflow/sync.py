@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from raygrid.core.errors import TrackingError
+from raygrid.core.errors import DataError, TrackingError
+from raygrid.tracking.journal import GRIDS, ROWS
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
@@ -30,9 +31,12 @@ def _files(out: Path) -> list[Path]:
 def sync(out: Path, uri: str | None = None) -> Synced:
     """Rebuild the runs and tables of a folder.
 
-    Complete runs are left alone, so a second call writes nothing. Raises TrackingError.
+    Complete runs are left alone, so a second call writes nothing. Raises TrackingError, and
+    DataError for a folder in which nothing was run.
     """
     out = out.absolute()
+    if not any((out / name).exists() for name in (ROWS, GRIDS)):
+        raise DataError(f"nothing was run in {out}; name the folder of a run with --out")
     uri = store_uri(out, uri)
     check_tracking(uri)
     follower = Follower(out, uri)
