@@ -13,7 +13,6 @@ from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
 from raygrid.cli.methods import list_methods
 from raygrid.cli.options import (
-    CommandParser,
     FilledLater,
     add_axes,
     add_fleet,
@@ -23,6 +22,7 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
+from raygrid.cli.overview import Overview
 from raygrid.cli.poison import add_poison, make_poison
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
 from raygrid.cli.submit import add_submit, split_command
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = CommandParser(prog="raygrid", description=__doc__)
+    top = Overview(prog="raygrid", description="One grid for availability poisoning.")
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=FilledLater)
 
     def command(name: str, run: Any, text: str, fill: Any = None) -> argparse.ArgumentParser:

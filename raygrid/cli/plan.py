@@ -187,4 +187,6 @@ def _fleet_line(line: Timeline, fleet: Fleet) -> str:
     packed = ", ".join(f"{n} at {1 / share:g} to one" for share, n in sorted(line.packed.items()))
     text = f"on {line.slots} x {fleet.name}: {clock(line.makespan)}, {line.busy:.0%} in use"
     text += f"; trials: {packed or 'none left'}"
-    return text + (f"; costs {line.cost:.2f}" if line.price else "")
+    unit = "GPU" if fleet.gpus else "core"
+    price = f"; ${line.cost:,.2f} at ${line.price:.2f} an hour and {unit}"
+    return text + (price if line.price else "")

@@ -1,0 +1,31 @@
+"""The help of the command line itself."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from raygrid.cli.main import parser
+from raygrid.cli.overview import EXAMPLES, GROUPS, Overview
+
+
+def test_every_command_stands_in_one_group() -> None:
+    top = parser()
+    assert isinstance(top, Overview)
+    named = [name for names in GROUPS.values() for name in names]
+    assert sorted(named) == sorted(top._texts())
+    help_ = top.format_help()
+    assert "other:" not in help_
+    for name, text in top._texts().items():
+        assert f"  {name} " in help_
+        assert text.endswith((".", "?"))
+        assert text in help_
+    assert max(map(len, help_.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_parse(example: str) -> None:
+    program, *words = shlex.split(example)
+    assert program == "raygrid"
+    assert parser().parse_args(words).command
