@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
+from raygrid.cli.inspect import add_inspect, inspect_file
 from raygrid.cli.methods import list_methods
 from raygrid.cli.options import (
     FilledLater,
@@ -84,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     papers = commands.add_parser("reproduce", help=text, description=text, fill=_add_papers)
     papers.set_defaults(command=reproduce)
     add_poison(command("poison", make_poison, "Make, look at and export a poisoned dataset."))
+    add_inspect(command("inspect", inspect_file, "What a file or folder of a poison holds."))
     download = command("download", fetch_data, "Fetch a dataset's official files into --data.")
     download.add_argument("dataset", help="e.g. cifar10")
     add_submit(commands)

@@ -26,7 +26,14 @@ def add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
-    parser.add_argument("--form", choices=("png", "npz", "pt", "triples"), default="png")
+    parser.add_argument("--form", choices=("png", "npz", "pt", "parquet", "triples"), default="png")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="DIR",
+        dest="taken",
+        help="take the poison from an export of it instead of making it",
+    )
     parser.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
     parser.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
     parser.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
@@ -49,6 +56,8 @@ def make_poison(args: argparse.Namespace) -> int:
     if args.budget is not None:
         attack = attack.with_params(budget=parse_scalar(args.budget))
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
+    if args.taken is not None:
+        export.adopt(args.taken, text, Catalog(store, options.data), args.seed)
     worker = Worker(store, options)
     victim = (args.learner, args.protocol)
     made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)

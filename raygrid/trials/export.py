@@ -2,7 +2,8 @@
 
 <folder>/manifest.json             spec, key, sizes of the change, checksum
 <folder>/train.npz | train.pt      arrays `pixels` and `labels`, or
-<folder>/<class>/<row>.png         one picture an image
+<folder>/<class>/<row>.png         one picture an image, or
+<folder>/data/*.parquet            the same for Hugging Face's `datasets`, with a card in README.md
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from raygrid.attacks.common.arrays import load_array, load_class_folders
-from raygrid.core.errors import DataError
-from raygrid.core.images import Images, fingerprint
+from raygrid.attacks.common.arrays import load_array, load_class_folders, load_published
+from raygrid.core.errors import DataError, in_one_line
+from raygrid.core.images import Images, Poison, fingerprint
 from raygrid.core.lazy import np, torch
-from raygrid.trials.poisons import Poisoned, inspect
+from raygrid.storage.parquet import Pictures, write_pictures
+from raygrid.trials.artifacts.poison import poison_bundle
+from raygrid.trials.catalog import Catalog
+from raygrid.trials.dataset_card import dataset_card
+from raygrid.trials.poisons import Poisoned, inspect, poison_artifact
 
-Form = Literal["png", "npz", "pt"]
+Form = Literal["png", "npz", "pt", "parquet"]
 
 
 MANIFEST = "manifest.json"
@@ -33,8 +38,6 @@ def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
     check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     images = poisoned.images
-    writers = {"png": _write_png, "npz": _write_npz, "pt": _write_pt}
-    writers[form](images, folder)
     every = bool(poisoned.mask.all())
     manifest = {
         **inspect(poisoned),
@@ -42,6 +45,10 @@ def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
         "rows": "all" if every else poisoned.mask.nonzero().squeeze(1).tolist(),
         "checksum": fingerprint(images.pixels, images.labels),
     }
+    if form == "parquet":
+        _write_parquet(poisoned, folder, manifest)
+    else:
+        {"png": _write_png, "npz": _write_npz, "pt": _write_pt}[form](images, folder)
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=1) + "\n")
     return path
@@ -64,6 +71,15 @@ def _write_png(images: Images, folder: Path) -> None:
         Image.fromarray(pictures[row]).save(folder / f"{label:0{digits}d}" / f"{row:06d}.png")
 
 
+def _write_parquet(poisoned: Poisoned, folder: Path, manifest: dict[str, Any]) -> None:
+    images, rows = poisoned.images, torch.arange(len(poisoned.clean))
+    kept = rows if poisoned.replaced else rows[~poisoned.mask]
+    pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    pictures = Pictures(pixels, images.labels.numpy(), kept.numpy())
+    files = write_pictures(folder, pictures, images.classes)
+    (folder / "README.md").write_text(dataset_card(manifest, len(files)))
+
+
 def _write_npz(images: Images, folder: Path) -> None:
     pixels, labels = images.pixels.numpy(), images.labels.numpy()
     np.savez(folder / "train.npz", pixels=pixels, labels=labels)
@@ -78,15 +94,41 @@ def read_export(folder: Path) -> tuple[Images, dict[str, Any]]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         form, classes, checksum = manifest["form"], manifest["classes"], manifest["checksum"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise DataError(f"{folder} has no readable {MANIFEST}: {error}") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{folder} has no readable {MANIFEST}: {in_one_line(error)}") from None
     if form == "png":
         pixels, labels, names = load_class_folders(folder)
         order = torch.tensor([int(name) for name in names if name.isdecimal()]).argsort()
         pixels, labels = pixels[order], labels[order]
+    elif form == "parquet":
+        held = load_published(folder)
+        assert held.labels is not None
+        pixels, labels = held.values, held.labels
     else:
         path = folder / f"train.{form}"
         pixels, labels = load_array(path, "pixels"), load_array(path, "labels")
     if fingerprint(pixels, labels) != checksum:
         raise DataError(f"the files in {folder} are not those that its {MANIFEST} describes")
     return Images(pixels, labels, classes, checksum), manifest
+
+
+def adopt(folder: Path, text: str, catalog: Catalog, seed: int = 0) -> str:
+    """Put an exported poison into the store under the key that making it has; returns the key.
+
+    text: `dataset/attack`, as in `poisons.make`. Raises DataError unless the files are those of
+    the manifest, all images are poisoned, and the attack at these data has the manifest's key.
+    """
+    images, manifest = read_export(folder)
+    artifact = poison_artifact(text, catalog, seed)
+    if manifest.get("key") != artifact.key:
+        raise DataError(
+            f"{folder} was exported as {manifest.get('spec')} with the key {manifest.get('key')}; "
+            f"{text}/{seed} has {artifact.key} here: other parameters, data or version"
+        )
+    if manifest.get("rows") != "all" or artifact.attack.on_target:
+        raise DataError(f"{folder} does not hold the whole poison; export it at ratio 1")
+    poison = Poison(torch.arange(len(images)), images.pixels, images.labels)
+    facts = {"label": artifact.label, "seconds": 0.0, "attack": {}, "marks": []}
+    facts |= {"size": manifest.get("size", {}), "adopted": manifest["checksum"]}
+    catalog.store.put(artifact.kind, artifact.key, poison_bundle(poison, facts))
+    return artifact.key

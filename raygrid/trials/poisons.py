@@ -13,7 +13,7 @@ from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
 from raygrid.protocols.setups import Scene
 from raygrid.protocols.setups.triples import Triple
-from raygrid.trials.artifacts import World, mix, poison_of
+from raygrid.trials.artifacts import PoisonArtifact, World, mix, poison_of
 from raygrid.trials.catalog import Lookup
 from raygrid.trials.context import Fetch
 from raygrid.trials.resolve import resolve
@@ -77,6 +77,11 @@ def make(
     name = f"{spec.dataset}/{spec.attack}{ratio}/{seed}"
     triple = triple_of(world.scene, poison) if trial.attack.on_target and world.scene else None
     return Poisoned(world.train, images, mask, trial.attack, name, trial.poison.key, triple)
+
+
+def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:
+    """The artifact that `dataset/attack[@ratio]` names; raises SpecError for a faulty text."""
+    return resolve(f"{text}/none/small_cnn/{'/'.join(VICTIM)}/{seed}", catalog).poison
 
 
 def triple_of(scene: Scene, poison: Poison) -> Triple:

@@ -17,6 +17,7 @@ from raygrid.core.errors import DataError, in_one_line, unknown
 from raygrid.core.hashing import content_of
 from raygrid.core.lazy import np, torch
 from raygrid.storage.limits import LARGEST_ARRAYS, check_bytes, unpacked_size
+from raygrid.storage.parquet import parquet_files, read_pictures
 from raygrid.storage.pickles import ArrayUnpickler
 from raygrid.storage.pictures import SUFFIXES, as_rgb, is_picture, opened, pictures_in, subfolders
 
@@ -58,12 +59,16 @@ class Published:
 
 
 def load_published(path: Path, entry: str = "", most: float = LARGEST_ARRAYS) -> Published:
-    """What lies at `path`: a file of arrays, class folders, or a flat folder of pictures.
+    """What lies at `path`: arrays, Parquet, class folders, or a flat folder of pictures.
 
     entry: which array, for files with several. most: bytes that a file may come to, unless a
     person allows more. Raises DataError for anything else, for damaged files and for those that
     hold pickled code.
     """
+    if files := parquet_files(path):
+        held = read_pictures(files)
+        pixels = torch.from_numpy(held.pixels).permute(0, 3, 1, 2).contiguous()
+        return Published(pixels, _from_numpy(held.labels), _from_numpy(held.rows))
     if not path.is_dir():
         entries = load_entries(path, most)
         return Published(_chosen(path, entries, entry), _labels_among(entries, entry))
@@ -76,6 +81,10 @@ def load_published(path: Path, entry: str = "", most: float = LARGEST_ARRAYS) ->
     if rows is None:
         raise DataError(f"{flat} is a flat folder: its pictures must be named by training row")
     return Published(_stacked(flat, files), None, rows)
+
+
+def _from_numpy(values: Any) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 def load_array(path: Path, entry: str = "") -> Tensor:
@@ -92,7 +101,9 @@ def load_entries(path: Path, most: float = LARGEST_ARRAYS) -> dict[str, Tensor]:
     kind = path.suffix.lower()
     if kind not in FILES:
         allowed = ", ".join(FILES)
-        raise DataError(f"{path} is not readable here, allowed are {allowed} and class folders")
+        raise DataError(
+            f"{path} is not readable here, allowed are {allowed}, .parquet and class folders"
+        )
     try:
         if kind in TORCH:
             held = _load_torch(path)
@@ -273,6 +284,8 @@ def content_hash(path: Path) -> str:
     """
     if path.is_file():
         return content_of(path, [path])
+    if files := parquet_files(path):
+        return content_of(path, files)
     flat = _flat_folder(path) if path.is_dir() else None
     folders = [flat] if flat else subfolders(path) if path.is_dir() else []
     beside = ("manifest.json",)
