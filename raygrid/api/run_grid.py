@@ -126,7 +126,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         interrupted = True
         try:
             _execute(todo, profiles, (store, catalog), listener, options)
-            news = _derive(plan, log, listener) or todo or not (options.out / "tables").exists()
+            news = _derive(plan, log, listener) or todo or log.merged
+            news = news or not (options.out / "tables").exists()
             interrupted = False
             files = _tables(options.out, log, listener) if news else []
         except ClaimLost as lost:

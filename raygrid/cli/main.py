@@ -140,12 +140,14 @@ def show_status(args: argparse.Namespace) -> int:
     from raygrid.storage.results import ResultLog
 
     say_broken(ResultLog(args.out.absolute() / "results.jsonl"))
-    found = status.read_status(args.out.absolute())
-    print(
-        json.dumps(found, indent=1)
-        if args.json
-        else status.status_text(found, args.price, args.devices)
-    )
+    found = status.read_all(args.out.absolute())
+    alone = found.get("") if len(found) == 1 else None
+    if args.json:
+        print(json.dumps(alone or {"drivers": found}, indent=1))
+        return 0
+    for name, each in found.items():
+        print(f"driver {name}:" if name else "", end="\n" if name else "")
+        print(status.status_text(each, args.price, args.devices))
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
+from raygrid.api.share_grid import exclusive_tables, share_grid
 from raygrid.cli.options import (
     CommandParser,
     add_axes,
@@ -90,6 +91,8 @@ def place_and_run(
     then: called where it was run, once it is over; what it writes to tables and figures comes home.
     """
     place = launch.decide(options.address, os.environ, Path.cwd())
+    if options.driver is not None and place.kind in ("here", "direct"):
+        return share_and_show(specs, replace(options, address=place.address), args.json, then)
     if options.executor == "inline" or place.kind == "here":
         return run_and_show(specs, replace(options, address=None), args.json, then)
     if place.kind == "direct":
@@ -156,6 +159,29 @@ def listeners_for(options: Options) -> list[Listener]:
     from raygrid.tracking.mlflow import Tracker
 
     return [*listeners, Tracker(options.out, options.tracking, own=True)]
+
+
+def share_and_show(
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    as_json: bool,
+    then: Callable[[], None] = lambda: None,
+) -> int:
+    """Run this driver's part of a grid; one that finds all done writes the tables of all.
+
+    1 if any trial failed.
+    """
+    shared = share_grid(specs, options, listeners_for)
+    if shared.others:
+        count = len(shared.others)
+        print(f"nothing is left for this driver; others still run {count} trials", file=sys.stderr)
+        return 0
+    for spec in shared.failed:
+        print(f"FAILED {spec}", file=sys.stderr)
+    with exclusive_tables(shared.options) as mine:
+        if mine and shared.finished:
+            run_and_show(shared.finished, shared.options, as_json, then)
+    return 1 if shared.failed else 0
 
 
 def run_and_show(

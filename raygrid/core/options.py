@@ -61,6 +61,14 @@ class Options:
         repeated=True,
     )
     quiet: bool = option(False, "no progress display")
+    driver: str | None = option(
+        None,
+        "one of several drivers that share a grid, each on a machine of its own: its number, from "
+        "0, and how many there are",
+        metavar="I/N",
+        variable="RAYGRID_DRIVER",
+        driver_only="workers serve the driver that started them",
+    )
     name: str = no_flag("grid", "the command names the run by what it runs")
     strict: bool = no_flag(
         False, "a spec that a person typed is refused where one of a grid is skipped"

@@ -142,7 +142,7 @@ class Lease:
         All that may be dead are watched at the same time.
         """
         silent: dict[str, Note] = {}
-        for name, note in self._others():
+        for name, note in self.others():
             if not _here(note):
                 silent[name] = note
             elif lives(note["pid"], note["born"]):
@@ -151,7 +151,27 @@ class Lease:
                 self.files.delete(name)
         return self._watch(silent) if silent else None
 
-    def _others(self) -> Iterator[tuple[str, Note]]:
+    def living(self, notes: Mapping[str, Note]) -> set[str]:
+        """The names of those notes whose drivers live; the others are removed."""
+        end = time.monotonic() + self.dead
+        waiting, alive = dict(notes), set()
+        while waiting:
+            for name, before in list(waiting.items()):
+                now = read_note(self.files.read(name) or b"")
+                here = _here(before)
+                if now is not None and (
+                    lives(before["pid"], before["born"]) if here else now["beat"] != before["beat"]
+                ):
+                    alive.add(name)
+                elif now is not None and not here and time.monotonic() < end:
+                    continue
+                elif now is not None:
+                    self.files.delete(name)
+                del waiting[name]
+            time.sleep(min(1.0, self.dead / 10) if waiting else 0)
+        return alive
+
+    def others(self) -> Iterator[tuple[str, Note]]:
         """The notes with one of these trials; malformed ones are removed, which is said."""
         for name in self.files.names("claims"):
             content = None if name == self.name else self.files.read(name)
@@ -185,6 +205,19 @@ class Lease:
         for name in waiting:
             self.files.delete(name)
         return None
+
+
+def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -> set[str]:
+    """Which of these trials other drivers claim.
+
+    watch: believe no note whose beat stands still for `DEAD` seconds; that of a dead driver is
+    removed. Without it every note counts, as it does where there is other work to do.
+    """
+    asking = Lease(files, frozenset(keys))
+    notes = dict(asking.others())
+    if watch:
+        notes = {name: notes[name] for name in asking.living(notes)}
+    return {key for note in notes.values() for key in note["keys"]} & asking.keys
 
 
 def read_note(content: bytes) -> Note | None:

@@ -112,6 +112,17 @@ def read_status(out: Path, now: float | None = None) -> dict[str, Any]:
     return found
 
 
+def read_all(out: Path) -> dict[str, dict[str, Any]]:
+    """The last word of every driver of a grid by its number; of one alone under no name.
+
+    Raises DataError where no run has been.
+    """
+    shared = sorted((out / "drivers").glob(f"*/{FILE}"))
+    if not shared or (out / FILE).exists():  # written by the one that gathered all rows
+        return {"": read_status(out)}
+    return {file.parent.name: read_status(file.parent) for file in shared}
+
+
 def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) -> str:
     """The same for a person. price: of a device an hour, devices: how many are paid for."""
     elapsed = found["written"] - found["started"]

@@ -188,9 +188,9 @@ def test_a_job_that_is_out_of_time_saves_and_goes_on(
     site: Site, undisturbed: dict[str, Any]
 ) -> None:
     """Slurm's own signal, a minute before the limit; no epoch is trained twice."""
-    site.pause = 8.0
-    job = site.start("--cpus-per-node=2", "--time=2", "--notice=60", run=site.command(GRID))
-    assert site.ended(job, 900) == "COMPLETED", site.log(job)
+    site.pause = 15.0
+    job = site.start("--cpus-per-node=2", "--time=3", "--notice=60", run=site.command(GRID))
+    assert site.ended(job, 1100) == "COMPLETED", site.log(job)
     assert "saving" in site.log(job)
     assert "everything is saved; the job is queued again" in site.log(job)
     assert site.rows() == undisturbed
@@ -280,3 +280,17 @@ def test_a_node_with_another_ray_is_said_before_the_first_trial(
     assert site.ended(job) == "FAILED"
     assert "raygrid: node n2 has ray 2.9.0, the first node 2." in site.log(job)
     assert site.marks("epoch") == []
+
+
+def test_an_array_shares_the_grid_and_runs_no_trial_twice(site: Site) -> None:
+    """Two drivers, each with a Ray of its own on a part of a node, and one store."""
+    specs = [SPEC.format("clean", tag) for tag in range(20, 32)]
+    job = site.start("--array=2", "--cpus-per-node=2", run=site.command(specs))
+    site.until(lambda: len({m["pid"] for m in site.marks("epoch")}) >= 3, 300, job)
+    site.until(lambda: not site.slurm.ask("squeue", "-h", "-j", job), 600, job)
+    assert len(site.rows()) == len(specs), site.log(job)
+    assert {row["status"] for row in site.rows().values()} == {"done"}
+    assert sorted(m["tag"] for m in site.marks("end")) == list(range(20, 32))
+    assert (site.folder / "out" / "tables" / "defense.md").exists()
+    assert len(list((site.folder / "out" / "drivers").glob("*/results.jsonl"))) == 2
+    assert list((site.folder / "out" / "shared" / "claims").glob("*.json")) == []

@@ -137,7 +137,8 @@ def test_a_job_has_what_slurm_says_and_not_the_machine() -> None:
     assert Allocation.of(free).object_store is None
     assert Allocation.of(free).gpus == 0
     assert Allocation.of({**free, "CUDA_VISIBLE_DEVICES": "0,3"}).gpus == 2
-    assert Allocation.of({**free, "SLURM_ARRAY_TASK_ID": "5"}).task == "5"
+    task = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_MAX": "6"}
+    assert Allocation.of({**free, **task}).task == "3/5"
 
 
 def test_ray_is_started_with_the_jobs_share_and_ports_of_its_own(tmp_path: Path) -> None:

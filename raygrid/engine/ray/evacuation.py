@@ -25,10 +25,15 @@ class Evacuation(Callback):  # type: ignore[misc]
     def __init__(self, given: Callable[[], bool] = notice.given) -> None:
         self.given = given
         self._running: set[str] = set()
-        self._told = False
+        self._told = self._listens = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # saved by Tune, never restored
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if not self._listens:  # Tune takes the signal for itself when it begins, to stop half-way
+            self._listens = True
+            notice.listen()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._running.add(trial.trial_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,6 +93,7 @@ def connected(
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, **quiet)
@@ -100,6 +103,9 @@ def connected(
         where = shown(address or "this machine")
         why = str(error).replace(address or where, where)
         raise ClusterError(f"Ray on {where} does not answer: {why}") from error
+    main = threading.current_thread() is threading.main_thread()
+    if main and ends is not None:  # Ray puts one of its own in this place, which ends in no order
+        signal.signal(signal.SIGTERM, ends)
     try:
         yield
     finally:

@@ -27,7 +27,8 @@ class Allocation:
 
     job: the number that names the job to Slurm; that of an array's job is its own. node: its name
     in Slurm. nodes: how many the job has. cpus, gpus: of this node. memory: of this node in bytes,
-    None if Slurm does not limit it. task: which job of an array this is, None outside of one.
+    None if Slurm does not limit it. task: which job of an array this is and of how many, as in
+    `0/4`; None outside of one.
     """
 
     job: str
@@ -49,8 +50,7 @@ class Allocation:
                 f"{error.args[0]} is not set: this runs inside of a Slurm job; submit it with "
                 "`raygrid submit slurm` or `sbatch`"
             ) from None
-        task = env.get("SLURM_ARRAY_TASK_ID")
-        return cls(job, node, nodes, cpus, _gpus(env), _memory(env, cpus), task)
+        return cls(job, node, nodes, cpus, _gpus(env), _memory(env, cpus), _task(env))
 
     @property
     def object_store(self) -> int | None:
@@ -58,6 +58,14 @@ class Allocation:
         if self.memory is None:
             return None
         return max(LEAST_STORE, int(OBJECT_STORE * self.memory))
+
+
+def _task(env: Mapping[str, str]) -> str | None:
+    """Arrays may begin anywhere; here the first is 0."""
+    if "SLURM_ARRAY_TASK_ID" not in env:
+        return None
+    first, last = int(env["SLURM_ARRAY_TASK_MIN"]), int(env["SLURM_ARRAY_TASK_MAX"])
+    return f"{int(env['SLURM_ARRAY_TASK_ID']) - first}/{last - first + 1}"
 
 
 def _gpus(env: Mapping[str, str]) -> int:

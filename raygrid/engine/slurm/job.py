@@ -32,6 +32,8 @@ from raygrid.engine.slurm.worker import versions_here
 
 SAVING, ENDING = 0.6, 0.2
 """Parts of the notice: for the command to save its state, then for it to end when told to."""
+TOO_SHORT = 2
+"""How often a job that never got to its command is queued again; Slurm would do so for ever."""
 
 
 def folders_of(command: Sequence[str], env: Mapping[str, str]) -> list[Path]:
@@ -149,7 +151,17 @@ def run_command(words: Sequence[str], notice: float) -> int:
                 others.stop()
     finally:
         head.stop()
+    if status == SAVED and command.process is None and restarts(os.environ) >= TOO_SHORT:
+        raise ClusterError(
+            f"this job was told of its end {TOO_SHORT + 1} times before Ray had started on its "
+            "nodes; give it more --time"
+        )
     return requeue(share) if status == SAVED else status
+
+
+def restarts(env: Mapping[str, str]) -> int:
+    """How often Slurm has queued this job again."""
+    return int(env.get("SLURM_RESTART_COUNT", 0))
 
 
 def requeue(share: Allocation) -> int:

@@ -52,7 +52,7 @@ class OtherNodes:
         if not self.wanted:
             return
         self.step = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         reader = threading.Thread(target=self._read, args=(self.step,), daemon=True)
         reader.start()
@@ -97,8 +97,11 @@ class OtherNodes:
         """End Ray on all of them, and wait until its folders are gone."""
         if self.step is None:
             return
-        self.step.terminate()
+        # The end of their input tells them; a signal to srun would kill them as they are.
+        assert self.step.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.step.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.step.wait(STOP + 4)
+            self.step.wait(STOP + 6)
         self.step.kill()
         self.step.wait()

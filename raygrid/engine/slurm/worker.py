@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def tell_head(**facts: Any) -> None:
 
 
 def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]) -> int:
-    """Join Ray at an address until it ends or this is told to; 1 if this node does not fit."""
+    """Join Ray at an address until it ends, or the input does; 1 if this node does not fit."""
     share = Allocation.of(os.environ)
     fault = fault_here(versions, probes)
     node = RayNode(share, address)
@@ -83,8 +84,10 @@ def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]
         if fault is None:
             node.start()
             tell_head(node=share.node, state="up")
-            while node.running:
-                time.sleep(0.5)
+            over = threading.Event()
+            threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
+            while node.running and not over.is_set():
+                over.wait(0.5)
     except ClusterError as error:
         fault = f"cannot take part: {error}"
     finally:
@@ -92,6 +95,12 @@ def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]
     if fault is not None:
         tell_head(node=share.node, state="fault", why=fault)
     return 1 if fault is not None else 0
+
+
+def _wait_for_end(over: threading.Event) -> None:
+    """The first node closes this process's input when the job is over."""
+    sys.stdin.read()
+    over.set()
 
 
 def node_main(argv: Sequence[str] | None = None) -> int:

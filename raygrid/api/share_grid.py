@@ -1,0 +1,213 @@
+"""A grid that several drivers share, each on a machine of its own: none runs what another has.
+
+    OUT/shared/             the store of all of them, with the rows and with who claims what
+    OUT/drivers/<number>/   what one of them writes beside that: its rows, its status
+
+Each takes a part of what is open, runs it like any grid, and looks again. There is no one in
+charge, so drivers may come, go and be lost at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raygrid.api.run_grid import make_plan, run_grid
+from raygrid.core.errors import Moving, SpecError, StoreError
+from raygrid.core.options import Options
+from raygrid.core.spec import TrialSpec
+from raygrid.engine import notice
+from raygrid.engine.events import Listener
+from raygrid.engine.grid import Plan
+from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.results import ResultLog
+from raygrid.storage.store import Store
+from raygrid.trials.artifacts import Artifact
+from raygrid.trials.trial import Trial
+
+log = logging.getLogger(__name__)
+LEAST = 4
+"""Trials of a part, where there are so many; a part costs the start of its workers."""
+PAUSE = 5.0  # seconds until a driver looks again for what others have finished
+FOLDER, STORE = "drivers", "shared"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One of several drivers of a grid. number: from 0; count: how many there are."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Driver:
+        """The driver that a text names, e.g. `0/4`; raises SpecError."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if found is None or not int(found[1]) < int(found[2]):
+            raise SpecError(
+                f"driver is {text!r}, allowed are its number, from 0, and how many there are: "
+                "0/4, 1/4, 2/4, 3/4"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+
+def shared_options(options: Options) -> Options:
+    """The same run with a store that drivers of several machines may share: one with a URL."""
+    if "://" in options.store_url:
+        return options
+    folder = Path(options.store) if options.store else options.out / STORE
+    return replace(options, store=folder.absolute().as_uri())
+
+
+@dataclass(frozen=True)
+class SharedGrid:
+    """A grid at the end of one driver's work.
+
+    options: with which all rows are found. others: trials that other drivers still run. finished,
+    failed: all others, by what became of them.
+    """
+
+    options: Options
+    others: list[TrialSpec]
+    finished: list[TrialSpec]
+    failed: list[TrialSpec]
+
+
+def share_grid(
+    specs: Sequence[TrialSpec | str],
+    options: Options,
+    listeners: Callable[[Options], Iterable[Listener]] = lambda options: (),
+) -> SharedGrid:
+    """Run what no other driver has, until nothing is left to take.
+
+    listeners: made anew for each part, with its options. Raises Moving after a notice.
+    """
+    driver = Driver.parse(options.driver or "")
+    whole = replace(shared_options(options), driver=None)
+    own = replace(whole, out=options.out / FOLDER / str(driver.number), tracking="off")
+    plan, store, _ = make_plan(specs, whole)
+    began = time.time()
+    while True:
+        if notice.given():
+            raise Moving("this driver has to go")
+        view = View.of(plan, store, own, began)
+        if not view.free and (view.blocked or view.others):  # unless their drivers are dead
+            view = View.of(plan, store, own, began, watch=True)
+        if view.free:
+            _run_part(view.part(driver), own, listeners)
+        elif view.blocked:
+            time.sleep(PAUSE)
+        else:
+            return _ended(plan, whole, own, view)
+
+
+def _ended(plan: Plan, whole: Options, own: Options, view: View) -> SharedGrid:
+    rows = ResultLog(own.out.absolute() / "results.jsonl").rows()
+    lost = {row["key"] for row in rows if row["status"] == "failed"}
+    ended: dict[bool, list[TrialSpec]] = {True: [], False: []}
+    for trial in (*plan.trials, *plan.derived):
+        ended[trial.key in lost].append(trial.spec)
+    return SharedGrid(whole, [trial.spec for trial in view.others], ended[False], ended[True])
+
+
+@contextlib.contextmanager
+def exclusive_tables(options: Options) -> Iterator[bool]:
+    """Whether it falls to this driver to write the tables of the whole grid, in this block."""
+    claim = Lease(shared_side(open_store(options.store_url)), frozenset(["tables"]))
+    try:
+        claim.take()
+    except StoreError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        claim.release()
+
+
+def _run_part(
+    part: Sequence[Trial],
+    options: Options,
+    listeners: Callable[[Options], Iterable[Listener]],
+) -> None:
+    try:
+        run_grid([trial.spec for trial in part], options, *listeners(options))
+    except StoreError as error:  # another driver was a moment earlier
+        log.info("%s; looking for other trials", error)
+        time.sleep(random.uniform(0, PAUSE))
+
+
+@dataclass(frozen=True)
+class View:
+    """What is open at a moment.
+
+    others: trials that drivers claim. blocked: open trials that need an artifact which another
+    driver makes, or will. free: all the rest.
+    """
+
+    free: list[Trial]
+    blocked: list[Trial]
+    others: list[Trial]
+
+    @classmethod
+    def of(
+        cls, plan: Plan, store: Store, options: Options, began: float, watch: bool = False
+    ) -> View:
+        """Look at the rows and claims of all drivers.
+
+        began: seconds since 1970; a trial that failed after that is not tried again by this run.
+        watch: make sure that those who claim something live.
+        """
+        rows = store.results(options.out.absolute() / "results.jsonl").rows()
+        over = {
+            row["key"]
+            for row in rows
+            if row["status"] != "failed" or row.get("finished", 0.0) > began
+        }
+        open_ = [trial for trial in plan.trials if trial.key not in over]
+        taken = claimed_keys(shared_side(store), (trial.key for trial in open_), watch)
+        others = [trial for trial in open_ if trial.key in taken]
+        unmade = Unmade(store)
+        theirs = {key for trial in others for key in unmade(trial.artifacts)}
+        free: list[Trial] = []
+        blocked: list[Trial] = []
+        for trial in open_:
+            if trial.key not in taken:
+                (blocked if theirs.intersection(unmade(trial.artifacts)) else free).append(trial)
+        return cls(free, blocked, others)
+
+    def part(self, driver: Driver) -> list[Trial]:
+        """What a driver takes next: half of its share of what is free.
+
+        Each begins at another place, so that drivers that start together do not meet.
+        """
+        size = max(LEAST, math.ceil(len(self.free) / (2 * driver.count)))
+        start = driver.number * len(self.free) // driver.count
+        return (self.free[start:] + self.free[:start])[:size]
+
+
+class Unmade:
+    """The keys of artifacts that a store lacks, at any distance; each is looked up once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._there: dict[str, bool] = {}
+
+    def __call__(self, artifacts: Iterable[Artifact]) -> Iterator[str]:
+        for artifact in artifacts:
+            if artifact.instant:
+                continue
+            key = artifact.key
+            if key not in self._there:
+                self._there[key] = self.store.has(artifact.kind, key)
+            if not self._there[key]:
+                yield key
+                yield from self(artifact.needs())

@@ -1,0 +1,190 @@
+"""A grid that several drivers share: every trial runs once, whoever comes or is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.api import share_grid as sharing
+from raygrid.api.run_grid import Options, run_grid
+from raygrid.api.share_grid import Driver, View, exclusive_tables, share_grid, shared_options
+from raygrid.cli.main import main
+from raygrid.core.errors import Moving, SpecError
+from raygrid.engine import notice
+from raygrid.storage import leases
+from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.results import ResultLog
+from raygrid.trials.result import Result
+from tests import plugin
+from tests.engine.test_run import essence
+
+assert plugin.CARD
+ROOT = Path(__file__).parents[2]
+SPEC = "dots/{}/none/small_cnn/supervised/brief/{}"
+GRID = [SPEC.format(attack, seed) for attack in ("clean", "slow_shift") for seed in (0, 1)]
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
+    return Options(out=tmp_path / "out", data=tmp_path, executor="inline", driver="0/2")
+
+
+def rows_of(out: Path) -> dict[str, Any]:
+    rows = ResultLog(out / "results.jsonl").rows()
+    return {row["spec"]: essence(Result.from_row(row)) for row in rows}
+
+
+def test_a_driver_has_a_number_and_knows_how_many_there_are() -> None:
+    assert Driver.parse("2/4") == Driver(2, 4)
+    for wrong in ("4/4", "x", "1", "-1/2", "1/2/3", ""):
+        with pytest.raises(SpecError, match="allowed are its number, from 0"):
+            Driver.parse(wrong)
+
+
+def test_a_folder_becomes_a_store_that_machines_may_share(tmp_path: Path) -> None:
+    options = Options(out=tmp_path / "out")
+    assert shared_options(options).store == (tmp_path / "out" / "shared").as_uri()
+    local = replace(options, store=str(tmp_path / "mine"))
+    assert shared_options(local).store == (tmp_path / "mine").as_uri()
+    there = replace(options, store="s3://bucket/x")
+    assert shared_options(there) == there
+
+
+def test_drivers_that_start_together_begin_at_different_places() -> None:
+    free: list[Any] = list(range(40))
+    parts = [View(free, [], []).part(Driver(number, 4)) for number in range(4)]
+    assert [len(part) for part in parts] == [5, 5, 5, 5]
+    assert len({trial for part in parts for trial in part}) == 20
+    assert View(free[:3], [], []).part(Driver(3, 4)) == [2, 0, 1]
+
+
+@pytest.mark.slow
+def test_one_driver_runs_all_and_the_tables_are_those_of_a_plain_run(
+    options: Options, tmp_path: Path
+) -> None:
+    two = [GRID[0], GRID[2]]
+    shared = share_grid(two, options)
+    assert (len(shared.finished), shared.others, shared.failed) == (2, [], [])
+    assert shared.options.driver is None
+    with exclusive_tables(shared.options) as mine:
+        assert mine
+        with exclusive_tables(shared.options) as second:
+            assert not second
+        outcome = run_grid(shared.finished, shared.options)
+    assert outcome.submitted == 0
+    run_grid(two, Options(out=tmp_path / "plain", data=tmp_path, executor="inline"))
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "plain")
+    for name in ("defense.csv", "defense.md"):
+        made = tmp_path / "out" / "tables" / name
+        assert made.read_text() == (tmp_path / "plain" / "tables" / name).read_text()
+
+
+def test_what_another_driver_claims_or_makes_is_left_to_it(options: Options) -> None:
+    """Its trial, and the other trial that waits for the poison which it makes."""
+    whole = shared_options(options)
+    plan, store, _ = sharing.make_plan(GRID, whole)
+    keys = {str(trial.spec): trial.key for trial in plan.trials}
+    theirs = Lease(shared_side(store), frozenset([keys[GRID[2]]]), beat=0.05)
+    theirs.take()
+    try:
+        view = View.of(plan, store, replace(whole, out=options.out / "drivers" / "0"), 0.0)
+        assert [str(trial.spec) for trial in view.others] == [GRID[2]]
+        poison = {a.key for t in plan.trials for a in t.artifacts if "slow_shift" in str(t.spec)}
+        assert poison
+        assert {str(trial.spec) for trial in view.free} >= set(GRID[:2])
+        shared = share_grid(GRID[:3], options)
+    finally:
+        theirs.release()
+    assert [str(spec) for spec in shared.others] == [GRID[2]]
+    assert len(rows_of(options.out / "drivers" / "0")) == 2
+
+
+def test_a_dead_drivers_claim_is_found_dead_and_removed(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of another machine, whose beat stands still, and one of this machine that is gone."""
+    monkeypatch.setattr(leases, "DEAD", 0.3)
+    files = shared_side(open_store(shared_options(options).store_url))
+    corpse = subprocess.Popen([sys.executable, "-c", ""])
+    corpse.wait()
+    here = json.loads(_note(files, ["x"]))
+    there = {**here, "host": "elsewhere", "keys": ["y"]}
+    files.write("claims/here.json", json.dumps({**here, "pid": corpse.pid}).encode())
+    files.write("claims/there.json", json.dumps(there).encode())
+    assert claimed_keys(files, ["x", "y", "z"]) == {"x", "y"}
+    living = Lease(files, frozenset(["z"]), beat=0.05)
+    living.take()
+    try:
+        assert claimed_keys(files, ["x", "y", "z"], watch=True) == {"z"}
+    finally:
+        living.release()
+    assert files.names("claims") == []
+
+
+def _note(files: Any, keys: list[str]) -> bytes:
+    """What a driver writes."""
+    claim = Lease(files, frozenset(keys))
+    claim.take()
+    content = bytes(files.read(claim.name))
+    claim.release()
+    return content
+
+
+def test_a_driver_that_has_to_go_takes_nothing_new(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notice, "given", lambda: True)
+    with pytest.raises(Moving):
+        share_grid(GRID, options)
+    assert not (options.out / "drivers").exists()
+
+
+@pytest.mark.slow
+def test_drivers_in_processes_of_their_own_run_every_trial_once(tmp_path: Path) -> None:
+    """Three share twelve trials; one of them is killed in the middle and started again."""
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    specs = [f"dots/clean/none/small_cnn/paced(tag={tag})/paces/0" for tag in range(12)]
+    own = {"FAULTS_DIR": str(faults), "FAULTS_PAUSE": "0.2", "PYTHONPATH": str(ROOT)}
+
+    def start(number: int) -> subprocess.Popen[str]:
+        words = ["run", *specs, "--import", "tests.faulty", "--out", str(tmp_path / "out")]
+        words += ["--data", str(tmp_path), "--executor", "inline", "--quiet"]
+        cache = {"RAYGRID_CACHE": str(tmp_path / f"cache{number}")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "raygrid", *words],
+            env={**os.environ, **own, **cache, "RAYGRID_DRIVER": f"{number}/3"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    drivers = [start(number) for number in range(3)]
+    killed = threading.Event()
+    while not killed.wait(0.1):
+        marks = faults / "marks"
+        lines = marks.read_text().splitlines() if marks.exists() else []
+        if any(json.loads(line)["pid"] == drivers[0].pid for line in lines):
+            drivers[0].kill()
+            killed.set()
+    drivers[0].communicate()
+    drivers[0] = start(0)
+    said = [driver.communicate(timeout=240)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0, 0], said
+    marks = [json.loads(line) for line in (faults / "marks").read_text().splitlines()]
+    ends = [mark["tag"] for mark in marks if mark["event"] == "end"]
+    assert sorted(ends) == list(range(12)), "a trial ran twice to its end"
+    assert len({mark["pid"] for mark in marks}) >= 3
+    assert len(rows_of(tmp_path / "out")) == 12
+    assert (tmp_path / "out" / "tables" / "defense.md").exists()
+    assert main(["status", "--out", str(tmp_path / "out")]) == 0
