@@ -150,6 +150,7 @@ def test_a_driver_that_has_to_go_takes_nothing_new(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_drivers_in_processes_of_their_own_run_every_trial_once(tmp_path: Path) -> None:
     """Three share twelve trials; one of them is killed in the middle and started again."""
     faults = tmp_path / "faults"
@@ -171,7 +172,7 @@ def test_drivers_in_processes_of_their_own_run_every_trial_once(tmp_path: Path) 
 
     drivers = [start(number) for number in range(3)]
     killed = threading.Event()
-    while not killed.wait(0.1):
+    while not killed.wait(0.1) and drivers[0].poll() is None:
         marks = faults / "marks"
         lines = marks.read_text().splitlines() if marks.exists() else []
         if any(json.loads(line)["pid"] == drivers[0].pid for line in lines):
@@ -179,7 +180,7 @@ def test_drivers_in_processes_of_their_own_run_every_trial_once(tmp_path: Path) 
             killed.set()
     drivers[0].communicate()
     drivers[0] = start(0)
-    said = [driver.communicate(timeout=240)[0] for driver in drivers]
+    said = [driver.communicate(timeout=600)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0, 0], said
     marks = [json.loads(line) for line in (faults / "marks").read_text().splitlines()]
     ends = [mark["tag"] for mark in marks if mark["event"] == "end"]
