@@ -72,6 +72,7 @@ def test_the_examples_of_the_verbs_run(module: str) -> None:
     assert found.failed == 0
 
 
+@pytest.mark.slow
 def test_type_checkers_see_the_names(tmp_path: Path) -> None:
     code = (
         "import raygrid as rg\n"

@@ -13,6 +13,7 @@ import torch
 from tests.victims import photo_digits, poisoned, reference_accuracy, victim_accuracy
 
 
+@pytest.mark.slow
 def test_regions_bite_and_noise_of_the_same_budget_does_not() -> None:
     clean, noise = reference_accuracy(), reference_accuracy("noise")
     assert clean > 0.6

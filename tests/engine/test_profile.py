@@ -93,6 +93,7 @@ def test_what_is_measured_decides_the_share(
     assert len(notes) == 1  # known now: nothing is asked
 
 
+@pytest.mark.slow
 def test_a_worker_measures_the_trial_that_it_is_told(tmp_path: Path) -> None:
     spec = "dots/clean/standard/small_cnn/supervised/quick(epochs=1)/0"
     made, _, catalog = make_plan([spec], Options(out=tmp_path))

@@ -18,6 +18,7 @@ import torch
 from raygrid.core import retry
 from raygrid.core.errors import Moving, StoreError
 from raygrid.core.retry import PATIENCE, patiently
+from raygrid.storage import checkpoints
 from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.results import ResultLog
@@ -96,7 +97,7 @@ def test_checkpoints_are_rarer_where_they_cost_much(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(store_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
     keeper, saved = Checkpointer(CheckpointSlot(store, "t"), 30.0), []
 
     def slow() -> Bundle:
