@@ -37,6 +37,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="trials run with --keep weights (classes: predictions); poisons for transferability; "
         "poisons or purified trials for fidelity; poisons that a D-VAE found for norms; "
+        "poisons or trials with weights for linearity; "
         "seeds, cost and agreement (with what papers printed): trials, or none for all of --out; "
         "compare: two or more defenses, or trials, each with all of its seeds",
     )
@@ -49,10 +50,14 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
     parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
-    parser.add_argument("--radius", default="8/255", help="of robustness, in [0, 1]")
+    parser.add_argument("--radius", default="8/255", help="of robustness, linearity, in [0, 1]")
     parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
     parser.add_argument("--steps", type=int, default=20, help="of robustness")
-    parser.add_argument("--images", type=int, help="of robustness: only so many test images")
+    parser.add_argument("--images", type=int, help="only so many test images, for both")
+    help_ = "of learnability: spread of the noise on weights, draws of it, quantile of accuracies"
+    parser.add_argument("--sigma", type=float, default=0.25, help=help_)
+    parser.add_argument("--draws", type=int, default=1000, help="see --sigma")
+    parser.add_argument("--quantile", type=float, default=0.9, help="see --sigma")
     add_epoch(parser)
 
 
@@ -86,6 +91,29 @@ def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
         )
     ball = Ball(radius, args.steps, step)
     return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
+
+
+def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis.linearity import linearity_of_poisons, linearity_of_victim
+
+    radius = coerce(parse_scalar(args.radius), float, 0.0)
+    if not 0 < radius <= 1 or (args.images or 1) < 1:
+        raise SpecError(f"radius {args.radius}, images {args.images}: allowed are 0 to 1, from 1")
+    rows: list[Row] = []
+    for text in args.specs:
+        if is_poison(text):
+            poisoned = records.poisoned(text, args.seed)
+            rows += linearity_of_poisons([poisoned], records.worker.device)
+        else:
+            rows.append(linearity_of_victim(records.victim(text), radius, args.images))
+    return rows
+
+
+def _learnability(records: Records, args: argparse.Namespace) -> list[Row]:
+    from raygrid.reports.analysis.learnability import learnability
+
+    asked = args.sigma, args.draws, args.quantile
+    return [row for spec in args.specs for row in learnability(records.victim(spec), *asked)]
 
 
 def _sets(records: Records, args: argparse.Namespace) -> list[Row]:
@@ -159,6 +187,8 @@ def _agreement(records: Records, args: argparse.Namespace) -> int:
 ANSWERS: Mapping[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
     "transferability": _transferability,
     "robustness": _robustness,
+    "linearity": _linearity,
+    "learnability": _learnability,
     "sets": _sets,
     "fidelity": _fidelity,
     "norms": _norms,

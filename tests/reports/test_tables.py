@@ -258,6 +258,15 @@ def test_budgets_are_curves_by_norm() -> None:
     assert not table("budget", trial_lines(rows[:2])).panels
 
 
+def test_qualities_of_jpeg_are_a_curve() -> None:
+    chains = ("jpeg", "jpeg(quality=90)", "jpeg(quality=50)", "jpeg(at_test=true)", "jpeg+cutout")
+    rows = [trial(TOY.format("lsp", c, "supervised", 0), i / 10) for i, c in enumerate(chains)]
+    (panel,) = table("jpeg-quality", trial_lines(rows)).panels
+    assert (panel.columns, panel.numeric) == (("10", "50", "90"), (10.0, 50.0, 90.0))
+    assert [panel.cells["lsp", column].value for column in panel.columns] == [0.0, 0.2, 0.1]
+    assert not table("jpeg-quality", trial_lines(rows[:1])).panels
+
+
 def test_published_stands_beside_measured_and_differences_are_marked() -> None:
     """LSP in APBench: 13.06 +- 0.74, and D-VAE agrees; the papers contradict each other on EM."""
     for measured, differs in ((0.18, False), (0.1906, False), (0.20, True)):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import Part
+from raygrid.core.spec import Part, parse_chain
+from raygrid.defenses.jpeg import Jpeg
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
 from raygrid.reports.tables.layout import NAMES, Panel, Table, order
@@ -165,18 +166,38 @@ def _worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
 def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     shares = sorted({c.axes["poison_ratio"] for c in cells})
     placed = [(c.axes["attack"], f"{c.axes['poison_ratio']:.0%}", c) for c in cells]
-    return _curve(where, placed, dict(zip(map("{:.0%}".format, shares), shares, strict=True)))
+    numbers = dict(zip(map("{:.0%}".format, shares), shares, strict=True))
+    return _curve(where, placed, numbers, "poison ratio")
 
 
 def _budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
     sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
     placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
-    return _curve(where, placed, sizes)
+    return _curve(where, placed, sizes, "budget")
+
+
+def _jpeg_quality(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+    found = [(quality, cell) for cell in cells if (quality := _quality(cell)) is not None]
+    placed = [(cell.axes["attack"], str(quality), cell) for quality, cell in found]
+    return _curve(where, placed, {str(q): float(q) for q, _ in found}, "JPEG quality")
+
+
+def _quality(cell: Cell) -> int | None:
+    """Of the JPEG compression that is the cell's only defense, and differs in nothing else."""
+    chain = parse_chain(cell.axes["defense"])
+    if len(chain) > 1 or chain[0].name != "jpeg":
+        return None
+    params = dict(chain[0].params)
+    quality = int(params.pop("quality", Jpeg.quality))
+    return None if params else quality
 
 
 def _curve(
-    where: Mapping[str, Any], placed: list[tuple[str, str, Cell]], numbers: Mapping[str, float]
+    where: Mapping[str, Any],
+    placed: list[tuple[str, str, Cell]],
+    numbers: Mapping[str, float],
+    across: str,
 ) -> Panel | None:
     """A panel with numbers across; None unless some attack has two of them."""
     steps: dict[str, set[str]] = defaultdict(set)
@@ -184,7 +205,6 @@ def _curve(
         steps[row].add(column)
     if not any(len(columns) > 1 for columns in steps.values()):
         return None
-    across = "budget" if "norm" in where else "poison ratio"
     panel = rectangle(where, placed, "attack", across)
     columns = tuple(sorted(numbers, key=lambda name: numbers[name]))
     spots = tuple(numbers[name] for name in columns)
@@ -256,6 +276,11 @@ KINDS: dict[str, Kind] = {
     "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),
     "budget": Kind(
         (*_VICTIM, "poison_ratio", "defense", "norm"), "Accuracy over the budget.", _budget
+    ),
+    "jpeg-quality": Kind(
+        (*_VICTIM, "poison_ratio"),
+        "Accuracy over the quality of JPEG compression.",
+        _jpeg_quality,
     ),
     "success": Kind(
         ("dataset", "protocol", "learner", "defense"),
