@@ -1,4 +1,4 @@
-"""Linear classifiers of pixels, as one matrix and as the product of two."""
+"""Classifiers of pixels without convolutions: linear ones, and one with a hidden layer."""
 
 from __future__ import annotations
 
@@ -67,3 +67,23 @@ class LinearProduct(Linear):
     def layers(self, classes: int, image_size: int) -> tuple[nn.Module, int]:
         matrix = nn.Linear(3 * image_size**2, classes, bias=False)
         return nn.Sequential(nn.Flatten(), matrix), classes
+
+
+@ARCHITECTURES.register("two_layer")
+@dataclass(frozen=True, kw_only=True)
+class TwoLayer(Architecture):
+    """As many hidden units as an image has values, with ReLU, then scores."""
+
+    card = Card(
+        paper="Zhu, Yu and Gao 2024, Detection and Defense of Unlearnable Examples",
+        code="hala64/udp@ec21d72 (model/MLP.py)",
+        notes="its hidden layer grows with the fourth power of the image's side",
+    )
+    sizes: ClassVar[tuple[int, int]] = (8, 64)
+    convolutional: ClassVar[bool] = False
+    gflop: ClassVar[float] = 0.01894
+    stand_in: ClassVar[str] = "linear"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        width = 3 * image_size**2
+        return nn.Sequential(nn.Flatten(), nn.Linear(width, width), nn.ReLU()), width

@@ -112,8 +112,8 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
 def _learnability(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.reports.analysis.learnability import learnability
 
-    asked = args.sigma, args.draws, args.quantile
-    return [row for spec in args.specs for row in learnability(records.victim(spec), *asked)]
+    how = args.sigma, args.draws, args.quantile
+    return [row for spec in args.specs for row in learnability(records.victim(spec), *how)]
 
 
 def _sets(records: Records, args: argparse.Namespace) -> list[Row]:

@@ -31,6 +31,7 @@ from raygrid.defenses import random_noise as random_noise
 from raygrid.defenses import rocl as rocl
 from raygrid.defenses import sharpen_dct as sharpen_dct
 from raygrid.defenses import standard as standard
+from raygrid.defenses import udp as udp
 from raygrid.defenses import ueraser_lite as ueraser_lite
 from raygrid.defenses import ueraser_max as ueraser_max
 from raygrid.defenses import vae as vae

@@ -1,0 +1,104 @@
+"""UDP: noise against a two-layer network on stored images, and strong augmentation in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.core.images import Images, to_uint8
+from raygrid.core.lazy import nn, torch
+from raygrid.core.registry import Card, require
+from raygrid.core.spec import Scalar
+from raygrid.defenses.base import DEFENSES, Defense, FitContext
+from raygrid.nn.augment.views import Views
+from raygrid.nn.pgd import Ball, frozen
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, freeze, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 1000
+"""Images a pass."""
+
+
+@DEFENSES.register("udp")
+@dataclass(frozen=True, kw_only=True)
+class Udp(Defense):
+    """Raises the loss that a two-layer network has on each stored image, once, before training.
+
+    The network is trained against ten signed steps of `train_step` within `radius`, from the image
+    itself; then ten of `step` are added to every image. Training sees crops of 1 - 0.9 `strength`
+    to all of the area, color jitter and gray, all of that strength.
+    """
+
+    card = Card(
+        paper="Zhu, Yu and Gao 2024, Detection and Defense of Unlearnable Examples",
+        code="hala64/udp@ec21d72 (sdaan.py, utils.py, model/MLP.py)",
+        needs="labels",
+        cost="100 epochs of eleven passes through a matrix of all pixels squared: hours of a CPU, "
+        "minutes of a GPU",
+        notes="there the strong augmentation takes the place of crop and flip, here it comes after "
+        "them; images are mirrored where the dataset's may be. `raygrid evaluate linearity` has "
+        "the detector that comes before it, a linear network whose held-out accuracy is 0.7 or "
+        "more. The paper's tables were not read",
+    )
+    quick: ClassVar[Mapping[str, Scalar]] = {"epochs": 6}
+    tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "steps": 1}
+
+    radius: float = 8 / 255
+    steps: int = 10
+    step: float = 1 / 255  # of the noise that is added
+    train_step: float = 2 / 255  # while the network is trained
+    epochs: int = 100
+    strength: float = 1.0  # of the augmentation, 0 to 1
+
+    def __post_init__(self) -> None:
+        Ball(self.radius, self.steps, self.step)  # refuses its own parameters
+        Ball(self.radius, self.steps, self.train_step)
+        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
+        require(0 <= self.strength <= 1, f"strength is {self.strength}, allowed are 0 to 1")
+
+    @property
+    def purify_cost(self) -> float:
+        """A pass of its network at 32 pixels counts as a thirtieth of a ResNet-18's."""
+        return self.epochs * (2 * self.steps + 3) / 3 / 30
+
+    def purify(self, images: Images, fit_context: FitContext) -> Images:
+        here = images.to(fit_context.device)
+        network = self.network(here, fit_context)
+        ball, parts = Ball(self.radius, self.steps, self.step), []
+        for rows in torch.arange(len(here)).split(_CHUNK):
+            x, labels = here.floats(rows.to(here.pixels.device)), here.labels[rows]
+            parts.append(to_uint8(raised(network, x, labels, ball)).to(images.pixels.device))
+        return images.with_pixels(torch.cat(parts))
+
+    def network(self, images: Images, fit_context: FitContext) -> nn.Module:
+        """The two-layer network after its adversarial training, frozen."""
+        kind = ARCHITECTURES.make("two_layer")
+        network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
+        ball = Ball(self.radius, self.steps, self.train_step)
+        falls = tuple(max(1, round(self.epochs * share)) for share in (0.75, 0.9))
+        recipe = Recipe(
+            epochs=self.epochs, lr=0.01, schedule="step", milestones=falls, precision="fp32"
+        )
+
+        def step(batch: Batch) -> Step:
+            with frozen(network):
+                batch.x = raised(network, batch.x, batch.y, ball)
+            return classify_step(network, batch, "fp32")
+
+        trainer = Trainer(network, step, images, recipe, fit_context.stream)
+        for epoch in range(self.epochs):
+            trainer.epoch(epoch)
+        return freeze(network)
+
+    def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return Views.of_strength(self.strength, flip=False)(x, rng), y
+
+
+def raised(network: nn.Module, x: Tensor, labels: Tensor, ball: Ball) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] within the ball, from x itself, whose loss is higher."""
+    return ball.climb(lambda moved: nn.functional.cross_entropy(network(moved), labels), x, x)
