@@ -181,7 +181,10 @@ def test_a_shift_that_leads_back_is_skipped() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("budget", "drop"), [("", 0.25), (", budget=16/255", 0.1)])
 def test_dune_bites(budget: str, drop: float) -> None:
-    """Quick settings with noise of 16/255, as released and with the sum held to that."""
+    """Quick settings with noise of 16/255, as released and with the sum held to that.
+
+    Measured once, seed 0: 0.11 and 0.15, noise of that size 0.72.
+    """
     train = photo_digits().train
     quick = ", ".join(f"{k}={v}" for k, v in Dune.quick.items())
     attack = made(f"dune({quick}, spatial=16/255{budget})")
@@ -190,5 +193,4 @@ def test_dune_bites(budget: str, drop: float) -> None:
     assert isinstance(networks, nn.ModuleList)
     place = replace(context(networks), facts={})
     accuracy = victim_accuracy(train.with_pixels(attack.poison(train, place).pixels))
-    print("DUNE", budget, accuracy)
     assert accuracy < reference_accuracy("noise(budget=16/255)") - drop
