@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.core.device import check_room
-from raygrid.core.errors import ClaimLost, StoreError
+from raygrid.core.errors import ClaimLost, StartError, StoreError
 from raygrid.core.options import Options as Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.retry import patiently
@@ -176,14 +176,19 @@ def _execute(
     agenda = Agenda(todo, lambda a: store.has(a.kind, a.key), speed)
     for artifact in agenda.reused.values():
         listener.artifact(artifact, "reused", {})
-    if options.engine == "inline":
-        check_room(device, 1.0)
-        agenda.divide(1, options.shards)
-        run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
-        return
-    from raygrid.engine.ray.executor import run_on_ray
+    if options.engine == "ray":
+        from raygrid.engine.ray.executor import run_on_ray
 
-    run_on_ray(agenda, options, catalog.contents, profiles, listener)
+        try:
+            run_on_ray(agenda, options, catalog.contents, profiles, listener)
+            return
+        except StartError as error:
+            if options.executor == "ray" or options.deadline is not None:  # Ray was asked for
+                raise
+            listener.note(f"{error}; running in this process, one job after the other")
+    check_room(device, 1.0)
+    agenda.divide(1, options.shards)
+    run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
 
 
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:

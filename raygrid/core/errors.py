@@ -64,6 +64,10 @@ class ClusterError(RaygridError):
     """A Ray cluster that cannot be reached or does not fit."""
 
 
+class StartError(ClusterError):
+    """Ray that does not start on this machine; nothing has run."""
+
+
 class Moving(BaseException):
     """This machine will be taken away: the work is kept and goes on elsewhere.
 

@@ -263,3 +263,21 @@ def test_a_commands_own_end_is_the_jobs() -> None:
         assert Command([sys.executable, "-c", code], 60).run(dict(os.environ)) == status
     with pytest.raises(SpecError, match="no-such-program cannot be run"):
         Command(["no-such-program"], 60).run({})
+
+
+def test_the_guide_shows_the_line_that_made_the_shipped_script() -> None:
+    guide = (ROOT / "docs" / "clusters.md").read_text()
+    (line,) = [line for line in SHIPPED.read_text().splitlines() if "raygrid submit" in line]
+    assert line.removeprefix("#").strip() in guide
+
+
+def test_options_that_the_guide_names_are_those_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    guide = (ROOT / "docs" / "clusters.md").read_text().partition("## Slurm")[2]
+    with pytest.raises(SystemExit):
+        main(["submit", "--help"])
+    shown = capsys.readouterr().out
+    for word in ("--nodes", "--array", "--partition", "--account", "--qos", "--memory", "--notice"):
+        assert f"`{word}" in guide
+        assert word in shown

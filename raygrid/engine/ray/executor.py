@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import signal
 import threading
@@ -39,8 +40,9 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from raygrid.core.errors import ClusterError  # noqa: E402
+from raygrid.core.errors import ClusterError, StartError  # noqa: E402
 from raygrid.core.options import Options  # noqa: E402
+from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
@@ -52,7 +54,7 @@ from raygrid.engine.ray.callbacks import (  # noqa: E402
 )
 from raygrid.engine.ray.evacuation import Evacuation  # noqa: E402
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
-from raygrid.engine.ray.private import on_loopback, quiet_tune  # noqa: E402
+from raygrid.engine.ray.private import on_loopback, patient_start, quiet_tune  # noqa: E402
 from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
 from raygrid.engine.ray.queue import (  # noqa: E402
     LongestFirst,
@@ -73,6 +75,7 @@ from raygrid.engine.worker import versions  # noqa: E402
 from raygrid.trials.catalog import Contents  # noqa: E402
 
 quiet_tune()
+log = logging.getLogger(__name__)
 MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
 
@@ -119,10 +122,31 @@ def _start(facts: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         leftovers.end_leftovers(out)
     before = leftovers.children()
-    with _alone():
-        ray.init(address="local", include_dashboard=False, **facts)
+    _init_local(facts)
     if out is not None:
         leftovers.note_started(out, before)
+
+
+def _init_local(facts: dict[str, Any]) -> None:
+    """Start Ray, once more if it does not come up; raises StartError after that."""
+
+    def start() -> None:
+        with _alone(), patient_start():
+            ray.init(address="local", include_dashboard=False, **facts)
+
+    def tell(error: Exception, pause: float) -> None:
+        log.warning("Ray does not start (%s); trying once more", _first_line(error))
+        ray.shutdown()
+
+    try:
+        retried(start, [1.0], lambda error: not isinstance(error, ValueError), tell)
+    except Exception as error:  # of a slow start Ray says so in a bare Exception
+        ray.shutdown()
+        raise StartError(f"Ray does not start on this machine: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,74 @@
+"""A Ray that does not start: once more, and then in this process where nobody asked for Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.api.run_grid import Options, run_grid
+from raygrid.core.errors import ClusterError, StartError
+from raygrid.engine.events import Listener
+from tests import plugin
+
+assert plugin.CARD
+pytestmark = pytest.mark.filterwarnings("ignore")
+ray = pytest.importorskip("ray")
+SPEC = "dots/clean/none/small_cnn/sleeper/brief/0"
+WHY = "The current node timed out during startup. This could happen because ..."
+
+
+class Notes(Listener):
+    """Remembers lines for a person."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What Ray was asked to start with; it times out each time, as it does on a busy machine."""
+    found: list[dict[str, Any]] = []
+
+    def init(**facts: Any) -> None:
+        found.append(facts)
+        raise Exception(f"{WHY}\nmore")
+
+    monkeypatch.setattr(ray, "init", init)
+    return found
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "out", data=tmp_path, imports=("tests.plugin",))
+
+
+def test_a_ray_that_was_not_asked_for_by_name_is_done_without(
+    starts: list[dict[str, Any]], options: Options, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes()
+    outcome = run_grid([SPEC], options, notes)
+    assert [row.status for row in outcome.results] == ["done"]
+    assert len(starts) == 2, "it was tried once more"
+    assert f"Ray does not start ({WHY}); trying once more" in caplog.text
+    (line,) = notes.lines
+    assert line == (
+        f"Ray does not start on this machine: {WHY}; running in this process, one job after the "
+        "other"
+    )
+
+
+@pytest.mark.parametrize("change", [{"executor": "ray"}, {"deadline": 60.0}], ids=str)
+def test_a_ray_that_was_asked_for_is_one_error(
+    starts: list[dict[str, Any]], options: Options, change: dict[str, Any]
+) -> None:
+    with pytest.raises(StartError, match="Ray does not start on this machine") as caught:
+        run_grid([SPEC], replace(options, **change))
+    assert isinstance(caught.value, ClusterError)
+    assert "\n" not in str(caught.value)
+    assert len(starts) == 2
