@@ -28,6 +28,7 @@ _EM_REM: dict[str, Scalar] = {"surrogate": "small_cnn", "train_steps": 200, "dec
 _REM: dict[str, Scalar] = {**_EM_REM, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2}
 _NTGA: dict[str, Scalar] = {"validation": 0.02, "block": 128}
 _SEP = ATTACKS["sep"].quick
+_DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
 _PGD = ATTACKS["pgd"].quick
 
 CONTRADICTIONS = {
@@ -248,6 +249,25 @@ CONTRADICTIONS = {
             ),
         ),
         ("mifgsm",),
+    ),
+    "dune_ball": Contradiction(
+        "DUNE adds a color shift to noise of 8/255, its rivals in the same table have 8/255 in all",
+        (
+            Setting("as released", small=_DUNE, printed=_in("wxl")),
+            Setting("held to the ball", {"attack": {"budget": "8/255"}}, _DUNE),
+            Setting("noise alone", {"attack": {"color": False}}, _DUNE),
+        ),
+        ("dune",),
+        ("standard", "jpeg"),
+    ),
+    "cuda_rim": Contradiction(
+        "CUDA's black border darkens the rim of every image, by which COIN's detector knows it",
+        (
+            Setting("black border", small={}, printed=_in("cuda")),
+            Setting("mirrored border", {"attack": {"border": "reflect"}}, {}),
+        ),
+        ("cuda",),
+        ("standard", "coin"),
     ),
     "pgd_surrogate": Contradiction(
         "the same paper makes PGD of ten steps on a ResNet-50, all others on a ResNet-18",

@@ -51,12 +51,15 @@ def attack_part(name: str, setting: Setting, scale: str) -> Part:
 
 
 def stronger(part: Part) -> dict[str, Scalar]:
-    """A higher budget for an attack; nothing for those that are counted in pixels."""
+    """A higher budget for an attack; nothing for those that are counted in pixels, nor for a
+    ceiling that is the whole range already."""
     usual: Budget = ATTACKS[part.name].__dataclass_fields__["budget"].default  # type: ignore[assignment]
     budget = Budget.parse(str(dict(part.params).get("budget", "1x")), usual)
     if budget.norm == "l0":
         return {}
     value = budget.value * STRONGER.get(part.name, 2.0)
+    if budget.norm == "linf" and budget.value == 1:
+        return {}
     return {"budget": str(Budget(budget.norm, value if budget.norm == "linf" else round(value, 2)))}
 
 

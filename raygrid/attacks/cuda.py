@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.core.budget import Budget
@@ -24,8 +24,8 @@ class Cuda(Attack):
     """Convolves the three channels of an image with its class's kernel and stretches the result.
 
     A kernel has entries U(0, blur), one of which, at a uniformly drawn place, becomes 1. Outside of
-    the image is black. The result is divided by its largest value over all channels; an image that
-    is black stays so.
+    the image is black, which darkens its rim; `border=reflect` does not. The result is divided by
+    its largest value over all channels; an image that is black stays so.
     """
 
     card = Card(
@@ -52,6 +52,7 @@ class Cuda(Attack):
     kernel: int | None = None  # side, an odd number of pixels; none: 3, from 224 pixels on 9
     blur: float | None = None  # largest entry but one; none: 0.3, from 224 pixels on 0.06
     quant: Quant = "trunc"  # how values become whole levels
+    border: Literal["black", "reflect"] = "black"  # what is outside of an image
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +70,7 @@ class Cuda(Attack):
         done = 0
         for rows in index.split(size):
             x = images.floats(rows).to(context.device)
-            made = convolved(x, kernels[images.labels[rows].to(context.device)])
+            made = convolved(x, kernels[images.labels[rows].to(context.device)], self.border)
             pixels[done : done + len(rows)] = to_uint8(over_largest(made), self.quant).cpu()
             done += len(rows)
         return pixels
@@ -92,15 +93,16 @@ class Cuda(Attack):
         return f"kernel={self.kernel} is larger than images of {cell.image_size} pixels"
 
 
-def convolved(x: Tensor, kernels: Tensor) -> Tensor:
-    """Each image correlated with its own kernel, in all channels, with zeros outside.
+def convolved(x: Tensor, kernels: Tensor, border: str = "black") -> Tensor:
+    """Each image correlated with its own kernel, in all channels; outside it is black or mirrored.
 
     x: float32 (n, C, H, W); kernels: float32 (n, k, k), k odd. The products are added in one order
     whatever else is in the batch, so that images can be made in any company.
     """
     side = kernels.shape[-1]
     height, width = x.shape[-2:]
-    padded = nn.functional.pad(x, [side // 2] * 4)
+    mode = "reflect" if border == "reflect" else "constant"
+    padded = nn.functional.pad(x, [side // 2] * 4, mode)
     out = torch.zeros_like(x)
     for i in range(side):
         for j in range(side):

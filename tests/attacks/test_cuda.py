@@ -81,6 +81,17 @@ def test_the_rim_of_a_white_image_darkens_by_what_the_kernel_has_outside() -> No
     assert float(white[2, 4, 2]) == pytest.approx((0.1 + 0.2 + 0.0 + 0.3 + 1.0 + 0.1) / 2.0)
 
 
+def test_a_mirrored_border_leaves_no_rim() -> None:
+    """White stays white everywhere, and inside images are those of the black border."""
+    kernel = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0))
+    white = torch.ones(1, 3, 5, 5)
+    assert float(convolved(white, kernel, "reflect").std()) < 1e-6
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    black, mirrored = convolved(x, kernel), convolved(x, kernel, "reflect")
+    assert torch.equal(black[..., 1:-1, 1:-1], mirrored[..., 1:-1, 1:-1])
+    assert bool((mirrored[..., 0, :] > black[..., 0, :]).all())
+
+
 def test_a_black_image_stays_black() -> None:
     images = toy(4)
     pixels = images.pixels.clone()
