@@ -12,6 +12,7 @@ from raygrid.cli.plan import other_data, plan_text
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
 from raygrid.reports.tables.cells import cells_of
+from raygrid.reports.tables.kinds import all_tables, table
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.storage.store import Store
 from raygrid.trials.catalog import Catalog
@@ -57,3 +58,36 @@ def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) 
     assert cell.own == (not marks)
     assert ("20 of 50,000" in cell.apart) == bool(marks)
     assert not (marks and cell.differs), "a difference from other data is no finding"
+
+
+def on_other_data(spec: str, other: bool = True, **fields: object) -> dict[str, object]:
+    marks = [f"{OTHER_DATA}cifar10 (250 of 50,000 images)"] if other else []
+    row = {"key": spec, "status": "done", "final_acc": 0.5, "peak_acc": 0.6, "marks": marks}
+    return {"spec": spec, **row, **fields}
+
+
+def test_no_table_calls_other_data_by_the_official_name_alone() -> None:
+    """250 images in a folder `cifar10` stood under the heading cifar10."""
+    learners = ("supervised", "simclr", "moco", "byol", "simsiam", "supcl")
+    attacks = ("clean", "em", "em(budget=4/255)", "em@0.5", "em@0.8")
+    specs = [
+        f"cifar10/{attack}/{defense}/resnet18/{learner}/apbench/0"
+        for attack in attacks
+        for learner in learners
+        for defense in ("none", "standard", "jpeg")
+    ]
+    made = all_tables(trial_lines([on_other_data(spec) for spec in specs]))
+    assert {"defense", "worst-learner", "ratio", "budget", "peak"} <= {t.kind for t in made}
+    for each in made:
+        for panel in each.panels:
+            assert panel.title.startswith("cifar10 (250 of 50,000 images), "), each.kind
+            assert panel.chance in (None, 0.1)
+    official = all_tables(trial_lines([on_other_data(spec, False) for spec in specs]))
+    assert all(p.title.startswith("cifar10, ") for each in official for p in each.panels)
+
+
+def test_a_panel_of_both_says_how_many_cells_are_on_other_data() -> None:
+    spec = "cifar10/{}/standard/resnet18/supervised/apbench/0"
+    rows = [on_other_data(spec.format(a), a == "lsp") for a in ("clean", "lsp", "em")]
+    (panel,) = table("defense", trial_lines(rows)).panels
+    assert panel.title.startswith("cifar10 (in 1 of 3 cells cifar10 (250 of 50,000 images)), ")

@@ -95,6 +95,8 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     troubled = [trial for trial in trials if trial["status"] != "done"]
     whys = (trial["why"] for trial in troubled + done)
     facts: dict[str, Any] = {"selection": trials[0]["selection"]}
+    if other := trials[0]["other_data"]:
+        facts["other_data"] = other
     if won := [name for trial in done if isinstance(name := trial["winner"], str)]:
         facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(
@@ -117,7 +119,7 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     counts = {} if metric in DETECTION else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
     found = lookup.find(trials[0]["spec"], metric)
-    if found is not None and (other := trials[0]["other_data"]):
+    if found is not None and other:
         found = dataclasses.replace(found, apart=f"on other data than {other}")
     return with_published(with_values(cell, values, int(images)), found)
 

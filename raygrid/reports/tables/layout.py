@@ -80,8 +80,27 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """Dataset, protocol and the other shared axes in one line."""
-        return ", ".join(_say(axis, value) for axis, value in self.where.items() if value != "")
+        """Dataset, protocol and the other shared axes in one line.
+
+        Data that only have the name of an official dataset are not called by it alone.
+        """
+        where = {**self.where, **({"dataset": self.data} if "dataset" in self.where else {})}
+        return ", ".join(_say(axis, value) for axis, value in where.items() if value != "")
+
+    @property
+    def data(self) -> str:
+        """The dataset, with what sets the data at hand apart from the official ones, if anything.
+
+        In a panel with both, how many cells are on other data.
+        """
+        plain = str(self.where["dataset"])
+        found = [str(cell.facts.get("other_data") or "") for cell in self.cells.values()]
+        others = sorted({other for other in found if other})
+        if others and all(found) and len(others) == 1:
+            return others[0]
+        named = "; ".join(others)
+        count = sum(map(bool, found))
+        return f"{plain} (in {count} of {len(found)} cells {named})" if others else plain
 
     @property
     def screening(self) -> bool:

@@ -104,7 +104,7 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
         seeds=tuple(sorted({seed for cell in six.values() for seed in cell.seeds})),
         why="; ".join(f"{name}: {_why(six.get(name))}" for name in lacking) or None,
         facts={
-            "selection": base.facts["selection"],
+            **{k: v for k, v in base.facts.items() if k in ("selection", "other_data")},
             "present": list(_there(six)),
             "missing": missing,
         },
