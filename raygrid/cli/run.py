@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -27,7 +28,14 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
-from raygrid.core.errors import DataError, Moving, RaygridError, SpecError, in_one_line
+from raygrid.core.errors import (
+    DataError,
+    MissingDataError,
+    Moving,
+    RaygridError,
+    SpecError,
+    in_one_line,
+)
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown, without_secrets
@@ -36,12 +44,14 @@ from raygrid.engine import notice
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
-from raygrid.engine.grid import Grid
+from raygrid.engine.grid import Grid, Plan
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
+from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import remove_unused
 from raygrid.tracking.status import StatusFile
+from raygrid.trials.catalog import Catalog
 
 Scales = Mapping[str, Sequence[Grid]]
 
@@ -129,6 +139,7 @@ def show_plan(
         state = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
+        _check_data(plan, options)
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
         note = f"note: {error}"
     text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
@@ -136,6 +147,14 @@ def show_plan(
         print(note, file=sys.stderr)
     print(text)
     return 0
+
+
+def _check_data(plan: Plan, options: Options) -> None:
+    """Raise the DataError of data that are there and cannot be taken, as a run would."""
+    catalog = Catalog(open_store(options.store_url), options.data)
+    for data in dict.fromkeys(trial.data for trial in plan.trials):
+        with contextlib.suppress(MissingDataError):
+            catalog.content(catalog.artifact(data.dataset, data.validation))
 
 
 def say_broken(log: ResultLog) -> None:

@@ -35,6 +35,10 @@ class DataError(RaygridError):
     """A dataset that is missing, damaged or of the wrong shape."""
 
 
+class MissingDataError(DataError):
+    """A dataset of which nothing is there."""
+
+
 class StoreError(RaygridError):
     """A store that cannot be read or written; `passing` if it may be a moment later."""
 

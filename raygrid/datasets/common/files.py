@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from raygrid.core.errors import DataError, in_one_line
+from raygrid.core.errors import DataError, MissingDataError, in_one_line
 from raygrid.datasets.base import Dataset, Facts, Split
 from raygrid.datasets.common.decoding import Resizing
 from raygrid.datasets.common.holdings import (
@@ -24,12 +24,19 @@ from raygrid.datasets.common.holdings import (
     train_and_test,
     unpacked,
 )
-from raygrid.storage.pictures import SUFFIXES
+from raygrid.storage.pictures import SUFFIXES, visible
 
 _ENDINGS = "|".join(map(re.escape, SUFFIXES))
 IN_ARCHIVE = re.compile(
     rf"(?:^|.*/)(train|test|val)/[^/.][^/]*/[^/.][^/]*(?:{_ENDINGS})$", re.IGNORECASE
 )
+
+
+PARTS = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "test": ("test", "testing", "testset", "test_set", "val", "valid", "validation", "eval"),
+}
+"""Names that people give to the parts of a dataset, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +88,14 @@ class FileDataset(Dataset):
         archives = sorted(f for f in home.glob("*") if f.name.endswith(ARCHIVES))
         if archives and self.archived:
             return Archive(archives[0], self)
-        state = "is empty" if home.is_dir() else "does not exist"
-        raise DataError(
-            f"no {self.id} in {root}: {home} {state}; put the official files or "
-            f"train/<class>/*.png and test/<class>/*.png there"
-        )
+        wanted = "put the official files or train/<class>/*.png and test/<class>/*.png there"
+        names = sorted(f.name for f in home.iterdir() if visible(f)) if home.is_dir() else []
+        if not names:
+            state = "is empty" if home.is_dir() else "does not exist"
+            raise MissingDataError(f"no {self.id} in {root}: {home} {state}; {wanted}")
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        hint = f"unpack {archives[0].name}" if archives else _renamed(names) or wanted
+        raise DataError(f"no {self.id} in {home}, which holds {', '.join(names[:5])}{more}; {hint}")
 
     def source(self, root: Path) -> str:
         return self.find(root).source()
@@ -95,6 +105,17 @@ class FileDataset(Dataset):
 
     def load(self, root: Path) -> Split:
         return self.find(root).load()
+
+
+def _renamed(names: Sequence[str]) -> str:
+    """What to rename where parts of a dataset have other names than `train` and `test`; or empty.
+
+    Names are not guessed while data are read: who has `valid` beside `test` has to say which one
+    is meant.
+    """
+    meant = {name: part for name in names for part, a in PARTS.items() if name.lower() in a}
+    pairs = [f"{name} to {part}" for name, part in meant.items() if name != part]
+    return f"rename {' and '.join(pairs)}" if pairs else ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""What can be known before a run, a plan says as the run does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raygrid.cli.main import main
+from tests import plugin
+
+assert plugin.CARD
+SPEC = "{}/lsp(patch=4)/none/small_cnn/{}/0"
+
+
+def fill(place: Path, classes: int, each: int, side: int, parts: str = "train test") -> None:
+    """Class folders of gray pictures."""
+    for part in parts.split():
+        for label in range(classes):
+            folder = place / part / f"c{label:04d}"
+            folder.mkdir(parents=True)
+            for number in range(each):
+                pixels = np.full((side, side, 3), (label * 7 + number) % 256, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def said(verb: str, spec: str, root: Path) -> tuple[int, str]:
+    """Exit status and the error; the run is quiet, inline and without MLflow."""
+    words = ["--quiet", "--executor", "inline"]
+    words += ["--tracking", "off", "--data", str(root), "--out", str(root / "out")]
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        status = main([verb, spec, *words])
+    return status, err.getvalue().strip()
+
+
+def zipped(place: Path) -> None:
+    place.mkdir()
+    with zipfile.ZipFile(place / "mine.zip", "w") as packed:
+        packed.writestr("train/a/0.png", b"x")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tiny pictures": (lambda p: fill(p, 10, 1, 4), r"4x4 pixels|smaller|expected"),
+    "one class": (lambda p: fill(p, 1, 3, 16), "has 1 class folders with images, needed are two"),
+    "valid": (lambda p: fill(p, 2, 1, 16, "train valid"), "the test part is missing"),
+    "Training": (
+        lambda p: fill(p, 2, 1, 16, "Training Testing"),
+        r"which holds Testing, Training; rename Testing to test and Training to train",
+    ),
+    "no split": (lambda p: fill(p, 2, 1, 16, "cats dogs"), r"which holds cats, dogs; put the"),
+    "zip": (zipped, r"which holds mine.zip; unpack mine.zip"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_data_that_cannot_be_taken_are_refused_by_plan_as_by_run(tmp_path: Path, kind: str) -> None:
+    """A plan of pictures of 4 pixels said that the data were not found, and that all was well."""
+    make, says = REFUSED[kind]
+    make(tmp_path / "mine")
+    name = "folder(name=mine)"
+    if kind == "tiny pictures":
+        (tmp_path / "mine").rename(tmp_path / "cifar10")
+        name = "cifar10"
+    spec = SPEC.format(name, "supervised/quick")
+    planned, ran = said("plan", spec, tmp_path), said("run", spec, tmp_path)
+    assert planned[0] == ran[0] == 2
+    assert planned[1] == ran[1]
+    assert "is empty" not in planned[1]
+    assert re.search(says, planned[1]), planned[1]
+
+
+def test_data_that_are_not_there_can_be_planned_with_a_note(tmp_path: Path) -> None:
+    spec = SPEC.format("cifar10", "supervised/quick")
+    status, note = said("plan", spec, tmp_path)
+    assert status == 0
+    assert note.startswith("note: no cifar10 in")
+    assert said("run", spec, tmp_path)[0] == 2
