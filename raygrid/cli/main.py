@@ -93,7 +93,10 @@ def parser() -> argparse.ArgumentParser:
     state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
     state.add_argument("--devices", type=int, default=1, help="how many are paid for")
     command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
-    command("doctor", doctor, "Is this machine ready?")
+    checks = command("doctor", doctor, "Is this machine ready?")
+    checks.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="look at a cluster file instead; sends nothing"
+    )
     return top
 
 
@@ -204,9 +207,10 @@ def sync_mlflow(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
+    from raygrid.cli.cluster_file import examine_cluster
     from raygrid.cli.doctor import examine
 
-    findings = examine(options_of(args))
+    findings = examine_cluster(args.cluster) if args.cluster else examine(options_of(args))
     if args.json:
         print(json.dumps([f.row() for f in findings], indent=1))
     else:

@@ -8,10 +8,14 @@ release lacks, so that a change of Ray shows here and not in the middle of a gri
 from __future__ import annotations
 
 import contextlib
+import copy
+import io
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from raygrid.core.errors import ClusterError
 from raygrid.core.retry import retried, until
 
 START = 90.0
@@ -24,6 +28,8 @@ NEEDED: Mapping[str, str] = {
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
     "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
     "ray._private.services:get_node": "Ray may take more than 30 s to start",
+    "ray.autoscaler._private.util:prepare_config": "a cluster file is checked before it is used",
+    "ray.autoscaler._private.util:validate_config": "the same",
     "ray._raylet:GcsClient": "a spot notice is passed on to Ray",
     "ray._raylet:InnerGcsClient.drain_node": "the same; its calls are those of `GcsClient`",
     "ray.air._internal.usage:tag_callbacks": "Tune does not import MLflow to count callbacks",
@@ -108,6 +114,19 @@ def patient_start(seconds: float = START) -> Iterator[None]:
         yield
     finally:
         services.get_node = ask
+
+
+def check_cluster_config(config: dict[str, Any]) -> None:
+    """Raise ClusterError, in one line, for a cluster file's content that Ray would refuse."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it talks of what it fills in
+            validate_config(prepare_config(copy.deepcopy(config)))
+    except Exception as error:  # jsonschema's, and whatever a provider raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ClusterError(f"Ray refuses it: {reason}") from None
 
 
 def draining_nodes() -> set[str]:

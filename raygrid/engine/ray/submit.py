@@ -84,6 +84,11 @@ def _worth_asking(config: Path) -> bool:
         kind = yaml.safe_load(config.read_text())["provider"]["type"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ClusterError(f"{config} is not a cluster file: {error!r}") from None
+    return has_credentials(kind)
+
+
+def has_credentials(kind: str) -> bool:
+    """Whether there are credentials for a cloud here; True for what raygrid knows nothing of."""
     home = Path.home()
     signs = {
         "aws": ("AWS_ACCESS_KEY_ID" in os.environ or "AWS_PROFILE" in os.environ, home / ".aws"),

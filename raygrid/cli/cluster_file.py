@@ -1,0 +1,145 @@
+"""Is a cluster file ready? What can be told of it here; nothing is sent and nothing started."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raygrid.cli.doctor import Check
+from raygrid.core.errors import DataError, RaygridError
+
+PLACEHOLDER = re.compile(r"YOUR-[A-Z]+|\bREGISTRY/")
+MEANINGS = {
+    "YOUR-BUCKET": "the bucket for results",
+    "YOUR-PROJECT": "the cloud project",
+    "REGISTRY/": "where the image is",
+}
+STORE = re.compile(r"\b(s3|gs)://([^/\s'\"]+)")
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+QUOTAS = {
+    "g": "All G and VT Spot Instance Requests",
+    "p": "All P Spot Instance Requests",
+    "t": "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
+}
+"""AWS's names for what it lets an account have of machines by the first letter of their type."""
+
+
+def examine_cluster(path: Path) -> list[Check]:
+    """All findings about a file of `ray up` or KubeRay; raises DataError for any other file."""
+    try:
+        text = path.read_text()
+        documents = [each for each in yaml.safe_load_all(text) if each is not None]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not documents or not all(isinstance(each, dict) for each in documents):
+        raise DataError(f"{path} is no cluster file: it holds no mapping")
+    found = [_placeholders(text), _bucket(text)]
+    if "apiVersion" in documents[0]:
+        return [*found, _kuberay(documents)]
+    config = documents[0]
+    found += [_schema(config), _name(config), _credentials(config), *_mounts(config)]
+    return [*found, *_quotas(config)]
+
+
+def _placeholders(text: str) -> Check:
+    """All of them in one line, each with where it stands and what it stands for."""
+    left: dict[str, list[int]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in PLACEHOLDER.findall(line.partition("#")[0]):
+            left.setdefault(word, []).append(number)
+    if not left:
+        return Check("placeholders", "ok", "none is left")
+    named = (
+        f"{word} ({MEANINGS.get(word, 'yours')}; line {', '.join(map(str, numbers))})"
+        for word, numbers in left.items()
+    )
+    return Check("placeholders", "fault", f"put in {' and '.join(named)}")
+
+
+def _bucket(text: str) -> Check:
+    """The address of the store, by the rules that S3 and Google Cloud have for names."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    found = [match for line in lines for match in STORE.finditer(line)]
+    if not found:
+        return Check("store", "note", "no RAYGRID_STORE: what a lost head had is lost")
+    for bucket in (match[2] for match in found):
+        if PLACEHOLDER.fullmatch(bucket):
+            return Check("store", "note", f"{bucket} is to be replaced")
+        if ".." in bucket or not BUCKET.fullmatch(bucket):
+            allowed = "3 to 63 of a-z, 0-9, - and ., a letter or digit at both ends"
+            return Check("store", "fault", f"{bucket!r} is no bucket's name, allowed are {allowed}")
+    return Check("store", "ok", found[0][0])
+
+
+def _schema(config: dict[str, Any]) -> Check:
+    from raygrid.engine.ray.private import check_cluster_config
+
+    try:
+        check_cluster_config(config)
+    except RaygridError as error:
+        return Check("schema", "fault", str(error))
+    return Check("schema", "ok", "the installed Ray takes it")
+
+
+def _name(config: dict[str, Any]) -> Check:
+    name = str(config.get("cluster_name", ""))
+    if not NAME.fullmatch(name):
+        allowed = "a-z, 0-9 and -, with a letter first"
+        return Check("cluster name", "fault", f"{name!r}, allowed are {allowed}")
+    return Check("cluster name", "ok", name)
+
+
+def _credentials(config: dict[str, Any]) -> Check:
+    from raygrid.engine.ray.submit import has_credentials
+
+    kind = str(config.get("provider", {}).get("type", ""))
+    if has_credentials(kind):
+        return Check("credentials", "ok", f"there are some for {kind}; they were not tried")
+    ways = {"aws": "aws configure", "gcp": "gcloud auth application-default login"}
+    return Check("credentials", "fault", f"none for {kind}; run `{ways.get(kind, kind)}`")
+
+
+def _mounts(config: dict[str, Any]) -> Iterator[Check]:
+    """What is copied to the machines has to be here, the token first of all."""
+    for source in (config.get("file_mounts") or {}).values():
+        there = Path(os.path.expanduser(str(source))).exists()
+        hint = "; make it with `ray get-auth-token --generate`" if "auth_token" in source else ""
+        text = str(source) if there else f"{source} is not there{hint}"
+        yield Check("file", "ok" if there else "fault", text)
+
+
+def _quotas(config: dict[str, Any]) -> Iterator[Check]:
+    """What the account must be allowed to have, by the cloud's own words; it is not asked."""
+    for name, node in (config.get("available_node_types") or {}).items():
+        facts = node.get("node_config") or {}
+        kind = str(facts.get("InstanceType") or facts.get("machineType") or "")
+        count = node.get("max_workers", 1)
+        spot = bool(facts.get("InstanceMarketOptions"))
+        quota = QUOTAS.get(kind[:1], QUOTAS["t"]) if spot else ""
+        words = f"{count} of {kind}" + (f"; AWS's quota is called {quota!r}" if quota else "")
+        if name != config.get("head_node_type"):
+            yield Check("quota", "note", words)
+        role = (facts.get("IamInstanceProfile") or {}).get("Name")
+        if role:
+            yield Check("role", "note", f"{role} has to be in the account; it is not asked")
+
+
+def _kuberay(documents: list[dict[str, Any]]) -> Check:
+    """The pods' Ray has to be the one that is installed here: they talk to each other."""
+    from importlib.metadata import version
+
+    cluster = next((each for each in documents if each.get("kind") == "RayCluster"), None)
+    if cluster is None:
+        return Check("schema", "fault", "there is no RayCluster in it")
+    there, here = str((cluster.get("spec") or {}).get("rayVersion")), version("ray")
+    same = there == here
+    text = f"rayVersion is {there}, installed here is {here}"
+    return Check("Ray", "ok" if same else "fault", text)

@@ -1,0 +1,107 @@
+"""`raygrid doctor --cluster`: what a cluster file lacks, in lines that a person can act on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.cluster_file import examine_cluster
+from raygrid.cli.main import main
+from raygrid.core.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+AWS = ROOT / "cluster.yaml"
+KUBERAY = ROOT / "experiments" / "clusters" / "kuberay.yaml"
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person without credentials or a token, in the root of the checkout."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    return tmp_path
+
+
+def found(path: Path) -> dict[str, tuple[str, str]]:
+    return {check.name: (check.state, check.text) for check in examine_cluster(path)}
+
+
+def changed(tmp_path: Path, *pairs: tuple[str, str], path: Path = AWS) -> Path:
+    text = path.read_text()
+    for before, after in pairs:
+        assert before in text
+        text = text.replace(before, after)
+    made = tmp_path / "changed.yaml"
+    made.write_text(text)
+    return made
+
+
+def test_the_file_as_it_comes_asks_for_what_is_missing() -> None:
+    checks = found(AWS)
+    lines = AWS.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if "YOUR-BUCKET" in line)
+    said = f"put in YOUR-BUCKET (the bucket for results; line {number})"
+    assert checks["placeholders"] == ("fault", said)
+    assert checks["credentials"] == ("fault", "none for aws; run `aws configure`")
+    assert checks["schema"][0] == checks["cluster name"][0] == "ok"
+    missing = [c.text for c in examine_cluster(AWS) if c.name == "file" and c.state == "fault"]
+    assert missing == [
+        "~/.ray/auth_token is not there; make it with `ray get-auth-token --generate`"
+    ]
+
+
+def test_a_person_who_has_all_of_it_is_told_so(tmp_path: Path, home: Path) -> None:
+    (home / ".aws").mkdir()
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").touch()
+    ready = changed(tmp_path, ("YOUR-BUCKET", "my-lab.grid"))
+    assert {c.state for c in examine_cluster(ready)} == {"ok", "note"}
+    assert found(ready)["store"] == ("ok", "s3://my-lab.grid")
+    quotas = [c.text for c in examine_cluster(ready) if c.name == "quota"]
+    assert quotas[0] == (
+        "12 of g5.xlarge; AWS's quota is called 'All G and VT Spot Instance Requests'"
+    )
+
+
+@pytest.mark.parametrize("bucket", ["My-Bucket", "a", "x" * 64, "a..b", "-ab", "a_b"])
+def test_a_bucket_that_cannot_be_is_named(bucket: str, tmp_path: Path) -> None:
+    state, text = found(changed(tmp_path, ("YOUR-BUCKET", bucket)))["store"]
+    assert state == "fault"
+    assert text.startswith(f"{bucket!r} is no bucket's name, allowed are 3 to 63 of a-z")
+
+
+def test_a_misspelt_word_and_a_wrong_name_are_found(tmp_path: Path) -> None:
+    words = (("max_workers: 16", "max_wokers: 16"), ("cluster_name: raygrid", "cluster_name: 1 x"))
+    checks = found(changed(tmp_path, *words))
+    assert checks["schema"][0] == "fault"
+    assert "max_wokers" in checks["schema"][1]
+    assert checks["cluster name"][0] == "fault"
+
+
+def test_the_pods_need_the_ray_that_is_here(tmp_path: Path) -> None:
+    assert found(KUBERAY)["Ray"][0] == "ok"
+    assert "REGISTRY/ (where the image is" in found(KUBERAY)["placeholders"][1]
+    old = changed(tmp_path, ('rayVersion: "2.60.0"', 'rayVersion: "2.9.0"'), path=KUBERAY)
+    assert found(old)["Ray"][0] == "fault"
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [", "", "\x00"])
+def test_any_other_file_is_one_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=str(path)) as caught:
+        examine_cluster(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_says_it_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--cluster", "cluster.yaml", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert {"name": "placeholders", "state": "fault"}.items() <= rows[0].items()
+    assert main(["doctor", "--cluster", "nothing.yaml"]) == 2
+    assert "cannot read nothing.yaml: No such file" in capsys.readouterr().err
