@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raygrid.api.pictures import PoisonPictures
 from raygrid.core.device import check_room
 from raygrid.core.errors import ClaimLost, StartError, StoreError
 from raygrid.core.options import Options as Options
@@ -116,6 +117,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         profile_store = ProfileStore(store)
         profiles = known_profiles(plan, log, profile_store) if todo else Profiles()
         listener = Listeners(
+            PoisonPictures(options.out, store),
             ResultWriter(log),
             Journal(options.out, options.name),
             ProfileLearner(profiles, profile_store),

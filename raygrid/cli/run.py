@@ -247,7 +247,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     from raygrid.reports.tables import kinds, render
     from raygrid.reports.tables.trial_lines import trial_lines
     from raygrid.tracking.mlflow.address import sqlite_uri
-    from raygrid.tracking.mlflow.view import VIEW
+    from raygrid.tracking.mlflow.view import QUERY
 
     render.show(kinds.table("defense", trial_lines(r.row() for r in outcome.results)))
     for result in outcome.failed:
@@ -256,12 +256,13 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"
     )
+    print(f"one page to sort, filter and open: {options.out / 'report.html'}")
     if options.tracking is None:
         run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
         database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
         print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
         # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
-        print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey={VIEW}")
+        print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?{QUERY}")
 
 
 def guarded(action: Any) -> int:

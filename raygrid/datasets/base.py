@@ -50,6 +50,7 @@ class Dataset(Method):
     mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
     pretraining: ClassVar[str] = ""
+    class_names: ClassVar[tuple[str, ...]] = ()  # in the order of the labels
     official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
     exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
 

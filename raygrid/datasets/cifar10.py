@@ -38,6 +38,10 @@ class Cifar10(Cifar):
     }
     test_files: ClassVar[Mapping[str, str]] = {"test_batch": "40351d587109b95175f43aff81a1287e"}
     classes: ClassVar[int] = 10
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
     mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, float, float]] = (0.2023, 0.1994, 0.2010)
     pretraining: ClassVar[str] = "cifar100"

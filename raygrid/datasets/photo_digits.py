@@ -41,6 +41,7 @@ class PhotoDigits(Dataset):
     train_size: ClassVar[int] = 4311
     test_size: ClassVar[int] = 1080
     augmentation: ClassVar[str] = "crop"
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     every: int = 1  # of both parts the first image and each so many after it, for rehearsals
 

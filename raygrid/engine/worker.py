@@ -19,6 +19,7 @@ from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.artifacts.build import BuildObserver, OnProgress, build
 from raygrid.trials.context import Checkpoint, Fetch, Report, TrialContext
+from raygrid.trials.examples import keep_examples
 from raygrid.trials.result import Result
 from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
@@ -144,6 +145,7 @@ class Worker:
             versions=versions(),
             options=self.options,
             leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
+            examples=functools.partial(keep_examples, self.store),
         )
         result = run_trial(trial, self._remembering(), replace(surroundings, **env))
         checkpoint.clear()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 GRIDS, EPOCHS, ROWS = "grids.jsonl", "epochs.jsonl", "results.jsonl"
+PICTURES = "pictures"
 EVERY = 1.0  # seconds between two lines of one trial: its row will hold every epoch
 
 
@@ -72,6 +73,11 @@ class Journal(Listener):
         """Add a line. One that cannot be written ends no run: a follower lacks it until `sync`."""
         with suppress(OSError), (self.out / name).open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def picture_of(out: Path, poison: str) -> Path:
+    """Where the picture of the poison with this key lies in a run folder, if there is one."""
+    return out / PICTURES / poison / "poison.png"
 
 
 def folder_mark(out: Path) -> str:

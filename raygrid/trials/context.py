@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.device import Meter
+from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
 from raygrid.storage.store import Bundle
@@ -33,7 +34,8 @@ class Checkpoint:
 class TrialContext:
     """What surrounds a trial: where it computes, where it reports, how it is told to resume.
 
-    options: of the run; leave: where each kind of what the trained model leaves goes.
+    options: of the run; leave: where each kind of what the trained model leaves goes; examples:
+    is shown the key of the poison, the clean training set and the poison.
     raise_device: let through what is the device's fault (`core.device_errors`), so that the caller
     can give more memory or another process.
     meter: of what the trial takes of its device, by default one that has all of it.
@@ -46,5 +48,6 @@ class TrialContext:
     versions: Mapping[str, str] = field(default_factory=dict)
     options: Options = Options()
     leave: Callable[[str, Bundle], None] = lambda kind, bundle: None
+    examples: Callable[[str, Images, Poison], None] = lambda key, clean, poison: None
     raise_device: bool = False
     meter: Meter | None = None

@@ -78,6 +78,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     made = fetch(trial.poison)
     poison = poison_of(made)
     result.marks = [*made.facts.get("marks", ()), *data_marks(trial)]
+    env.examples(trial.poison.key, world.train, poison)
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed
     # What was flagged is read off the changed images, so this needs one purifier that changes

@@ -86,6 +86,12 @@ def test_every_cell_has_a_row_and_a_second_run_submits_nothing(options: Options)
     assert first.artifacts.count(("poison", "made")) == 2  # clean needs no job
     assert first.artifacts.count(("purified", "made")) == 3
     assert first.epochs == 12
+    # Of each poison that changes images there is one picture; clean data have none.
+    poisons = {r.artifacts["poison"] for r in outcome.results if "/clean/" not in r.spec}
+    drawn = {file.parent.name for file in (options.out / "pictures").glob("*/poison.png")}
+    assert drawn == poisons
+    page = (options.out / "report.html").read_text()
+    assert all(f'"{key}":"data:image/png;base64,' in page for key in poisons)
     second = run_grid(GRID, options, again)
     assert second.submitted == 0
     assert again.artifacts == []

@@ -14,10 +14,12 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
+from raygrid.reports.page import write as write_module
 from raygrid.reports.page.combinations import EPOCHS, trial_facts
 from raygrid.reports.page.folders import labels_of, read_folders
-from raygrid.reports.page.write import contents, report, script_json
+from raygrid.reports.page.write import contents, poison_pictures, report, script_json
 from raygrid.reports.tables.write import write_tables
+from raygrid.tracking.journal import picture_of
 from tests.reports.test_tables import CIFAR, TOY, trial
 
 Json = dict[str, Any]
@@ -136,6 +138,25 @@ def test_the_pictures_of_a_run_are_taken_as_they_are_unless_rows_came_later(tmp_
     later = time.time() + 10
     os.utime(folder / "results.jsonl", (later, later))
     assert "ZHJhd24gYmVmb3Jl" not in report([folder]).read_text()
+
+
+def test_pictures_of_poisons_are_in_the_page_as_far_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        trial(TOY.format("lsp", "standard", "supervised", s), 0.2, artifacts={"poison": f"key{s}"})
+        for s in range(3)
+    ]
+    folder = write_rows(tmp_path, rows)
+    for seed in (0, 1):  # the third one has none
+        file = picture_of(folder, f"key{seed}")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"picture of " + bytes([seed]) * 30)
+    poisons, absent = poison_pictures(read_folders([folder]))
+    assert (list(poisons), absent) == (["key0", "key1"], [])
+    monkeypatch.setattr(write_module, "POISONS", 100)
+    content = contents(read_folders([folder]))
+    assert (list(content["poisons"]), content["absent"]) == (["key0"], ["key1"])
 
 
 def test_texts_of_a_run_are_never_markup(tmp_path: Path) -> None:

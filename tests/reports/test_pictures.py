@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from PIL import Image
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.datasets import DATASETS
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, draw_tsne_of_changes
-from raygrid.reports.figures.gallery import stretch
+from raygrid.reports.figures.gallery import LEFT, TOP, draw_gallery, names_of_classes, stretch
 from raygrid.reports.figures.maps import draw_maps
 from raygrid.trials.poisons import Poisoned
 from tests.conftest import toy
@@ -239,3 +242,32 @@ def test_unsigned_maps_lie_over_their_images() -> None:
         assert np.array_equal(above.get_array(), maps[n].numpy())
         assert above.get_clim() == (0, 1)
         assert 0 < above.get_alpha() < 1
+
+
+def test_a_gallery_says_its_scale_and_what_classes_are_called(tmp_path: Path) -> None:
+    before = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
+    after = before.clone()
+    after[0, 0, :4] += 10
+    after[1, 1, 4:] -= 5
+    file = draw_gallery(before, after, ["cat", "a name that is too long"], "x", tmp_path / "g.png")
+    with Image.open(file) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    clean, change, poisoned = (pixels[TOP + row * 100 : TOP + row * 100 + 96] for row in range(3))
+    left, right = (slice(LEFT + 100 * n, LEFT + 100 * n + 96) for n in (0, 1))
+    assert (clean[:, left] == 100).all()
+    assert (poisoned[0, left][0] == [110, 100, 100]).all()
+    assert change[0, left][0].tolist() == [255, 128, 128]  # the largest change fills the range
+    assert change[-1, right][0].tolist() == [128, 64, 128]  # all by the same factor
+    assert change[0, right][0].tolist() == [128, 128, 128]  # none is gray
+    beside = pixels[TOP + 100 : TOP + 200, :LEFT]
+    assert (beside < 128).any()  # the factor and the range are written there
+
+
+def test_classes_are_called_what_people_call_them() -> None:
+    labels = torch.tensor([0, 9])
+    assert names_of_classes("cifar10/em/0", labels) == ["airplane", "truck"]
+    assert names_of_classes("cifar100/em/0", labels) == ["class 0", "class 9"]
+    assert names_of_classes("not_installed/em/0", labels) == ["class 0", "class 9"]
+    for name in DATASETS:
+        made = DATASETS.make(name)
+        assert len(made.class_names) in (0, made.classes)

@@ -27,7 +27,7 @@ from raygrid.engine.events import Listeners
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
-from raygrid.tracking.journal import Journal
+from raygrid.tracking.journal import Journal, picture_of
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import writer as writer_module
@@ -48,6 +48,7 @@ from raygrid.tracking.mlflow.names import names_of
 from raygrid.tracking.mlflow.process import WriterProcess
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.mlflow.view import view_tags
 from raygrid.tracking.mlflow.writer import MlflowWriter
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -376,6 +377,34 @@ def test_a_trial_has_its_poison_as_dataset(out: Path) -> None:
     source = json.loads(given.dataset.source)["tags"]
     assert source["mlflow.source.name"] == "raygrid poison photo_digits/lsp(patch=4)/0"
     assert source["mlflow.source.git.commit"] == "abc1234"
+
+
+def test_a_trial_has_the_picture_of_its_poison(out: Path) -> None:
+    grid = planned()
+    (clean, poisoned) = (t for t in grid.trials if "/standard/" in str(t.spec))
+    results = {trial.key: row(trial) for trial in (clean, poisoned)}
+    for result in results.values():
+        result.artifacts = {"poison": f"of {result.key}"}
+        ResultLog(out / "results.jsonl").append(result.row())
+    picture = picture_of(out, f"of {poisoned.key}")
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"png")
+    assert sync(out).written == 2
+    client = MlflowExperiment.of(out, store_uri(out)).client
+    files = {k: client.list_artifacts(r.info.run_id) for k, r in children(out).items()}
+    assert "poison.png" in [file.path for file in files[poisoned.key]]
+    assert "poison.png" not in [file.path for file in files[clean.key]]
+
+
+def test_views_of_an_older_version_are_brought_up_to_date_and_a_persons_stay(out: Path) -> None:
+    experiment = MlflowExperiment.of(out, store_uri(out))
+    ((tag, text),) = view_tags().items()
+    for time_, kept in ((0, False), (1_700_000_000_000, True)):
+        other = json.dumps({"name": "x", "createdAt": time_, "state": "{}"})
+        experiment.client.set_experiment_tag(experiment.id, tag, other)
+        again = MlflowExperiment.of(out, store_uri(out))
+        found = again.client.get_experiment(again.id).tags[tag]
+        assert found == (other if kept else text)
 
 
 def test_runs_of_an_older_layout_are_replaced_and_lose_nothing(out: Path) -> None:
@@ -842,6 +871,18 @@ def test_findings_are_the_best_defense_and_the_learner_that_is_harmed_least(
     metrics, tags = findings([defense, learner, tmp_path / "absent.csv"])
     assert metrics == {"best_defense/em": 0.8, "worst_learner/em": 0.7}
     assert tags == {"raygrid.best_defense.em": "jpeg", "raygrid.worst_learner.em": "simclr"}
+    clean = "cifar10,dvae,resnet18,supervised,0.0,{},clean,{},\n"
+    halves = "cifar10,dvae,{},supervised,1.0,{},em(budget=8/255),{},\n"
+    cells = [clean.format(d, v) for d, v in (("none", 0.9), ("jpeg", 0.8))]
+    cells += [halves.format("vgg19", d, v) for d, v in (("none", 0.3), ("jpeg", 0.6))]
+    with defense.open("a") as file:
+        file.writelines(cells)
+    metrics, _ = findings([defense])  # clean data's poison ratio is not what sets it apart
+    assert metrics == {
+        "best_defense/clean - resnet18": 0.9,
+        "best_defense/em - resnet18": 0.8,
+        "best_defense/em - vgg19": 0.6,
+    }
 
 
 def test_a_description_within_the_limit_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -2,55 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from raygrid.core.errors import DataError
+from raygrid.core.errors import DataError, SpecError
 from raygrid.core.lazy import torch
+from raygrid.core.spec import Part, split_outside
+from raygrid.datasets import DATASETS
+from raygrid.trials.examples import first_of_classes
 from raygrid.trials.poisons import Poisoned
 
 if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
     from torch import Tensor
+
+TILE = 96  # pixels of an image in a gallery, about
+LEFT, TOP, GAP = 84, 54, 4  # pixels beside, above and between the images
+LETTERS = 14  # pixels
 
 
 def gallery(poisoned: Poisoned, path: Path, classes: int = 10) -> Path:
-    """Draw one touched image a class: clean, the change stretched to the full range, poisoned.
+    """Draw one touched image a class: clean, the change, poisoned; see `draw_gallery`.
 
-    Gray is no change. Writes a picture whose kind follows the suffix of `path`; draws the first
-    `classes` classes that have a touched image. Raises DataError if there is none.
+    Draws the first `classes` classes that have a touched image. Raises DataError if there is none.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = _examples(poisoned, classes)
-    before = poisoned.clean.pixels[rows].permute(0, 2, 3, 1).float() / 255
-    after = poisoned.images.pixels[rows].permute(0, 2, 3, 1).float() / 255
-    lines = {"clean": before, "change": stretch(after - before), "poisoned": after}
-    figure = Figure(figsize=(0.9 * len(rows) + 0.6, 3.2))
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(3, len(rows), squeeze=False)
-    for line, (name, pictures) in zip(axes, lines.items(), strict=True):
-        for axis, picture, row in zip(line, pictures, rows.tolist(), strict=True):
-            axis.imshow(picture.numpy(), interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if name == "clean":
-                axis.set_title(f"class {int(poisoned.clean.labels[row])}", fontsize=7)
-        line[0].set_ylabel(name, fontsize=8)
-    figure.suptitle(poisoned.spec, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path
-
-
-def _examples(poisoned: Poisoned, classes: int) -> Tensor:
-    """The first touched row of each of the first classes, int64."""
     if not poisoned.replaced or not bool(poisoned.mask.any()):
         raise DataError(f"{poisoned.spec} has no changed image to draw")
     touched = poisoned.mask.nonzero().squeeze(1)
-    labels = poisoned.clean.labels[touched]
-    present = labels.unique()[:classes]
-    return torch.stack([touched[labels == label][0] for label in present])
+    rows = touched[first_of_classes(poisoned.clean.labels[touched], classes)]
+    before, after = poisoned.clean.pixels[rows], poisoned.images.pixels[rows]
+    labels = poisoned.clean.labels[rows]
+    return draw_gallery(before, after, names_of_classes(poisoned.spec, labels), poisoned.spec, path)
+
+
+def names_of_classes(spec: str, labels: Tensor) -> list[str]:
+    """What the classes of a dataset are called; numbered where nobody knows, or it is not here.
+
+    spec: of a trial or poison, which begins with the dataset.
+    """
+    try:
+        names = DATASETS.make(Part.parse(next(iter(split_outside(spec, "/"))))).class_names
+    except SpecError:
+        names = ()
+    numbers = map(int, labels)
+    return [names[n] if n < len(names) else f"class {n}" for n in numbers]
+
+
+def draw_gallery(
+    before: Tensor, after: Tensor, names: Sequence[str], title: str, path: Path
+) -> Path:
+    """Draw images uint8 (n, C, H, W) in three rows: clean, the change, poisoned.
+
+    Gray is no change; all changes are enlarged by one factor, which is written beside them, as far
+    as nothing is clipped. Writes a picture whose kind follows the suffix of `path`.
+    """
+    from PIL import Image, ImageDraw
+    from PIL.ImageFont import load_default
+
+    change = (after.float() - before.float()) / 255
+    largest = float(change.abs().max())
+    factor = 0.5 / largest if largest else 1.0
+    shown = stretch(change, "gain", factor).mul(255).round().to(torch.uint8)
+    side = max(1, TILE // before.shape[-1]) * before.shape[-1]
+    font = load_default(LETTERS)
+    width = max(LEFT + len(names) * (side + GAP), LEFT + int(font.getlength(title)) + GAP)
+    sheet = Image.new("RGB", (width, TOP + 3 * (side + GAP)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((LEFT, 6), title, "black", font)
+    for column, name in enumerate(names):
+        pen.text(
+            (LEFT + column * (side + GAP), TOP - 22), _fitting(name, side, font), "black", font
+        )
+    heads = ("clean", f"change\nx {factor:.3g}\n(+-{255 * largest:.0f}/255)", "poisoned")
+    for line, (head, pictures) in enumerate(zip(heads, (before, shown, after), strict=True)):
+        top = TOP + line * (side + GAP)
+        pen.multiline_text((4, top + 4), head, "black", font)
+        for column, pixels in enumerate(pictures):
+            tile = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())
+            place = LEFT + column * (side + GAP), top
+            sheet.paste(tile.resize((side, side), Image.Resampling.NEAREST), place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
+
+
+def _fitting(name: str, width: int, font: FreeTypeFont | ImageFont) -> str:
+    """A name, or as much of its beginning as is no wider than an image."""
+    while name and font.getlength(name) > width:
+        name = name[:-1]
+    return name
 
 
 Normalization = Literal["minmax", "symmetric", "gain"]

@@ -11,11 +11,13 @@ from typing import Any
 from raygrid.core.lazy import np
 from raygrid.reports.page.combinations import EPOCHS, MEASURES, Combinations
 from raygrid.reports.page.folders import RunFolder, read_folders, summary
-from raygrid.reports.page.panels import Drawings, sections
+from raygrid.reports.page.panels import Drawings, data_address, sections
 from raygrid.reports.tables.notes import MARKS
+from raygrid.tracking.journal import picture_of
 
 FILE = "report.html"
 DRAWN = 24  # pictures of a page
+POISONS = 1_200_000  # bytes of all pictures of poisons in a page
 SHADES = 21
 SCRIPTS = ("elements", "heatmaps", "rows", "combination", "curves", "start")
 """The parts of the script, in their order."""
@@ -68,6 +70,7 @@ def contents(folders: Sequence[RunFolder]) -> Json:
     """Everything that the page's script shows, as JSON values."""
     combinations, drawings = Combinations(folders), Drawings(DRAWN)
     shown = sections(folders, combinations, drawings)
+    poisons, absent = poison_pictures(folders)
     return {
         "folders": [folder.label for folder in folders],
         "axes": combinations.axes(),
@@ -77,9 +80,30 @@ def contents(folders: Sequence[RunFolder]) -> Json:
         "sections": shown,
         "marks": MARKS,
         "undrawn": drawings.left,
+        "poisons": poisons,
+        "absent": absent,
         "points": EPOCHS,
         "shades": shades(),
     }
+
+
+def poison_pictures(folders: Sequence[RunFolder]) -> tuple[dict[str, str], list[str]]:
+    """Pictures of poisons by key, up to POISONS bytes; keys of those that do not fit."""
+    found: dict[str, str] = {}
+    absent, room = [], POISONS
+    for folder in folders:
+        keys = {(row.get("artifacts") or {}).get("poison") for row in folder.rows}
+        for key in sorted(filter(None, keys - found.keys())):
+            picture = picture_of(folder.path, key)
+            if not picture.is_file():
+                continue
+            address = data_address(picture.read_bytes())
+            if len(address) > room:
+                absent.append(key)
+            else:
+                found[key] = address
+                room -= len(address)
+    return found, absent
 
 
 def script_json(value: Any) -> str:

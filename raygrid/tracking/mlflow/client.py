@@ -34,7 +34,7 @@ from raygrid.tracking.mlflow.facts import (
     user,
     written_mark,
 )
-from raygrid.tracking.mlflow.view import view_tags
+from raygrid.tracking.mlflow.view import is_ours, view_tags
 from raygrid.trials.result import Result
 
 T = TypeVar("T")
@@ -78,10 +78,16 @@ class MlflowExperiment:
             if known is not None and known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(known.experiment_id)
             self._id = known.experiment_id if known is not None else self._create()
-            for tag in COMPARES.keys() - (known.tags.keys() if known is not None else COMPARES):
-                # What is there may be a person's choice.
-                self.client.set_experiment_tag(self._id, tag, COMPARES[tag])
+            if known is not None:
+                self._retag(known.tags)
         return self._id
+
+    def _retag(self, known: Mapping[str, str]) -> None:
+        """Bring the tags of an experiment up to date; what may be a person's choice stays."""
+        for tag, text in COMPARES.items():
+            outdated = tag in view_tags() and is_ours(known) and known[tag] != text
+            if tag not in known or outdated:
+                self.client.set_experiment_tag(self._id, tag, text)
 
     def _create(self) -> str:
         place = self.artifacts / self.experiment if self.artifacts else None
@@ -207,6 +213,8 @@ class MlflowExperiment:
         start = result.finished - result.seconds
         run = self.trial(parent, result.key, result.spec, start, shown.name)
         self._keep_files(run, result)
+        if shown.picture is not None:
+            self.client.log_artifact(run, str(shown.picture))
         self._log_poison(run, result)
         points = epoch_points(result.history, is_contrastive(result.resolved))
         points += final_metrics(result, shown)

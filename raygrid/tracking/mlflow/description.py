@@ -76,15 +76,21 @@ def _chosen(file: Path, axis: str) -> dict[str, tuple[float, str]]:
     import pandas as pd
 
     cells = pd.read_csv(file).to_dict("records")
-    known = [cell for cell in cells if _is_candidate(cell, axis)]
-    setting = [name for name in SETTING if name != axis]
-    varying = [name for name in setting if len({str(cell.get(name)) for cell in known}) > 1]
-    attacks = short(list(dict.fromkeys(str(cell["attack"]) for cell in known)))
-    groups: dict[str, list[tuple[float, str]]] = {}
-    for cell in known:
-        label = ", ".join([attacks[str(cell["attack"])], *(str(cell[name]) for name in varying)])
-        groups.setdefault(label, []).append((float(cell["value"]), str(cell[axis])))
-    return {label: max(pairs) for label, pairs in groups.items() if len(pairs) > 1}
+    names = ["attack", *(name for name in SETTING if name != axis)]
+    groups: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    for cell in (cell for cell in cells if _is_candidate(cell, axis)):
+        key = tuple(str(cell.get(name)) for name in names)
+        groups.setdefault(key, []).append((float(cell["value"]), str(cell[axis])))
+    chosen = {key: max(pairs) for key, pairs in groups.items() if len(pairs) > 1}
+    attacks = short(list(dict.fromkeys(attack for attack, *_ in chosen)))
+    varying = [n for n, name in enumerate(names) if n and len(_values(chosen, n, name)) > 1]
+    labels = {key: " - ".join([attacks[key[0]], *(key[n] for n in varying)]) for key in chosen}
+    return {labels[key]: pair for key, pair in chosen.items()}
+
+
+def _values(keys: Iterable[tuple[str, ...]], place: int, name: str) -> set[str]:
+    """What stands at a place of keys; the poison ratio of clean data tells nothing apart."""
+    return {key[place] for key in keys if name != "poison_ratio" or key[0] != "clean"}
 
 
 def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
@@ -97,19 +103,25 @@ def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
 COLUMNS = ("status", *ONCE)
 
 
+def _rounded(value: Any) -> Any:
+    """As many digits as test sets of 10,000 images give; MLflow's columns are narrow."""
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def tidy(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     """The rows of trials as a table that MLflow shows: a line a trial, its axes and accuracies.
 
-    Of several rows of a trial the last one counts. names: specs to what trials are called. The
-    text is JSON with columns and data, as `log_table` writes it.
+    Of several rows of a trial the last one counts; columns that no row fills are left out. names:
+    specs to what trials are called. The text is JSON with columns and data, as `log_table` has it.
     """
     lines = {}
     for row in rows:
         spec = str(row["spec"])
-        measured = {name: row.get(name) for name in COLUMNS}
+        measured = {name: _rounded(row.get(name)) for name in COLUMNS}
         with suppress(SpecError):  # of another version: its line has no axes
             measured |= params_of(spec, row.get("resolved") or {})
         lines[spec] = {"trial": names.get(spec, spec), **measured}
-    columns = list(dict.fromkeys(name for line in lines.values() for name in line))
+    filled = (name for line in lines.values() for name, value in line.items() if value is not None)
+    columns = list(dict.fromkeys(filled))
     data = [[line.get(name) for name in columns] for line in lines.values()]
     return json.dumps({"columns": columns, "data": data})

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from raygrid.core.budget import Budget
@@ -50,11 +51,15 @@ class Control:
 
 @dataclass(frozen=True)
 class Shown:
-    """What stands beside a trial: its name among others, its control, a paper's number."""
+    """What stands beside a trial: its name among others, its control, a paper's number.
+
+    picture: of its poison, None if there is none.
+    """
 
     name: str
     control: Control | None = None
     published: Published | None = None
+    picture: Path | None = None
 
 
 def written_mark(finished: float, control: Control | None) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
+from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at, picture_of
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.connection import is_transient
@@ -187,6 +187,8 @@ class Follower:
     def _finish(self, row: Json) -> None:
         result = Result.from_row(row)
         shown = self._grid_of(result.spec).shown(result.spec, self._controls.of(result.spec))
+        picture = picture_of(self.out, result.artifacts.get("poison", ""))
+        shown = replace(shown, picture=picture if picture.is_file() else None)
         self.experiment.finish(self._parent_of(result.spec), result, shown)
         self.written += 1
 

@@ -11,7 +11,7 @@ from raygrid.tracking.journal import GRIDS, ROWS
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
-from raygrid.tracking.mlflow.tables import FOLDERS
+from raygrid.tracking.mlflow.tables import FOLDERS, PAGE
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Synced:
 def _files(out: Path) -> list[Path]:
     """What a grid wrote beside its rows: tables, figures, the report page."""
     files = [file for folder in FOLDERS for file in (out / folder).glob("*") if file.is_file()]
-    return sorted([*files, *out.glob("report.html")])
+    return sorted([*files, *out.glob(PAGE)])
 
 
 def sync(out: Path, uri: str | None = None) -> Synced:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ACROSS = {"transfer.csv": "architecture", "worst-learner.csv": "learner"}
 """The tables that are mirrored, and what becomes their columns."""
 NUMBERS = {"acc": "value", "published": "published"}
-FOLDERS = ("tables", "figures")
+FOLDERS, PAGE = ("tables", "figures"), "report.html"
 MOST = 500  # rows of a table; beyond these nobody compares runs
 
 
@@ -38,8 +38,8 @@ class Mirror:
 
         The report page stands above them all. Of a table the rows are shown: returns how many.
         """
-        folder = file.parent.name
-        grid.client.log_artifact(parent, str(file), folder if folder in FOLDERS else None)
+        folder = file.parent.name if file.parent.name in FOLDERS else "tables"
+        grid.client.log_artifact(parent, str(file), None if file.name == PAGE else folder)
         return self.show(file)
 
     @property

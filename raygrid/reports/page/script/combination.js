@@ -56,7 +56,10 @@ function copy(label, text) {
 
 function pictures(trials) {
   const keys = [...new Set(trials.map((trial) => trial.poison).filter(Boolean))];
-  const there = keys.filter((key) => D.poisons && D.poisons[key]);
-  return there.map((key) => el("figure", {}, el("figcaption", {}, "Clean, change and poisoned"),
-    el("img", { class: "poison", src: D.poisons[key], alt: "Images before and after the attack" })));
+  const seeds = (key) => trials.filter((trial) => trial.poison === key).map(nameOf).join(", ");
+  return [...keys.filter((key) => D.poisons[key]).map((key) => el("figure", {},
+    el("figcaption", {}, `Clean, change and poisoned (${seeds(key)})`),
+    el("img", { src: D.poisons[key], alt: "Images before and after the attack" }))),
+  ...keys.filter((key) => D.absent.includes(key)).map((key) => el("p", { class: "dim" },
+    `The picture of this poison is not in this page: pictures/${key}/poison.png`))];
 }
