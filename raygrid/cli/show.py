@@ -1,0 +1,115 @@
+"""The command `raygrid show`: one method, or one finished trial by its spec or key."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raygrid.cli.common import results_of
+from raygrid.cli.methods import methods_page, registries
+from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.plugins import load_plugins
+from raygrid.core.spec import TrialSpec
+from raygrid.core.text import clock
+from raygrid.tracking.journal import picture_of
+
+Row = dict[str, Any]
+SHORTEST = 6  # letters of a key that may stand for it
+DRAWN = 12  # epochs of a curve; a line of a terminal holds no more
+
+
+def add_show(parser: argparse.ArgumentParser) -> None:
+    """The argument of `show`."""
+    parser.add_argument(
+        "what", help="a method (em, resnet18), or a finished trial: its spec, or how its key begins"
+    )
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print a method's page or what a trial left."""
+    load_plugins(tuple(args.imports))
+    homes = {name: kind for kind, registry in registries().items() for name in registry}
+    if args.what in homes:
+        kind = homes[args.what]
+        page = methods_page(kind, [registries()[kind].make(args.what)])
+        print(json.dumps({"kind": kind, "page": page}) if args.json else page, end="")
+        return 0
+    row = find_row(list(results_of(args).values()), args.what, args.out, homes)
+    if args.json:
+        print(json.dumps(row, indent=1))
+    else:
+        print("\n".join(f"{name:<10} {text}" for name, text in trial_lines_of(row, args.out)))
+    return 0
+
+
+def find_row(rows: list[Row], what: str, out: Path, methods: dict[str, str]) -> Row:
+    """The row of a spec or of the key that begins so; raises SpecError or DataError if none is."""
+    if "/" in what:
+        spec = str(TrialSpec.parse(what))
+        found = [row for row in rows if row["spec"] in (what, spec)]
+        if not found:
+            near = difflib.get_close_matches(spec, [row["spec"] for row in rows], n=1, cutoff=0.0)
+            raise DataError(f"there is no result of {spec} under {out}{_nearest(near)}")
+        return found[-1]
+    found = [row for row in rows if len(what) >= SHORTEST and row["key"].startswith(what)]
+    if len(found) > 1:
+        keys = ", ".join(row["key"] for row in found)
+        raise SpecError(f"{len(found)} keys begin with {what}: {keys}; give more letters")
+    if not found:
+        said = unknown("method", what, methods).partition("; known")[0]
+        raise SpecError(
+            f"{said}; no key under {out} begins so (from {SHORTEST} letters on); a spec has slashes"
+        )
+    return found[0]
+
+
+def _nearest(near: list[str]) -> str:
+    return f"; the nearest one is {near[0]}" if near else ", which holds no results"
+
+
+def trial_lines_of(row: Row, out: Path) -> Iterator[tuple[str, str]]:
+    """What a person asks of a trial, a name and a text a line."""
+    yield "spec", row["spec"]
+    yield "key", row["key"]
+    yield "status", ", ".join([row["status"], *(row.get("marks") or ())])
+    if row.get("reason"):
+        yield "reason", row["reason"]
+    yield "final", _percent(row.get("final_acc"))
+    peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
+    yield "peak", f"{_percent(peak)} (epoch {row.get('peak_epoch') or '-'})"
+    yield "published", _published(row["spec"])
+    planned, ran = row.get("epochs_planned") or 0, row.get("epochs_run") or 0
+    where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or '-'}"
+    yield "run", f"{ran} of {planned} epochs in {clock(row.get('seconds') or 0.0)} on {where}"
+    if row.get("history"):
+        yield "by epoch", _curve(row["history"])
+    for kind, key in (row.get("artifacts") or {}).items():
+        picture = picture_of(out, key) if kind == "poison" else None
+        yield kind, f"{key}  {picture}" if picture and picture.is_file() else key
+    yield "again", f"raygrid run {shlex.quote(row['spec'])} --out again"
+    if row.get("error"):
+        yield "error", row["error"].rstrip()
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _published(spec: str) -> str:
+    from raygrid.tracking.published import published_of
+
+    found = published_of([spec]).get(spec)
+    return f"{_percent(found[0])} ({found[1]})" if found else "-"
+
+
+def _curve(history: list[dict[str, float]]) -> str:
+    """Test accuracy in percent of at most DRAWN epochs, evenly, with the last one."""
+    step = -(-len(history) // DRAWN)
+    kept = history[::-1][::step][::-1]
+    said = " ".join(f"{100 * e['test_acc']:.0f}" for e in kept if "test_acc" in e)
+    return f"{said} (test accuracy, %{'' if step == 1 else f', every {step} epochs'})"

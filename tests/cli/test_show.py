@@ -1,0 +1,78 @@
+"""`raygrid show`: a method, or a trial by its spec or key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.main import main
+from raygrid.tracking.journal import picture_of
+from tests.reports.test_page import epochs, write_rows
+from tests.reports.test_tables import CIFAR, TOY, trial
+
+SPEC = CIFAR.format("em_apb", "apbench", 0)
+FAILED = TOY.format("lsp", "jpeg", "supervised", 1)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder with a trial that papers print and one that failed."""
+    done = trial(SPEC, 0.25, history=epochs(30, 0.3), artifacts={"poison": "f00"}, device="cpu")
+    lost = trial(FAILED, status="failed", error="ValueError: no\nTraceback: there\n")
+    rows = [{**done, "key": "abcdef0123"}, {**lost, "key": "abcdef9999"}]
+    picture = picture_of(tmp_path, "f00")
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"png")
+    return write_rows(tmp_path, rows)
+
+
+@pytest.mark.parametrize("what", [SPEC, "abcdef0"])
+def test_a_trial_is_found_by_spec_and_by_the_beginning_of_its_key(
+    what: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", what, "--out", str(out)]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (said["spec"], said["key"], said["status"]) == (SPEC, "abcdef0123", "done")
+    assert said["final"] == "25.00 %"
+    assert said["peak"] == "30.00 % (epoch 3)"
+    assert said["published"].endswith(")")
+    assert "apbench T" in said["published"]
+    assert said["by"].startswith("epoch   3 6 9 12")
+    assert said["by"].endswith("27 30 (test accuracy, %, every 3 epochs)")
+    assert said["poison"].split() == ["f00", str(picture_of(out, "f00"))]
+    assert said["again"] == f"raygrid run {SPEC} --out again"
+
+
+def test_a_failed_trial_says_why_and_json_is_its_row(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", FAILED, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("error      ValueError: no\nTraceback: there\n")
+    assert main(["show", FAILED, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["key"] == "abcdef9999"
+
+
+def test_a_method_has_its_page(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "lsp", "--out", str(out / "nowhere")]) == 0
+    page = capsys.readouterr().out
+    assert "## lsp" in page
+    assert "| `budget` |" in page
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("abcdef", "2 keys begin with abcdef: abcdef0123, abcdef9999"),
+        ("resnet81", "unknown method 'resnet81' (did you mean 'resnet18'?); no key under"),
+        (SPEC.replace("em_apb", "em_abp"), f"there is no result of .*; the nearest one is {SPEC}"),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_nearest(
+    what: str, said: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert main(["show", what, "--out", str(out)]) == 2
+    assert re.search(said.replace("(did", r"\(did").replace("?)", r"\?\)"), capsys.readouterr().err)
