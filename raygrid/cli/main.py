@@ -26,7 +26,7 @@ from raygrid.cli.options import (
 from raygrid.cli.overview import Overview
 from raygrid.cli.poison import add_poison, make_poison
 from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
-from raygrid.cli.show import add_show, show
+from raygrid.cli.show import add_show, show_one
 from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     listing = command("list", list_methods, "Methods of a kind with their cards.")
     listing.add_argument("kind", nargs="?", help="attacks, defenses, ...")
     listing.add_argument("--markdown", action="store_true", help="print a page of documentation")
-    add_show(command("show", show, "One method, or one finished trial by its spec or key."))
+    add_show(command("show", show_one, "One method, or one finished trial by its spec or key."))
     for name, run, text in (
         ("plan", show_grid_plan, "What a grid comes to, before anything runs."),
         ("run", run_specs, "Run specs or a grid; what is done is not run again."),

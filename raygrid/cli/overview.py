@@ -9,7 +9,7 @@ from raygrid.cli.options import CommandParser
 GROUPS = {
     "before a run": ("doctor", "download", "list", "plan"),
     "run": ("run", "reproduce", "submit", "status"),
-    "results": ("table", "report", "evaluate", "figure", "sync"),
+    "results": ("table", "report", "show", "evaluate", "figure", "sync"),
     "images": ("poison",),
 }
 EXAMPLES = (

@@ -30,7 +30,7 @@ def add_show(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def show(args: argparse.Namespace) -> int:
+def show_one(args: argparse.Namespace) -> int:
     """Print a method's page or what a trial left."""
     load_plugins(tuple(args.imports))
     homes = {name: kind for kind, registry in registries().items() for name in registry}

@@ -46,7 +46,18 @@ ODD = [
     ),
     *("s3://me:pw@b", "http://127.0.0.1:1", "ftp://h", "://", "sqlite:///", "[::1", "1" * 5000),
 ]
-COMMANDS = ["list", "plan", "table", "report", "status", "evaluate", "figure", "poison", "sync"]
+COMMANDS = [
+    "list",
+    "show",
+    "plan",
+    "table",
+    "report",
+    "status",
+    "evaluate",
+    "figure",
+    "poison",
+    "sync",
+]
 # `run` with whatever is left out of it would run: it is always given a dataset that is not there.
 FLAGS = sorted(
     flag
