@@ -10,7 +10,7 @@ GROUPS = {
     "before a run": ("doctor", "download", "list", "plan"),
     "run": ("run", "reproduce", "submit", "status"),
     "results": ("table", "report", "show", "evaluate", "figure", "sync"),
-    "images": ("poison",),
+    "images": ("poison", "inspect"),
 }
 EXAMPLES = (
     "raygrid list attacks",
