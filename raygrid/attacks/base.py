@@ -87,7 +87,8 @@ class Attack(Method):
     grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
     the user sets is taken as it is. instant: takes no time, so that whoever needs it makes it, with
     no job of its own. on_target: perturbs the bases of a set-up alone, for its
-    target. one_surrogate: the surrogates of `needs` are the same for every seed.
+    target. withholds: takes its rows away. one_surrogate: the surrogates of `needs` are the same
+    for every seed.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -97,6 +98,7 @@ class Attack(Method):
     grows: ClassVar[bool] = False
     on_target: ClassVar[bool] = False
     instant: ClassVar[bool] = False
+    withholds: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     pasted: ClassVar[str] = ""
 

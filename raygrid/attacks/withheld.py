@@ -27,6 +27,7 @@ class Withheld(Attack):
         notes="which rows are taken depends on the trial's seed, as for every attack",
     )
     seeded: ClassVar[bool] = False
+    withholds: ClassVar[bool] = True
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         return images.pixels[context.index(images)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
@@ -139,7 +138,8 @@ def show_plan(
         state = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
-        _check_data(plan, options)
+        if not _lacks_data(plan, options):
+            raise
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
         note = f"note: {error}"
     text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
@@ -149,12 +149,16 @@ def show_plan(
     return 0
 
 
-def _check_data(plan: Plan, options: Options) -> None:
-    """Raise the DataError of data that are there and cannot be taken, as a run would."""
+def _lacks_data(plan: Plan, options: Options) -> bool:
+    """Whether some data are not there; a DataError of data that are and cannot be taken."""
     catalog = Catalog(open_store(options.store_url), options.data)
+    lacking = False
     for data in dict.fromkeys(trial.data for trial in plan.trials):
-        with contextlib.suppress(MissingDataError):
+        try:
             catalog.content(catalog.artifact(data.dataset, data.validation))
+        except MissingDataError:
+            lacking = True
+    return lacking
 
 
 def say_broken(log: ResultLog) -> None:

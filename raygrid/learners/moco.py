@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from raygrid.attacks.base import Attack
+from raygrid.core.images import count_at
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS, Session, Task
@@ -56,11 +58,18 @@ class Moco(TwoViews):
         return super().start(task)
 
     def skip(self, cell: Combination) -> str | None:
-        """Said in the plan already: a queue that the protocol's batches do not fill evenly."""
+        """Said in the plan already: a queue that batches do not fill evenly.
+
+        Where there are fewer images than a batch has, all of them are one.
+        """
         assert isinstance(cell.protocol, Protocol)
+        assert isinstance(cell.attack, Attack)
         recipe = cell.protocol.recipe(self.id, cell.dataset.id, cell.image_size)
-        if self.queue % recipe.batch_size:
-            size = recipe.batch_size
+        images = cell.train_size - round(cell.train_size * cell.protocol.validation)
+        if cell.attack.withholds:
+            images -= count_at(cell.poison_ratio, images)
+        size = recipe.batch_size if cell.targets else max(1, min(recipe.batch_size, images))
+        if self.queue % size:
             return f"queue is {self.queue}, allowed are multiples of the batch size {size}"
         return super().skip(cell)
 

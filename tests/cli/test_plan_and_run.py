@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +84,21 @@ def test_data_that_are_not_there_can_be_planned_with_a_note(tmp_path: Path) -> N
     assert status == 0
     assert note.startswith("note: no cifar10 in")
     assert said("run", spec, tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize("attack", ["lsp(patch=4)", "withheld@0.9"])
+def test_a_queue_that_few_images_do_not_fill_is_said_by_the_plan(
+    tmp_path: Path, attack: str
+) -> None:
+    """MoCo on fewer images than a batch failed in every run anew; the plan had no objection."""
+    few = 41 if attack.startswith("lsp") else 410
+    fill(tmp_path / "mine", 1, few, 16)
+    fill(tmp_path / "mine" / "more", 1, 1, 16)
+    for part in ("train", "test"):
+        (tmp_path / "mine" / "more" / part / "c0000").rename(tmp_path / "mine" / part / "d")
+    shutil.rmtree(tmp_path / "mine" / "more")
+    spec = f"folder(name=mine)/{attack}/standard/small_cnn/moco/quick/0"
+    planned, ran = said("plan", spec, tmp_path), said("run", spec, tmp_path)
+    assert planned == ran
+    assert planned[0] == 2
+    assert re.search(r"queue is \d+, allowed are multiples of the batch size 4[12]$", planned[1])
