@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -112,11 +114,14 @@ def test_a_library_is_the_module_once_it_is_used() -> None:
 
 
 def test_a_library_hands_changes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    import colorsys
-
-    stands_for = Library("colorsys")
-    monkeypatch.setattr(stands_for, "rgb_to_hls", "changed")
-    assert colorsys.rgb_to_hls == "changed"  # type: ignore[comparison-overlap]
+    toy: Any = ModuleType("toy_of_this_test")  # its own, since it is left changed
+    toy.said = "before"
+    monkeypatch.setitem(sys.modules, toy.__name__, toy)
+    stands_for = Library(toy.__name__)
+    stands_for.said = "after"
+    assert (toy.said, stands_for.said) == ("after", "after")
+    del stands_for.said
+    assert not hasattr(toy, "said")
     with pytest.raises(AttributeError, match="nothing_of_this_name"):
         _ = stands_for.nothing_of_this_name
 
