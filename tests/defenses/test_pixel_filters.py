@@ -31,6 +31,7 @@ from tests.victims import photo_digits
 FILTERS = (
     *("bdr", "bdr(variant=float)", "gaussian(sigma=1.0)", "grayscale", "jpeg"),
     *("mean_filter", "median_filter"),
+    *(f"color_normalize(kind={kind})" for kind in ("channel", "equalize", "lab", "yuv")),
 )
 
 

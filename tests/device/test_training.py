@@ -227,5 +227,5 @@ def test_the_device_refuses_what_cuda_refuses(log: Log) -> None:
 
 
 def test_every_defense_is_in_these_tests() -> None:
-    covered = {*TRAINED, *FITTED, *(n for n in DEFENSES if DEFENSES[n].derived)}
-    assert covered == set(DEFENSES)
+    covered = {*TRAINED, *FITTED, *acting("purify"), *(n for n in DEFENSES if DEFENSES[n].derived)}
+    assert covered >= set(DEFENSES)

@@ -294,7 +294,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         ("cut.npy", "damaged"),
         ("list.pt", "holds a list of str, expected arrays"),
         ("two.npz", "unknown entry '' known: noise, other".replace("'' ", "''; ")),
-        ("noise.csv", "allowed are .pt, .pth, .npy, .npz, .pkl, .pickle and class folders"),
+        (
+            "noise.csv",
+            "allowed are .pt, .pth, .npy, .npz, .pkl, .pickle, .parquet and class folders",
+        ),
         ("missing.pt", "is not there"),
     ]:
         with pytest.raises(DataError) as caught:

@@ -83,5 +83,8 @@ def test_a_run_of_set_ups_fills_the_disk_that_its_plan_says(tmp_path: Path) -> N
     assert not run_grid(specs, options).failed
     files = [path for path in (tmp_path / "store").rglob("*") if path.suffix == ".safetensors"]
     written = sum(path.stat().st_size for path in files) / 1e9
-    assert len(files) == len(planned.artifacts) + 2 * len(specs)
+    shown = [path for path in files if "examples" in path.parts]  # ten images of each poison
+    assert len(shown) == 4
+    assert max(path.stat().st_size for path in shown) < 50_000
+    assert len(files) - len(shown) == len(planned.artifacts) + 2 * len(specs)
     assert written / 2 <= said["disk_gb"] + said["kept_gb"] <= 2 * written
