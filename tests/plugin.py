@@ -6,6 +6,7 @@ Loaded with `--import tests.plugin`, here and on Ray's workers.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import pickle
 import signal
@@ -67,8 +68,8 @@ class Idle:
     """A session that learns nothing."""
 
     def __init__(self, task: Task, seconds: float) -> None:
-        self.model = nn.Sequential(nn.Flatten(), nn.LazyLinear(task.train.classes))
-        self.model(task.train.floats(slice(0, 2)))
+        head = nn.Linear(math.prod(task.train.shape), task.train.classes)
+        self.model = nn.Sequential(nn.Flatten(), head).to(task.device)
         self.seconds = seconds
 
     def epoch(self, epoch: int) -> Metrics:
