@@ -155,3 +155,18 @@ def defined(path: Path) -> Iterator[str]:
 def test_names_are_words_of_the_field(path: Path) -> None:
     private = {name for name in defined(path) if name.strip("_").lower() in PRIVATE_WORDS}
     assert not private, f"{path.name} calls something {', '.join(sorted(private))}"
+
+
+FRAGMENTS = ("Of ", "As ", "From ", "In which", "By ", "For ", "With ")
+"""What sentences without a subject begin with."""
+
+
+def test_docstrings_begin_with_a_sentence_that_has_a_subject() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}: {text.splitlines()[0]}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if (text := ast.get_docstring(node) or "").startswith(FRAGMENTS)
+    ]
+    assert found == []

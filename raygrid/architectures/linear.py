@@ -72,7 +72,7 @@ class LinearProduct(Linear):
 @ARCHITECTURES.register("two_layer")
 @dataclass(frozen=True, kw_only=True)
 class TwoLayer(Architecture):
-    """As many hidden units as an image has values, with ReLU, then scores."""
+    """A layer of as many hidden units as an image has values, ReLU, then scores."""
 
     card = Card(
         paper="Zhu, Yu and Gao 2024, Detection and Defense of Unlearnable Examples",

@@ -274,7 +274,7 @@ def beyond(clean: Tensor, poisoned: Tensor, budget: Budget) -> Tensor:
 
 
 def rounding(budget: Budget, shape: tuple[int, ...]) -> float:
-    """By how much rounding to whole levels may exceed a budget, for images of shape (C, H, W).
+    """How far rounding to whole levels may exceed a budget, for images of shape (C, H, W).
 
     Half a level in every value under l2, 0.5 * sqrt(C * H * W) / 255; nothing under linf and l0.
     """

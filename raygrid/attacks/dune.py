@@ -110,7 +110,7 @@ class Dune(GradientAttack):
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
 
     def passes(self, n: int) -> float:
-        """For ten classes: what the swarm looks at are at most so many images of each."""
+        """The passes for ten classes, of each of which the swarm sees so many images at most."""
         looked = self.particles * self.iterations * min(1.0, 10 * self.swarm_images / n)
         return self.checkpoints * (2.0 * self.steps + (looked if self.color else 0.0))
 

@@ -95,7 +95,7 @@ class Functional(GradientAttack):
         require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
 
     def passes(self, n: int) -> float:
-        """By measured time: a color table takes as long as 1.8 GFLOP, whatever the network."""
+        """The passes by measured time: a color table takes as long as 1.8 GFLOP on any network."""
         return self.steps * (2 + 1.8 / ARCHITECTURES.make(self.surrogate).gflop)
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:

@@ -66,7 +66,7 @@ class Ntga(ScopedAttack):
         require(self.chunk >= 1, f"chunk is {self.chunk}, allowed are whole numbers from 1")
 
     def passes(self, n: int) -> float:
-        """By measured time: forty kernel entries with their gradient are a pass."""
+        """The passes by measured time: forty kernel entries with their gradient are one."""
         steps = 1 if self.mode == "official" else 10
         return steps * (self._held_out(n) + self.block) / 40
 

@@ -77,7 +77,7 @@ class Ops(Attack):
 
 
 def shortcuts(images: Images, count: int) -> dict[int, tuple[Tensor, Tensor]]:
-    """By class the `count` chosen places int64 (count,) in h * W + w and colors uint8 (count, C).
+    """The `count` places int64 (count,) in h * W + w and colors uint8 (count, C) of each class.
 
     Classes without an image have none.
     """

@@ -82,7 +82,7 @@ class Pue(Em):
         return tuple(level * self.weight_step for level in range(count))
 
     def passes(self, n: int) -> float:
-        """With one round on plain weights."""
+        """The passes, with one round on plain weights."""
         levels, shown = len(self.levels), 3.0 * self.model_steps * min(self.batch_size, n) / n
         draws = 1 + (levels - 1) * self.noise_draws
         steps = self.noise_share * (2.0 * draws * self.plan[0] + 1)

@@ -122,7 +122,7 @@ class Tp(GradientAttack):
         return self.epochs * (contrastive + supervised)
 
     def recipe(self, half: Literal["cl", "sl"]) -> Recipe:
-        """Of the network in a half."""
+        """The recipe of the network in a half."""
         lr, weight_decay = (self.cl_lr, 1e-4) if half == "cl" else (self.sl_lr, 5e-4)
         return Recipe(
             epochs=self.epochs,
@@ -221,7 +221,7 @@ class Crafting:
 
 
 def projection(kind: str, network: Network) -> nn.Module:
-    """From features to 128 numbers: a linear layer or one with 512 hidden units before it."""
+    """The way from features to 128 numbers: a linear layer, or 512 hidden units before it."""
     if kind == "linear":
         return nn.Linear(network.width, 128)
     return nn.Sequential(nn.Linear(network.width, 512), nn.ReLU(), nn.Linear(512, 128))

@@ -23,7 +23,7 @@ from raygrid.trials.trial import Trial
 
 
 def there(plan: Plan, store: Store) -> dict[str, list[str]]:
-    """By key the marks of the plan's artifacts that are there already, such as weak surrogates."""
+    """The marks, by key, of the plan's artifacts that are there already, as of weak surrogates."""
     metas = {artifact.key: store.meta(artifact.kind, artifact.key) for artifact in plan.artifacts}
     return {key: meta["facts"].get("marks", []) for key, meta in metas.items() if meta}
 

@@ -141,7 +141,7 @@ class Avatar(Defense):
 
     @property
     def calls(self) -> int:
-        """Of the predictor, for each image."""
+        """The calls of the predictor for each image."""
         return math.ceil(self.steps / self.stride)
 
     @property

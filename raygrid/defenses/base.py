@@ -144,15 +144,15 @@ class Defense(Method):
         return x
 
     def sources(self) -> tuple[tuple[Part, ...], ...]:
-        """For derived defenses: the links that stand in for this one in the trials it reads."""
+        """The links that stand in for a derived defense in the trials it reads."""
         return ((),)
 
     def choose(self, finals: Sequence[float]) -> int:
-        """For derived defenses: which source counts, given the final accuracy of each."""
+        """The source that counts for a derived defense, given the final accuracy of each."""
         return 0
 
     def select(self, history: Sequence[dict[str, float]]) -> int | None:
-        """For derived defenses: the epoch (position in `history`) that counts; None is the last."""
+        """The epoch (position in `history`) that counts for a derived defense; None is the last."""
         return None
 
     def acts(self, hook: str) -> bool:

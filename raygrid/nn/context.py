@@ -28,7 +28,7 @@ class FitContext:
     augmentation: str = "crop_flip"
 
     def part(self, name: str) -> FitContext:
-        """For one step of the work, with draws of its own."""
+        """The context of one step of the work, with draws of its own."""
         return replace(self, stream=self.stream.child(name))
 
     @contextmanager

@@ -42,7 +42,7 @@ class FigureData:
 
     @cached_property
     def trials(self) -> dict[TrialSpec, list[Trial]]:
-        """By printed trial its stand-ins, one a seed, as far as they can be made here."""
+        """The stand-ins of each printed trial, one a seed, as far as they can be made here."""
         printed = [TrialSpec.parse(text) for text in self.figure.trials]
         there = {s: scaled(s, self.scale) for s in printed if not lacking(s, self.scale)}
         return {

@@ -38,7 +38,7 @@ class PaperTable:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Of what was printed, in order."""
+        """The datasets of what was printed, in order."""
         return tuple(
             dict.fromkeys(str(each.dataset) for of in self.printed.values() for each in of)
         )
@@ -49,7 +49,7 @@ class PaperTable:
         return shared(self.printed)
 
     def alone(self, dataset: str) -> dict[str, TrialSpec]:
-        """By trial the printed one on this dataset, where it stands for just one there."""
+        """The printed trial on this dataset by its stand-in, where that stands for just one."""
         there = {
             text: [each for each in of if str(each.dataset) == dataset]
             for text, of in self.printed.items()

@@ -36,14 +36,14 @@ class Catalog:
         self._seen: dict[Dataset, tuple[Dataset, str]] = {}
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        """As `Lookup`; files are looked at once. Raises DataError if they are not there."""
+        """What `Lookup` promises; files are looked at once, DataError if they are not there."""
         if dataset not in self._seen:
             root = self.data_root
             self._seen[dataset] = dataset.seen(root), dataset.source(root)
         return DatasetArtifact(*self._seen[dataset], validation)
 
     def content(self, artifact: DatasetArtifact) -> str:
-        """As `Lookup`; decodes and stores the data if nobody did yet."""
+        """What `Lookup` promises; decodes and stores the data if nobody did yet."""
         if artifact not in self._content:
             meta = self.store.meta(artifact.kind, artifact.key)
             facts = meta["facts"] if meta else self._decode(artifact).facts

@@ -74,7 +74,7 @@ class Result:
     finished: float = 0.0
 
     def row(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The result as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod

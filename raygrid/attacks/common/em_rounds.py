@@ -73,7 +73,7 @@ class RoundsAttack(JointAttack):
         )
 
     def passes(self, n: int) -> float:
-        """With as many rounds as are usually needed, about ten."""
+        """The passes of as many rounds as are usually needed, about ten."""
         learned = 3.0 * self.model_steps * min(self.batch_size, n) / n
         return min(ROUNDS, self.plan[2]) * (self.round_passes + learned)
 

@@ -107,7 +107,7 @@ class GradientFlow:
         self.weights = self.vectors @ (filtered[:, None] * (self.vectors.T @ targets))
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """From the gradient in `weights` to the one in the gram matrix, (b, b), symmetric.
+        """The gradient in the gram matrix, (b, b), symmetric, from the one in `weights`.
 
         The derivative of a matrix function in the eigenbasis (Daleckii and Krein); unlike that of
         eigh it is finite for equal eigenvalues.

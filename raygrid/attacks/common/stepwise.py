@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StepwiseAttack(JointAttack):
-    """For a fixed number of SGD steps: noise for a batch, then a step on the noisy batch.
+    """Noise for a batch, then an SGD step on the noisy batch, a fixed number of times.
 
     Noise is rounded to whole levels and kept by image; at the end it is made once more for all.
     """

@@ -43,7 +43,7 @@ class JointAttack(GradientAttack, ScopedAttack):
     against: Literal["none", "grayscale", "jpeg", "ueraser"] = "none"
 
     def resolved(self) -> dict[str, Any]:
-        """With a number that is raised when UEraser's augmentation changes."""
+        """The fields, and a number that is raised when UEraser's augmentation changes."""
         more = {"ueraser": 2} if self.against == "ueraser" else {}
         return {**super().resolved(), **more}
 
@@ -73,7 +73,7 @@ class Student:
 
     @property
     def precision(self) -> str:
-        """In which its training computes."""
+        """The precision in which its training computes."""
         return "fp32" if self.trainer is None else self.trainer.recipe.precision
 
     @property

@@ -56,7 +56,7 @@ class Swarm:
 
 
 def unnatural(changed: Tensor, clean: Tensor, least_psnr: float, least_ssim: float) -> Tensor:
-    """By how much each image falls short of a signal-to-noise ratio (dB) and of a similarity, (n,).
+    """How far each image falls short of a signal-to-noise ratio (dB) and of a similarity, (n,).
 
     changed, clean: (n, C, H, W) in [0, 1].
     """

@@ -34,7 +34,7 @@ class PixelFilter(Defense):
         return images.with_pixels(torch.cat([self.change(part) for part in parts]))
 
     def view(self, x: Tensor) -> Tensor:
-        """With `at_test` what `purify` makes of images once they are rounded to whole levels.
+        """What `purify` makes of images, rounded to whole levels, where `at_test` asks for it.
 
         Rounding and filters have no gradient worth following: that of the identity stands in.
         """

@@ -21,7 +21,7 @@ class Measured:
     def of(
         cls, trials: Iterable[Trial], rows: Mapping[str, Mapping[str, Any]], speed: Speed
     ) -> Measured:
-        """From the rows (by key) of trials that ran on such a device."""
+        """What the rows (by key) of trials say that ran on such a device."""
         found = cls()
         for trial in trials:
             row = rows.get(trial.key, {})

@@ -89,7 +89,9 @@ class Command:
                 self.process.send_signal(signal.SIGUSR1)
 
     def run(self, env: Mapping[str, str]) -> int:
-        """Its exit status; `SAVED` if it was told to go and did not end by itself before that."""
+        """Run the command and return its exit status.
+
+        That is `SAVED` if it was told to go and did not end by itself before."""
         if self.was_told:
             return SAVED
         try:

@@ -160,7 +160,7 @@ class TwoViewSession:
         return fitted.network
 
     def probe_accuracies(self, images: Images, view: View) -> list[float]:
-        """Of the linear probe on images, after each of its epochs; none before `finish`."""
+        """The linear probe's accuracies after each of its epochs; none before `finish`."""
         if not self._heads:
             return []
         features = features_of(self.network, images, self.precision, view)

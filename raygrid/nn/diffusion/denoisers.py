@@ -93,13 +93,15 @@ class DenoiserPlan:
         )
 
     def cost(self, images: int) -> float:
-        """Of the fit, in epochs of a ResNet-18 on these images: 740 for 100,000 updates of size s
-        on 50,000."""
+        """The cost of the fit in epochs of a ResNet-18 on these images.
+
+        It is 740 for 100,000 updates of size s on 50,000.
+        """
         own = self.among(images)
         return SIZES[self.size].cost * 2.89 * self.recipe(own).epochs * own / images
 
     def passing(self, calls: int) -> float:
-        """Of so many passes through the predictor, in such epochs: 58 for 60 at size s."""
+        """The cost of so many passes through the predictor in such epochs: 58 for 60 at size s."""
         return SIZES[self.size].cost * 58 * calls / 60
 
     @property

@@ -130,21 +130,21 @@ def in_chunks(
 
 
 def reconstructed(x: Tensor, parts: Parts) -> Tensor:
-    """For `in_chunks`: the image."""
+    """The reconstructed image, for `in_chunks`."""
     return parts.image
 
 
 def perturbation(x: Tensor, parts: Parts) -> Tensor:
-    """For `in_chunks`: what the network takes for the perturbation, float32, unbounded."""
+    """What the network takes for the perturbation, float32, unbounded, for `in_chunks`."""
     assert parts.perturbation is not None, "the network has no perturbation branch"
     return parts.perturbation
 
 
 def cleaned(x: Tensor, parts: Parts) -> Tensor:
-    """For `in_chunks`: the input less its perturbation, in [0, 1]."""
+    """The input less its perturbation, in [0, 1], for `in_chunks`."""
     return (x - perturbation(x, parts)).clamp_(0, 1)
 
 
 def marked(x: Tensor, parts: Parts) -> Tensor:
-    """For `in_chunks`: the input plus its perturbation, uint8."""
+    """The input plus its perturbation, uint8, for `in_chunks`."""
     return to_uint8(x + perturbation(x, parts))

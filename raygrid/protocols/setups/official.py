@@ -35,7 +35,7 @@ _PATTERNS = {  # sha256 of the decoded pixels, (H, W, C)
 
 @cache
 def digests() -> dict[str, dict[str, Any]]:
-    """By file name without suffix: sha256 of the pickle, of the JSON, and K."""
+    """The sha256 of the pickle and of the JSON, and K, by file name without suffix."""
     text = (resources.files("raygrid.protocols.setups") / "digests.json").read_text()
     known: dict[str, dict[str, Any]] = json.loads(text)
     return known

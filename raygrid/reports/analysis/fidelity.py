@@ -77,7 +77,7 @@ def change(
     limit: Budget | None = None,
     ssim: torch.device | None = None,
 ) -> Row:
-    """Of stored pixels: n images, the share of `identical` ones, and of all others these.
+    """Facts of stored pixels: n images, the share of `identical` ones, and of the others these.
 
     psnr: dB; psnr_pooled: dB, of the mean square over all of them. linf, l2 in [0, 1], l0 in
     pixels. ssim: in [-1, 1], only if a device is given to compute it on, since it takes

@@ -23,7 +23,7 @@ CONFIDENCE = 0.99
 def learnability(
     victim: Victim, sigma: float = 0.25, draws: int = 1000, quantile: float = 0.9
 ) -> list[Row]:
-    """For each distance eta the accuracy that is certified, None where nothing is.
+    """The accuracy that is certified for each distance eta, None where nothing is.
 
     With the probability `CONFIDENCE`, N(0, sigma^2) added to weights that are at most eta (in
     Euclidean distance) from this network's leaves a test accuracy of at most `certified_acc` with

@@ -66,7 +66,7 @@ class Cell:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """As one flat JSON object."""
+        """The cell as one flat JSON object."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         axes, facts = plain.pop("axes"), plain.pop("facts")
         plain["contradicting"] = list(self.contradicting)

@@ -30,7 +30,7 @@ class DenoiserArtifact(Artifact):
 
     @property
     def cost(self) -> float:
-        """In epochs of a ResNet-18 on the same images, for estimates."""
+        """The cost in epochs of a ResNet-18 on the same images, for estimates."""
         return self.plan.cost(self.data.train_size)
 
     @property

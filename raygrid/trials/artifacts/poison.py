@@ -98,7 +98,7 @@ class PoisonArtifact(Artifact):
         return self.attack.poison_nbytes(self.rows_made, self.data.dataset.image_size)
 
     def seconds(self, speed: Speed) -> float:
-        """By the passes through every network of the attack, in float32."""
+        """The time of the passes through every network of the attack, in float32."""
         size = self.data.train_size
         share = self.rows_made / size
         work = (

@@ -40,7 +40,7 @@ class PurifiedArtifact(Artifact):
 
     @property
     def cost(self) -> float:
-        """In epochs of a ResNet-18 on the same images, for estimates."""
+        """The cost in epochs of a ResNet-18 on the same images, for estimates."""
         return self.links[-1].purify_cost
 
     @property

@@ -37,7 +37,7 @@ class StudyArtifact(Artifact):
 
     @property
     def cost(self) -> float:
-        """In epochs of a ResNet-18 on the same images, for estimates."""
+        """The cost in epochs of a ResNet-18 on the same images, for estimates."""
         return self.link.study_cost
 
     @property
