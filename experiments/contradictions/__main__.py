@@ -21,8 +21,9 @@ from scales import specs
 from verdict import RULE, table
 
 from raygrid.api.run_grid import Options
+from raygrid.cli.guard import guarded
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
-from raygrid.cli.run import guarded, place_and_run, show_plan
+from raygrid.cli.run import place_and_run, show_plan
 from raygrid.reproduce.scales import SIZES
 from raygrid.storage.results import ResultLog
 

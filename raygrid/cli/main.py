@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
+from raygrid.cli.guard import guarded
 from raygrid.cli.inspect import add_inspect, inspect_file
 from raygrid.cli.methods import list_methods
 from raygrid.cli.options import (
@@ -25,7 +26,7 @@ from raygrid.cli.options import (
 )
 from raygrid.cli.overview import Overview
 from raygrid.cli.poison import add_poison, make_poison
-from raygrid.cli.run import guarded, place_and_run, say_broken, show_plan, specs_from_grids
+from raygrid.cli.run import place_and_run, say_broken, show_plan, specs_from_grids
 from raygrid.cli.show import add_show, show_one
 from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError

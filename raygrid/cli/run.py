@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
 from raygrid.api.share_grid import exclusive_tables, share_grid
+from raygrid.cli.guard import guarded
 from raygrid.cli.options import (
     CommandParser,
     add_axes,
@@ -30,16 +30,12 @@ from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skippe
 from raygrid.core.errors import (
     DataError,
     MissingDataError,
-    Moving,
-    RaygridError,
     SpecError,
-    in_one_line,
 )
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
-from raygrid.core.secrets import shown, without_secrets
+from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
-from raygrid.engine import notice
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
@@ -48,7 +44,6 @@ from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import remove_unused
 from raygrid.tracking.status import StatusFile
 from raygrid.trials.catalog import Catalog
 
@@ -267,42 +262,3 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
         # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
         print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?{QUERY}")
-
-
-def guarded(action: Any) -> int:
-    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C.
-
-    The same where it is ended from outside or its terminal is closed, unless `nohup` says no.
-    SIGUSR1 says that this process has to go soon: it saves what it runs and ends with `SAVED`.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _interrupt)
-    notice.listen()
-    try:
-        return int(action())
-    except RaygridError as error:
-        return _refuse(str(error))
-    except Moving:
-        print("everything that ran is saved; the same command goes on", file=sys.stderr)
-        return notice.SAVED
-    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:  # of a path that a person gave, or of a disk
-        place = f": {error.filename}" if error.filename else ""
-        return _refuse(f"{error.strerror or in_one_line(error)}{place}")
-    except KeyboardInterrupt:
-        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
-        return 130
-
-
-def _refuse(message: str) -> int:
-    remove_unused()
-    print(f"raygrid: {without_secrets(message)}", file=sys.stderr)
-    return 2
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the clean end short
-    raise KeyboardInterrupt

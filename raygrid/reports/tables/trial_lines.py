@@ -20,38 +20,15 @@ from raygrid.trials.result import OTHER_DATA
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
+MEASURED = (
+    *("final_acc", "peak_acc", "peak_epoch", "knn_peak", "probe_peak", "probe_final"),
+    *("last_acc", "selected_epoch"),
+)
 PLAIN = [
-    "spec",
-    "key",
-    "status",
-    "final_acc",
-    "peak_acc",
-    "peak_epoch",
-    "knn_peak",
-    "probe_peak",
-    "probe_final",
-    "last_acc",
-    "selected_epoch",
-    "stopped_early",
-    "epochs_run",
-    "epochs_planned",
-    "epochs_to_half",
-    "seconds",
-    "derived_from",
-    "winner",
+    *("spec", "key", "status", *MEASURED, "stopped_early", "epochs_run", "epochs_planned"),
+    *("epochs_to_half", "seconds", "derived_from", "winner"),
 ]
-VALUES = [
-    "final_acc",
-    "peak_acc",
-    "peak_epoch",
-    "knn_peak",
-    "probe_peak",
-    "probe_final",
-    "last_acc",
-    "selected_epoch",
-    "epochs_to_half",
-    "n_test",
-]
+VALUES = [*MEASURED, "epochs_to_half", "n_test"]
 TARGETS = {
     "target_success": "target",
     "target_hflip_success": "target_hflip",
@@ -62,6 +39,7 @@ TARGETS = {
 DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision", "f1", "fpr"))
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
+PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
 PLAIN_DEFENSES = ("none", "standard")
 """Those that leave the loss as it is, so that its fall can be compared."""
 
@@ -71,13 +49,13 @@ NUMBERS = (
     *TARGETS,
     "target_logodds",
     *DETECTION,
-    *(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")),
+    *PROBED,
 )
 FIELDS = (
     *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
     *("n_test", "why", "diffusion_data", "never", "other_data"),
     *(*TARGETS, "target_logodds", *DETECTION),
-    *(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss")),
+    *PROBED,
 )
 """The fields of a line, in the order of a frame's columns."""
 

@@ -1,0 +1,52 @@
+"""How a command ends: a line for a person, an exit status, what it holds given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from raygrid.core.errors import Moving, RaygridError, in_one_line
+from raygrid.core.secrets import without_secrets
+from raygrid.engine import notice
+from raygrid.storage.store import remove_unused
+
+
+def guarded(action: Any) -> int:
+    """Run a command: one line for errors meant for a person, a clean end on Ctrl-C.
+
+    The same where it is ended from outside or its terminal is closed, unless `nohup` says no.
+    SIGUSR1 says that this process has to go soon: it saves what it runs and ends with `SAVED`.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _interrupt)
+    notice.listen()
+    try:
+        return int(action())
+    except RaygridError as error:
+        return _refuse(str(error))
+    except Moving:
+        print("everything that ran is saved; the same command goes on", file=sys.stderr)
+        return notice.SAVED
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # of a path that a person gave, or of a disk
+        place = f": {error.filename}" if error.filename else ""
+        return _refuse(f"{error.strerror or in_one_line(error)}{place}")
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _refuse(message: str) -> int:
+    remove_unused()
+    print(f"raygrid: {without_secrets(message)}", file=sys.stderr)
+    return 2
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the clean end short
+    raise KeyboardInterrupt
