@@ -43,6 +43,14 @@ TOYS = {
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tests asked for by name run in one process: collecting twice would cost more than it saves.
+
+    None: pytest-xdist counts the cores, as for any other call. `-n 2` is obeyed in both cases.
+    """
+    return 0 if config.option.keyword else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Contract tests are about the methods that ship, whichever module registered toys first."""
     items[:] = [item for item in items if not _about_a_toy(item)]
