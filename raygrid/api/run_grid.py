@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.api.pictures import PoisonPictures
-from raygrid.core.device import check_room
+from raygrid.core.device import check_room, utilization
 from raygrid.core.errors import ClaimLost, StartError, StoreError
+from raygrid.core.lazy import torch
+from raygrid.core.local_gpus import UNCOUNTED
 from raygrid.core.options import Options as Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.retry import patiently
@@ -188,9 +190,16 @@ def _execute(
             if options.executor == "ray" or options.deadline is not None:  # Ray was asked for
                 raise
             listener.note(f"{error}; running in this process, one job after the other")
-    check_room(device, 1.0)
+    look_at(device, listener)
     agenda.divide(1, options.shards)
     run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
+
+
+def look_at(device: torch.device, listener: Listener) -> None:
+    """Say what of a GPU will not be known. Raises DeviceError if somebody else fills it."""
+    check_room(device, 1.0)
+    if utilization(device) is None and device.type == "cuda":
+        listener.note(UNCOUNTED)
 
 
 def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.core.text import clock
 from raygrid.engine.costs.estimate import Measured, trial_seconds
 from raygrid.engine.costs.gpu_share import TooLarge, too_large
-from raygrid.engine.costs.profiles import Profiles
+from raygrid.engine.costs.profiles import Profiles, gpu_of
 from raygrid.engine.costs.simulate import Fleet, Timeline, play
 from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Agenda, Job
@@ -35,7 +36,7 @@ class PlanStatus:
     known: whether the data were looked at; without them keys are not those of a run, and nothing
     is known to be done. rows: of earlier runs by key. made: see `there`. fleet: to simulate the
     rest of the run on. profiles: of trials on GPUs, what the rows say among them. keep: what
-    trials are to leave.
+    trials are to leave. here: the cards of this machine, on which it would run without a fleet.
     """
 
     known: bool = True
@@ -44,6 +45,7 @@ class PlanStatus:
     fleet: Fleet | None = None
     profiles: Profiles = field(default_factory=Profiles)
     keep: tuple[str, ...] = ()
+    here: Sequence[LocalGpu] = ()
 
     @property
     def marks(self) -> list[str]:
@@ -77,6 +79,17 @@ def unfit(plan: Plan, state: PlanStatus, fleet: Fleet) -> list[TooLarge]:
     return too_large(waiting, fleet.name, state.profiles) if fleet.gpus else []
 
 
+def notes_of_here(plan: Plan, state: PlanStatus) -> list[str]:
+    """What of this machine's cards stands in the way of what is left of a plan, a line each."""
+    if state.fleet is not None or not state.here:
+        return []
+    held = [said for card in state.here if (said := card.held(1.0)) is not None]
+    waiting = [trial for trial in plan.trials if not state.done(trial)]
+    kinds = dict.fromkeys(gpu_of(card.name) for card in state.here)
+    large = [str(each) for gpu in kinds for each in too_large(waiting, gpu, state.profiles)]
+    return [*held, *large, *([] if counted() else [UNCOUNTED])]
+
+
 def fleet_json(line: Timeline) -> dict[str, Any]:
     """Makespan in hours, use, trials by GPU share, cost."""
     return {
@@ -101,7 +114,7 @@ def plan_json(plan: Plan, state: PlanStatus = PlanStatus()) -> dict[str, Any]:
         "estimates": estimates(plan, state.keep),
         "there": {"trials": sum(map(state.done, plan.trials)), "artifacts": len(state.made)},
         "left": left(plan, state),
-        "marks": [*state.marks, *other_data(plan)],
+        "marks": [*state.marks, *other_data(plan), *notes_of_here(plan, state)],
     }
     if state.fleet is not None:
         large = [dataclasses.asdict(each) for each in unfit(plan, state, state.fleet)]
@@ -174,7 +187,7 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
         lines.append(f"kept: {kept_text(plan, state.keep)}")
     lines += skipped_text(plan)
     lines += [f"note: {mark}" for mark in state.marks]
-    lines += [f"note: {line}" for line in other_data(plan)]
+    lines += [f"note: {line}" for line in (*other_data(plan), *notes_of_here(plan, state))]
     if state.fleet is not None:
         lines.append(_fleet_line(simulated(plan, state, state.fleet), state.fleet))
         lines += [f"note: {each}" for each in unfit(plan, state, state.fleet)]

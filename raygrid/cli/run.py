@@ -32,6 +32,7 @@ from raygrid.core.errors import (
     MissingDataError,
     SpecError,
 )
+from raygrid.core.local_gpus import local_gpus
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
@@ -130,12 +131,13 @@ def show_plan(
     try:
         plan, store, _ = make_plan(specs, options)
         profiles = known_profiles(plan, log, ProfileStore(store))
-        state = PlanStatus(True, rows, there(plan, store), fleet, profiles, options.keep)
+        made = there(plan, store)
+        state = PlanStatus(True, rows, made, fleet, profiles, options.keep, local_gpus())
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
         plan = plan_specs(specs, None, strict=options.strict)
         if not _lacks_data(plan, options):
             raise
-        state = PlanStatus(False, rows, fleet=fleet, keep=options.keep)
+        state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
         note = f"note: {error}"
     text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
     if note:

@@ -12,6 +12,7 @@ from typing import Any
 
 from raygrid.core.errors import DeviceError
 from raygrid.core.lazy import torch
+from raygrid.core.local_gpus import LocalGpu
 
 CONTEXT_MB = 600.0
 """What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""
@@ -21,8 +22,6 @@ TF32 = False
 """Whether float32 products may drop 13 bits of their factors; torch's own default does in cuDNN."""
 DETERMINISTIC = True
 """Whether sums on a GPU keep their order where CUDA has a way."""
-FREE = 0.5
-"""Of its share of a card a job must find so much free; a display or a fresh context takes less."""
 
 
 class Meter:
@@ -108,14 +107,10 @@ def check_room(device: torch.device, share: float) -> None:
     """
     if device.type != "cuda" or share <= 0:
         return
-    free, total = torch.cuda.mem_get_info(device)
-    if free < FREE * share * total:
-        gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        raise DeviceError(
-            f"GPU {device.index} ({device_name(device)}) has {gib}, this job's share is "
-            f"{share * total / 2**30:.1f} GiB: another process holds the card; end it or hide the "
-            "card with CUDA_VISIBLE_DEVICES"
-        )
+    free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
+    said = LocalGpu(device.index, device_name(device), total, free).held(share)
+    if said is not None:
+        raise DeviceError(said)
 
 
 def device_name(device: torch.device) -> str:

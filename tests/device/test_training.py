@@ -22,6 +22,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import Worker
+from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.nn.context import FitContext
 from raygrid.nn.trainer import to_device
@@ -34,8 +35,8 @@ from tests.conftest import toy
 from tests.defenses.test_defenses import FITTED, HEAVY, TRAINED, acting
 from tests.defenses.test_defenses import small as defense_of
 from tests.device.pretend import CPU, DEVICE, Log, OnDevice, watched
-from tests.learners.test_learners import FRESH, task_of, tensors_of
 from tests.learners.test_learners import small as learner_of
+from tests.learners.test_learners import task_of, tensors_of
 
 assert plugin.CARD
 ATTENTION = {"vit_small", "small_vit", "cait_small", "small_cait"}
@@ -93,7 +94,7 @@ def test_a_defense_in_training(name: str, log: Log) -> None:
     assert not log.drawn
 
 
-@pytest.mark.parametrize("name", FRESH)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_its_checkpoint_and_its_probe(name: str, log: Log) -> None:
     """What is written on a device is read there and on a CPU; questions come from the host."""
     images, tests = toy(48), toy(20, seed=3)

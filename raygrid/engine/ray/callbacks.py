@@ -12,6 +12,7 @@ import ray
 from ray.tune import Callback
 
 from raygrid.core.device_errors import MEMORY
+from raygrid.core.local_gpus import UNCOUNTED
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
@@ -19,6 +20,7 @@ from raygrid.engine.ray.private import last_try, worker_of
 from raygrid.engine.ray.resources import request, share_of
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.trials.result import Result, Status
+from raygrid.trials.trial import Trial
 
 HOUR = 3600.0  # seconds
 
@@ -41,6 +43,7 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         self.reasons: dict[str, str] = {}
         self.faults: dict[str, str] = {}  # of GPUs that failed, until the job is tried again
         self.faulty: set[str] = set()
+        self.uncounted = False
         self.users: dict[str, int] = {}
         for job in self.open.values():
             for artifact in job.trial.artifacts if job.trial is not None else ():
@@ -74,8 +77,15 @@ class AgendaCallback(Callback):  # type: ignore[misc]
             self._made(job, json.loads(result["artifact"]))
         elif "metrics" in result and job.trial is not None:
             if "taken" in result:  # what no measurement knew, the first epoch tells
-                self.sharing.profiles.learn(job.trial, json.loads(result["taken"]))
+                self._learn(job.trial, json.loads(result["taken"]))
             self.listener.epoch(job.trial, json.loads(result["metrics"]))
+
+    def _learn(self, trial: Trial, taken: dict[str, Any]) -> None:
+        """What a trial takes of its GPU; once, that nobody counts how busy the GPUs are."""
+        self.sharing.profiles.learn(trial, taken)
+        if taken["utilization"] is None and not self.uncounted:
+            self.uncounted = True
+            self.listener.note(UNCOUNTED)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Tune gave a job up after all its retries."""
