@@ -31,7 +31,7 @@ QUOTAS = {
 
 
 def examine_cluster(path: Path) -> list[Check]:
-    """All findings about a file of `ray up` or KubeRay; raises DataError for any other file."""
+    """All findings about a file of `ray up`, KubeRay or SkyPilot; others raise DataError."""
     try:
         text = path.read_text()
         documents = [each for each in yaml.safe_load_all(text) if each is not None]
@@ -45,6 +45,8 @@ def examine_cluster(path: Path) -> list[Check]:
     if "apiVersion" in documents[0]:
         return [*found, _kuberay(documents)]
     config = documents[0]
+    if "run" in config:
+        return [*found, _skypilot(config)]
     found += [_schema(config), _name(config), _credentials(config), *_mounts(config)]
     return [*found, *_quotas(config)]
 
@@ -143,3 +145,18 @@ def _kuberay(documents: list[dict[str, Any]]) -> Check:
     same = there == here
     text = f"rayVersion is {there}, installed here is {here}"
     return Check("Ray", "ok" if same else "fault", text)
+
+
+def _skypilot(config: dict[str, Any]) -> Check:
+    """SkyPilot's own judgement of its task, where it is installed; nothing of it is sent."""
+    try:
+        import sky
+    except ImportError:
+        text = "SkyPilot is not installed here, so its words were not checked"
+        return Check("schema", "note", text)
+    secrets = dict.fromkeys(config.get("secrets") or {}, "given when it is launched")
+    try:
+        sky.Task.from_yaml_config({**config, "secrets": secrets})
+    except Exception as error:  # its errors have no common kind
+        return Check("schema", "fault", " ".join(str(error).split()))
+    return Check("schema", "ok", "the installed SkyPilot takes it")
