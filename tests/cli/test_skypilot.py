@@ -58,9 +58,11 @@ def test_its_commands_run_a_grid_on_two_nodes_and_leave_nothing(tmp_path: Path) 
     out = tmp_path / "runs"
     folder = f"/tmp/{secrets.token_hex(4)}"
     script = task()["run"].replace("/tmp/raygrid-ray", folder)
+    script = script.replace("start --block", "start --block --num-cpus 2")
     script = script.replace(
         '--scale "$SCALE"',
-        f"--scale quick --attacks clean lsp --defenses none standard --out {out}",
+        f"--scale quick --attacks lsp --defenses none standard "
+        f"--architectures small_cnn --learners supervised --out {out}",
     )
     env = {
         **os.environ,
@@ -89,8 +91,8 @@ def test_its_commands_run_a_grid_on_two_nodes_and_leave_nothing(tmp_path: Path) 
                 os.killpg(node.pid, 9)
     assert [node.returncode for node in nodes] == [0, 0], said
     rows = ResultLog(out / "results.jsonl").rows()
-    assert rows
+    assert len(rows) == 4
     assert not [row["error"] for row in rows if row["error"]]
-    print(said[0])
+    assert "4 running" in said[0]  # two on either node
     left = subprocess.run(["pgrep", "-fa", folder], capture_output=True, text=True)
     assert not left.stdout
