@@ -55,7 +55,8 @@ def experiment_main(
     name: str, scales: Scales, description: str, argv: Sequence[str] | None = None
 ) -> int:
     """Parse the command line of an experiment and run it; returns the exit status."""
-    parser = CommandParser(description=description)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = CommandParser(description=description, formatter_class=as_written)
     parser.add_argument("--scale", choices=sorted(scales), help="size of the grid")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     add_fleet(parser)

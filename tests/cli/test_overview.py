@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from raygrid.cli.main import parser
+from raygrid.cli.run import experiment_main
 from raygrid.cli.overview import EXAMPLES, GROUPS, Overview
 
 
@@ -29,3 +30,12 @@ def test_the_examples_parse(example: str) -> None:
     program, *words = shlex.split(example)
     assert program == "raygrid"
     assert parser().parse_args(words).command
+
+
+def test_an_experiments_help_keeps_a_command_to_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    described = (
+        "The main grid.\n\n    python a.py             minutes\n    python a.py --scale b   hours"
+    )
+    with pytest.raises(SystemExit):
+        experiment_main("full_grid", {"quick": ()}, described, ["--help"])
+    assert described in capsys.readouterr().out
