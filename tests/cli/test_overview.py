@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from raygrid.cli.main import parser
-from raygrid.cli.run import experiment_main
 from raygrid.cli.overview import EXAMPLES, GROUPS, Overview
+from raygrid.cli.run import experiment_main
 
 
 def test_every_command_stands_in_one_group() -> None:
