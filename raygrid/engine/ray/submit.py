@@ -30,12 +30,10 @@ from urllib.request import urlopen
 from raygrid.core.errors import ClusterError
 from raygrid.core.retry import retried, until
 from raygrid.core.secrets import shown
+from raygrid.engine.ray.upload import what_to_send
 
 INSIDE = "RAYGRID_INSIDE"
 MARK = "raygrid-archive:"
-AT_THE_TOP = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
-"""Folders of the user; deeper ones of these names belong to packages, as printed numbers do."""
-EXCLUDES = [*AT_THE_TOP, "*.pt", "**/__pycache__", ".*_cache"]
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -178,7 +176,10 @@ class ClusterJob:
 
     @classmethod
     def submit(cls, address: str, root: Path, argv: Sequence[str], name: str) -> ClusterJob:
-        """Send the working tree and the command; a command that runs already is joined instead."""
+        """Send the working tree and the command; a command that runs already is joined instead.
+
+        What is sent is printed. Raises ClusterError for a tree that is too large.
+        """
         client = connect_jobs(address)
         identity = hashlib.sha256(shlex.join(argv).encode()).hexdigest()[:8]
         turn = 0
@@ -186,12 +187,14 @@ class ClusterJob:
             turn += 1
         job = cls(client, f"raygrid-{name}-{identity}-{turn}")
         if found is None:
+            upload = what_to_send(root)
+            print(*upload.lines(), sep="\n", file=sys.stderr)
             client.submit_job(
                 entrypoint=shlex.join(["python", *argv]),
                 submission_id=job.id,
                 runtime_env={
                     "working_dir": str(root),
-                    "excludes": EXCLUDES,
+                    "excludes": upload.excludes,
                     "env_vars": {INSIDE: "1", "PYTHONPATH": "."},
                 },
                 metadata={"raygrid": name},

@@ -1,0 +1,107 @@
+"""What of the working tree goes to a cluster with a command, told before it is sent.
+
+Ray zips a folder without the files that its patterns, `.gitignore` and `.rayignore` name, and
+refuses more than half a GiB after it has packed it. So the tree is read here first, by the same
+rules: a file that is too large to be code stays at home with a line that names it, and too much of
+the rest is an error that names the largest folders.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from raygrid.core.errors import ClusterError
+
+AT_THE_TOP = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
+"""Folders of the user; deeper ones of these names belong to packages, as printed numbers do."""
+EXCLUDES = (*AT_THE_TOP, "*.pt", "**/__pycache__", ".*_cache")
+LARGE = 20_000_000
+"""Bytes of a file that stays at home: data or weights, which the command makes or finds there."""
+LIMIT = 450_000_000
+"""Bytes in all; Ray takes 512 MiB of the packed folder."""
+IGNORE_FILES = (".gitignore", ".rayignore")
+
+Rule = Callable[[Path], bool]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The files of a working tree that are sent, and those that are too large to be.
+
+    sizes, too_large: bytes by path, relative to the tree's root.
+    """
+
+    sizes: dict[Path, int]
+    too_large: dict[Path, int]
+
+    @property
+    def excludes(self) -> list[str]:
+        """Ray's patterns for all that stays at home."""
+        return [*EXCLUDES, *(_literally(path) for path in self.too_large)]
+
+    def lines(self) -> list[str]:
+        """What is sent, and each file that is not because of its size, largest first."""
+        total = sum(self.sizes.values())
+        said = [f"sent to the cluster: {len(self.sizes):,} files, {_mb(total)}"]
+        by_size = sorted(self.too_large.items(), key=lambda item: -item[1])
+        why = f"over {_mb(LARGE)}; put it where the cluster's machines can read it"
+        return said + [f"left at home: {path}, {_mb(size)} ({why})" for path, size in by_size]
+
+
+def what_to_send(root: Path) -> Upload:
+    """Read a working tree; raises ClusterError if what is left of it is too much for Ray."""
+    sizes = {path.relative_to(root): path.stat().st_size for path in _files(root)}
+    found = Upload(
+        {path: size for path, size in sizes.items() if size < LARGE},
+        {path: size for path, size in sizes.items() if size >= LARGE},
+    )
+    total = sum(found.sizes.values())
+    if total > LIMIT:
+        tops: Counter[str] = Counter()
+        for path, size in found.sizes.items():
+            tops[path.parts[0]] += size
+        largest = ", ".join(f"{name} {_mb(size)}" for name, size in tops.most_common(3))
+        raise ClusterError(
+            f"the working tree {root} is too large to send: {_mb(total)}, allowed are "
+            f"{_mb(LIMIT)}; largest: {largest}. Name what the cluster does not need in .rayignore"
+        )
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """All files that Ray would pack."""
+    return _walk(root, [_rule(root, EXCLUDES)])
+
+
+def _walk(folder: Path, rules: list[Rule]) -> Iterator[Path]:
+    found = [folder / name for name in IGNORE_FILES]
+    inside = [_rule(folder, file.read_text().splitlines()) for file in found if file.is_file()]
+    rules = rules + inside
+    for path in sorted(folder.iterdir()):
+        if any(rule(path) for rule in rules):
+            continue
+        if path.is_dir():
+            yield from _walk(path, rules)
+        elif path.is_file():
+            yield path
+
+
+def _rule(folder: Path, patterns: Sequence[str]) -> Rule:
+    """Whether a path below a folder matches patterns that are written as in .gitignore."""
+    spec = GitIgnoreSpec.from_lines(patterns)
+    return lambda path: spec.match_file(str(path.relative_to(folder)))
+
+
+def _literally(path: Path) -> str:
+    """The pattern that matches this path and no other one."""
+    escaped = "".join(f"\\{c}" if c in "*?[]\\!# " else c for c in path.as_posix())
+    return f"/{escaped}"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
