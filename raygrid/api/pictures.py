@@ -22,10 +22,11 @@ class PoisonPictures(Listener):
 
     It stands before whoever writes rows, so that a row never comes without its picture. A picture
     that cannot be made is a warning and ends no run. store: has the examples that trials leave.
+    data: the data folder, which may know what the classes are called.
     """
 
-    def __init__(self, out: Path, store: Store) -> None:
-        self.out, self.store = out, store
+    def __init__(self, out: Path, store: Store, data: Path) -> None:
+        self.out, self.store, self.data = out, store, data
         self._seen: set[str] = set()
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
@@ -40,7 +41,7 @@ class PoisonPictures(Listener):
             before, after, labels = (found.tensors[n] for n in ("before", "after", "labels"))
             spec = trial.spec
             title = f"{spec.dataset}/{spec.attack}/{spec.seed}"
-            names = names_of_classes(title, labels)
+            names = names_of_classes(title, labels, self.data)
             draw_gallery(before, after, names, title, picture_of(self.out, key))
         except (OSError, StoreError) as error:
             log.warning("no picture of the poison %s: %s", key, error)

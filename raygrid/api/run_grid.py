@@ -119,7 +119,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         profile_store = ProfileStore(store)
         profiles = known_profiles(plan, log, profile_store) if todo else Profiles()
         listener = Listeners(
-            PoisonPictures(options.out, store),
+            PoisonPictures(options.out, store, options.data),
             ResultWriter(log),
             Journal(options.out, options.name),
             ProfileLearner(profiles, profile_store),

@@ -75,7 +75,7 @@ def figure(args: argparse.Namespace) -> int:
     if args.figure == "agreement":
         drawn = _agreement(records, args)
     elif args.figure == "tsne" and all(map(is_poison, args.specs)):
-        drawn = embeddings.draw_tsne_of_changes(poisons_of(records, args))
+        drawn = embeddings.draw_tsne_of_changes(poisons_of(records, args), args.data)
     elif args.figure == "tsne":
         drawn = embeddings.draw_tsne_of_features(records, args.specs)
     elif args.figure == "perturbations":

@@ -158,7 +158,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def show_table(args: argparse.Namespace) -> int:
-    from raygrid.reports.tables import kinds, render
+    from raygrid.reports.tables import kinds, latex, render, tidy
     from raygrid.reports.tables.trial_lines import in_order, trial_lines
     from raygrid.storage.results import ResultLog
 
@@ -169,15 +169,11 @@ def show_table(args: argparse.Namespace) -> int:
         raise SpecError(f"there are no results under {args.out}")
     made = kinds.table(args.kind, trial_lines(in_order(rows)))
     made = made.with_intervals() if args.interval else made
-    sys.stdout.write(
-        {
-            "json": render.json_text,
-            "text": render.plain_text,
-            "markdown": render.markdown,
-            "csv": render.csv_text,
-            "latex": render.latex,
-        }["json" if args.json else args.format](made)
-    )
+    if args.format == "text" and not args.json:
+        render.show(made)
+        return 0
+    writers = {"markdown": render.markdown, "csv": tidy.csv_text, "latex": latex.latex}
+    sys.stdout.write((render.json_text if args.json else writers[args.format])(made))
     return 0
 
 

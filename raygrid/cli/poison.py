@@ -67,7 +67,7 @@ def make_poison(args: argparse.Namespace) -> int:
     elif args.export is not None:
         facts["manifest"] = str(export.export(made, args.export, args.form))
     if args.gallery is not None:
-        facts["gallery"] = str(gallery.gallery(made, args.gallery))
+        facts["gallery"] = str(gallery.gallery(made, args.gallery, data=options.data))
     if args.json:
         print(json.dumps(facts, indent=1))
     else:

@@ -101,6 +101,13 @@ class Dataset(Method):
         )
         return ", ".join(odd)
 
+    def named_classes(self, root: Path) -> tuple[str, ...]:
+        """What the classes are called, in the order of the labels; empty where nobody says.
+
+        `root` is the data folder, where nothing is decoded. Raises DataError like `source`.
+        """
+        return self.class_names
+
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.id}")

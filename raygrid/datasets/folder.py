@@ -62,7 +62,7 @@ class Folder(FileDataset):
             if self.size
             else Resizing(_side(listing(train).files[0]))
         )
-        return ImageFiles(listing(train), listing(test), len(train), fit)
+        return ImageFiles(listing(train), listing(test), len(train), fit, tuple(train))
 
 
 def _side(path: Path) -> int:

@@ -48,6 +48,9 @@ class Half(Dataset):
         found = images.rows(torch.as_tensor(inside))
         return replace(found, labels=found.labels - self.low, classes=self.high - self.low)
 
+    def named_classes(self, root: Path) -> tuple[str, ...]:
+        return self.of.named_classes(root)[self.low : self.high]
+
     def download(self, root: Path) -> None:
         self.of.download(root)
 

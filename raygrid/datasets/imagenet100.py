@@ -15,6 +15,7 @@ from raygrid.datasets.common.holdings import (
     Holding,
     ImageFiles,
     listing,
+    spoken,
     train_and_test,
 )
 from raygrid.storage.pictures import subfolders
@@ -69,7 +70,8 @@ class ImageNet100(FileDataset):
         train, test = train_and_test(place, self._chosen(place))
         few_train = {name: files[: self.train_per_class] for name, files in train.items()}
         few_test = {name: files[: self.test_per_class] for name, files in test.items()}
-        return ImageFiles(listing(few_train), listing(few_test), self.classes, self.fit)
+        names = spoken(train, place)
+        return ImageFiles(listing(few_train), listing(few_test), self.classes, self.fit, names)
 
     def _chosen(self, place: Path) -> list[str]:
         """The class folders that count, sorted by name."""

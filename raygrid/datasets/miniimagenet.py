@@ -20,6 +20,7 @@ from raygrid.datasets.common.holdings import (
     Listing,
     class_folders,
     listing,
+    spoken,
 )
 from raygrid.storage.pictures import subfolders
 
@@ -62,7 +63,10 @@ class MiniImageNet(FileDataset):
             raise DataError(f"{place} has {len(by_class)} classes, not {self.classes}")
         everything = listing(by_class)
         train, test = _split(everything)
-        return ImageFiles(everything.rows(train), everything.rows(test), self.classes, self.fit)
+        names = spoken(by_class, place)
+        return ImageFiles(
+            everything.rows(train), everything.rows(test), self.classes, self.fit, names
+        )
 
 
 def _from_csv(place: Path) -> dict[str, list[Path]]:

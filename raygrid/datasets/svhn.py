@@ -38,6 +38,7 @@ class Svhn(FileDataset):
         "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
     }
     classes: ClassVar[int] = 10
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
     image_size: ClassVar[int] = 32
     train_size: ClassVar[int] = 73_257
     test_size: ClassVar[int] = 26_032

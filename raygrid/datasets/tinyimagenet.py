@@ -18,6 +18,7 @@ from raygrid.datasets.common.holdings import (
     extract,
     fetch,
     listing,
+    spoken,
 )
 from raygrid.storage.pictures import pictures_in
 
@@ -52,7 +53,8 @@ class TinyImageNet(FileDataset):
         if len(wnids) != self.classes:
             raise DataError(f"{home / 'wnids.txt'} has {len(wnids)} classes, not {self.classes}")
         train = {wnid: self._images(home / "train" / wnid / "images") for wnid in wnids}
-        return ImageFiles(listing(train), self._validation(home, wnids), self.classes, self.fit)
+        test = self._validation(home, wnids)
+        return ImageFiles(listing(train), test, self.classes, self.fit, spoken(wnids, home))
 
     @staticmethod
     def _images(folder: Path) -> list[Path]:

@@ -43,9 +43,14 @@ def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, 
     return None, None, ""
 
 
-def caution(n: int) -> dict[str, str]:
-    """What a reader has to know of an interval over n seeds, as a field of a row."""
-    return {"note": f"n = 2: the interval is the mean ± {TWO} s"} if n == 2 else {}
+def caution(n: int, share: bool = False) -> dict[str, str]:
+    """What a reader has to know of an interval over n seeds, as a field of a row.
+
+    share: whether it ends where shares do.
+    """
+    if n != 2:
+        return {}
+    return {"note": f"n = 2: the interval is the mean ± {TWO} s{', from 0 to 1' * share}"}
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from raygrid.attacks import ATTACKS
@@ -112,7 +114,42 @@ def test_settings_of_t_sne(
     assert few == {**many, "perplexity": 59 / 3}
     (drawn,) = figure.axes[0].collections
     assert np.allclose(drawn.get_offsets(), points[:, :2], atol=1e-6)
-    assert np.array_equal(drawn.get_array(), noisy(120).clean.labels.numpy())
+    colors = [to_hex(color) for color in drawn.get_facecolor()]
+    labels = noisy(120).clean.labels.tolist()
+    by_class = dict(zip(labels, colors, strict=True))
+    assert colors == [by_class[label] for label in labels]
+    assert len(set(by_class.values())) == 4
+    (legend,) = figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == [f"class {number}" for number in range(4)]
+    shown = [to_hex(handle.get_color()) for handle in legend.legend_handles]  # type: ignore[union-attr]
+    assert shown == [by_class[number] for number in range(4)], "the colors of the points"
+
+
+def test_a_legend_of_many_classes_says_how_many_of_them_it_names(
+    recorded: list[tuple[dict[str, Any], np.ndarray[Any, Any]]],
+) -> None:
+    poisoned = noisy(600)
+    labels = torch.arange(600) % 100
+    clean = replace(poisoned.clean, labels=labels, classes=100)
+    images = replace(poisoned.images, labels=labels, classes=100)
+    many = replace(poisoned, clean=clean, images=images, spec="cifar100/noise/0")
+    figure = draw_tsne_of_changes([many])
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "10 of 100 classes"
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == [
+        "apple",
+        "bowl",
+        "chair",
+        "dolphin",
+        "lamp",
+        "mouse",
+        "plain",
+        "rose",
+        "squirrel",
+        "train",
+    ]
 
 
 # --- galleries -----------------------------------------------------------------------------------
@@ -266,8 +303,34 @@ def test_a_gallery_says_its_scale_and_what_classes_are_called(tmp_path: Path) ->
 def test_classes_are_called_what_people_call_them() -> None:
     labels = torch.tensor([0, 9])
     assert names_of_classes("cifar10/em/0", labels) == ["airplane", "truck"]
-    assert names_of_classes("cifar100/em/0", labels) == ["class 0", "class 9"]
+    assert names_of_classes("cifar100/em/0", labels) == ["apple", "bottle"]
+    assert names_of_classes("svhn/em/0", labels) == ["0", "9"]
+    assert names_of_classes("photo_digits_last/em/0", torch.tensor([0, 4]), Path()) == ["5", "9"]
     assert names_of_classes("not_installed/em/0", labels) == ["class 0", "class 9"]
     for name in DATASETS:
         made = DATASETS.make(name)
         assert len(made.class_names) in (0, made.classes)
+        assert len(set(made.class_names)) == len(made.class_names)
+
+
+def test_classes_of_folders_are_called_what_their_folders_are_or_what_wordnet_says(
+    tmp_path: Path,
+) -> None:
+    """Nothing is decoded for it: the files here are no pictures."""
+    wnids = [f"n{number:08}" for number in range(100)]
+    for folder, classes in (("shapes", ["square", "round"]), ("imagenet100", wnids)):
+        for part in ("train", "test"):
+            for name in classes:
+                file = tmp_path / folder / part / name / "1.png"
+                file.parent.mkdir(parents=True)
+                Image.new("RGB", (8, 8)).save(file)
+    labels = torch.tensor([0, 1])
+    shapes = "folder(name=shapes)/em/0"
+    assert names_of_classes(shapes, labels, tmp_path) == ["round", "square"]
+    assert names_of_classes(shapes, labels) == ["class 0", "class 1"], "nobody said where"
+    assert names_of_classes(shapes, labels, tmp_path / "absent") == ["class 0", "class 1"]
+    assert names_of_classes("imagenet100/em/0", labels, tmp_path) == wnids[:2]
+    words = "n00000000 tench, Tinca tinca\nn00000001 goldfish, Carassius auratus\n"
+    (tmp_path / "imagenet100" / "LOC_synset_mapping.txt").write_text(words)
+    assert names_of_classes("imagenet100/em/0", labels, tmp_path) == ["tench", "goldfish"]
+    assert names_of_classes("imagenet100/em/0", [2], tmp_path) == wnids[2:3]

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from rich.console import Console
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short, telling
@@ -26,17 +27,17 @@ from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
+from raygrid.reports.tables.latex import escape, latex
 from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import (
-    csv_text,
-    escape,
     json_text,
-    latex,
     markdown,
     plain_text,
     show,
+    terminal,
 )
+from raygrid.reports.tables.tidy import COLUMNS, OPTIONAL, csv_text
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reports.tables.write import write_tables
 from raygrid.trials.resolve import resolve
@@ -127,7 +128,8 @@ def test_mean_std_and_interval_of_three_seeds() -> None:
     std = math.sqrt((0.7 / 3 - 0.1) ** 2 / 2 + (0.7 / 3 - 0.2) ** 2 / 2 + (0.7 / 3 - 0.4) ** 2 / 2)
     assert found.std == pytest.approx(std)  # ddof = 1: 0.152753, not 0.124722
     assert found.std == pytest.approx(0.152753, abs=1e-6)
-    assert found.low == pytest.approx(0.7 / 3 - 2.484 * std, abs=1e-4)
+    assert 0.7 / 3 - 2.484 * std < 0
+    assert found.low == 0, "no accuracy is below"
     assert found.high == pytest.approx(0.7 / 3 + 2.484 * std, abs=1e-4)
     assert (found.n, found.of, found.interval) == (3, 3, "t")
     assert found.peak_acc == pytest.approx(0.7 / 3 + 0.05)
@@ -154,12 +156,15 @@ def test_text_shows_intervals_on_request() -> None:
     wide = plain.with_intervals()
     assert json_text(wide) == json_text(plain)
     for render in (markdown, plain_text, latex):
-        assert "-14.6 to 61.3" not in render(plain)
+        assert "0.0 to 61.3" not in render(plain)
         text = render(wide)
-        # 23.3 ± 2.484 * 15.3; 35 ± 8.98 * 7.07; Wilson of 500 in 1000
-        for piece in ("-14.6 to 61.3", "-28.5 to 98.5; n = 2 of 3", "46.9 to 53.1; n = 1 of 3"):
+        # 23.3 ± 2.484 * 15.3; 35 ± 8.98 * 7.07; Wilson of 500 in 1000; no accuracy is below 0
+        for piece in ("0.0 to 61.3", "0.0 to 98.5; n = 2 of 3", "46.9 to 53.1; n = 1 of 3"):
             assert piece in text, piece
-    said = "95 % interval (Student's t over seeds; Wilson over test images for a single seed)"
+    said = (
+        "95 % interval (Student's t over seeds; Wilson over test images for a single seed; an "
+        "accuracy's ends at 0 and 100 %)"
+    )
     assert said in markdown(wide)
     assert "Of two seeds it is the mean ± 8.98 standard deviations." in markdown(wide)
     assert "interval" not in markdown(plain)
@@ -396,7 +401,7 @@ def test_what_won_among_several_is_visible() -> None:
         for line in csv.DictReader(io.StringIO(csv_text(made)))
         if (line["attack"], line["defense"]) == ("lsp", "iss")
     )
-    assert json.loads(line["winners"]) == {"bdr": 2, "grayscale": 1}
+    assert line["winners"] == "bdr 2, grayscale 1"
     one = table("defense", trial_lines(derived("iss")[:1]))
     assert "50.0 (jpeg)" in plain_text(one)
     assert "the defense that won" not in plain_text(table("defense", trial_lines(derived(ES))))
@@ -701,6 +706,28 @@ def test_json_and_csv_have_one_object_a_cell_in_fractions() -> None:
     assert [line["final_acc"] for line in lines] == [str(c["final_acc"]) for c in cells]
 
 
+def test_csv_is_tidy() -> None:
+    """One cell a row, plain columns: nothing in a field has to be parsed once more."""
+    rows = [*grid(), *derived("iss"), trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
+    rows.append(trial(CIFAR.format("lsp", "dvae", 0), status="failed", error="E: [1]\nTraceback"))
+    made = table("defense", trial_lines(rows))
+    lines = list(csv.DictReader(io.StringIO(csv_text(made))))
+    assert len(lines) == len(made.cells)
+    assert not [text for line in lines for text in line.values() if text[:1] in ("{", "[")]
+    names = list(lines[0])
+    assert names == [*COLUMNS, *(name for name in OPTIONAL if name in names)]
+    assert len(names) <= 30
+    by = {(line["attack"], line["defense"], line["dataset"]): line for line in lines}
+    lsp = by["lsp", "standard", "photo_digits"]
+    assert (lsp["seeds"], lsp["n"], lsp["of"], lsp["why"]) == ("0 1", "2", "3", "")
+    assert float(lsp["value"]) == pytest.approx(0.13)
+    assert by["em_remrepo", "standard", "cifar10"]["contradicting"].startswith("apbench T3")
+    lost = by["lsp", "standard", "cifar10"]
+    assert (lost["why"], lost["failed"], lost["seeds"], lost["value"]) == ("E: [1]", "1", "", "")
+    plain = next(csv.reader(io.StringIO(csv_text(table("defense", trial_lines(grid()))))))
+    assert not set(plain) & {"winners", "why", "contradicting", "published_std"}, "none has any"
+
+
 def test_labels_sort_by_number_and_controls_come_first() -> None:
     labels = ["resnet50", "resnet101", "em", "resnet18", "clean", "em(budget=16/255)"]
     assert sorted(labels, key=order) == [
@@ -803,12 +830,18 @@ def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
     assert len(drawn) == 2 + 1 + 2  # defense at two ratios; ratio; peak at two ratios, plain only
     later = write_tables(tmp_path, grid()[:1], pictures=0)
     assert sorted(later) == sorted((tmp_path / "tables").iterdir())
-    assert "Pictures: 0 of 1 panels are drawn." in (tmp_path / "tables/defense.md").read_text()
+    assert "Pictures" not in (tmp_path / "tables/defense.md").read_text(), "0 of 1 tells nothing"
+    write_tables(tmp_path, rows, pictures=2)
+    said = "Pictures: the first 1 of 2 panels are drawn."
+    assert said in (tmp_path / "tables/defense.md").read_text()
 
 
 def test_no_rows_make_no_tables(tmp_path: Path) -> None:
     assert write_tables(tmp_path, []) == []
-    assert "nothing to compare" in plain_text(table("defense", trial_lines([])))
+    said = {kind: plain_text(table(kind, trial_lines([])), 200) for kind in KINDS}
+    assert all(f"{kind}: nothing to compare yet; it takes " in said[kind] for kind in KINDS)
+    assert "trials that differ in the learner alone" in said["worst-learner"]
+    assert len(set(said.values())) == len(KINDS)
 
 
 def test_unknown_kinds_name_the_known_ones() -> None:
@@ -912,3 +945,21 @@ def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -
     for i in range(len(SIX)):
         assert f"{12.34 + i:.1f}" in text
     assert "…" not in text
+
+
+def test_notes_name_the_marks_as_their_format_shows_them() -> None:
+    made = table("defense", trial_lines(grid()))
+    where = "strongest attack of a defense"
+    assert f"Bold: best defense of an attack; italic: {where}" in markdown(made)
+    assert f"Bold: best defense of an attack; underlined: {where}" in latex(made)
+    plain = plain_text(made)
+    assert f"**so**: best defense of an attack; _so_: {where}" in plain
+    assert "**70.0 ± 0.0**" in plain
+    assert "_13.0 ± 1.4_" in plain
+    out = io.StringIO()
+    Console(file=out, width=160, force_terminal=True, color_system="standard").print(terminal(made))
+    assert f"Bold: best defense of an attack; underlined: {where}" in out.getvalue()
+    assert "\x1b[1m70.0 ± 0.0\x1b[0m" in out.getvalue()
+    assert "\x1b[4m13.0 ± 1.4\x1b[0m" in out.getvalue()
+    for text in (plain, latex(made), out.getvalue(), markdown(made)):
+        assert "in Markdown" not in text

@@ -21,6 +21,7 @@ from raygrid.datasets.common.holdings import (
     ImageFiles,
     identity,
     listing,
+    spoken,
     train_and_test,
     unpacked,
 )
@@ -72,7 +73,9 @@ class FileDataset(Dataset):
                 f"{place / 'train'} has {len(train)} classes, {self.id} has {self.classes}; "
                 f"images of your own are read with folder(name=...)"
             )
-        return ImageFiles(listing(train), listing(test), self.classes, self.fit)
+        return ImageFiles(
+            listing(train), listing(test), self.classes, self.fit, spoken(train, place)
+        )
 
     def held(self, place: Path) -> Holding | None:
         """What lies in one folder, archives aside."""
@@ -105,6 +108,9 @@ class FileDataset(Dataset):
 
     def load(self, root: Path) -> Split:
         return self.find(root).load()
+
+    def named_classes(self, root: Path) -> tuple[str, ...]:
+        return self.class_names or self.find(root).names
 
 
 def _renamed(names: Sequence[str]) -> str:

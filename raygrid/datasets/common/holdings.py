@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,12 @@ TEST_FOLDERS = ("test", "val")
 
 
 class Holding(ABC):
-    """A dataset in one form. Nothing is decoded before `load`."""
+    """A dataset in one form. Nothing is decoded before `load`.
+
+    names: what the classes are called, in the order of the labels; empty where the form has none.
+    """
+
+    names: tuple[str, ...] = ()
 
     @abstractmethod
     def source(self) -> str:
@@ -70,6 +75,7 @@ class ImageFiles(Holding):
     test: Listing
     classes: int
     fit: Resizing
+    names: tuple[str, ...] = ()
 
     def source(self) -> str:
         listings = (self.train, self.test)
@@ -136,6 +142,26 @@ def train_and_test(
         odd = ", ".join(sorted(set(train) ^ set(test))[:5])
         raise DataError(f"{place}: train and {test_folder.name} differ in the classes {odd}")
     return train, test
+
+
+WORDS = ("words.txt", "LOC_synset_mapping.txt")
+"""Files that come with ImageNet and its subsets: a WordNet id a line, then words."""
+
+
+def spoken(classes: Iterable[str], place: Path) -> tuple[str, ...]:
+    """The names of class folders, WordNet ids as the first of their words.
+
+    The words are looked up in a file of WORDS, in the dataset's folder or the one above; a name
+    without a line there stays as it is.
+    """
+    names = list(classes)
+    files = (folder / name for folder in (place, place.parent) for name in WORDS)
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        return tuple(names)
+    lines = found.read_text(errors="replace").splitlines()
+    words = {parts[0]: parts[1] for line in lines if len(parts := line.split(None, 1)) == 2}
+    return tuple(words.get(name, name).split(",")[0].strip() for name in names)
 
 
 @contextmanager

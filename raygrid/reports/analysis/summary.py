@@ -38,7 +38,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
                 "interval": cell.interval,
                 "n": cell.n,
                 "seeds": " ".join(map(str, cell.seeds)),
-                **caution(cell.n),
+                **caution(cell.n, share=True),
             }
         )
     return found

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
-from raygrid.reports.figures.canvas import STYLES, blank, legend
+from raygrid.reports.drawing import blank
+from raygrid.reports.figures.canvas import STYLES, legend
 
 GROUPS = ("as printed", "other surrogate", "control")
 """Panels from left to right; controls join the first."""
@@ -24,7 +25,7 @@ def draw_agreement(found: Agreement) -> Figure:
     if len(settings) != 1:
         raise SpecError(f"a figure shows one victim, these are {', '.join(sorted(settings))}")
     other = any(pair.group == "other surrogate" for pair in found.pairs)
-    figure = blank(9.6 if other else 6.4, 4.8)
+    figure = blank(8.6 if other else 6.4, 4.6)
     panels = list(figure.subplots(1, 1 + other, squeeze=False, sharey=True).flat)
     attacks = list(dict.fromkeys(pair.attack for pair in found.pairs))
     for axes, group in zip(panels, GROUPS, strict=False):

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
+from raygrid.reports.drawing import blank, enlarge_letters
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
 
@@ -41,18 +41,11 @@ def plain(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["defense"] == found[0]]
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure drawn by Agg, unknown to pyplot."""
-    figure = Figure(figsize=(width, height), dpi=120)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def panels(count: int) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels of the same y axis, three or four in a row."""
     wide = count if count < 5 else 3 if count < 7 else 4
     tall = math.ceil(count / wide)
-    figure = blank(2.4 + 2.4 * wide, 1.6 + 2.4 * tall)
+    figure = blank(1.8 + 1.7 * wide, 1.2 + 1.8 * tall)
     grid = list(figure.subplots(tall, wide, squeeze=False, sharey=True).flat)
     for axes in grid[count:]:
         axes.set_visible(False)
@@ -62,7 +55,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 def name_row(axes: Axes, name: str) -> None:
     """The name of a row, left of its first picture; so narrow that the pictures stay large."""
     lines = textwrap.fill(name, NARROW, break_long_words=False)
-    axes.set_ylabel(lines, fontsize=6, rotation=0, ha="right", va="center")
+    axes.set_ylabel(lines, fontsize=7, rotation=0, ha="right", va="center")
 
 
 def points_of(trials: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -156,6 +149,12 @@ def band(axes: Axes, rows: pd.DataFrame, column: str, label: str, color: str) ->
     axes.fill_between(means.index, low, high, color=color, alpha=0.2, lw=0)
 
 
+def seeds_in_bands(epochs: pd.DataFrame) -> str:
+    """What lines and bands over epochs show, for a caption."""
+    several = epochs.groupby([*VICTIM, "attack"])["seed"].nunique().max() > 1
+    return "Lines: mean over seeds; bands: all seeds." if several else "One seed."
+
+
 def scale_of(column: str) -> float:
     """Accuracies are drawn in percent, losses as they are."""
     return 100.0 if column.endswith("_acc") else 1.0
@@ -180,7 +179,7 @@ def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.
     right: where the panels end, as a share of the width, to leave room for a legend.
     """
     width, height = figure.get_size_inches()
-    text = textwrap.fill(caption, int(15 * width))
+    text = textwrap.fill(caption, int(14 * width))
     low = 0.13 * (text.count("\n") + 2)
     for axes in figure.axes:
         axes.tick_params(labelsize=8)
@@ -189,6 +188,7 @@ def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.
             label.set_fontsize(8)
     figure.suptitle(one_victim(trials), x=0.01, ha="left", fontsize=9)
     figure.text(0.01, 0.02, text, fontsize=7, color="#444444", va="bottom")
+    enlarge_letters(figure)
     figure.tight_layout(rect=(0, low / height, right, 1 - 0.05 / height))
     figure.set_label(caption)
     return figure

@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
-from raygrid.reports.figures.canvas import blank, name_row
+from raygrid.reports.drawing import blank, enlarge_letters
+from raygrid.reports.figures.canvas import name_row
 from raygrid.reports.figures.gallery import Normalization, stretch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 2  # pixels between two images
+ROOM, SMALLEST = 7.0, 0.4  # inches for all images of a row, and of one of them
 
 
 def draw_changes(
@@ -45,7 +47,8 @@ def draw_changes(
     factor = gain if gain is not None else 0.5 / max(largest, 1e-12)
 
     wide, tall = 1 + len(normalizations), 1 + len(sets)
-    figure = blank(0.9 * wide * len(rows) + 1.8, 0.95 * tall + 0.5)
+    side = max(SMALLEST, min(0.9, ROOM / (wide * len(rows))))
+    figure = blank(side * wide * len(rows) + 1.6, (side + 0.05) * tall + 0.5)
     grid = figure.subplots(tall, wide, squeeze=False)
     name_row(grid[0, 0], "clean")
     _show(grid[0, 0], before)
@@ -58,6 +61,7 @@ def draw_changes(
         _show(line[0], made.floats(rows))
         for axes, how in zip(line[1:], normalizations, strict=True):
             _show(axes, stretch(changes[name], how, factor))
+    enlarge_letters(figure)
     figure.tight_layout(pad=0.4)
     return figure
 

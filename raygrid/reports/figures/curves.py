@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.figures.canvas import band, blank, finish, plain
+from raygrid.reports.drawing import blank, mark_chance
+from raygrid.reports.figures.canvas import band, finish, plain, seeds_in_bands
 from raygrid.reports.tables.layout import order
 
 WIDE = 5  # groups of training curves side by side
@@ -33,7 +34,7 @@ def training_curves(
         raise SpecError("no finished trial of plain training has a history")
     wide = min(WIDE, len(groups))
     tall = math.ceil(len(groups) / wide)
-    figure = blank(2.2 + 2.6 * wide, 0.6 + 4.6 * tall)
+    figure = blank(1.2 + 1.6 * wide, 0.8 + 3.2 * tall)
     grid = figure.subplots(2 * tall, wide, squeeze=False, sharex=True, sharey="row")
     names = short(["clean", *(attack for attacks in groups.values() for attack in attacks)])
     for axes in grid[-2:, 1 + (len(groups) - 1) % wide :].flat:
@@ -49,13 +50,14 @@ def training_curves(
         loss.axhline(0.5, color="gray", lw=0.6, ls=":")
         loss.set_title(title, fontsize=9)
         acc.set(xlabel="epoch", ylim=(0, 103))
+        mark_chance(acc, epochs["dataset"])
         acc.tick_params(labelbottom=True)
         if acc.get_legend_handles_labels()[0]:
             acc.legend(fontsize=6, frameon=False)
         if column == 0:
             loss.set_ylabel("training loss")
             acc.set_ylabel("test accuracy (%)")
-    return finish(figure, epochs, "Lines: mean over seeds; bands: all seeds. Dotted: loss 0.5.")
+    return finish(figure, epochs, f"{seeds_in_bands(epochs)} Dotted: loss 0.5.")
 
 
 def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import DataError
 from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.core.seeds import Stream
+from raygrid.core.spec import split_outside
 from raygrid.reports.analysis.records import Records
-from raygrid.reports.figures.canvas import panels
+from raygrid.reports.drawing import blank
+from raygrid.reports.figures.gallery import names_of_classes
 from raygrid.trials.poisons import Poisoned
 
 if TYPE_CHECKING:
@@ -21,24 +26,31 @@ if TYPE_CHECKING:
 
 PER_CLASS = 200  # points of a class in t-SNE
 COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
-WIDE = 40  # letters of a name above a panel
+WIDE = 36  # letters of a name above a panel
+SIDE = 2.3  # inches of a panel
+LEGEND = 1.2  # inches of the legend
+FEW = 10  # classes that colors tell apart; more are a scale of numbers
 Array: TypeAlias = "NDArray[np.float32]"
 
 
 def draw_tsne_of_features(records: Records, specs: Sequence[str]) -> Figure:
-    """Penultimate features of the test images of each trial, a panel a trial, the same images."""
+    """Penultimate features of the test images of each trial, a panel a trial, the same images.
+
+    A legend says which color is which class.
+    """
     sets = {}
     for spec in specs:
         trial = records.trial(spec)
         left = records.left(trial, "features").tensors
         sets[str(trial.spec)] = left["features"].float().numpy(), left["labels"].numpy()
-    return _scatter(sets)
+    return _scatter(sets, records.catalog.data_root)
 
 
-def draw_tsne_of_changes(poisons: Sequence[Poisoned]) -> Figure:
+def draw_tsne_of_changes(poisons: Sequence[Poisoned], data: Path | None = None) -> Figure:
     """What each attack added to its images, by t-SNE after 50 principal components.
 
-    The numbers above a panel are those of all pixels.
+    The numbers above a panel are those of all pixels. A legend says which color is which class.
+    data: the data folder, which may know what the classes are called.
     """
     sets = {}
     for poisoned in poisons:
@@ -48,7 +60,7 @@ def draw_tsne_of_changes(poisons: Sequence[Poisoned]) -> Figure:
         rows = touched[sample(poisoned.clean.labels[touched].numpy())]
         change = poisoned.images.floats(rows) - poisoned.clean.floats(rows)
         sets[poisoned.spec] = change.flatten(1).numpy(), poisoned.clean.labels[rows].numpy()
-    return _scatter(sets, COMPONENTS)
+    return _scatter(sets, data, COMPONENTS)
 
 
 def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -59,26 +71,83 @@ def sample(labels: NDArray[np.integer]) -> NDArray[np.intp]:
 
 
 def _scatter(
-    sets: Mapping[str, tuple[Array, NDArray[np.integer]]], components: int | None = None
+    sets: Mapping[str, tuple[Array, NDArray[np.integer]]],
+    data: Path | None,
+    components: int | None = None,
 ) -> Figure:
     """A panel a set of vectors (n, d) with labels (n,); components: see `_placed`."""
-    figure, grid = panels(len(sets))
+    figure, grid = _panels(len(sets))
     names = telling(list(sets))
+    every = sorted({int(kind) for _, labels in sets.values() for kind in np.unique(labels)})
+    colors = _colors(every)
     for axes, (spec, (features, labels)) in zip(grid, sets.items(), strict=True):
         rows = sample(labels)
         points, kinds = features[rows], labels[rows]
         neighbors, silhouette = apart(points, kinds)
         at = _placed(points, components)
-        axes.scatter(at[:, 0], at[:, 1], c=kinds, cmap="tab10", s=2)
+        axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=3, lw=0)
         name = textwrap.fill(names[spec], WIDE, break_long_words=False)
         axes.set_title(
-            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=6
+            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=7
         )
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=6)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.text(0.01, 0.01, "t-SNE is no evidence; numbers: original space", fontsize=7)
+    width, height = figure.get_size_inches()
+    figure.tight_layout(rect=(0, 0.2 / height, 1 - LEGEND / width, 1))
+    _legend(figure, colors, _class_names(list(sets), every, data))
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Square panels, three in a row, with room for a legend on the right."""
+    wide = min(3, count)
+    tall = math.ceil(count / wide)
+    figure = blank(SIDE * wide + LEGEND, (SIDE + 0.4) * tall + 0.2)
+    grid = list(figure.subplots(tall, wide, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, grid[:count]
+
+
+def _colors(kinds: Sequence[int]) -> dict[int, str]:
+    """A color a class: of few those that people tell apart, of many a scale by their number."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    if len(kinds) <= FEW:
+        return {kind: f"C{place}" for place, kind in enumerate(kinds)}
+    scale = colormaps["turbo"](np.linspace(0.0, 1.0, len(kinds)))
+    return {kind: to_hex(color) for kind, color in zip(kinds, scale, strict=True)}
+
+
+def _class_names(specs: Sequence[str], kinds: Sequence[int], data: Path | None) -> list[str]:
+    """What the classes are called; numbers where the specs are of several datasets."""
+    datasets = {next(iter(split_outside(spec, "/"))) for spec in specs}
+    return names_of_classes(datasets.pop() if len(datasets) == 1 else "", kinds, data)
+
+
+def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> None:
+    """Which color is which class; of many classes some along the scale, which is said."""
+    from matplotlib.lines import Line2D
+
+    pairs = list(zip(colors.values(), names, strict=True))
+    many = len(pairs) > FEW
+    shown = pairs[:: math.ceil(len(pairs) / FEW)] if many else pairs
+    handles = [
+        Line2D([], [], ls="", marker="o", ms=4, color=color, label=textwrap.shorten(name, 18))
+        for color, name in shown
+    ]
+    title = f"{len(shown)} of {len(pairs)} classes" if many else "classes"
+    figure.legend(
+        handles=handles,
+        title=title,
+        title_fontsize=7,
+        fontsize=7,
+        loc="center right",
+        frameon=False,
+        handletextpad=0.2,
+    )
 
 
 def _placed(points: Array, components: int | None) -> Array:

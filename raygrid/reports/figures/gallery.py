@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,8 +23,10 @@ LEFT, TOP, GAP = 84, 54, 4  # pixels beside, above and between the images
 LETTERS = 14  # pixels
 
 
-def gallery(poisoned: Poisoned, path: Path, classes: int = 10) -> Path:
+def gallery(poisoned: Poisoned, path: Path, classes: int = 10, data: Path | None = None) -> Path:
     """Draw one touched image a class: clean, the change, poisoned; see `draw_gallery`.
+
+    data: the data folder, which may know what the classes are called.
 
     Draws the first `classes` classes that have a touched image. Raises DataError if there is none.
     """
@@ -33,18 +36,21 @@ def gallery(poisoned: Poisoned, path: Path, classes: int = 10) -> Path:
     rows = touched[first_of_classes(poisoned.clean.labels[touched], classes)]
     before, after = poisoned.clean.pixels[rows], poisoned.images.pixels[rows]
     labels = poisoned.clean.labels[rows]
-    return draw_gallery(before, after, names_of_classes(poisoned.spec, labels), poisoned.spec, path)
+    names = names_of_classes(poisoned.spec, labels, data)
+    return draw_gallery(before, after, names, poisoned.spec, path)
 
 
-def names_of_classes(spec: str, labels: Tensor) -> list[str]:
+def names_of_classes(
+    spec: str, labels: Iterable[int] | Tensor, data: Path | None = None
+) -> list[str]:
     """What the classes of a dataset are called; numbered where nobody knows, or it is not here.
 
-    spec: of a trial or poison, which begins with the dataset.
+    spec: of a trial or poison, which begins with the dataset. data: the data folder.
     """
-    try:
-        names = DATASETS.make(Part.parse(next(iter(split_outside(spec, "/"))))).class_names
-    except SpecError:
-        names = ()
+    names: tuple[str, ...] = ()
+    with suppress(SpecError, DataError, OSError):
+        made = DATASETS.make(Part.parse(next(iter(split_outside(spec, "/")))))
+        names = made.class_names if data is None else made.named_classes(data)
     numbers = map(int, labels)
     return [names[n] if n < len(names) else f"class {n}" for n in numbers]
 

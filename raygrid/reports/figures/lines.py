@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.figures.canvas import STYLES, band, blank, finish, legend, panels, scale_of
+from raygrid.reports.drawing import blank, mark_chance
+from raygrid.reports.figures.canvas import (
+    STYLES,
+    band,
+    finish,
+    legend,
+    panels,
+    scale_of,
+    seeds_in_bands,
+)
 from raygrid.reports.tables.layout import order
 
 LABELS = {"final_acc": "test accuracy (%)", "psnr": "PSNR to the given images (dB)"}
@@ -23,7 +32,7 @@ def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> 
     the mean over seeds is drawn.
     """
     _some(points)
-    figure = blank(3.4 + 3.2 * len(measures), 4.0)
+    figure = blank(2.6 + 2.6 * len(measures), 3.6)
     grid = list(figure.subplots(1, len(measures), squeeze=False).flat)
     attacks = sorted(set(points["attack"]), key=order)
     names = short(attacks)
@@ -33,6 +42,8 @@ def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> 
             style = STYLES[number % len(STYLES)]
             _line(axes, here, ("setting", measure), style, names[attack])
         axes.set(xlabel=xlabel, ylabel=LABELS[measure])
+        if measure == "final_acc":
+            mark_chance(axes, points["dataset"])
     legend(figure, grid[0])
     caption = "Mean over seeds."
     return finish(figure, points, caption, right=1 - 2.2 / figure.get_figwidth())
@@ -51,6 +62,7 @@ def over_psnr(points: pd.DataFrame) -> Figure:
         for number, family in enumerate(dict.fromkeys(points["family"])):
             here = points[(points["attack"] == attack) & (points["family"] == family)]
             _line(axes, here, ("psnr", "final_acc"), STYLES[number], family)
+        mark_chance(axes, points["dataset"])
         axes.set_title(names[attack], fontsize=9)
         axes.set_xlabel(LABELS["psnr"])
     grid[0].set_ylabel(LABELS["final_acc"])
@@ -71,8 +83,9 @@ def by_epoch(epochs: pd.DataFrame) -> Figure:
         color = "black" if attack == "clean" else f"C{number % 10}"
         band(axes, done[done["attack"] == attack], "test_acc", names[attack], color)
     axes.set(xlabel="epoch", ylabel=LABELS["final_acc"], ylim=(0, 103))
+    mark_chance(axes, done["dataset"])
     legend(figure, axes)
-    caption = "Lines: mean over seeds; bands: all seeds."
+    caption = seeds_in_bands(done)
     return finish(figure, done, caption, right=1 - 2.2 / figure.get_figwidth())
 
 

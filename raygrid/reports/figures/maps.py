@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from raygrid.core.images import Images
 from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
-from raygrid.reports.figures.canvas import blank, name_row
+from raygrid.reports.drawing import blank
+from raygrid.reports.figures.canvas import name_row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,7 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
     blue where negative, each scaled by its own 99th percentile.
     """
     pictures = images.pixels.permute(0, 2, 3, 1).cpu().numpy()
-    figure = blank(0.9 * len(pictures) + 1.6, 0.95 * (len(maps) + 1) + 0.3)
+    figure = blank(0.64 * len(pictures) + 1.4, 0.68 * (len(maps) + 1) + 0.3)
     grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")

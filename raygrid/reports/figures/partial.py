@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
+from raygrid.reports.drawing import mark_chance
 from raygrid.reports.figures.canvas import STYLES, finish, legend, line, panels, percent_axis, plain
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import selected
@@ -42,6 +43,8 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
         line(axes, rest, f"clean_test_{what}", "x-", "test set, clean part alone", "gray")
         axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_yscale("linear" if what == "acc" else "log")
+        if what == "acc":
+            mark_chance(axes, here["dataset"])
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("accuracy (%)" if what == "acc" else "cross-entropy")
     legend(figure, grid[0])
@@ -80,6 +83,7 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
             axes.plot([], [], "x:", color="gray", ms=3.5, label="clean part alone")
         axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_ylim(0, 103)
+        mark_chance(axes, here["dataset"])
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("test accuracy after the last epoch (%)")
     legend(figure, grid[0])

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.reports.figures.canvas import blank, finish, plain, points_of, scatter
+from raygrid.reports.drawing import blank, mark_chance
+from raygrid.reports.figures.canvas import finish, plain, points_of, scatter
 from raygrid.reports.statistics import correlate
 
 SPEED = "epochs_to_half"
@@ -30,6 +31,7 @@ def peak_against_final(trials: pd.DataFrame) -> Figure:
     figure = blank(7.2, 5.6)
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color="gray", lw=0.8, zorder=0)
+    mark_chance(axes, trials["dataset"], "both")
     scatter(axes, points, "final_acc", "peak_acc", 100.0)
     axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
     axes.set_xlabel(ACCURACIES["final_acc"])
@@ -48,6 +50,7 @@ def speed_against_peak(trials: pd.DataFrame) -> Figure:
     points = points_of(whole, [SPEED, "peak_acc", "never"])
     figure = blank(7.2, 4.8)
     axes = figure.add_subplot()
+    mark_chance(axes, trials["dataset"])
     scatter(axes, points, SPEED, "peak_acc", 1.0, hollow="never")
     axes.set_xscale("log")
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200) if t <= points[SPEED].max() * 1.3]
@@ -81,6 +84,7 @@ def answer_against(trials: pd.DataFrame, answer: str, accuracy: str) -> Figure:
     points = points_of(there, [answer, accuracy])
     figure = blank(7.2, 4.8)
     axes = figure.add_subplot()
+    mark_chance(axes, trials["dataset"])
     scatter(axes, points, answer, accuracy, 1.0 if answer == "psnr" else 100.0)
     axes.set(xlabel=ANSWERS[answer], ylabel=ACCURACIES[accuracy], ylim=(0, 103))
     poisons = points[points["attack"] != "clean"]

@@ -105,7 +105,7 @@ def _panel(made: Table, panel: Panel, combinations: Combinations) -> Json:
         "rows": [[label, head(panel, label)] for label in panel.rows],
         "columns": [[label, head(panel, label)] for label in panel.columns],
         "cells": list(_cells(panel, combinations)),
-        "notes": [note.replace(" (in Markdown italic)", "") for note in notes(made, panel)],
+        "notes": notes(made, panel),
         "chance": panel.chance,
     }
 

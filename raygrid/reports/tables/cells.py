@@ -136,7 +136,10 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
     images: on how many test images each value was measured, for the interval of a single seed.
     """
     numbers = [values[seed] for seed in sorted(values)]
+    share = cell.metric.endswith("_acc") or cell.metric.startswith("detection_")
     low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
+    if share and low is not None and high is not None:
+        low, high = max(0.0, low), min(1.0, high)  # Student's t knows no end, an accuracy does
     return dataclasses.replace(
         cell,
         value=_mean(numbers),

@@ -23,12 +23,16 @@ BUDGET = ("method", "budget", "norm", "size")
 
 @dataclass(frozen=True)
 class Kind:
-    """share: the axes of a panel. build: cells of one panel to the panel, None if not enough."""
+    """share: the axes of a panel. build: cells of one panel to the panel, None if not enough.
+
+    needs: what is enough, in words.
+    """
 
     share: tuple[str, ...]
     caption: str
     build: Callable[[Mapping[str, Any], list[Cell]], Panel | None]
     metrics: tuple[str, ...] = ()
+    needs: str = "finished trials"
 
 
 class CellSource:
@@ -63,7 +67,7 @@ def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_a
         part for where, group in _groups(cells, how.share) for part in _selections(where, group)
     )
     built = (how.build(where, group) for where, group in groups)
-    return Table(kind, how.caption, tuple(p for p in built if p is not None))
+    return Table(kind, how.caption, tuple(p for p in built if p is not None), how.needs)
 
 
 def all_tables(trials: Iterable[Line] | CellSource) -> list[Table]:
@@ -265,6 +269,7 @@ KINDS: dict[str, Kind] = {
         ("dataset", "protocol", "learner", "poison_ratio", "defense"),
         "Attacks across architectures; the drop is relative to the architecture's clean accuracy.",
         _transfer,
+        needs="trials that differ in the architecture alone",
     ),
     "worst-learner": Kind(
         ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
@@ -272,15 +277,25 @@ KINDS: dict[str, Kind] = {
         "paper's number is compared with. Mean of max, from two seeds on: the largest accuracy of "
         "every seed, averaged afterwards.",
         _worst,
+        needs="trials that differ in the learner alone",
     ),
-    "ratio": Kind((*_VICTIM, "defense"), "Accuracy over the poisoned share.", _ratio),
+    "ratio": Kind(
+        (*_VICTIM, "defense"),
+        "Accuracy over the poisoned share.",
+        _ratio,
+        needs="an attack at two poison ratios",
+    ),
     "budget": Kind(
-        (*_VICTIM, "poison_ratio", "defense", "norm"), "Accuracy over the budget.", _budget
+        (*_VICTIM, "poison_ratio", "defense", "norm"),
+        "Accuracy over the budget.",
+        _budget,
+        needs="an attack at two budgets",
     ),
     "jpeg-quality": Kind(
         (*_VICTIM, "poison_ratio"),
         "Accuracy over the quality of JPEG compression.",
         _jpeg_quality,
+        needs="an attack under jpeg at two qualities",
     ),
     "success": Kind(
         ("dataset", "protocol", "learner", "defense"),
@@ -289,6 +304,7 @@ KINDS: dict[str, Kind] = {
         "McNemar.",
         _success,
         metrics=success.METRICS,
+        needs="trials of attacks on a target",
     ),
     "peak": Kind(
         (*_VICTIM, "poison_ratio", "defense"),
@@ -303,5 +319,6 @@ KINDS: dict[str, Kind] = {
         "False positives: the share of clean images that are flagged.",
         _detection,
         metrics=DETECTION,
+        needs="trials with a defense that looks for poisoned images",
     ),
 }

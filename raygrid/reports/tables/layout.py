@@ -128,7 +128,7 @@ class Panel:
     @property
     def chance(self) -> float | None:
         """The accuracy of guessing among the classes; None for other measures, or if unknown."""
-        return _chance(str(self.where["dataset"])) if self.metric in ACCURACIES else None
+        return chance_of(str(self.where["dataset"])) if self.metric in ACCURACIES else None
 
     def best(self, row: str) -> set[str]:
         """Columns with the highest value of a row, and those within one std of it."""
@@ -149,8 +149,8 @@ class Panel:
 
 
 @cache
-def _chance(dataset: str) -> float | None:
-    """One over the classes; a folder of somebody's own has as many as it has."""
+def chance_of(dataset: str) -> float | None:
+    """The accuracy of guessing: one over the classes; None for a folder of somebody's own."""
     try:
         made = DATASETS.make(Part.parse(dataset))
     except SpecError:  # it is not installed here
@@ -173,11 +173,15 @@ def _say(axis: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Panels of one kind. `cells` has one flat object a cell, fractions, for JSON and CSV."""
+    """Panels of one kind. `cells` has one flat object a cell, fractions, for JSON and CSV.
+
+    needs: the trials without which there is no panel.
+    """
 
     kind: str
     caption: str
     panels: tuple[Panel, ...]
+    needs: str = "finished trials"
 
     def with_intervals(self) -> Table:
         """The same, its text with the 95 % interval in every cell; JSON and CSV have it anyway."""

@@ -150,13 +150,13 @@ def head(panel: Panel, label: str) -> str:
     return HEADS.get(label, panel.short.get(label, label))
 
 
-def _leaders(panel: Panel) -> list[str]:
+def _leaders(panel: Panel, marked: tuple[str, str]) -> list[str]:
     """What bold and underlined numbers are, of those that the panel has."""
     said = []
     if any(panel.best(row) for row in panel.rows):
-        said.append("bold: best defense of an attack")
+        said.append(f"{marked[0]}: best defense of an attack")
     if any(panel.strongest(column) for column in panel.columns):
-        said.append("underlined (in Markdown italic): strongest attack of a defense")
+        said.append(f"{marked[1]}: strongest attack of a defense")
     if not said:
         return []
     text = f"{'; '.join(said)}; with all that lie within one standard deviation."
@@ -181,10 +181,16 @@ def _spread(panel: Panel, cells: list[Cell]) -> list[str]:
     if panel.intervals and used:
         how = dict(INTERVALS, wilson="Wilson over set-ups") if success else INTERVALS
         said = "; ".join(text for name, text in how.items() if name in used)
-        lines.append(f"In round brackets: 95 % interval ({said}).")
+        cut = "; an accuracy's ends at 0 and 100 %" * any(map(_ends, cells))
+        lines.append(f"In round brackets: 95 % interval ({said}{cut}).")
         if any(cell.interval == "t" and cell.n == 2 for cell in cells):
             lines.append(f"Of two seeds it is the mean ± {TWO} standard deviations.")
     return lines
+
+
+def _ends(cell: Cell) -> bool:
+    """Whether the interval was cut off where accuracies end."""
+    return cell.interval == "t" and cell.std != 0 and (cell.low == 0 or cell.high == 1)
 
 
 def selected(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -212,8 +218,14 @@ def _selected(panel: Panel) -> list[str]:
     return lines
 
 
-def notes(table: Table, panel: Panel) -> list[str]:
-    """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions."""
+def notes(
+    table: Table, panel: Panel, marked: tuple[str, str] = ("bold", "underlined")
+) -> list[str]:
+    """What a reader has to know about a panel: measure, seeds, intervals, marks, contradictions.
+
+    marked: how the format at hand shows the best defense of an attack and the strongest attack of
+    a defense.
+    """
     cells = list(panel.cells.values())
     of = max((cell.of for cell in cells), default=0)
     name = "accuracies" if table.kind == "peak" else {**NAMES, **ANSWERS}[panel.metric]
@@ -236,7 +248,7 @@ def notes(table: Table, panel: Panel) -> list[str]:
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
     lines += _selected(panel)
-    lines += _leaders(panel)
+    lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)
     lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]

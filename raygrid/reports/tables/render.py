@@ -1,8 +1,7 @@
-"""Tables as text: terminal, Markdown, LaTeX, CSV, JSON."""
+"""Tables as text: terminal, Markdown, JSON; see `latex.py` for LaTeX and `tidy.py` for CSV."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -17,31 +16,11 @@ from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.notes import head, measured_text, notes, quoted
 
 WIDE = 160  # columns of text that goes to no terminal
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-    "−": r"$-$",
-    "–": "--",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
 Style = Callable[[str, bool, bool], str]
 """Text, bold, underlined -> text in the markup of a format."""
 
 
-def _lines(panel: Panel, style: Style) -> Iterator[list[str]]:
+def written_lines(panel: Panel, style: Style) -> Iterator[list[str]]:
     """The rows of a panel, label first; each cell measured and published."""
     strong = {column: panel.strongest(column) for column in panel.columns}
     for row in panel.rows:
@@ -63,9 +42,10 @@ def markdown(table: Table) -> str:
     blocks = [f"# {table.kind}", table.caption]
     for panel in table.panels:
         heads = [panel.down, *(head(panel, c) for c in panel.columns)]
-        lines = [heads, ["---"] * len(heads), *_lines(panel, _markdown)]
+        lines = [heads, ["---"] * len(heads), *written_lines(panel, _markdown)]
         grid = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-        blocks += [f"## {panel.title}", grid, "\n".join(f"- {n}" for n in notes(table, panel))]
+        said = "\n".join(f"- {note}" for note in notes(table, panel, ("bold", "italic")))
+        blocks += [f"## {panel.title}", grid, said]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -75,61 +55,9 @@ def _cell(text: str) -> str:
 
 def _markdown(text: str, bold: bool, underlined: bool) -> str:
     text = text.replace("*", r"\*")
-    """Markdown has no underline; many viewers, MLflow's among them, show HTML as text."""
+    # Markdown has no underline; many viewers, MLflow's among them, show HTML as text.
     text = f"_{text}_" if underlined else text
     return f"**{text}**" if bold else text
-
-
-def latex(table: Table) -> str:
-    """`table` environments with booktabs; needs `\\usepackage{booktabs}` and nothing else."""
-    return "\n".join(_latex_panel(table, panel) for panel in table.panels)
-
-
-def _latex_panel(table: Table, panel: Panel) -> str:
-    heads = [escape(text) for text in (panel.down, *(head(panel, c) for c in panel.columns))]
-    body = [[escape(line[0]), *line[1:]] for line in _lines(panel, _latex)]
-    caption = escape(" ".join([f"{panel.title}.", table.caption, *notes(table, panel)]))
-    rows = "\n".join("    " + " & ".join(line) + r" \\" for line in body)
-    return rf"""\begin{{table}}
-  \centering
-  \caption{{{caption}}}
-  \label{{tab:{table.kind}-{panel.slug.replace("_", "-")}}}
-  \begin{{tabular}}{{l{"r" * len(panel.columns)}}}
-    \toprule
-    {" & ".join(heads)} \\
-    \midrule
-{rows}
-    \bottomrule
-  \end{{tabular}}
-\end{{table}}
-"""
-
-
-def _latex(text: str, bold: bool, underlined: bool) -> str:
-    text = escape(text)
-    text = rf"\underline{{{text}}}" if underlined else text
-    return rf"\textbf{{{text}}}" if bold else text
-
-
-def escape(text: str) -> str:
-    """Text with every character that LaTeX would read as markup written out."""
-    return "".join(_LATEX.get(char, char) for char in text)
-
-
-def csv_text(table: Table) -> str:
-    """One line a cell, fractions, every field; lists and objects as JSON."""
-    cells = table.cells
-    fields = list(dict.fromkeys(name for cell in cells for name in cell))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fields, lineterminator="\n")
-    writer.writeheader()
-    for cell in cells:
-        writer.writerow({name: _plain(value) for name, value in cell.items()})
-    return out.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def json_text(table: Table) -> str:
@@ -137,46 +65,60 @@ def json_text(table: Table) -> str:
     return "[\n" + ",\n".join(json.dumps(c, ensure_ascii=False) for c in table.cells) + "\n]\n"
 
 
-def terminal(table: Table) -> Group:
-    """Something that rich prints: what the table is, a grid a panel, notes below."""
+def terminal(table: Table, plain: bool = False) -> Group:
+    """Something that rich prints: what the table is, a grid a panel, notes below.
+
+    plain: for places that show neither bold nor underlined letters; signs stand for them.
+    """
+    marked = ("**so**", "_so_") if plain else ("bold", "underlined")
     parts: list[Any] = [Text(table.caption + "\n")] if table.panels else []
     for panel in table.panels:
         grid = RichTable(header_style="bold")
         grid.add_column(panel.down, no_wrap=True)
         for column in panel.columns:
             grid.add_column(head(panel, column), justify="right", overflow="fold")
-        for line in _rich_lines(panel):
+        for line in _rich_lines(panel, plain):
             grid.add_row(*line)
         parts += [
             Text(panel.title, style="bold"),
             grid,
-            Text("\n".join(notes(table, panel)) + "\n", style="dim"),
+            Text("\n".join(notes(table, panel, marked)) + "\n", style="dim"),
         ]
-    return Group(*parts or [Text(f"{table.kind}: nothing to compare yet")])
+    return Group(*parts or [Text(f"{table.kind}: nothing to compare yet; it takes {table.needs}")])
 
 
-def _rich_lines(panel: Panel) -> Iterator[list[Text]]:
+def _rich_lines(panel: Panel, plain: bool) -> Iterator[list[Text]]:
     strong = {column: panel.strongest(column) for column in panel.columns}
     for row in panel.rows:
         best = panel.best(row)
         line = [Text(head(panel, row))]
         for column in panel.columns:
             cell = panel.cells.get((row, column))
-            style = "bold " * (column in best) + "underline" * (row in strong[column])
-            text = Text(measured_text(cell, panel.digits, panel.intervals), style=style.strip())
+            measured = measured_text(cell, panel.digits, panel.intervals)
+            text = _emphasized(measured, column in best, row in strong[column], plain)
             if published := quoted(cell, panel):
                 text.append("\n" + published, style="not bold not underline dim")
             line.append(text)
         yield line
 
 
+def _emphasized(text: str, bold: bool, underlined: bool, plain: bool) -> Text:
+    if not plain:
+        return Text(text, style=("bold " * bold + "underline" * underlined).strip())
+    text = f"_{text}_" if underlined else text
+    return Text(f"**{text}**" if bold else text)
+
+
 def plain_text(table: Table, width: int = WIDE) -> str:
     """What the terminal shows, without colors."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(terminal(table))
+    Console(file=out, width=width, color_system=None).print(terminal(table, plain=True))
     return out.getvalue()
 
 
 def show(table: Table) -> None:
     """Print as wide as the terminal; into a pipe or file, whose width nobody knows, WIDE."""
-    Console(width=None if sys.stdout.isatty() else WIDE).print(terminal(table))
+    if sys.stdout.isatty():
+        Console().print(terminal(table))
+    else:
+        sys.stdout.write(plain_text(table))

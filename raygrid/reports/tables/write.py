@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from raygrid.reports.tables.kinds import KINDS, all_tables
+from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import Panel, Table
-from raygrid.reports.tables.render import csv_text, json_text, latex, markdown
+from raygrid.reports.tables.render import json_text, markdown
+from raygrid.reports.tables.tidy import csv_text
 from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, in_order, trial_lines
 
 WRITERS: dict[str, Callable[[Table], str]] = {
@@ -27,7 +29,8 @@ def write_made(out_dir: Path, made: list[Table], pictures: int = 24) -> list[Pat
     """Write tables into `<out_dir>/tables/`, in all formats.
 
     One file a kind for text; one PNG a panel, at most `pictures` of them, the first panels of
-    every kind first (the Markdown says how many are drawn). Files of an earlier call are replaced.
+    every kind first (the Markdown says so where some are and others are not). Files of an earlier
+    call are replaced.
     """
     folder = out_dir / "tables"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,9 @@ def worth_drawing(panel: Panel) -> bool:
 def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
     from raygrid.reports.tables.plots import picture
 
-    fewer = f"\nPictures: {len(drawn)} of {len(made.panels)} panels are drawn.\n"
-    yield from write_table(folder, made.kind, made, fewer if len(drawn) < len(made.panels) else "")
+    worth = sum(map(worth_drawing, made.panels))
+    fewer = f"\nPictures: the first {len(drawn)} of {worth} panels are drawn.\n"
+    yield from write_table(folder, made.kind, made, fewer if 0 < len(drawn) < worth else "")
     for panel in drawn:
         path = folder / f"{made.kind}-{panel.slug}.png"
         picture(panel).savefig(path)

@@ -1,0 +1,168 @@
+"""A panel as a heatmap: every number in its cell, chance on the scale, legible on a page."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from raygrid.core.lazy import np
+from raygrid.reports.drawing import GUESSING, blank
+from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.layout import Panel
+from raygrid.reports.tables.notes import attained, bounded, head, marks, measured_text, number
+
+TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line in it, its width
+LETTERS = 16  # of a small line; what is longer stands in several
+ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
+EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
+SCALES = {"target_success": "success on the target (%)"}
+"""What a scale is called that is none of test accuracies."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Inches. left: of the names; cell, tall: of a cell; top: of the title; heads: of a block."""
+
+    left: float
+    cell: float
+    tall: float
+    top: float
+    heads: float
+
+
+def heatmap(panel: Panel) -> Figure:
+    """The panel as colors and numbers; many columns stand in several blocks, one below another."""
+    sizes = _sizes(panel)
+    blocks = _blocks(panel, max(2, int(ROOM / sizes.cell)))
+    tall, most = sizes.tall * len(panel.rows), max(map(len, blocks))
+    width = max(sizes.left + sizes.cell * most + SCALE, 4.2)
+    title = textwrap.fill(panel.title, int(13 * width))
+    top = sizes.top + 0.16 * title.count("\n")
+    height = top + len(blocks) * (sizes.heads + tall) + FOOT
+    figure = blank(width, height)
+    for place, columns in enumerate(blocks):
+        low = height - top - (place + 1) * (sizes.heads + tall)
+        wide = sizes.cell * len(columns)
+        axes = figure.add_axes((sizes.left / width, low / height, wide / width, tall / height))
+        image = _block(axes, panel, columns)
+        if place == 0:
+            right = sizes.left + wide + 0.12
+            strip = (right / width, low / height, 0.14 / width, tall / height)
+            _scale(figure.add_axes(strip), image, panel)
+    figure.text(EDGE / width, 0.08 / height, _foot(panel), fontsize=6.5, color="#444444")
+    figure.suptitle(title, x=EDGE / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9)
+    return figure
+
+
+def _sizes(panel: Panel) -> Sizes:
+    """As wide as the longest texts need."""
+    names, heads = ([head(panel, label) for label in side] for side in (panel.rows, panel.columns))
+    texts = [_texts(panel, cell) for cell in panel.cells.values()]
+    lines = [line for _, under in texts for line in under.splitlines()]
+    longest = max(
+        0.062 * max(len(main) for main, _ in texts), 0.052 * max(map(len, lines), default=0)
+    )
+    return Sizes(
+        left=0.25 + 0.075 * max(map(len, names)),
+        cell=max(NARROWEST, longest + 0.1),
+        tall=TALL + LINE * max(under.count("\n") + bool(under) for _, under in texts),
+        top=0.3,
+        heads=0.25 + 0.05 * max(map(len, heads)),
+    )
+
+
+def _blocks(panel: Panel, most: int) -> list[list[str]]:
+    """The columns in as few blocks as fit a page, all about as wide."""
+    columns = list(panel.columns)
+    size = math.ceil(len(columns) / math.ceil(len(columns) / most))
+    return [columns[start : start + size] for start in range(0, len(columns), size)]
+
+
+def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
+    """Some columns of a panel."""
+    cells = [[panel.cells.get((r, c)) for c in columns] for r in panel.rows]
+    values = np.array(
+        [
+            [np.nan if c is None or c.value is None else 100 * c.value for c in line]
+            for line in cells
+        ]
+    )
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    axes.set_facecolor("#e4e4e4")
+    axes.set_yticks(range(len(cells)), [head(panel, row) for row in panel.rows], fontsize=8)
+    axes.set_xticks(range(len(columns)), [head(panel, c) for c in columns], fontsize=8, rotation=40)
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    for label in axes.get_xticklabels():
+        label.set(ha="left", va="bottom", rotation_mode="anchor")
+    for y, line in enumerate(cells):
+        for x, cell in enumerate(line):
+            _write(axes, (x, y), panel, cell)
+    return image
+
+
+def _scale(strip: Axes, image: AxesImage, panel: Panel) -> None:
+    """The scale of colors, guessing marked on it."""
+    strip.figure.colorbar(image, cax=strip)
+    strip.tick_params(labelsize=7)
+    strip.set_ylabel(SCALES.get(panel.metric, "accuracy (%)"), fontsize=7)
+    if panel.chance is not None:
+        strip.axhline(100 * panel.chance, color=GUESSING, lw=2)
+
+
+def _foot(panel: Panel) -> str:
+    said = []
+    if panel.chance is not None:
+        said.append(f"red on the scale: chance, {100 * panel.chance:g} %")
+    if any(map(is_printed, panel.cells.values())):
+        said.append("in brackets: published for this protocol")
+    return "; ".join(said)
+
+
+def _write(axes: Axes, spot: tuple[int, int], panel: Panel, cell: Cell | None) -> None:
+    """Mean and spread of a cell, the published number under it; a word where there is none."""
+    x, y = spot
+    style: dict[str, Any] = {"ha": "center", "va": "center"}
+    text, under = _texts(panel, cell)
+    if cell is None or cell.value is None:
+        axes.text(x, y, text.replace(", ", "\n"), fontsize=6.5, **style)
+        return
+    color = "black" if cell.value > 0.62 else "white"
+    if under:
+        axes.text(x, y - 0.02, under, fontsize=6.5, color=color, **{**style, "va": "top"})
+        style["va"] = "bottom"
+    axes.text(x, y - 0.06 * bool(under), text, fontsize=7.5, color=color, **style)
+
+
+def _texts(panel: Panel, cell: Cell | None) -> tuple[str, str]:
+    """What stands in a cell: the number, and the small line below it."""
+    if cell is None or cell.value is None:
+        return measured_text(cell), ""
+    text = number(cell.value, cell.metric, panel.digits)
+    text = f"≥ {text}" if bounded(cell) else text
+    if cell.std is not None:
+        text += f" ±{number(cell.std, cell.metric, 1)}"
+    return text, _under(cell)
+
+
+def _under(cell: Cell) -> str:
+    """The small lines of a cell: what won, seeds short of the plan, the paper."""
+    won = attained(cell)
+    parts = [won if len(won) <= LETTERS else won.replace(", ", "\n")] if won else []
+    if cell.n < cell.of:
+        parts.append(f"n={cell.n}/{cell.of}")
+    if is_printed(cell):
+        parts.append(f"[{100 * (cell.published or 0.0):.1f}]{marks(cell)}")
+    said = " ".join(parts)
+    return said if len(said) <= LETTERS else "\n".join(parts)
+
+
+def is_printed(cell: Cell | None) -> bool:
+    """Whether a paper has the number, made with the same protocol: the only ones drawn."""
+    return cell is not None and cell.published is not None and cell.own
