@@ -36,7 +36,7 @@ def records_of(args: argparse.Namespace) -> Records:
 
     options = options_of(args)
     load_plugins(options.imports)
-    return Records(open_store(options.store_url), options.data, args.epoch)
+    return Records(open_store(options.store_url, reading=True), options.data, args.epoch)
 
 
 def check_picture(path: Path) -> None:

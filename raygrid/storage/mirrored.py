@@ -34,15 +34,15 @@ from raygrid.storage.store import DATA, META, Bundle, Store, entry
 log = logging.getLogger(__name__)
 
 
-def open_store(where: str | Path, cache: Path | None = None) -> Store:
+def open_store(where: str | Path, cache: Path | None = None, reading: bool = False) -> Store:
     """A local store by path, a mirrored one by URL.
 
     cache: the local side of a mirrored store; by default a folder named after the URL in
-    RAYGRID_CACHE or `~/.cache/raygrid`. Raises StoreError.
+    RAYGRID_CACHE or `~/.cache/raygrid`. reading: see `Store`. Raises StoreError.
     """
     text = str(where)
     if "://" not in text:
-        return Store(where)
+        return Store(where, reading)
     home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
     return MirroredStore(text, cache or home / key_of(text)[:12])
 

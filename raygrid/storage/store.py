@@ -70,10 +70,19 @@ def entry(kind: str, key: str) -> str:
 
 
 class Store:
-    """Artifacts in a local folder; `mirrored.MirroredStore` mirrors one to an object store."""
+    """Artifacts in a local folder; `mirrored.MirroredStore` mirrors one to an object store.
 
-    def __init__(self, root: Path | str) -> None:
+    reading: of somebody who looks at results and may have no right to write; the folder is made
+    when something is put. Otherwise StoreError is raised for one that cannot be written.
+    """
+
+    def __init__(self, root: Path | str, reading: bool = False) -> None:
         self.root = Path(root).absolute()
+        if not reading:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the folder and write to it, before a grid finds out that it cannot."""
         try:
             _made.extend(p for p in (self.root, *self.root.parents) if not p.exists())
             self.root.mkdir(parents=True, exist_ok=True)
@@ -169,15 +178,20 @@ class Store:
     def lock(self, key: str) -> FileLock:
         """Held by the one process of this machine that makes `key`."""
         folder = self.root / "locks"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{key}.lock")
 
     @staticmethod
     def _set_aside(folder: Path, error: Exception) -> None:
         aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
-        with suppress(FileNotFoundError):  # another process was faster
+        try:
             os.rename(folder, aside)
-            log.warning("%s is damaged (%s); it is made again", folder, error)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as refused:
+            why = f"{folder} is damaged ({error}) and cannot be moved aside: {refused.strerror}"
+            raise StoreError(why) from None
+        log.warning("%s is damaged (%s); it is made again", folder, error)
         with suppress(OSError):  # what is no folder has no room for a note
             (aside / "why.txt").write_text(f"{error}\n")
 
