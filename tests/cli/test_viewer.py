@@ -46,7 +46,7 @@ def test_looking_writes_nothing(words: list[str], out: Path) -> None:
 
 def test_asking_for_the_status_writes_nothing(out: Path) -> None:
     before = traces(out)
-    assert main(["status", "--out", str(out)]) == 1, "no driver was ever here"
+    assert main(["status", "--out", str(out)]) == 2, "no driver was ever here"
     assert traces(out) == before
 
 
