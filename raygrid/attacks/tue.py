@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import NoisyBatch, SampleNoise, uniform_start
+from raygrid.attacks.common.overshoot import OvershootNoise, cut_off
 from raygrid.attacks.common.rounds import alternate
 from raygrid.attacks.common.students import (
     Student,
@@ -21,10 +22,10 @@ from raygrid.attacks.common.students import (
 )
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Card, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn.augment import Views
+from raygrid.nn.augment import SharedViews, Views
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
@@ -104,7 +105,8 @@ class Tue(GradientAttack):
 
     A framework learns on two views of images + noise; after every `train_batches` of its batches
     and at the end of each epoch the noise takes `steps` steps for every batch of the training set,
-    whose keys enter MoCo's queue. With `ssl` 0, as in the
+    whose keys enter MoCo's queue; all images of such a batch are seen through the same two views.
+    Networks of MoCo have batch statistics of `splits` parts of a batch. With `ssl` 0, as in the
     authors' commands for SimCLR and SimSiam, no network takes part and none is trained.
     """
 
@@ -124,11 +126,14 @@ class Tue(GradientAttack):
         cost="seconds with ssl=0 (the default for SimCLR); with ssl=1 about 12,000 forward passes "
         "per image",
         notes="the paper describes a joint objective (ssl=1), the published commands switch the "
-        "contrastive loss off; generation times in Liu et al. fit the commands. The code draws "
-        "one augmentation for a whole batch while it makes the noise, here each image has its own; "
-        "its MoCo has batch statistics of eighths of a batch, here of the whole. Each command "
-        "makes 200 noise passes, as here from version 2 on (194 before). Resized crops "
-        "sample by half-pixel centers as torchvision does, in the code by kornia's aligned corners",
+        "contrastive loss off; generation times in Liu et al. fit the commands. From version 3 on "
+        "all images of a batch share one augmentation while the noise is made, MoCo has batch "
+        "statistics of eighths of a batch, SimCLR of each view alone, and noise may leave the "
+        "pixel range by its last step, all as in the code. Each command makes 200 noise passes, as "
+        "here from version 2 on (194 before). MoCo's noise passes leave out the last incomplete "
+        "batch in the code, here no image; with ssl=1 SimSiam's network makes noise in training "
+        "mode there, in eval mode here. Where the network learns, resized crops sample by "
+        "half-pixel centers as torchvision does, in the code by kornia's aligned corners",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
@@ -147,7 +152,7 @@ class Tue(GradientAttack):
         "steps": 2,
     }
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1
@@ -158,6 +163,7 @@ class Tue(GradientAttack):
     step: float = 0.1  # of the budget
     detach: bool = True  # no gradient through the spread within classes, as in the code
     queue: int = 4096  # of MoCo, keys
+    splits: int = 8  # parts of a batch with statistics of their own in MoCo's networks
     flip: bool = True  # whether views may be mirrored
 
     def __post_init__(self) -> None:
@@ -170,8 +176,18 @@ class Tue(GradientAttack):
             require(value is None or value >= 1, f"{name} is {value}, allowed from 1")
         require(self.step > 0, f"step is {self.step}, allowed are positive shares of the budget")
         require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
+        require(self.splits >= 1, f"splits is {self.splits}, allowed are whole numbers from 1")
         if self.framework == "moco":
             whole_batches(self.queue, self.batch_size)
+            said = f"batch_size is {self.batch_size}, allowed are multiples of splits={self.splits}"
+            require(self.batch_size % self.splits == 0, said)
+
+    def skip(self, cell: Combination) -> str | None:
+        """Where there are fewer images than a batch has, all of them are one."""
+        size = min(self.batch_size, cell.train_size)
+        if self.framework == "moco" and size % self.splits:
+            return f"{self.id}: a batch of {size} images has no splits={self.splits} equal parts"
+        return super().skip(cell)
 
     def passes(self, n: int) -> float:
         """Without the contrastive loss no network is asked."""
@@ -212,11 +228,10 @@ class Tue(GradientAttack):
         return self.ssl
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
-        x = images.to(context.device).floats()
-        start = torch.zeros_like(x)
+        start = torch.zeros(len(images), *images.shape, device=context.device)
         if self.framework != "moco":
             start = uniform_start(len(images), images, self.radius, context)
-        noise = SampleNoise(images.to(context.device), (x + start).clamp_(0, 1).sub_(x))
+        noise = OvershootNoise(images.to(context.device), start)
         student = self.student(noise, context)
         return alternate(noise, [student], self.rounds(len(images)), self.batch_size, context)
 
@@ -233,10 +248,12 @@ class Tue(GradientAttack):
         network = fresh(self.surrogate, noise.images, context, fan_out=True)
         with forked(context.stream.seed("heads")):
             model = self.model(network).to(context.device)
-        views = Views(scale=(0.08, 1.0), flip=self.flip)
+        scale = (0.08, 1.0)
+        views, shared = Views(scale, flip=self.flip), SharedViews(scale, flip=self.flip)
 
         def objective(shown: NoisyBatch) -> Tensor:
-            agreement = contrastive_loss(model, views, shown, move=False, dual=True)
+            seen = replace(shown, z=cut_off(shown.z))
+            agreement = contrastive_loss(model, shared, seen, move=False, dual=True)
             return weight * agreement + apart(shown)
 
         loss = partial(contrastive_loss, model, views)
@@ -250,6 +267,7 @@ class Tue(GradientAttack):
 
     def model(self, network: Network) -> Framework:
         """The framework with the heads of its code; draws weights from the global stream."""
+        from raygrid.architectures.networks.ghost_norm import ghost_norms
         from raygrid.nn.contrastive.base import Branch
         from raygrid.nn.contrastive.moco import MocoLoss
         from raygrid.nn.contrastive.pairs import SimClrLoss
@@ -258,10 +276,12 @@ class Tue(GradientAttack):
         if self.framework == "simsiam":
             return SimSiamLoss(*simsiam_heads(network, "fp32"))
         if self.framework == "moco":
+            if self.splits > 1:
+                ghost_norms(network, self.splits)
             branch = Branch(network, nn.Linear(network.width, 128), "fp32")
             return MocoLoss(branch, (self.queue, 128), 0.99, 0.2, "none", eager=True)
         from lightly.models.modules.heads import ProjectionHead
 
         first = (network.width, 512, nn.BatchNorm1d(512), nn.ReLU())
         branch = Branch(network, ProjectionHead([first, (512, 128, None, None)]), "fp32")
-        return SimClrLoss(branch, 0.5, "none")
+        return SimClrLoss(branch, 0.5, "none", joint=False)

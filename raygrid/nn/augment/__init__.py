@@ -11,5 +11,6 @@ from raygrid.nn.augment.shift import shift_by as shift_by
 from raygrid.nn.augment.standards import Augmentation as Augmentation
 from raygrid.nn.augment.standards import flips as flips
 from raygrid.nn.augment.standards import standard as standard
+from raygrid.nn.augment.views import SharedViews as SharedViews
 from raygrid.nn.augment.views import ViewParams as ViewParams
 from raygrid.nn.augment.views import Views as Views

@@ -134,6 +134,29 @@ class Views:
         return self.apply(x, params)
 
 
+@dataclass(frozen=True)
+class SharedViews(Views):
+    """One view for all images of a batch: what torchvision's transforms make of a batch."""
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> ViewParams:
+        one, n = super().sample(x[:1], generator), len(x)
+
+        def all_of(value: Tensor) -> Tensor:
+            return value.expand(n, *value.shape[1:])
+
+        return ViewParams(
+            boxes=Boxes(all_of(one.boxes.corner), all_of(one.boxes.extent)),
+            flips=all_of(one.flips),
+            factors=all_of(one.factors),
+            shift=all_of(one.shift),
+            order=one.order,
+            sigma=all_of(one.sigma),
+            jitters=all_of(one.jitters),
+            grays=all_of(one.grays),
+            blurs=all_of(one.blurs),
+        )
+
+
 def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(mask.view(-1, 1, 1, 1), yes, no)
 

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 class _Pairs(Framework):
-    """Both views go through the encoder as one batch."""
+    """Both views go through the encoder: as one batch, or each as a batch of its own."""
+
+    joint = True
 
     def project(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Unit projections float32 (n, dim) of both views."""
+        if not self.joint:
+            return self.embed(a), self.embed(b)
         z = self.embed(torch.cat([a, b]))
         return z[: len(a)], z[len(a) :]
 
@@ -32,10 +36,16 @@ class _Pairs(Framework):
 
 
 class SimClrLoss(_Pairs):
-    """NT-Xent of Chen et al. 2020 over both directions, times `loss_factor`."""
+    """NT-Xent of Chen et al. 2020 over both directions, times `loss_factor`.
 
-    def __init__(self, branch: Branch, temperature: float, scale: LossScale) -> None:
+    joint: whether both views are one batch for the encoder's batch statistics, as in most codes.
+    """
+
+    def __init__(
+        self, branch: Branch, temperature: float, scale: LossScale, joint: bool = True
+    ) -> None:
         super().__init__(branch)
+        self.joint = joint
         self.temperature = temperature
         self.factor = loss_factor(temperature, scale)
 
