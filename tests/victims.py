@@ -37,7 +37,7 @@ def poisoned(part: str, seed: int = 0, labels: torch.Tensor | None = None) -> Im
 
 def victim_accuracy(train: Images) -> float:
     """Final test accuracy of small_cnn after protocol quick: 15 epochs, no augmentation (3 s)."""
-    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick/0", None)
+    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick(epochs=15)/0", None)
     session = trial.learner.start(task_of(trial, train, train, torch.device("cpu")))
     for epoch in range(trial.recipe.epochs):
         session.epoch(epoch)
