@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from raygrid.core import draws
 from raygrid.core.errors import DivergedError
@@ -170,12 +170,16 @@ class Ball:
     Raises SpecError for values out of range.
     """
 
+    most: ClassVar[float] = 1.0  # the largest radius that means anything
+
     radius: float
     steps: int
     step: float
 
     def __post_init__(self) -> None:
-        require(0 <= self.radius <= 1, f"radius is {self.radius}, allowed are 0 to 1")
+        allowed = "0 to 1" if self.most == 1 else "finite numbers from 0"
+        within = 0 <= self.radius <= self.most and math.isfinite(self.radius)
+        require(within, f"radius is {self.radius}, allowed are {allowed}")
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
         require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
 
@@ -195,9 +199,32 @@ class Ball:
                 return input_gradient(lambda moved, _: -loss(moved), z)
 
         moved = start
-        for taken in Descent(self.radius, self.step, self.steps).path(x, start, slope):
+        for taken in self._path(x, start, slope):
             moved = taken.z
         return moved.detach()
+
+    def _path(self, x: Tensor, start: Tensor, slope: Slope) -> Iterator[Taken]:
+        return Descent(self.radius, self.step, self.steps).path(x, start, slope)
+
+
+@dataclass(frozen=True)
+class L2Ball(Ball):
+    """The same with Euclidean lengths: radius and step are those of a whole image.
+
+    Raises SpecError for values out of range.
+    """
+
+    most: ClassVar[float] = math.inf
+
+    def inside(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Uniform in the ball around x, clipped to [0, 1]: a direction, and a share of the radius
+        whose power to the number of values is uniform."""
+        noise = draws.randn(x.shape, rng, x.device)
+        share = draws.rand((len(x), 1, 1, 1), rng, x.device).pow(1 / x[0].numel())
+        return (x + unit(noise).mul_(self.radius * share)).clamp_(0, 1)
+
+    def _path(self, x: Tensor, start: Tensor, slope: Slope) -> Iterator[Taken]:
+        return L2Descent(self.radius, self.step, self.steps).path(x, start, slope, unit)
 
 
 @contextmanager

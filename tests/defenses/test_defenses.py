@@ -396,6 +396,9 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
         ("mixup(p=-1)", "p is -1.0"),
         ("at(steps=0)", "steps is 0"),
         ("at(radius=2)", "radius is 2.0"),
+        ("at(norm=l2,radius=-1)", "radius is -1"),
+        ("at(norm=l2,radius=inf)", "radius is inf"),
+        ("at(norm=l1)", "l1"),
         ("early_stopping(mode=best)", "peak_test"),
         ("random_noise(level=2)", "level is 2.0"),
         ("median_filter(kernel=4)", "kernel is 4, allowed are odd"),
@@ -733,6 +736,44 @@ def test_pgd_stays_in_its_ball_and_leaves_the_model_alone(settings: str) -> None
     network.eval()
     loss = nn.functional.cross_entropy
     assert loss(network(moved), y) > loss(network(x), y)
+
+
+def as_the_code_has_it(model: Witness, x: Tensor, y: Tensor, noise: Tensor, at: Any) -> Tensor:
+    """The L2 steps of lafeat/apbench@9a6fb91 (madrys.py), image by image, in float64."""
+    moved = []
+    for image, label, drawn in zip(x.double(), y, noise.double(), strict=True):
+        uphill = (model.weight[1 - label] - model.weight[label]).detach().double().view_as(image)
+        here = image + at.step * drawn / drawn.norm()
+        for _ in range(at.steps):
+            change = here + at.step * uphill / uphill.norm() - image
+            here = (image + change * min(1.0, at.radius / float(change.norm()))).clamp(0, 1)
+        moved.append(here)
+    return torch.stack(moved)
+
+
+@pytest.mark.parametrize("settings", ["", ",radius=0.5,step=0.1", ",radius=2,step=0.7,steps=3"])
+def test_l2_steps_are_those_of_the_benchmark(settings: str) -> None:
+    """For a linear model the gradient's direction is known: away from the own class's weights."""
+    at, model = DEFENSES.make(f"at(norm=l2{settings})"), Witness()
+    assert isinstance(at, AdversarialTraining)
+    x = torch.rand(16, 3, 8, 8, generator=rng())
+    y = torch.arange(16) % 2
+    found = at.perturb(model, x, y, rng(1))
+    noise = torch.randn(x.shape, generator=rng(1))
+    start = (model.shown[0] - x).flatten(1)
+    assert torch.allclose(start.norm(dim=1), torch.full((16,), at.step), rtol=1e-4)
+    wanted = as_the_code_has_it(model, x, y, noise, at)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2e-6)
+    lengths = (found - x).flatten(1).norm(dim=1)
+    assert lengths.max() <= at.radius * (1 + 1e-5)
+    assert lengths.min() > 0.5 * at.radius, "the ball is used"
+
+
+def test_the_norm_changes_the_key_of_no_earlier_trial() -> None:
+    plain, same, other = (DEFENSES.make(f"at{n}") for n in ("", "(norm=linf)", "(norm=l2)"))
+    assert set(plain.resolved()) == {"id", "version", "radius", "steps", "step"}
+    assert same.resolved() == plain.resolved()
+    assert other.resolved() == {**plain.resolved(), "norm": "l2"}
 
 
 # --- early stopping ------------------------------------------------------------------------------

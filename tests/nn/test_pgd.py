@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.seeds import Stream
-from raygrid.nn.pgd import Ball, Descent, cross_entropy, frozen, negative
+from raygrid.nn.pgd import Ball, Descent, L2Ball, cross_entropy, frozen, negative
 from tests.conftest import toy
 
 
@@ -52,3 +52,13 @@ def test_climbing_a_loss_is_descending_its_negative() -> None:
     assert (climbed - x).abs().max() <= ball.radius + 1e-6
     assert climbed.min() >= 0
     assert climbed.max() <= 1
+
+
+def test_starts_in_the_l2_ball_are_uniform_in_its_volume() -> None:
+    """Of d values, half of the starts lie beyond the radius times 2^(-1/d)."""
+    x = torch.full((4000, 1, 1, 2), 0.5)
+    away = L2Ball(0.25, 0, 0.1).inside(x, Stream("start").generator()) - x
+    lengths = away.flatten(1).norm(dim=1)
+    assert lengths.max() <= 0.25 + 1e-6
+    assert (lengths > 0.25 / 2**0.5).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert away.flatten(1).mean(0).abs().max() < 0.01
