@@ -37,9 +37,10 @@ class File(Attack):
     `scale`. `content=auto` takes uint8 and what lies within 64/255 of the clean images everywhere
     for images; what is never negative and reaches beyond half the range it refuses; all else is a
     perturbation. Folders hold images, side by side or in one folder a class. Files are named by the
-    training row, or, in class folders with other names, the sorted files of the k-th sorted folder
-    are for the rows of class k in order. Labels beside the values must be the dataset's; values
-    sorted by class go to the rows of each class in order, which is marked.
+    training row in the dataset's own order (which is marked where no label can tell), or, in class
+    folders with other names, the sorted files of the k-th sorted folder are for the rows of class k
+    in order. Labels beside the values must be the dataset's; values sorted by class go to the rows
+    of each class in order, which is marked.
     """
 
     card = Card(
@@ -83,7 +84,10 @@ class File(Attack):
         if self._are_images(path, values, images):
             if len(values) != len(images):
                 raise DataError(f"{path} has {len(values)} images, expected {len(images)}")
-            return self._pixels(path, values)[index]
+            pixels = self._pixels(path, values)
+            if found.rows is not None and found.labels is None:
+                self._check_order(path, pixels, images, context)
+            return pixels[index]
         values = self._perturbation(path, values)
         if len(values) == 1:
             return values.expand(len(index), -1, -1, -1)
@@ -129,6 +133,25 @@ class File(Attack):
             )
         return False
 
+    def _check_order(
+        self, path: Path, pixels: Tensor, images: Images, context: AttackContext
+    ) -> None:
+        """Nothing but the pictures says whether rows were counted as here; it is marked.
+
+        Raises DataError where most are no nearer to the clean image of their row than to another,
+        unless `content=images` was said.
+        """
+        own = _nearer(pixels, images)
+        if own <= len(images) * 2 // 3 and self.content == "auto":
+            raise DataError(
+                f"{own} of {len(images)} pictures in {path} are nearer to the clean image of the "
+                "row that they are named by than to another image, so their rows were counted in "
+                "another order: official files and class folders of a dataset have different "
+                "ones. Use the form of the dataset with which the poison was made; "
+                "content=images takes them as they are"
+            )
+        context.marks.append("file: names of pictures were taken for rows in the dataset's order")
+
     def _pixels(self, path: Path, values: Tensor) -> Tensor:
         if not values.is_floating_point():
             _check_range(path, values, 0, 255)
@@ -163,6 +186,16 @@ def _near(values: Tensor, images: Images, step: float, shift: float) -> bool:
         bool((v.float() * step + shift - clean.float() / 255).abs().max() <= NEAR + 1e-6)
         for v, clean in pairs
     )
+
+
+def _nearer(pixels: Tensor, images: Images) -> int:
+    """How many pictures are nearer to the clean image of their own row than to another's."""
+    others, found = images.pixels.roll(len(images) // 2, 0), 0
+    parts = (pixels.split(1024), images.pixels.split(1024), others.split(1024))
+    for shown, own, other in zip(*parts, strict=True):
+        near = (shown.int() - own.int()).abs().flatten(1).sum(1)
+        found += int((near < (shown.int() - other.int()).abs().flatten(1).sum(1)).sum())
+    return found
 
 
 def _shrunk(clean: Tensor, pixels: Tensor, limit: Budget) -> Tensor:
@@ -203,10 +236,16 @@ def _rows(path: Path, found: Published, images: Images, context: AttackContext) 
     by_class = images.labels.argsort(stable=True)
     if len(labels) != len(images):
         raise DataError(f"{path} has {len(labels)} labels, expected {len(images)}")
-    if torch.equal(images.labels[rows], labels):
+    if found.rows is not None and found.numbered is not None:  # where 10 sorts before 2
+        labels = min(labels, found.numbered, key=lambda given: _differ(images, rows, given))
+    if not (wrong := _differ(images, rows, labels)):
         return rows
     if found.rows is None and torch.equal(images.labels[by_class], labels):
         context.marks.append("file: entries in class order were taken for the rows of each class")
         return by_class
-    wrong = int((images.labels[rows] != labels).sum())
     raise DataError(f"the classes of {wrong} entries in {path} are not those of the dataset")
+
+
+def _differ(images: Images, rows: Tensor, labels: Tensor) -> int:
+    """How many rows have another class than these labels say."""
+    return int((images.labels[rows] != labels).sum())

@@ -43,6 +43,8 @@ class Method:
     part of the key. Empty: the defaults are taken.
     tiny: parameters for a few dozen images of 16 pixels and a second, with which the tests make
     this method; no part of the key either. Empty: the defaults are taken.
+    younger: fields that came after results had been kept; at their defaults they are no part of
+    the key, so that those results are still found.
     """
 
     id: ClassVar[str] = ""
@@ -50,10 +52,13 @@ class Method:
     version: ClassVar[int] = 1
     quick: ClassVar[Mapping[str, Scalar]] = {}
     tiny: ClassVar[Mapping[str, Scalar]] = {}
+    younger: ClassVar[frozenset[str]] = frozenset()
 
     def resolved(self) -> dict[str, Any]:
         """All that decides what this method does, as JSON values: id, version, every field."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        every = {f: getattr(self, f.name) for f in dataclasses.fields(self)}
+        old = {f for f in every if f.name in self.younger and every[f] == f.default}
+        fields = {f.name: value for f, value in every.items() if f not in old}
         plain = {k: str(v) if isinstance(v, Budget) else v for k, v in fields.items()}
         return {"id": self.id, "version": self.version, **plain}
 

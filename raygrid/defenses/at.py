@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core import draws
 from raygrid.core.lazy import nn, torch
@@ -51,6 +51,7 @@ class AdversarialTraining(Defense):
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"radius": 0.0},)
     tiny: ClassVar[Mapping[str, Scalar]] = {"steps": 2}
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"
+    younger: ClassVar[frozenset[str]] = frozenset({"norm"})
 
     radius: float = 8 / 255  # largest change of a channel value, of a whole image in l2
     steps: int = 10  # of the inner maximization
@@ -60,13 +61,6 @@ class AdversarialTraining(Defense):
     def __post_init__(self) -> None:
         self._ball()  # refuses its own parameters
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
-
-    def resolved(self) -> dict[str, Any]:
-        """The norm is younger than the first keys: it is left out at its default."""
-        values = super().resolved()
-        if self.norm == "linf":
-            del values["norm"]
-        return values
 
     @property
     def cost(self) -> float:

@@ -24,18 +24,27 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "alexnet_htbd": (20_126_538, 43, None, 4096),
     "cait_small": (8_488_522, 477.4, None, 512),
     "densenet121": (6_956_298, 888.4, 3553.4, 1024),
+    "dla34": (15_232_314, 911.4, 3645.6, 512),
+    "dpn92": (34_998_602, 2085.4, 8341.4, 2688),
+    "efficientnet_b0": (4_020_358, 32.0, 126.0, 1280),
     "googlenet": (5_602_474, 1451.0, 5804.1, 1024),
+    "lenet": (62_006, 0.6517, None, 84),
     "linear": (30_720, 0.03072, 0.12288, 3072),
     "linear_product": (30_820, 0.03082, 0.12298, 10),
     "mobilenet": (3_217_226, 46.4, 185.4, 1024),
     "mobilenetv2": (2_236_682, 88.0, 351.9, 1280),
     "mobilenetv2_unpatched": (2_236_682, 6.1, None, 1280),
+    "pnasnet5": (81_779_878, 882.9, 3531.6, 4320),
+    "preact_resnet18": (11_171_146, 555.4, 2221.7, 512),
+    "regnetx_200mf": (2_319_482, 220.9, 883.4, 368),
     "resnet18": (11_173_962, 555.4, 2221.7, 512),
+    "resnet32_narrow": (464_154, 68.9, None, 64),
     "resnet34": (21_282_122, 1159.4, 4637.6, 512),
     "resnet34_strided": (21_289_802, 291.8, 1167.3, 512),
-    "resnet32_narrow": (464_154, 68.9, None, 64),
     "resnet50": (23_520_842, 1297.8, 5191.3, 2048),
+    "resnext29": (4_774_218, 772.5, 3089.9, 1024),
     "senet18": (11_260_354, 555.5, None, 512),
+    "shufflenetv2": (1_263_854, 45.0, 180.0, 1024),
     "small_airbench": (294_040, 24.09, None, 96),
     "small_alexnet": (137_642, 2.540, None, 64),
     "small_cait": (89_770, 1.224, None, 64),
@@ -59,8 +68,13 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
 LARGE = {
     *("cait_small", "densenet121", "googlenet", "resnet34", "resnet50"),
     *("resnet34_strided", "senet18", "vgg16", "vgg16_max", "vgg19"),
+    *("dla34", "dpn92", "pnasnet5", "preact_resnet18", "resnext29", "regnetx_200mf"),
+    *("efficientnet_b0", "shufflenetv2"),
 }
 BUILT = [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
+# A second each on one core, even without numbers.
+DEEP = {"dla34", "dpn92", "efficientnet_b0", "pnasnet5", "regnetx_200mf", "shufflenetv2"}
+SHAPED = [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in ARCHITECTURES]
 
 
 def network(name: str, side: int = 32, seed: int = 0, classes: int = 10) -> Network:
@@ -80,7 +94,15 @@ def millions(name: str, side: int) -> float:
     return counter.get_total_flops() / 2e6
 
 
-@pytest.mark.parametrize("name", SIZES)
+def test_every_network_of_the_benchmark_is_here() -> None:
+    """The files of lafeat/apbench@9a6fb91 (nets/), by the networks that stand for them."""
+    files = "cait_small densenet dla dpn efficientnet googlenet lenet mobilenet mobilenetv2 "
+    files += "pnasnet preact_resnet regnet resnet resnext senet shufflenetv2 vgg vit_small"
+    for name in files.split():
+        assert any(known.startswith(name) for known in ARCHITECTURES), name
+
+
+@pytest.mark.parametrize("name", SHAPED)
 def test_sizes_are_the_published_ones(name: str) -> None:
     parameters, at_32, at_64, width = SIZES[name]
     with torch.device("meta"):
@@ -92,7 +114,7 @@ def test_sizes_are_the_published_ones(name: str) -> None:
         assert millions(name, 64) == pytest.approx(at_64, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", SHAPED)
 def test_the_declared_cost_is_the_counted_one(name: str) -> None:
     with torch.device("meta"):
         net = network(name)
@@ -308,7 +330,7 @@ def test_the_strided_resnet_halves_images_and_pools_nothing() -> None:
     assert shapes == {"conv1": half, "maxpool": half, "layer1": half, "layer4": (512, 4, 4)}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", SHAPED)
 def test_the_size_that_a_plan_tells_is_that_of_the_weights(name: str) -> None:
     """Within 3 %: the stated size is of 10 classes and three digits."""
     made = ARCHITECTURES.make(name)

@@ -96,21 +96,55 @@ def test_every_published_form_gives_the_same_poison(tmp_path: Path, form: str) -
     assert bool(marks) == ("class order" in form), "what was assumed is said, nothing else"
 
 
-@pytest.mark.parametrize("above", ["", "data"], ids=["flat", "below data/"])
+ASSUMED = ["file: names of pictures were taken for rows in the dataset's order"]
+
+
+@pytest.mark.parametrize("above", ["", "data", "c10/data"])
 def test_flat_folders_are_named_by_row(tmp_path: Path, above: str) -> None:
-    """As lhfowl/adversarial_poisons and ImageShortcutSqueezing's data/TAP/ write them."""
-    home = tmp_path / "cifar" / above
+    """As lhfowl/adversarial_poisons, ImageShortcutSqueezing's data/TAP/ and lafeat/apbench@9a6fb91
+    (attack/*_poisons.py: `<attack>_poisons/<dataset>/data/<row>.png`) write them."""
+    home = tmp_path / "lsp_poisons" / above
     home.mkdir(parents=True)
     for row in range(N):
         (home / f"{row}.png").write_bytes(png(row))
     (home / "._0.png").touch()
-    assert np.array_equal(applied(tmp_path / "cifar")[0], POISONED)
+    pixels, marks = applied(tmp_path / "lsp_poisons")
+    assert np.array_equal(pixels, POISONED)
+    assert marks == ASSUMED
     (home / "3.png").rename(home / "12.png")
     with pytest.raises(DataError, match="not the rows 0 to 11"):
-        applied(tmp_path / "cifar")
+        applied(tmp_path / "lsp_poisons")
     (home / "12.png").rename(home / "three.png")
     with pytest.raises(DataError, match="must be named by training row"):
-        applied(tmp_path / "cifar")
+        applied(tmp_path / "lsp_poisons")
+
+
+def test_rows_that_were_counted_in_another_order_are_refused(tmp_path: Path) -> None:
+    """Names are rows of the official files; here the dataset lies in class folders."""
+    for row in range(N):
+        (tmp_path / f"{row}.png").write_bytes(png(row))
+    in_folders = CLEAN.rows(torch.from_numpy(np.roll(ORDER, 5)))
+    with pytest.raises(DataError, match=r"^\d of 12 pictures .* counted in another order"):
+        applied(tmp_path, in_folders)
+    pixels, marks = applied(tmp_path, in_folders, content="images")
+    assert np.array_equal(pixels, POISONED), "who says so gets them as they are"
+    assert marks == ASSUMED
+
+
+def test_class_folders_may_be_called_by_number(tmp_path: Path) -> None:
+    """`<attack>_poisons/imagenet100/<label>/<row>.png` of the same code: 10 sorts before 2."""
+    labels = torch.arange(N)
+    images = Images(CLEAN.pixels, labels, N)
+    for row in range(N):
+        (tmp_path / str(row)).mkdir()
+        (tmp_path / str(row) / f"{row}.png").write_bytes(png(row))
+    pixels, marks = applied(tmp_path, images)
+    assert np.array_equal(pixels, POISONED)
+    assert marks == []
+    sorted_names = torch.tensor([int(row) for row in sorted(map(str, range(N)))]).argsort()
+    assert np.array_equal(applied(tmp_path, Images(CLEAN.pixels, sorted_names, N))[0], POISONED)
+    with pytest.raises(DataError, match="the classes of 2 entries"):
+        applied(tmp_path, Images(CLEAN.pixels, torch.from_numpy(swapped(labels.numpy())), N))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, SIDE, SIDE), (3, SIDE, SIDE), (SIDE, SIDE, 3)])

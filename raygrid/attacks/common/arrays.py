@@ -50,12 +50,14 @@ class Published:
 
     values: one entry for each image, class, or all images. labels: int64, one for each entry (or
     for each training image), None if there are none. rows: int64, the training row of each entry
-    where the names of pictures say it.
+    where the names of pictures say it. numbered: int64, the number that each entry's class folder
+    is called by; where there are more than ten, sorted names have another order.
     """
 
     values: Tensor
     labels: Tensor | None = None
     rows: Tensor | None = None
+    numbered: Tensor | None = None
 
 
 def load_published(path: Path, entry: str = "", most: float = LARGEST_ARRAYS) -> Published:
@@ -75,7 +77,10 @@ def load_published(path: Path, entry: str = "", most: float = LARGEST_ARRAYS) ->
     flat = _flat_folder(path)
     if flat is None:
         pixels, labels, names = load_class_folders(path)
-        return Published(pixels, labels, _as_rows(names))
+        numbers = _as_rows([folder.name for folder in subfolders(path)])
+        return Published(
+            pixels, labels, _as_rows(names), None if numbers is None else numbers[labels]
+        )
     files = pictures_in(flat, beside=("manifest.json",))
     rows = _as_rows([f.stem for f in files])
     if rows is None:
@@ -237,12 +242,18 @@ def _labels_among(arrays: Mapping[str, Tensor], entry: str) -> Tensor | None:
 
 
 def _flat_folder(root: Path) -> Path | None:
-    """The folder with the pictures if they lie side by side; None for class folders."""
+    """The folder with the pictures if they lie side by side; None for class folders.
+
+    Some lie deeper, as in `<attack>_poisons/<dataset>/data/`.
+    """
     folders = subfolders(root)
-    if not folders and any(map(is_picture, root.iterdir())):
+    here = any(map(is_picture, root.iterdir()))
+    if not folders and here:
         return root
-    alone = len(folders) == 1 and folders[0].name == _FLAT
-    return folders[0] if alone and not any(map(is_picture, root.iterdir())) else None
+    if here or len(folders) != 1:
+        return None
+    flat = _flat_folder(folders[0])
+    return flat if flat is not None and flat.name == _FLAT else None
 
 
 def _as_rows(names: Sequence[str]) -> Tensor | None:

@@ -1,0 +1,38 @@
+"""Deep layer aggregation, with strides for small images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
+from raygrid.core.lazy import nn
+from raygrid.core.registry import Card
+
+
+@ARCHITECTURES.register("dla34")
+@dataclass(frozen=True, kw_only=True)
+class Dla34(Architecture):
+    """DLA-34, whose stages are joined as trees: 15,232,314 parameters for 10 classes."""
+
+    card = Card(
+        paper="Yu et al. 2018",
+        code="timm dla34, 3x3 stem and first two strides 1, as in kuangliu/pytorch-cifar",
+        notes="kuangliu's network, which APBench carries, joins the same stages by other trees and "
+        "has 16,291,386 parameters; 224-pixel images keep timm's own stem and strides",
+    )
+    gflop: ClassVar[float] = 1.82
+    megabytes: ClassVar[float] = 61
+    stand_in: ClassVar[str] = "small_resnet"
+
+    def body(self, image_size: int) -> tuple[nn.Module, int]:
+        import timm
+
+        net = timm.create_model("dla34", num_classes=0)
+        if image_size < 112:
+            net.base_layer[0] = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+            net.level1[0].stride = (1, 1)
+            net.level2.tree1.conv1.stride = (1, 1)
+            net.level2.downsample = nn.Identity()
+        plain_init(net)
+        return net, net.num_features
