@@ -89,6 +89,7 @@ class Combination:
 
     views: whether the learner learns from pairs of views (`Learner.views`).
     targets: whether the protocol gives every trial a set-up with a target.
+    pretrains: whether the protocol has a pre-trained extractor for this trial.
     stops_early: whether the test accuracy may end a trial before its last epoch.
     """
 
@@ -104,6 +105,7 @@ class Combination:
     train_size: int
     views: bool = False
     targets: bool = False
+    pretrains: bool = False
     stops_early: bool = False
 
 

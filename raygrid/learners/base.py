@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from raygrid.architectures.networks.network import Network
 
-NEEDS_PRETRAINING = "{} needs a protocol that pre-trains: just_how_toxic or toxic_quick"
+NEEDS_PRETRAINING = "{} needs a protocol that pre-trains, as pretrained or just_how_toxic"
 View: TypeAlias = "Callable[[Tensor], Tensor]"
 
 

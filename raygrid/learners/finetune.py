@@ -33,4 +33,4 @@ class Finetune(Learner):
         return SupervisedSession(task, network)
 
     def skip(self, cell: Combination) -> str | None:
-        return None if cell.targets else NEEDS_PRETRAINING.format(self.id)
+        return None if cell.pretrains else NEEDS_PRETRAINING.format(self.id)

@@ -56,7 +56,7 @@ class LinearProbe(Learner):
         return session.features_of(images, view), lambda x: x
 
     def skip(self, cell: Combination) -> str | None:
-        if not cell.targets:
+        if not cell.pretrains:
             return NEEDS_PRETRAINING.format(self.id)
         links = [d for d in cell.defense if isinstance(d, Defense)]
         acting = [d.id for d in links if d.acts("augment") or d.acts("loss")]

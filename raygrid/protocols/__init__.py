@@ -8,6 +8,7 @@ room. Start with `base.py`, then `quick.py`; `setups/` holds targets and bases o
 from raygrid.protocols import fast as fast
 from raygrid.protocols import later as later
 from raygrid.protocols import papers as papers
+from raygrid.protocols import pretrained as pretrained
 from raygrid.protocols import quick as quick
 from raygrid.protocols import toxic as toxic
 from raygrid.protocols.base import PROTOCOLS as PROTOCOLS

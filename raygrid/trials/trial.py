@@ -16,7 +16,7 @@ from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import Learner
 from raygrid.nn.recipes import Probing, Recipe
-from raygrid.protocols import Protocol
+from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.protocols.setups import SetupPlan
 from raygrid.trials.artifacts import (
     Artifact,
@@ -121,6 +121,7 @@ class Trial:
             poison_ratio=self.spec.poison_ratio,
             views=self.learner.views,
             targets=self.setup is not None,
+            pretrains=self.pretraining is not None,
             train_size=self.dataset.train_size,
             stops_early=self.protocol.patience is not None,
         )
@@ -128,7 +129,7 @@ class Trial:
     def skip(self) -> str | None:
         """Why this combination cannot be run, or None."""
         if self.learner.recipe is None and not self.protocol.has(self.learner.id):
-            return f"protocol {self.protocol.id} has no recipe for the learner {self.learner.id}"
+            return self._no_recipe()
         if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
             return reason
         cell = self.cell()
@@ -141,6 +142,12 @@ class Trial:
             self.protocol,
         )
         return next(filter(None, (method.skip(cell) for method in methods)), None)
+
+    def _no_recipe(self) -> str:
+        learner = self.learner.id
+        said = f"protocol {self.protocol.id} has no recipe for the learner {learner}"
+        having = [name for name in PROTOCOLS if PROTOCOLS.make(name).has(learner)]
+        return f"{said}; these have: {', '.join(having)}" if having else said
 
     @property
     def bases(self) -> tuple[TrialSpec, ...]:

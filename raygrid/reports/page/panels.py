@@ -16,7 +16,7 @@ from raygrid.reports.tables.write import worth_drawing
 
 HEADINGS = {
     "defense": "Attacks against defenses",
-    "transfer": "Attacks across architectures",
+    "transfer": "Attacks across victims",
     "worst-learner": "Attacks against learners",
     "success": "Success on the target",
     "ratio": "Accuracy over the poisoned share",

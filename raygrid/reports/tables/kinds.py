@@ -11,6 +11,7 @@ from typing import Any
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, parse_chain
 from raygrid.defenses.jpeg import Jpeg
+from raygrid.learners import LEARNERS
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
 from raygrid.reports.tables.layout import NAMES, Panel, Table, order
@@ -18,14 +19,25 @@ from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, SCREEN
 from raygrid.reports.tables.worst_learner import worst_panel
 
 Cells = Iterable[Cell]
+PRETRAINED = tuple(name for name in LEARNERS if LEARNERS[name].pretrained)
 BUDGET = ("method", "budget", "norm", "size")
+
+
+def _as_it_is(cell: Cell) -> Mapping[str, Any]:
+    return {}
+
+
+def with_facts(cell: Cell, **facts: Any) -> Cell:
+    """The cell with more facts, or others of these names."""
+    return dataclasses.replace(cell, facts={**cell.facts, **facts})
 
 
 @dataclass(frozen=True)
 class Kind:
     """share: the axes of a panel. build: cells of one panel to the panel, None if not enough.
 
-    needs: what is enough, in words.
+    needs: what is enough, in words. shown_as: values of axes by which a cell is sorted into panels,
+    where these are other than its own.
     """
 
     share: tuple[str, ...]
@@ -33,6 +45,7 @@ class Kind:
     build: Callable[[Mapping[str, Any], list[Cell]], Panel | None]
     metrics: tuple[str, ...] = ()
     needs: str = "finished trials"
+    shown_as: Callable[[Cell], Mapping[str, Any]] = _as_it_is
 
 
 class CellSource:
@@ -63,9 +76,7 @@ def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_a
     how = KINDS[kind]
     source = trials if isinstance(trials, CellSource) else CellSource(trials)
     cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
-    groups = (
-        part for where, group in _groups(cells, how.share) for part in _selections(where, group)
-    )
+    groups = (part for where, group in _groups(cells, how) for part in _selections(where, group))
     built = (how.build(where, group) for where, group in groups)
     return Table(kind, how.caption, tuple(p for p in built if p is not None), how.needs)
 
@@ -81,16 +92,17 @@ def _with_budget(lines: Iterable[Line], cells: Cells) -> list[Cell]:
     known: dict[str, dict[str, Any]] = {}
     for line in lines:
         known.setdefault(line["attack"], {name: line[name] for name in BUDGET})
-    return [dataclasses.replace(c, facts={**c.facts, **known[c.axes["attack"]]}) for c in cells]
+    return [with_facts(c, **known[c.axes["attack"]]) for c in cells]
 
 
-def _groups(cells: list[Cell], share: Sequence[str]) -> list[tuple[dict[str, Any], list[Cell]]]:
+def _groups(cells: list[Cell], how: Kind) -> list[tuple[dict[str, Any], list[Cell]]]:
     """Cells by the axes they share. `clean` joins every ratio and norm that occurs beside it."""
     groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     controls: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    share = how.share
     fixed = [axis for axis in share if axis not in ("poison_ratio", "norm")]
     for cell in cells:
-        values = {**cell.axes, **cell.facts}
+        values = {**cell.axes, **cell.facts, **how.shown_as(cell)}
         if cell.axes["attack"] == "clean":
             controls[tuple(values[axis] for axis in fixed)].append(cell)
         else:
@@ -148,16 +160,27 @@ def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     return rectangle(where, placed, "attack", "defense", contest=True)
 
 
+def _beside_fresh(cell: Cell) -> Mapping[str, Any]:
+    """Pre-trained victims stand beside the fresh ones of their protocol, in their own columns."""
+    return {"learner": "supervised"} if cell.axes["learner"] in PRETRAINED else {}
+
+
+def _victim(cell: Cell) -> str:
+    learner = cell.axes["learner"]
+    suffix = f", pre-trained ({learner})" if learner in PRETRAINED else ""
+    return f"{cell.axes['architecture']}{suffix}"
+
+
 def _transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    clean = {c.axes["architecture"]: c.value for c in cells if c.axes["attack"] == "clean"}
+    clean = {_victim(c): c.value for c in cells if c.axes["attack"] == "clean"}
     placed = []
     for cell in cells:
-        control = clean.get(cell.axes["architecture"])
+        control = clean.get(_victim(cell))
         if control and cell.value is not None and cell.axes["attack"] != "clean":
             drop = (control - cell.value) / control
-            cell = dataclasses.replace(cell, facts={**cell.facts, "drop": drop})
-        placed.append((cell.axes["attack"], cell.axes["architecture"], cell))
-    panel = rectangle(where, placed, "attack", "architecture")
+            cell = with_facts(cell, drop=drop)
+        placed.append((cell.axes["attack"], _victim(cell), cell))
+    panel = rectangle(where, placed, "attack", "victim")
     return panel if len(panel.columns) > 1 else None
 
 
@@ -267,9 +290,10 @@ KINDS: dict[str, Kind] = {
     "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", _defense),
     "transfer": Kind(
         ("dataset", "protocol", "learner", "poison_ratio", "defense"),
-        "Attacks across architectures; the drop is relative to the architecture's clean accuracy.",
+        "Attacks across victims; the drop is relative to the victim's clean accuracy.",
         _transfer,
-        needs="trials that differ in the architecture alone",
+        needs="trials that differ in the architecture, or in pre-training, alone",
+        shown_as=_beside_fresh,
     ),
     "worst-learner": Kind(
         ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
