@@ -15,6 +15,7 @@ from typing import Any
 
 from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
 from raygrid.api.share_grid import exclusive_tables, share_grid
+from raygrid.cli.consent import ask_if_long
 from raygrid.cli.guard import guarded
 from raygrid.cli.options import (
     CommandParser,
@@ -212,9 +213,10 @@ def run_and_show(
     then: Callable[[], None] = lambda: None,
 ) -> int:
     """Run specs and print their tables; 1 if a trial failed."""
-    plan, _, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    plan, store, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
     if plan.skips and not (plan.trials or plan.derived):
         raise SpecError("\n".join(["nothing of this can be run", *skipped_text(plan)]))
+    ask_if_long(plan, store, options)
     for line in [] if options.quiet else skipped_text(plan):
         print(line, file=sys.stderr)
     if options.keep and not options.quiet:
@@ -244,14 +246,29 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def print_outcome(outcome: Outcome, options: Options) -> None:
-    """The attack x defense table, what failed, where everything is."""
+def show_found(outcome: Outcome) -> None:
+    """The fullest table of attacks and defenses, and the lines on what stands out."""
+    from raygrid.reports.analysis.headlines import fullest, headlines
     from raygrid.reports.tables import kinds, render
-    from raygrid.reports.tables.trial_lines import trial_lines
+    from raygrid.reports.tables.trial_lines import in_order, trial_lines
+
+    source = kinds.CellSource(trial_lines(in_order(result.row() for result in outcome.results)))
+    made = kinds.table("defense", source)
+    first = fullest(made.panels)
+    render.show(replace(made, panels=() if first is None else (first,)))
+    for line in headlines(source):
+        print(f"- {line}")
+    if len(made.panels) > 1:
+        more = len(made.panels) - 1
+        print(f"{more} more table{'s' * (more > 1)} of this kind: raygrid table defense")
+
+
+def print_outcome(outcome: Outcome, options: Options) -> None:
+    """What was found in a few lines and one table, what failed, where everything is."""
     from raygrid.tracking.mlflow.address import sqlite_uri
     from raygrid.tracking.mlflow.view import QUERY
 
-    render.show(kinds.table("defense", trial_lines(r.row() for r in outcome.results)))
+    show_found(outcome)
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -44,6 +46,22 @@ class Library:
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
         # Functions that travel to a worker by value take their globals along.
         return importlib.import_module, (self._name,)
+
+
+GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""What a Linux system has where some program could use a GPU."""
+
+
+def leave_triton_out() -> None:
+    """Have torch do without Triton where there is no GPU.
+
+    torch loads it with its optimizers, and it ends a process with thirty lines on leaked objects.
+    """
+    if sys.platform == "linux" and not any(map(os.path.exists, GPUS)):
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]  # as if not installed
+
+
+leave_triton_out()
 
 
 def no_grad(function: Callable[P, T]) -> Callable[P, T]:

@@ -61,6 +61,11 @@ class Options:
         repeated=True,
     )
     quiet: bool = option(False, "no progress display")
+    yes: bool = option(
+        False,
+        "start without asking what is estimated to take over 24 hours on this machine",
+        driver_only="people are asked where they started the run",
+    )
     driver: str | None = option(
         None,
         "one of several drivers that share a grid, each on a machine of its own: its number, from "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from raygrid.core.text import clock
 from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
+from raygrid.tracking.names import names_of
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -19,14 +20,32 @@ from raygrid.trials.trial import Trial
 
 @dataclass
 class Running:
-    """A job that runs. since: seconds since 1970; epoch: the last that ended, of a trial."""
+    """A job that runs.
+
+    since: seconds since 1970. name: the shortest that tells it apart. epoch: the last that ended,
+    of a trial; knn: whether its accuracy is one of nearest neighbors.
+    """
 
     what: str
     since: float
+    name: str = ""
     where: str = ""
     epoch: int = 0
     epochs: int = 0
     test_acc: float | None = None
+    knn: bool = False
+
+    @property
+    def accuracy(self) -> str:
+        """That of the last epoch; a contrastive learner's is one of nearest neighbors."""
+        if self.test_acc is None:
+            return ""
+        return f"{'kNN ' * self.knn}{percent(self.test_acc)}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a person reads it."""
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 class RunCounts(Listener):
@@ -39,7 +58,8 @@ class RunCounts(Listener):
         self.now = now
         self.begun = now()
         self.total = self.already = self.done = self.failed = 0
-        self.made = self.reused = 0
+        self.made = self.reused = self.needed = 0
+        self.names: Mapping[str, str] = {}
         self.work_total = self.work_done = 0.0
         self.trials: dict[str, Running] = {}
         self.builds: dict[str, Running] = {}
@@ -50,6 +70,8 @@ class RunCounts(Listener):
         self.total = len(plan.trials)
         self.already = self.total - len(todo)
         self.work_total = sum(trial_seconds(t, CPU) for t in todo)
+        self.needed = len(Plan(trials=list(todo)).artifacts)
+        self.names = names_of(str(trial.spec) for trial in (*plan.trials, *plan.derived))
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         self.made += state == "made"
@@ -60,7 +82,13 @@ class RunCounts(Listener):
             self.builds.pop(artifact.key, None)
 
     def trial_started(self, trial: Trial) -> None:
-        self.trials[trial.key] = Running(str(trial.spec), self.now(), epochs=trial.recipe.epochs)
+        job = Running(str(trial.spec), self.now(), self.name_of(trial), knn=trial.learner.views > 0)
+        job.epochs = trial.recipe.epochs
+        self.trials[trial.key] = job
+
+    def name_of(self, trial: Trial) -> str:
+        """The shortest name that tells a trial apart in its grid."""
+        return self.names.get(str(trial.spec), str(trial.spec))
 
     def placed(self, key: str, where: str) -> None:
         for known in (self.trials, self.builds):
@@ -110,7 +138,8 @@ class RunCounts(Listener):
         parts = [f"{self.already + self.done}/{self.total} trials"]
         if self.already:
             parts.append(f"{self.already} from earlier runs")
-        parts += [f"{len(self.running)} running", f"{self.failed} failed"]
+        parts += [f"{len(self.running)} running"] if self.running else []
+        parts.append(f"{self.failed} failed")
         parts.append(f"artifacts {self.made} made, {self.reused} reused")
         if self.left is not None and self.done + self.already < self.total:
             parts.append(f"{clock(self.left)} left")

@@ -9,22 +9,22 @@ from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from raygrid.core.text import clock
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import RunCounts, Running
+from raygrid.tracking.counts import RunCounts, Running, percent
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
+SHOWN, HARDEST, BAR = 8, 3, 30  # lines of jobs and of best defenses; letters of a bar
+SHORTEST = 12  # letters of a name beside what is said of it
+QUICK = 1.0  # seconds below which a bar tells enough of an artifact
 HEARTBEAT = 30.0  # seconds between status lines when nothing else is said
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 class ProgressDisplay(RunCounts):
@@ -48,7 +48,7 @@ class ProgressDisplay(RunCounts):
         super().artifact(artifact, state, facts)
         if state == "failed":
             self._say(f"FAILED {artifact.kind} {artifact.label}: {facts.get('error')}")
-        elif state == "made":
+        elif state == "made" and (self.live is None or facts["seconds"] >= QUICK):
             self._say(f"made {artifact.kind} {artifact.label} in {clock(facts['seconds'])}")
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
@@ -64,16 +64,16 @@ class ProgressDisplay(RunCounts):
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         super().trial_finished(trial, result)
-        if result.status == "done":
-            text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
-            if result.knn_peak is not None:
-                probe = f"probe {percent(result.probe_final)}, best {percent(result.probe_peak)}"
-                text = f"{probe}, kNN {percent(result.knn_peak)}"
-            text += "".join(f" ({mark})" for mark in result.marks)
-        else:
-            text = f"{result.status.upper()} {(result.error or '').splitlines()[0]}"
         count = f"[{self.already + self.done}/{self.total}]"
-        self._say(f"{count} {trial.spec}  {text}  {clock(result.seconds)}")
+        text = f"{_outcome(result)}  {clock(result.seconds)}"
+        name = str(trial.spec)
+        if self.live is not None:  # lines that break would push the display about
+            room = self.console.width - len(count) - len(text) - 3
+            name = self.name_of(trial)
+            name = (
+                name if len(name) <= max(room, SHORTEST) else name[: max(room, SHORTEST) - 1] + "…"
+            )
+        self._say(f"{count} {name}  {text}")
 
     def close(self, interrupted: bool) -> None:
         if self.live is not None:
@@ -87,19 +87,61 @@ class ProgressDisplay(RunCounts):
         self.console.print(text, soft_wrap=True, markup=False)
 
     def _panel(self) -> Group:
-        table = Table(show_header=False, box=None, padding=(0, 1))
-        for job in self.running[:8]:
-            text = Text(running_text(job), overflow="ellipsis", no_wrap=True)
-            table.add_row(Text("…", style="cyan"), text)
-        best = sorted(self.best.items(), key=lambda item: item[1].peak_acc or 0.0)[:4]
-        for name, result in best:
-            line = f"{name}: best defense so far {percent(result.peak_acc)}  ({result.spec})"
-            table.add_row(Text("•"), Text(line, overflow="ellipsis", no_wrap=True, style="dim"))
-        return Group(table, Text(self.line(), style="bold"))
+        """What runs, bars of trials and artifacts, the time left; no line is wider than asked."""
+        return Group(_jobs(self.running), _bars(self), _best(self))
 
 
-def running_text(job: Running) -> str:
-    """A running job in one line."""
-    if not job.epoch:
-        return job.what
-    return f"{job.what}  epoch {job.epoch}/{job.epochs}  test {percent(job.test_acc)}"
+def _outcome(result: Result) -> str:
+    """How a trial ended: its accuracies with what is marked, or what became of it."""
+    if result.status != "done":
+        return f"{result.status.upper()} {(result.error or '').splitlines()[0]}"
+    text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
+    if result.knn_peak is not None:
+        text = f"probe {percent(result.probe_final)}, kNN {percent(result.knn_peak)}"
+    return text + "".join(f" ({mark})" for mark in result.marks)
+
+
+def _jobs(running: Sequence[Running]) -> Table:
+    """A line a job: its name, epoch, accuracy, where it runs. The name gives way to the rest."""
+    table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
+    table.add_column("running", ratio=1, overflow="ellipsis", no_wrap=True)
+    for head in ("epoch", "accuracy", "where"):
+        table.add_column(head, justify="right", no_wrap=True, overflow="ellipsis", max_width=24)
+    for job in running[:SHOWN]:
+        epoch = f"{job.epoch}/{job.epochs}" if job.epochs else ""
+        table.add_row(
+            Text(job.name or job.what, style="cyan"), epoch, job.accuracy, Text(job.where)
+        )
+    if len(running) > SHOWN:
+        table.add_row(Text(f"and {len(running) - SHOWN} more", style="dim"), "", "", "")
+    return table
+
+
+def _bars(counts: RunCounts) -> Table:
+    """How far trials and artifacts are, and how long the rest takes."""
+    finished, artifacts = counts.already + counts.done, counts.made + counts.reused
+    said = [f"{counts.failed} failed"] if counts.failed else []
+    if counts.left is not None and finished < counts.total:
+        said.append(f"{clock(counts.left)} left")
+    reused = f"{counts.reused} reused" if counts.reused else ""
+    table = Table.grid(padding=(0, 1))
+    for name, done, total, more in (
+        ("trials", finished, counts.total, ", ".join(said)),
+        ("artifacts", artifacts, max(counts.needed, artifacts), reused),
+    ):
+        bar = ProgressBar(total=max(total, 1), completed=done, width=BAR)
+        table.add_row(Text(name, style="bold"), bar, f"{done}/{total}", Text(more, style="dim"))
+    return table
+
+
+def _best(counts: RunCounts) -> Table:
+    """The best defense so far of the attacks that are hardest to defend against."""
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
+    hardest = sorted(counts.best.items(), key=lambda item: item[1].peak_acc or 0.0)[:HARDEST]
+    if hardest:
+        table.add_row(Text("best defense so far against the strongest attacks", style="dim"))
+    for _, result in hardest:
+        name = counts.names.get(result.spec, result.spec)
+        table.add_row(Text(f"  {percent(result.peak_acc):>7}  {name}", style="dim"))
+    return table

@@ -68,7 +68,7 @@ def test_workers_get_absolute_places_and_nothing_of_the_driver_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = Options(out=Path("a"), data=Path("b"), tracking="http://me:secret@host", shards=3)
-    given = replace(given, driver="0/2")
+    given = replace(given, driver="0/2", yes=True)
     sent = pickle.loads(pickle.dumps(given.for_workers()))
     assert (sent.out, sent.data) == (tmp_path / "a", tmp_path / "b")
     assert sent.store == given.store_url == str(tmp_path / "a" / "store")
@@ -76,11 +76,12 @@ def test_workers_get_absolute_places_and_nothing_of_the_driver_alone(
     assert replace(given, store="s3://b/c").for_workers().store == "s3://b/c"
     assert sent.tracking is None
     assert sent.driver is None
-    changed = {"out", "data", "store", "tracking", "driver"}
+    changed = {"out", "data", "store", "tracking", "yes", "driver"}
     for each in fields(Options):
         same = getattr(sent, each.name) == getattr(given, each.name)
         assert same is (each.name not in changed), each.name
-    assert [name for name, flag in flags().items() if flag.driver_only] == ["tracking", "driver"]
+    own = [name for name, flag in flags().items() if flag.driver_only]
+    assert own == ["tracking", "yes", "driver"]
 
 
 def test_options_are_light() -> None:

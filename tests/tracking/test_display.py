@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from raygrid.api.run_grid import Options, Outcome, run_grid
 from raygrid.cli.run import print_outcome
 from raygrid.core.text import clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
-from raygrid.tracking.display import ProgressDisplay, running_text
+from raygrid.tracking.display import ProgressDisplay
+from raygrid.trials.result import Result
 from tests import plugin
 
 assert plugin.CARD
@@ -40,7 +43,7 @@ def test_plain_lines_tell_every_event_once(options: Options) -> None:
     assert sum(line.startswith("made poison slow_shift") for line in lines) == 1
     assert [line[:5] for line in lines if line.startswith("[")] == ["[1/2]", "[2/2]"]
     assert lines[-1].startswith("finished after ")
-    assert "2/2 trials, 0 running, 0 failed" in lines[-1]
+    assert "2/2 trials, 0 failed" in lines[-1]
     assert set(display.best) == {"clean", "slow_shift"}
 
 
@@ -60,10 +63,40 @@ def test_a_second_run_says_what_is_there(options: Options) -> None:
     assert "2/2 trials, 2 from earlier runs" in stream.getvalue()
 
 
+def panel(display: ProgressDisplay, width: int = 80) -> list[str]:
+    """The lines of the live display on a terminal so wide."""
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=True, color_system=None).print(display._panel())
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_panel_fits_whatever_runs() -> None:
+    where = "photo_digits/lsp(budget=l2:1.3041323727577427, patch=4)/{}/small_cnn/simclr/quick/0"
+    grid = plan([where.format(d) for d in ("jpeg(quality=10)", "grayscale+jpeg", "none")], None)
+    display = ProgressDisplay(io.StringIO())
+    display.started(grid, grid.trials)
+    for number, trial in enumerate(grid.trials):
+        display.trial_started(trial)
+        display.placed(trial.key, "a-machine-with-a-long-name.example.org GPU 7")
+        display.epoch(trial, {"epoch": number + 1.0, "test_acc": 0.512})
+    lines = panel(display)
+    assert max(map(len, lines)) <= 80
+    names = {line.split("  ")[0].strip(): line for line in lines}
+    assert re.search(r"lsp · jpeg .* 1/\d+ +kNN 51\.2 % +a-machine", names["lsp · jpeg"])
+    assert any(re.fullmatch(r"trials +\S* *0/2", line) for line in lines)
+    assert any(re.fullmatch(r"artifacts +\S* *0/\d", line) for line in lines)
+    assert max(map(len, panel(display, 50))) <= 50
+    for copy in range(20):
+        display.trials[f"copy {copy}"] = Running("x" * 200, since=0.0)
+    assert any("and 14 more" in line for line in panel(display))
+    assert len(panel(display)) < 24
+    assert max(map(len, panel(display))) <= 80
+
+
 def test_running_jobs_and_times_are_short() -> None:
-    assert running_text(Running("poison em on x", since=0.0)) == "poison em on x"
-    job = Running("a/b/0", since=0.0, epoch=3, epochs=9, test_acc=0.512)
-    assert running_text(job) == "a/b/0  epoch 3/9  test 51.2 %"
+    assert Running("poison em on x", since=0.0).accuracy == ""
+    assert Running("a/b/0", since=0.0, test_acc=0.512).accuracy == "51.2 %"
+    assert Running("a/b/0", since=0.0, test_acc=0.512, knn=True).accuracy == "kNN 51.2 %"
     assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
     long = (36 * 3600, 84 * 3600, 63802 * 3600 + 35 * 60 + 55)
     assert [clock(s) for s in long] == ["36:00:00", "3.5 days", "7.3 years"]
@@ -79,3 +112,28 @@ def test_the_end_names_a_command_that_the_shell_finds(
         monkeypatch.setenv("UV", "/usr/bin/uv")
     print_outcome(Outcome(plan([], None), [], 0, 0.0), Options(out=tmp_path))
     assert f"compare runs: {start}mlflow ui --backend" in capsys.readouterr().out
+
+
+def test_lines_of_finished_trials_fit_with_the_display(options: Options) -> None:
+    where = "photo_digits/{}/jpeg(quality=10)/small_cnn/{}/quick/0"
+    names = ("lsp(budget=l2:1.5)", "lsp(budget=l2:2.5, patch=4)", "clean")
+    grid = plan([where.format(a, n) for a in names for n in ("simclr", "supervised")], None)
+    stream = Terminal()
+    display = ProgressDisplay(stream)
+    display.started(grid, grid.trials)
+    assert display.live is not None
+    for trial in grid.trials:
+        result = Result(str(trial.spec), trial.key, resolved=trial.resolved(), seconds=7200.0)
+        result.history = [{"epoch": 1.0, "test_acc": 0.5, "train_loss": 1.0}]
+        result.probe_final = 0.25
+        result.probes = {"clean_test": {"k": 1.0, "n": 2.0, "acc": 0.5, "loss": 1.0}}
+        result.summarize()
+        display.trial_finished(trial, result)
+    display.close(interrupted=False)
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).splitlines()
+    lines = [line.strip("\r") for line in said if re.match(r"\r?\[\d/6\]", line)]
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= 80
+    named = {line.split("]")[1].split("  ")[0].strip(): line for line in lines}
+    assert "kNN 50.0 %  2:00:00" in named["lsp l2 1.5 · simclr"]
+    assert "peak 50.0 %, last 50.0 %  2:00:00" in named["clean · supervised"]

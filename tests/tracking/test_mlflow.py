@@ -30,6 +30,7 @@ from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal, picture_of
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import follower as follower_module
+from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.address import database_path, without_credentials
 from raygrid.tracking.mlflow.client import KEY, PARENT, TABLES, WRITTEN, MlflowExperiment
@@ -44,12 +45,12 @@ from raygrid.tracking.mlflow.facts import (
     tags_of,
 )
 from raygrid.tracking.mlflow.follower import Follower
-from raygrid.tracking.mlflow.names import names_of
 from raygrid.tracking.mlflow.process import WriterProcess
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.tables import Mirror
 from raygrid.tracking.mlflow.view import view_tags
 from raygrid.tracking.mlflow.writer import MlflowWriter
+from raygrid.tracking.names import names_of
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
@@ -647,9 +648,9 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
     tracker = Tracked(out, every=0.01, wait=2.0)
     finish = tracker.follower.experiment.finish
 
-    def slowly(parent: str, result: Result, shown: Shown) -> None:
+    def slowly(parent: str, result: Result, shown: Shown) -> str:
         time.sleep(0.9)
-        finish(parent, result, shown)
+        return finish(parent, result, shown)
 
     tracker.follower.experiment.finish = slowly  # type: ignore[method-assign]
     drive(tracker, grid, grid.trials)
@@ -1140,3 +1141,94 @@ def test_the_database_lies_in_the_folder_whatever_its_name(
     given = store_uri(tmp_path, store_uri(out))
     assert given == store_uri(out), "an address that was printed may be given"
     assert database_path(given) == out / "mlflow.db"
+
+
+# pictures of poisons in large grids
+
+
+def pictured(out: Path, trials: list[Trial], poisons: int) -> None:
+    """Rows of trials that share so many poisons, each with a picture."""
+    for number, trial in enumerate(trials):
+        result = row(trial)
+        result.artifacts = {"poison": f"poison{number % poisons}"}
+        ResultLog(out / "results.jsonl").append(result.row())
+    for number in range(poisons):
+        file = picture_of(out, f"poison{number}")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"png")
+
+
+def test_a_large_grid_has_one_picture_a_poison_and_says_where(
+    out: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pictures_module, "MOST", 3)
+    trials = planned().trials
+    pictured(out, trials, poisons=2)
+    assert sync(out).written == 4
+    client = MlflowExperiment.of(out, store_uri(out)).client
+    having: dict[str, list[str]] = {}
+    for run in children(out).values():
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        poison = run.data.tags["raygrid.artifact.poison"]
+        place = run.data.tags["raygrid.picture"]
+        if "poison.png" in files:
+            assert place == ""
+            having.setdefault(poison, []).append(run.info.run_id)
+    assert {poison: len(found) for poison, found in having.items()} == {"poison0": 1, "poison1": 1}
+    others = [run for run in children(out).values() if run.data.tags["raygrid.picture"]]
+    assert len(others) == 2
+    for run in others:
+        (holder,) = having[run.data.tags["raygrid.artifact.poison"]]
+        assert run.data.tags["raygrid.picture"] == (
+            f"#/experiments/1/runs/{holder}/artifacts/poison.png"
+        )
+    said = "has 4 trials, over 3: a picture of each poison is at one of them"
+    assert caplog.text.count(said) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ten_thousand_trials_are_in_mlflow_in_little_room(out: Path) -> None:
+    """With twenty poisons; the list that the printed link opens answers at once."""
+    attacks = [f"lsp(patch={patch})" for patch in range(1, 21)]
+    grid = plan(
+        Grid(
+            attacks=tuple(attacks),
+            defenses=("standard", *(f"jpeg(quality={q})" for q in range(10, 59))),
+            protocols=("quick(epochs=3)",),
+            seeds=tuple(range(10)),
+        ).specs(),
+        None,
+    )
+    assert len(grid.trials) == 10_000
+    pictured(out, grid.trials, poisons=20)
+    for number in range(20):
+        picture_of(out, f"poison{number}").write_bytes(bytes(60_000))
+    journal = Journal(out, "large")
+    journal.started(grid, grid.trials)
+    journal.close(interrupted=False)
+    started = time.perf_counter()
+    assert sync(out) == Synced(written=10_000, there=10_000)
+    seconds = time.perf_counter() - started
+    artifacts = [file for file in (out / "mlartifacts").rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in artifacts) / 1e6
+    print(
+        f"\n10,000 trials: {seconds:.0f} s, {seconds / 10:.0f} ms each; {size:.0f} MB of artifacts"
+    )
+    print(f"database {(out / 'mlflow.db').stat().st_size / 1e6:.0f} MB")
+    assert sum(file.name == "poison.png" for file in artifacts) == 20
+    assert size < 100, "10,000 pictures would be 600 MB"
+    experiment = MlflowExperiment.of(out, store_uri(out))
+    state = json.loads(json.loads(view_tags()["mlflow.sharedViewState.raygrid"])["state"])
+    started = time.perf_counter()
+    page = experiment.client.search_runs(
+        [experiment.id],
+        state["searchFilter"],
+        order_by=["metrics.`final_acc` ASC"],
+        max_results=100,
+    )
+    assert len(page) == 100
+    assert time.perf_counter() - started < 5
+    started = time.perf_counter()
+    assert sync(out).written == 0
+    assert time.perf_counter() - started < 300

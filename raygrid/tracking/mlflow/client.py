@@ -207,8 +207,8 @@ class MlflowExperiment:
         tags = {PARENT: parent, "raygrid.spec": shortened(spec, TAG_LENGTH)}
         return self.open(key, name or spec, tags, start)
 
-    def finish(self, parent: str, result: Result, shown: Shown | None = None) -> None:
-        """Everything that a row holds; the last tag says that nothing is missing."""
+    def finish(self, parent: str, result: Result, shown: Shown | None = None) -> str:
+        """Everything that a row holds; the last tag says that nothing is missing. The run's id."""
         shown = shown or Shown(result.spec)
         start = result.finished - result.seconds
         run = self.trial(parent, result.key, result.spec, start, shown.name)
@@ -223,6 +223,11 @@ class MlflowExperiment:
         self.end(result.key, STATUS[result.status], result.finished)
         for old in self._outdated.pop(result.key, []):
             self.client.delete_run(old.info.run_id)
+        return run
+
+    def artifact(self, run: str, name: str) -> str:
+        """The address of a file of a run, below that of MLflow."""
+        return f"#/experiments/{self.id}/runs/{run}/artifacts/{name}"
 
     def _keep_files(self, run: str, result: Result) -> None:
         """What is too much for parameters and metrics: epochs, all that was resolved, counts."""

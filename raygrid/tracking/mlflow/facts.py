@@ -53,13 +53,14 @@ class Control:
 class Shown:
     """What stands beside a trial: its name among others, its control, a paper's number.
 
-    picture: of its poison, None if there is none.
+    picture: of its poison, None if there is none; picture_at: the address of one at another run.
     """
 
     name: str
     control: Control | None = None
     published: Published | None = None
     picture: Path | None = None
+    picture_at: str = ""
 
 
 def written_mark(finished: float, control: Control | None) -> str:
@@ -158,6 +159,7 @@ def tags_of(result: Result, shown: Shown | None = None) -> dict[str, str]:
     tags = {
         "raygrid.spec": result.spec,
         "raygrid.published": shown.published[1] if shown and shown.published else "",
+        "raygrid.picture": shown.picture_at if shown else "",
         "raygrid.status": result.status,
         "raygrid.device": result.device,
         "raygrid.commit": result.commit,

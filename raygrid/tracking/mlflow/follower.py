@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at, picture_of
+from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.connection import is_transient
@@ -23,8 +23,9 @@ from raygrid.tracking.mlflow.facts import (
     written_mark,
 )
 from raygrid.tracking.mlflow.moved import follow_folder
-from raygrid.tracking.mlflow.names import names_of
+from raygrid.tracking.mlflow.pictures import SharedPictures
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.names import names_of
 from raygrid.tracking.published import Published, published_of
 from raygrid.trials.result import Result
 
@@ -97,6 +98,7 @@ class Follower:
         self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
         self._waiting: dict[str, int] = {}  # key -> place of its row
         self._controls = Controls()
+        self._pictures = SharedPictures(self.out)
         self._running: dict[str, UnfinishedTrial] = {}
         self._over: dict[str, float] = {}  # key -> when its row was finished
         self._refused: set[str] = set()
@@ -186,10 +188,14 @@ class Follower:
 
     def _finish(self, row: Json) -> None:
         result = Result.from_row(row)
-        shown = self._grid_of(result.spec).shown(result.spec, self._controls.of(result.spec))
-        picture = picture_of(self.out, result.artifacts.get("poison", ""))
-        shown = replace(shown, picture=picture if picture.is_file() else None)
-        self.experiment.finish(self._parent_of(result.spec), result, shown)
+        grid, poison = self._grid_of(result.spec), result.artifacts.get("poison")
+        picture, address = self._pictures.of(poison, len(grid.specs))
+        shown = grid.shown(result.spec, self._controls.of(result.spec))
+        shown = replace(shown, picture=picture, picture_at=address)
+        run = self.experiment.finish(self._parent_of(result.spec), result, shown)
+        if picture is not None:
+            self._pictures.keep(poison, self.experiment.artifact(run, picture.name))
+            self._pictures.explain(grid.name, len(grid.specs))
         self.written += 1
 
     def _write_running(self, key: str, trial: UnfinishedTrial) -> None:

@@ -1,4 +1,4 @@
-"""What a trial is called in MLflow: what varies in its grid, as short as tells trials apart."""
+"""What a trial is called for people: what varies in its grid, as short as tells trials apart."""
 
 from __future__ import annotations
 

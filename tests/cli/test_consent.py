@@ -1,0 +1,88 @@
+"""A grid of days is asked about on a terminal, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from raygrid.cli.consent import ask_if_long
+from raygrid.core.errors import SpecError
+from raygrid.core.options import Options
+from raygrid.engine.grid import plan
+from raygrid.storage.store import Store
+
+LONG = [f"cifar10/em/standard/resnet18/supervised/apbench/{seed}" for seed in range(3)]
+SHORT = ["photo_digits/clean/none/small_cnn/supervised/quick/0"]
+
+
+@contextmanager
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, piped: bool = False) -> Iterator[int]:
+    """A terminal as standard input and error; what is written to the number was typed there.
+
+    piped: whether the input is no terminal. (pytest has streams of its own until a test begins.)
+    """
+    hand, terminal = pty.openpty()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with (
+        open(os.devnull if piped else os.dup(terminal)) as stdin,
+        os.fdopen(terminal, "w") as stderr,
+        monkeypatch.context() as here,
+    ):
+        here.setattr("sys.stdin", stdin)
+        here.setattr("sys.stderr", stderr)
+        yield hand
+    os.close(hand)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path, executor="inline")
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, store: Store, options: Options, typed: str) -> str:
+    """What the terminal shows once a question on a long grid was answered."""
+    with at_a_terminal(monkeypatch) as keyboard:
+        os.write(keyboard, typed.encode())
+        ask_if_long(plan(LONG, None), store, options)
+        shown = b""
+        while b"[y/N]" not in shown:  # it comes in pieces
+            shown += os.read(keyboard, 4096)
+        return shown.decode()
+
+
+@pytest.mark.parametrize("typed", ["n\n", "\n", "what?\n"])
+def test_anything_but_yes_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, store: Store, options: Options, typed: str
+) -> None:
+    with pytest.raises(SpecError, match="nothing was started; --yes starts it"):
+        asked(monkeypatch, store, options, typed)
+
+
+def test_the_question_says_how_long_it_takes_on_what(
+    monkeypatch: pytest.MonkeyPatch, store: Store, options: Options
+) -> None:
+    shown = asked(monkeypatch, store, options, "y\n")
+    assert re.search(r"this takes about \d+\.\d days on 1 CPU core; go on\? \[y/N\]", shown)
+    shown = asked(monkeypatch, store, replace(options, executor="ray", cpus=4), "yes\n")
+    assert " on 4 CPU cores; go on? [y/N]" in shown
+
+
+@pytest.mark.parametrize("why", ["--yes", "a cluster", "short", "no terminal"])
+def test_nobody_is_asked_without_need(
+    why: str, monkeypatch: pytest.MonkeyPatch, store: Store, options: Options
+) -> None:
+    """What is not asked about waits for no answer: nothing was typed here."""
+    changes = {"--yes": {"yes": True}, "a cluster": {"address": "auto"}}.get(why, {})
+    grid = plan(SHORT if why == "short" else LONG, None)
+    with at_a_terminal(monkeypatch, piped=why == "no terminal") as keyboard:
+        ask_if_long(grid, store, replace(options, **changes))  # type: ignore[arg-type]
+        os.write(keyboard, b"end\n")
+        assert os.read(keyboard, 100) == b"end\r\n", "the terminal shows what was typed alone"
