@@ -16,6 +16,7 @@ from raygrid.datasets import DATASETS
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
     EXTRA,
+    PRECISION,
     SIZES,
     SOLVERS,
     STEPS,
@@ -147,8 +148,19 @@ class Avatar(Defense):
     @property
     def purify_cost(self) -> float:
         """A fit to the poisoned set counts in epochs over 50,000 images."""
+        return self.purify_cost_of(50_000)
+
+    def purify_cost_of(self, images: int) -> float:
+        """A fit of so many updates, the gate's one pass over some images, and all calls."""
         fits = not self.checkpoint and self.prior is None and self.steps > 0
-        return (self.plan.cost(50_000) if fits else 0.0) + self.plan.passing(self.calls)
+        asked = min(_CHUNK, images) / images if self.steps else 0.0
+        fit = self.plan.cost(images) if fits else 0.0
+        return fit + self.plan.passing(1) * asked + self.plan.passing(self.calls)
+
+    @property
+    def purify_precision(self) -> Literal["bf16", "fp32"]:
+        """That of a predictor of our own; those of others compute in float32."""
+        return "fp32" if self.checkpoint else PRECISION
 
     def purify(self, images: Images, fit_context: FitContext) -> Images:
         none = Predictor(_none, images.shape[-1])

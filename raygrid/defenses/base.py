@@ -67,6 +67,15 @@ class Defense(Method):
         """
         return 0.0
 
+    def purify_cost_of(self, images: int) -> float:
+        """The same for a set of so many images, of which some defenses see each more often."""
+        return self.purify_cost
+
+    @property
+    def purify_precision(self) -> Literal["bf16", "fp32"]:
+        """What the networks of `purify` compute in, for estimates."""
+        return "fp32"
+
     @property
     def study_cost(self) -> float:
         """The same for `study`."""

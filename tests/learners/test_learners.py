@@ -582,6 +582,21 @@ def test_knn_agrees_with_lightly_and_solves_what_is_separable(images: Images) ->
     assert torch.allclose(scores.exp().sum(1), torch.ones(64), atol=1e-4)
 
 
+def test_votes_of_neighbors_are_those_of_the_demo_of_moco(images: Images) -> None:
+    """renjie3/TUE@6b3752b moco_utils.py, knn_predict: sums of exp(cosine / T) over the k nearest."""
+    knn = KnnClassifier(
+        ARCHITECTURES.make("small_cnn").build(4, 16, 0), unit(64, 16), images.labels, 4, 20
+    )
+    cosine = unit(32, 16) @ knn.bank.T
+    near, which = cosine.topk(20, dim=-1)
+    one_hot = functional.one_hot(images.labels[which], 4).float()
+    sums = (one_hot * (near / 0.1).exp().unsqueeze(-1)).sum(1)
+    expected = sums / sums.sum(1, keepdim=True)
+    assert float(expected.max(1).values.mean()) < 0.9, "all votes for one class"
+    torch.testing.assert_close(knn.vote(cosine).exp(), expected.clamp_min(1e-6))
+    assert torch.equal(knn.vote(cosine).argmax(1), sums.argsort(-1, descending=True)[:, 0])
+
+
 def test_a_collapse_is_heard_after_three_evaluations(images: Images) -> None:
     network = ARCHITECTURES.make("small_cnn").build(4, 16, 0)
     flat = KnnClassifier(network, torch.ones(64, 16), images.labels, 4, 5)

@@ -9,6 +9,7 @@ from raygrid.nn.diffusion.checkpoints import content as content
 from raygrid.nn.diffusion.checkpoints import fault as fault
 from raygrid.nn.diffusion.checkpoints import loaded as loaded
 from raygrid.nn.diffusion.denoisers import EXTRA as EXTRA
+from raygrid.nn.diffusion.denoisers import PRECISION as PRECISION
 from raygrid.nn.diffusion.denoisers import SIZES as SIZES
 from raygrid.nn.diffusion.denoisers import DenoiserPlan as DenoiserPlan
 from raygrid.nn.diffusion.denoisers import Prior as Prior

@@ -49,8 +49,8 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size((16, 32, 32), 1, 0.27, 0.14, attends=False),
-    "xs": Size((32, 64, 64), 1, 1.1, 0.75),
+    "tiny": Size((16, 32, 32), 1, 0.27, 0.12, attends=False),
+    "xs": Size((32, 64, 64), 1, 1.1, 0.4),
     "s": Size((64, 128, 128, 128), 2, 9.0, 1.0),
     "m": Size((128, 256, 256, 256), 2, 35.7, 3.9, updates=300_000),
 }
@@ -98,7 +98,9 @@ class DenoiserPlan:
         It is 740 for 100,000 updates of size s on 50,000.
         """
         own = self.among(images)
-        return SIZES[self.size].cost * 2.89 * self.recipe(own).epochs * own / images
+        size = min(_BATCH, own)
+        seen = self.recipe(own).epochs * (own // size) * size  # incomplete batches are left out
+        return SIZES[self.size].cost * 2.89 * seen / images
 
     def passing(self, calls: int) -> float:
         """The cost of so many passes through the predictor in such epochs: 58 for 60 at size s."""

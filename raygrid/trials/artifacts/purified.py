@@ -41,7 +41,7 @@ class PurifiedArtifact(Artifact):
     @property
     def cost(self) -> float:
         """The cost in epochs of a ResNet-18 on the same images, for estimates."""
-        return self.links[-1].purify_cost
+        return self.links[-1].purify_cost_of(self.poison.pool_size)
 
     @property
     def gpu(self) -> bool:
@@ -75,7 +75,8 @@ class PurifiedArtifact(Artifact):
         return self.poison.pool_size * self.poison.data.image_nbytes
 
     def seconds(self, speed: Speed) -> float:
-        return purifying_seconds(self.poison, self.cost, speed)
+        own = speed if self.links[-1].purify_precision == "bf16" else speed.of_float32
+        return purifying_seconds(self.poison, self.cost, own)
 
     def needs(self) -> tuple[Artifact, ...]:
         before = self.before
@@ -103,9 +104,12 @@ class PurifiedArtifact(Artifact):
 
 
 def purifying_seconds(poison: PoisonArtifact, epochs: float, speed: Speed) -> float:
-    """Time that a link takes over a poisoned training set, in epochs of a ResNet-18 in float32."""
+    """Time of a link over a poisoned training set, at a speed in its precision.
+
+    epochs: what it costs, in epochs of a ResNet-18 on that set.
+    """
     share = poison.pool_size / poison.data.dataset.train_size
-    fit = poison.data.epoch_seconds(epochs * share, speed.of_float32)
+    fit = poison.data.epoch_seconds(epochs * share, speed)
     return START + poison.pool_size * FILTER + fit
 
 

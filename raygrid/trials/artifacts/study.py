@@ -61,7 +61,7 @@ class StudyArtifact(Artifact):
         return self.link.study_nbytes(size - round(self.holdout * size))
 
     def seconds(self, speed: Speed) -> float:
-        return purifying_seconds(self.poison, self.cost, speed)
+        return purifying_seconds(self.poison, self.cost, speed.of_float32)
 
     def needs(self) -> tuple[Artifact, ...]:
         return (self.purified,) if self.purified else (self.poison.data, self.poison)
