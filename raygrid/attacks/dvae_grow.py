@@ -31,7 +31,7 @@ class DVaeGrow(Disentangled):
 
     card = Card(
         paper="Yu et al. 2024 (D-VAE), table 7",
-        code="yuyi-sd/D-VAE",
+        code="yuyi-sd/D-VAE@9d62e4c (main_vae_disentangle.py, dataset.py)",
         published={
             "cifar10/dvae_grow(base=em_remrepo)/standard/resnet18/supervised/dvae/0": 0.1009,
             "cifar10/dvae_grow(base=lsp)/standard/resnet18/supervised/dvae/0": 0.1558,
@@ -42,7 +42,8 @@ class DVaeGrow(Disentangled):
         cost="the base attack; 46 epochs of standard training with steps=matched",
         notes="the paper does not say how long the network is fitted to so few images: `epochs` "
         "takes as many passes over them as over a whole set, `matched` as many updates. The "
-        "poisoned images are those of the base attack on the whole set",
+        "poisoned images are those of the base attack on the whole set. The code cuts images off "
+        "to whole levels, here they are rounded",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1, "share": 0.25}
 

@@ -28,7 +28,7 @@ class DVaeRecon(Disentangled):
 
     card = Card(
         paper="Yu et al. 2024 (D-VAE), section 4.2 and table 1",
-        code="yuyi-sd/D-VAE",
+        code="yuyi-sd/D-VAE@9d62e4c (main_vae_disentangle.py, dataset.py)",
         published={
             "cifar10/dvae_recon(base=em_remrepo)/standard/resnet18/supervised/dvae/0": 0.0965,
             "cifar10/dvae_recon(base=lsp)/standard/resnet18/supervised/dvae/0": 0.1534,
@@ -36,7 +36,8 @@ class DVaeRecon(Disentangled):
         },
         needs="the base attack's poison",
         cost="the base attack and 46 epochs of standard training",
-        notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`",
+        notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`. "
+        "The code cuts images off to whole levels, here they are rounded",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1}
 

@@ -61,6 +61,16 @@ def base(images: Images, part: str = "lsp") -> torch.Tensor:
     return attack.poison(images, context(attack.id)).pixels
 
 
+def shown_there(clean: Images, found: torch.Tensor) -> torch.Tensor:
+    """Stored perturbations as the code puts them on images: in levels, clipped, cut off.
+
+    yuyi-sd/D-VAE@9d62e4c: main_vae_disentangle.py keeps them in perturbation0.pt, PoisonCIFAR10 of
+    dataset.py reads them.
+    """
+    noise = found.mul(255).clamp(-255, 255)
+    return (clean.pixels.float() + noise).clamp(0, 255).to(torch.uint8)
+
+
 def test_recon_adds_what_is_found_in_the_grids_own_poison(
     images: Images, fits: list[tuple[VaeFit, Images]]
 ) -> None:
@@ -71,6 +81,8 @@ def test_recon_adds_what_is_found_in_the_grids_own_poison(
     assert (how.limit, how.epochs, how.late) == (1.0, 7, 11)
     found = 0.1 * images.labels.view(-1, 1, 1, 1) - poisoned.float() / 255 / 2
     assert torch.equal(made.pixels, to_uint8(images.floats() + found))
+    rounded = made.pixels.short() - shown_there(images, found).short()
+    assert set(rounded.unique().tolist()) == {0, 1}, "rounded here, cut off there"
 
 
 def test_a_budget_bounds_what_is_found(images: Images, fits: list[tuple[VaeFit, Images]]) -> None:
@@ -94,6 +106,9 @@ def test_grow_keeps_the_seed_and_marks_all_others(fits: list[tuple[VaeFit, Image
     x = images.floats()
     marked = to_uint8(x + 0.1 * images.labels.view(-1, 1, 1, 1) - x / 2)
     assert torch.equal(grown[~kept], marked[~kept])
+    found = 0.1 * images.labels.view(-1, 1, 1, 1) - x / 2
+    rounded = (grown.short() - shown_there(images, found).short())[~kept]
+    assert set(rounded.unique().tolist()) == {0, 1}, "rounded here, cut off there"
 
 
 @pytest.mark.parametrize(

@@ -583,7 +583,7 @@ def test_knn_agrees_with_lightly_and_solves_what_is_separable(images: Images) ->
 
 
 def test_votes_of_neighbors_are_those_of_the_demo_of_moco(images: Images) -> None:
-    """renjie3/TUE@6b3752b moco_utils.py, knn_predict: sums of exp(cosine / T) over the k nearest."""
+    """Sums of exp(cosine / T) over the k nearest; renjie3/TUE@6b3752b moco_utils.py."""
     knn = KnnClassifier(
         ARCHITECTURES.make("small_cnn").build(4, 16, 0), unit(64, 16), images.labels, 4, 20
     )

@@ -478,6 +478,22 @@ def test_questions_from_the_command_line(out: Path, capsys: pytest.CaptureFixtur
     assert " %" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_set_asked_later_counts_what_the_row_counted_in_bf16(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row's own answer was given by the network in memory, in the precision it trained in."""
+    spec = "photo_digits(every=10)/lsp/none/small_resnet/supervised/quick(epochs=3)/0"
+    assert resolve(spec, None).recipe.precision == "bf16"
+    assert command(tmp_path, "run", spec, "--executor", "inline", "--keep", "weights") == 0
+    asked = result_of(tmp_path, spec).probes["clean_test"]
+    capsys.readouterr()
+    assert command(tmp_path, "evaluate", "sets", spec, "--json") == 0
+    rows = {row["set"]: row for row in json.loads(capsys.readouterr().out)}
+    for name in ("k", "n", "loss"):
+        assert rows["clean_test"][name] == asked[name], name
+
+
 def changed(*levels: int, gray: int = 100) -> tuple[Images, Images]:
     """Flat images of 32 pixels, and each of them lighter by so many levels in every value."""
     n = len(levels)
