@@ -153,9 +153,9 @@ class Avatar(Defense):
     def purify_cost_of(self, images: int) -> float:
         """A fit of so many updates, the gate's one pass over some images, and all calls."""
         fits = not self.checkpoint and self.prior is None and self.steps > 0
-        asked = min(_CHUNK, images) / images if self.steps else 0.0
+        gated = min(_CHUNK, images) / images if self.steps else 0.0
         fit = self.plan.cost(images) if fits else 0.0
-        return fit + self.plan.passing(1) * asked + self.plan.passing(self.calls)
+        return fit + self.plan.passing(1) * gated + self.plan.passing(self.calls)
 
     @property
     def purify_precision(self) -> Literal["bf16", "fp32"]:
