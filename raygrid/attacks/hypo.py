@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.surrogates import SurrogateRecipe, delusive150
 from raygrid.attacks.common.transfer import TransferAttack
@@ -39,8 +40,11 @@ class Hypo(TransferAttack):
         cost="200 forward passes per image, and the surrogate",
         notes="a weak poison. The original: l2:0.5, steps of a fifth, on a VGG-16; APBench: linf "
         "8/255 on a downloaded ResNet-18, remade here with the original's schedule. "
-        "`surrogate_recipe=tap40` is that of `tap`, border of its shifts included",
+        "`surrogate_recipe=tap40` is that of `tap`, border of its shifts included. Both codes pass "
+        "through the network in float32 (`precision=fp32`); here from version 2 on in bf16, whose "
+        "steps leave the surrogate as certain",
     )
+    version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "surrogate_epochs": 6,
@@ -54,12 +58,17 @@ class Hypo(TransferAttack):
     step: float | None = 0.1
     surrogate_recipe: Literal["delusive150", "tap40"] = "delusive150"
     surrogate_epochs: int = 150
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the steps on a convolutional surrogate
 
     @property
     def recipe(self) -> SurrogateRecipe:
         if self.surrogate_recipe == "tap40":
             return super().recipe
         return delusive150(self.surrogate, self.surrogate_epochs)
+
+    @property
+    def passes_in(self) -> Literal["bf16", "fp32"]:
+        return self.precision if ARCHITECTURES.make(self.surrogate).convolutional else "fp32"
 
     @property
     def descent(self) -> Descent:

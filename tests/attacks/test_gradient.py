@@ -552,6 +552,31 @@ def test_hypo_makes_the_surrogate_certain(budget: str) -> None:
     assert float((after <= before).float().mean()) >= 0.99
 
 
+@pytest.mark.parametrize("budget", ["8/255", "l2:0.5"])
+def test_hypo_in_bf16_is_as_certain_as_in_float32(budget: str) -> None:
+    """The certainty that it is after, of the images as they are stored and in float32."""
+    network = victim(WORLD, 3)
+    context = AttackContext(Stream("poison"), surrogates={"delusive150": network})
+    gained, pixels = [], []
+    for precision in ("fp32", "bf16"):
+        how = f"surrogate=small_cnn, steps=30, precision={precision}"
+        pixels.append(ATTACKS.make(f"hypo(budget={budget}, {how})").pixels(WORLD, context))
+        with torch.no_grad():
+            before, after = (
+                float(nn.functional.cross_entropy(network(i.floats()), WORLD.labels))
+                for i in (WORLD, WORLD.with_pixels(pixels[-1]))
+            )
+        gained.append(1 - after / before)
+    assert gained[0] > 0.5
+    assert gained[1] >= 0.99 * gained[0]
+    apart = (pixels[0].short() - pixels[1].short()).abs().float().mean()
+    assert (
+        0
+        < float(apart)
+        < 0.5 * float((pixels[0].short() - WORLD.pixels.short()).abs().float().mean())
+    )
+
+
 def test_l2_steps_have_unit_length_and_stay_on_the_sphere() -> None:
     x = torch.full((1, 1, 1, 2), 0.5)
     weights = torch.tensor([3.0, -4.0]).view(1, 1, 1, 2)

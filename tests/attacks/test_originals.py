@@ -408,7 +408,8 @@ def test_classic_momentum_is_that_of_its_authors() -> None:
 
 def test_hypocritical_l2_steps_are_those_of_the_code() -> None:
     images, eps = toy(32), 0.5
-    attack = ATTACKS.make("hypo(budget=l2:0.5, surrogate=small_cnn, steps=20, step=0.2)")
+    how = "surrogate=small_cnn, steps=20, step=0.2, precision=fp32"
+    attack = ATTACKS.make(f"hypo(budget=l2:0.5, {how})")
     assert isinstance(attack, TransferAttack)
     network, x = surrogate(images), images.floats()
     known = {"delusive150": network}

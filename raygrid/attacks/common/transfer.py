@@ -15,6 +15,7 @@ from raygrid.core.registry import require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.pgd import Descent, Direction, Objective, sign
+from raygrid.nn.trainer import autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,11 @@ class TransferAttack(GradientAttack):
     def passes(self, n: int) -> float:
         return 2.0 * self.steps
 
+    @property
+    def passes_in(self) -> Literal["bf16", "fp32"]:
+        """The precision of the passes through the surrogate."""
+        return "fp32"
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What is descended, for each image: logits (n, classes), labels (n,) -> (n,)."""
         raise NotImplementedError
@@ -125,7 +131,13 @@ class TransferAttack(GradientAttack):
     ) -> Objective:
         """The losses of a batch as a function of its pixels and the step."""
         seen = self.seen(network, rows, context)
-        return lambda z, step: self.losses(network(seen(z, step)), labels)
+
+        def losses(z: Tensor, step: int) -> Tensor:
+            with autocast(self.passes_in, z.device):
+                logits = network(seen(z, step))
+            return self.losses(logits.float(), labels)
+
+        return losses
 
     def seen(
         self, network: nn.Module, rows: Tensor, context: AttackContext
