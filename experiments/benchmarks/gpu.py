@@ -7,13 +7,15 @@ is left of the time, and write every result to `--out` as it is found, so that a
 taken away has told what it knew:
 
 ends       a trial of each learner and an attack of each family from data to row, in this process,
-           and on Ray with a whole GPU and with a quarter
-speed      images/s of a training step: raygrid's loop, and a bare one that never waits
+           and all of them on Ray with a whole GPU and with a quarter
+speed      images/s of a training step: raygrid's loop, the same with recorded steps (and whether
+           they train the same bytes), and a bare one that never waits
 together   1, 2, 4, 8 trials at once, without and with MPS: the sum of images/s
 fast       trials of the protocol `fast` for as long as time is left
 attacks    seconds that a poison takes on the quick dataset, the cheapest first
 
-The table at the end is Markdown. --device cpu tries it out; `--small` has it ask little.
+The table at the end is Markdown. --device cpu tries it out, and so does a device that `--import`
+brings along; `--small` has it ask little.
 """
 
 from __future__ import annotations
@@ -39,11 +41,14 @@ from raygrid.api.run_grid import run_grid
 from raygrid.core.device import device_name, settle
 from raygrid.core.errors import RaygridError
 from raygrid.core.options import Options
+from raygrid.core.plugins import load_plugins
 from raygrid.core.speed import CPU
 from raygrid.engine.costs import throughput
 from raygrid.engine.costs.measure import Rehearsal, task_on_noise
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device, commit, versions
+from raygrid.nn import graphs
+from raygrid.nn.graphs import RECORDERS
 from raygrid.nn.trainer import Trainer, autocast
 
 LEARNERS = ("supervised", "simclr", "byol", "moco", "simsiam", "supcl")
@@ -63,6 +68,7 @@ class Book:
     small: bool
     rows: list[dict[str, Any]]
     end: float
+    imports: tuple[str, ...] = ()
 
     def note(self, part: str, what: str, **facts: Any) -> None:
         row = {"part": part, "what": what, **facts}
@@ -114,6 +120,7 @@ def grid(book: Book, specs: list[str], **options: Any) -> dict[str, Any]:
     """Run trials to rows in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
         given = {"executor": "inline", "quiet": True, "tracking": "off", **options}
+        given["imports"] = book.imports
         outcome = run_grid(specs, Options(out=Path(folder), data=Path("data"), **given))
     if not outcome.results:
         raise RuntimeError("the plan skips it on this dataset")
@@ -127,20 +134,26 @@ def grid(book: Book, specs: list[str], **options: Any) -> dict[str, Any]:
 
 def ends(book: Book) -> None:
     learners, families = (LEARNERS[:2], FAMILIES[:2]) if book.small else (LEARNERS, FAMILIES)
-    for learner in learners:
-        spec = SPEC.format("clean", "standard", "small_cnn", learner)
-        attempt(book, "ends", f"learner {learner}", functools.partial(grid, book, [spec]))
-    for attack in families:
-        spec = SPEC.format(attack, "standard", "small_cnn", "supervised")
-        attempt(book, "ends", f"attack {attack}", functools.partial(grid, book, [spec]))
+    clean = {f"learner {n}": SPEC.format("clean", "standard", "small_cnn", n) for n in learners}
+    specs = {f"attack {n}": SPEC.format(n, "standard", "small_cnn", "supervised") for n in families}
+    specs = {**clean, **specs}
+    for name, spec in specs.items():
+        attempt(book, "ends", name, functools.partial(grid, book, [spec]))
     if importlib.util.find_spec("ray") is None:
         book.note("ends", "on Ray", state="Ray is not installed")
         return
-    spec = SPEC.format("lsp", "standard", "small_cnn", "supervised")
     for per_gpu in (1, 4):
-        more = {"executor": "ray", "per_gpu": per_gpu, "measure": False}
-        work = functools.partial(grid, book, [spec], **more)
-        attempt(book, "ends", f"on Ray, {per_gpu} to a GPU", work)
+        work = functools.partial(on_ray, book, list(specs.values()), per_gpu)
+        attempt(book, "ends", f"all on Ray, {per_gpu} to a GPU", work)
+
+
+def on_ray(book: Book, specs: list[str], per_gpu: int) -> dict[str, Any]:
+    """A grid on this machine's GPUs, as Ray finds them; another device counts as one."""
+    from raygrid.engine.ray.executor import connected
+
+    gpus = {"cuda": None, "cpu": 0}.get(book.device.type, 1)
+    with connected(gpus=gpus):
+        return grid(book, specs, executor="ray", per_gpu=per_gpu, measure=False)
 
 
 def network_of(book: Book, defense: str) -> str:
@@ -155,26 +168,59 @@ def network_of(book: Book, defense: str) -> str:
 def speed(book: Book) -> None:
     for defense in DEFENSES[:2] if book.small else DEFENSES:
         spec = network_of(book, defense)
-        attempt(book, "speed", f"raygrid, {defense}", functools.partial(pace, book, spec, False))
-    spec = network_of(book, "none")
-    attempt(book, "speed", "bare loop", functools.partial(pace, book, spec, True))
+        for name, how in (("raygrid", "plain"), ("recorded steps", "recorded")):
+            work = functools.partial(pace, book, spec, how)
+            attempt(book, "speed", f"{name}, {defense}", work)
+        attempt(book, "speed", f"equal bytes, {defense}", functools.partial(equal, book, spec))
+    work = functools.partial(pace, book, network_of(book, "none"), "bare")
+    attempt(book, "speed", "bare loop", work)
 
 
-def pace(book: Book, spec: str, bare: bool) -> dict[str, Any]:
-    """Images a second over epochs of noise, after one that warms up."""
+@contextlib.contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Steps are recorded meanwhile, or not."""
+    graphs.SWITCH.on = on
+    try:
+        yield
+    finally:
+        graphs.SWITCH.on = False
+
+
+def session_of(book: Book, spec: str) -> Any:
     (trial,) = plan([spec], None).trials
-    task = task_on_noise(trial, 4 if book.small else 40, book.device)
-    session: Any = trial.learner.start(task)
+    return trial.learner.start(task_on_noise(trial, 4 if book.small else 40, book.device))
+
+
+def pace(book: Book, spec: str, how: str) -> dict[str, Any]:
+    """Images a second over epochs of noise, after one that warms up."""
+    session = session_of(book, spec)
     trainer: Trainer = session.trainer
-    run = functools.partial(naked, trainer) if bare else functools.partial(session.epoch, 0)
-    run()
-    finish(book.device)
-    started, images = time.perf_counter(), 0
-    while time.perf_counter() - started < (1.0 if book.small else 5.0):
-        run()
-        images += len(task.train)
-    finish(book.device)
+    work: Callable[[], Any] = functools.partial(session.epoch, 0)
+    if how == "bare":
+        work = functools.partial(naked, trainer)
+    with recording(how == "recorded"):
+        work()
+        finish(book.device)
+        started, images = time.perf_counter(), 0
+        while time.perf_counter() - started < (1.0 if book.small else 5.0):
+            work()
+            images += len(trainer.train)
+        finish(book.device)
     return {"images_per_second": images / (time.perf_counter() - started)}
+
+
+def equal(book: Book, spec: str) -> dict[str, Any]:
+    """Whether recorded steps leave the very weights that single steps do, after two epochs."""
+    states = []
+    for on in (False, True):
+        session = session_of(book, spec)
+        with recording(on):
+            for epoch in range(2):
+                session.epoch(epoch)
+        states.append(session.trainer.module.state_dict())
+    there, here = states
+    apart = [name for name, value in there.items() if not torch.equal(value, here[name])]
+    return {"equal": not apart, "apart": len(apart), "recordable": book.device.type in RECORDERS}
 
 
 def naked(trainer: Trainer) -> None:
@@ -195,8 +241,9 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def rehearsal(spec: str, device: str) -> Rehearsal:
+def rehearsal(spec: str, device: str, imports: tuple[str, ...]) -> Rehearsal:
     """A trial that trains on noise, in the process that calls."""
+    load_plugins(imports)
     place = torch.device(device)
     settle(place)
     (trial,) = plan([spec], None).trials
@@ -205,7 +252,7 @@ def rehearsal(spec: str, device: str) -> Rehearsal:
 
 def together(book: Book) -> None:
     spec = network_of(book, "standard")
-    make = functools.partial(rehearsal, spec, str(book.device))
+    make = functools.partial(rehearsal, spec, str(book.device), book.imports)
     seconds = 0.5 if book.small else 4.0
     attempt(book, "together", "in turns", lambda: throughput.measure(make, seconds))
     if book.device.type == "cuda" and importlib.util.find_spec("ray"):
@@ -236,7 +283,7 @@ def attacks(book: Book) -> None:
     names = [n for n in ATTACKS if ATTACKS[n].limit is not None and not ATTACKS[n].on_target]
     specs = {name: SPEC.format(name, "standard", "small_cnn", "supervised") for name in names}
     plans = {name: plan([spec], None) for name, spec in specs.items() if name != "file"}
-    cost = {n: sum(a.seconds(CPU) for a in p.artifacts) for n, p in plans.items()}
+    cost = {n: sum(a.seconds(CPU) for a in p.artifacts) for n, p in plans.items() if p.trials}
     for name in sorted(cost, key=cost.__getitem__)[: 2 if book.small else None]:
         attempt(book, "attacks", name, functools.partial(grid, book, [specs[name]]))
 
@@ -266,14 +313,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
-    parser.add_argument("--device", default=str(best_device()))
+    parser.add_argument("--device", help="cuda:0, cpu (the first GPU, else the CPU)")
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--small", action="store_true", help="few and small, to try it out")
     args = parser.parse_args()
-    device = torch.device(args.device)
+    load_plugins(args.imports)  # a device of their own has no name before
+    device = torch.device(args.device or best_device())
     settle(device)
     end = time.monotonic() + 60 * args.minutes
-    whole = Book(args.out, end, device, args.small, [], end)
+    whole = Book(args.out, end, device, args.small, [], end, tuple(args.imports))
     about = f"{device_name(device)}, commit {commit()}, Python {platform.python_version()}, " + (
         ", ".join(f"{name} {version}" for name, version in versions().items())
     )

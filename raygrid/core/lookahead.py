@@ -53,6 +53,11 @@ class Ahead(torch.Generator):
             self._pending = iter(values)
             self.set_state(after)
 
+    @property
+    def program(self) -> tuple[Request, ...] | None:
+        """What batches of the size at hand draw, in order; None where nothing is made ahead."""
+        return self._programs.get(self._size)
+
     def take(self, request: Request) -> Tensor:
         """The numbers that are asked for, on the device."""
         self._requested.append(request)

@@ -110,6 +110,11 @@ class Options:
     mps: bool = option(
         True, "trials that share a GPU take turns on it, also where NVIDIA's MPS is there"
     )
+    graphs: bool = option(
+        False,
+        "on GPUs record a training step once an epoch and replay it as one launch, where nothing "
+        "in it waits; results are the same",
+    )
     measure: bool = option(
         True,
         "do not measure on the cluster's GPUs, before the grid starts, what unknown kinds of "

@@ -137,7 +137,10 @@ class Defense(Method):
         self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The training loss (scalar) and the logits (n, classes) it was computed from."""
-        logits = model(x)
+        from raygrid.nn.casts import cast_at_once  # it loads torch, which a plan does without
+
+        with cast_at_once(model, x.device):
+            logits = model(x)
         return nn.functional.cross_entropy(logits.float(), y), logits
 
     def contrast(self, framework: Framework, batch: Batch, views: Pair) -> Tensor:

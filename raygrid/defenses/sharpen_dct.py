@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,6 +79,7 @@ def low_pass(x: Tensor, kept: float) -> Tensor:
         return tall @ x @ wide
 
 
+@functools.cache  # else every batch on a GPU would wait for the host to send it
 def _onto(side: int, count: int, device: torch.device) -> Tensor:
     """The projection (side, side) onto the `count` lowest frequencies."""
     places = (torch.arange(side, dtype=torch.float64) + 0.5) * math.pi / side

@@ -14,6 +14,7 @@ from typing import Any
 from raygrid.core.device import settle
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
+from raygrid.nn import graphs
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
@@ -115,6 +116,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         settle(self.device)
+        graphs.SWITCH.on = self.options.graphs
 
     def fetch(self, artifact: Artifact) -> Bundle:
         """The content of an artifact; one that is missing or damaged is made here and now."""

@@ -57,7 +57,7 @@ class SupervisedSession:
         self.network.to(task.device)
         self.precision = precision_of(task.recipe, task.architecture.convolutional)
         stream = task.streams["data"]
-        self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream)
+        self.trainer = Trainer(self.network, self.step, task.train, task.recipe, stream, pure=True)
 
     def step(self, batch: Batch) -> Step:
         defense = self.task.defense.during(batch.epoch)

@@ -19,6 +19,8 @@ from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream, forked
+from raygrid.nn.counters import drop_counters
+from raygrid.nn.graphs import steps_of
 from raygrid.nn.optimizers import grouped, make_optimizer, restore_layout
 from raygrid.nn.recipes import Recipe
 
@@ -83,7 +85,8 @@ class Trainer:
     """Runs a step function over a training set, epoch by epoch.
 
     module holds every trained parameter and buffer. `epoch` may be called in any order of numbers
-    as long as the state is that of the epoch before.
+    as long as the state is that of the epoch before. pure: the step does the same to every batch of
+    an epoch and keeps nothing but module's buffers, so that a recording may take its place.
     """
 
     def __init__(
@@ -93,8 +96,11 @@ class Trainer:
         train: Images,
         recipe: Recipe,
         stream: Stream,
+        pure: bool = False,
     ) -> None:
+        drop_counters(module)
         self.device = train.device
+        self.pure = pure
         self.module = module
         self.step = step
         self.train = train
@@ -179,11 +185,12 @@ class Trainer:
         totals = totals.to(self.device)  # read once an epoch: reading a number waits for the GPU
         # Dropout draws from torch's global generator, which has no argument for another one: it is
         # seeded for the epoch and put back, so that a restored run draws the same.
+        take = steps_of(self)
         with forked(self.stream.seed("dropout", epoch), self.device):
             for share, batch in self._paced(epoch):
                 if self.recipe.each_step(epoch):
                     self.set_rate(epoch + share)
-                totals += self.update(batch)
+                totals += take(batch)
         loss, hits, count = self.checked(totals, epoch)
         return {"train_loss": loss / count, "train_acc": hits / count, "lr": rate}
 
@@ -214,12 +221,17 @@ class Trainer:
 
     def update(self, batch: Batch) -> Tensor:
         """One step of the optimizer; returns loss * count, hits, count. Modes are the caller's."""
+        sums = self.descend(batch)
+        self.optimizer.step()
+        return sums
+
+    def descend(self, batch: Batch) -> Tensor:
+        """The gradients of a batch, ready for the optimizer; returns what `update` does."""
         out = self.step(batch)
         self.optimizer.zero_grad(set_to_none=True)
         out.loss.backward()
         if self.recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
-        self.optimizer.step()
         count = torch.full((), float(out.count), device=self.device)
         return torch.stack([out.loss.detach().float() * out.count, out.hits.detach(), count])
 
@@ -278,7 +290,9 @@ def smoothed(y: Tensor, classes: int, share: float) -> Tensor:
 
 def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:
     """Plain cross-entropy on a batch: what surrogates and the undefended victim train with."""
-    with autocast(precision, batch.x.device):
+    from raygrid.nn.casts import cast_at_once  # it loads torch, which a plan does without
+
+    with autocast(precision, batch.x.device), cast_at_once(model, batch.x.device):
         logits = model(batch.x)
     loss = nn.functional.cross_entropy(logits.float(), batch.y)
     return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))

@@ -1,4 +1,4 @@
-"""Has processes that load it compute on the pretend device: for Ray's workers, as `--import`."""
+"""Has processes that import it compute on the pretend device: Ray's workers, scripts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from raygrid.engine import worker
+from raygrid.nn import graphs
 from tests.device import pretend
+from tests.device.pretend.tape import PretendRecorder
 from tests.plugin import CARD
 
 assert CARD  # the toys are registered here as well
@@ -26,3 +28,4 @@ if NOTES in os.environ:
     pretend.setup()
     torch.tensor, torch.as_tensor = pretend.tensor, pretend.as_tensor
     worker.best_device = device
+    graphs.RECORDERS[pretend.DEVICE.type] = PretendRecorder

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
+from torch import nn
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.core.spec import Part
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import Session
 from tests.attacks.test_attacks import AVAILABILITY
 from tests.attacks.test_attacks import small as attack_of
 from tests.conftest import toy
-from tests.device.pretend import DEVICE, Log, watched
+from tests.device.pretend import CPU, DEVICE, Log, watched
 from tests.device.test_attacks import context_for
-from tests.device.test_training import task_on
+from tests.device.test_training import same, task_on
 from tests.learners.test_learners import RECIPE, small
 
 STEPS = 6
@@ -100,3 +103,28 @@ def test_an_inner_step_of_an_attack_waits_for_nothing(name: str, log: Log) -> No
     more = {place: n - counts[0].get(place, 0) for place, n in counts[1].items()}
     late = {place: n for place, n in more.items() if n > 0 and known not in place}
     assert not late
+
+
+KERNELS = {"small_resnet": 99, "resnet18": 173}
+"""Launches of a training step in bf16 at most: forward, backward and optimizer."""
+
+
+@pytest.mark.parametrize("name", ["small_resnet", pytest.param("resnet18", marks=pytest.mark.slow)])
+def test_a_step_is_so_many_kernels(name: str, log: Log) -> None:
+    """None counts for a batch norm; all weights are cast at once, to the numbers of a CPU."""
+    kind, states = ARCHITECTURES.tiny(name), []
+    recipe = replace(RECIPE, precision="bf16", batch_size=4)
+    for device in (CPU, DEVICE):
+        task = task_on(device, toy(STEPS * 4, 32, 10), recipe=recipe, architecture=kind)
+        session: Any = small("supervised").start(task)
+        log.reset()
+        session.epoch(0)
+        states.append(session.state_dict())
+    assert same(*states)
+    waits(session, log)
+    kernels = {op: n / (STEPS - 2) for (op, _), n in log.kernels.items()}
+    assert sum(kernels.values()) <= KERNELS[name]
+    layers = sum(isinstance(m, nn.BatchNorm2d) for m in session.network.modules())
+    assert kernels["aten::native_batch_norm"] == layers
+    assert kernels["aten::add_"] < layers
+    assert kernels["aten::_to_copy"] < layers

@@ -53,7 +53,7 @@ class _Fitting:
         self.network = recipe.build(images, stream.seed("init"), device)
         train, self.held = _hold_out(images.to(device), recipe.held_out, stream)
         step = _step(recipe, self.network)
-        self.trainer = Trainer(self.network, step, train, recipe.recipe, stream)
+        self.trainer = Trainer(self.network, step, train, recipe.recipe, stream, pure=True)
         self.kept: dict[str, dict[str, Tensor]] = {}
         self.best: dict[str, Tensor] = {}
         self.best_accuracy = -1.0

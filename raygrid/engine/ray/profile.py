@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from raygrid.core.device import settle
+from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.engine import worker as work
 from raygrid.engine.costs import throughput
@@ -18,6 +19,7 @@ from raygrid.engine.costs.measure import Rehearsal, can_measure
 from raygrid.engine.costs.profiles import Profiles, kind
 from raygrid.engine.ray import mps
 from raygrid.engine.ray.worker import WorkerConfig
+from raygrid.nn import graphs
 from raygrid.trials.catalog import Contents, ToldCatalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
@@ -34,14 +36,13 @@ def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
     """Measure trials on the GPU of this process: one, then more of them at once, as in a run."""
     if setup.options.mps:
         mps.use_mps(min(LADDER))
-    return throughput.measure(
-        functools.partial(rehearsal, spec, setup.contents, setup.options.imports)
-    )
+    return throughput.measure(functools.partial(rehearsal, spec, setup.contents, setup.options))
 
 
-def rehearsal(spec: str, contents: Contents, plugins: tuple[str, ...]) -> Rehearsal:
+def rehearsal(spec: str, contents: Contents, options: Options) -> Rehearsal:
     """A trial that trains on noise on the GPU of the process that calls."""
-    load_plugins(plugins)
+    load_plugins(options.imports)
+    graphs.SWITCH.on = options.graphs
     device = work.best_device()
     settle(device)
     return Rehearsal(resolve(spec, ToldCatalog(contents)), device)

@@ -19,6 +19,7 @@ from tests.device.pretend.operators import (
     Known,
     known,
 )
+from tests.device.pretend.tape import recorded
 from tests.device.pretend.tensors import NAME, OnDevice, bare, dressed, narrowed, tensors, widened
 
 RESIZING = {f"aten::{n}" for n in ("squeeze_", "unsqueeze_", "t_", "transpose_", "arange")}
@@ -37,11 +38,7 @@ def launch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     raw_kwargs = {k: bare(v) for k, v in kwargs.items()}
     if op.name in ("aten::_to_copy", "aten::empty", "aten::empty_strided"):
         raw_kwargs.pop("pin_memory", None)
-    try:
-        out = func(*[bare(a) for a in args], **raw_kwargs)
-    except NotImplementedError:  # a CPU kernel that has no bf16, which CUDA's has
-        wide = [widened(bare(a)) for a in args]
-        out = narrowed(func(*wide, **{k: widened(v) for k, v in raw_kwargs.items()}))
+    out = recorded(on_cpu, func, [bare(a) for a in args], raw_kwargs)
     if op.written:
         return results(op, args, kwargs, out)
     if isinstance(out, torch.Tensor) and mine and not on:
@@ -49,6 +46,15 @@ def launch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             if t._raw is out:
                 out = out.clone()
     return dressed(out) if on else out
+
+
+def on_cpu(func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """An operation on bare values."""
+    try:
+        return func(*args, **kwargs)
+    except NotImplementedError:  # a CPU kernel that has no bf16, which CUDA's has
+        wide = [widened(a) for a in args]
+        return narrowed(func(*wide, **{k: widened(v) for k, v in kwargs.items()}))
 
 
 def _resize(arg: Any) -> None:
