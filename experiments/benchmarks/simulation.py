@@ -1,9 +1,10 @@
 """The simulated schedule against a real run, and a cluster of 1,000 GPUs that nobody has here.
 
-    python experiments/benchmarks/simulation.py [real] [driver] [large]
+    python experiments/benchmarks/simulation.py [real] [packed] [driver] [large]
 
 real: a small grid of sleeping trials with artifacts on local Ray, and the same jobs played with the
-durations that were measured. driver: what a trial costs the driver, through Ray and without it.
+durations that were measured. packed: the same on GPUs that Ray only believes in, shared by trials
+of two sizes. driver: what a trial costs the driver, through Ray and without it.
 large: planning and playing 100,000 trials, and which limit 1,000 GPUs would meet first.
 """
 
@@ -17,30 +18,34 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from header import header
 
 from raygrid.api.run_grid import Options, make_plan, run_grid
+from raygrid.core.device import CONTEXT_MB
 from raygrid.core.plugins import load_plugins
 from raygrid.core.speed import CPU
-from raygrid.engine.costs.gpu_share import Sharing
-from raygrid.engine.costs.profiles import Profiles
-from raygrid.engine.costs.simulate import WORKER_START, Fleet, play
+from raygrid.engine.costs.gpu_share import BASE, ROOM, Sharing, card
+from raygrid.engine.costs.profiles import Profiles, ProfileStore, kind
+from raygrid.engine.costs.simulate import Fleet, play
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan, plan
 from raygrid.engine.ray.callbacks import AgendaCallback
 from raygrid.engine.ray.executor import connected
 from raygrid.engine.ray.queue import ReadyFirst
 from raygrid.engine.schedule import Agenda, Job
+from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
+HERE = Path(__file__).parent
+PACKED = "blank/clean/none/{net}/idle(seconds={seconds})/idle/{seed}"
 IDLE = "blank/{attack}/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
 LARGE = "cifar10/{attack}/{defense}/{net}/supervised/dvae/{seed}"
 ATTACKS = ("clean", "em", "rem", "lsp", "ops", "ar", "tap", "ntga", "hypo", "sep")
@@ -80,34 +85,95 @@ class Diary(Listener):
 
 
 @contextmanager
-def workplace(cpus: int) -> Iterator[Options]:
+def workplace(cpus: int, gpus: int = 0) -> Iterator[Options]:
     """A local Ray and a folder."""
-    with tempfile.TemporaryDirectory() as folder, connected(cpus=cpus):
-        yield Options(out=Path(folder) / "out", executor="ray", imports=("idle",), quiet=True)
+    with tempfile.TemporaryDirectory() as folder, connected(cpus=cpus, gpus=gpus):
+        yield Options(
+            out=Path(folder) / "out",
+            executor="ray",
+            imports=(str(HERE / "idle.py"),),
+            quiet=True,
+            tracking="off",
+        )
 
 
-def real(trials: int = 24, cpus: int = 2) -> None:
-    """Makespan of a run and of its play."""
+@dataclass
+class Compared:
+    """Seconds of a run and of its play. begins: when jobs began, from the call on."""
+
+    ran: float
+    played: float
+    begins: list[float]
+    packed: dict[float, int]
+
+    @property
+    def ratio(self) -> float:
+        return self.played / self.ran
+
+
+def compare(
+    specs: list[str], options: Options, fleet: Fleet, profiles: Profiles, workers: int
+) -> Compared:
+    """Run specs on the Ray that is there, and play the same jobs with what was measured of them.
+
+    What a worker costs before it begins is the mean over the first `workers` jobs.
+    """
+    ProfileStore(open_store(options.store_url)).save(profiles)
+    diary, started = Diary(), time.time()
+    outcome = run_grid(specs, options, diary)
+    bad = [r for r in outcome.results if r.status != "done"]
+    if bad:
+        raise RuntimeError(f"{bad[0].spec}: {bad[0].error}")
+    ran = max(r.finished for r in outcome.results) - started
+    begins = [begun - started for begun in diary.begun]
+    agenda = Agenda(
+        make_plan(specs, options)[0].trials, lambda artifact: artifact.key not in diary.seconds, CPU
+    )
+    start = sum(begins[:workers]) / len(begins[:workers])
+    line = play(agenda, fleet, profiles, lambda job: diary.seconds[job.key], start)
+    return Compared(ran, line.makespan, begins, line.packed)
+
+
+def told(title: str, found: Compared) -> None:
+    print(
+        f"{title}: ran in {found.ran:.1f} s, the first worker began after {found.begins[0]:.1f} s"
+    )
+    print(f"  played: {found.played:.1f} s, {found.ratio:.3f} of the run; {found.packed}")
+
+
+def real(trials: int = 24, cpus: int = 2) -> Compared:
+    """Makespan of a run on CPUs and of its play."""
     draw = random.Random(0)
     lengths = [round(draw.uniform(0.5, 3.0), 2) for _ in range(trials)]
     specs = [IDLE.format(attack="lsp", seconds=s, seed=i % 4) for i, s in enumerate(lengths)]
     with workplace(cpus) as options:
-        diary, started = Diary(), time.time()
-        outcome = run_grid(specs, options, diary)
-        ran = max(r.finished for r in outcome.results) - started
-        todo = make_plan(specs, options)[0].trials
-    start = min(diary.begun) - started
+        found = compare(specs, options, Fleet(cpus=cpus), Profiles(), cpus)
+    told(f"{trials} trials of {min(lengths)} to {max(lengths)} s on {cpus} CPUs", found)
+    return found
 
-    def seconds(job: Job) -> float:
-        return diary.seconds[job.key]
 
-    made = len(diary.seconds) - trials
-    print(f"{trials} trials of {min(lengths)} to {max(lengths)} s, {made} artifacts, {cpus} CPUs")
-    print(f"  ran in {ran:.1f} s, of which {start:.1f} s until the first worker began")
-    for name, cost in (("this start", start), ("the default start", WORKER_START)):
-        agenda = Agenda(todo, lambda artifact: artifact.key not in diary.seconds, CPU)
-        played = play(agenda, Fleet(cpus=cpus), None, seconds, cost).makespan
-        print(f"  played with {name} ({cost:.1f} s): {played:.1f} s, {played / ran:.3f} of the run")
+def packed(trials: int = 24, gpus: int = 2, longest: float = 8.0) -> Compared:
+    """The same on pretend GPUs, which small trials share by four and large ones by two.
+
+    The cards are resources of Ray; nothing computes on them, and how long trials take together is
+    not part of it.
+    """
+    draw, profiles = random.Random(0), Profiles()
+    lengths = [round(draw.uniform(longest / 2, longest), 2) for _ in range(trials)]
+    nets = [("small_cnn", 4), ("small_resnet", 2)]
+    kinds = [nets[draw.random() < 0.4] for _ in range(trials)]
+    specs = [
+        PACKED.format(net=net, seconds=seconds, seed=number)
+        for number, (seconds, (net, _)) in enumerate(zip(lengths, kinds, strict=True))
+    ]
+    for trial, (_, count) in zip(plan(specs, None).trials, kinds, strict=True):
+        room = 1024 * card(BASE).memory_gb / count - CONTEXT_MB
+        profiles.merge(BASE, kind(trial), memory_mb=0.9 * room / ROOM, together=float(count))
+    with workplace(8 * gpus, gpus) as options:
+        fleet = Fleet(gpus=gpus, name=BASE)
+        found = compare(specs, replace(options, measure=False), fleet, profiles, 3 * gpus)
+    told(f"{trials} trials of {min(lengths)} to {max(lengths)} s on {gpus} pretend GPUs", found)
+    return found
 
 
 def through_ray(trials: int = 300, cpus: int = 2) -> float:
@@ -229,15 +295,17 @@ def large(counts: list[int], gpus: int, cost: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["real", "driver", "large"])
+    parser.add_argument("parts", nargs="*", default=["real", "packed", "driver", "large"])
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--gpus", type=int, default=1000)
     parser.add_argument("--cost", type=float, default=20.0, help="ms a trial, if not measured")
     args = parser.parse_args()
     print(header())
-    load_plugins(("idle",))
+    load_plugins((str(HERE / "idle.py"),))
     if "real" in args.parts:
         real()
+    if "packed" in args.parts:
+        packed()
     cost = through_ray() if "driver" in args.parts else args.cost
     if "large" in args.parts:
         large(args.counts, args.gpus, cost)
