@@ -113,6 +113,19 @@ class Ahead(torch.Generator):
         self._made = list(zip(groups, states, strict=True))
 
 
+class Prepared(torch.Generator):
+    """A batch's generator whose draws have a fixed place in memory."""
+
+    def __new__(cls, values: list[Tensor]) -> Prepared:
+        return super().__new__(cls)
+
+    def __init__(self, values: list[Tensor]) -> None:
+        self._values = iter(values)
+
+    def take(self, request: Request) -> Tensor:
+        return next(self._values)
+
+
 def _packed(values: list[Tensor], here: list[bool], device: torch.device) -> list[Tensor]:
     """Host tensors on the device, in one copy for each of their types; some stay `here`."""
     going = [value for value, stays in zip(values, here, strict=True) if not stays]

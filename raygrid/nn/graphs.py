@@ -79,19 +79,6 @@ RECORDERS: dict[str, Callable[[], Recorder]] = {"cuda": CudaRecorder}
 """By type of device; others train step by step."""
 
 
-class Prepared(torch.Generator):
-    """A batch's generator whose draws have a fixed place in memory."""
-
-    def __new__(cls, values: list[Tensor]) -> Prepared:
-        return super().__new__(cls)
-
-    def __init__(self, values: list[Tensor]) -> None:
-        self._values = iter(values)
-
-    def take(self, request: Request) -> Tensor:
-        return next(self._values)
-
-
 class EpochSteps:
     """The steps of one epoch: the first as it is, then a recording for every full batch.
 
@@ -138,6 +125,8 @@ class Recording:
     def __init__(
         self, trainer: Trainer, recorder: Recorder, batch: Batch, program: tuple[Request, ...]
     ) -> None:
+        from raygrid.core.lookahead import Prepared  # a generator of torch's kind loads torch
+
         self.trainer = trainer
         self.program = program
         self.held = [value.clone() for value in self._values(batch)]
