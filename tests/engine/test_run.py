@@ -271,7 +271,7 @@ def test_impossible_cells_are_skipped_with_the_reason_or_refused(options: Option
     grid = replace(GRID, learners=["supervised", "sleeper"], attacks=["clean"], protocols=["quick"])
     grid = replace(grid, defenses=["none"], protocols=["quick(epochs=1)"])
     outcome = run_grid(grid, options)
-    reason = "protocol quick has no recipe for the learner sleeper"
+    reason = "protocol quick has no recipe for the learner sleeper; these have: brief"
     assert [s.reason for s in outcome.plan.skips] == [reason]
     assert outcome.submitted == 1
     with pytest.raises(SpecError, match=reason):
