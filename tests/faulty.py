@@ -2,7 +2,8 @@
 
 Loaded with `--import tests.faulty`. Nothing here changes a result: specs, and so keys, are those of
 an undisturbed run. `FAULTS_DIR` is the folder of marks and of orders: a file `<order>-<tag>` is
-taken away by the one process that carries it out. `FAULTS_PAUSE` stretches every epoch (s).
+taken away by the one process that carries it out; a trial with a file `hold-<tag>` waits until
+that is gone. `FAULTS_PAUSE` stretches every epoch (s).
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ def ordered(order: str, tag: int) -> bool:
     return True
 
 
+def held(tag: int) -> bool:
+    return FOLDER in os.environ and (Path(os.environ[FOLDER]) / f"hold-{tag}").exists()
+
+
 def pause() -> None:
     time.sleep(float(os.environ.get(PAUSE, 0)))
 
@@ -73,6 +78,8 @@ class PacedSession(SupervisedSession):
     def epoch(self, epoch: int) -> Metrics:
         mark("epoch", self.tag, epoch=epoch)
         pause()
+        while held(self.tag):
+            time.sleep(0.1)
         if ordered("hang", self.tag):
             time.sleep(3600)
         if ordered("memory", self.tag):

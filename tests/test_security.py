@@ -29,6 +29,7 @@ from raygrid.engine.grid import Grid
 from raygrid.tracking.mlflow import Tracker, check_tracking, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
+from tests.patience import crowd
 from tests.storage.test_bucket import free_port, s3
 from tests.tracking.test_mlflow import children, drive, parents, planned, server
 
@@ -280,7 +281,7 @@ def test_a_local_ray_is_for_this_machine_and_for_who_has_its_token(tmp_path: Pat
                 env={**home, **env},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=60 * crowd(),
                 check=False,
             )
 
@@ -297,4 +298,4 @@ def test_a_local_ray_is_for_this_machine_and_for_who_has_its_token(tmp_path: Pat
         assert {address for address, _ in open_} == {"127.0.0.1"}
         assert not [port for _, port in open_ if "# HELP" in page(port)]
     finally:
-        host.communicate("\n", timeout=60)
+        host.communicate("\n", timeout=60 * crowd())

@@ -74,7 +74,17 @@ def _package(name: str, why: str) -> Check:
 
 
 def _ray(options: Options) -> Check:
-    return _package("ray", "trials run one after the other in this process")
+    from raygrid.engine.ray import sockets
+
+    check = _package("ray", "trials run one after the other in this process")
+    if check.state != "ok" or not sockets.too_long():
+        return check
+    try:
+        instead = f"Ray's sockets go to {sockets.short_folder()}"
+    except RaygridError as error:
+        return Check("ray", "fault", str(error))
+    long = f"no socket fits into {sockets.usual_folder()}, whose path is too long"
+    return Check("ray", "note", f"{check.text}; {long}: {instead}")
 
 
 def _mlflow(options: Options) -> Check:

@@ -32,9 +32,9 @@ def fill(place: Path, classes: int, each: int, side: int, parts: str = "train te
                 Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
-def said(verb: str, spec: str, root: Path) -> tuple[int, str]:
+def said(verb: str, spec: str, root: Path, *more: str) -> tuple[int, str]:
     """Exit status and the error; the run is quiet, inline and without MLflow."""
-    words = ["--quiet", "--executor", "inline"]
+    words = [*more, "--quiet", "--executor", "inline"]
     words += ["--tracking", "off", "--data", str(root), "--out", str(root / "out")]
     err = io.StringIO()
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):

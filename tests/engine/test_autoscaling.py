@@ -27,7 +27,7 @@ from tests.storage.test_bucket import free_port
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore"),
 ]
 HEAD = "f" * 51 + "00000"
@@ -89,7 +89,8 @@ def lab(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     }
     for name, value in words.items():
         monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus", "0"]
+    command = [sys.executable, "-m", "raygrid.engine.ray.start", "start", "--head"]
+    command += ["--num-cpus", "0"]
     command += ["--autoscaling-config", str(folder / "cluster.yaml"), "--port", str(gcs)]
     options = ("--ray-client-server-port", "--dashboard-agent-listen-port", "--dashboard-port")
     for option, port in zip(options, ports, strict=True):

@@ -26,17 +26,19 @@ from urllib.parse import urlencode
 import pytest
 
 from raygrid.api.run_grid import Options, run_grid
+from raygrid.engine.ray.private import START, patient_start
 from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
 from tests import faulty
 from tests.engine.test_run import essence
+from tests.patience import crowd, until
 from tests.storage.test_bucket import free_port
 from tests.tracking.test_mlflow import children, parents, template
 
 assert template  # a fixture: making MLflow's tables takes seconds
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(1800),  # the last resort: waits end where nothing goes on
     pytest.mark.filterwarnings("ignore"),
 ]
 ray = pytest.importorskip("ray")
@@ -61,9 +63,11 @@ def head() -> Iterator[Any]:
         for name, value in {**WORDS, **QUICK_DEATH, **ObjectStore.keys, **own}.items():
             patch.setenv(name, value)
         patch.setenv("RAYGRID_CACHE", str(folder / "cache"))
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        patch.setattr(Cluster._wait_for_node, "__defaults__", (START * crowd(),))
         try:
-            yield cluster
+            with patient_start(START * crowd()):  # for its nodes too
+                cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+                yield cluster
         finally:
             cluster.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,7 +142,18 @@ class Lab:
             fits = (m for m in self.marks(event) if facts.items() <= m.items())
             return next(fits, None)
 
-        return until(found, seconds, lambda: f"{event} {facts}: {self.marks()} {self.words()}")
+        return self.until(found, seconds, lambda: f"{event} {facts}: {self.marks()}")
+
+    def until(
+        self, found: Callable[[], Any], seconds: float = 90, story: Callable[[], str] = str
+    ) -> Any:
+        """Wait as long as toy methods or drivers have something new to say."""
+        return until(found, seconds, lambda: f"{story()} {self.words()}", self.progress)
+
+    def progress(self) -> list[int]:
+        """How much was noted down and printed so far."""
+        files = [self.folder / "faults" / "marks", *(driver.log for driver in self.drivers)]
+        return [file.stat().st_size if file.exists() else 0 for file in files]
 
     def words(self) -> str:
         return "\n".join(driver.words() for driver in self.drivers)
@@ -154,7 +169,7 @@ class Driver:
     """`raygrid run` in a process of its own."""
 
     def __init__(self, lab: Lab, out: Path, specs: list[str], words: tuple[str, ...]) -> None:
-        self.out = out
+        self.lab, self.out = lab, out
         if not out.exists():
             out.mkdir()
             shutil.copy(lab.database, out / "mlflow.db")
@@ -174,10 +189,8 @@ class Driver:
 
     def wait(self, seconds: float = 120) -> int:
         """Its exit status."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the driver did not end: {self.words()}") from None
+        status: int = self.lab.until(self.process.poll, seconds, lambda: "the driver did not end")
+        return status
 
     def kill(self) -> None:
         """Without warning."""
@@ -198,16 +211,6 @@ def _tree(pid: int) -> list[Any]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def until(found: Callable[[], Any], seconds: float, story: Callable[[], str]) -> Any:
-    """Ask again and again; what was found, or a failure that tells the story."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if (value := found()) is not None:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"did not happen in {seconds:.0f} s: {story()}")
 
 
 @pytest.fixture
@@ -349,11 +352,7 @@ def test_a_node_with_notice_keeps_its_epochs(lab: Lab, undisturbed: Undisturbed)
     driver = lab.drive(CLEAN, "--checkpoint-every", "3600")
     told = lab.when("epoch", epoch=2)
     lab.give_notice(told["node"])
-    until(
-        lambda: any(m["pid"] != told["pid"] for m in epochs_of(lab, told["tag"])) or None,
-        90,
-        lab.words,
-    )
+    lab.until(lambda: any(m["pid"] != told["pid"] for m in epochs_of(lab, told["tag"])) or None)
     lab.kill(told["node"])
     assert driver.wait() == 0, driver.words()
     assert_whole(driver, undisturbed(CLEAN))
@@ -386,7 +385,7 @@ def test_trials_that_misbehave_cost_only_themselves(
     lab.order("hang", 2)
     lab.start("a", "b", num_gpus=1)
     driver = lab.drive(specs, "--deadline", "20")
-    assert driver.wait(180) == 0, driver.words()
+    assert driver.wait() == 0, driver.words()
     assert_whole(driver, undisturbed(specs))
     rows = driver.rows()
     assert rows[diverging].status == "diverged"
@@ -408,7 +407,7 @@ def test_a_killed_driver_started_again_goes_on(lab: Lab, undisturbed: Undisturbe
     second = lab.when("epoch", tag=3 - first, epoch=2)
     driver.kill()
     again = lab.drive(CLEAN)
-    until(lambda: epochs_of(lab, second["tag"])[-1]["pid"] != second["pid"] or None, 90, lab.words)
+    lab.until(lambda: epochs_of(lab, second["tag"])[-1]["pid"] != second["pid"] or None)
     with contextlib.closing(sqlite3.connect(driver.out / "mlflow.db")) as database:
         database.execute("BEGIN EXCLUSIVE")
         lab.when("end", tag=second["tag"])
@@ -422,18 +421,21 @@ def test_a_killed_driver_started_again_goes_on(lab: Lab, undisturbed: Undisturbe
 
 def test_two_drivers_of_one_grid_run_each_trial_once(lab: Lab, undisturbed: Undisturbed) -> None:
     """The second one is refused while the first runs, and finds its rows afterwards."""
-    lab.pause = 2.0
+    for tag in (1, 2):
+        lab.order("hold", tag)
     lab.start("a")
     first = lab.drive(CLEAN)
     claims = Path(lab.store.removeprefix("file://")) / "claims"
-    until(lambda: next(claims.glob("*.json"), None), 60, first.words)
+    lab.until(lambda: next(claims.glob("*.json"), None))
     second = lab.drive(CLEAN, out="other")
-    assert second.wait(60) == 2, second.words()
+    assert second.wait() == 2, second.words()
     assert f"works on 2 of these trials (process {first.process.pid} on" in second.words()
+    for tag in (1, 2):
+        (lab.folder / "faults" / f"hold-{tag}").unlink()
     assert first.wait() == 0, first.words()
     assert_whole(first, undisturbed(CLEAN))
     third = lab.drive(CLEAN, out="other")
-    assert third.wait(60) == 0, third.words()
+    assert third.wait() == 0, third.words()
     assert_whole(third, undisturbed(CLEAN))
     assert_ended_once(lab)
 

@@ -22,6 +22,7 @@ import pytest
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
 from raygrid.storage.results import ResultLog
+from tests.patience import crowd
 from tests.tracking.test_mlflow import children, parents
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +117,7 @@ def cluster() -> Iterator[str]:
     """A real head on loopback with a dashboard, in a folder and process group of its own."""
     folder = tempfile.mkdtemp(prefix="rg")
     ports = {"--port": 26379, "--dashboard-port": 28265, "--ray-client-server-port": 26301}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command = [sys.executable, "-m", "raygrid.engine.ray.start", "start", "--head", "--block"]
     command += [f"{name}={port}" for name, port in ports.items()]
     command += ["--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
     command += ["--dashboard-host=127.0.0.1", "--dashboard-agent-listen-port=26365"]
@@ -125,7 +126,7 @@ def cluster() -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     head = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
     try:
-        launch._answers("http://127.0.0.1:28265", 120)
+        launch._answers("http://127.0.0.1:28265", 120 * crowd())
         yield "http://127.0.0.1:28265"
     finally:
         os.killpg(head.pid, signal.SIGTERM)

@@ -47,7 +47,7 @@ from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
-from raygrid.engine.ray import leftovers  # noqa: E402
+from raygrid.engine.ray import leftovers, sockets  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
     AgendaCallback,
     Watchdog,
@@ -129,6 +129,9 @@ def _start(facts: dict[str, Any], out: Path | None) -> None:
 
 def _init_local(facts: dict[str, Any]) -> None:
     """Start Ray, once more if it does not come up; raises StartError after that."""
+
+    if sockets.too_long():
+        facts = {**facts, "_temp_dir": str(sockets.short_folder())}
 
     def start() -> None:
         with _alone(), patient_start():

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
+from raygrid.engine.ray import sockets
 
 OBJECT_STORE = 0.3
 """The part of its memory that a node's object store may have, as Ray has it of a whole machine."""
 LEAST_STORE = 80 * 2**20
 """Bytes below which Ray takes no object store."""
-LONGEST = 38
-"""Characters of a folder for Ray's sockets: a socket's path has 107 bytes, Ray's part of it 67."""
+LONGEST = sockets.LONGEST - 2
+"""Bytes of a folder for Ray's sockets; `rg` and the job's number follow."""
 
 
 @dataclass(frozen=True)

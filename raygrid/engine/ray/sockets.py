@@ -1,0 +1,53 @@
+"""Where Ray may keep its sockets: a socket's path has few bytes, temporary folders have long names.
+
+Slurm and CI give each job a temporary folder of its own, deep in the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from raygrid.core.errors import StartError
+
+RAYS_PART = 67
+"""Bytes of a socket's path below Ray's folder: its session's name, `sockets`, the socket's own."""
+LONGEST = (104 if sys.platform == "darwin" else 108) - 1 - RAYS_PART
+"""Bytes that the path of Ray's folder may have."""
+SHORT = Path("/tmp")
+
+
+def usual_folder(env: Mapping[str, str] = os.environ) -> str:
+    """Where Ray keeps its sockets by itself."""
+    places = (env.get("RAY_TMPDIR"), env.get("TMPDIR") if sys.platform == "linux" else None)
+    return os.path.join(next((place for place in places if place is not None), "/tmp"), "ray")
+
+
+def too_long(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether no socket fits into Ray's usual folder."""
+    return len(os.fsencode(usual_folder(env))) > LONGEST
+
+
+def short_folder() -> Path:
+    """A folder for Ray that is this user's alone, short enough, the same in every run.
+
+    Raises StartError where none can be made.
+    """
+    folder = SHORT / f"raygrid-ray-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if own and not stat.S_IMODE(found.st_mode) & 0o077:
+            return folder
+        why = f"{folder} is not a folder of this user alone"
+    except OSError as error:
+        why = f"{folder} cannot be made ({error.strerror})"
+    raise StartError(
+        f"Ray does not start on this machine: no socket fits into {usual_folder()}, which has "
+        f"{len(usual_folder())} characters where {LONGEST} are allowed, and {why}; set RAY_TMPDIR "
+        "to a short folder"
+    )
