@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 from raygrid.core.secrets import without_secrets
@@ -117,9 +118,15 @@ def in_one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts names, numbers in them by value: 3 before 10."""
+    pieces = re.split(r"(\d+)", name)
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is no `kind`, which names are, and which of them is nearest."""
-    names = sorted(known)
+    names = sorted(known, key=_by_number)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     near.sort(key=lambda other: sorted(other) != sorted(name))  # letters that changed places first
     hint = f" (did you mean {near[0]!r}?)" if near else ""

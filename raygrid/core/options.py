@@ -134,6 +134,11 @@ class Options:
                 f"deadline is {self.deadline:g}, but it ends jobs in workers, which the inline "
                 "executor has not; use Ray"
             )
+        if self.executor == "inline" and self.address is not None:
+            faults.append(
+                f"address is {self.address}, but the inline executor runs all in this process; "
+                "leave one of the two out"
+            )
         if faults:
             raise SpecErrors(faults)
 

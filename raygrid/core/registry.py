@@ -110,10 +110,14 @@ class Combination:
 
 
 class Registry(Generic[M]):
-    """Methods of one kind by id."""
+    """Methods of one kind by id.
 
-    def __init__(self, kind: str, base: type[M]) -> None:
+    own: how a person names one of their own, `{}` for its name, said where a name is not known.
+    """
+
+    def __init__(self, kind: str, base: type[M], own: str = "") -> None:
         self.kind = kind
+        self.own = own
         self.base = base
         self._methods: dict[str, type[M]] = {}
         self._types: dict[str, dict[str, Any]] = {}
@@ -156,7 +160,8 @@ class Registry(Generic[M]):
     def expect(self, name: str) -> None:
         """Raise SpecError that says the nearest name unless a method is filed under `name`."""
         if name not in self._methods:
-            raise SpecError(unknown(self.kind, name, self._methods))
+            own = f"; one of your own is {self.own.format(name)}" if self.own else ""
+            raise SpecError(unknown(self.kind, name, self._methods) + own)
 
     def make(self, part: Part | str) -> M:
         """Build the method that `part` names; raise SpecError for a bad name or parameter."""

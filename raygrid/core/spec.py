@@ -108,7 +108,10 @@ class Part:
         text = text.strip()
         head, bracket, rest = text.partition("(")
         if not NAME.match(head):
-            raise SpecError(f"{text!r} is not a method: expected name or name(key=value, ...)")
+            several = "; several stand apart, with blanks between" * ("," in head)
+            raise SpecError(
+                f"{text!r} is not a method: expected name or name(key=value, ...){several}"
+            )
         if not bracket:
             return cls(head)
         if not rest.endswith(")"):
@@ -210,7 +213,9 @@ def parse_seed(text: str) -> int:
     """Read a seed; raise SpecError if it is no whole number from 0."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal()):
-        raise SpecError(f"seed {text!r} is not a whole number from 0")
+        several = re.fullmatch(r"\d+(?:[-,:.]+\d+)+", digits)
+        hint = "; several stand apart, with blanks between: 0 1 2" if several else ""
+        raise SpecError(f"seed {text!r} is not a whole number from 0{hint}")
     return int(parse_scalar(digits))
 
 

@@ -113,4 +113,4 @@ class Dataset(Method):
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.id}")
 
 
-DATASETS: Registry[Dataset] = Registry("dataset", Dataset)  # type: ignore[type-abstract]
+DATASETS: Registry[Dataset] = Registry("dataset", Dataset, "folder(name={})")  # type: ignore[type-abstract]

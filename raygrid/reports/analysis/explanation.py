@@ -23,7 +23,7 @@ SAMPLES = {"gradient": 200, "sampling": 25}
 def need_captum() -> None:
     """Raise SpecError if captum is not installed."""
     if importlib.util.find_spec("captum") is None:
-        raise SpecError("needs the package captum: install raygrid[figures]")
+        raise SpecError("needs the package captum: uv run --extra figures, or pip install captum")
 
 
 def grad_cam(victim: Victim, x: Tensor, y: Tensor, layer: str = "") -> Tensor:

@@ -1,0 +1,81 @@
+"""What the command line says where people mistype: the value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raygrid.cli.main import main
+from raygrid.core.errors import unknown
+from tests.reports.test_tables import TOY, trial
+
+SPEC = "photo_digits/lsp/none/small_cnn/supervised/quick/0"
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with; one that argparse refuses ends by itself."""
+    try:
+        assert main(words) == 2
+    except SystemExit as end:
+        assert end.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", SPEC.replace("lsp", "lps")], "unknown attack 'lps' (did you mean 'lsp'?)"),
+        (
+            ["plan", "--seeds", "0-2"],
+            "seed '0-2' is not a whole number from 0; several",
+        ),
+        (["plan", "--seeds", "0,1,2"], "with blanks between: 0 1 2"),
+        (["plan", "--attacks", "clean,lsp"], "'clean,lsp' is not a method: expected name or name("),
+        (["plan", "--attacks", "clean,lsp"], "; several stand apart, with blanks between"),
+        (
+            ["plan", SPEC.replace("photo_digits", "shapes")],
+            "; one of your own is folder(name=shapes)",
+        ),
+        (["run", SPEC, "--per-gpu", "3"], "per_gpu is 3, allowed are 1, 2, 4, 8"),
+        (
+            ["run", SPEC, "--address", "auto", "--executor", "inline"],
+            "address is auto, but the inline executor runs all in this process",
+        ),
+        (["run", SPEC, "--deadline", "-5"], "raygrid: deadline is -5, allowed are numbers above 0"),
+        (
+            ["reproduce", "apbench", "--table", "99"],
+            "(did you mean '9'?); known: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17",
+        ),
+        (
+            ["run", SPEC, "--tracking", "htp://x", "--executor", "inline"],
+            "MLflow address 'htp://x' has the unknown kind 'htp'; give http(s)://host:port",
+        ),
+    ],
+)
+def test_a_slip_is_told_in_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [] if words[0] == "reproduce" else ["--out", str(tmp_path / "out")]
+    line = refused([*words, *places], capsys)
+    assert said in line
+    assert "MLFLOW_TRACKING_URI" not in line
+    assert not list(tmp_path.rglob("*.jsonl")), "nothing was started"
+
+
+def test_names_with_numbers_are_listed_by_value() -> None:
+    assert unknown("x", "?", ["10", "9", "resnet101", "resnet18"]).endswith(
+        "known: 9, 10, resnet18, resnet101"
+    )
+
+
+def test_a_table_that_needs_more_says_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = trial(TOY.format("lsp", "standard", "supervised", 0), 0.3)
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["table", "worst-learner", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "nothing to compare yet; it takes trials that differ in the learner alone" in said
