@@ -265,10 +265,14 @@ def test_a_gray_ramp_stays_a_gray_ramp(kind: str) -> None:
         ("regions(budget=16/255)", "op", 0.2),
         ("cuda", "coin", 0.2),
         ("cuda", "sharpen_dct", 0.05),
+        ("regions(n=1, budget=16/255)", "color_normalize", 0.2),
     ],
 )
 def test_the_defense_gives_accuracy_back(attack: str, defense: str, gain: float) -> None:
-    """Measured once, seed 0: op 0.10 to 0.44, coin 0.09 to 0.38, sharpen_dct 0.09 to 0.19."""
+    """Measured once, seed 0: op 0.10 to 0.44, coin 0.09 to 0.38, sharpen_dct 0.09 to 0.19.
+
+    One color for each class is what `color_normalize` takes out of whole channels: 0.18 to 0.54.
+    """
     train = poisoned(attack)
     assert defended(train, defense) > defended(train, "standard") + gain
 

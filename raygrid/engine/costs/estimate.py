@@ -11,7 +11,7 @@ from raygrid.core.speed import CPU, Speed
 from raygrid.trials.artifacts.dataset import START
 from raygrid.trials.trial import Trial
 
-HEAD = 0.1
+HEAD = 0.05
 """Time of an image for a linear layer on kept features, where it is 1 for the least network."""
 
 
