@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from raygrid.engine.grid import Grid, plan
 from raygrid.reports.page.write import report
@@ -65,6 +66,41 @@ def visit(tab: Page, address: str, sign: str) -> None:
 def parent_of(uri: str, out: Path) -> str:
     (parent,) = (run for run in runs(out, uri) if PARENT not in run.data.tags)
     return str(parent.info.run_id)
+
+
+def test_the_printed_link_lists_trials_the_lowest_accuracy_first(
+    tab: Page, site: tuple[str, Path]
+) -> None:
+    """With names that tell trials apart, accuracies and the axes, and no parent among them."""
+    uri, _ = site
+    visit(tab, f"{uri}/#/experiments/1/runs?{QUERY}", "em · jpeg · simclr")
+    heads = tab.locator(".ag-header-cell").all_inner_texts()
+    shown = " ".join(heads)
+    for name in ("final_acc", "peak_acc", "attack", "budget", "defense"):
+        assert name in shown, heads
+    accuracies = tab.locator('.ag-center-cols-container [col-id*="final_acc"]').all_inner_texts()
+    values = [float(text) for text in accuracies if text.strip()]
+    assert len(values) >= 8, accuracies
+    assert values == sorted(values)
+    assert values[0] == 0.05
+    assert not [text for text in accuracies if len(text) > 6], "rounded, so that columns hold them"
+
+
+def test_a_heatmap_of_a_grid_is_legible_in_mlflow(tab: Page, site: tuple[str, Path]) -> None:
+    """At least as large on the screen as its letters need: 100 pixels an inch."""
+    uri, out = site
+    picture = next(iter(sorted((out / "tables").glob("defense-*.png"))))
+    page = f"{uri}/#/experiments/1/runs/{parent_of(uri, out)}"
+    visit(tab, f"{page}/artifacts/tables/{picture.name}", picture.name)
+    shown = tab.locator(f'img[alt="tables/{picture.name}"]')
+    shown.wait_for()
+    box = shown.bounding_box()
+    assert box is not None
+    natural = shown.evaluate("image => image.naturalWidth")
+    with Image.open(picture) as file:
+        assert natural == file.width
+        assert file.info["dpi"][0] == pytest.approx(150, abs=0.5)
+    assert box["width"] / natural >= 100 / 150
 
 
 def test_its_charts_show_attack_budget_and_defense_against_accuracy(

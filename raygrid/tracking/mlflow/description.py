@@ -11,7 +11,7 @@ from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, safe_name, shortened
+from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, rounded, safe_name, shortened
 
 SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
 """The tables of the description, in this order."""
@@ -104,8 +104,7 @@ COLUMNS = ("status", *ONCE)
 
 
 def _rounded(value: Any) -> Any:
-    """As many digits as test sets of 10,000 images give; MLflow's columns are narrow."""
-    return round(value, 4) if isinstance(value, float) else value
+    return rounded(value) if isinstance(value, float) else value
 
 
 def tidy(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:

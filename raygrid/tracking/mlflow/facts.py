@@ -129,7 +129,11 @@ def final_metrics(result: Result, shown: Shown | None = None) -> list[Point]:
     """What is measured once a trial. A later row of the same trial has a later timestamp."""
     shown = shown or Shown(result.spec)
     control = shown.control
-    values = {**_summary(result, shown), **{f"more/{name}": getattr(result, name) for name in MORE}}
+    values: dict[str, float | None] = {
+        name: None if value is None else rounded(value)
+        for name, value in _summary(result, shown).items()
+    }
+    values |= {f"more/{name}": getattr(result, name) for name in MORE}
     for probe, score in result.probes.items():
         values |= {f"probe/{probe}/{k}": v for k, v in score.items() if k not in COUNTS}
     values |= {f"detection/{k}": v for k, v in result.detection.items() if k not in COUNTS}
@@ -138,8 +142,13 @@ def final_metrics(result: Result, shown: Shown | None = None) -> list[Point]:
     if control is not None and result.final_acc is not None:
         # MLflow shows the latest value: a control that was measured again counts from then on.
         later = max(at, int(control.finished * 1000))
-        points.append(("drop_vs_clean", control.final_acc - result.final_acc, later, 0))
+        points.append(("drop_vs_clean", rounded(control.final_acc - result.final_acc), later, 0))
     return points
+
+
+def rounded(value: float) -> float:
+    """A value with the digits that test sets of 10,000 images give; MLflow's columns are narrow."""
+    return round(value, 4)
 
 
 def _summary(result: Result, shown: Shown) -> dict[str, float | None]:
