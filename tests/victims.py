@@ -35,9 +35,12 @@ def poisoned(part: str, seed: int = 0, labels: torch.Tensor | None = None) -> Im
     return train.with_pixels(attack.poison(told, AttackContext(stream)).pixels)
 
 
-def victim_accuracy(train: Images) -> float:
-    """Final test accuracy of small_cnn after protocol quick: 15 epochs, no augmentation (3 s)."""
-    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick(epochs=15)/0", None)
+def victim_accuracy(train: Images, defense: str = "none") -> float:
+    """Final test accuracy of small_cnn after 15 epochs of protocol quick (3 s).
+
+    defense: which hooks of training and test it learns with, by default none, no augmentation.
+    """
+    trial = resolve(f"photo_digits/clean/{defense}/small_cnn/supervised/quick(epochs=15)/0", None)
     session = trial.learner.start(task_of(trial, train, train, torch.device("cpu")))
     for epoch in range(trial.recipe.epochs):
         session.epoch(epoch)

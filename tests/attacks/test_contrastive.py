@@ -568,11 +568,11 @@ def fresh_loss(images: Images, delta: Tensor, seed: int) -> float:
 
 @pytest.mark.slow
 def test_contrastive_noise_is_easier_for_a_fresh_framework_and_supervised_noise_is_not() -> None:
-    """Five victims each; the same supervised noise on other images is what it is held against.
+    """Eight victims each, whose losses spread by 0.07: of two of them nothing follows.
 
-    Measured, unscaled losses: clean 6.084, contrastive noise 6.000, supervised 6.065, the same in
-    another order 6.075; between seeds they spread by 0.06, so that two of them say little. Not so
-    for TP in this world: what it does to contrastive victims shows at larger sizes.
+    Measured, unscaled losses less those on clean images: contrastive noise -0.12, supervised -0.01,
+    each with a standard error of 0.03. Not so for TP in this world: what it does to contrastive
+    victims shows at larger sizes.
     """
     images = scenes(256)
     cp = Cp(
@@ -580,22 +580,21 @@ def test_contrastive_noise_is_easier_for_a_fresh_framework_and_supervised_noise_
         batch_size=64,
         framework="align_uniform",
         start="uniform",
-        epochs=8,
+        epochs=24,
         lr=0.1,
     )
-    em = Aue(surrogate="small_cnn", batch_size=64, epochs=8, strength=0.0, lr=0.05)
-    learned = em.propose(images, AttackContext(Stream("poison")))
-    contrastive, supervised, shuffled = (
-        sum(fresh_loss(images, delta, seed) for seed in range(5)) / 5
+    em = Aue(surrogate="small_cnn", batch_size=64, epochs=24, strength=0.0, lr=0.05)
+    clean, contrastive, supervised = (
+        sum(fresh_loss(images, delta, seed) for seed in range(8)) / 8
         for delta in (
+            torch.zeros(256, *images.shape),
             cp.propose(images, AttackContext(Stream("poison"))),
-            learned,
-            learned[torch.randperm(256, generator=rng("shuffled"))],
+            em.propose(images, AttackContext(Stream("poison"))),
         )
     )
-    assert contrastive < shuffled - 0.03
-    assert contrastive < supervised - 0.03
-    assert supervised > shuffled - 0.03
+    assert contrastive < clean - 0.06
+    assert contrastive < supervised - 0.06
+    assert supervised > clean - 0.06
 
 
 def strongly_augmented(train: Images, strength: float, epochs: int) -> float:

@@ -10,12 +10,15 @@ import torch
 
 from raygrid.core import draws
 from raygrid.core.errors import SpecError
+from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
+from raygrid.defenses.base import FitContext
 from raygrid.defenses.eclipse import Eclipse
 from raygrid.nn.augment.color import grayscale
-from raygrid.nn.diffusion import DenoiserPlan
+from raygrid.nn.diffusion import DenoiserPlan, fitted
 from raygrid.nn.diffusion.process import kept_after
 from tests.conftest import toy
+from tests.victims import photo_digits, poisoned, victim_accuracy
 
 CPU = torch.device("cpu")
 
@@ -70,3 +73,18 @@ def test_what_is_out_of_range_is_refused() -> None:
     for part in ("few=-1", "gray=1.5", "noise=2.0"):
         with pytest.raises(SpecError, match="allowed are"):
             DEFENSES.make(f"eclipse({part})")
+
+
+@pytest.mark.slow
+def test_it_gives_accuracy_back_where_one_color_tells_a_class() -> None:
+    """Measured once, seed 0: 0.18 to 0.26; the predictor has had 120 updates on 500 images."""
+    part = "eclipse(size=tiny, updates=120, stride=4, few=500)"
+    eclipse = DEFENSES.make(part)
+    assert eclipse.prior is not None
+    clean, train = photo_digits().train, poisoned("regions(n=1, budget=16/255)")
+    seen_by = FitContext(Stream("prior"), CPU, augmentation="crop")
+    weights = fitted(eclipse.prior.plan, clean, seen_by)
+    fit_context = FitContext(Stream("purify"), CPU, prior=weights, augmentation="crop")
+    purified = eclipse.purify(train, fit_context)
+    assert not fit_context.marks, "the predictor knows nothing of such images"
+    assert victim_accuracy(purified, part) > victim_accuracy(train, "standard") + 0.03
