@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.labels import budget_text
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method, Registry
 from raygrid.core.spec import TrialSpec, format_scalar, split_outside
@@ -52,8 +53,29 @@ def list_methods(args: argparse.Namespace) -> int:
         print("\n".join(methods_page(kind, methods) for kind, methods in made.items()), end="")
     else:
         for kind, methods in made.items():
-            print(f"{kind}:", *(f"  {m.id:<22} {_summary(m)}" for m in methods), sep="\n")
+            print(f"{kind}:", *_lines(kind, methods), sep="\n")
     return 0
+
+
+def _lines(kind: str, methods: list[Method]) -> Iterator[str]:
+    """A line a method; of attacks with norm and budget, whose paper is their full name."""
+    if kind != "attacks":
+        yield from (f"  {method.id:<22} {_summary(method)}" for method in methods)
+        return
+    yield f"  {'name':<22} {'norm':<5} {'budget':<8} paper"
+    for method in methods:
+        norm, size = _budget_of(method)
+        yield f"  {method.id:<22} {norm:<5} {size:<8} {method.card.paper}"
+    yield "`raygrid show NAME` says what it does, its parameters and what its paper printed"
+
+
+def _budget_of(method: Method) -> tuple[str, str]:
+    """Norm and size of a method's default budget, dashes for one without."""
+    budget = getattr(method, "budget", None)
+    if budget is None:
+        return "–", "–"
+    norm = str(budget).rpartition(":")[0]
+    return norm or "linf", budget_text(str(budget)).split(" ")[-1]
 
 
 def method_facts(method: Method) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from raygrid.cli.main import parser
+from raygrid.attacks import ATTACKS
+from raygrid.cli.main import main, parser
 from raygrid.cli.overview import EXAMPLES, GROUPS, Overview
 from raygrid.cli.run import experiment_main
 
@@ -39,3 +40,16 @@ def test_an_experiments_help_keeps_a_command_to_a_line(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         experiment_main("full_grid", {"quick": ()}, described, ["--help"])
     assert described in capsys.readouterr().out
+
+
+def test_attacks_are_listed_with_norm_budget_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "attacks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["name", "norm", "budget", "paper"]
+    by = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines[2:-1]}
+    assert by["em"] == ["linf", "8/255", "Huang et al. 2021, Unlearnable Examples"]
+    assert by["lsp"][:2] == ["l2", "1.30"]
+    assert by["ops"][:2] == ["l0", "1"]
+    assert by["clean"][:2] == ["–", "–"]
+    assert set(ATTACKS) == set(by)
+    assert "raygrid show NAME" in lines[-1]
