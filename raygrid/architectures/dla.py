@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from raygrid.architectures.base import ARCHITECTURES, Architecture, plain_init
 from raygrid.core.lazy import nn
-from raygrid.core.registry import Card
+from raygrid.core.registry import Card, Combination
 
 
 @ARCHITECTURES.register("dla34")
@@ -24,6 +24,14 @@ class Dla34(Architecture):
     gflop: ClassVar[float] = 1.82
     megabytes: ClassVar[float] = 61
     stand_in: ClassVar[str] = "small_resnet"
+
+    def skip(self, cell: Combination) -> str | None:
+        """Its trees join what max-pools and strides of 2 halve, which is the same for even sides
+        alone: three times, and twice more in timm's own stem."""
+        multiple = 8 if cell.image_size < 112 else 32
+        if cell.image_size % multiple:
+            return f"{self.id} takes image sides divisible by {multiple}, not {cell.image_size}"
+        return super().skip(cell)
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         import timm

@@ -11,10 +11,11 @@ from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
-from raygrid.core.registry import Card, require
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import in_chunks, marked
+from raygrid.protocols.base import Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,11 +71,22 @@ class DVaeGrow(Disentangled):
         grown[seed] = few.pixels
         return grown
 
+    def skip(self, cell: Combination) -> str | None:
+        assert isinstance(cell.protocol, Protocol)
+        images = cell.train_size - round(cell.train_size * cell.protocol.validation)
+        return self._too_few(images) or super().skip(cell)
+
+    def _too_few(self, images: int) -> str | None:
+        count = round(self.share * images)
+        if count >= 2:
+            return None
+        return f"share {self.share} of {images} images is {count}, 2 are needed"
+
     def _seed(self, images: Images, fit_context: FitContext) -> Tensor:
         """The rows that the base attack poisons, int64."""
         count = round(self.share * len(images))
-        if count < 2:
-            raise DataError(f"share {self.share} of {len(images)} images is {count}, 2 are needed")
+        if fault := self._too_few(len(images)):
+            raise DataError(fault)
         order = torch.randperm(len(images), generator=fit_context.stream.generator("seed"))
         return order[:count].sort().values
 

@@ -38,6 +38,7 @@ from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
+from raygrid.datasets import DATASETS
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
@@ -136,9 +137,9 @@ def show_plan(
         made = there(plan, store)
         state = PlanStatus(True, rows, made, fleet, profiles, options.keep, local_gpus())
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
-        plan = plan_specs(specs, None, strict=options.strict)
-        if not _lacks_data(plan, options):
+        if not _lacks_data(plan_specs(specs, None), options):
             raise
+        plan = plan_specs(specs, None, strict=options.strict)
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
         note = f"note: {error}"
     text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
@@ -152,9 +153,10 @@ def _lacks_data(plan: Plan, options: Options) -> bool:
     """Whether some data are not there; a DataError of data that are and cannot be taken."""
     catalog = Catalog(open_store(options.store_url), options.data)
     lacking = False
-    for data in dict.fromkeys(trial.data for trial in plan.trials):
+    skipped = (DATASETS.make(TrialSpec.parse(skip.spec).dataset) for skip in plan.skips)
+    for dataset in dict.fromkeys([*(trial.dataset for trial in plan.trials), *skipped]):
         try:
-            catalog.content(catalog.artifact(data.dataset, data.validation))
+            catalog.content(catalog.artifact(dataset, 0.0))
         except MissingDataError:
             lacking = True
     return lacking

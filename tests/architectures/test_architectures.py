@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from raygrid.architectures.base import network_size, weights_nbytes
 from raygrid.architectures.networks.network import Network
 from raygrid.architectures.networks.vit import with_shifts
 from raygrid.core.errors import SpecError
+from raygrid.core.registry import Combination
 from raygrid.core.seeds import forked
 from raygrid.engine.grid import plan
 
@@ -133,6 +135,18 @@ def test_features_and_scores_at_both_sizes(name: str) -> None:
             assert features.shape == (2, net.width)
             assert torch.allclose(net(x), net.head(features), atol=1e-5)
             assert net(x).shape == (2, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_side_that_is_not_refused_is_taken(name: str) -> None:
+    """DLA's trees do not join at 28 pixels."""
+    kind = ARCHITECTURES.make(name)
+    for side in (16, 28, 32, 33, 64, 96, 111, 112, 120, 128, 224):
+        if kind.skip(cast(Combination, SimpleNamespace(image_size=side))) is None:
+            with torch.device("meta"):
+                scores = kind.build(7, side, 0).eval()(torch.empty(2, 3, side, side))
+            assert scores.shape == (2, 7), side
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -102,3 +102,24 @@ def test_a_queue_that_few_images_do_not_fill_is_said_by_the_plan(
     assert planned == ran
     assert planned[0] == 2
     assert re.search(r"queue is \d+, allowed are multiples of the batch size 4[12]$", planned[1])
+
+
+def test_what_is_wrong_with_data_at_hand_is_said_of_these_data(tmp_path: Path) -> None:
+    """The plan counted the 50,000 images that a folder has before anybody looks."""
+    fill(tmp_path / "mine", 2, 20, 16)
+    spec = "folder(name=mine)/lsp(patch=4)/standard/small_cnn/moco(queue=48)/quick/0"
+    planned, ran = said("plan", spec, tmp_path), said("run", spec, tmp_path)
+    assert planned == ran
+    assert planned[1].endswith("queue is 48, allowed are multiples of the batch size 40")
+    absent = spec.replace("folder(name=mine)", "cifar10")
+    status, why = said("plan", absent, tmp_path)
+    assert status == 2
+    assert why.endswith("queue is 48, allowed are multiples of the batch size 64")
+
+
+def test_a_share_of_few_images_is_said_by_the_plan(tmp_path: Path) -> None:
+    fill(tmp_path / "mine", 2, 1, 16)
+    spec = "folder(name=mine)/dvae_grow(base=lsp, share=0.25)/none/small_cnn/supervised/quick/0"
+    planned, ran = said("plan", spec, tmp_path), said("run", spec, tmp_path)
+    assert planned == ran
+    assert planned[1].endswith("share 0.25 of 2 images is 0, 2 are needed")
