@@ -32,12 +32,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+import ray
 from header import header
 from same_runs import outcome, rows_of
 
 from raygrid.tracking.mlflow import store_uri
 from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+
+assert ray.__version__  # imported first: it brings psutil along
+import psutil  # noqa: E402
 
 SPECS = [
     f"photo_digits(every=8)/{attack}/{defense}/small_cnn/supervised/quick(epochs={epochs})/{seed}"
