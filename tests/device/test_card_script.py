@@ -39,12 +39,12 @@ def ran(folder: Path, *words: str) -> tuple[list[dict[str, Any]], str, float]:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_every_part_runs_on_a_device_that_is_none(tmp_path: Path) -> None:
     """All on the pretend device, workers of Ray and processes of their own among them."""
     pytest.importorskip("ray")
     pretend = ["--device", "pretend:0", "--import", "tests.device.on_workers"]
-    rows, said, _ = ran(tmp_path, "--minutes", "12", *pretend)
+    rows, said, _ = ran(tmp_path, "--minutes", "40", *pretend)
     assert list(dict.fromkeys(row["part"] for row in rows)) == PARTS
     assert [row for row in rows if row["state"] != "ok"] == []
     whats = {row["what"]: row for row in rows}
