@@ -145,6 +145,34 @@ def test_what_a_killed_driver_leaves_of_ray_is_ended_by_the_next(tmp_path: Path)
     assert not (tmp_path / "out" / ".ray.json").exists()
 
 
+@pytest.mark.cluster
+def test_a_ray_of_this_machine_that_lost_its_node_ends_the_run(tmp_path: Path) -> None:
+    """The driver waited for another node for good."""
+    pytest.importorskip("ray")  # which brings psutil along
+    import psutil
+
+    (tmp_path / "hold-1").touch()
+    env = {**os.environ, faulty.FOLDER: str(tmp_path), "RAY_TMPDIR": tempfile.mkdtemp(prefix="rl")}
+    words = ["run", SPECS[0], "--import", "tests.faulty", "--executor", "ray", "--cpus", "1"]
+    words += ["--quiet", "--tracking", "off", "--out", str(tmp_path / "out")]
+    words += ["--data", str(tmp_path), "--address", "local"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "raygrid", *words],
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    until((tmp_path / "marks").exists, driver)
+    (raylet,) = (p for p in psutil.Process(driver.pid).children() if p.name() == "raylet")
+    raylet.kill()
+    _, said = driver.communicate(timeout=300)
+    assert driver.returncode == 2, said
+    assert "raygrid: Ray's node on this machine has ended" in said
+    assert "Traceback" not in said
+
+
 def until(found: Callable[[], object], driver: subprocess.Popen[Any]) -> None:
     """Wait for progress, for as long as the driver lives."""
     while not found():

@@ -12,11 +12,12 @@ import ray
 from ray.tune import Callback
 
 from raygrid.core.device_errors import MEMORY
+from raygrid.core.errors import ClusterError
 from raygrid.core.local_gpus import UNCOUNTED
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
-from raygrid.engine.ray.private import last_try, worker_of
+from raygrid.engine.ray.private import last_try, own_node_lives, worker_of
 from raygrid.engine.ray.resources import request, share_of
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.trials.result import Result, Status
@@ -162,6 +163,17 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         fail_artifact(job, status, error, self.agenda, self.listener)
         for key in before - set(self.agenda.jobs):
             self.open.pop(key, None)
+
+
+class NodeWatch(Callback):  # type: ignore[misc]
+    """Stops a grid whose Ray, started here, has lost its only node: nothing brings that back."""
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if not own_node_lives():
+            raise ClusterError(
+                "Ray's node on this machine has ended, killed perhaps for want of memory; what is "
+                "finished is kept, run the same command again"
+            )
 
 
 class Watchdog(Callback):  # type: ignore[misc]

@@ -50,6 +50,7 @@ from raygrid.engine.events import Listener  # noqa: E402
 from raygrid.engine.ray import leftovers, sockets  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
     AgendaCallback,
+    NodeWatch,
     Watchdog,
 )
 from raygrid.engine.ray.evacuation import Evacuation  # noqa: E402
@@ -199,7 +200,7 @@ def run_on_ray(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)
             )
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
-            callbacks = [Watchdog(book, options.deadline), book, Evacuation()]
+            callbacks = [Watchdog(book, options.deadline), book, Evacuation(), NodeWatch()]
             _tuner(agenda, sharing, callbacks, setup).fit()
         finally:
             with contextlib.suppress(Exception):

@@ -27,6 +27,8 @@ CACHE = "ray.tune.utils.object_cache:_ObjectCache"
 NEEDED: Mapping[str, str] = {
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
     "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
+    "ray._private.worker:_global_node": "a Ray of this machine has lost its only node",
+    "ray._private.node:Node.all_processes": "the same",
     "ray._private.services:get_node": "Ray may take more than 30 s to start",
     "ray.autoscaler._private.util:prepare_config": "a cluster file is checked before it is used",
     "ray.autoscaler._private.util:validate_config": "the same",
@@ -127,6 +129,15 @@ def check_cluster_config(config: dict[str, Any]) -> None:
     except Exception as error:  # jsonschema's, and whatever a provider raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ClusterError(f"Ray refuses it: {reason}") from None
+
+
+def own_node_lives() -> bool:
+    """Whether the node that was started here is there; true where none was."""
+    import ray
+
+    node = ray._private.worker._global_node
+    started = [] if node is None else node.all_processes.get("raylet", [])
+    return all(info.process.poll() is None for info in started)
 
 
 def draining_nodes() -> set[str]:
