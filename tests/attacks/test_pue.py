@@ -124,6 +124,8 @@ def test_the_network_takes_a_step_a_level_as_in_the_code(
     train_batch_robust(theirs, x + 4 / 255, y, torch.Generator().manual_seed(2))
     state = student.module.state_dict()
     for name, value in theirs.state_dict().items():
+        if name.endswith("num_batches_tracked"):  # nothing here counts batches
+            continue
         torch.testing.assert_close(state[name], value, rtol=2e-4, atol=2e-5)
 
 

@@ -80,7 +80,9 @@ def test_nobody_is_asked_without_need(
     why: str, monkeypatch: pytest.MonkeyPatch, store: Store, options: Options
 ) -> None:
     """What is not asked about waits for no answer: nothing was typed here."""
-    changes = {"--yes": {"yes": True}, "a cluster": {"address": "auto"}}.get(why, {})
+    changes = {"--yes": {"yes": True}, "a cluster": {"address": "auto", "executor": "ray"}}.get(
+        why, {}
+    )
     grid = plan(SHORT if why == "short" else LONG, None)
     with at_a_terminal(monkeypatch, piped=why == "no terminal") as keyboard:
         ask_if_long(grid, store, replace(options, **changes))  # type: ignore[arg-type]

@@ -105,6 +105,7 @@ def test_every_option_reaches_the_worker(one_gpu: None, tmp_path: Path, executor
     places = {"out": tmp_path / "out", "data": tmp_path, "store": str(tmp_path / "store")}
     ours = {"executor": executor, "imports": ("tests.plugin",)}
     ours["deadline"] = 600.0 if executor == "ray" else None
+    ours["address"] = None if executor == "inline" else all_changed()["address"]
     given = Options(**{**all_changed(), **places, **ours})
     told = tmp_path / "told"
     spec = f"dots/clean/none/small_cnn/witness(file={told})/brief/0"
