@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import Part, parse_chain
+from raygrid.core.spec import parse_chain
 from raygrid.defenses.jpeg import Jpeg
 from raygrid.learners import LEARNERS
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
 from raygrid.reports.tables.layout import NAMES, Panel, Table, order
-from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, SCREENING, Line, tier
+from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
+from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, Line
 from raygrid.reports.tables.worst_learner import worst_panel
 
 Cells = Iterable[Cell]
@@ -25,11 +26,6 @@ BUDGET = ("method", "budget", "norm", "size")
 
 def _as_it_is(cell: Cell) -> Mapping[str, Any]:
     return {}
-
-
-def with_facts(cell: Cell, **facts: Any) -> Cell:
-    """The cell with more facts, or others of these names."""
-    return dataclasses.replace(cell, facts={**cell.facts, **facts})
 
 
 @dataclass(frozen=True)
@@ -131,30 +127,6 @@ def _selections(
         yield {**where, "selection": selection}, chosen
 
 
-def rectangle(
-    where: Mapping[str, Any],
-    placed: Sequence[tuple[str, str, Cell]],
-    down: str,
-    across: str,
-    contest: bool = False,
-) -> Panel:
-    """A panel of cells at (row, column); `of` becomes the number of seeds seen in the panel."""
-    of = len({seed for _, _, cell in placed for seed in cell.seeds})
-    cells = {(r, c): dataclasses.replace(cell, of=of) for r, c, cell in placed}
-    quick = tier(Part.parse(where["protocol"])) in ("quick", SCREENING)
-    return Panel(
-        where=where,
-        rows=tuple(sorted({r for r, _, _ in placed}, key=order)),
-        columns=tuple(sorted({c for _, c, _ in placed}, key=order)),
-        cells=cells,
-        down=down,
-        across=across,
-        metric=placed[0][2].metric,
-        digits=1 if quick else 2,
-        contest=contest,
-    )
-
-
 def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     placed = [(c.axes["attack"], c.axes["defense"], c) for c in cells]
     return rectangle(where, placed, "attack", "defense", contest=True)
@@ -194,20 +166,20 @@ def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     shares = sorted({c.axes["poison_ratio"] for c in cells})
     placed = [(c.axes["attack"], f"{c.axes['poison_ratio']:.0%}", c) for c in cells]
     numbers = dict(zip(map("{:.0%}".format, shares), shares, strict=True))
-    return _curve(where, placed, numbers, "poison ratio")
+    return curve(where, placed, numbers, "poison ratio")
 
 
 def _budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
     sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
     placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
-    return _curve(where, placed, sizes, "budget")
+    return curve(where, placed, sizes, "budget")
 
 
 def _jpeg_quality(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     found = [(quality, cell) for cell in cells if (quality := _quality(cell)) is not None]
     placed = [(cell.axes["attack"], str(quality), cell) for quality, cell in found]
-    return _curve(where, placed, {str(q): float(q) for q, _ in found}, "JPEG quality")
+    return curve(where, placed, {str(q): float(q) for q, _ in found}, "JPEG quality")
 
 
 def _quality(cell: Cell) -> int | None:
@@ -218,24 +190,6 @@ def _quality(cell: Cell) -> int | None:
     params = dict(chain[0].params)
     quality = int(params.pop("quality", Jpeg.quality))
     return None if params else quality
-
-
-def _curve(
-    where: Mapping[str, Any],
-    placed: list[tuple[str, str, Cell]],
-    numbers: Mapping[str, float],
-    across: str,
-) -> Panel | None:
-    """A panel with numbers across; None unless some attack has two of them."""
-    steps: dict[str, set[str]] = defaultdict(set)
-    for row, column, _ in placed:
-        steps[row].add(column)
-    if not any(len(columns) > 1 for columns in steps.values()):
-        return None
-    panel = rectangle(where, placed, "attack", across)
-    columns = tuple(sorted(numbers, key=lambda name: numbers[name]))
-    spots = tuple(numbers[name] for name in columns)
-    return dataclasses.replace(panel, columns=columns, numeric=spots)
 
 
 def _success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
