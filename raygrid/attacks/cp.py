@@ -8,13 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.free_noise import LooseNoise
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import (
     ClassNoise,
-    Loss,
     NoisyBatch,
     SampleNoise,
-    gradient,
     uniform_start,
 )
 from raygrid.attacks.common.rounds import Stages, alternate
@@ -32,7 +31,7 @@ from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
-from raygrid.nn.pgd import Descent, check_finite
+from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -42,29 +41,6 @@ if TYPE_CHECKING:
     from raygrid.nn.contrastive.base import Framework
 
 _RATES = {"simclr": 0.5, "moco": 0.3, "byol": 1.0, "align_uniform": 0.5}
-
-
-class LooseNoise(SampleNoise):
-    """The noise of every image within the budget alone; clipped to the pixel range when shown.
-
-    As in the code, where pixels that are clipped do not follow the noise.
-    """
-
-    def descend(
-        self, index: Tensor, keep: int, loss: Loss, descent: Descent, rng: torch.Generator
-    ) -> None:
-        x, labels, values = self.images.floats(index), self.images.labels[index], self.of(index)
-        total = x.new_zeros(())
-        for _ in range(descent.steps):
-            noisy = x + values
-            shown = noisy.clamp(0, 1)
-            _, slope = gradient(loss, NoisyBatch(shown, x, labels, rng))
-            total += slope.sum()
-            slope *= shown == noisy
-            values = torch.sub(values, slope.sign_(), alpha=descent.step)
-            values.clamp_(-descent.radius, descent.radius)
-        check_finite(total)
-        self.values[index[:keep]] = values[:keep]
 
 
 def within_images(pixels: Tensor) -> tuple[float, ...]:

@@ -15,7 +15,6 @@ from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import in_chunks, marked
-from raygrid.protocols.base import Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,9 +71,7 @@ class DVaeGrow(Disentangled):
         return grown
 
     def skip(self, cell: Combination) -> str | None:
-        assert isinstance(cell.protocol, Protocol)
-        images = cell.train_size - round(cell.train_size * cell.protocol.validation)
-        return self._too_few(images) or super().skip(cell)
+        return self._too_few(cell.train_size) or super().skip(cell)
 
     def _too_few(self, images: int) -> str | None:
         count = round(self.share * images)

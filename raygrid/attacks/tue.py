@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.free_noise import OvershootNoise, cut_off
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.noise import NoisyBatch, SampleNoise, uniform_start
-from raygrid.attacks.common.overshoot import OvershootNoise, cut_off
 from raygrid.attacks.common.rounds import alternate
 from raygrid.attacks.common.students import (
     Student,

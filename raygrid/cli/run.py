@@ -137,9 +137,11 @@ def show_plan(
         made = there(plan, store)
         state = PlanStatus(True, rows, made, fleet, profiles, options.keep, local_gpus())
     except (DataError, SpecError) as error:  # the plan without data finds every other fault
-        if not _lacks_data(plan_specs(specs, None), options):
+        plan = plan_specs(specs, None)
+        if not _lacks_data(plan, options):
             raise
-        plan = plan_specs(specs, None, strict=options.strict)
+        if options.strict:
+            plan = plan_specs(specs, None, strict=True)
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
         note = f"note: {error}"
     text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)

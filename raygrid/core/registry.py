@@ -90,6 +90,7 @@ class Combination:
     views: whether the learner learns from pairs of views (`Learner.views`).
     targets: whether the protocol gives every trial a set-up with a target.
     pretrains: whether the protocol has a pre-trained extractor for this trial.
+    train_size: training images that are left beside the protocol's validation part.
     stops_early: whether the test accuracy may end a trial before its last epoch.
     """
 

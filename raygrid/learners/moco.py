@@ -65,7 +65,7 @@ class Moco(TwoViews):
         assert isinstance(cell.protocol, Protocol)
         assert isinstance(cell.attack, Attack)
         recipe = cell.protocol.recipe(self.id, cell.dataset.id, cell.image_size)
-        images = cell.train_size - round(cell.train_size * cell.protocol.validation)
+        images = cell.train_size
         if cell.attack.withholds:
             images -= count_at(cell.poison_ratio, images)
         size = recipe.batch_size if cell.targets else max(1, min(recipe.batch_size, images))

@@ -122,7 +122,7 @@ class Trial:
             views=self.learner.views,
             targets=self.setup is not None,
             pretrains=self.pretraining is not None,
-            train_size=self.dataset.train_size,
+            train_size=self.data.train_size,
             stops_early=self.protocol.patience is not None,
         )
 
@@ -146,7 +146,7 @@ class Trial:
     def _no_recipe(self) -> str:
         learner = self.learner.id
         said = f"protocol {self.protocol.id} has no recipe for the learner {learner}"
-        having = [name for name in PROTOCOLS if PROTOCOLS.make(name).has(learner)]
+        having = [name for name in PROTOCOLS if learner in PROTOCOLS[name].recipes]
         return f"{said}; these have: {', '.join(having)}" if having else said
 
     @property

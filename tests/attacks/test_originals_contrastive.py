@@ -20,9 +20,10 @@ from raygrid.architectures.base import fan_out_init
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aue import Aue, PlainClassNoise
 from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.free_noise import LooseNoise
 from raygrid.attacks.common.noise import NoisyBatch
 from raygrid.attacks.common.students import contrastive_loss, fresh
-from raygrid.attacks.cp import Cp, LooseNoise
+from raygrid.attacks.cp import Cp
 from raygrid.attacks.tue import EpochStudent, Tue, passes_of
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream, forked

@@ -124,14 +124,18 @@ def test_a_learner_its_checkpoint_and_its_probe(name: str, log: Log) -> None:
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
 )
 def test_a_network(name: str, log: Log) -> None:
-    """Loss and gradients of a step in float32, without masks, which a device draws itself."""
+    """Loss and gradients of a step in float32.
+
+    Of one network without masks, which a device draws itself.
+    """
     kind, images = ARCHITECTURES.tiny(name), toy(2, 32, 10)
     found = []
     for device in (CPU, DEVICE):
         network = to_device(kind.build(10, 32, 0), device, kind.convolutional)
-        for module in network.modules():
-            if isinstance(module, StochasticDepth | nn.Dropout):
-                module.p = 0.0
+        if name == "efficientnet_b0":
+            for module in network.modules():
+                if isinstance(module, StochasticDepth | nn.Dropout):
+                    module.p = 0.0
         here = images.to(device)
         with forked(1, device):
             loss = nn.functional.cross_entropy(network(here.floats()), here.labels)

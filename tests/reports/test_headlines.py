@@ -46,7 +46,7 @@ def test_learners_and_architectures() -> None:
     more += [trial(larger.format("em"), 0.55), trial(larger.format("lsp"), 0.25)]
     lines = said([*rows(), *more])
     assert lines[3:] == [
-        "best against all architectures: lsp, at most 25.0 % (small_resnet, of 2 architectures)",
+        "best against all victims: lsp, at most 25.0 % (small_resnet, of 2 victims)",
         "best against all learners: em, at most 35.0 % (simclr, of 2 learners)",
     ]
     assert all(len(line) <= 88 for line in lines)

@@ -96,7 +96,7 @@ def _measured(panel: Panel, known: Mapping[tuple[str, str], float]) -> set[str]:
 
 
 def _transfer(panel: Panel) -> Iterator[str]:
-    yield from _everywhere(panel, "best against all architectures", "architecture")
+    yield from _everywhere(panel, "best against all victims", "victim")
 
 
 def _worst(panel: Panel) -> Iterator[str]:
