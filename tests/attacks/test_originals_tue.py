@@ -16,8 +16,8 @@ from torch.nn import functional
 from raygrid.architectures.networks.ghost_norm import GhostNorm, ghost_norms
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.noise import uniform_start
 from raygrid.attacks.common.free_noise import OvershootNoise
+from raygrid.attacks.common.noise import uniform_start
 from raygrid.attacks.common.rounds import shuffled_order
 from raygrid.attacks.tue import Tue
 from raygrid.core.errors import SpecError
