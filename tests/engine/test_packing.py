@@ -19,16 +19,17 @@ import dataclasses, json, sys
 from raygrid.core.plugins import load_plugins
 import simulation
 load_plugins((str(simulation.HERE / "idle.py"),))
-found = simulation.packed(12, 1, 8.0)
+found = simulation.packed(12 * int(sys.argv[1]), int(sys.argv[1]), 8.0)
 print(json.dumps(dataclasses.asdict(found)))
 """
 
 
-def test_a_packed_run_takes_as_long_as_its_play(tmp_path: Path) -> None:
-    """A card for trials that take a half and a quarter of it; makespans within a seventh."""
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_a_packed_run_takes_as_long_as_its_play(tmp_path: Path, gpus: int) -> None:
+    """Cards for trials that take a half and a quarter of one; makespans within a seventh."""
     path = os.pathsep.join(map(str, (ROOT, BENCHMARKS)))
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
+        [sys.executable, "-c", DRIVER, str(gpus)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -37,7 +38,7 @@ def test_a_packed_run_takes_as_long_as_its_play(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found["packed"]) == {"0.25", "0.5"}
-    assert sum(found["packed"].values()) == len(found["begins"]) == 12
-    alone = 12 * 4.0  # seconds, one at a time and each as short as any
+    assert sum(found["packed"].values()) == len(found["begins"]) == 12 * gpus
+    alone = 12 * 4.0  # seconds, one at a time on each card and each as short as any
     assert found["ran"] - found["begins"][0] < alone, "nothing was packed"
     assert 6 / 7 < found["played"] / found["ran"] < 7 / 6

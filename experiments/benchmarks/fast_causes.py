@@ -1,0 +1,58 @@
+"""Why the fast victim differs from the papers': its protocol with one thing changed at a time.
+
+    raygrid run "cifar10/ops/standard/small_airbench/supervised/fast_unsmoothed(rung=minutes)/0" \\
+        --import experiments/benchmarks/fast_causes.py
+
+Length and batch are parameters of `fast` itself: `fast(rung=minutes, epochs=12)`, `batch_size=250`.
+Every one of these is a protocol of its own, so tables never mix its numbers with those of `fast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raygrid.core.registry import Card
+from raygrid.nn.recipes import Recipe
+from raygrid.protocols import PROTOCOLS, Protocol
+from raygrid.protocols.fast import Fast
+
+CARD = Card(paper="none; `fast` with one thing changed, to look for causes")
+
+
+@PROTOCOLS.register("fast_unsmoothed")
+@dataclass(frozen=True, kw_only=True)
+class Unsmoothed(Fast):
+    """Labels are not smoothed."""
+
+    card = CARD
+
+    def recipe(
+        self,
+        learner: str,
+        dataset: str,
+        image_size: int,
+        defenses: tuple[str, ...] = (),
+        architecture: str = "",
+    ) -> Recipe:
+        made = super().recipe(learner, dataset, image_size, defenses, architecture)
+        return made.with_(smoothing=0.0)
+
+
+@PROTOCOLS.register("fast_cropped")
+@dataclass(frozen=True, kw_only=True)
+class Cropped(Fast):
+    """Images are cropped from a black border of four pixels, as in the papers."""
+
+    card = CARD
+    augmentations: ClassVar[Mapping[str, str]] = {}
+
+
+@PROTOCOLS.register("fast_sgd")
+@dataclass(frozen=True, kw_only=True)
+class OneCycle(Fast):
+    """Every network has SGD over one cycle, the family of `airbench` too."""
+
+    card = CARD
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = Protocol.by_architecture
