@@ -28,6 +28,8 @@ def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
             listener.trial_started(trial)
             result, error = _train(job, worker, functools.partial(listener.epoch, trial))
             listener.trial_finished(trial, result)
+            if error is None:
+                worker.forget(trial)
             agenda.finish(job.key)
             _stop_if_lost(error)
         else:

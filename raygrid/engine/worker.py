@@ -73,7 +73,7 @@ class StoreCheckpoint(Checkpoint):
     """A trial's state between epochs, in the store."""
 
     def __init__(self, store: Store, key: str, every: float, leaving: Callable[[], bool]) -> None:
-        self.partial = CheckpointSlot(store, f"trial-{key}")
+        self.partial = CheckpointSlot(store, _slot(key))
         self.keeper = Checkpointer(self.partial, every, leaving)
 
     def save(self, state: dict[str, Any]) -> None:
@@ -83,9 +83,10 @@ class StoreCheckpoint(Checkpoint):
         found = self.partial.load()
         return None if found is None else unpack(found)
 
-    def clear(self) -> None:
-        """The trial is over; its state is of no more use."""
-        self.partial.clear()
+
+def _slot(key: str) -> str:
+    """Where the checkpoints of a trial lie in a store."""
+    return f"trial-{key}"
 
 
 @functools.cache
@@ -135,7 +136,10 @@ class Worker:
         return build(artifact, self.store, context, self.fetch, BuildObserver(tell, self.leaving))
 
     def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
-        """Run a trial, going on from its last checkpoint if there is one."""
+        """Run a trial, going on from its last checkpoint if there is one.
+
+        The checkpoint stays until `forget`: until the row is written, the work may still be lost.
+        """
         _settle()
         every = self.options.checkpoint_every
         checkpoint = StoreCheckpoint(self.store, trial.key, every, self.leaving)
@@ -149,9 +153,11 @@ class Worker:
             leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
             examples=functools.partial(keep_examples, self.store),
         )
-        result = run_trial(trial, self._remembering(), replace(surroundings, **env))
-        checkpoint.clear()
-        return result
+        return run_trial(trial, self._remembering(), replace(surroundings, **env))
+
+    def forget(self, trial: Trial) -> None:
+        """Drop the checkpoints of a trial whose row is written."""
+        CheckpointSlot(self.store, _slot(trial.key)).clear()
 
     def _remembering(self) -> Fetch:
         """`fetch` that reads each artifact once while a trial lasts."""

@@ -22,6 +22,7 @@ from raygrid.defenses.base import Defense, FitContext
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid, plan
 from raygrid.engine.worker import Worker
+from raygrid.storage.results import ResultLog
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, World, poison_of
 from raygrid.trials.catalog import Catalog
@@ -233,6 +234,28 @@ def test_a_cut_off_trial_goes_on_from_its_checkpoint(options: Options) -> None:
     resumed = run_grid(spec, often, recorder).results[0]
     assert recorder.epochs == 1
     assert essence(resumed) == essence(whole)
+    assert not list((options.out / "store" / "artifacts" / "partial").glob("*"))
+
+
+def test_a_trial_whose_row_was_not_written_ends_from_its_checkpoint(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that is killed between the end of a trial and its row costs no training."""
+    spec = [f"dots/lsp/none/small_cnn/supervised/brief/{i}" for i in (0, 1)]
+    often = replace(options, checkpoint_every=0.0)
+
+    def cut_off(log: ResultLog, row: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultLog, "append", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(spec, often)
+    recorder = Recorder()
+    resumed = run_grid(spec, often, recorder).results
+    assert recorder.epochs == 2, "those of the second trial"
+    whole = run_grid(spec, replace(options, out=options.out.with_name("whole"))).results
+    assert list(map(essence, resumed)) == list(map(essence, whole))
     assert not list((options.out / "store" / "artifacts" / "partial").glob("*"))
 
 

@@ -190,7 +190,8 @@ def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
     report = Reporter(meter, setup.options.deadline)
     if artifact is None:
         result = worker.run(trial, report, raise_device=True, meter=meter)
-        tell(row=json.dumps(result.row()))
+        tell(row=json.dumps(result.row()))  # back when the driver has written it
+        worker.forget(trial)
     else:
         tell(artifact=json.dumps(_make(worker, artifact, report)))
 
