@@ -31,7 +31,7 @@ from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.leases import Lease, leased
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
-from raygrid.storage.store import Store
+from raygrid.storage.store import LOCK, Store, make_folder
 from raygrid.tracking.journal import Journal
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
@@ -240,8 +240,8 @@ def exclusive(out: Path) -> Iterator[None]:
     """Hold `out` for one driver of this machine; a second one gets a StoreError at once."""
     from filelock import FileLock, Timeout
 
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".driver.lock", timeout=0)
+    make_folder(out)
+    lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

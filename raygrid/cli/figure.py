@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ def _agreement(records: Records, args: argparse.Namespace) -> Figure:
 def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.core.labels import telling
     from raygrid.reports.figures.changes import draw_changes
+    from raygrid.reports.figures.gallery import names_of_classes
 
     if args.gain is not None and not args.gain > 0:
         raise SpecError(f"gain is {args.gain}, allowed are numbers above 0")
@@ -109,7 +111,8 @@ def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
             raise DataError(f"{poisoned.spec} withholds images: there is nothing to draw")
     names = telling([poisoned.spec for poisoned in poisons])
     sets = {names[each.spec]: (each.clean, each.images) for each in poisons}
-    return draw_changes(sets, args.normalize, args.gain)
+    called = partial(names_of_classes, poisons[0].spec, data=args.data)
+    return draw_changes(sets, args.normalize, args.gain, called=called)
 
 
 def _scatter(records: Records, args: argparse.Namespace) -> Figure:
@@ -126,6 +129,7 @@ def _scatter(records: Records, args: argparse.Namespace) -> Figure:
 
 def _maps(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.reports.analysis.explanation import grad_cam, need_captum, shapley
+    from raygrid.reports.figures.gallery import names_of_classes
     from raygrid.reports.figures.maps import draw_maps, examples
 
     need_captum()
@@ -144,4 +148,5 @@ def _maps(records: Records, args: argparse.Namespace) -> Figure:
             if args.figure == "grad-cam"
             else shapley(victim, x, y, args.estimator, args.samples, args.baseline)
         )
-    return draw_maps(images, maps, signed=args.figure == "shapley")
+    called = names_of_classes(victims[0].name, images.labels, args.data)
+    return draw_maps(images, maps, args.figure == "shapley", called)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
@@ -33,11 +33,9 @@ from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
+from raygrid.core.text import say, wrapped
 from raygrid.engine.grid import Grid, read_specs
 from raygrid.tracking import status
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,7 +151,7 @@ def show_status(args: argparse.Namespace) -> int:
         return 0
     for name, each in found.items():
         print(f"driver {name}:" if name else "", end="\n" if name else "")
-        print(status.status_text(each, args.price, args.devices))
+        say(status.status_text(each, args.price, args.devices))
     return 0
 
 
@@ -214,5 +212,5 @@ def doctor(args: argparse.Namespace) -> int:
         print(json.dumps([f.row() for f in findings], indent=1))
     else:
         for finding in findings:
-            print(f"{finding.state:<6} {finding.name:<22} {finding.text}")
+            print(wrapped(f"{finding.state:<6} {finding.name:<22} {finding.text}", 30))
     return 1 if any(f.state == "fault" for f in findings) else 0

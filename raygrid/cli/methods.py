@@ -14,6 +14,7 @@ from raygrid.core.labels import budget_text
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method, Registry
 from raygrid.core.spec import TrialSpec, format_scalar, split_outside
+from raygrid.core.text import wrapped
 
 _MEANING = re.compile(r"^    (\w+): [^#\n]*?  # (.+)$", re.MULTILINE)
 """A field of a method and what the comment behind it says."""
@@ -60,12 +61,12 @@ def list_methods(args: argparse.Namespace) -> int:
 def _lines(kind: str, methods: list[Method]) -> Iterator[str]:
     """A line a method; of attacks with norm and budget, whose paper is their full name."""
     if kind != "attacks":
-        yield from (f"  {method.id:<22} {_summary(method)}" for method in methods)
+        yield from (wrapped(f"  {method.id:<22} {_summary(method)}", 25) for method in methods)
         return
     yield f"  {'name':<22} {'norm':<5} {'budget':<8} paper"
     for method in methods:
         norm, size = _budget_of(method)
-        yield f"  {method.id:<22} {norm:<5} {size:<8} {method.card.paper}"
+        yield wrapped(f"  {method.id:<22} {norm:<5} {size:<8} {method.card.paper}", 40)
     yield "`raygrid show NAME` says what it does, its parameters and what its paper printed"
 
 
@@ -111,10 +112,11 @@ def methods_page(kind: str, methods: list[Method]) -> str:
         f"# {kind.capitalize()}\n\nWhat `raygrid list {kind} --markdown` prints: every method with "
         "its parameters, its source and what its paper printed.\n"
     )
-    return "\n".join([head, *(_section(method) for method in methods)])
+    return "\n".join([head, *(method_section(method) for method in methods)])
 
 
-def _section(method: Method) -> str:
+def method_section(method: Method) -> str:
+    """What a page says of one method."""
     card = method.card
     facts = [("Paper", card.paper), ("Code", card.code), ("Needs", card.needs)]
     facts += [("Cost", card.cost), ("Notes", card.notes)]

@@ -127,7 +127,14 @@ def facts_of(name: str, flag: Flag, default: Any) -> dict[str, Any]:
         return {**facts, **listed, "default": list(default)}
     if default is not None:
         facts["help"] += " (%(default)s)"
-    return {**facts, "type": kind if kind in (int, float, Path) else str}
+    return {**facts, "type": {int: int, float: float, Path: _path}.get(kind, str)}
+
+
+def _path(text: str) -> Path:
+    """A path; an empty text, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, allowed is a path")
+    return Path(text)
 
 
 def options_of(args: argparse.Namespace, **changes: Any) -> Options:

@@ -38,6 +38,7 @@ from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
+from raygrid.core.text import say
 from raygrid.datasets import DATASETS
 from raygrid.engine.costs.profiles import ProfileStore
 from raygrid.engine.costs.simulate import Fleet
@@ -99,12 +100,12 @@ def place_and_run(
     then: called where it was run, once it is over; what it writes to tables and figures comes home.
     """
     place = launch.decide(options.address, os.environ, Path.cwd())
-    if options.driver is not None and place.kind in ("here", "direct"):
-        return share_and_show(specs, replace(options, address=place.address), args.json, then)
-    if options.executor == "inline" or place.kind == "here":
-        return run_and_show(specs, replace(options, address=None), args.json, then)
-    if place.kind == "direct":
-        return run_and_show(specs, replace(options, address=place.address), args.json, then)
+    if options.executor == "inline" or place.kind in ("here", "direct"):
+        inline = options.executor == "inline"
+        here = replace(options, address=None if inline else place.address)
+        check_addresses(here)
+        show = run_and_show if options.driver is None else share_and_show
+        return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with launch.dashboard(place) as address:
         job = launch.ClusterJob.submit(address, Path.cwd(), sys.argv, options.name)
@@ -144,10 +145,12 @@ def show_plan(
             plan = plan_specs(specs, None, strict=True)
         state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
         note = f"note: {error}"
-    text = json.dumps(plan_json(plan, state), indent=1) if as_json else plan_text(plan, state)
     if note:
         print(note, file=sys.stderr)
-    print(text)
+    if as_json:
+        print(json.dumps(plan_json(plan, state), indent=1))
+    else:
+        say(plan_text(plan, state))
     return 0
 
 
@@ -162,6 +165,24 @@ def _lacks_data(plan: Plan, options: Options) -> bool:
         except MissingDataError:
             lacking = True
     return lacking
+
+
+def check_addresses(options: Options) -> None:
+    """Look, before anything is written, whether MLflow and Ray are where they are said to be.
+
+    Raises TrackingError or ClusterError. Whether a database takes a client is found out by the
+    process that writes to it.
+    """
+    if options.tracking != "off" and importlib.util.find_spec("mlflow") is not None:
+        from raygrid.tracking.mlflow.address import check_address, store_uri
+
+        check_address(store_uri(options.out, options.tracking))
+    outside = launch.INSIDE not in os.environ  # a job is in its cluster
+    if options.address is not None and options.engine == "ray" and outside:
+        from raygrid.engine.ray.executor import connected
+
+        with connected(options.address):
+            pass
 
 
 def say_broken(log: ResultLog) -> None:

@@ -6,20 +6,23 @@ import argparse
 import difflib
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from raygrid.cli.common import results_of
-from raygrid.cli.methods import methods_page, registries
+from raygrid.cli.methods import method_section, registries
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
-from raygrid.core.text import clock
+from raygrid.core.text import clock, wrapped
 from raygrid.tracking.journal import picture_of
 
 Row = dict[str, Any]
 SHORTEST = 6  # letters of a key that may stand for it
+COPIED = ("spec", "again", "error")
+"""Lines that are to be taken as they are; a terminal cuts them anywhere."""
 DRAWN = 12  # epochs of a curve; a line of a terminal holds no more
 
 
@@ -36,15 +39,31 @@ def show_one(args: argparse.Namespace) -> int:
     homes = {name: kind for kind, registry in registries().items() for name in registry}
     if args.what in homes:
         kind = homes[args.what]
-        page = methods_page(kind, [registries()[kind].make(args.what)])
-        print(json.dumps({"kind": kind, "page": page}) if args.json else page, end="")
+        page = method_section(registries()[kind].make(args.what))
+        if args.json:
+            print(json.dumps({"kind": kind, "page": page}))
+        else:
+            show_page(page)
         return 0
     row = find_row(list(results_of(args).values()), args.what, args.out, homes)
     if args.json:
         print(json.dumps(row, indent=1))
     else:
-        print("\n".join(f"{name:<10} {text}" for name, text in trial_lines_of(row, args.out)))
+        for name, text in trial_lines_of(row, args.out):
+            line = f"{name:<10} {text}"
+            print(line if name in COPIED else wrapped(line, 11))
     return 0
+
+
+def show_page(page: str) -> None:
+    """Markdown as a terminal shows it, as it is where the output is no terminal."""
+    if not sys.stdout.isatty():
+        print(page, end="")
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(page))
 
 
 def find_row(rows: list[Row], what: str, out: Path, methods: dict[str, str]) -> Row:

@@ -53,12 +53,20 @@ def telling(specs: Sequence[str]) -> dict[str, str]:
     if len(lengths) != 1 or lengths == {1}:
         return {spec: spec for spec in specs}
     columns = list(zip(*split.values(), strict=True))
-    names = [short(column) for column in columns]
+    names = [_attacks(c) if n == ATTACK else short(c) for n, c in enumerate(columns)]
     told = [n == ATTACK or len(set(column)) > 1 for n, column in enumerate(columns)]
     return {
         spec: ", ".join(name[a] for a, name, kept in zip(axes, names, told, strict=True) if kept)
         for spec, axes in split.items()
     }
+
+
+def _attacks(column: Sequence[str]) -> dict[str, str]:
+    """Attacks to short names, each with the ratio that stands behind it in a spec: `em@0.4`."""
+    parts = {text: (*split_outside(text, "@"), "") for text in column}
+    names = short([attack for attack, *_ in parts.values()])
+    made = {t: "@".join(filter(None, (names[p[0]], p[1]))) for t, p in parts.items()}
+    return made if len(set(made.values())) == len(made) else {text: text for text in made}
 
 
 def _is_budget(label: str) -> bool:

@@ -18,6 +18,7 @@ from raygrid.reports.analysis import explanation, fidelity
 from raygrid.reports.figures import changes, embeddings, lines, partial, scatters
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.embeddings import apart, sample
+from raygrid.reports.figures.gallery import names_of_classes
 from raygrid.reports.figures.maps import draw_maps, examples
 from raygrid.reports.tables.frame import curves, frame
 from raygrid.reproduce.figure_list import PaperFigure
@@ -152,7 +153,9 @@ def _maps(shown: FigureData) -> Iterator[Drawn]:
         images = victims[0].test.rows(examples(victims[0].test))
         explain = explanation.grad_cam if name == "grad-cam" else explanation.shapley
         maps = {v.name: explain(v, images.floats(), images.labels) for v in victims}
-        yield name, draw_maps(images, maps, signed=name == "shapley"), None
+        root = shown.evidence.records.catalog.data_root
+        called = names_of_classes(victims[0].name, images.labels, root)
+        yield name, draw_maps(images, maps, name == "shapley", called), None
 
 
 def _residuals(shown: FigureData) -> Iterator[Drawn]:
@@ -175,7 +178,11 @@ def _residuals(shown: FigureData) -> Iterator[Drawn]:
             pairs[both], names[both] = (clean, made), f"{attacks[attack]}, {chain}"
     rows = [{"set": name, **fidelity.change(*pair)} for name, pair in pairs.items()]
     sets = {names[name]: pair for name, pair in pairs.items()}
-    drawn = changes.draw_changes(sets, shown.figure.normalizations)
+    drawn = changes.draw_changes(
+        sets,
+        shown.figure.normalizations,
+        called=lambda labels: names_of_classes(shown.names[0], labels, records.catalog.data_root),
+    )
     yield "", drawn, pd.DataFrame(rows)
 
 

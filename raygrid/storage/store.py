@@ -52,14 +52,24 @@ class Bundle:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
+LOCK = ".driver.lock"
+"""In the folder of a run, held by its driver."""
 _made: list[Path] = []
-"""Folders that stores of this process made for themselves."""
+"""Folders that this process made for stores and runs."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it, to be taken away again if nothing is written to them."""
+    _made.extend(each for each in (path, *path.parents) if not each.exists())
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def remove_unused() -> None:
-    """Take away the folders that stores made and that nothing was written to."""
+    """Take away the folders that were made here and that nothing was written to but a lock."""
     for folder in sorted(_made, key=lambda path: -len(path.parts)):
         with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
             folder.rmdir()  # of empty folders only
     _made.clear()
 
@@ -84,8 +94,7 @@ class Store:
     def _prepare(self) -> None:
         """Make the folder and write to it, before a grid finds out that it cannot."""
         try:
-            _made.extend(p for p in (self.root, *self.root.parents) if not p.exists())
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             probe = self.root / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()

@@ -135,7 +135,7 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
     ]
     if price:
         cost = price * devices * elapsed / 3600
-        lines.append(f"cost so far {cost:.2f} for {devices} devices at {price:g} an hour")
+        lines.append(f"${cost:,.2f} so far: {devices} devices at ${price:,.2f} an hour each")
     places: dict[str, list[str]] = {}
     for job in found["running"]:
         places.setdefault(job["where"] or "here", []).append(_line(job, found["written"]))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +22,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.engine.grid import plan
 from raygrid.storage.store import Store
+from tests.terminals import Seen, watch
 
 LONG = [f"cifar10/em/standard/resnet18/supervised/apbench/{seed}" for seed in range(3)]
 SHORT = ["photo_digits/clean/none/small_cnn/supervised/quick/0"]
@@ -88,3 +93,68 @@ def test_nobody_is_asked_without_need(
         ask_if_long(grid, store, replace(options, **changes))  # type: ignore[arg-type]
         os.write(keyboard, b"end\n")
         assert os.read(keyboard, 100) == b"end\r\n", "the terminal shows what was typed alone"
+
+
+# --- the command itself --------------------------------------------------------------------------
+
+DAYS = (
+    *("run", "--datasets", "photo_digits", "--attacks", "lsp", "--defenses", "standard"),
+    *("--architectures", "resnet50", "--learners", "supervised", "--protocols", "apbench"),
+    *("--seeds", *map(str, range(40)), "--executor", "inline", "--tracking", "off"),
+)
+BEGUN = "0/40"
+"""The bar of a run that was started; Ctrl-C ends it."""
+ended = pytest.mark.timeout(600)
+
+
+def command(out: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
+    return [sys.executable, "-m", "raygrid", *DAYS, "--out", str(out), *words], env
+
+
+def on_a_terminal(out: Path, answers: dict[str, str], *words: str) -> Seen:
+    return watch(*command(out, *words), answers=answers)
+
+
+def asks(seen: Seen) -> list[str]:
+    return [line for screen in seen.screens for line in screen if "[y/N]" in line]
+
+
+@pytest.mark.slow
+@ended
+def test_a_no_on_a_terminal_leaves_nothing_behind(tmp_path: Path) -> None:
+    seen = on_a_terminal(tmp_path / "out", {"[y/N]": "n\n"})
+    assert seen.rc == 2, seen.last
+    assert "nothing was started; --yes starts it" in seen.last
+    assert re.search(r"takes about \d[\d.]* (days|years) on 1 CPU core; go on\?", asks(seen)[0])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@ended
+@pytest.mark.parametrize("words", [(), ("--yes",)], ids=["yes typed", "--yes"])
+def test_a_yes_on_a_terminal_starts_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The answer or the flag; with the flag nobody is asked."""
+    answers = {BEGUN: "\x03", **({} if words else {"[y/N]": "y\n"})}
+    seen = on_a_terminal(tmp_path / "out", answers, *words)
+    assert seen.rc == 130, seen.last
+    assert "the same command goes on" in seen.last
+    assert bool(asks(seen)) == (not words)
+    assert (tmp_path / "out" / "status.json").exists()
+
+
+@pytest.mark.slow
+@ended
+def test_without_a_terminal_it_starts_at_once(tmp_path: Path) -> None:
+    line, env = command(tmp_path / "out")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env=env, text=True, **pipes) as process:  # type: ignore[call-overload]
+        status = tmp_path / "out" / "status.json"
+        until = time.monotonic() + 240
+        while not status.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=240)
+    assert status.exists(), complained
+    assert process.returncode == 130, complained
+    assert "[y/N]" not in said + complained

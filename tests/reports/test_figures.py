@@ -19,6 +19,7 @@ from raygrid.reports.figures.scatters import answer_against, peak_against_final,
 from raygrid.reports.figures.write import write_figures
 from raygrid.reports.statistics import _kendall, _spearman, correlate
 from raygrid.reports.tables.frame import curves, frame
+from raygrid.trials.result import OTHER_DATA
 from tests.reports.test_tables import TOY, Json, trial
 
 
@@ -307,6 +308,25 @@ def test_victims_are_never_mixed() -> None:
     rows = [run("lsp", 0.2), trial("photo_digits/lsp/standard/resnet18/supervised/quick/0", 0.3)]
     with pytest.raises(SpecError, match=r"these rows have 2: .*small_cnn.*resnet18"):
         peak_against_final(frame(rows))
+
+
+def title(figure: Figure) -> str:
+    """In one line; a narrow figure has it in several."""
+    return " ".join(figure.get_suptitle().split())
+
+
+def test_a_title_says_what_data_they_are_where_only_the_name_is_the_datasets() -> None:
+    """In the words of the tables; of epochs as of trials, and how many where some are official."""
+    other = "photo_digits (16 x 16 pixels)"
+    rows = [run(a, 0.2, marks=[f"{OTHER_DATA}{other}"]) for a in ("clean", "lsp")]
+    tail = ", protocol quick, small_cnn, supervised"
+    for figure in (peak_against_final(frame(rows)), training_curves(curves(rows))):
+        assert title(figure) == f"{other}{tail}"
+    mixed = [*rows, run("em", 0.3)]
+    said = f"photo_digits (in 2 of 3 trials {other}){tail}"
+    assert title(peak_against_final(frame(mixed))) == said
+    assert title(training_curves(curves(mixed))) == said
+    assert title(peak_against_final(frame([run("lsp", 0.2)]))) == f"photo_digits{tail}"
 
 
 def test_what_the_rows_suffice_for_is_written(tmp_path: Path, saved: list[Figure]) -> None:

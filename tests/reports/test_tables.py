@@ -24,10 +24,12 @@ from raygrid.defenses.base import Selection
 from raygrid.literature.names import SIX
 from raygrid.literature.reference import load
 from raygrid.reports.statistics import wilson
+from raygrid.reports.tables.blocks import blocks, blocks_within
 from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.escape import escape
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
-from raygrid.reports.tables.latex import escape, latex
+from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import (
@@ -356,7 +358,8 @@ def test_what_defenses_select_on_is_said_in_every_format() -> None:
     oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle)."
     honest = f"{ES}: selected on clean validation images."
     assert f"- {ES}: {VAL}." in markdown(made)
-    for text in (markdown(made), plain_text(made, width=400), latex(made).replace(r"\_", "_")):
+    typeset = latex(made).replace(r"\_", "_").replace(r"\allowbreak{}", "")
+    for text in (markdown(made), plain_text(made, width=400), typeset):
         assert oracle in text
         assert honest in text
     rows = {row["defense"]: row["selection"] for row in json.loads(json_text(made))}
@@ -926,12 +929,21 @@ def test_specs_are_told_apart_by_what_differs() -> None:
     seeds = [alone, alone[:-1] + "1"]
     assert list(telling(seeds).values()) == ["em, 0", "em, 1"]
     poisons = ["cifar10/lsp/0", f"svhn/{em}@0.4/0"]
-    assert list(telling(poisons).values()) == [
-        "cifar10, lsp",
-        f"svhn, {em}@0.4",
-    ]
+    assert list(telling(poisons).values()) == ["cifar10, lsp", "svhn, em@0.4"]
+    other = em.replace("step=1.0", "step=2.0")
+    shares = [f"cifar10/{a}/0" for a in (f"{em}@0.4", f"{em}@0.8", f"{other}@0.8", "lsp")]
+    names = ["em(step=1.0)@0.4", "em(step=1.0)@0.8", "em(step=2.0)@0.8", "lsp"]
+    assert list(telling(shares).values()) == names, "which budget and which step, of each ratio"
     others = ["first", "second/of/another/form"]
     assert telling(others) == {name: name for name in others}
+
+
+def test_columns_stand_in_few_blocks_of_about_the_same_size() -> None:
+    assert blocks(range(13), 4) == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
+    assert blocks("abc", 3) == [["a", "b", "c"]]
+    assert blocks_within([10.0] * 5, 30.0) == [[0, 1, 2], [3, 4]]
+    assert blocks_within([10.0, 10.0, 30.0, 10.0], 30.0) == [[0, 1], [2], [3]], "none too wide"
+    assert blocks_within([99.0, 1.0], 30.0) == [[0], [1]], "what fits nowhere stands alone"
 
 
 def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -> None:

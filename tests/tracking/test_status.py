@@ -94,7 +94,7 @@ def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
     lines = status.status_text(found, price=1.5, devices=2).splitlines()
     assert "3 of 9 trials done, 1 failed, 4 queued; artifacts 2 made, 1 reused" in lines
     assert "3 trials an hour, 2:05 left" in lines
-    assert "cost so far 3.00 for 2 devices at 1.5 an hour" in lines
+    assert "$3.00 so far: 2 devices at $1.50 an hour each" in lines
     assert lines[-3:] == ["10.0.0.2 GPU 0:", "  poison em  1:00", "  a/b  epoch 2/9  3:20"]
 
 

@@ -9,7 +9,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.drawing import blank
-from raygrid.reports.figures.canvas import STYLES, legend
+from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
 
 GROUPS = ("as printed", "other surrogate", "control")
 """Panels from left to right; controls join the first."""
@@ -34,7 +34,10 @@ def draw_agreement(found: Agreement) -> Figure:
         axes.set_title(group, fontsize=9)
     panels[0].set_ylabel("measured test accuracy (%)", fontsize=8)
     caption = _caption(found)
-    figure.suptitle(settings.pop(), x=0.01, ha="left", fontsize=9)
+    cells = [pair.cell for pair in found.pairs]
+    victim = (str(cells[0].axes[name]) for name in VICTIM)
+    others = [str(cell.facts.get("other_data") or "") for cell in cells]
+    title(figure, victim_text(victim, others, "cells"))
     figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
     figure.set_label(caption)
     figure.tight_layout(rect=(0, 0.08, 0.8, 0.97))

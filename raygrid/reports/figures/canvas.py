@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,11 +14,12 @@ from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
 from raygrid.reports.drawing import blank, enlarge_letters
-from raygrid.reports.tables.layout import order
-from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
+from raygrid.reports.tables.layout import data_name, order
+from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
-NARROW = 24  # letters of a name beside a row
+NARROW = 24  # letters of a name beside a row, or of a class
+CHAR = 0.06  # inches of a small letter
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
 
@@ -28,8 +29,21 @@ def one_victim(trials: pd.DataFrame) -> str:
     if len(victims) != 1:
         several = "; ".join(", ".join(map(str, line)) for line in victims.to_numpy())
         raise SpecError(f"a figure shows one victim, these rows have {len(victims)}: {several}")
-    dataset, protocol, architecture, learner = victims.iloc[0]
-    return f"{dataset}, protocol {protocol}, {architecture}, {learner}"
+    each = trials.drop_duplicates([*AXES, "seed"])  # of a trial's epochs one
+    return victim_text(victims.iloc[0], list(each["other_data"]), "trials")
+
+
+def victim_text(victim: Iterable[str], others: Sequence[str], unit: str) -> str:
+    """The values of VICTIM in words. others, unit: see `data_name`."""
+    dataset, protocol, architecture, learner = map(str, victim)
+    data = data_name(dataset, others, unit)
+    return f"{data}, protocol {protocol}, {architecture}, {learner}"
+
+
+def title(figure: Figure, text: str) -> None:
+    """The title of a figure, in as many lines as its width asks for."""
+    lines = textwrap.fill(text, int(13 * figure.get_figwidth()))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=9)
 
 
 def plain(trials: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +70,17 @@ def name_row(axes: Axes, name: str) -> None:
     """The name of a row, left of its first picture; so narrow that the pictures stay large."""
     lines = textwrap.fill(name, NARROW, break_long_words=False)
     axes.set_ylabel(lines, fontsize=7, rotation=0, ha="right", va="center")
+
+
+def name_columns(axes: Axes, centers: Sequence[float], names: Sequence[str], wide: float) -> None:
+    """The classes above their images, which are so many inches wide; aslant where they are long."""
+    aslant = max(map(len, names), default=0) * CHAR > wide
+    said = [textwrap.shorten(name, NARROW, placeholder="…") for name in names]
+    axes.xaxis.tick_top()
+    axes.set_xticks(centers, said, fontsize=7, rotation=35 if aslant else 0)
+    axes.tick_params(length=0, pad=2)
+    for label in axes.get_xticklabels() if aslant else ():
+        label.set(ha="left", rotation_mode="anchor")
 
 
 def points_of(trials: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -186,7 +211,7 @@ def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.
         axes.grid(alpha=0.25)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(8)
-    figure.suptitle(one_victim(trials), x=0.01, ha="left", fontsize=9)
+    title(figure, one_victim(trials))
     figure.text(0.01, 0.02, text, fontsize=7, color="#444444", va="bottom")
     enlarge_letters(figure)
     figure.tight_layout(rect=(0, low / height, right, 1 - 0.05 / height))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.reports.drawing import blank, enlarge_letters
-from raygrid.reports.figures.canvas import name_row
+from raygrid.reports.figures.canvas import name_columns, name_row
 from raygrid.reports.figures.gallery import Normalization, stretch
 
 if TYPE_CHECKING:
@@ -27,14 +27,15 @@ def draw_changes(
     normalizations: Sequence[Normalization] = ("symmetric",),
     gain: float | None = None,
     count: int = 10,
+    called: Callable[[Tensor], Sequence[str]] = lambda labels: (),
 ) -> Figure:
     """A row a set of (clean, changed) images, under a row of the clean ones.
 
     Of each of the first `count` classes one image, the first that all sets change; left as it is
     stored, right of it what was changed, once in each normalization (see `stretch`). gain: of the
     normalization of this name, shared by all sets and written above; by default as large as
-    nothing that is drawn is clipped. Raises DataError if the sets are of different images, or
-    nothing was changed.
+    nothing that is drawn is clipped. called: what classes are called. Raises DataError if the sets
+    are of different images, or nothing was changed.
     """
     cleans = [clean for clean, _ in sets.values()]
     first = cleans[0]
@@ -48,10 +49,11 @@ def draw_changes(
 
     wide, tall = 1 + len(normalizations), 1 + len(sets)
     side = max(SMALLEST, min(0.9, ROOM / (wide * len(rows))))
-    figure = blank(side * wide * len(rows) + 1.6, (side + 0.05) * tall + 0.5)
+    figure = blank(side * wide * len(rows) + 1.6, (side + 0.05) * tall + 0.9)
     grid = figure.subplots(tall, wide, squeeze=False)
     name_row(grid[0, 0], "clean")
     _show(grid[0, 0], before)
+    _name(grid[0, 0], before.shape[-1], called(first.labels[rows]), side)
     for (top, head), how in zip(grid[:2, 1:].T, normalizations, strict=True):
         top.set_axis_off()
         shared = f" {factor:.3g}" if how == "gain" else ""
@@ -64,6 +66,13 @@ def draw_changes(
     enlarge_letters(figure)
     figure.tight_layout(pad=0.4)
     return figure
+
+
+def _name(axes: Axes, pixels: int, names: Sequence[str], side: float) -> None:
+    """What the images of a strip are called; pixels, side: their width, the latter in inches."""
+    step = pixels + GAP
+    centers = [GAP + step * n + (pixels - 1) / 2 for n in range(len(names))]
+    name_columns(axes, centers, names, side)
 
 
 def _rows(sets: Mapping[str, tuple[Images, Images]], count: int) -> Tensor:

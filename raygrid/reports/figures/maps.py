@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -11,10 +11,14 @@ from raygrid.core.images import Images
 from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.reports.drawing import blank
-from raygrid.reports.figures.canvas import name_row
+from raygrid.reports.figures.canvas import name_columns, name_row
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SIDE = 0.68  # inches of an image with what is around it
+SIGNED = "Red: speaks for the class; blue: against it. Each map has a scale of its own."
+UNSIGNED = "Red: what the score of the class rests on most; blue: least."
 
 
 def examples(images: Images, count: int = 10) -> Tensor:
@@ -23,14 +27,17 @@ def examples(images: Images, count: int = 10) -> Tensor:
     return torch.stack([(images.labels == label).nonzero()[0, 0] for label in present])
 
 
-def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figure:
+def draw_maps(
+    images: Images, maps: Mapping[str, Tensor], signed: bool, called: Sequence[str] = ()
+) -> Figure:
     """Images (one a column) above the maps (n, H, W) of each spec (one a row).
 
     Unsigned maps lie in [0, 1] and are laid over the image; signed ones are red where positive and
-    blue where negative, each scaled by its own 99th percentile.
+    blue where negative, each scaled by its own 99th percentile. called: the class of each image.
     """
     pictures = images.pixels.permute(0, 2, 3, 1).cpu().numpy()
-    figure = blank(0.64 * len(pictures) + 1.4, 0.68 * (len(maps) + 1) + 0.3)
+    height = SIDE * (len(maps) + 1) + 0.65
+    figure = blank(SIDE * len(pictures) + 1.4, height)
     grid = figure.subplots(len(maps) + 1, len(pictures), squeeze=False)
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")
@@ -47,5 +54,11 @@ def draw_maps(images: Images, maps: Mapping[str, Tensor], signed: bool) -> Figur
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.tight_layout()
+    middle = (pictures.shape[2] - 1) / 2
+    for axes, name in zip(grid[0], called, strict=False):
+        name_columns(axes, [middle], [name], SIDE)
+    caption = SIGNED if signed else UNSIGNED
+    figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
+    figure.set_label(caption)
+    figure.tight_layout(rect=(0, 0.2 / height, 1, 1), pad=0.4)
     return figure

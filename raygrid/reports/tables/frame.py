@@ -16,6 +16,9 @@ from raygrid.reports.tables.trial_lines import (
     trial_lines,
 )
 
+HEAD = (*AXES, "seed", "status", "other_data")
+"""What an epoch's line has of its trial's."""
+
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """The lines of `trial_lines`, one a row; a number that is not there is NaN."""
@@ -37,7 +40,7 @@ def curves(rows: Iterable[Row]) -> pd.DataFrame:
         if row.get("derived_from") or not row.get("history"):
             continue
         head = trial_line(row)
-        axes = {name: head[name] for name in [*AXES, "seed", "status"]}
+        axes = {name: head[name] for name in HEAD}
         for number, epoch in enumerate(row["history"], 1):
             lines.append({**axes, **epoch, "epoch": number})
-    return pd.DataFrame(lines, columns=None if lines else [*AXES, "seed", "status", "epoch"])
+    return pd.DataFrame(lines, columns=None if lines else [*HEAD, "epoch"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from matplotlib.image import AxesImage
 
 from raygrid.core.lazy import np
 from raygrid.reports.drawing import GUESSING, blank
+from raygrid.reports.tables.blocks import blocks
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import attained, bounded, head, marks, measured_text, number
@@ -40,14 +40,14 @@ class Sizes:
 def heatmap(panel: Panel) -> Figure:
     """The panel as colors and numbers; many columns stand in several blocks, one below another."""
     sizes = _sizes(panel)
-    blocks = _blocks(panel, max(2, int(ROOM / sizes.cell)))
-    tall, most = sizes.tall * len(panel.rows), max(map(len, blocks))
+    parts = blocks(panel.columns, max(2, int(ROOM / sizes.cell)))
+    tall, most = sizes.tall * len(panel.rows), max(map(len, parts))
     width = max(sizes.left + sizes.cell * most + SCALE, 4.2)
     title = textwrap.fill(panel.title, int(13 * width))
     top = sizes.top + 0.16 * title.count("\n")
-    height = top + len(blocks) * (sizes.heads + tall) + FOOT
+    height = top + len(parts) * (sizes.heads + tall) + FOOT
     figure = blank(width, height)
-    for place, columns in enumerate(blocks):
+    for place, columns in enumerate(parts):
         low = height - top - (place + 1) * (sizes.heads + tall)
         wide = sizes.cell * len(columns)
         axes = figure.add_axes((sizes.left / width, low / height, wide / width, tall / height))
@@ -76,13 +76,6 @@ def _sizes(panel: Panel) -> Sizes:
         top=0.3,
         heads=0.25 + 0.05 * max(map(len, heads)),
     )
-
-
-def _blocks(panel: Panel, most: int) -> list[list[str]]:
-    """The columns in as few blocks as fit a page, all about as wide."""
-    columns = list(panel.columns)
-    size = math.ceil(len(columns) / math.ceil(len(columns) / most))
-    return [columns[start : start + size] for start in range(0, len(columns), size)]
 
 
 def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:

@@ -1,110 +1,129 @@
-"""Tables as LaTeX that compiles, whatever letters stand in names and errors."""
+"""Tables as LaTeX that compiles and fits the page, whatever stands in names, errors and notes."""
 
 from __future__ import annotations
 
-import unicodedata
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from raygrid.reports.tables.blocks import blocks, blocks_within
+from raygrid.reports.tables.escape import escape, escape_lines
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.notes import head, notes
 from raygrid.reports.tables.render import written_lines
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "“": "``",
-    "”": "''",
-    "‘": "`",
-    "’": "'",
-    "…": r"\ldots{}",
-    "°": r"$^\circ$",
-    "×": r"$\times$",
-    "÷": r"$\div$",
-    "·": r"$\cdot$",
-    "µ": r"$\mu$",
-    "→": r"$\to$",
-    "≤": r"$\leq$",
-    "≈": r"$\approx$",
-    "≠": r"$\neq$",
-    "∞": r"$\infty$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "δ": r"$\delta$",
-    "ε": r"$\epsilon$",
-    "λ": r"$\lambda$",
-    "μ": r"$\mu$",
-    "ρ": r"$\rho$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
-    "—": "---",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-    "−": r"$-$",
-    "–": "--",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-_ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
-_LETTERS = "ßæœøłÆŒØŁ§©£¶¡¿"
-"""What the fonts that LaTeX takes by itself have beyond ASCII."""
+PREAMBLE = r"% Needs \usepackage{booktabs,graphicx} in the preamble."
+NOTES = r"  \parbox{\linewidth}{\footnotesize\raggedright"
+LINE = 345.0  # points between the margins of LaTeX's `article`
+SMALL = 0.85  # as wide as in text: letters of \footnotesize, for tables of several blocks
+LEAST = 0.88  # as far as these may be scaled down for a column more: to 7 points
+GAP, CHAR, NARROW = 12.0, 5.2, 3.0  # points between columns, and of letters at size 10
+LINES = 40  # of text that a page holds beside its captions
+HEADS, FINE = 3, 100  # lines that rules and heads take; letters of a line of small notes
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What stays together on a page: its LaTeX, and about how many lines it takes."""
+
+    text: str
+    lines: int
+    note: bool = False
 
 
 def latex(table: Table) -> str:
-    """`table` environments with booktabs; needs `\\usepackage{booktabs}` and nothing else."""
-    return "\n".join(_latex_panel(table, panel) for panel in table.panels)
+    r"""`table` environments with booktabs; needs `\usepackage{booktabs,graphicx}`.
+
+    No wider than the text: columns that do not fit stand in blocks, one below another, in smaller
+    letters, and what is too long for a page goes on in another table.
+    """
+    return "\n".join([PREAMBLE, *(_panel(table, panel) for panel in table.panels)])
 
 
-def _latex_panel(table: Table, panel: Panel) -> str:
-    heads = [escape(text) for text in (panel.down, *(head(panel, c) for c in panel.columns))]
-    body = [[escape(line[0]), *line[1:]] for line in written_lines(panel, _emphasized)]
-    caption = escape(" ".join([f"{panel.title}.", table.caption, *notes(table, panel)]))
-    rows = "\n".join("    " + " & ".join(line) + r" \\" for line in body)
+def _panel(table: Table, panel: Panel) -> str:
+    label = f"tab:{table.kind}-{panel.slug.replace('_', '-')}"
+    pieces = [*_tabulars(panel), *_notes(notes(table, panel))]
+    return "\n".join(
+        _float(
+            _title(panel, table.caption if number == 1 else "(continued)"),
+            label if number == 1 else f"{label}-{number}",
+            page,
+        )
+        for number, page in enumerate(_pages(pieces), 1)
+    )
+
+
+def _title(panel: Panel, more: str) -> str:
+    return escape_lines(f"{panel.title}. {more}")
+
+
+def _float(caption: str, label: str, pieces: Sequence[_Piece]) -> str:
+    parts = [piece.text for piece in pieces if not piece.note]
+    if said := [piece.text for piece in pieces if piece.note]:
+        parts.append("\n".join([NOTES, *said, "  }"]))
+    body = "\n  \\par\\medskip\n".join(parts)
     return rf"""\begin{{table}}
   \centering
   \caption{{{caption}}}
-  \label{{tab:{table.kind}-{panel.slug.replace("_", "-")}}}
-  \begin{{tabular}}{{l{"r" * len(panel.columns)}}}
+  \label{{{label}}}
+  \par\medskip
+{body}
+\end{{table}}
+"""
+
+
+def _pages(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
+    """Pieces in their order, as many on a page as it holds."""
+    pages: list[list[_Piece]] = [[]]
+    for piece in pieces:
+        if pages[-1] and sum(each.lines for each in pages[-1]) + piece.lines > LINES:
+            pages.append([])
+        pages[-1].append(piece)
+    return pages
+
+
+def _tabulars(panel: Panel) -> Iterator[_Piece]:
+    """The panel in blocks of columns that fit the text and of rows that fit a page."""
+    heads = [panel.down, *(head(panel, column) for column in panel.columns)]
+    shown = [heads, *written_lines(panel, lambda text, bold, underlined: text)]
+    widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
+    size, parts = r"\normalsize", [list(range(len(panel.columns)))]
+    if sum(widths) + GAP * len(widths) > LINE:
+        label, *others = (SMALL * width + GAP for width in widths)
+        size, parts = r"\footnotesize", blocks_within(others, LINE / LEAST - label)
+    body = [[escape(line[0]), *line[1:]] for line in written_lines(panel, _emphasized)]
+    for columns in parts:
+        kept = [0, *(number + 1 for number in columns)]
+        for rows in blocks(body, LINES - HEADS):
+            made = _tabular([escape(heads[n]) for n in kept], [[r[n] for n in kept] for r in rows])
+            yield _Piece(f"  {size}\n{made}", HEADS + len(rows))
+
+
+def _width(text: str) -> float:
+    """About how many points a text takes."""
+    return sum(NARROW if char in " .,;:[]()|'!ijlft-*" else CHAR for char in text)
+
+
+def _tabular(heads: list[str], rows: list[list[str]]) -> str:
+    """A grid of texts, scaled down to the width of the text if it is wider after all."""
+    body = "\n".join("    " + " & ".join(line) + r" \\" for line in rows)
+    return rf"""  \resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{%
+  \begin{{tabular}}{{l{"r" * (len(heads) - 1)}}}
     \toprule
     {" & ".join(heads)} \\
     \midrule
-{rows}
+{body}
     \bottomrule
-  \end{{tabular}}
-\end{{table}}
-"""
+  \end{{tabular}}}}"""
+
+
+def _notes(lines: Iterable[str]) -> Iterator[_Piece]:
+    """What a reader has to know, in small letters; each note a paragraph."""
+    for line in lines:
+        yield _Piece(f"    {escape_lines(line)}\\par", math.ceil(len(line) / FINE), note=True)
 
 
 def _emphasized(text: str, bold: bool, underlined: bool) -> str:
     text = escape(text)
     text = rf"\underline{{{text}}}" if underlined else text
     return rf"\textbf{{{text}}}" if bold else text
-
-
-def escape(text: str) -> str:
-    """Text with every character that LaTeX would read as markup written out.
-
-    Letters that the usual fonts lack, which would stop LaTeX, become their number: U+4E2D.
-    """
-    return "".join(map(_escaped, unicodedata.normalize("NFC", text)))
-
-
-def _escaped(char: str) -> str:
-    if char in _LATEX:
-        return _LATEX[char]
-    plain, *accents = list(unicodedata.normalize("NFD", char))
-    known = char < "\u0180" and " " <= plain <= "~" and all(a in _ACCENTS for a in accents)
-    if known or char in _LETTERS:
-        return char
-    return " " if char.isspace() else f"U+{ord(char):04X}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -89,18 +89,9 @@ class Panel:
 
     @property
     def data(self) -> str:
-        """The dataset, with what sets the data at hand apart from the official ones, if anything.
-
-        In a panel with both, how many cells are on other data.
-        """
-        plain = str(self.where["dataset"])
-        found = [str(cell.facts.get("other_data") or "") for cell in self.cells.values()]
-        others = sorted({other for other in found if other})
-        if others and all(found) and len(others) == 1:
-            return others[0]
-        named = "; ".join(others)
-        count = sum(map(bool, found))
-        return f"{plain} (in {count} of {len(found)} cells {named})" if others else plain
+        """What the data of its cells are called; see `data_name`."""
+        others = [str(cell.facts.get("other_data") or "") for cell in self.cells.values()]
+        return data_name(str(self.where["dataset"]), others)
 
     @property
     def screening(self) -> bool:
@@ -146,6 +137,20 @@ class Panel:
         _, top = max(known, key=lambda item: sign * (item[1].value or 0.0))
         edge = sign * (top.value or 0.0) - (top.std or 0.0) - 1e-12
         return {label for label, c in known if sign * (c.value or 0.0) >= edge}
+
+
+def data_name(dataset: str, others: Sequence[str], unit: str = "cells") -> str:
+    """A dataset, with what sets the data at hand apart from the official ones, if anything.
+
+    others: what cells (or what `unit` says) have in its place, each its own, "" for the official
+    data. Where both are there, how many have other data.
+    """
+    named = sorted({other for other in others if other})
+    if len(named) == 1 and all(others):
+        return named[0]
+    count = sum(map(bool, others))
+    said = f" (in {count} of {len(others)} {unit} {'; '.join(named)})"
+    return dataset + said * bool(named)
 
 
 @cache

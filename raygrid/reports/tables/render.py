@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from raygrid.reports.tables.blocks import blocks_within
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.notes import head, measured_text, notes, quoted
 
-WIDE = 160  # columns of text that goes to no terminal
+WIDE = 160  # letters of a line of text that goes to no terminal
+BESIDE = 3  # letters that a column of a grid takes beside its text: blanks and a line
 Style = Callable[[str, bool, bool], str]
 """Text, bold, underlined -> text in the markup of a format."""
 
@@ -65,26 +69,39 @@ def json_text(table: Table) -> str:
     return "[\n" + ",\n".join(json.dumps(c, ensure_ascii=False) for c in table.cells) + "\n]\n"
 
 
-def terminal(table: Table, plain: bool = False) -> Group:
+def terminal(table: Table, plain: bool = False, width: float = math.inf) -> Group:
     """Something that rich prints: what the table is, a grid a panel, notes below.
 
-    plain: for places that show neither bold nor underlined letters; signs stand for them.
+    plain: for places that show neither bold nor underlined letters; signs stand for them. width:
+    letters of a line; columns beyond it stand in a grid of their own below.
     """
     marked = ("**so**", "_so_") if plain else ("bold", "underlined")
     parts: list[Any] = [Text(table.caption + "\n")] if table.panels else []
     for panel in table.panels:
-        grid = RichTable(header_style="bold")
-        grid.add_column(panel.down, no_wrap=True)
-        for column in panel.columns:
-            grid.add_column(head(panel, column), justify="right", overflow="fold")
-        for line in _rich_lines(panel, plain):
-            grid.add_row(*line)
         parts += [
             Text(panel.title, style="bold"),
-            grid,
+            *_grids(panel, plain, width),
             Text("\n".join(notes(table, panel, marked)) + "\n", style="dim"),
         ]
     return Group(*parts or [Text(f"{table.kind}: nothing to compare yet; it takes {table.needs}")])
+
+
+def _grids(panel: Panel, plain: bool, width: float) -> Iterator[RichTable]:
+    """The panel in as many grids as the width asks for; cut in two, numbers mean something else."""
+    heads = [Text(panel.down), *(Text(head(panel, column)) for column in panel.columns)]
+    lines = list(_rich_lines(panel, plain))
+    first, *widths = (
+        max(cell_len(text) for cell in column for text in cell.plain.split("\n")) + BESIDE
+        for column in zip(heads, *lines, strict=True)
+    )
+    for columns in blocks_within(widths, width - first - 1):
+        grid = RichTable(header_style="bold")
+        grid.add_column(heads[0], no_wrap=True)
+        for number in columns:
+            grid.add_column(heads[number + 1], justify="right", overflow="fold")
+        for line in lines:
+            grid.add_row(line[0], *(line[number + 1] for number in columns))
+        yield grid
 
 
 def _rich_lines(panel: Panel, plain: bool) -> Iterator[list[Text]]:
@@ -112,13 +129,14 @@ def _emphasized(text: str, bold: bool, underlined: bool, plain: bool) -> Text:
 def plain_text(table: Table, width: int = WIDE) -> str:
     """What the terminal shows, without colors."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(terminal(table, plain=True))
+    Console(file=out, width=width, color_system=None).print(terminal(table, True, width))
     return out.getvalue()
 
 
 def show(table: Table) -> None:
     """Print as wide as the terminal; into a pipe or file, whose width nobody knows, WIDE."""
     if sys.stdout.isatty():
-        Console().print(terminal(table))
+        console = Console()
+        console.print(terminal(table, width=console.width))
     else:
         sys.stdout.write(plain_text(table))

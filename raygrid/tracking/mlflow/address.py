@@ -69,6 +69,31 @@ def split_uri(uri: str) -> SplitResult:
     return parts
 
 
+def check_address(uri: str, timeout: float = 5.0) -> None:
+    """Raise TrackingError for an address where nothing can be; writes nothing.
+
+    A server has to answer; the file of an SQLite database, if it is not there, has to have a folder
+    in which it can be made.
+    """
+    parts = split_uri(uri)
+    path = database_path(uri)
+    if path is not None:
+        _check_file(path)
+    if parts.scheme in ("http", "https"):
+        plain = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
+        check_health(plain.rstrip("/"), timeout)
+
+
+def _check_file(path: Path) -> None:
+    place = next(each for each in (path, *path.parents) if each.exists())
+    if place == path:
+        good, what = path.is_file(), "file"
+    else:
+        good, what = place.is_dir() and os.access(place, os.W_OK | os.X_OK), "folder to write to"
+    if not good:
+        raise TrackingError(f"MLflow's database cannot be {path}: {place} is no {what}; {ALLOWED}")
+
+
 def check_health(uri: str, timeout: float) -> None:
     """Raise TrackingError unless a server at `uri` says that it is well."""
     try:

@@ -8,12 +8,7 @@ from typing import Any
 
 from raygrid.core.errors import TrackingError
 from raygrid.core.secrets import shown
-from raygrid.tracking.mlflow.address import (
-    check_health,
-    database_path,
-    split_uri,
-    without_credentials,
-)
+from raygrid.tracking.mlflow.address import check_address, database_path, without_credentials
 
 TRANSIENT = {
     "INTERNAL_ERROR",
@@ -29,10 +24,7 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
 
     A database gets its tables here: do this once before several processes open it.
     """
-    parts = split_uri(uri)
-    if parts.scheme in ("http", "https"):
-        plain = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
-        check_health(plain.rstrip("/"), timeout)
+    check_address(uri, timeout)
     try:
         path = database_path(uri)
         if path is not None:
