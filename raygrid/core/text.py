@@ -1,12 +1,17 @@
-"""Numbers and lines as people read them."""
+"""Numbers, lines and names as people read them, and names as parts of file names."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
 
+from raygrid.core.hashing import key_of
+
 DAY, YEAR = 24 * 3600, 365.25 * 24 * 3600  # seconds
+FILE_NAME = 120
+"""Letters of a name that becomes a part of a file's name; file systems take 255 bytes in all."""
 
 
 def clock(seconds: float) -> str:
@@ -42,3 +47,22 @@ def say(text: str) -> None:
     """Print lines, each as `wrapped` to the terminal."""
     for line in text.splitlines():
         print(wrapped(line))
+
+
+def clipped(text: str, most: int) -> str:
+    """A text of at most `most` letters (3 or more): of a longer one both ends, which tell apart."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def file_name_part(text: str) -> str:
+    """A name as a part of a file's name: ASCII letters, digits, dots, `_` for all else.
+
+    A name that is too long, or of which letters were lost that may tell it from another one, ends
+    with a key of its own.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")
+    lost = re.search(r"[^A-Za-z0-9._,=()/:+@ -]", text) is not None
+    return f"{plain[:FILE_NAME]}_{key_of(text)[:8]}" if lost or len(plain) > FILE_NAME else plain

@@ -1,17 +1,23 @@
-"""What all pictures share: paper, resolution, and where guessing lies."""
+"""What all pictures share: paper, resolution, letters, and where guessing lies."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.transforms import Transform
 
+from raygrid.core.text import clipped
 from raygrid.reports.tables.layout import chance_of
 
 DPI = 150
@@ -20,11 +26,73 @@ PAGE = 7.2
 LEAST = 5.0
 """Points of the smallest letters once a figure is as wide as a page."""
 GUESSING = "#b03030"
+NAME, LINE = 60, 160
+"""Letters of a name beside a row or column, and of a line; of longer ones both ends are shown."""
+
+
+class PlainFigure(Figure):
+    """A figure that shows texts as they are: names of people's files and classes are no markup."""
+
+    def draw(self, renderer: Any) -> None:
+        self._as_written()
+        super().draw(renderer)
+
+    def tight_layout(self, **sizes: Any) -> None:
+        self._as_written()
+        super().tight_layout(**sizes)
+
+    def _as_written(self) -> None:
+        """Leave out the numbers at axes, whose markup is matplotlib's own; see `name_ticks`."""
+        axes = [axis for each in self.axes for axis in (each.xaxis, each.yaxis)]
+        ticks = [tick for axis in axes for tick in (*axis.majorTicks, *axis.minorTicks)]
+        numbers = {id(label) for tick in ticks for label in (tick.label1, tick.label2)}
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and id(text) not in numbers:
+                text.set_parse_math(False)
+                text.set_text(legible(text.get_text()))
+
+
+def legible(text: str) -> str:
+    """A text that the font can show: a letter that it lacks becomes its number, U+4E2D."""
+    lines = [clipped(line, LINE) for line in text.split("\n")]
+    return "\n".join("".join(map(_glyph, line)) for line in lines)
+
+
+def _glyph(char: str) -> str:
+    if char.isspace():
+        return " "
+    known = char.isprintable() and _has(tuple(rcParams["font.family"]), char)
+    return char if known else f"U+{ord(char):04X}"
+
+
+@functools.cache
+def _has(families: tuple[str, ...], char: str) -> bool:
+    """Whether one of the fonts has a letter."""
+    fonts = (get_font(findfont(FontProperties(family=[name]))) for name in families)
+    return any(font.get_char_index(ord(char)) for font in fonts)
+
+
+def folded(text: str, width: int, lines: int = 4) -> str:
+    """A text in lines of about `width` letters, cut in its middle if it needs more than `lines`.
+
+    Words stay whole unless they are longer than two lines.
+    """
+    text = clipped(" ".join(text.split()), width * lines)
+    longest = max(map(len, text.split()), default=0)
+    return textwrap.fill(text, width, break_long_words=longest > 2 * width)
+
+
+def name_ticks(
+    axis: Axis, places: Sequence[float], names: Sequence[str], most: int = NAME, **style: Any
+) -> None:
+    """Put names of at most so many letters at an axis, shown as they are."""
+    shown = [legible(clipped(" ".join(name.split()), most)) for name in names]
+    axis.set_ticks(places, [name.replace("$", r"\$") for name in shown], **style)
 
 
 def blank(width: float, height: float) -> Figure:
     """An empty figure (inches) drawn by Agg, unknown to pyplot."""
-    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure = PlainFigure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

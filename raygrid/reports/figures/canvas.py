@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
-from raygrid.reports.drawing import blank, enlarge_letters
+from raygrid.reports.drawing import blank, enlarge_letters, folded, name_ticks
 from raygrid.reports.tables.layout import data_name, order
 from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
 
@@ -42,8 +42,7 @@ def victim_text(victim: Iterable[str], others: Sequence[str], unit: str) -> str:
 
 def title(figure: Figure, text: str) -> None:
     """The title of a figure, in as many lines as its width asks for."""
-    lines = textwrap.fill(text, int(13 * figure.get_figwidth()))
-    figure.suptitle(lines, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(folded(text, int(13 * figure.get_figwidth())), x=0.01, ha="left", fontsize=9)
 
 
 def plain(trials: pd.DataFrame) -> pd.DataFrame:
@@ -68,16 +67,14 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def name_row(axes: Axes, name: str) -> None:
     """The name of a row, left of its first picture; so narrow that the pictures stay large."""
-    lines = textwrap.fill(name, NARROW, break_long_words=False)
-    axes.set_ylabel(lines, fontsize=7, rotation=0, ha="right", va="center")
+    axes.set_ylabel(folded(name, NARROW), fontsize=7, rotation=0, ha="right", va="center")
 
 
 def name_columns(axes: Axes, centers: Sequence[float], names: Sequence[str], wide: float) -> None:
     """The classes above their images, which are so many inches wide; aslant where they are long."""
     aslant = max(map(len, names), default=0) * CHAR > wide
-    said = [textwrap.shorten(name, NARROW, placeholder="…") for name in names]
     axes.xaxis.tick_top()
-    axes.set_xticks(centers, said, fontsize=7, rotation=35 if aslant else 0)
+    name_ticks(axes.xaxis, centers, names, NARROW, fontsize=7, rotation=35 if aslant else 0)
     axes.tick_params(length=0, pad=2)
     for label in axes.get_xticklabels() if aslant else ():
         label.set(ha="left", rotation_mode="anchor")

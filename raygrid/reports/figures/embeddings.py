@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,8 +15,9 @@ from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import split_outside
+from raygrid.core.text import clipped
 from raygrid.reports.analysis.records import Records
-from raygrid.reports.drawing import blank
+from raygrid.reports.drawing import blank, folded
 from raygrid.reports.figures.gallery import names_of_classes
 from raygrid.trials.poisons import Poisoned
 
@@ -86,7 +86,7 @@ def _scatter(
         neighbors, silhouette = apart(points, kinds)
         at = _placed(points, components)
         axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=3, lw=0)
-        name = textwrap.fill(names[spec], WIDE, break_long_words=False)
+        name = folded(names[spec], WIDE)
         axes.set_title(
             f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=7
         )
@@ -135,7 +135,7 @@ def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> 
     many = len(pairs) > FEW
     shown = pairs[:: math.ceil(len(pairs) / FEW)] if many else pairs
     handles = [
-        Line2D([], [], ls="", marker="o", ms=4, color=color, label=textwrap.shorten(name, 18))
+        Line2D([], [], ls="", marker="o", ms=4, color=color, label=_in_legend(name))
         for color, name in shown
     ]
     title = f"{len(shown)} of {len(pairs)} classes" if many else "classes"
@@ -148,6 +148,12 @@ def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> 
         frameon=False,
         handletextpad=0.2,
     )
+
+
+def _in_legend(name: str) -> str:
+    """A class's name in one short line; matplotlib leaves out what begins with an underscore."""
+    line = clipped(" ".join(name.split()), 18)
+    return f" {line}" if line.startswith("_") else line
 
 
 def _placed(points: Array, components: int | None) -> Array:

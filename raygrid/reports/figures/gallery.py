@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.lazy import torch
 from raygrid.core.spec import Part, split_outside
+from raygrid.core.text import clipped
 from raygrid.datasets import DATASETS
 from raygrid.trials.examples import first_of_classes
 from raygrid.trials.poisons import Poisoned
@@ -72,13 +73,17 @@ def draw_gallery(
     shown = stretch(change, "gain", factor).mul(255).round().to(torch.uint8)
     side = max(1, TILE // before.shape[-1]) * before.shape[-1]
     font = load_default(LETTERS)
+    title = clipped(_in_latin(title), 200)
     width = max(LEFT + len(names) * (side + GAP), LEFT + int(font.getlength(title)) + GAP)
     sheet = Image.new("RGB", (width, TOP + 3 * (side + GAP)), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((LEFT, 6), title, "black", font)
     for column, name in enumerate(names):
         pen.text(
-            (LEFT + column * (side + GAP), TOP - 22), _fitting(name, side, font), "black", font
+            (LEFT + column * (side + GAP), TOP - 22),
+            _fitting(_in_latin(name), side, font),
+            "black",
+            font,
         )
     heads = ("clean", f"change\nx {factor:.3g}\n(+-{255 * largest:.0f}/255)", "poisoned")
     for line, (head, pictures) in enumerate(zip(heads, (before, shown, after), strict=True)):
@@ -93,8 +98,15 @@ def draw_gallery(
     return path
 
 
+def _in_latin(text: str) -> str:
+    """A text in one line of letters that Pillow's own font has; others become their number."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() and c < "\u0180" else f"U+{ord(c):04X}" for c in line)
+
+
 def _fitting(name: str, width: int, font: FreeTypeFont | ImageFont) -> str:
     """A name, or as much of its beginning as is no wider than an image."""
+    name = name[:width]  # no letter is narrower than a pixel
     while name and font.getlength(name) > width:
         name = name[:-1]
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
+from raygrid.core.text import file_name_part
 from raygrid.reports.figures.canvas import VICTIM
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
@@ -40,8 +40,7 @@ def write_figures(out_dir: Path, rows: Iterable[Row]) -> list[Path]:
                 figure = draw()
             except SpecError:  # not enough of the right trials for this one
                 continue
-            slug = re.sub(r"[^A-Za-z0-9.]+", "_", "-".join(map(str, victim))).strip("_")
-            path = folder / f"{name}-{slug}.png"
+            path = folder / f"{name}-{file_name_part('-'.join(map(str, victim)))}.png"
             figure.savefig(path)
             written.append(path)
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from raygrid.core.lazy import np
-from raygrid.reports.drawing import GUESSING, blank
+from raygrid.reports.drawing import GUESSING, NAME, blank, folded, name_ticks
 from raygrid.reports.tables.blocks import blocks
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
@@ -43,7 +42,7 @@ def heatmap(panel: Panel) -> Figure:
     parts = blocks(panel.columns, max(2, int(ROOM / sizes.cell)))
     tall, most = sizes.tall * len(panel.rows), max(map(len, parts))
     width = max(sizes.left + sizes.cell * most + SCALE, 4.2)
-    title = textwrap.fill(panel.title, int(13 * width))
+    title = folded(panel.title, int(13 * width))
     top = sizes.top + 0.16 * title.count("\n")
     height = top + len(parts) * (sizes.heads + tall) + FOOT
     figure = blank(width, height)
@@ -70,11 +69,11 @@ def _sizes(panel: Panel) -> Sizes:
         0.062 * max(len(main) for main, _ in texts), 0.052 * max(map(len, lines), default=0)
     )
     return Sizes(
-        left=0.25 + 0.075 * max(map(len, names)),
+        left=0.25 + 0.075 * min(NAME, max(map(len, names))),
         cell=max(NARROWEST, longest + 0.1),
         tall=TALL + LINE * max(under.count("\n") + bool(under) for _, under in texts),
         top=0.3,
-        heads=0.25 + 0.05 * max(map(len, heads)),
+        heads=0.25 + 0.05 * min(NAME, max(map(len, heads))),
     )
 
 
@@ -89,8 +88,9 @@ def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
     )
     image = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     axes.set_facecolor("#e4e4e4")
-    axes.set_yticks(range(len(cells)), [head(panel, row) for row in panel.rows], fontsize=8)
-    axes.set_xticks(range(len(columns)), [head(panel, c) for c in columns], fontsize=8, rotation=40)
+    rows, heads = ([head(panel, name) for name in side] for side in (panel.rows, columns))
+    name_ticks(axes.yaxis, range(len(rows)), rows, fontsize=8)
+    name_ticks(axes.xaxis, range(len(heads)), heads, fontsize=8, rotation=40)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     for label in axes.get_xticklabels():
         label.set(ha="left", va="bottom", rotation_mode="anchor")

@@ -11,6 +11,7 @@ from typing import Any
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.spec import Part
+from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
@@ -103,7 +104,7 @@ class Panel:
     def slug(self) -> str:
         """The shared axes as part of a file name."""
         joined = "-".join(str(value) for value in self.where.values() if value != "")
-        return re.sub(r"[^A-Za-z0-9.]+", "_", joined).strip("_")
+        return file_name_part(joined)
 
     @cached_property
     def short(self) -> dict[str, str]:

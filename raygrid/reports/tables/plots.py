@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raygrid.reports.drawing import blank, mark_chance
+from raygrid.reports.drawing import blank, folded, mark_chance, name_ticks
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.heatmaps import heatmap, is_printed
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
@@ -37,7 +36,7 @@ def _curves(panel: Panel) -> Figure:
         _curve(axes, spots, line, head(panel, row), LINES[number_ % len(LINES)])
     if control is not None and control.value is not None:
         axes.axhline(100 * control.value, color="gray", lw=0.8, label="clean")
-    axes.set_xticks(spots, panel.columns, fontsize=8)
+    name_ticks(axes.xaxis, spots, panel.columns, fontsize=8)
     axes.set_xlabel(panel.across, fontsize=9)
     axes.set_ylabel(f"{NAMES[panel.metric]} (%)", fontsize=9)
     axes.set_ylim(0, 100)
@@ -46,7 +45,7 @@ def _curves(panel: Panel) -> Figure:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    axes.set_title(textwrap.fill(panel.title, 66), fontsize=8, loc="left")
+    axes.set_title(folded(panel.title, 66), fontsize=8, loc="left")
     figure.set_layout_engine("tight")
     return figure
 
@@ -102,7 +101,7 @@ def _dumbbells(panel: Panel) -> Figure:
                 )
         if not ends:
             axes.text(1, y, measured_text(final), va="center", fontsize=7)
-    axes.set_yticks(range(len(rows)), [head(panel, row) for row in rows], fontsize=8)
+    name_ticks(axes.yaxis, range(len(rows)), [head(panel, row) for row in rows], fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 100)
     mark_chance(axes, [str(panel.where["dataset"])], "x")
@@ -119,6 +118,6 @@ def _dumbbells(panel: Panel) -> Figure:
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
     )
-    axes.set_title(textwrap.fill(panel.title, 66), fontsize=8, loc="left")
+    axes.set_title(folded(panel.title, 66), fontsize=8, loc="left")
     figure.set_layout_engine("tight")
     return figure
