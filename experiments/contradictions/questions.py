@@ -29,6 +29,7 @@ _REM: dict[str, Scalar] = {**_EM_REM, "steps": 4, "step": 0.5, "copies": 1, "adv
 _NTGA: dict[str, Scalar] = {"validation": 0.02, "block": 128}
 _SEP = ATTACKS["sep"].quick
 _DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
+_GUE = ATTACKS["gue"].quick
 _PGD = ATTACKS["pgd"].quick
 
 CONTRADICTIONS = {
@@ -259,6 +260,15 @@ CONTRADICTIONS = {
         ),
         ("dune",),
         ("standard", "jpeg"),
+    ),
+    "gue_selection": Contradiction(
+        "GUE's code keeps the noise network that is worst on the test set, which then measures it",
+        (
+            Setting("held-out images", small=_GUE),
+            Setting("test set", {"attack": {"selection": "test"}}, _GUE),
+            Setting("the last one", {"attack": {"selection": "last"}}, _GUE),
+        ),
+        ("gue",),
     ),
     "cuda_rim": Contradiction(
         "CUDA's black border darkens the rim of every image, by which COIN's detector knows it",

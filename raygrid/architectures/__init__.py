@@ -26,6 +26,7 @@ from raygrid.architectures import shufflenet as shufflenet
 from raygrid.architectures import small_airbench as small_airbench
 from raygrid.architectures import small_cnn as small_cnn
 from raygrid.architectures import small_resnet as small_resnet
+from raygrid.architectures import timm as timm
 from raygrid.architectures import vgg as vgg
 from raygrid.architectures import vit as vit
 from raygrid.architectures.base import ARCHITECTURES as ARCHITECTURES

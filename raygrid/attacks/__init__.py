@@ -25,6 +25,7 @@ from raygrid.attacks import entf as entf
 from raygrid.attacks import feature_collision as feature_collision
 from raygrid.attacks import file as file
 from raygrid.attacks import functional as functional
+from raygrid.attacks import gue as gue
 from raygrid.attacks import htbd as htbd
 from raygrid.attacks import hypo as hypo
 from raygrid.attacks import low_frequency as low_frequency

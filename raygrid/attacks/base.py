@@ -37,6 +37,7 @@ class AttackContext:
     marks: what a reader of the results has to know about the poison, in plain words.
     scene: the set-up of the trial, for attacks on a target.
     base: the whole training set under the attack's `base_attack`; None: nobody has made it yet.
+    test: the clean test set, for an attack that `sees_test`; None for all others.
     """
 
     stream: Stream
@@ -49,6 +50,7 @@ class AttackContext:
     marks: list[str] = field(default_factory=list)
     scene: Scene | None = None
     base: Images | None = None
+    test: Images | None = None
 
     def rows(self, images: Images) -> Tensor:
         """int64 rows that the attacker may change, on the CPU."""
@@ -123,6 +125,14 @@ class Attack(Method):
     @property
     def scoped(self) -> bool:
         """Whether the perturbation depends on which rows are poisoned: `scope=subset`."""
+        return False
+
+    @property
+    def sees_test(self) -> bool:
+        """Whether it is given the clean test set, as some released codes are; it marks its poison.
+
+        No default of any attack does: victims are measured on these very images.
+        """
         return False
 
     def units(self, rows: int) -> int:

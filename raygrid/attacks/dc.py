@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import ATTACKS, AttackContext, ScopedAttack
-from raygrid.attacks.common.gradient import GradientAttack
+from raygrid.attacks.base import ATTACKS, AttackContext
+from raygrid.attacks.common.generators import GeneratorAttack, batch_accuracy, kept_apart
 from raygrid.attacks.common.students import flat_state, load_flat_state, under
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.core.registry import Card, Combination, require
+from raygrid.core.lazy import nn, torch
+from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn.trainer import to_device, untrained
+from raygrid.nn.trainer import untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @ATTACKS.register("dc")
 @dataclass(frozen=True, kw_only=True)
-class Dc(GradientAttack, ScopedAttack):
+class Dc(GeneratorAttack):
     """Trains an image-to-noise network on whose output classifiers learn nothing about clean data.
 
     A trial trains a classifier from scratch on x + budget * g(x) with a fixed g. Before each of
@@ -80,38 +80,22 @@ class Dc(GradientAttack, ScopedAttack):
     inner_epochs: int = 20  # of the classifier of a trial
     classifier_lr: float = 0.01
     generator_lr: float = 1e-4
-    held_out: float = 0.1  # share of the training set
-    width: int = 64  # channels of the U-Net's first level
-    levels: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("trials", "patience", "inner_epochs", "width", "levels"):
+        for name in ("trials", "patience", "inner_epochs"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
         for name in ("classifier_lr", "generator_lr"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, allowed above 0")
-        require(0 < self.held_out < 1, f"held_out is {self.held_out}, allowed are 0 to 1, open")
 
     def passes(self, n: int) -> float:
         """A U-Net of width 64 takes 4.3 times a VGG-11; the look-ahead step about 11 passes."""
         net = 4.3 * (self.width / 64) ** 2
         return self.trials * (self.inner_epochs * (3 * net + 11 + 3 + 3) + 2 * net)
 
-    @property
-    def multiple(self) -> int:
-        """What the image side has to divide by."""
-        return 2 ** (self.levels - 1)
-
-    def skip(self, cell: Combination) -> str | None:
-        if cell.image_size % self.multiple:
-            return f"{self.id} takes sides divisible by {self.multiple}, not {cell.image_size}"
-        return super().skip(cell)
-
     def propose(self, images: Images, context: AttackContext) -> Tensor:
-        side = images.shape[-1]
-        require(side % self.multiple == 0, f"side is {side}, allowed: multiples of {self.multiple}")
-        images = images if context.owned is None else images.rows(context.owned)
+        images = self.owned(images, context)
         search = Search(self, images, context)
         trial = search.restore()
         while trial < self.trials and search.stale < self.patience:
@@ -129,17 +113,11 @@ class Search:
     """The noise network in use, the one that learns, the best one, and trials of classifiers."""
 
     def __init__(self, attack: Dc, images: Images, context: AttackContext) -> None:
-        from raygrid.attacks.common.unet import UNet
-
         self.attack, self.device, self.stream = attack, context.device, context.stream
         self.progress = context.progress
-        order = torch.randperm(len(images), generator=context.stream.generator("held_out"))
-        cut = max(2, int(len(images) * attack.held_out))  # one has no batch statistics
-        self.held = images.rows(order[:cut]).to(self.device)
-        self.train = images.rows(order[cut:].sort().values).to(self.device)
-        with forked(context.stream.seed("generator")):
-            self.generator = UNet(attack.width, attack.levels)
-        to_device(self.generator, self.device, True)
+        train, held = kept_apart(images, attack.held_out, context.stream)
+        self.train, self.held = train.to(self.device), held.to(self.device)
+        self.generator = attack.generator(context)
         self.learner = copy.deepcopy(self.generator)
         self.generator.eval()
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=attack.generator_lr)
@@ -195,21 +173,15 @@ class Search:
             total += self.fit(classifier, x + noise[index], y)
         if not math.isfinite(float(total)):
             raise DivergedError(number + 1, float(total), "judging the noise")
-        reached = batch_accuracy(classifier, self.held)
+        reached = batch_accuracy(classifier, self.held, JUDGED_AT_ONCE)
         self.stale += 1
         if reached < self.lowest or self.stale == 0:
             self.lowest, self.stale = reached, 0
             self.best = copy.deepcopy(self.generator.state_dict())
 
-    @no_grad
     def noise(self, images: Images) -> Tensor:
-        """The noise of the network in use for all images, float32, within the budget."""
-        self.generator.eval()
-        parts = []
-        for rows in torch.arange(len(images)).split(self.attack.batch_size):
-            x = images.floats(rows.to(images.pixels.device)).to(self.device)
-            parts.append(self.generator(x) * self.attack.radius)
-        return torch.cat(parts)
+        """The noise of the network in use for all images."""
+        return self.attack.noise(self.generator, images, self.device)
 
     def fresh(self, *key: object) -> nn.Module:
         """An untrained classifier in training mode."""
@@ -246,20 +218,6 @@ class Search:
 
 JUDGED_AT_ONCE = 1000
 """Images of a batch whose statistics a classifier is judged with, as in the code."""
-
-
-@no_grad
-def batch_accuracy(classifier: nn.Module, images: Images) -> float:
-    """Share of images that the classifier gets right in training mode, batch by batch.
-
-    The batches are of equal size, as nearly as can be, and at most `JUDGED_AT_ONCE` images.
-    """
-    classifier.train()
-    rows = torch.arange(len(images), device=images.pixels.device)
-    hits = torch.zeros((), dtype=torch.int64, device=rows.device)
-    for part in rows.tensor_split(math.ceil(len(rows) / JUDGED_AT_ONCE)):
-        hits += (classifier(images.floats(part)).argmax(1) == images.labels[part]).sum()
-    return int(hits) / len(images)
 
 
 def ahead(classifier: nn.Module, shown: Tensor, x: Tensor, y: Tensor, lr: float) -> Tensor:

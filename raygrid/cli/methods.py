@@ -103,7 +103,9 @@ def _summary(method: Method) -> str:
 
 
 def _defaults(method: Method) -> dict[str, Any]:
-    return {k: v for k, v in method.resolved().items() if k not in ("id", "version")}
+    """What its key is made of, and the fields that are too young to be part of it."""
+    shown = {k: v for k, v in method.resolved().items() if k not in ("id", "version")}
+    return shown | {name: getattr(method, name) for name in sorted(method.younger - shown.keys())}
 
 
 def methods_page(kind: str, methods: list[Method]) -> str:

@@ -9,6 +9,7 @@ from raygrid.defenses import advcl as advcl
 from raygrid.defenses import at as at
 from raygrid.defenses import avatar as avatar
 from raygrid.defenses import bdr as bdr
+from raygrid.defenses import bridgepure as bridgepure
 from raygrid.defenses import coin as coin
 from raygrid.defenses import color_normalize as color_normalize
 from raygrid.defenses import cutmix as cutmix

@@ -17,7 +17,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.spec import Part, Scalar
 from raygrid.nn.context import FitContext as FitContext
-from raygrid.nn.diffusion import Prior
+from raygrid.nn.diffusion import BridgePlan, Prior
 from raygrid.nn.trainer import Batch
 
 if TYPE_CHECKING:
@@ -87,10 +87,11 @@ class Defense(Method):
         return 0
 
     @property
-    def prior(self) -> Prior | None:
-        """The noise predictor that `purify` finds the weights of in its workshop, if it needs one.
+    def prior(self) -> Prior | BridgePlan | None:
+        """The network that `purify` finds the weights of in its context, if it needs one.
 
-        The grid fits it, once, to images that it declares and that the defense never sees.
+        The grid fits it, once, to images that it declares and that the defense never sees: a noise
+        predictor to clean ones, a bridge to some poisons of the trial's attack and their originals.
         """
         return None
 

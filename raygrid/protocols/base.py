@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from raygrid.architectures.weights import GivenWeights
 from raygrid.core.errors import SpecError
 from raygrid.core.registry import Method, Registry, require
 from raygrid.core.spec import Scalar
@@ -139,6 +140,11 @@ class Protocol(Method):
     def pretraining_data(self) -> str:
         """The dataset that extractors are pre-trained on; `auto` is the one of other classes."""
         return "auto"
+
+    @property
+    def given(self) -> GivenWeights | None:
+        """The weights of extractors that a user gives; None where they are pre-trained here."""
+        return None
 
     @property
     def extractor_number(self) -> int:

@@ -3,17 +3,20 @@
 Users often start from public weights. Whether a poison that ruins a fresh network ruins theirs is
 another question: Li et al. 2026 report that no poison they tried does. The three learners are asked
 it side by side: `supervised` starts afresh, `finetune` trains all of the pre-trained network with a
-new head, `linear_probe` the head alone. Data and network of the pre-training are the grid's own, so
-that nothing is downloaded and nobody has seen the test set.
+new head, `linear_probe` the head alone. By default data and network of the pre-training are the
+grid's own, so that nothing is downloaded and nobody has seen the test set; a user may give other
+weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from raygrid.core.registry import Card, require
+from raygrid.architectures.base import Architecture
+from raygrid.architectures.weights import GivenWeights, Normalization
+from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
@@ -26,13 +29,19 @@ class _Pretrained(Protocol):
 
     pretrain: dataset of the extractor; `auto` is the one of other classes (CIFAR-100 for CIFAR-10,
     the first five digits for the last five). pretrain_epochs: of its training.
+    weights: instead of that a file of the architecture's weights (.safetensors, or a state dict of
+    PyTorch), the same on every machine; `timm` are those that timm keeps for the architecture
+    `timm(model=...)`. normalization: see `GivenWeights`.
     """
 
     stand_in: ClassVar[str] = "pretrained_quick"
+    younger: ClassVar[frozenset[str]] = frozenset({"weights", "normalization"})
     pretraining_recipe: ClassVar[Recipe]
 
     pretrain: str = "auto"
     pretrain_epochs: int | None = None
+    weights: str = ""  # a file, or timm; empty: the extractor is trained here
+    normalization: Normalization = "auto"  # of the images, by given weights
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +49,35 @@ class _Pretrained(Protocol):
             self.pretrain_epochs is None or self.pretrain_epochs >= 1,
             f"pretrain_epochs is {self.pretrain_epochs}, allowed are whole numbers from 1",
         )
+        own = [name for name in ("pretrain", "pretrain_epochs") if self._set(name)]
+        if self.weights:
+            said = f"{' and '.join(own)} is of extractors that are trained here, not of weights"
+            require(not own, f"{said}={self.weights}: leave out one or the other")
+        else:
+            said = f"normalization={self.normalization} is of given weights: say weights=FILE"
+            require(not self._set("normalization"), said)
+
+    def _set(self, name: str) -> bool:
+        """Whether a field is not at its default."""
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
+
+    @property
+    def given(self) -> GivenWeights | None:
+        return GivenWeights(self.weights, self.normalization) if self.weights else None
+
+    def resolved(self) -> dict[str, Any]:
+        """The fields; what weights there are stands in the key of the trials that start from them.
+
+        The place of a file counts nowhere.
+        """
+        named = {"weights": "given"} if self.weights else {}
+        return {**super().resolved(), **named}
+
+    def skip(self, cell: Combination) -> str | None:
+        if self.given is not None and cell.pretrains:
+            assert isinstance(cell.architecture, Architecture)
+            return self.given.fault(cell.architecture, cell.image_size)
+        return super().skip(cell)
 
     @property
     def pretraining_data(self) -> str:
@@ -59,7 +97,8 @@ class Pretrained(_Pretrained):
         paper="none; raygrid's own. Pre-trained victims are those of Schwarzschild et al. 2021 "
         "(Just How Toxic is Data Poisoning?), the question is that of Li et al. 2026 (BAIT)",
         notes="the extractor is trained here, on other classes of images of the same size; public "
-        "ImageNet weights know more, and may have seen more. BAIT's rate is lr=0.001",
+        "ImageNet weights know more, and may have seen more: `weights` takes a file of them. The "
+        "rate of BAIT is lr=0.001",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=60, schedule="cosine", normalize=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
@@ -16,11 +17,17 @@ from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
-from raygrid.nn.diffusion import Prior
+from raygrid.nn.diffusion import BridgePlan, Prior
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.protocols.setups import SetupPlan
-from raygrid.trials.artifacts import DatasetArtifact, DenoiserArtifact, Pretraining
+from raygrid.trials.artifacts import (
+    BridgeArtifact,
+    DatasetArtifact,
+    DenoiserArtifact,
+    GivenPretraining,
+    Pretraining,
+)
 from raygrid.trials.catalog import Lookup
 from raygrid.trials.trial import Trial
 
@@ -52,7 +59,7 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         seed=spec.seed,
         poison_ratio=1.0 if attack.id == "clean" else spec.poison_ratio,
     )
-    return Trial(
+    trial = Trial(
         canonical,
         dataset,
         attack,
@@ -64,17 +71,23 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         data,
         content,
         None if rule is None else SetupPlan(rule, spec.seed),
-        _pretraining(protocol, dataset, learner.pretrained or bool(attack.extractors), catalog),
-        tuple(_prior(link.prior, data, content, catalog) for link in defense.purifiers),
+        _given(protocol, data, architecture) or _pretraining(protocol, dataset, catalog)
+        if learner.pretrained or attack.extractors
+        else None,
     )
+    priors = tuple(_prior(link.prior, trial, catalog) for link in defense.purifiers)
+    return replace(trial, priors=priors)
 
 
 def _prior(
-    prior: Prior | None, data: DatasetArtifact, content: str, catalog: Lookup | None
-) -> DenoiserArtifact | None:
-    """The predictor that a defense starts from: of the trial's own data or of others."""
+    prior: Prior | BridgePlan | None, trial: Trial, catalog: Lookup | None
+) -> DenoiserArtifact | BridgeArtifact | None:
+    """The network that a defense starts from: of the trial's own data, of others, of its poison."""
     if prior is None:
         return None
+    if isinstance(prior, BridgePlan):
+        return BridgeArtifact(trial.poison, trial.spec.poison_ratio, prior, trial.seed)
+    data, content = trial.data, trial.content
     if prior.data:
         data, content = _other(DATASETS.make(prior.data), catalog)
     return DenoiserArtifact(data, content, prior.plan)
@@ -88,12 +101,21 @@ def _other(dataset: Dataset, catalog: Lookup | None) -> tuple[DatasetArtifact, s
     return data, catalog.content(data)
 
 
-def _pretraining(
-    protocol: Protocol, dataset: Dataset, wanted: bool, catalog: Lookup | None
+def _given(
+    protocol: Protocol, data: DatasetArtifact, architecture: Architecture
 ) -> Pretraining | None:
-    """Where extractors come from, if the protocol has any and the trial needs one."""
-    if not wanted:
+    """Extractors with the weights that the protocol is given, if it is."""
+    if protocol.given is None:
         return None
+    never = Recipe(epochs=1)  # there is nothing to train
+    named = str(architecture.part())
+    return GivenPretraining(data, "", never, weights=protocol.given, architecture=named)
+
+
+def _pretraining(
+    protocol: Protocol, dataset: Dataset, catalog: Lookup | None
+) -> Pretraining | None:
+    """Where extractors come from, if the protocol pre-trains any."""
     name = protocol.pretraining_data
     origin = DATASETS.make(dataset.pretraining or dataset.id if name == "auto" else name)
     recipe = protocol.pretraining(origin.id)

@@ -20,6 +20,7 @@ from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.protocols.setups import SetupPlan
 from raygrid.trials.artifacts import (
     Artifact,
+    BridgeArtifact,
     DatasetArtifact,
     DenoiserArtifact,
     PoisonArtifact,
@@ -39,7 +40,7 @@ class Trial:
     """One fully decided trial. `spec` is in canonical form: only non-defaults are printed.
 
     setup: the target that it is asked about; pretraining: where its extractors come from. None
-    where the protocol has no such thing. priors: by purifying link the predictor that it starts
+    where the protocol has no such thing. priors: by purifying link the network that it starts
     from, None for most.
     """
 
@@ -55,7 +56,7 @@ class Trial:
     content: str
     setup: SetupPlan | None = None
     pretraining: Pretraining | None = None
-    priors: tuple[DenoiserArtifact | None, ...] = ()
+    priors: tuple[DenoiserArtifact | BridgeArtifact | None, ...] = ()
 
     @property
     def seed(self) -> int:

@@ -58,6 +58,7 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "small_senet": (78_545, 3.127, 12.501, 64),
     "small_vgg": (24_458, 2.802, 11.207, 64),
     "small_vit": (115_404, 1.893, None, 64),
+    "timm": (11_181_642, 37.02, 148.05, 512),
     "two_layer": (9_470_986, 9.468, 151.1, 3072),
     "vgg11": (9_231_114, 152.8, 611, 512),
     "vgg11_narrow": (9_227_040, 152.8, None, 2),
@@ -71,13 +72,13 @@ LARGE = {
     *("cait_small", "densenet121", "googlenet", "resnet34", "resnet50"),
     *("resnet34_strided", "senet18", "vgg16", "vgg16_max", "vgg19"),
     *("dla34", "dpn92", "pnasnet5", "preact_resnet18", "resnext29", "regnetx_200mf"),
-    *("efficientnet_b0", "shufflenetv2"),
+    *("efficientnet_b0", "shufflenetv2", "timm"),
 }
 STEEP = {"dla34": 1e-3, "pnasnet5": 1e-5}
 """Steps that go down where the usual one goes too far; the gradient of pnasnet5 has norm 1,230."""
 BUILT = [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ARCHITECTURES]
 # A second each on one core, even without numbers.
-DEEP = {"dla34", "dpn92", "efficientnet_b0", "pnasnet5", "regnetx_200mf", "shufflenetv2"}
+DEEP = {"dla34", "dpn92", "efficientnet_b0", "pnasnet5", "regnetx_200mf", "shufflenetv2", "timm"}
 SHAPED = [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in ARCHITECTURES]
 
 

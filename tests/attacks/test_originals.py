@@ -20,10 +20,11 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.aap import Aap
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.adaptive import luminance
+from raygrid.attacks.common.generators import batch_accuracy
 from raygrid.attacks.common.luv import to_luv, to_rgb
 from raygrid.attacks.common.surrogates import augmentation
 from raygrid.attacks.common.transfer import TransferAttack
-from raygrid.attacks.dc import batch_accuracy
+from raygrid.attacks.dc import JUDGED_AT_ONCE
 from raygrid.attacks.em_remrepo import EmRemRepo
 from raygrid.attacks.functional import Change, Functional, identity_table, look_up
 from raygrid.core.images import Images, to_uint8
@@ -375,8 +376,8 @@ def test_dc_judges_with_the_statistics_of_its_test_batches() -> None:
     labels = torch.arange(2).repeat(600)
     levels = 40 + 40 * labels + 100 * (torch.arange(1200) >= 600)
     images = Images(levels.byte().view(-1, 1, 1, 1).expand(-1, 3, 2, 2).clone(), labels, 2)
-    assert batch_accuracy(Sorter(), images) == 1.0
-    assert batch_accuracy(Sorter(), images.rows(torch.arange(300, 900))) == 0.5
+    assert batch_accuracy(Sorter(), images, JUDGED_AT_ONCE) == 1.0
+    assert batch_accuracy(Sorter(), images.rows(torch.arange(300, 900)), JUDGED_AT_ONCE) == 0.5
     network = Sorter().eval()
     assert (network(images.floats()).argmax(1) == 1).all(), "in eval mode it calls all one class"
 

@@ -579,7 +579,7 @@ def resolved(attack: str, data: str, store: Store, root: Path, seed: int = 0) ->
 
 def prior(trial: Trial) -> DenoiserArtifact:
     assert trial.purified is not None
-    assert trial.purified.prior is not None
+    assert isinstance(trial.purified.prior, DenoiserArtifact)
     return trial.purified.prior
 
 

@@ -1,10 +1,14 @@
 """Diffusion below defenses: noise in and out of images, and networks that predict it.
 
-The defense AVATAR and the artifact of its noise predictor import it. Start with `process.py` (the
-mathematics), then `denoisers.py` (a predictor fitted here) and `checkpoints.py` (one that is
-loaded).
+The defenses AVATAR and BridgePure and the artifacts of their networks import it.
+Start with `process.py` (the mathematics), then `denoisers.py` (a predictor fitted here),
+`checkpoints.py` (one that is loaded) and `bridge.py` (from images to their partners in pairs).
 """
 
+from raygrid.nn.diffusion.bridge import BridgePlan as BridgePlan
+from raygrid.nn.diffusion.bridge import BridgeSampler as BridgeSampler
+from raygrid.nn.diffusion.bridge import bridge_of as bridge_of
+from raygrid.nn.diffusion.bridge import fitted_bridge as fitted_bridge
 from raygrid.nn.diffusion.checkpoints import content as content
 from raygrid.nn.diffusion.checkpoints import fault as fault
 from raygrid.nn.diffusion.checkpoints import loaded as loaded

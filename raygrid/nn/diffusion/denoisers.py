@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.core.seeds import forked
+from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion.process import Predictor, kept_shares
@@ -130,8 +130,8 @@ class Prior:
     data: str = ""
 
 
-def unet(size: str, side: int) -> nn.Module:
-    """A DDPM's U-Net."""
+def unet(size: str, side: int, inputs: int = 3) -> nn.Module:
+    """A DDPM's U-Net, from so many channels to three."""
     from diffusers import UNet2DModel
 
     channels = SIZES[size].channels
@@ -141,6 +141,7 @@ def unet(size: str, side: int) -> nn.Module:
             down[level], up[-1 - level] = "AttnDownBlock2D", "AttnUpBlock2D"
     return UNet2DModel(
         sample_size=side,
+        in_channels=inputs,
         layers_per_block=SIZES[size].layers,
         block_out_channels=channels,
         down_block_types=tuple(down),
@@ -159,13 +160,9 @@ def fitted(
     Goes on from the checkpoint in `progress`, kept after every epoch. Defenses have none: it leads
     to the store, with clean images and names of attacks.
     """
-    progress = progress or NoProgress()
     stream, device = fit_context.stream.child("denoiser"), fit_context.device
     with forked(stream.seed("init")):
         network = unet(plan.size, images.shape[-1]).to(device)
-    from torch.optim.swa_utils import AveragedModel
-
-    average = AveragedModel(network, multi_avg_fn=_averaging(plan.updates))
     if plan.few:
         order = torch.randperm(len(images), generator=stream.generator("few"))
         images = images.rows(order[: plan.among(len(images))])
@@ -173,26 +170,53 @@ def fitted(
     left = kept_shares().to(device, torch.float32)
     flip = CropFlip(0, flips(fit_context.augmentation) if plan.flip is None else plan.flip)
 
-    def step(batch: Batch) -> Step:
-        average.update_parameters(network)  # the weights that the update before left
+    def loss(batch: Batch) -> Tensor:
         x = 2 * flip(batch.x, batch.rng) - 1
-        n = len(x)
-        i = draws.randint(0, plan.horizon, (n,), batch.rng, x.device)
+        i = draws.randint(0, plan.horizon, (len(x),), batch.rng, x.device)
         noise = draws.randn(x.shape, batch.rng, x.device)
         share = left[i].view(-1, 1, 1, 1)
         with autocast(recipe.precision, device):
             found = network(share.sqrt() * x + (1 - share).sqrt() * noise, i).sample
-        loss = (found.float() - noise).square().mean()
-        return Step(loss, torch.zeros((), device=device), n)
+        return (found.float() - noise).square().mean()
 
-    trainer = Trainer(network, step, images.to(device), recipe, stream)
-    for epoch in range(_restored(progress, trainer, average), recipe.epochs):
-        trainer.epoch(epoch)
-        state = {"done": epoch + 1, "trainer": trainer.state_dict(), "mean": average.state_dict()}
-        save_state(progress, state)
-        progress.report(epoch + 1, recipe.epochs)
-    average.update_parameters(network)
-    return average.module.state_dict()
+    fit = AveragedFit(network, loss, images.to(device), recipe, stream, plan.updates)
+    return fit.run(progress or NoProgress())
+
+
+@dataclass
+class AveragedFit:
+    """A training whose result is the average of the weights on the way.
+
+    loss: of a batch, a scalar. images: on the device. updates: how many there will be, about.
+    """
+
+    network: nn.Module
+    loss: Callable[[Batch], Tensor]
+    images: Images
+    recipe: Recipe
+    stream: Stream
+    updates: int
+
+    def run(self, progress: Progress) -> dict[str, Tensor]:
+        """The averaged weights; goes on from the checkpoint in `progress`, kept by epochs."""
+        from torch.optim.swa_utils import AveragedModel
+
+        average = AveragedModel(self.network, multi_avg_fn=_averaging(self.updates))
+
+        def step(batch: Batch) -> Step:
+            average.update_parameters(self.network)  # the weights that the update before left
+            loss = self.loss(batch)
+            return Step(loss, torch.zeros((), device=loss.device), len(batch.x))
+
+        trainer = Trainer(self.network, step, self.images, self.recipe, self.stream)
+        epochs = self.recipe.epochs
+        for epoch in range(_restored(progress, trainer, average), epochs):
+            trainer.epoch(epoch)
+            state = {"done": epoch + 1, "trainer": trainer.state_dict()}
+            save_state(progress, {**state, "mean": average.state_dict()})
+            progress.report(epoch + 1, epochs)
+        average.update_parameters(self.network)
+        return average.module.state_dict()
 
 
 def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> int:

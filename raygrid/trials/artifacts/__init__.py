@@ -7,6 +7,7 @@ the reports import it. Start with `base.py`, then `poison.py`.
 
 from raygrid.trials.artifacts.base import Artifact as Artifact
 from raygrid.trials.artifacts.base import BuildContext as BuildContext
+from raygrid.trials.artifacts.bridge import BridgeArtifact as BridgeArtifact
 from raygrid.trials.artifacts.dataset import DatasetArtifact as DatasetArtifact
 from raygrid.trials.artifacts.dataset import World as World
 from raygrid.trials.artifacts.dataset import hold_out as hold_out
@@ -20,5 +21,6 @@ from raygrid.trials.artifacts.purified import check_purified as check_purified
 from raygrid.trials.artifacts.purified import purified_of as purified_of
 from raygrid.trials.artifacts.purified import purify as purify
 from raygrid.trials.artifacts.study import StudyArtifact as StudyArtifact
+from raygrid.trials.artifacts.surrogate import GivenPretraining as GivenPretraining
 from raygrid.trials.artifacts.surrogate import Pretraining as Pretraining
 from raygrid.trials.artifacts.surrogate import SurrogateArtifact as SurrogateArtifact

@@ -128,6 +128,7 @@ class PoisonArtifact(Artifact):
             owned=None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows),
             units=units,
             scene=world.scene,
+            test=world.test if self.attack.sees_test else None,
         )
         if self.base is not None:
             work.base, _ = mix(world, poison_of(inputs[1]), self.base, 1.0)

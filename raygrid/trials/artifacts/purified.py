@@ -16,6 +16,7 @@ from raygrid.core.speed import Speed
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
+from raygrid.trials.artifacts.bridge import BridgeArtifact
 from raygrid.trials.artifacts.dataset import START, World
 from raygrid.trials.artifacts.denoiser import DenoiserArtifact
 from raygrid.trials.artifacts.poison import PoisonArtifact, mix, poison_of
@@ -28,14 +29,14 @@ FILTER = 1e-4
 class PurifiedArtifact(Artifact):
     """A training set after one purifying link of a defense chain.
 
-    priors: by link the predictor that it starts from, None for most.
+    priors: by link the network that it starts from, None for most.
     """
 
     poison: PoisonArtifact
     ratio: float
     links: tuple[Defense, ...]
     seed: int
-    priors: tuple[DenoiserArtifact | None, ...] = ()
+    priors: tuple[DenoiserArtifact | BridgeArtifact | None, ...] = ()
     kind: ClassVar[str] = "purified"
 
     @property
@@ -55,7 +56,7 @@ class PurifiedArtifact(Artifact):
         return replace(self, links=self.links[:-1], priors=self.priors[:-1])
 
     @property
-    def prior(self) -> DenoiserArtifact | None:
+    def prior(self) -> DenoiserArtifact | BridgeArtifact | None:
         return self.priors[-1] if self.priors else None
 
     @property

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import weights_nbytes
+from raygrid.architectures.weights import GivenWeights
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
 from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall
+from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
@@ -105,3 +107,65 @@ class Pretraining:
         if self.augmentation != "crop_flip":
             resolved["augmentation"] = self.augmentation
         return resolved
+
+
+@dataclass(frozen=True)
+class GivenExtractor(SurrogateArtifact):
+    """An extractor whose weights a user gives; nothing is trained.
+
+    data: those of the trial, by which images and classes are counted. digest: of the file, so that
+    a key is of what it holds.
+    """
+
+    weights: GivenWeights
+    digest: str
+
+    @property
+    def gpu(self) -> bool:
+        return False
+
+    @property
+    def key(self) -> str:
+        data, built = self.data.dataset, ARCHITECTURES.make(self.recipe.architecture).resolved()
+        parts = [self.digest, self.weights.normalization, built, data.classes, data.image_size]
+        return key_of([self.kind, "given", *parts])
+
+    @property
+    def label(self) -> str:
+        return f"{self.recipe.architecture} with given weights"
+
+    def seconds(self, speed: Speed) -> float:
+        return START
+
+    def needs(self) -> tuple[Artifact, ...]:
+        return ()
+
+    def make(self, inputs: Sequence[Bundle], context: BuildContext) -> Bundle:
+        architecture = ARCHITECTURES.make(self.recipe.architecture)
+        path, data = self.weights.path(architecture), self.data.dataset
+        if self.weights.content(architecture) != self.digest:
+            raise DataError(f"weights {path} are not those that the grid was planned with")
+        return Bundle(self.weights.state(architecture, data.classes, data.image_size))
+
+
+@dataclass(frozen=True)
+class GivenPretraining(Pretraining):
+    """What a user gives instead of a pre-training; data: the trial's, the recipe is not followed.
+
+    architecture: whose weights they are.
+    """
+
+    weights: GivenWeights = field(kw_only=True)
+    architecture: str = field(kw_only=True)
+
+    @property
+    def digest(self) -> str:
+        """Names what the file holds; empty if it is not there."""
+        return self.weights.content(ARCHITECTURES.make(self.architecture))
+
+    def extractor(self, architecture: str, number: int = 0) -> SurrogateArtifact:
+        recipe = SurrogateRecipe(architecture, architecture, self.recipe, normalization="data")
+        return GivenExtractor(self.data, "", recipe, number, self.weights, self.digest)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"weights": self.digest, "normalization": self.weights.normalization}
