@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 SLOW = 90_000  # ms that MLflow's page may take where other programs want the cores too
+AXES = {
+    *("attack", "attack_params", "budget", "budget_norm", "poison_ratio", "defense"),
+    *("architecture", "learner", "dataset", "protocol", "seed"),
+}
 GRID = Grid(
     attacks=("clean", "lsp", "em(budget=16/255)"),
     defenses=("standard", "jpeg"),
@@ -129,3 +134,69 @@ def test_the_page_of_a_grid_shows_its_tables_and_the_report(
     inside = tab.frame_locator("iframe").first
     inside.get_by_role("heading", name="All combinations").wait_for()
     assert "12 of 12 combinations" in inside.locator("#count").inner_text()
+
+
+def test_five_chosen_trials_are_compared_by_their_axes_and_accuracies(
+    tab: Page, site: tuple[str, Path]
+) -> None:
+    """The page behind the button Compare: axes with the budget as a number, summary metrics."""
+    uri, _ = site
+    visit(tab, f"{uri}/#/experiments/1/runs?{QUERY}", "em · jpeg · simclr")
+    tab.set_viewport_size({"width": 2400, "height": 1000})  # else it draws four of five columns
+    chosen = {0: 0.05, 4: 0.25, 6: 0.35, 8: 0.45, 10: 0.55}  # supervised ones, by final_acc
+    boxes = tab.locator(".ag-selection-checkbox input")
+    for line in chosen:
+        boxes.nth(line).check(force=True)
+    tab.get_by_role("button", name="Compare", exact=True).click()
+    tab.get_by_role("heading", name="Comparing 5 Runs from 1 Experiment").wait_for()
+    axes = compared(tab, "attack_params")
+    assert axes["attack"] == ["clean", "lsp", "lsp", "em", "em"]
+    assert axes["defense"] == ["standard", "standard", "jpeg", "standard", "jpeg"]
+    budgets = [0, 1.3041, 1.3041, 16 / 255, 16 / 255]
+    assert list(map(float, axes["budget"])) == pytest.approx(budgets, rel=1e-3)
+    assert axes["budget_norm"] == ["none", "l2", "l2", "linf", "linf"]
+    assert axes["learner"] == ["supervised"] * 5
+    assert set(axes) == AXES
+    metrics = measured(tab)
+    assert list(map(float, metrics["final_acc"])) == list(chosen.values())
+    assert metrics["drop_vs_clean"] == ["NaN", "-0.2", "-0.2", "-0.4", "-0.4"]
+    assert {"peak_acc", "seconds", "epoch/test_acc"} <= set(metrics)
+    assert not [name for name in metrics if name.endswith(("/k", "/n"))], "counts are no metrics"
+
+
+def test_a_comparison_draws_accuracies_over_the_budget(tab: Page, site: tuple[str, Path]) -> None:
+    """Once `final_acc` is chosen in its box, as the guide says: it begins with the alphabet."""
+    uri, out = site
+    some = [run.info.run_id for run in runs(out, uri) if PARENT in run.data.tags][:5]
+    address = f"{uri}/#/compare-runs?runs={json.dumps(some)}&experiments={json.dumps(['1'])}"
+    visit(tab, address, "Parallel Coordinates Plot")
+    labels = tab.locator(".parcoords .dimension .label, .parcoords text.label, .axis-title")
+    labels.first.wait_for(state="attached")
+    assert "budget" in labels.all_text_contents()
+    box = tab.get_by_text("Metrics:", exact=True).locator("xpath=following::input[1]")
+    box.click(force=True)
+    box.fill("final_acc")
+    box.press("Enter")
+    tab.get_by_text("final_acc").first.wait_for()
+    tab.wait_for_function(
+        "[...document.querySelectorAll('.axis-title')].some(e => e.textContent == 'final_acc')"
+    )
+
+
+def compared(tab: Page, sign: str) -> dict[str, list[str]]:
+    """The table of the page that has a line of this name, its lines by their names."""
+    lines = tab.locator("table", has=tab.get_by_role("rowheader", name=sign)).locator("tr")
+    lines.first.wait_for()
+    found = {}
+    for line in lines.all():
+        found[line.locator("th").inner_text().strip()] = line.locator("td").all_inner_texts()
+    return found
+
+
+def measured(tab: Page) -> dict[str, list[str]]:
+    """The metrics of the page, a value a trial: names and values stand in grids of their own."""
+    names_grid, values_grid = (tab.get_by_role("grid").nth(n) for n in (0, 1))
+    names = [name.strip() for name in names_grid.locator("a").all_inner_texts()]
+    values = values_grid.locator("span").all_inner_texts()
+    assert len(values) == 5 * len(names), (names, values)
+    return {name: values[5 * n : 5 * n + 5] for n, name in enumerate(names)}
