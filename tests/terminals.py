@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import termios
 import time
@@ -42,6 +43,7 @@ def watch(
     stream = pyte.ByteStream(screen)
     process, terminal = pty.fork()
     if not process:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
         os.execvpe(command[0], list(command), dict(environment))
     size = struct.pack("HHHH", 40, columns, 0, 0)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)

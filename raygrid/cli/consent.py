@@ -8,7 +8,7 @@ import sys
 from raygrid.cli.plan import PlanStatus, left, there
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
-from raygrid.core.text import DAY, clock
+from raygrid.core.text import DAY, about
 from raygrid.engine.grid import Plan
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store
@@ -29,7 +29,7 @@ def ask_if_long(plan: Plan, store: Store, options: Options) -> None:
     seconds, places = _estimate(plan, state, options)
     if seconds <= DAY:
         return
-    print(f"this takes about {clock(seconds)} on {places}; go on? [y/N] ", end="", file=sys.stderr)
+    print(f"this takes about {about(seconds)} on {places}; go on? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise SpecError("nothing was started; --yes starts it, `plan` shows what it comes to")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from raygrid.core.errors import RaygridError
 from raygrid.core.options import Options
+from raygrid.storage.store import remove_unused
 
 State = Literal["ok", "note", "fault"]
 
@@ -31,7 +32,7 @@ class Check:
 
 
 def examine(options: Options) -> list[Check]:
-    """All findings; nothing is installed or changed but a probe file under `out`."""
+    """All findings; nothing is installed or changed, and nothing left behind."""
     checks: list[Callable[[Options], Check]] = [
         _python,
         _torch,
@@ -43,7 +44,9 @@ def examine(options: Options) -> list[Check]:
         _tracking,
         _pictures,
     ]
-    return [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
+    found = [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
+    remove_unused()
+    return found
 
 
 def _python(options: Options) -> Check:
@@ -122,6 +125,7 @@ def _memory(options: Options) -> Check:
 
 def _tracking(options: Options) -> Check:
     from raygrid.tracking.mlflow import check_tracking, store_uri
+    from raygrid.tracking.mlflow.address import check_address, database_path
 
     if options.tracking == "off":
         return Check("tracking", "note", "off")
@@ -129,7 +133,10 @@ def _tracking(options: Options) -> Check:
         return Check("tracking", "note", "MLflow is not there; results.jsonl has everything")
     try:
         uri = store_uri(options.out, options.tracking)
-        check_tracking(uri)
+        check_address(uri)
+        file = database_path(uri)
+        if file is None or file.exists():  # a client would make it
+            check_tracking(uri)
     except RaygridError as error:
         return Check("tracking", "fault", str(error))
     return Check("tracking", "ok", uri)

@@ -211,6 +211,7 @@ def doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([f.row() for f in findings], indent=1))
     else:
+        room = max(len(finding.name) for finding in findings)
         for finding in findings:
-            print(wrapped(f"{finding.state:<6} {finding.name:<22} {finding.text}", 30))
+            print(wrapped(f"{finding.state:<6} {finding.name:<{room}}  {finding.text}", room + 9))
     return 1 if any(f.state == "fault" for f in findings) else 0

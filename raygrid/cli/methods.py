@@ -76,7 +76,8 @@ def _budget_of(method: Method) -> tuple[str, str]:
     if budget is None:
         return "–", "–"
     norm = str(budget).rpartition(":")[0]
-    return norm or "linf", budget_text(str(budget)).split(" ")[-1]
+    size = budget_text(str(budget)).split(" ")[-1]
+    return norm or "linf", "no limit" if size == "255/255" else size
 
 
 def method_facts(method: Method) -> dict[str, Any]:
@@ -117,14 +118,17 @@ def methods_page(kind: str, methods: list[Method]) -> str:
     return "\n".join([head, *(method_section(method) for method in methods)])
 
 
-def method_section(method: Method) -> str:
-    """What a page says of one method."""
+def method_section(method: Method, tables: bool = True) -> str:
+    """What a page says of one method.
+
+    tables: whether printed numbers stand in a table, for which a terminal is too narrow.
+    """
     card = method.card
     facts = [("Paper", card.paper), ("Code", card.code), ("Needs", card.needs)]
     facts += [("Cost", card.cost), ("Notes", card.notes)]
     said = [f"- **{name}**: {_plain(text)}" for name, text in facts if text not in ("", "none")]
     blocks = [f"## {method.id}", inspect.getdoc(type(method)) or "", "\n".join(said)]
-    blocks += [_parameters(method), _published(method)]
+    blocks += [_parameters(method), _published(method) if tables else _published_lines(method)]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
@@ -169,6 +173,11 @@ def _published(method: Method) -> str:
     ]
     head = ["| dataset | attack | defense | architecture | learner | protocol | printed, % |"]
     return "\n".join([*head, "|---|---|---|---|---|---|---|", *rows]) if rows else ""
+
+
+def _published_lines(method: Method) -> str:
+    lines = [f"- {100 * value:.2f} %: `{'/'.join(cell)}`" for cell, value in _cells(method)]
+    return "\n".join(["Printed test accuracies:", "", *lines]) if lines else ""
 
 
 def _cells(method: Method) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted
 from raygrid.core.speed import CPU, GPU, Speed
-from raygrid.core.text import clock
+from raygrid.core.text import about
 from raygrid.engine.costs.estimate import Measured, trial_seconds
 from raygrid.engine.costs.gpu_share import TooLarge, too_large
 from raygrid.engine.costs.profiles import Profiles, gpu_of
@@ -173,12 +173,12 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
         f"{len(plan.trials)} trials, {len(plan.derived)} rows derived from them, "
         f"{len(plan.skips)} skipped",
         f"artifacts: {made}",
-        f"estimate: {clock(3600 * costs['cpu_core_hours'])} on one CPU core or "
-        f"{clock(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
+        f"estimate: {about(3600 * costs['cpu_core_hours'])} on one CPU core or "
+        f"{about(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
     ]
     done = sum(map(state.done, plan.trials))
-    if done or state.made:
-        cpu, gpu = (clock(3600 * hours) for hours in left(plan, state).values())
+    if done or any(artifact.key in state.made for artifact in plan.artifacts if artifact.needs):
+        cpu, gpu = (about(3600 * hours) for hours in left(plan, state).values())
         lines.append(
             f"there already: {done} trials, {len(state.made)} artifacts; left: {cpu} on one CPU "
             f"core or {gpu} on one GPU"
@@ -197,9 +197,9 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
 
 
 def _fleet_line(line: Timeline, fleet: Fleet) -> str:
-    packed = ", ".join(f"{n} at {1 / share:g} to one" for share, n in sorted(line.packed.items()))
-    text = f"on {line.slots} x {fleet.name}: {clock(line.makespan)}, {line.busy:.0%} in use"
-    text += f"; trials: {packed or 'none left'}"
     unit = "GPU" if fleet.gpus else "core"
+    packed = [f"{n} trials {1 / share:g} to a {unit}" for share, n in sorted(line.packed.items())]
+    text = f"on {line.slots} x {fleet.name}: {about(line.makespan)}, {line.busy:.0%} in use"
+    text += f"; {', '.join(packed) or 'no trial is left'}"
     price = f"; ${line.cost:,.2f} at ${line.price:.2f} an hour and {unit}"
     return text + (price if line.price else "")

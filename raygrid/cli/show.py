@@ -39,11 +39,13 @@ def show_one(args: argparse.Namespace) -> int:
     homes = {name: kind for kind, registry in registries().items() for name in registry}
     if args.what in homes:
         kind = homes[args.what]
-        page = method_section(registries()[kind].make(args.what))
+        method = registries()[kind].make(args.what)
         if args.json:
-            print(json.dumps({"kind": kind, "page": page}))
+            print(json.dumps({"kind": kind, "page": method_section(method)}))
+        elif sys.stdout.isatty():
+            show_page(method_section(method, tables=False))
         else:
-            show_page(page)
+            print(method_section(method), end="")
         return 0
     row = find_row(list(results_of(args).values()), args.what, args.out, homes)
     if args.json:
@@ -56,10 +58,7 @@ def show_one(args: argparse.Namespace) -> int:
 
 
 def show_page(page: str) -> None:
-    """Markdown as a terminal shows it, as it is where the output is no terminal."""
-    if not sys.stdout.isatty():
-        print(page, end="")
-        return
+    """Print Markdown as a terminal shows it."""
     from rich.console import Console
     from rich.markdown import Markdown
 

@@ -28,6 +28,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def about(seconds: float) -> str:
+    """An estimate as a person reads it: 45 s, 3.3 minutes, 12.5 hours, 3.5 days, 7.3 years."""
+    if 60 <= round(seconds) < 2 * DAY:
+        size, unit = (3600, "hours") if seconds >= 3600 else (60, "minutes")
+        return f"{seconds / size:.1f} {unit}"
+    return clock(seconds)
+
+
 def wrapped(line: str, indent: int = 2) -> str:
     """A line in as many of a terminal as it takes, the later ones further to the right.
 

@@ -108,6 +108,11 @@ class Dataset(Method):
         """
         return self.class_names
 
+    @property
+    def downloads(self) -> bool:
+        """Whether `download` knows where the official files are."""
+        return type(self).download is not Dataset.download
+
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.id}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -122,12 +121,15 @@ def asks(seen: Seen) -> list[str]:
 
 @pytest.mark.slow
 @ended
-def test_a_no_on_a_terminal_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_no_on_a_terminal_starts_nothing(tmp_path: Path) -> None:
+    """What is left is the data as the plan decoded them, for the run that may come."""
     seen = on_a_terminal(tmp_path / "out", {"[y/N]": "n\n"})
     assert seen.rc == 2, seen.last
     assert "nothing was started; --yes starts it" in seen.last
     assert re.search(r"takes about \d[\d.]* (days|years) on 1 CPU core; go on\?", asks(seen)[0])
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["store"]
+    kinds = [path.name for path in (tmp_path / "out" / "store").glob("*/*")]
+    assert kinds == ["dataset"]
 
 
 @pytest.mark.slow
@@ -153,7 +155,7 @@ def test_without_a_terminal_it_starts_at_once(tmp_path: Path) -> None:
         until = time.monotonic() + 240
         while not status.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         said, complained = process.communicate(timeout=240)
     assert status.exists(), complained
     assert process.returncode == 130, complained

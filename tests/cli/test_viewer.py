@@ -50,6 +50,16 @@ def test_asking_for_the_status_writes_nothing(out: Path) -> None:
     assert traces(out) == before
 
 
+def test_looking_at_the_machine_leaves_nothing(out: Path, tmp_path: Path) -> None:
+    """Neither in a folder that is there nor the folder itself, its store or its database."""
+    before = traces(out).keys()
+    new = tmp_path / "new" / "run"
+    for folder in (out, new):
+        assert main(["doctor", "--out", str(folder), "--data", str(tmp_path / "absent")]) == 0
+    assert traces(out).keys() == before
+    assert not new.parent.exists()
+
+
 def test_a_page_goes_where_the_viewer_wants_it(out: Path, tmp_path: Path) -> None:
     before = traces(out)
     assert main(["report", str(out), "--file", str(tmp_path / "page.html")]) == 0

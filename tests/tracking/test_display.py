@@ -11,7 +11,7 @@ from rich.console import Console
 
 from raygrid.api.run_grid import Options, Outcome, run_grid
 from raygrid.cli.run import print_outcome
-from raygrid.core.text import clock
+from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay
@@ -100,6 +100,10 @@ def test_running_jobs_and_times_are_short() -> None:
     assert [clock(s) for s in (45.4, 200, 7500)] == ["45 s", "3:20", "2:05:00"]
     long = (36 * 3600, 84 * 3600, 63802 * 3600 + 35 * 60 + 55)
     assert [clock(s) for s in long] == ["36:00:00", "3.5 days", "7.3 years"]
+    assert [about(s) for s in (45.4, 59.6, 200, 7500)] == [
+        *("45 s", "1.0 minutes", "3.3 minutes", "2.1 hours")
+    ]
+    assert [about(s) for s in long] == ["36.0 hours", "3.5 days", "7.3 years"]
 
 
 @pytest.mark.parametrize("start", ["", "uv run "])

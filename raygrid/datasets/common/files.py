@@ -92,6 +92,7 @@ class FileDataset(Dataset):
         if archives and self.archived:
             return Archive(archives[0], self)
         wanted = "put the official files or train/<class>/*.png and test/<class>/*.png there"
+        wanted += f", or fetch them: raygrid download {self.id}" * self.downloads
         names = sorted(f.name for f in home.iterdir() if visible(f)) if home.is_dir() else []
         if not names:
             state = "is empty" if home.is_dir() else "does not exist"

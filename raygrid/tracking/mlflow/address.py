@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -13,7 +14,8 @@ from raygrid.core.errors import TrackingError
 from raygrid.core.secrets import shown, without_secrets
 
 SERVERS = ("http", "https", "databricks")
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+DATABASES = ("sqlite", *PORTS)
 _SQLITE = "sqlite:///"
 ALLOWED = "give http(s)://host:port of a server, or a database such as sqlite:///path"
 
@@ -72,8 +74,8 @@ def split_uri(uri: str) -> SplitResult:
 def check_address(uri: str, timeout: float = 5.0) -> None:
     """Raise TrackingError for an address where nothing can be; writes nothing.
 
-    A server has to answer; the file of an SQLite database, if it is not there, has to have a folder
-    in which it can be made.
+    A server has to answer, and so has the port of a database; the file of an SQLite database, if it
+    is not there, has to have a folder in which it can be made.
     """
     parts = split_uri(uri)
     path = database_path(uri)
@@ -82,6 +84,19 @@ def check_address(uri: str, timeout: float = 5.0) -> None:
     if parts.scheme in ("http", "https"):
         plain = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2])  # no credentials
         check_health(plain.rstrip("/"), timeout)
+    elif parts.hostname and path is None and parts.scheme != "databricks":
+        _check_port(parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]], timeout)
+
+
+def _check_port(host: str, port: int, timeout: float) -> None:
+    try:
+        socket.create_connection((host, port), timeout).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise TrackingError(
+            f"MLflow's database at {host}:{port} does not answer ({why}); start it, or correct the "
+            "address"
+        ) from None
 
 
 def _check_file(path: Path) -> None:
