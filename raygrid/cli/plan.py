@@ -177,7 +177,7 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
         f"{about(3600 * costs['gpu_hours'])} on one GPU, {costs['disk_gb']:.2f} GB of disk",
     ]
     done = sum(map(state.done, plan.trials))
-    if done or any(artifact.key in state.made for artifact in plan.artifacts if artifact.needs):
+    if done or any(a.kind != "dataset" and a.key in state.made for a in plan.artifacts):
         cpu, gpu = (about(3600 * hours) for hours in left(plan, state).values())
         lines.append(
             f"there already: {done} trials, {len(state.made)} artifacts; left: {cpu} on one CPU "
