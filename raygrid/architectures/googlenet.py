@@ -18,9 +18,10 @@ class GoogLeNet(Architecture):
     card = Card(
         paper="Szegedy et al. 2015",
         code="torchvision.models.googlenet, first stride 1, first two max-pools left out",
-        notes="close to kuangliu's, not the same: that one has a single convolution as stem and "
-        "two 3x3 convolutions in the 5x5 branch (6,166,250 parameters). 224-pixel images keep "
-        "torchvision's own stem",
+        notes="torchvision's modules, whose 5x5 branch is a 3x3 convolution. Kuangliu's network, "
+        "which APBench carries but trains in none of its tables, is another one: a single "
+        "convolution as stem, two 3x3 convolutions in that branch, biases (6,166,250 parameters). "
+        "224-pixel images keep torchvision's own stem",
     )
     gflop: ClassVar[float] = 2.90
     megabytes: ClassVar[float] = 22.5

@@ -37,29 +37,25 @@ class MobileNet(Architecture):
 @ARCHITECTURES.register("mobilenetv2")
 @dataclass(frozen=True, kw_only=True)
 class MobileNetV2(Architecture):
-    """MobileNetV2 with the first two strides 1: 2,236,682 parameters for 10 classes."""
+    """MobileNetV2 with the first two strides 1: 2,296,922 parameters for 10 classes."""
 
     card = Card(
         paper="Sandler et al. 2018",
-        code="torchvision.models.mobilenetv2 with the strides of kuangliu/pytorch-cifar",
-        notes="kuangliu's network has ReLU for ReLU6 and 60,240 more weights, in projections on "
-        "shortcuts; torchvision's dropout before the head is left out, as there. 224-pixel images "
-        "keep torchvision's own strides",
+        code="the network of kuangliu/pytorch-cifar, as in lafeat/apbench@9a6fb91 and "
+        "aks2203/poisoning-benchmark@97a67ae",
+        notes="ReLU, and projections on shortcuts that change the number of channels; version 1 "
+        "was torchvision's, with ReLU6 and 60,240 weights fewer. 224-pixel images have the paper's "
+        "strides",
     )
-    gflop: ClassVar[float] = 0.176
-    megabytes: ClassVar[float] = 9.08
+    version: ClassVar[int] = 2
+    gflop: ClassVar[float] = 0.182
+    megabytes: ClassVar[float] = 9.33
     stand_in: ClassVar[str] = "small_mobilenet"
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
-        from torchvision.models import mobilenet_v2
+        from raygrid.architectures.networks.mobilenetv2 import WIDTH, mobilenetv2_body
 
-        net = mobilenet_v2(weights=None)
-        if image_size < 112:
-            net.features[0][0].stride = (1, 1)
-            net.features[2].conv[1][0].stride = (1, 1)
-        net.classifier = nn.Identity()
-        plain_init(net)
-        return net, net.last_channel
+        return mobilenetv2_body((1, 1) if image_size < 112 else (2, 2)), WIDTH
 
 
 @ARCHITECTURES.register("mobilenetv2_unpatched")

@@ -35,7 +35,7 @@ class Em(RoundsAttack):
 
     card = Card(
         paper="Huang et al. 2021, Unlearnable Examples",
-        code="HanxunH/Unlearnable-Examples (perturbation.py, toolbox.py)",
+        code="HanxunH/Unlearnable-Examples@f347155 (perturbation.py, toolbox.py)",
         published={
             _PUBLISHED.format("em", "standard", "learned_faster"): 0.3283,
             _PUBLISHED.format("em(mode=class)", "standard", "learned_faster"): 0.1919,

@@ -32,7 +32,7 @@ class Ntga(ScopedAttack):
 
     card = Card(
         paper="Yuan and Wu 2021, Neural Tangent Generalization Attacks",
-        code="lionelmessi6410/ntga (generate_attack.py)",
+        code="lionelmessi6410/ntga@0bc7308 (generate_attack.py)",
         published={
             "cifar10/ntga/none/resnet18/supervised/apbench/0": 0.1782,
             "cifar10/ntga/standard/resnet18/supervised/apbench/0": 0.2276,
@@ -43,7 +43,8 @@ class Ntga(ScopedAttack):
         notes="the code's ten iterations all start at the clean block with the whole budget, so "
         "they are one step; `mode=pgd` takes ten of 0.11 budgets. The code's default time is 64, "
         "its best file 8. Published figures are of the authors' file, which leaves out the "
-        "validation images and the last block",
+        "validation images and the last block; the loss leaves out the last ten of 10,000 held-out "
+        "images, which do not fill a batch of 30",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"block": 16, "chunk": 8}
 

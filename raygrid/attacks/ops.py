@@ -35,7 +35,7 @@ class Ops(Attack):
 
     card = Card(
         paper="Wu et al. 2023, One-Pixel Shortcut",
-        code="cychomatica/One-Pixel-Shotcut (perturb.py)",
+        code="cychomatica/One-Pixel-Shotcut@fe440c1 (perturb.py)",
         published={
             "cifar10/ops/none/resnet18/supervised/apbench/0": 0.1194,
             "cifar10/ops/standard/resnet18/supervised/apbench/0": 0.1469,

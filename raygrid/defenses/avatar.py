@@ -58,7 +58,7 @@ class Avatar(Defense):
 
     card = Card(
         paper="Dolatabadi et al. 2023 (AVATAR); Qin et al. 2024 (APBench)",
-        code="hmdolatabadi/AVATAR; lafeat/apbench@9a6fb91",
+        code="hmdolatabadi/AVATAR@978df2e; lafeat/apbench@9a6fb91",
         published={
             f"cifar10/em_apb/{_ORACLE}/resnet18/supervised/apbench/0": 0.7562,
             f"cifar10/lsp/{_ORACLE}/resnet18/supervised/apbench/0": 0.7690,
@@ -71,7 +71,10 @@ class Avatar(Defense):
         notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in "
         "AVATAR's code. APBench's code doubles images without centering them, off the model's "
         "domain: `centered=false`, to which its numbers belong and D-VAE's, who took that code; "
-        "the default is AVATAR's own",
+        "the default is AVATAR's own. Levels are rounded and cut off at both ends, as in APBench's "
+        "code; AVATAR's truncates, and what is beyond black or white comes out at the other end. "
+        "Networks of guided-diffusion are told the number of a step; AVATAR's code rounds its time "
+        "down, to that number or the next",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {

@@ -43,7 +43,8 @@ class Udp(Defense):
         notes="there the strong augmentation takes the place of crop and flip, here it comes after "
         "them; images are mirrored where the dataset's may be. `raygrid evaluate linearity` has "
         "the detector that comes before it, a linear network whose held-out accuracy is 0.7 or "
-        "more. The paper's tables were not read",
+        "more. Stored images are cut off to whole levels there, rounded here. The paper's tables "
+        "were not read",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {"epochs": 6}
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "steps": 1}

@@ -34,7 +34,7 @@ SIZES: dict[str, tuple[int, float, float | None, int]] = {
     "linear": (30_720, 0.03072, 0.12288, 3072),
     "linear_product": (30_820, 0.03082, 0.12298, 10),
     "mobilenet": (3_217_226, 46.4, 185.4, 1024),
-    "mobilenetv2": (2_236_682, 88.0, 351.9, 1280),
+    "mobilenetv2": (2_296_922, 91.2, 364.7, 1280),
     "mobilenetv2_unpatched": (2_236_682, 6.1, None, 1280),
     "pnasnet5": (81_779_878, 882.9, 3531.6, 4320),
     "preact_resnet18": (11_171_146, 555.4, 2221.7, 512),

@@ -1,25 +1,32 @@
-"""EntF beside the rule of its code: WenRuiUSTC/EntF@f2230b5, village/shop."""
+"""EntF beside the rules of its code: WenRuiUSTC/EntF@f2230b5, village/shop, get_centroid.py,
+train_reference_model.py and utils/attack.py."""
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.features import mean_features
-from raygrid.attacks.common.surrogate_training import train_surrogate
+from raygrid.attacks.common.surrogate_training import _Fitting, train_surrogate
 from raygrid.attacks.entf import EntF
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import freeze
+from raygrid.nn.augment import CropFlip
+from raygrid.nn.trainer import Batch, Step, Trainer, freeze
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
+from tests.conftest import toy
+from tests.float64 import doubled
 from tests.victims import photo_digits
 
 CPU = torch.device("cpu")
@@ -62,6 +69,69 @@ def test_push_raises_the_mean_squared_distance_to_the_own_class() -> None:
     means = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     found = made("entf").distances(torch.zeros(2, 2), torch.tensor([0, 1]), means)
     assert found.tolist() == [-2.5, 0.0]
+
+
+def test_centroids_are_summed_as_in_the_code() -> None:
+    """get_emb: sums of features in float64, image by image, over the number of each class."""
+    images = toy(50, 16, 4)
+    network = freeze(made("entf(surrogate=small_cnn)").recipe.build(images, 0, CPU))
+    sums, counts = [np.zeros(network.width) for _ in range(4)], [0] * 4
+    for feature, label in zip(network.features(images.floats()), images.labels, strict=True):
+        sums[int(label)] += feature.numpy()
+        counts[int(label)] += 1
+    wanted = np.stack([total / count for total, count in zip(sums, counts, strict=True)])
+    np.testing.assert_allclose(mean_features(network, images, 16, CPU), wanted, rtol=1e-5)
+
+
+def hardened_by_the_code(network: nn.Module, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
+    """Ten signed steps of 0.00784 in eval mode from a random start, ball first, then range."""
+    network.eval()
+    moved = start.clamp(0, 1)
+    for _ in range(10):
+        moved = moved.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(nn.functional.cross_entropy(network(moved), y), moved)
+        moved = moved.detach() + 0.00784 * slope.sign()
+        moved = torch.max(torch.min(moved, x + 4 / 255), x - 4 / 255).clamp(0, 1)
+    network.train()
+    return moved
+
+
+def test_the_reference_model_is_trained_as_in_the_code() -> None:
+    """SGD against those steps, batches of 128 after crop and flip, rates a tenth after 75 %.
+
+    Its 0.00784 stands for 2 / 255, which is taken here.
+    """
+    images, stream = toy(64, 16, 4), Stream("surrogate")
+    recipe = made("entf(surrogate=small_cnn, surrogate_epochs=4)").recipe
+    assert recipe.climb == (10, 0.5)
+    small = recipe.recipe.with_(batch_size=32, precision="fp32")
+    recipe = replace(recipe, recipe=small, climb=(10, 0.00784 / (4 / 255)))
+    fitting = _Fitting(recipe, images, stream, CPU)
+    ours, network = doubled(fitting.network), recipe.build(images, stream.seed("init"), CPU)
+    doubled(network)
+    start = copy.deepcopy(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    falls = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[3, 4], gamma=0.1)
+
+    def unused(batch: Batch) -> Step:
+        raise AssertionError
+
+    order = Trainer(nn.Linear(1, 1), unused, images, recipe.recipe, stream)
+    for epoch in range(4):
+        fitting.epoch(epoch)
+        for batch in order.batches(epoch):
+            x = CropFlip(2)(batch.x, batch.rng)
+            noise = torch.rand(x.shape, generator=batch.rng) * 2 - 1
+            moved = hardened_by_the_code(network, x, batch.y, x + noise * 4 / 255)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(moved).float(), batch.y).backward()
+            optimizer.step()
+        falls.step()
+    for mine, theirs, first in zip(
+        ours.parameters(), network.parameters(), start.parameters(), strict=True
+    ):
+        change = float((theirs - first).detach().abs().max())
+        assert float((mine - theirs).detach().abs().max()) < 1e-5 * change
 
 
 def spread(network: Network, some: Images, means: Tensor) -> tuple[float, float]:

@@ -619,7 +619,7 @@ def test_noise_has_its_range_and_spread(kind: str, low: float, high: float, sd: 
         ("ueraser_lite", 1.1),
         ("advcl", 5),
         ("advcl(ce_weight=0.2)", 8),
-        ("rocl", 4),
+        ("rocl", 5),
         ("mixup+at", 11),
     ],
 )

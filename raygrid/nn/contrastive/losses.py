@@ -43,28 +43,30 @@ def off_diagonal(x: Tensor) -> Tensor:
     return x.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
-def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def sup_con(z: Tensor, labels: Tensor, temperature: float, one_sided: bool = False) -> Tensor:
     """Supervised contrastive loss of Khosla et al. 2020 (L_out), a scalar.
 
-    z: float (M, D), rows of unit length, all views of the batch; labels: int64 (M,).
+    z: float (M, D), rows of unit length, all views of the batch; labels: int64 (M,). one_sided:
+    gradients reach a row as an anchor alone, not as one that others are compared with.
     Mean over anchors i of -1/|P(i)| sum over j in P(i) of log softmax_{k != i} (z_i z_k / T) at j,
     P(i) = {j != i, same label}; an anchor without a positive counts as 0.
     """
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    logits = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
+    others = z.detach() if one_sided else z
+    logits = (z @ others.T / temperature).masked_fill(itself, float("-inf"))
     log_share = functional.log_softmax(logits, 1).masked_fill(itself, 0.0)
     positive = ((labels[:, None] == labels) & ~itself).to(z.dtype)
     return -((positive * log_share).sum(1) / positive.sum(1).clamp_min(1)).mean()
 
 
-def nt_xent(z: Tensor, images: int, temperature: float) -> Tensor:
+def nt_xent(z: Tensor, images: int, temperature: float, one_sided: bool = False) -> Tensor:
     """NT-Xent over any number of views, a scalar: the other views of an image are its positives.
 
     z: float (views * images, D), rows of unit length, view by view. Mean over anchors and their
-    positives; two views: that of Chen et al. 2020.
+    positives; two views: that of Chen et al. 2020. one_sided: as in `sup_con`.
     """
     ids = torch.arange(images, device=z.device).repeat(len(z) // images)
-    return sup_con(z, ids, temperature)
+    return sup_con(z, ids, temperature, one_sided)
 
 
 def align_uniform(
