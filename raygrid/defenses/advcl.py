@@ -15,7 +15,7 @@ from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.contrastive.pseudo_labels import Clustering
-from raygrid.nn.pgd import Ball, frozen
+from raygrid.nn.pgd import Ball, frozen, uniform
 from raygrid.nn.trainer import Batch
 from raygrid.protocols import PROTOCOLS
 
@@ -39,7 +39,8 @@ class AdvCl(Defense):
     sign steps up the loss over all four views within the linf ball around x0. With `ce_weight`:
     plus that much cross-entropy, mean over linear heads that predict clusters of the training set,
     on a second adversarial copy of x0 that climbs it. Each adversarial copy has batch norms of its
-    own; those of the first are the ones that features are taken with afterwards.
+    own in the encoder; those of the first are the ones that features are taken with afterwards.
+    Every view is a batch of its own.
     """
 
     card = Card(
@@ -51,13 +52,15 @@ class AdvCl(Defense):
         "weighs pseudo-labels by 0.2; its clusters come from a model of ImageNet and the clean "
         "training set, here from SimCLR on the very set that is defended, and they are off by "
         "default. The code climbs in training mode and embeds the other three views anew in each "
-        "step; here the network is in eval mode meanwhile and they are embedded once. Its head has "
-        "batch norm: simclr(batch_norm=true). 1,000 epochs of `tp` are the longest trials there "
-        "are; `tp_grid` has 200. Frequencies at a distance "
-        "of just the cutoff stay, as in the code; version 2 took them out",
+        "step; here the network is in eval mode meanwhile and they are embedded once, so that the "
+        "running statistics with which features are taken know finished views alone. Its head has "
+        "batch norm, one for all views: simclr(batch_norm=true). 1,000 epochs of `tp` are the "
+        "longest trials there are; `tp_grid` has 200. Version 3 had the three benign views in one "
+        "batch, a batch norm of the head for each kind, and starts that were cut off to the pixel "
+        "range; frequencies at a distance of just the cutoff stay from there on, as in the code",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]
@@ -115,12 +118,13 @@ class AdvCl(Defense):
         return {"clusters": how.labels(images, fit_context)}
 
     def prepare(self, model: nn.Module, study: Study) -> None:
-        """Give every batch norm its twins, and a framework its heads."""
+        """Give every batch norm of the encoder its twins, and a framework its heads."""
         from raygrid.architectures.networks.split_norm import split_norms
         from raygrid.nn.contrastive.base import Framework
         from raygrid.nn.contrastive.cluster_heads import ClusterHeads
 
-        split_norms(model, 3 if self.ce_weight else 2, ADVERSARIAL)
+        encoder = model.branch.network if isinstance(model, Framework) else model
+        split_norms(encoder, 3 if self.ce_weight else 2, ADVERSARIAL)
         if isinstance(model, Framework) and "clusters" in study:
             heads = ClusterHeads(study["clusters"], model.branch.network.width)
             model.add_module(HEADS, heads)
@@ -133,7 +137,8 @@ class AdvCl(Defense):
         x0 = CropFlip(batch.x.shape[-1] // 8, flip)(batch.x, batch.rng)
         benign = torch.cat([*views, high_pass(x0, self.cutoff)])
         moved = self.perturb(framework, x0, benign, batch.rng)
-        z = torch.cat([embed(framework, moved, ADVERSARIAL), embed(framework, benign, BENIGN)])
+        shown = [(moved, ADVERSARIAL), *((view, BENIGN) for view in benign.split(len(x0)))]
+        z = torch.cat([embed(framework, view, norms) for view, norms in shown])
         loss = framework.factor * nt_xent(z, len(x0), framework.temperature)
         if not self.ce_weight:
             return loss
@@ -148,7 +153,7 @@ class AdvCl(Defense):
         benign: (m n, C, H, W), m views of the same images one after the other. The framework is
         left as it was.
         """
-        start = self.ball.inside(x0, rng)
+        start = x0 + uniform(x0, self.radius, rng)
         with frozen(framework):
             with torch.no_grad():
                 others = embed(framework, benign, BENIGN)
@@ -163,7 +168,7 @@ class AdvCl(Defense):
         self, framework: SimClrLoss, x0: Tensor, index: Tensor, rng: torch.Generator
     ) -> Tensor:
         """Images (n, C, H, W) in [0, 1] within `radius` of x0 whose clusters are missed most."""
-        start = self.ball.inside(x0, rng)
+        start = x0 + uniform(x0, self.radius, rng)
         with frozen(framework):
             return self.ball.climb(lambda moved: predict(framework, moved, index), x0, start)
 
