@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +64,20 @@ def pause() -> None:
     time.sleep(float(os.environ.get(PAUSE, 0)))
 
 
+def exhaust() -> None:
+    """Take memory until there is no more: what the process may have is bounded meanwhile."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + 2**28
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    taken = []
+    try:
+        while True:
+            taken.append(bytearray(2**24))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 class PacedSession(SupervisedSession):
     """Supervised training with a pause and perhaps a fault in every epoch."""
 
@@ -82,6 +98,10 @@ class PacedSession(SupervisedSession):
             time.sleep(0.1)
         if ordered("hang", self.tag):
             time.sleep(3600)
+        if ordered("exhaust", self.tag):
+            exhaust()
+        if ordered("kill", self.tag):
+            os.kill(os.getpid(), signal.SIGKILL)
         if ordered("memory", self.tag):
             raise torch.OutOfMemoryError("out of memory, as told")
         return super().epoch(epoch)

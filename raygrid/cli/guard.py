@@ -16,12 +16,14 @@ from raygrid.storage.store import remove_unused
 def guarded(action: Any) -> int:
     """Run a command: one line for errors meant for a person, a clean end on Ctrl-C.
 
-    The same where it is ended from outside or its terminal is closed, unless `nohup` says no.
-    SIGUSR1 says that this process has to go soon: it saves what it runs and ends with `SAVED`.
+    The same where it is ended from outside or its terminal is closed, unless `nohup` says no. A
+    second Ctrl-C does not cut the clean end short, a third one ends at once. SIGUSR1 says that
+    this process has to go soon: it saves what it runs and ends with `SAVED`.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what runs behind
+            signal.signal(number, _interrupt)
     notice.listen()
     try:
         return int(action())
@@ -48,5 +50,13 @@ def _refuse(message: str) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the clean end short
+    for number in (signal.SIGTERM, signal.SIGHUP):  # another one would cut the clean end short
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _again)
     raise KeyboardInterrupt
+
+
+def _again(signum: int, frame: Any) -> None:
+    """Who presses Ctrl-C again is told, and may then end at once what does not come to its end."""
+    os.write(2, b"ending in order; Ctrl-C once more ends at once\n")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

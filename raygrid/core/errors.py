@@ -113,6 +113,14 @@ class DivergedError(RaygridError):
         return (DivergedError, self.parts)
 
 
+def told(error: BaseException) -> str:
+    """Kind and words of an error, also of a lack of memory, of which Python says nothing."""
+    words = str(error)
+    if isinstance(error, MemoryError) and not words:
+        words = "there is no more memory for this process"
+    return f"{type(error).__name__}: {words}"
+
+
 def in_one_line(error: Exception) -> str:
     """What an error says first, its type if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from raygrid.core.errors import DivergedError
+from raygrid.core.errors import DivergedError, told
 from raygrid.engine.events import Listener
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.engine.worker import commit, versions
@@ -18,7 +18,7 @@ def lost_to(error: Exception) -> tuple[Status, str]:
     """
     if isinstance(error, DivergedError):
         return "diverged", str(error)
-    return "failed", f"{type(error).__name__}: {error}"
+    return "failed", told(error)
 
 
 def fail_artifact(job: Job, status: Status, error: str, agenda: Agenda, listener: Listener) -> None:

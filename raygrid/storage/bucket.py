@@ -118,7 +118,12 @@ class ObjectStore:
 
         try:
             self._try(action, "write", name)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, StoreError) as error:
+            if is_folder:  # half a file on a full disk takes room that nobody gives back
+                with suppress(OSError):
+                    self.filesystem.delete_file(stage)
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"cannot write {name} in {self.url}: {in_one_line(error)}") from None
 
     def size(self, name: str) -> int | None:

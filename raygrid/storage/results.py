@@ -61,6 +61,20 @@ def _is_share(value: Any) -> bool:
     return number and math.isfinite(value) and 0 <= value <= 1
 
 
+def _write_whole(file: int, content: bytes) -> None:
+    """Append all of it or nothing: what a full disk took of it is given back."""
+    end = os.fstat(file).st_size
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, end)
+        raise
+
+
 class ResultLog:
     """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
 
@@ -70,15 +84,16 @@ class ResultLog:
         self._lock = FileLock(f"{path}.lock")
 
     def append(self, row: Json) -> None:
-        """Add a row durably; a torn last line of a killed writer is closed off first."""
+        """Add a row durably; a torn last line of a killed writer is closed off first.
+
+        Raises StoreError, and leaves nothing of the row, where the disk is full.
+        """
         line = json.dumps(row, sort_keys=True) + "\n"
         try:
-            with self._lock, self.path.open("ab+") as file:
+            with self._lock, self.path.open("ab+", buffering=0) as file:
                 if file.tell() and not self._ends_line(file):
                     line = "\n" + line
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+                _write_whole(file.fileno(), line.encode())
         except OSError as error:
             why = f"cannot append to {self.path}: {error.strerror}"
             raise StoreError(why, may_pass(error)) from error

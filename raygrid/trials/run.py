@@ -10,7 +10,7 @@ from typing import Any
 
 from raygrid.core.device import Meter, device_name, memory_limit, release
 from raygrid.core.device_errors import trouble
-from raygrid.core.errors import DivergedError
+from raygrid.core.errors import DivergedError, told
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.defenses.base import Study
@@ -229,4 +229,4 @@ def _restore(
 def _fail(result: Result, error: Exception) -> None:
     result.status = "failed"
     trace = traceback.format_exception(error)[-4:]
-    result.error = f"{type(error).__name__}: {error}\n{''.join(trace)}"
+    result.error = f"{told(error)}\n{''.join(trace)}"

@@ -150,15 +150,18 @@ DEFECTS: tuple[Defect, ...] = (
 )
 
 
+@pytest.mark.slow
 def test_a_whole_round_has_no_findings(whole: Whole) -> None:
     assert whole.findings() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_a_defect_is_found(whole: Whole, defect: Defect) -> None:
     assert defect(whole) in whole.findings()
 
 
+@pytest.mark.slow
 def test_a_trial_that_goes_on_from_its_checkpoint_is_no_finding(whole: Whole) -> None:
     """Its worker was lost after two epochs, and after the last one, before its row was written."""
     at = whole.finished - 30
@@ -167,6 +170,7 @@ def test_a_trial_that_goes_on_from_its_checkpoint_is_no_finding(whole: Whole) ->
     assert whole.findings() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_left_is_found_and_ended(whole: Whole) -> None:
     env = {**os.environ, "RAY_TMPDIR": str(whole.round.folder / "ray")}
     left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env)

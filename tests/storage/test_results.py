@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from raygrid.core.errors import StoreError
 from raygrid.storage.results import ResultLog
+from tests.places import fill, small_disk
 
 GOOD = {"key": "a", "spec": "x/y", "status": "done", "final_acc": 0.5}
 BROKEN = {
@@ -53,3 +55,21 @@ def test_broken_lines_are_kept_aside_once(tmp_path: Path) -> None:
         assert log.set_aside() == tmp_path / "results.broken"
         assert (tmp_path / "results.broken").read_bytes() == b'null\n{"key": "torn\n'
     assert log.path.read_bytes() == before, "the log itself is nobody's to rewrite"
+
+
+def test_a_full_disk_takes_no_half_of_a_row(tmp_path: Path) -> None:
+    """A row larger than what is left of the disk; with room again it is there once and whole."""
+    rows = [{**GOOD, "key": key, "spec": key, "note": key * 5000} for key in "ab"]
+    with small_disk(tmp_path / "small", 1) as disk:
+        log = ResultLog(disk / "results.jsonl")
+        log.append(rows[0])
+        before = log.path.read_bytes()
+        filler = fill(disk)
+        with pytest.raises(StoreError, match="No space left on device") as refused:
+            log.append(rows[1])
+        assert refused.value.passing
+        assert log.path.read_bytes() == before
+        filler.unlink()
+        log.append(rows[1])
+        assert list(log.rows()) == rows
+        assert log.broken() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from raygrid.core.errors import TrackingError
@@ -29,11 +30,24 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
         path = database_path(uri)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _check_writable(path)
         mlflow_client(uri).search_experiments(max_results=1)
     except Exception as error:
         raise TrackingError(
             f"MLflow at {shown(uri)} cannot be used: {without_credentials(error)}"
         ) from None
+
+
+def _check_writable(path: Path) -> None:
+    """Raise PermissionError for a database that may be read and not written, before a run starts.
+
+    SQLite writes a journal beside it, so its folder counts too.
+    """
+    for place in (path, path.parent):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise PermissionError(
+                f"{place} cannot be written; name another database with --tracking, or off"
+            )
 
 
 def mlflow_client(uri: str) -> Any:
