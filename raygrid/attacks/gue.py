@@ -52,11 +52,16 @@ class Gue(GeneratorAttack):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
-        "batch_size": 64,
-        "epochs": 20,
+        "batch_size": 32,
+        "epochs": 40,
+        "look_ahead": 5,
+        "look_ahead_lr": 0.003,
+        "generator_lr": 1.0,
+        "classifier_lr": 0.05,
+        "judge_every": 20,
         "judge_epochs": 8,
-        "width": 16,
-        "levels": 3,
+        "width": 8,
+        "levels": 2,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

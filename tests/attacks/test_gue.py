@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.attacks.gue import Game, Gue, descend, least_likely, multiplier
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.core.spec import Part
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import BuildContext
 from raygrid.trials.resolve import resolve
+from tests.attacks.test_gradient import victim
 from tests.conftest import toy
 
 EPS = 8 / 255
@@ -224,3 +227,21 @@ def test_the_settings_are_those_of_the_code() -> None:
         ATTACKS.make("gue(look_ahead=0)")
     with pytest.raises(SpecError, match=r"eta is 0\.0, allowed above 0"):
         ATTACKS.make("gue(eta=0.0)")
+
+
+@pytest.mark.slow
+def test_gue_bites_in_the_toy_world() -> None:
+    """Measured for two seeds: 0.49 and 0.59, noise of that size 0.94, clean images 0.93.
+
+    On 1,500 digits, with the quick settings at twice the budget, in four minutes: 0.30, noise 0.81.
+    """
+    train, test = toy(256), toy(256, seed=1)
+    quick = {**Gue.quick, "epochs": 30, "judge_every": 30, "budget": "24/255"}
+    attack = ATTACKS.make(Part.of("gue", **quick))
+    noise = ATTACKS.make("noise(budget=24/255)")
+    reached = {
+        made.id: accuracy(victim(train.with_pixels(made.poison(train, context).pixels)), test)
+        for made, context in ((part, AttackContext(Stream("poison"))) for part in (attack, noise))
+    }
+    assert reached["noise"] > 0.85
+    assert reached["gue"] < reached["noise"] - 0.25
