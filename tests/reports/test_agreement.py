@@ -105,6 +105,8 @@ def test_partly_poisoned_and_unprinted_cells_have_no_counterpart() -> None:
 def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:
     made = "tap(surrogate=small_airbench)"
     one = draw_agreement(agreement(SHIFTED))
+    assert "chance" in [text.get_text().strip() for text in one.axes[0].texts]
+    assert "Bars" not in str(one.get_label()), "of one seed there are none"
     two = draw_agreement(agreement([*SHIFTED, row(made, "none", 0.2)]))
     assert [len(one.axes), len(two.axes)] == [1, 2]
     assert "as printed: 12 cells, mean error 2.0 points, ρ = 1.00" in one.get_label()

@@ -18,6 +18,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
+from raygrid.reports.drawing import PAGE
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, draw_tsne_of_changes
 from raygrid.reports.figures.gallery import LEFT, TOP, draw_gallery, names_of_classes, stretch
@@ -239,6 +240,39 @@ def test_a_gallery_shows_ten_classes_symmetrically_by_default() -> None:
     given = draw_changes({"all": (clean, made)}, ("gain",), gain=4.0)
     assert given.axes[3].get_title(loc="left") == "changes, gain 4"
     assert np.allclose(tiles(given.axes[3], 8), hwc(0.5 + 4 * change), atol=1e-6)
+
+
+def above(axes: Axes) -> list[tuple[float, str]]:
+    """The names above images, with where they stand in pixels of the picture."""
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    return list(zip(axes.get_xticks(), labels, strict=True))
+
+
+def test_images_stand_below_the_names_of_their_classes() -> None:
+    """Of those that are drawn: the first class here is changed by nobody."""
+    clean = gray(12, 4)
+    names = ["cat", "dog", "a name that would not fit beside others", "ant"]
+    sets = {"one": (clean, moved(clean, [1, 2, 3], 16))}
+    figure = draw_changes(sets, called=lambda labels: [names[n] for n in labels])
+    shown = [(5.5, "dog"), (15.5, "a name that…eside others"), (25.5, "ant")]
+    assert above(figure.axes[0]) == shown, "2 pixels between images of 8"
+    assert not any(above(axes) for axes in figure.axes[1:])
+    images = toy(3, 10, 3)
+    figure = draw_maps(images, {"lsp": torch.rand(3, 10, 10)}, False, ["cat", "dog", "ant"])
+    named = [above(axes) for axes in figure.axes]
+    assert named == [[(4.5, "cat")], [(4.5, "dog")], [(4.5, "ant")], [], [], []]
+    assert str(figure.get_label()).startswith("Red: what the score of the class rests on most")
+
+
+def test_images_stay_large_enough_for_a_page_however_often_they_are_drawn() -> None:
+    clean = gray(20, 20)
+    sets = {"all": (clean, moved(clean, list(range(20)), 9))}
+    for ways, classes in ((("gain",), 10), (("gain", "minmax"), 6), (("gain",) * 3, 5)):
+        figure = draw_changes(sets, ways)  # type: ignore[arg-type]
+        grid = np.array(figure.axes).reshape(2, 1 + len(ways))
+        assert {len(tiles(axes, 8)) for axes in grid[1]} == {classes}
+        inches = figure.get_figwidth() / grid.shape[1] / classes
+        assert min(1.0, PAGE / figure.get_figwidth()) * inches > 0.3
 
 
 def test_galleries_of_different_images_or_of_no_change_are_refused() -> None:

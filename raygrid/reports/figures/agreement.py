@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
-from raygrid.reports.drawing import blank
+from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
 
 GROUPS = ("as printed", "other surrogate", "control")
@@ -65,6 +65,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
             alpha=0.85,
             label=names[attack],
         )
+    mark_chance(axes, [str(pair.cell.axes["dataset"]) for pair in pairs], "both")
     axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
     axes.set_xlabel("printed (%)", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -72,7 +73,9 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
 
 
 def _caption(found: Agreement) -> str:
-    lines = ["Band: 15 points. Bars: standard deviation over seeds."]
+    lines = ["Band: 15 points. Dotted: chance."]
+    if any(pair.cell.std for pair in found.pairs):
+        lines = [f"{lines[0]} Bars: standard deviation over seeds."]
     for row in found.correlations:
         if row["attack"] != "all":
             continue

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # pixels between two images
 ROOM, SMALLEST = 7.0, 0.4  # inches for all images of a row, and of one of them
+MOST = 20  # images of a row, which are 0.3 inches wide on a page
 
 
 def draw_changes(
@@ -31,8 +32,9 @@ def draw_changes(
 ) -> Figure:
     """A row a set of (clean, changed) images, under a row of the clean ones.
 
-    Of each of the first `count` classes one image, the first that all sets change; left as it is
-    stored, right of it what was changed, once in each normalization (see `stretch`). gain: of the
+    Of each of the first `count` classes (fewer where as many would be too small on a page) one
+    image, the first that all sets change; left as it is stored, right of it what was changed, once
+    in each normalization (see `stretch`). gain: of the
     normalization of this name, shared by all sets and written above; by default as large as
     nothing that is drawn is clipped. called: what classes are called. Raises DataError if the sets
     are of different images, or nothing was changed.
@@ -41,13 +43,13 @@ def draw_changes(
     first = cleans[0]
     if any(not torch.equal(first.pixels, other.pixels) for other in cleans[1:]):
         raise DataError("these sets are of different images; draw them one by one")
-    rows = _rows(sets, count)
+    wide, tall = 1 + len(normalizations), 1 + len(sets)
+    rows = _rows(sets, min(count, MOST // wide))
     before = first.floats(rows)
     changes = {name: made.floats(rows) - before for name, (_, made) in sets.items()}
     largest = max(float(change.abs().max()) for change in changes.values())
     factor = gain if gain is not None else 0.5 / max(largest, 1e-12)
 
-    wide, tall = 1 + len(normalizations), 1 + len(sets)
     side = max(SMALLEST, min(0.9, ROOM / (wide * len(rows))))
     figure = blank(side * wide * len(rows) + 1.6, (side + 0.05) * tall + 0.9)
     grid = figure.subplots(tall, wide, squeeze=False)

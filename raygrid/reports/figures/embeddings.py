@@ -29,6 +29,7 @@ COMPONENTS = 50  # principal ones of perturbations, which t-SNE starts from
 WIDE = 36  # letters of a name above a panel
 SIDE = 2.3  # inches of a panel
 LEGEND = 1.2  # inches of the legend
+MANY = 1000  # points of a panel that have to be small to be told apart
 FEW = 10  # classes that colors tell apart; more are a scale of numbers
 Array: TypeAlias = "NDArray[np.float32]"
 
@@ -85,7 +86,8 @@ def _scatter(
         points, kinds = features[rows], labels[rows]
         neighbors, silhouette = apart(points, kinds)
         at = _placed(points, components)
-        axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=3, lw=0)
+        size = 3 if len(at) > MANY else 8
+        axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=size, lw=0)
         name = folded(names[spec], WIDE)
         axes.set_title(
             f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=7
@@ -100,8 +102,8 @@ def _scatter(
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Square panels, three in a row, with room for a legend on the right."""
-    wide = min(3, count)
+    """Square panels, three in a row (of four two), with room for a legend on the right."""
+    wide = 2 if count == 4 else min(3, count)
     tall = math.ceil(count / wide)
     figure = blank(SIDE * wide + LEGEND, (SIDE + 0.4) * tall + 0.2)
     grid = list(figure.subplots(tall, wide, squeeze=False).flat)
@@ -144,7 +146,8 @@ def _legend(figure: Figure, colors: Mapping[int, str], names: Sequence[str]) -> 
         title=title,
         title_fontsize=7,
         fontsize=7,
-        loc="center right",
+        loc="center left",
+        bbox_to_anchor=(1 - LEGEND / figure.get_figwidth(), 0.5),
         frameon=False,
         handletextpad=0.2,
     )
