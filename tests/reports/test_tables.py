@@ -41,7 +41,7 @@ from raygrid.reports.tables.render import (
 )
 from raygrid.reports.tables.tidy import COLUMNS, OPTIONAL, csv_text
 from raygrid.reports.tables.trial_lines import trial_lines
-from raygrid.reports.tables.write import write_tables
+from raygrid.reports.tables.write import worth_drawing, write_tables
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
 
@@ -605,6 +605,11 @@ def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None
     text = plain_text(made, width=300)
     for piece in ("false positives", "99.00", "[100.00]", "Detection of poisoned images"):
         assert piece in text, piece
+    assert worth_drawing(panel)
+    drawn = picture(panel)
+    shown = np.asarray(drawn.axes[0].images[0].get_array())
+    assert np.allclose(shown[2], [90, 99, 80, 88.5, 16]), "all five rates, no victim's accuracy"
+    assert "share of images (%)" in {axes.get_ylabel() for axes in drawn.axes}
 
 
 def test_transfer_shows_the_drop_from_the_clean_control() -> None:

@@ -48,6 +48,7 @@ from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
 from raygrid.engine.costs.profiles import Profiles  # noqa: E402
 from raygrid.engine.events import Listener  # noqa: E402
 from raygrid.engine.ray import leftovers, sockets  # noqa: E402
+from raygrid.engine.ray.address import check_port  # noqa: E402
 from raygrid.engine.ray.callbacks import (  # noqa: E402
     AgendaCallback,
     NodeWatch,
@@ -100,6 +101,7 @@ def connected(
     ends = signal.getsignal(signal.SIGTERM)
     try:
         if address:
+            check_port(address)
             ray.init(address=address, **quiet)
         else:
             _start({"num_cpus": cpus, "num_gpus": gpus, **quiet}, out)

@@ -39,7 +39,7 @@ class Drawings:
 
     def of(self, folder: RunFolder, kind: str, panel: Panel) -> str:
         """The picture of a panel as an address that holds it; empty for one that has none."""
-        heatmap = panel.numeric is None and panel.across != "measure"
+        heatmap = panel.numeric is None and not panel.against_peak
         if heatmap or not worth_drawing(panel):  # the page shows heatmaps as tables
             return ""
         if not self.most:

@@ -21,7 +21,10 @@ TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line in
 LETTERS = 16  # of a small line; what is longer stands in several
 ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
 EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
-SCALES = {"target_success": "success on the target (%)"}
+SCALES = {
+    "target_success": "success on the target (%)",
+    "detection_acc": "share of images (%)",
+}
 """What a scale is called that is none of test accuracies."""
 
 

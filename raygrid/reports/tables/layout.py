@@ -122,6 +122,11 @@ class Panel:
         """The accuracy of guessing among the classes; None for other measures, or if unknown."""
         return chance_of(str(self.where["dataset"])) if self.metric in ACCURACIES else None
 
+    @property
+    def against_peak(self) -> bool:
+        """Whether it holds final accuracies beside peaks, which are drawn as ends of a line."""
+        return "final_acc" in self.columns
+
     def best(self, row: str) -> set[str]:
         """Columns with the highest value of a row, and those within one std of it."""
         return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)

@@ -20,7 +20,7 @@ def picture(panel: Panel) -> Figure:
     """The panel as the picture that suits it; draws nothing on screen, keeps no global state."""
     if panel.numeric is not None:
         return _curves(panel)
-    return _dumbbells(panel) if panel.across == "measure" else heatmap(panel)
+    return _dumbbells(panel) if panel.against_peak else heatmap(panel)
 
 
 def _curves(panel: Panel) -> Figure:

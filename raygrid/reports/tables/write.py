@@ -56,7 +56,7 @@ def _choose(made: list[Table], pictures: int) -> dict[str, list[Panel]]:
 
 def worth_drawing(panel: Panel) -> bool:
     """The peak says little about an attack where a defense changes the training."""
-    return panel.across != "measure" or panel.where["defense"] in PLAIN_DEFENSES
+    return not panel.against_peak or panel.where["defense"] in PLAIN_DEFENSES
 
 
 def _write(folder: Path, made: Table, drawn: list[Panel]) -> Iterator[Path]:
