@@ -96,6 +96,7 @@ def hardened_by_the_code(network: nn.Module, x: Tensor, y: Tensor, start: Tensor
     return moved
 
 
+@pytest.mark.slow
 def test_the_reference_model_is_trained_as_in_the_code() -> None:
     """SGD against those steps, batches of 128 after crop and flip, rates a tenth after 75 %.
 
