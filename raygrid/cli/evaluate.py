@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from raygrid.cli.common import (
 from raygrid.core.errors import SpecError
 from raygrid.core.registry import coerce
 from raygrid.core.spec import parse_scalar
+from raygrid.core.text import wrapped
+from raygrid.reports.tables.blocks import blocks_within
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records
@@ -68,7 +72,10 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.question == "agreement":
         return _agreement(records_of(args), args)
     rows = ANSWERS[args.question](records_of(args), args)
-    print(json.dumps(rows, indent=1) if args.json else rows_text(rows))
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        _show(rows)
     return 0
 
 
@@ -179,7 +186,9 @@ def _agreement(records: Records, args: argparse.Namespace) -> int:
         print(json.dumps({**parts, "far": far}, indent=1))
         return 0
     for name, rows in parts.items():
-        print(f"{name}\n{rows_text(rows)}\n")
+        print(name)
+        _show(rows)
+        print()
     print(f"{len(far)} of {len(found.cells)} cells are more than 15 points off")
     return 0
 
@@ -200,6 +209,39 @@ ANSWERS: Mapping[str, Callable[[Records, argparse.Namespace], list[Row]]] = {
 """By its question what answers it."""
 
 
+def _show(rows: Sequence[Row]) -> None:
+    """Print rows as wide as the terminal; whole lines into a pipe or file."""
+    width = shutil.get_terminal_size().columns
+    text = rows_text(rows)
+    wide = max(map(len, text.splitlines()), default=0) > width
+    print(narrow_text(rows, width) if wide and sys.stdout.isatty() else text)
+
+
+def narrow_text(rows: Sequence[Row], width: int) -> str:
+    """Rows within so many letters: what is the same in all of them is said once above.
+
+    Columns beyond the width stand below, again behind the names that begin the rows.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    said = {name: [_say(name, row.get(name)) for row in rows] for name in columns}
+    same = [name for name in columns if len(rows) > 1 and len(set(said[name])) == 1]
+    rest = [name for name in columns if name not in same]
+    wide = {name: max(map(len, [name, *said[name]])) + 2 for name in rest}
+    numbers = [not all(isinstance(row.get(name), str) for row in rows) for name in rest]
+    count = numbers.index(True) if any(numbers) else 0
+    names, others = rest[:count], rest[count:]
+    lines = [wrapped("; ".join(f"{name} {said[name][0]}" for name in same))] if same else []
+    room = width - sum(wide[name] for name in names)
+    for block in blocks_within([wide[name] for name in others], room):
+        shown = [*names, *(others[n] for n in block)]
+        table = [shown, *([said[name][n] for name in shown] for n in range(len(rows)))]
+        for line in table:
+            cells = (cell.ljust(wide[name]) for cell, name in zip(line, shown, strict=True))
+            lines.append("".join(cells).rstrip())
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
 def rows_text(rows: Sequence[Row]) -> str:
     """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -215,7 +257,7 @@ def _say(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name.endswith(("acc", "rate", "identical")):
-        return f"{100 * value:.2f} %"
+        return f"{round(100 * value, 2) + 0.0:.2f} %"  # no minus before a zero
     if name in ("p", "p_holm"):
         return f"{value:.2g}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -127,8 +127,10 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
     """The same for a person. price: of a device an hour, devices: how many are paid for."""
     elapsed = found["written"] - found["started"]
     made = found["artifacts"]
+    going = found["state"] in ("running", "lost")
+    word = "for" if going else "after"
     lines = [
-        f"{found['state']} on {found['host']} (process {found['pid']}) for {clock(elapsed)}",
+        f"{found['state']} on {found['host']} (process {found['pid']}) {word} {clock(elapsed)}",
         f"{found['done']} of {found['trials']} trials done, {found['failed']} failed, "
         f"{found['queued']} queued; artifacts {made['made']} made, {made['reused']} reused",
         f"{found['trials_per_hour']:.0f} trials an hour{_left(found)}",
@@ -137,7 +139,7 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
         cost = price * devices * elapsed / 3600
         lines.append(f"${cost:,.2f} so far: {devices} devices at ${price:,.2f} an hour each")
     places: dict[str, list[str]] = {}
-    for job in found["running"]:
+    for job in found["running"] if going else ():
         places.setdefault(job["where"] or "here", []).append(_line(job, found["written"]))
     for place, jobs in sorted(places.items()):
         lines += [f"{place}:", *jobs]
