@@ -105,6 +105,7 @@ class Theirs:
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ bank.clone().T], 1) / 0.2
         bank[self.pointer : self.pointer + len(k)] = k
         self.pointer = (self.pointer + len(k)) % len(bank)
+        made.queue.bank_ptr.fill_(self.pointer)
         return 0.2 / 0.07 * cross_entropy(logits, torch.zeros(len(q)).long())
 
     def byol(self, made: ByolLoss, a: Tensor, b: Tensor) -> Tensor:
@@ -173,7 +174,8 @@ def test_pre_training_is_that_of_its_code(learner: str) -> None:
             done = number / (88 // 16)
             rate = rate_of_the_code(epoch + 1, recipe.lr, 40, done)
             theirs.optimizer.param_groups[0]["lr"] = rate
-            theirs.step(*(session.views(batch.x, batch.rng) for _ in range(2)), batch.y)
+            a, b = (session.views(batch.x, batch.rng) for _ in range(2))
+            theirs.step(a, b, batch.y)
     wanted, changed = theirs.framework.state_dict(), 0
     for name, mine in session.framework.state_dict().items():
         change = float((wanted[name] - start[name]).abs().max())
