@@ -26,6 +26,8 @@ PAGE = 7.2
 LEAST = 5.0
 """Points of the smallest letters once a figure is as wide as a page."""
 GUESSING = "#b03030"
+ROOMY = 0.09
+"""The level of guessing below which there is no room for a word under it."""
 NAME, LINE = 60, 160
 """Letters of a name beside a row or column, and of a line; of longer ones both ends are shown."""
 
@@ -112,7 +114,9 @@ def mark_chance(
     if along != "x":
         axes.axhline(100 * chance, **style)
         place = axes.get_yaxis_transform()
-        _say(axes, (0.99, 100 * chance), place, ha="right", va="bottom")
+        # Victims of good poisons end just above it, so their lines would run through the word.
+        va: Literal["top", "bottom"] = "top" if chance >= ROOMY else "bottom"
+        _say(axes, (0.99, 100 * chance), place, ha="right", va=va)
     if along != "y":
         axes.axvline(100 * chance, **style)
         if along == "x":
