@@ -18,7 +18,7 @@ from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.events import Listener
 from raygrid.engine.failures import fail_artifact, lost_result
 from raygrid.engine.ray.private import last_try, own_node_lives, worker_of
-from raygrid.engine.ray.resources import request, share_of
+from raygrid.engine.ray.resources import more_cpus, request, share_of
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.trials.result import Result, Status
 from raygrid.trials.trial import Trial
@@ -102,16 +102,19 @@ class AgendaCallback(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Before a retry: a job that ran out of memory gets twice the share of a GPU.
 
-        So do all trials of its kind from now on. One that has all there is gets one try more. One
-        whose GPU failed is tried on a whole one.
+        So do all trials of its kind from now on. One without a GPU, which Ray ends where a node's
+        memory is used up, gets twice the CPUs, so that fewer run beside it. One that has all there
+        is gets one try more. One whose GPU failed is tried on a whole one.
         """
         job = self.open.get(trial.config["key"])
         share = share_of(trial.placement_group_factory)
         fault = self.faults.pop(trial.config["key"], None)
         memory = fault is None and MEMORY in last_error(trial).lower()
+        cpus = more_cpus(trial.placement_group_factory) if memory and not share else None
         if job is not None:
             why = f"its GPU failed: {fault}" if fault else "its worker was lost"
-            why = f"out of memory with {share:g} of a GPU" if memory else why
+            if memory:
+                why = f"out of memory with {share:g} of a GPU" if share else _lacked(cpus)
             self.listener.retried(job.label, why)
         if fault and share:  # alone: under MPS the fault of a neighbor is everybody's
             trial.update_resources(request({"gpu": 1.0}))
@@ -120,6 +123,9 @@ class AgendaCallback(Callback):  # type: ignore[misc]
                 self.sharing.ran_out(job.work, share)
                 share = max(share, self.sharing.share(job.work) / 2)
             trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
+        elif cpus is not None:
+            trial.update_resources(request({"gpu": 0.0, "cpu": cpus}))
+            self.sharing.outgrown += 1  # has the scheduler file it under what it asks for now
         elif memory:
             last_try(trial)
 
@@ -163,6 +169,12 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         fail_artifact(job, status, error, self.agenda, self.listener)
         for key in before - set(self.agenda.jobs):
             self.open.pop(key, None)
+
+
+def _lacked(cpus: float | None) -> str:
+    """Why a job without a GPU was ended, and what is done about it."""
+    why = "the machine ran out of memory"
+    return f"{why}; with {cpus:g} CPUs fewer run beside it" if cpus else why
 
 
 class NodeWatch(Callback):  # type: ignore[misc]

@@ -56,6 +56,7 @@ from raygrid.engine.ray.callbacks import (  # noqa: E402
 )
 from raygrid.engine.ray.evacuation import Evacuation  # noqa: E402
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
+from raygrid.engine.ray.open_files import check_open_files  # noqa: E402
 from raygrid.engine.ray.private import on_loopback, patient_start, quiet_tune  # noqa: E402
 from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
 from raygrid.engine.ray.queue import (  # noqa: E402
@@ -132,7 +133,7 @@ def _start(facts: dict[str, Any], out: Path | None) -> None:
 
 def _init_local(facts: dict[str, Any]) -> None:
     """Start Ray, once more if it does not come up; raises StartError after that."""
-
+    check_open_files(facts["num_cpus"] or os.cpu_count() or 1)
     if sockets.too_long():
         facts = {**facts, "_temp_dir": str(sockets.short_folder())}
 

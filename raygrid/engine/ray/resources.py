@@ -1,4 +1,4 @@
-"""How much of a machine a job gets: a fraction 1/n of a GPU, or one CPU."""
+"""How much of a machine a job gets: a fraction 1/n of a GPU, or one CPU, more if memory lacks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import yaml
 from ray.tune import PlacementGroupFactory
 
@@ -24,8 +25,8 @@ def slots(total: Mapping[str, float]) -> int:
 
 
 def request(config: dict[str, Any]) -> PlacementGroupFactory:
-    """The resources that a job's config asks for."""
-    bundle = {"CPU": 1.0}
+    """The resources that a job's config asks for: its `gpu`, and its `cpu` unless that is 1."""
+    bundle = {"CPU": float(config.get("cpu", 1.0))}
     if config["gpu"]:
         bundle["GPU"] = config["gpu"]
     return PlacementGroupFactory([bundle])
@@ -34,6 +35,18 @@ def request(config: dict[str, Any]) -> PlacementGroupFactory:
 def share_of(factory: PlacementGroupFactory) -> float:
     """The part of a GPU that a request asks for."""
     return float(factory.bundles[0].get("GPU", 0.0))
+
+
+def more_cpus(factory: PlacementGroupFactory) -> float | None:
+    """Twice the CPUs of a request, as far as a node has them; None if it has all of one.
+
+    What asks for more of them runs beside fewer others, which is what a lack of the machine's
+    memory calls for.
+    """
+    cpus = float(factory.bundles[0]["CPU"])
+    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    more = min(2 * cpus, max(nodes, default=0.0))
+    return more if more > cpus else None
 
 
 def gpu_kind(total: Mapping[str, float]) -> str:
