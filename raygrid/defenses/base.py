@@ -41,6 +41,8 @@ class Defense(Method):
     mixes: `augment` mixes labels, so the learner hands it class weights.
     detects: `purify` changes just the images that it takes for poisoned.
     derived: computed from finished trials without this defense (`sources`), never trained.
+    informed: starts from more than labeled images of unknown origin, such as poisons beside their
+        clean images: another threat model, so that it is never called the best defense.
     learners: `all`, or `supervised` where the hook has no meaning for learners made of views
         (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
     idle: settings at which the defense changes nothing, for the tests; for `views` those of a
@@ -51,6 +53,7 @@ class Defense(Method):
     mixes: ClassVar[bool] = False
     detects: ClassVar[bool] = False
     derived: ClassVar[bool] = False
+    informed: ClassVar[bool] = False
     learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ()
 

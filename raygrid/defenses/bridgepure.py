@@ -54,14 +54,20 @@ class BridgePure(Defense):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "size": "tiny",
-        "updates": 3000,
-        "steps": 10,
+        "updates": 2000,
+        "lr": 0.002,
+        "pairs": 64,
+        "steps": 8,
+        "churn": 0.0,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {"size": "xs", "updates": 1, "steps": 1, "pairs": 2}
+
+    informed: ClassVar[bool] = True
 
     pairs: int = 500  # clean images that were sent through the attack
     size: Literal["tiny", "xs", "s", "m"] = "s"
     updates: int = 20_000  # of the bridge's weights
+    lr: float = 1e-4
     steps: int = 40
     churn: float = 0.33  # share of a step that is taken with noise first
     guidance: float = 0.5  # weight of the pull away from the poisoned image
@@ -71,12 +77,13 @@ class BridgePure(Defense):
         for name in ("pairs", "updates", "steps"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
+        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
         require(0 <= self.churn < 1, f"churn is {self.churn}, allowed are 0 to below 1")
         require(self.guidance >= 0, f"guidance is {self.guidance}, allowed are numbers from 0")
 
     @property
     def plan(self) -> BridgePlan:
-        return BridgePlan(self.size, self.updates, self.pairs, self.flip)
+        return BridgePlan(self.size, self.updates, self.pairs, self.lr, self.flip)
 
     @property
     def sampler(self) -> BridgeSampler:

@@ -12,14 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.core import draws
 from raygrid.core.errors import DataError, SpecError
+from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import FitContext
 from raygrid.defenses.bridgepure import BridgePure, stand_ins
 from raygrid.engine.grid import plan
-from raygrid.nn.diffusion import BridgeSampler
+from raygrid.nn.diffusion import BridgeSampler, fitted_bridge
 from raygrid.nn.diffusion.bridge import (
     DATA,
     LEAST,
@@ -29,13 +33,16 @@ from raygrid.nn.diffusion.bridge import (
     restored,
     scalings,
 )
+from raygrid.storage.checkpoints import NoProgress
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BridgeArtifact, World, mix, poison_of
 from raygrid.trials.artifacts.bridge import drawn
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
+from tests.attacks.test_gradient import victim
 from tests.conftest import toy
+from tests.victims import photo_digits
 
 CPU = torch.device("cpu")
 SMALL = "bridgepure(size=xs, steps=2, updates=2, pairs=8)"
@@ -248,3 +255,34 @@ def test_the_victim_never_sees_the_pairs_and_its_results_are_marked(
     assert mark == (
         "bridgepure knows 8 clean images and what the attack makes of them, another threat model"
     )
+
+
+def halved(images: Images) -> Images:
+    """At half their side, where a small U-Net learns in a minute."""
+    return images.with_pixels(to_uint8(nn.functional.avg_pool2d(images.floats(), 2)))
+
+
+@pytest.mark.slow
+def test_a_bridge_undoes_an_attack_on_images_that_it_has_not_seen() -> None:
+    """Measured once: 17.7 levels off the clean images instead of 29.6, accuracy 0.67, not 0.16.
+
+    Clean images give 0.89.
+    """
+    split = photo_digits()
+    train, test = halved(split.train), halved(split.test)
+    attack = ATTACKS.make("regions(budget=32/255)")
+    bad = train.with_pixels(attack.poison(train, AttackContext(Stream("poison"))).pixels)
+    made = BridgePure(pairs=64, size="tiny", updates=800, lr=0.002, steps=8, churn=0.0)
+    pairs = torch.arange(made.pairs)
+    context = FitContext(Stream("bridge"), CPU, augmentation="crop")
+    weights = fitted_bridge(made.plan, train.rows(pairs), bad.rows(pairs), context, NoProgress())
+    prior = {**weights, "rows": pairs}
+    purified = made.purify(bad, FitContext(Stream("purify"), CPU, prior=prior))
+
+    def off(images: Images) -> float:
+        change = images.pixels[made.pairs :].float() - train.pixels[made.pairs :].float()
+        return float(change.abs().mean())
+
+    assert off(purified) < 0.75 * off(bad)
+    reached = {n: accuracy(victim(i), test) for n, i in (("bad", bad), ("purified", purified))}
+    assert reached["purified"] > reached["bad"] + 0.3

@@ -38,13 +38,14 @@ CleanOf: TypeAlias = "Callable[[Tensor, float], Tensor]"
 class BridgePlan:
     """How a bridge is fitted.
 
-    size: a key of `SIZES`. updates: of its weights. pairs: how many images it is fitted to.
+    size: a key of `SIZES`. updates, lr: of its weights. pairs: how many images it is fitted to.
     flip: whether pairs may be mirrored, None: where images of the dataset may.
     """
 
     size: str
     updates: int
     pairs: int
+    lr: float = 1e-4
     flip: bool | None = None
 
     def recipe(self) -> Recipe:
@@ -53,7 +54,7 @@ class BridgePlan:
         return Recipe(
             epochs=max(1, round(self.updates / each)),
             batch_size=_BATCH,
-            lr=1e-4,
+            lr=self.lr,
             optimizer="adam",
             weight_decay=0.0,
             schedule="constant",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from raygrid.core.spec import parse_chain
+from raygrid.defenses import DEFENSES
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
@@ -82,7 +84,13 @@ def _defense(panel: Panel) -> Iterator[str]:
 def _complete(
     panel: Panel, known: Mapping[tuple[str, str], float], column: str
 ) -> dict[str, float]:
-    """The accuracies of a defense under all attacks; empty if one lacks, or it saw the test set."""
+    """The accuracies of a defense under all attacks; empty if one lacks.
+
+    It is empty too if the defense saw the test set or knew more than others may.
+    """
+    links = [part.name for part in parse_chain(column)]
+    if any(name in DEFENSES and DEFENSES[name].informed for name in links):
+        return {}
     cells = [panel.cells.get((row, column)) for row in _attacks(panel)]
     if any(cell is not None and cell.facts.get("selection") == ORACLE for cell in cells):
         return {}
