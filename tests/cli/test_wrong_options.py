@@ -33,6 +33,7 @@ WRONG: Mapping[str, Sequence[str]] = {
         "--tracking sqlite:///",
         "--tracking sqlite:///FILE/x.db",
         "--tracking sqlite:///HERE",
+        "--tracking sqlite:///FILE",
         "--tracking postgresql:///x",
         "--tracking postgresql://me:secret@127.0.0.1:9/x",
     ),

@@ -17,6 +17,7 @@ SERVERS = ("http", "https", "databricks")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 DATABASES = ("sqlite", *PORTS)
 _SQLITE = "sqlite:///"
+HEADER = b"SQLite format 3\0"
 ALLOWED = "give http(s)://host:port of a server, or a database such as sqlite:///path"
 
 
@@ -102,11 +103,19 @@ def _check_port(host: str, port: int, timeout: float) -> None:
 def _check_file(path: Path) -> None:
     place = next(each for each in (path, *path.parents) if each.exists())
     if place == path:
-        good, what = path.is_file(), "file"
+        good, what = _is_database(path), "SQLite database"
     else:
         good, what = place.is_dir() and os.access(place, os.W_OK | os.X_OK), "folder to write to"
     if not good:
-        raise TrackingError(f"MLflow's database cannot be {path}: {place} is no {what}; {ALLOWED}")
+        raise TrackingError(f"MLflow at {path} cannot be used: {place} is no {what}; {ALLOWED}")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file begins as SQLite's do; an empty one becomes a database."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(HEADER)) in (b"", HEADER)
 
 
 def check_health(uri: str, timeout: float) -> None:
