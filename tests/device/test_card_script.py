@@ -46,7 +46,8 @@ def test_every_part_runs_on_a_device_that_is_none(tmp_path: Path) -> None:
     pretend = ["--device", "pretend:0", "--import", "tests.device.on_workers"]
     rows, said, _ = ran(tmp_path, "--minutes", "40", *pretend)
     assert list(dict.fromkeys(row["part"] for row in rows)) == PARTS
-    assert [row for row in rows if row["state"] != "ok"] == []
+    # What fails is a row, and the script goes on: the tests' own attack that is broken.
+    assert [row["what"] for row in rows if row["state"] != "ok"] == ["broken"]
     whats = {row["what"]: row for row in rows}
     assert {"all on Ray, 1 to a GPU", "all on Ray, 4 to a GPU", "bare loop"} <= whats.keys()
     for defense in ("standard", "none"):

@@ -19,7 +19,7 @@ import dataclasses, json, sys
 from raygrid.core.plugins import load_plugins
 import simulation
 load_plugins((str(simulation.HERE / "idle.py"),))
-found = simulation.packed(12 * int(sys.argv[1]), int(sys.argv[1]), 8.0)
+found = simulation.packed(12 * int(sys.argv[1]), int(sys.argv[1]), 16.0)
 print(json.dumps(dataclasses.asdict(found)))
 """
 
@@ -39,6 +39,6 @@ def test_a_packed_run_takes_as_long_as_its_play(tmp_path: Path, gpus: int) -> No
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found["packed"]) == {"0.25", "0.5"}
     assert sum(found["packed"].values()) == len(found["begins"]) == 12 * gpus
-    alone = 12 * 4.0  # seconds, one at a time on each card and each as short as any
+    alone = 12 * 8.0  # seconds, one at a time on each card and each as short as any
     assert found["ran"] - found["begins"][0] < alone, "nothing was packed"
     assert 6 / 7 < found["played"] / found["ran"] < 7 / 6
