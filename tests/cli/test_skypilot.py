@@ -90,7 +90,7 @@ def test_its_commands_run_a_grid_on_two_nodes_and_leave_nothing(tmp_path: Path) 
             if node.poll() is None:
                 os.killpg(node.pid, 9)
     assert [node.returncode for node in nodes] == [0, 0], said
-    rows = ResultLog(out / "results.jsonl").rows()
+    rows = list(ResultLog(out / "results.jsonl").rows())
     assert len(rows) == 4
     assert not [row["error"] for row in rows if row["error"]]
     assert "4 running" in said[0]  # two on either node
