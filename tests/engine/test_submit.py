@@ -138,6 +138,7 @@ def quick_command(cluster: str, out: Path, *attacks: str, epochs: int = 1) -> li
     command = [sys.executable, "experiments/full_grid.py", "--scale", "quick", "--address", cluster]
     command += ["--attacks", *attacks, "--defenses", "none", "--learners", "supervised"]
     command += ["--architectures", "small_cnn", "--protocols", f"quick(epochs={epochs})"]
+    command += ["--budgets", "default", "--poison-ratios", "1"]
     return [*command, "--out", str(out)]
 
 
