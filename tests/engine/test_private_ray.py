@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 import ray
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 
+from raygrid.engine.ray.executor import run_on_ray
 from raygrid.engine.ray.private import NEEDED, Controller
 
 ROOT = Path(__file__).parents[2] / "raygrid"
 FILE = ROOT / "engine" / "ray" / "private.py"
+assert run_on_ray  # whose module prepares Ray
 OTHERS = sorted({*(ROOT / "engine" / "ray").glob("*.py"), ROOT / "cli" / "doctor.py"} - {FILE})
 
 
@@ -118,3 +122,21 @@ def test_a_waiting_trial_changes_what_it_asks_for() -> None:
     assert inner._trial_to_actor == inner._actor_to_trial == {}
     assert inner._resources_to_pending_trials == {"half": set(), "whole": {trial}}
     assert used.placement_group_factory == "half", "a worker is being made ready for it"
+
+
+@pytest.mark.parametrize("kind", [OutOfMemoryError, NodeDiedError])
+def test_a_worker_that_ray_ended_for_want_of_memory_is_a_lost_one(kind: type[Exception]) -> None:
+    """Tune knew no such error: it raised one of its own in the driver, and the run was over."""
+    told: list[Exception] = []
+    worker = SimpleNamespace(actor_id=7, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=worker, _on_error=None)
+    manager = RayActorManager.__new__(RayActorManager)
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_task_failed(task, kind("the node ran low on memory, out of memory"))
+    (error,) = told
+    assert isinstance(error, RayActorError)
+    assert "out of memory" in str(error)
+    assert manager._failed_actor_ids == {7}
+    with pytest.raises(RuntimeError, match="unexpected exception: another"):
+        manager._actor_task_failed(task, OSError("another"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.core.errors import ClusterError, StartError
+from raygrid.core.errors import ClusterError, StartError, StoreError
 from raygrid.engine.events import Listener
 from tests import plugin
 
@@ -72,3 +72,23 @@ def test_a_ray_that_was_asked_for_is_one_error(
     assert isinstance(caught.value, ClusterError)
     assert "\n" not in str(caught.value)
     assert len(starts) == 2
+
+
+def wrapped(first: Exception) -> None:
+    """Raise an error as Tune does whose callback raised one: inside another, inside a third."""
+    try:
+        try:
+            raise first
+        except Exception:
+            raise RuntimeError("Traceback of the callback") from None
+    except RuntimeError as error:
+        raise ValueError("the run failed") from error
+
+
+def test_an_error_that_is_meant_for_a_person_is_freed_of_those_around_it() -> None:
+    from raygrid.engine.ray.executor import unwrapped
+
+    with pytest.raises(StoreError, match="the disk is full"), unwrapped():
+        wrapped(StoreError("the disk is full"))
+    with pytest.raises(ValueError, match="the run failed"), unwrapped():
+        wrapped(OSError("something else"))

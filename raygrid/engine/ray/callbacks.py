@@ -94,6 +94,8 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         if job is None:
             return
         error = self.reasons.get(job.key) or last_error(trial)
+        if MEMORY in error.lower():  # Ray's own words fill a page before they say so
+            error = f"out of memory, with all that there is\n{error}"
         if job.trial is not None:
             self._close(job, lost_result(job, f"it was given up: {error}"))
         else:

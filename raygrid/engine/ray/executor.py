@@ -40,7 +40,7 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from raygrid.core.errors import ClusterError, StartError  # noqa: E402
+from raygrid.core.errors import ClusterError, RaygridError, StartError  # noqa: E402
 from raygrid.core.options import Options  # noqa: E402
 from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
@@ -57,7 +57,12 @@ from raygrid.engine.ray.callbacks import (  # noqa: E402
 from raygrid.engine.ray.evacuation import Evacuation  # noqa: E402
 from raygrid.engine.ray.object_cache import start_broker  # noqa: E402
 from raygrid.engine.ray.open_files import check_open_files  # noqa: E402
-from raygrid.engine.ray.private import on_loopback, patient_start, quiet_tune  # noqa: E402
+from raygrid.engine.ray.private import (  # noqa: E402
+    lost_for_memory,
+    on_loopback,
+    patient_start,
+    quiet_tune,
+)
 from raygrid.engine.ray.profile import profile_kinds  # noqa: E402
 from raygrid.engine.ray.queue import (  # noqa: E402
     LongestFirst,
@@ -78,6 +83,7 @@ from raygrid.engine.worker import versions  # noqa: E402
 from raygrid.trials.catalog import Contents  # noqa: E402
 
 quiet_tune()
+lost_for_memory()
 log = logging.getLogger(__name__)
 MAX_FAILURES = 8
 """Lost workers and nodes a job survives; its own errors are rows and never retried."""
@@ -204,10 +210,25 @@ def run_on_ray(
             )
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
             callbacks = [Watchdog(book, options.deadline), book, Evacuation(), NodeWatch()]
-            _tuner(agenda, sharing, callbacks, setup).fit()
+            with unwrapped():
+                _tuner(agenda, sharing, callbacks, setup).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Errors that a callback raises on purpose, such as of a full disk, without Tune's around."""
+    try:
+        yield
+    except Exception as error:
+        inner: BaseException | None = error
+        while inner is not None and not isinstance(inner, RaygridError):
+            inner = inner.__cause__ or inner.__context__
+        if inner is None:
+            raise
+        raise inner from None
 
 
 def _tuner(

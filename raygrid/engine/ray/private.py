@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import logging
 import os
@@ -24,6 +25,7 @@ WAITS = {"RAY_agent_register_timeout_ms": 1000, "RAY_gcs_server_port_wait_time_s
 """Variables by which Ray's processes wait for each other, and their units in a second."""
 CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
 CACHE = "ray.tune.utils.object_cache:_ObjectCache"
+MANAGER = "ray.air.execution._internal.actor_manager:RayActorManager"
 NEEDED: Mapping[str, str] = {
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a cluster of one machine is on loopback",
     "ray._private.state:GlobalState.get_draining_nodes": "a worker saves before its node leaves",
@@ -48,7 +50,8 @@ NEEDED: Mapping[str, str] = {
     f"{CONTROLLER}._remove_actor": "a place that is no longer wanted is given back",
     f"{CONTROLLER}._actor_manager": "whether a worker has started",
     f"{CONTROLLER}._actor_cache": "which workers are free",
-    "ray.air.execution._internal.actor_manager:RayActorManager.is_actor_started": "the same",
+    f"{MANAGER}.is_actor_started": "whether a worker has started",
+    f"{MANAGER}._actor_task_failed": "a worker that Ray ends for want of memory is a lost one",
     f"{CACHE}.has_cached_object": "whether a worker is free for these resources",
     f"{CACHE}._cached_objects": "which free worker a trial would get",
     f"{CACHE}.decrease_max": "a place that is no longer wanted is not kept",
@@ -75,6 +78,26 @@ def quiet_tune() -> None:
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     usage.tag_callbacks = lambda callbacks: False
+
+
+def lost_for_memory() -> None:
+    """Have Tune take a worker that Ray ended for want of memory, or with its node, for a lost one.
+
+    Since 2.56 Ray tells of it by an error of its own kind, which Tune does not know: it would end
+    the whole run.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
+
+    fail = RayActorManager._actor_task_failed
+
+    @functools.wraps(fail)
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError | NodeDiedError):
+            exception = RayActorError(error_msg=str(exception))
+        fail(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
 
 
 @contextlib.contextmanager
