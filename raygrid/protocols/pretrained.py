@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from raygrid.architectures.base import Architecture
-from raygrid.architectures.weights import FROM_TIMM, GivenWeights, Normalization
+from raygrid.architectures.weights import GivenWeights, Normalization
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
@@ -57,9 +56,6 @@ class _Pretrained(Protocol):
         else:
             said = f"normalization={self.normalization} is of given weights: say weights=FILE"
             require(not self._set("normalization"), said)
-        # Workers run in folders of their own: what a user names from here is meant from here.
-        if self.weights not in ("", FROM_TIMM):
-            object.__setattr__(self, "weights", str(Path(self.weights).absolute()))
 
     def _set(self, name: str) -> bool:
         """Whether a field is not at its default."""

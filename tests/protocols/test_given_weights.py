@@ -133,18 +133,6 @@ def test_keys_of_extractors_that_are_trained_here_stay_what_they_were() -> None:
     assert PROTOCOLS.make("pretrained(weights=a.pt)").resolved()["weights"] == "given"
 
 
-def test_a_worker_elsewhere_finds_a_file_that_was_named_from_here(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(file.parent)
-    here = resolve(spec(file.name), None)
-    assert here.key == resolve(spec(file), None).key
-    (tmp_path / "worker").mkdir()
-    monkeypatch.chdir(tmp_path / "worker")
-    assert resolve(str(here.spec), None).key == here.key
-    assert "weights=timm" in str(resolve(spec("timm"), None).spec)
-
-
 def test_weights_that_changed_since_the_plan_are_refused(
     file: Path, catalog: Catalog, fetch: Fetch
 ) -> None:

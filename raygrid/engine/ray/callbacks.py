@@ -250,8 +250,11 @@ class Watchdog(Callback):  # type: ignore[misc]
 
 
 def last_error(trial: Any) -> str:
-    """The end of what Tune noted about a trial's last failure; earlier ones stand before it."""
+    """The last failure that Tune noted of a trial: what was raised, then the end of where."""
     try:
-        return Path(trial.error_file).read_text().rpartition("Failure # ")[2][-2000:]
+        whole = Path(trial.error_file).read_text()
     except (OSError, TypeError):
         return f"the worker was lost at {time.strftime('%H:%M:%S')}"
+    trace = whole.rpartition("Failure # ")[2].partition("\n")[2].rstrip()[-2000:]
+    raised = trace.rpartition("\n")[2].removeprefix("raygrid.core.errors.")
+    return f"{raised}\n{trace}" if "\n" in trace else trace

@@ -193,7 +193,8 @@ def run_on_ray(
     contents: what the datasets' files hold, so that workers name artifacts without reading them.
     profiles: what is known of trials on GPUs; it learns what is measured here.
     """
-    setup = WorkerConfig(options.for_workers(), contents, versions()["raygrid"])
+    version, home = versions()["raygrid"], str(Path.cwd())
+    setup = WorkerConfig(options.for_workers(), contents, version, home)
     with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
         broker = start_broker(setup.options.store_url, setup.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -41,11 +42,15 @@ SHARE = 1 / 20
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All that a worker must know, the same for every job of a run."""
+    """All that a worker must know, the same for every job of a run.
+
+    home: the driver's folder, from which the paths in specs are meant; empty: wherever it is.
+    """
 
     options: Options
     contents: Contents
     version: str
+    home: str = ""
 
 
 @functools.cache
@@ -162,6 +167,9 @@ def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
     A lack of memory is raised for the driver to see. After any other error of the device the
     process says so and ends.
     """
+    if setup.home:
+        with contextlib.suppress(OSError):  # this machine has no such folder
+            os.chdir(setup.home)  # Tune has put the process into one of its own
     trial, artifact = job_from_config(config, setup)
     try:
         _do(trial, artifact, setup)
