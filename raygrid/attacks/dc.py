@@ -115,7 +115,7 @@ class Search:
     def __init__(self, attack: Dc, images: Images, context: AttackContext) -> None:
         self.attack, self.device, self.stream = attack, context.device, context.stream
         self.progress = context.progress
-        train, held = kept_apart(images, attack.held_out, context.stream)
+        train, held = kept_apart(images, attack.apart_of(len(images)), context.stream)
         self.train, self.held = train.to(self.device), held.to(self.device)
         self.generator = attack.generator(context)
         self.learner = copy.deepcopy(self.generator)

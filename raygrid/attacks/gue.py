@@ -97,6 +97,9 @@ class Gue(GeneratorAttack):
     def sees_test(self) -> bool:
         return self.selection == "test"
 
+    def apart_of(self, images: int) -> int:
+        return super().apart_of(images) if self.selection == "held_out" else 0
+
     def passes(self, n: int) -> float:
         """A U-Net of width 64 takes 1.2 times a ResNet-18."""
         net = 1.2 * (self.width / 64) ** 2
@@ -138,7 +141,7 @@ class Game:
         self.attack, self.context, self.device = attack, context, context.device
         train, apart = images, context.test
         if attack.selection == "held_out":
-            train, apart = kept_apart(images, attack.held_out, context.stream)
+            train, apart = kept_apart(images, attack.apart_of(len(images)), context.stream)
         given = apart is not None or attack.selection == "last"
         require(given, f"{attack.id} was given no test set")
         self.train = train.to(self.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
-from raygrid.core.images import Images
+from raygrid.core.images import Images, count_at
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Combination, require
 from raygrid.core.seeds import Stream, forked
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from raygrid.attacks.common.unet import UNet
+
+LEAST = 2
+"""Images of a batch: one has no batch statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,16 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
     def skip(self, cell: Combination) -> str | None:
         if cell.image_size % self.multiple:
             return f"{self.id} takes sides divisible by {self.multiple}, not {cell.image_size}"
+        ratio = cell.poison_ratio if self.scoped else 1.0
+        seen = count_at(ratio, cell.train_size)
+        left = seen - self.apart_of(seen)
+        if left < LEAST:
+            return f"{self.id} learns from {LEAST} images or more, of {seen} there are {left} left"
         return super().skip(cell)
+
+    def apart_of(self, images: int) -> int:
+        """How many of so many training images only decide which U-Net is taken."""
+        return max(LEAST, int(images * self.held_out))
 
     def owned(self, images: Images, context: AttackContext) -> Images:
         """The images that the attacker may change; raises SpecError for a side that is none."""
@@ -73,10 +85,9 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
         return torch.cat(parts)
 
 
-def kept_apart(images: Images, share: float, stream: Stream) -> tuple[Images, Images]:
-    """The images in order without a random share of them, at least two, and that share."""
+def kept_apart(images: Images, cut: int, stream: Stream) -> tuple[Images, Images]:
+    """The images in order without so many of them at random, and these."""
     order = torch.randperm(len(images), generator=stream.generator("held_out"))
-    cut = max(2, int(len(images) * share))  # one has no batch statistics
     return images.rows(order[cut:].sort().values), images.rows(order[:cut])
 
 
