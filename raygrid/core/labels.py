@@ -36,7 +36,8 @@ def budget_text(value: Scalar, exact: bool = False) -> str:
 
     exact: whether a length keeps all its digits.
     """
-    norm, _, size = format_scalar(value).rpartition(":")
+    text = value if isinstance(value, str) else format_scalar(value)
+    norm, _, size = text.rpartition(":")
     if not exact and len(size.partition(".")[2]) > 2:
         size = f"{float(size):#.3g}".removesuffix(".")
     return size if norm in ("", "linf") else f"{norm} {size}"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
+from raygrid.core.labels import budget_text
 from raygrid.core.spec import Part, TrialSpec, format_float, parse_scalar
 
 LONG = "photo_digits/lsp(budget=l2:1.3)@0.8/grayscale+jpeg(quality=10)/resnet18/simclr/quick/3"
@@ -154,6 +155,16 @@ def test_budget_text_means_the_same_whatever_the_default(norm: str) -> None:
     for budget in (Budget("linf", 8 / 255), Budget("linf", 0.3), Budget("l2", 0.3)):
         assert Budget.parse(str(budget), default) == budget
     assert Budget.parse("0.5x", default) == Budget(norm, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("0.064", "0.0640"), ("16/255", "16/255"), ("l2:1.3041323727577427", "l2 1.30"), ("2x", "2x")],
+)
+def test_budgets_are_told_whatever_a_spec_writes(text: str, said: str) -> None:
+    """Of specs and of rows: there a budget is a text, also one that looks like a number."""
+    ((_, written),) = Part.parse(f"dc(budget={text})").params
+    assert budget_text(written) == budget_text(text) == said
 
 
 def test_levels_are_whole_steps() -> None:

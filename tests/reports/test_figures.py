@@ -283,6 +283,19 @@ def test_training_curves_are_grouped_and_leave_partial_poisoning_out() -> None:
     assert [axes.get_title() for axes in grouped.axes[:2]] == ["first", "second"]
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_long_names_leave_panels_their_size() -> None:
+    """A layout without room for them is given up by matplotlib with a warning, axes cut off."""
+    long = "mifgsm(augmentation=affine_shift, momentum=0.9, start=normal, step=0.05)"
+    sizes = []
+    for name in ("mifgsm(step=0.05)", long):
+        rows = [run(attack, 0.3) for attack in ("clean", "mifgsm", name, "tap", "lsp", "em")]
+        places = [axes.get_position() for axes in training_curves(curves(rows)).axes]
+        sizes.append([(place.width, place.height) for place in places])
+    assert np.allclose(*sizes, atol=1e-3)
+    assert min(width for width, _ in sizes[1]) > 0.15
+
+
 def test_many_training_curves_stand_in_rows_of_five_by_short_names() -> None:
     names = ["ar", "em(max_rounds=4, step=0.5)", "hypo", "lsp", "ops", "regions", "tap"]
     rows = [run(name, 0.3) for name in ["clean", *names]]
@@ -299,7 +312,7 @@ def test_many_training_curves_stand_in_rows_of_five_by_short_names() -> None:
     ]
     loss = next(axes for axes in shown if axes.get_title() == "regions")
     named = [axes for axes in shown if "regions" in axes.get_legend_handles_labels()[1]]
-    acc = next(axes for axes in named if axes.get_legend())
+    acc = next(axes for axes in named if not axes.get_legend())
     assert loss.get_position().x0 == pytest.approx(acc.get_position().x0)
     assert loss.get_position().y0 > acc.get_position().y0
 

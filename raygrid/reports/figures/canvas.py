@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
+from raygrid.core.text import clipped
 from raygrid.reports.drawing import blank, enlarge_letters, folded, name_ticks
 from raygrid.reports.tables.layout import data_name, order
 from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 NARROW = 24  # letters of a name beside a row, or of a class
+BESIDE = 40  # letters of a name in a legend beside a panel
 CHAR = 0.06  # inches of a small letter
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
@@ -112,7 +114,7 @@ def scatter(
             mfc=color if filled else "white",
             alpha=0.9,
             mew=1.2,
-            label=f"{number}  {names[point['attack']]}",
+            label=f"{number}  {in_legend(names[point['attack']], BESIDE)}",
         )
         axes.text(
             *spot,
@@ -132,6 +134,11 @@ def scatter(
             markerscale=0.5,
             labelspacing=0.25,
         )
+
+
+def in_legend(name: str, width: int) -> str:
+    """A name in at most three lines of so many letters: a legend takes its room from the panels."""
+    return textwrap.fill(clipped(name, 3 * width), width)
 
 
 def line(

@@ -10,11 +10,14 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
+from raygrid.core.text import clipped
 from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import band, finish, plain, seeds_in_bands
 from raygrid.reports.tables.layout import order
 
 WIDE = 5  # groups of training curves side by side
+GAP = 0.75  # heights of a panel from one to the next, for a legend of five lines
+BELOW = 24  # letters of a name below a panel
 
 
 def training_curves(
@@ -45,19 +48,26 @@ def training_curves(
         for index, attack in enumerate(["clean", *(a for a in attacks if a != "clean")]):
             here = epochs[epochs["attack"] == attack]
             color = "black" if attack == "clean" else f"C{(index - 1) % 10}"
-            band(loss, here, "train_loss", names[attack], color)
-            band(acc, here, "test_acc", names[attack], color)
+            name = clipped(names[attack], BELOW)
+            band(loss, here, "train_loss", name, color)
+            band(acc, here, "test_acc", name, color)
         loss.axhline(0.5, color="gray", lw=0.6, ls=":")
         loss.set_title(title, fontsize=9)
         acc.set(xlabel="epoch", ylim=(0, 103))
         mark_chance(acc, epochs["dataset"])
         acc.tick_params(labelbottom=True)
-        if acc.get_legend_handles_labels()[0]:
-            acc.legend(fontsize=6, frameon=False)
+        if loss.get_legend_handles_labels()[0]:  # between the two panels, where nothing is drawn
+            place = {"loc": "upper left", "bbox_to_anchor": (-0.1, 0.0)}
+            named = loss.legend(
+                fontsize=6, frameon=False, handlelength=1.2, labelspacing=0.2, **place
+            )
+            named.set_in_layout(False)  # panels keep their size whatever the names
         if column == 0:
             loss.set_ylabel("training loss")
             acc.set_ylabel("test accuracy (%)")
-    return finish(figure, epochs, f"{seeds_in_bands(epochs)} Dotted: loss 0.5.")
+    finish(figure, epochs, f"{seeds_in_bands(epochs)} Dotted: loss 0.5.")
+    figure.subplots_adjust(hspace=max(GAP, figure.subplotpars.hspace))
+    return figure
 
 
 def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:
