@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,10 +68,17 @@ class PacedRun:
                 env={**os.environ, **own},
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                preexec_fn=self.limit,
+                preexec_fn=self._begin,
                 start_new_session=True,
             )
         return self.process
+
+    def _begin(self) -> None:
+        """As from a terminal, whatever started the tests: `nohup` and `&` leave signals ignored."""
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        if self.limit is not None:
+            self.limit()
 
     def said(self) -> str:
         """What it printed for a person so far."""
