@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 from tests import faulty
 from tests.patience import until
+from tests.signals import heed_signals
 
 ROOT = Path(__file__).parents[1]
 SPEC = "dots/clean/none/small_cnn/paced(tag={})/paces/0"
@@ -74,9 +74,7 @@ class PacedRun:
         return self.process
 
     def _begin(self) -> None:
-        """As from a terminal, whatever started the tests: `nohup` and `&` leave signals ignored."""
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        heed_signals()
         if self.limit is not None:
             self.limit()
 

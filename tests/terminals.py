@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import termios
 import time
@@ -14,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyte
+
+from tests.signals import heed_signals
 
 BEYOND = 80
 """Columns of the screen beyond those that the command is told: what is drawn there is too wide."""
@@ -43,7 +44,7 @@ def watch(
     stream = pyte.ByteStream(screen)
     process, terminal = pty.fork()
     if not process:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
+        heed_signals()
         os.execvpe(command[0], list(command), dict(environment))
     size = struct.pack("HHHH", 40, columns, 0, 0)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)

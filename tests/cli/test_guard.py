@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.signals import heed_signals
+
 SCRIPT = """
 import sys, time
 from raygrid.cli.guard import guarded
@@ -34,7 +36,9 @@ def command(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """A command that works; its end takes so many tenths of a second."""
     words = [sys.executable, "-c", SCRIPT, str(request.param)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_signals
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"
         yield process
