@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.registry import Card
-from raygrid.nn.recipes import Recipe
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.protocols.fast import Fast
 
@@ -27,17 +26,9 @@ class Unsmoothed(Fast):
     """Labels are not smoothed."""
 
     card = CARD
-
-    def recipe(
-        self,
-        learner: str,
-        dataset: str,
-        image_size: int,
-        defenses: tuple[str, ...] = (),
-        architecture: str = "",
-    ) -> Recipe:
-        made = super().recipe(learner, dataset, image_size, defenses, architecture)
-        return made.with_(smoothing=0.0)
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        name: {**changes, "smoothing": 0.0} for name, changes in Fast.by_architecture.items()
+    }
 
 
 @PROTOCOLS.register("fast_cropped")

@@ -23,7 +23,8 @@ from verdict import RULE, table
 from raygrid.api.run_grid import Options
 from raygrid.cli.guard import guarded
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
-from raygrid.cli.run import place_and_run, show_plan
+from raygrid.cli.plan import show_plan
+from raygrid.cli.run import place_and_run
 from raygrid.reproduce.scales import SIZES
 from raygrid.storage.results import ResultLog
 

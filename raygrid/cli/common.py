@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,3 +82,9 @@ def is_poison(text: str) -> bool:
 
 def poisons_of(records: Records, args: argparse.Namespace) -> list[Poisoned]:
     return [records.poisoned(text, args.seed) for text in args.specs]
+
+
+def say_broken(log: ResultLog) -> None:
+    """Tell a person about lines of a result log that nobody uses."""
+    if log.warning():
+        print(f"note: {log.warning()}", file=sys.stderr)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from raygrid.cli.common import say_broken
 from raygrid.cli.evaluate import add_evaluate, evaluate
 from raygrid.cli.figure import add_figure, figure
 from raygrid.cli.guard import guarded
@@ -25,8 +26,9 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.overview import Overview
+from raygrid.cli.plan import show_plan
 from raygrid.cli.poison import add_poison, make_poison
-from raygrid.cli.run import place_and_run, say_broken, show_plan, specs_from_grids
+from raygrid.cli.run import place_and_run, specs_from_grids
 from raygrid.cli.show import add_show, show_one
 from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError

@@ -1,23 +1,36 @@
-"""Plans as text and as JSON."""
+"""Plans: shown to a person as text, or as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted
+from raygrid.api.run_grid import known_profiles, make_plan
+from raygrid.cli.common import say_broken
+from raygrid.core.errors import DataError, MissingDataError, SpecError
+from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted, local_gpus
+from raygrid.core.options import Options
+from raygrid.core.plugins import load_plugins
+from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU, Speed
-from raygrid.core.text import about
+from raygrid.core.text import about, say
+from raygrid.datasets import DATASETS
 from raygrid.engine.costs.estimate import Measured, trial_seconds
 from raygrid.engine.costs.gpu_share import TooLarge, too_large
-from raygrid.engine.costs.profiles import Profiles, gpu_of
+from raygrid.engine.costs.profiles import Profiles, ProfileStore, gpu_of
 from raygrid.engine.costs.simulate import Fleet, Timeline, play
 from raygrid.engine.grid import Plan
+from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.schedule import Agenda, Job
+from raygrid.storage.mirrored import open_store
+from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store
+from raygrid.trials.catalog import Catalog
 from raygrid.trials.outputs import left_nbytes
 from raygrid.trials.run import data_marks
 from raygrid.trials.trial import Trial
@@ -203,3 +216,47 @@ def _fleet_line(line: Timeline, fleet: Fleet) -> str:
     text += f"; {', '.join(packed) or 'no trial is left'}"
     price = f"; ${line.cost:,.2f} at ${line.price:.2f} an hour and {unit}"
     return text + (price if line.price else "")
+
+
+def show_plan(
+    specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
+) -> int:
+    """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
+    load_plugins(options.imports)  # whose faults are none of the data
+    log = ResultLog(options.out.absolute() / "results.jsonl")
+    rows = {row["key"]: row for row in log.rows()}
+    say_broken(log)
+    note = ""
+    try:
+        plan, store, _ = make_plan(specs, options)
+        profiles = known_profiles(plan, log, ProfileStore(store))
+        made = there(plan, store)
+        state = PlanStatus(True, rows, made, fleet, profiles, options.keep, local_gpus())
+    except (DataError, SpecError) as error:  # the plan without data finds every other fault
+        plan = plan_specs(specs, None)
+        if not _lacks_data(plan, options):
+            raise
+        if options.strict:
+            plan = plan_specs(specs, None, strict=True)
+        state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
+        note = f"note: {error}"
+    if note:
+        print(note, file=sys.stderr)
+    if as_json:
+        print(json.dumps(plan_json(plan, state), indent=1))
+    else:
+        say(plan_text(plan, state))
+    return 0
+
+
+def _lacks_data(plan: Plan, options: Options) -> bool:
+    """Whether some data are not there; a DataError of data that are and cannot be taken."""
+    catalog = Catalog(open_store(options.store_url), options.data)
+    lacking = False
+    skipped = (DATASETS.make(TrialSpec.parse(skip.spec).dataset) for skip in plan.skips)
+    for dataset in dict.fromkeys([*(trial.dataset for trial in plan.trials), *skipped]):
+        try:
+            catalog.content(catalog.artifact(dataset, 0.0))
+        except MissingDataError:
+            lacking = True
+    return lacking

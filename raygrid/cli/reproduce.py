@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raygrid.cli.options import fleet_of, options_of
-from raygrid.cli.run import place_and_run, show_plan
+from raygrid.cli.plan import show_plan
+from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raygrid.api.run_grid import Outcome, exclusive, known_profiles, make_plan, run_grid
+from raygrid.api.run_grid import Outcome, exclusive, make_plan, run_grid
 from raygrid.api.share_grid import exclusive_tables, share_grid
 from raygrid.cli.consent import ask_if_long
 from raygrid.cli.guard import guarded
@@ -27,29 +28,19 @@ from raygrid.cli.options import (
     options_of,
     with_axes,
 )
-from raygrid.cli.plan import PlanStatus, kept_text, plan_json, plan_text, skipped_text, there
+from raygrid.cli.plan import kept_text, show_plan, skipped_text
 from raygrid.core.errors import (
-    DataError,
-    MissingDataError,
     SpecError,
 )
-from raygrid.core.local_gpus import local_gpus
 from raygrid.core.options import Options
-from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
-from raygrid.core.text import say
-from raygrid.datasets import DATASETS
-from raygrid.engine.costs.profiles import ProfileStore
-from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.events import Listener
-from raygrid.engine.grid import Grid, Plan
+from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
-from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
-from raygrid.trials.catalog import Catalog
 
 Scales = Mapping[str, Sequence[Grid]]
 
@@ -103,9 +94,9 @@ def place_and_run(
     if options.executor == "inline" or place.kind in ("here", "direct"):
         inline = options.executor == "inline"
         here = replace(options, address=None if inline else place.address)
-        check_addresses(here)
         show = run_and_show if options.driver is None else share_and_show
-        return show(specs, here, args.json, then)
+        with reached(here):
+            return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with launch.dashboard(place) as address:
         job = launch.ClusterJob.submit(address, Path.cwd(), sys.argv, options.name)
@@ -123,52 +114,9 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
     return "quick"
 
 
-def show_plan(
-    specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
-) -> int:
-    """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
-    load_plugins(options.imports)  # whose faults are none of the data
-    log = ResultLog(options.out.absolute() / "results.jsonl")
-    rows = {row["key"]: row for row in log.rows()}
-    say_broken(log)
-    note = ""
-    try:
-        plan, store, _ = make_plan(specs, options)
-        profiles = known_profiles(plan, log, ProfileStore(store))
-        made = there(plan, store)
-        state = PlanStatus(True, rows, made, fleet, profiles, options.keep, local_gpus())
-    except (DataError, SpecError) as error:  # the plan without data finds every other fault
-        plan = plan_specs(specs, None)
-        if not _lacks_data(plan, options):
-            raise
-        if options.strict:
-            plan = plan_specs(specs, None, strict=True)
-        state = PlanStatus(False, rows, fleet=fleet, keep=options.keep, here=local_gpus())
-        note = f"note: {error}"
-    if note:
-        print(note, file=sys.stderr)
-    if as_json:
-        print(json.dumps(plan_json(plan, state), indent=1))
-    else:
-        say(plan_text(plan, state))
-    return 0
-
-
-def _lacks_data(plan: Plan, options: Options) -> bool:
-    """Whether some data are not there; a DataError of data that are and cannot be taken."""
-    catalog = Catalog(open_store(options.store_url), options.data)
-    lacking = False
-    skipped = (DATASETS.make(TrialSpec.parse(skip.spec).dataset) for skip in plan.skips)
-    for dataset in dict.fromkeys([*(trial.dataset for trial in plan.trials), *skipped]):
-        try:
-            catalog.content(catalog.artifact(dataset, 0.0))
-        except MissingDataError:
-            lacking = True
-    return lacking
-
-
-def check_addresses(options: Options) -> None:
-    """Look, before anything is written, whether MLflow and Ray are where they are said to be.
+@contextlib.contextmanager
+def reached(options: Options) -> Iterator[None]:
+    """Where MLflow and Ray are said to be, looked at before anything is written; Ray is connected.
 
     Raises TrackingError or ClusterError. Whether a database takes a client is found out by the
     process that writes to it.
@@ -177,18 +125,13 @@ def check_addresses(options: Options) -> None:
         from raygrid.tracking.mlflow.address import check_address, store_uri
 
         check_address(store_uri(options.out, options.tracking))
-    outside = launch.INSIDE not in os.environ  # a job is in its cluster
-    if options.address is not None and options.engine == "ray" and outside:
-        from raygrid.engine.ray.executor import connected
+    if options.address is None or options.engine != "ray":
+        yield
+        return
+    from raygrid.engine.ray.executor import connected
 
-        with connected(options.address):
-            pass
-
-
-def say_broken(log: ResultLog) -> None:
-    """Tell a person about lines of a result log that nobody uses."""
-    if log.warning():
-        print(f"note: {log.warning()}", file=sys.stderr)
+    with connected(options.address):
+        yield
 
 
 def listeners_for(options: Options) -> list[Listener]:

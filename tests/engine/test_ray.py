@@ -135,6 +135,23 @@ def test_paths_in_specs_are_meant_from_where_the_driver_is(
 
 
 @pytest.mark.slow
+def test_what_a_worker_raises_stands_first_in_the_row(
+    one_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray has its own words around it, which come behind."""
+    from raygrid.engine.ray import executor
+
+    here = {**executor.versions(), "raygrid": "9.9"}
+    monkeypatch.setattr(executor, "versions", lambda: here)  # as of a driver elsewhere
+    spec = "dots/clean/none/small_cnn/supervised/brief/0"
+    (row,) = run_grid([spec], replace(ray_options(tmp_path), tracking="off")).results
+    first, *way = str(row.error).splitlines()
+    assert "ClusterError: this worker has raygrid " in first
+    assert first.endswith("the driver 9.9")
+    assert any("ray::" in line for line in way)
+
+
+@pytest.mark.slow
 def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: Path) -> None:
     """Two at a time find an eighth too little; those that wait then ask for a quarter."""
     log = tmp_path / "log"

@@ -13,7 +13,7 @@ import torch
 
 from raygrid.api.run_grid import Options, exclusive, run_grid
 from raygrid.attacks.common import surrogates
-from raygrid.cli.run import show_plan
+from raygrid.cli.plan import show_plan
 from raygrid.core.errors import SpecError, SpecErrors, StoreError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream

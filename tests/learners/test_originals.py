@@ -19,9 +19,6 @@ from torchvision.transforms import functional as pictures
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.networks.network import Network
 from raygrid.core.images import Images
-from raygrid.core.seeds import Stream
-from raygrid.core.spec import Part
-from raygrid.defenses.base import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.linear_probe import ProbeSession
@@ -32,6 +29,7 @@ from raygrid.nn.trainer import Batch, Step, Trainer, freeze
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled
+from tests.learners.test_learners import task_of
 
 MEANS, SDS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # learning_module.py, CIFAR-10
 EPOCHS = 8
@@ -49,16 +47,13 @@ def recipe_of(protocol: str, learner: str, architecture: str = "") -> Recipe:
     return made.recipe(learner, "cifar10", 32, (), architecture).with_(precision="fp32")
 
 
-def task_of(train: Images, recipe: Recipe) -> Task:
+def their_task(train: Images, recipe: Recipe) -> Task:
     extractor = ARCHITECTURES.make("small_cnn").build(7, 32, 1)
     extractor.normalize_by(MEANS, SDS)
-    return Task(
-        train=train,
-        labeled=train,
+    return task_of(
+        train,
+        recipe,
         architecture=ARCHITECTURES.make("small_cnn"),
-        recipe=recipe,
-        defense=Chain.make((Part("standard"),)),
-        streams={a: Stream(a, ("toy", 0)) for a in ("init", "data", "views", "probe")},
         augmentation=CropFlip(4),
         normalization=(MEANS, SDS) if recipe.normalize else None,
         extractor=freeze(extractor),
@@ -140,7 +135,7 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], start: Netw
 def test_supervised_training_is_that_of_apbench(protocol: str, adam: bool) -> None:
     """SGD, for its transformers Adam, whose rates are halved after 100, 200 and 300 epochs."""
     recipe = recipe_of(protocol, "supervised", "vit_small" if adam else "resnet18")
-    task = task_of(images(), recipe)
+    task = their_task(images(), recipe)
     session = LEARNERS.make("supervised").start(task)
     assert isinstance(session, SupervisedSession)
     doubled(session.network)
@@ -184,7 +179,7 @@ def test_rates_of_apbench_are_those_of_all_its_epochs(protocol: str) -> None:
 def test_victims_are_trained_as_in_the_benchmark(learner: str) -> None:
     """A new last layer alone, in eval mode; a pre-trained network with one; a fresh network."""
     recipe = recipe_of("just_how_toxic", learner)
-    task = task_of(images(), recipe)
+    task = their_task(images(), recipe)
     session = LEARNERS.make(learner).start(task)
     if isinstance(session, ProbeSession):
         start = copy.deepcopy(session.network)

@@ -15,11 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.core.seeds import Stream
-from raygrid.core.spec import Part
-from raygrid.defenses.base import Chain
 from raygrid.learners import LEARNERS
-from raygrid.learners.base import Task
 from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.contrastive.base import Branch, Framework
@@ -32,6 +28,7 @@ from raygrid.nn.trainer import Batch, Step, Trainer
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled
+from tests.learners.test_learners import task_of
 
 WARM = 2  # epochs, ten there
 
@@ -148,13 +145,10 @@ SMALL = {
 def test_pre_training_is_that_of_its_code(learner: str) -> None:
     """Ten steps, while the rate rises with each: all weights and running statistics."""
     train, recipe = toy(88, 32, 4), recipe_of(learner, 40)
-    task = Task(
-        train=train,
-        labeled=train,
+    task = task_of(
+        train,
+        recipe,
         architecture=ARCHITECTURES.make("small_cnn"),
-        recipe=recipe,
-        defense=Chain.make((Part("standard"),)),
-        streams={a: Stream(a, ("toy", 0)) for a in ("init", "data", "views", "probe")},
         augmentation=CropFlip(4),
         normalization=((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
     )

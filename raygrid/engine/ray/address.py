@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import socket
 
 from raygrid.core.errors import ClusterError
-from raygrid.core.retry import retried, until
+from raygrid.core.ports import why_closed
 
 PATIENCE = 5.0  # seconds that a head may take to listen
 
@@ -19,13 +18,6 @@ def check_port(address: str) -> None:
     found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
     if found is None:
         return
-    place = found[1], int(found[2])
-
-    def knock() -> None:
-        socket.create_connection(place, PATIENCE).close()
-
-    try:
-        retried(knock, until(PATIENCE, 0.5), lambda error: isinstance(error, OSError))
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ClusterError(f"Ray on {address} does not answer: {why}") from None
+    why = why_closed(found[1], int(found[2]), PATIENCE)
+    if why is not None:
+        raise ClusterError(f"Ray on {address} does not answer: {why}")

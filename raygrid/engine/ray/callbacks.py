@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from raygrid.trials.result import Result, Status
 from raygrid.trials.trial import Trial
 
 HOUR = 3600.0  # seconds
+RAISED = re.compile(r"^(?:\w+\.)*([A-Z]\w*: .+)$", re.MULTILINE)
+"""The line of a traceback that says what was raised, without its module."""
 
 
 class AgendaCallback(Callback):  # type: ignore[misc]
@@ -256,5 +259,5 @@ def last_error(trial: Any) -> str:
     except (OSError, TypeError):
         return f"the worker was lost at {time.strftime('%H:%M:%S')}"
     trace = whole.rpartition("Failure # ")[2].partition("\n")[2].rstrip()[-2000:]
-    raised = trace.rpartition("\n")[2].removeprefix("raygrid.core.errors.")
-    return f"{raised}\n{trace}" if "\n" in trace else trace
+    raised = RAISED.findall(trace)  # of a worker that was lost: nothing
+    return f"{raised[-1]}\n{trace}" if raised else trace

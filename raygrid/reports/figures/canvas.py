@@ -13,14 +13,12 @@ from matplotlib.figure import Figure
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.core.lazy import np
-from raygrid.core.text import clipped
-from raygrid.reports.drawing import blank, enlarge_letters, folded, name_ticks
+from raygrid.reports.drawing import BESIDE, blank, enlarge_letters, folded, name_ticks
 from raygrid.reports.tables.layout import data_name, order
 from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 NARROW = 24  # letters of a name beside a row, or of a class
-BESIDE = 40  # letters of a name in a legend beside a panel
 CHAR = 0.06  # inches of a small letter
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
@@ -114,7 +112,7 @@ def scatter(
             mfc=color if filled else "white",
             alpha=0.9,
             mew=1.2,
-            label=f"{number}  {in_legend(names[point['attack']], BESIDE)}",
+            label=f"{number}  {folded(names[point['attack']], BESIDE)}",
         )
         axes.text(
             *spot,
@@ -134,11 +132,6 @@ def scatter(
             markerscale=0.5,
             labelspacing=0.25,
         )
-
-
-def in_legend(name: str, width: int) -> str:
-    """A name in at most three lines of so many letters: a legend takes its room from the panels."""
-    return textwrap.fill(clipped(name, 3 * width), width)
 
 
 def line(
@@ -197,8 +190,9 @@ def percent_axis(axes: Axes, ratios: pd.Series[float]) -> None:
 
 def legend(figure: Figure, axes: Axes) -> None:
     """One legend for all panels, on the right."""
-    handles, labels = axes.get_legend_handles_labels()
+    handles, names = axes.get_legend_handles_labels()
     if handles:
+        labels = [folded(name, BESIDE) for name in names]
         figure.legend(handles, labels, loc="center right", fontsize=7, frameon=False)
 
 

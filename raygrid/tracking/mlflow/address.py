@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import urlopen
 
 from raygrid.core.errors import TrackingError
+from raygrid.core.ports import why_closed
 from raygrid.core.secrets import shown, without_secrets
 
 SERVERS = ("http", "https", "databricks")
@@ -90,14 +90,12 @@ def check_address(uri: str, timeout: float = 5.0) -> None:
 
 
 def _check_port(host: str, port: int, timeout: float) -> None:
-    try:
-        socket.create_connection((host, port), timeout).close()
-    except OSError as error:
-        why = error.strerror or error
+    why = why_closed(host, port, timeout=timeout)
+    if why is not None:
         raise TrackingError(
             f"MLflow's database at {host}:{port} does not answer ({why}); start it, or correct the "
             "address"
-        ) from None
+        )
 
 
 def _check_file(path: Path) -> None:
