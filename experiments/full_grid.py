@@ -50,6 +50,12 @@ SCREEN_SURROGATE = tuple(
     for attack in ("em(mode=class)", "em", "rem", "tap", "pgd", "hypo")
 )
 """Poisons of the fast network, at most an hour of a core each: other ones than the printed."""
+LATER = (
+    "cuda",
+    "pil",
+    *(str(screened_attack(Part.parse(attack))) for attack in ("sem", "dune", "dune(budget=8/255)")),
+)
+"""Attacks of later papers: the first two exactly theirs, the others with the fast network."""
 CHEAP = (
     "standard",
     "grayscale",
@@ -64,6 +70,8 @@ CHEAP = (
 )
 """Defenses that cost no more than plain training, the most telling first."""
 DEAR = ("ueraser_lite", "ueraser_max", "at")
+LATER_DEFENSES = ("op", "coin", "eclipse(size=tiny, stride=4, updates=4000)")
+"""Of later papers; the noise predictor of the last is a small one."""
 SCREEN = {
     "datasets": ("cifar10",),
     "architectures": ("small_airbench",),
@@ -93,6 +101,8 @@ SCALES = {
             learners=("simclr",),
         ),
         Grid(**SCREEN, attacks=SCREEN_SURROGATE, defenses=CHEAP),
+        Grid(**SCREEN, attacks=LATER, defenses=(*CHEAP[:4], "iss", *LATER_DEFENSES)),
+        Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=("iss", *LATER_DEFENSES)),
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC, *SCREEN_SURROGATE), defenses=DEAR),
     ),
     "small": (

@@ -25,6 +25,8 @@ SHORTER: Mapping[str, Mapping[str, Scalar]] = {
     "tap": {"steps": 60, "surrogate_epochs": 10},
     "pgd": {"surrogate_epochs": 10},
     "hypo": {"steps": 60, "surrogate_epochs": 10},
+    "sem": {"adv_steps": 3, "copies": 2, "steps": 8, "train_steps": 1000},
+    "dune": {"checkpoints": 3, "step": 1 / 255, "steps": 15, "surrogate_epochs": 10},
 }
 """By attack what keeps its poison of 50,000 images below about an hour of a CPU core."""
 

@@ -38,7 +38,13 @@ def test_attacks_and_defenses() -> None:
         "strongest attack: lsp, 20.0 % under standard (of 2 attacks, clean 90.0 %)",
         "best defense on average: grayscale, 60.0 % over 2 attacks",
         "best in the worst case: jpeg, 50.0 % under lsp",
+        "best against all defenses: lsp, at most 50.0 % (jpeg, of 2 defenses)",
     ]
+
+
+def test_an_attack_that_met_no_defense_hides_none() -> None:
+    alone = trial(TOY.format("tap", "standard", "supervised", 0), 0.1)
+    assert said([*rows(), alone])[1:] == said(rows())[1:]
 
 
 def test_learners_and_architectures() -> None:
@@ -47,7 +53,7 @@ def test_learners_and_architectures() -> None:
     larger = "photo_digits/{}/standard/small_resnet/supervised/quick/0"
     more += [trial(larger.format("em"), 0.55), trial(larger.format("lsp"), 0.25)]
     lines = said([*rows(), *more])
-    assert lines[3:] == [
+    assert lines[4:] == [
         "best against all victims: lsp, at most 25.0 % (small_resnet, of 2 victims)",
         "best against all learners: em, at most 35.0 % (simclr, of 2 learners)",
     ]

@@ -1,4 +1,4 @@
-"""What a grid found, in five lines: of the panels with the most numbers, what a person asks first.
+"""What a grid found, in six lines: of the panels with the most numbers, what a person asks first.
 
 Every line names its numbers in percent and over how many cells it speaks; it is left out where
 the grid has nothing to compare.
@@ -20,6 +20,9 @@ ORACLE = "test"
 """What a defense selects on that sees the test set; it is no answer to which defense helps."""
 SUMS = ("worst", "mean_of_max")
 """Columns of learners that sum up others."""
+
+Known = Mapping[tuple[str, str], float]
+"""Accuracies by row and column."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,9 @@ def _defense(panel: Panel) -> Iterator[str]:
         aside = f" ({', '.join(said)})" if said else ""
         name = head(panel, strongest)
         yield f"strongest attack: {name}, {_percent(hit[strongest])} under {plain}{aside}"
+    fair = _fair(panel, known)
     defenses = {
-        column: line
-        for column in panel.columns
-        if column not in PLAIN_DEFENSES and (line := _complete(panel, known, column))
+        column: line for column in panel.columns if (line := _complete(panel, fair, column))
     }
     if not defenses:
         return
@@ -79,41 +81,43 @@ def _defense(panel: Panel) -> Iterator[str]:
     lowest = _percent(defenses[safest][worst[safest]])
     names = head(panel, safest), head(panel, worst[safest])
     yield f"best in the worst case: {names[0]}, {lowest} under {names[1]}"
+    met = {(row, column): line[row] for column, line in defenses.items() for row in line}
+    yield from _everywhere(panel, met, "best against all defenses", "defense")
 
 
-def _complete(
-    panel: Panel, known: Mapping[tuple[str, str], float], column: str
-) -> dict[str, float]:
-    """The accuracies of a defense under all attacks; empty if one lacks.
+def _fair(panel: Panel, known: Known) -> Known:
+    """What is known of defenses proper: that neither saw the test set nor knew what others may not.
 
-    It is empty too if the defense saw the test set or knew more than others may.
+    Augmentation alone is none.
     """
-    links = [part.name for part in parse_chain(column)]
-    if any(name in DEFENSES and DEFENSES[name].informed for name in links):
-        return {}
-    cells = [panel.cells.get((row, column)) for row in _attacks(panel)]
-    if any(cell is not None and cell.facts.get("selection") == ORACLE for cell in cells):
-        return {}
-    line = {row: known[row, column] for row in _attacks(panel) if (row, column) in known}
-    return line if len(line) == len(_measured(panel, known)) else {}
+    return {
+        (row, column): value
+        for (row, column), value in known.items()
+        if column not in PLAIN_DEFENSES
+        and panel.cells[row, column].facts.get("selection") != ORACLE
+        and not any(
+            part.name in DEFENSES and DEFENSES[part.name].informed for part in parse_chain(column)
+        )
+    }
 
 
-def _measured(panel: Panel, known: Mapping[tuple[str, str], float]) -> set[str]:
-    """The attacks that some defense has a number of."""
-    return {row for row in _attacks(panel) if any((row, c) in known for c in panel.columns)}
+def _complete(panel: Panel, fair: Known, column: str) -> dict[str, float]:
+    """The accuracies of a defense under all attacks that any met; empty if one lacks."""
+    rows = [row for row in _attacks(panel) if any((row, c) in fair for c in panel.columns)]
+    line = {row: fair[row, column] for row in rows if (row, column) in fair}
+    return line if len(line) == len(rows) else {}
 
 
 def _transfer(panel: Panel) -> Iterator[str]:
-    yield from _everywhere(panel, "best against all victims", "victim")
+    yield from _everywhere(panel, _values(panel), "best against all victims", "victim")
 
 
 def _worst(panel: Panel) -> Iterator[str]:
-    yield from _everywhere(panel, "best against all learners", "learner")
+    yield from _everywhere(panel, _values(panel), "best against all learners", "learner")
 
 
-def _everywhere(panel: Panel, what: str, axis: str) -> Iterator[str]:
+def _everywhere(panel: Panel, known: Known, what: str, axis: str) -> Iterator[str]:
     """The attack whose highest accuracy over the columns is the lowest."""
-    known = _values(panel)
     columns = [column for column in panel.columns if column not in SUMS]
     held = []
     for row in _attacks(panel):
@@ -129,7 +133,7 @@ def _everywhere(panel: Panel, what: str, axis: str) -> Iterator[str]:
         )
 
 
-def _values(panel: Panel) -> dict[tuple[str, str], float]:
+def _values(panel: Panel) -> Known:
     return {spot: c.value for spot, c in panel.cells.items() if c.value is not None}
 
 
