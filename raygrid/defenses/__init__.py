@@ -6,6 +6,7 @@ defenses), then `grayscale.py`.
 """
 
 from raygrid.defenses import advcl as advcl
+from raygrid.defenses import affine_jitter as affine_jitter
 from raygrid.defenses import at as at
 from raygrid.defenses import avatar as avatar
 from raygrid.defenses import bdr as bdr

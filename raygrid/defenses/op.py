@@ -39,9 +39,10 @@ class OrthogonalProjection(Defense):
         cost="seconds on a CPU: 20 epochs of one matrix (16 s for 50,000 images)",
         notes="the authors' victim is trained with rotation, shear, scaling, color jitter and "
         "CutMix as well, so that their number for OPS, more than 87 %, is not the projection's "
-        "alone: `op` and `op+cutmix` are two rows. There images stay real numbers beyond [0, 1], "
-        "here they are clipped and rounded, which brings a little of what was taken away back. Its "
-        "batches come in file order, here in one drawn order, smaller ones below 46,000 images",
+        "alone: `op` and `op+affine_jitter+cutmix(box=batch, p=0.5)` are two rows. There images "
+        "stay real numbers beyond [0, 1], here they are clipped and rounded, which brings a little "
+        "of what was taken away back. Its batches come in file order, here in one drawn order, "
+        "smaller ones below 46,000 images",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 2}
 

@@ -118,29 +118,29 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
     """Turn counterclockwise around the center."""
     angle = degrees.deg2rad()
-    return _moved(x, (angle.cos(), -angle.sin(), None), (angle.sin(), angle.cos(), None))
+    return moved(x, (angle.cos(), -angle.sin(), None), (angle.sin(), angle.cos(), None))
 
 
 def shear_x(x: Tensor, degrees: Tensor) -> Tensor:
     """Rows slide to the left by the tangent for each pixel that they lie below the center."""
-    return _moved(x, (None, degrees.deg2rad().tan(), None), (None, None, None))
+    return moved(x, (None, degrees.deg2rad().tan(), None), (None, None, None))
 
 
 def shear_y(x: Tensor, degrees: Tensor) -> Tensor:
     """The same for columns, upward."""
-    return _moved(x, (None, None, None), (degrees.deg2rad().tan(), None, None))
+    return moved(x, (None, None, None), (degrees.deg2rad().tan(), None, None))
 
 
 def translate_x(x: Tensor, share: Tensor) -> Tensor:
     """Shift to the right by a share of the side; black comes in."""
     side = x.shape[-1]
-    return _moved(x, (None, None, -2 * share * side / (side - 1)), (None, None, None))
+    return moved(x, (None, None, -2 * share * side / (side - 1)), (None, None, None))
 
 
 def translate_y(x: Tensor, share: Tensor) -> Tensor:
     """Shift down."""
     side = x.shape[-2]
-    return _moved(x, (None, None, None), (None, None, -2 * share * side / (side - 1)))
+    return moved(x, (None, None, None), (None, None, -2 * share * side / (side - 1)))
 
 
 def pushed_x(x: Tensor, share: Tensor) -> Tensor:
@@ -184,10 +184,15 @@ POLICIES: dict[Policy, tuple[Ranged, ...]] = {
 """Degrees for rotation and shears, shares of the side for shifts."""
 
 Row: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
+Reading = Literal["bilinear", "nearest"]
+"""What is read between pixels."""
 
 
-def _moved(x: Tensor, across: Row, down: Row) -> Tensor:
-    """Read every pixel where two rows of an affine map send it, in [-1, 1]; None: the identity."""
+def moved(x: Tensor, across: Row, down: Row, mode: Reading = "bilinear") -> Tensor:
+    """Read every pixel where two rows of an affine map send it, in [-1, 1]; None: the identity.
+
+    What lies outside is black.
+    """
     zero, one = x.new_zeros(len(x)), x.new_ones(len(x))
     identity = ((one, zero, zero), (zero, one, zero))
     filled = [
@@ -195,7 +200,7 @@ def _moved(x: Tensor, across: Row, down: Row) -> Tensor:
         for given, own in zip((across, down), identity, strict=True)
     ]
     grid = nn.functional.affine_grid(torch.stack(filled, 1), list(x.shape), align_corners=True)
-    return nn.functional.grid_sample(x, grid, align_corners=True)
+    return nn.functional.grid_sample(x, grid, mode, align_corners=True)
 
 
 def _straight(out: Tensor, x: Tensor) -> Tensor:
