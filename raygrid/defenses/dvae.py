@@ -40,7 +40,7 @@ class DVae(Defense):
 
     card = Card(
         paper="Yu et al. 2024 (D-VAE), section 4",
-        code="yuyi-sd/D-VAE",
+        code="yuyi-sd/D-VAE@9d62e4c (main_vae_disentangle.py)",
         published={
             "cifar10/clean/dvae/resnet18/supervised/dvae/0": 0.9329,
             "cifar10/em_remrepo/dvae/resnet18/supervised/dvae/0": 0.9142,

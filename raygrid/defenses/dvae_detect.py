@@ -36,7 +36,7 @@ class DVaeDetect(Defense):
 
     card = Card(
         paper="Yu et al. 2024 (D-VAE), tables 7 and 8",
-        code="yuyi-sd/D-VAE",
+        code="yuyi-sd/D-VAE@9d62e4c (main_vae_disentangle.py)",
         published={
             "cifar10/em_remrepo@0.2/dvae_detect/resnet18/supervised/dvae/0": 0.9350,
             "cifar10/em_remrepo@0.8/dvae_detect/resnet18/supervised/dvae/0": 0.9226,
