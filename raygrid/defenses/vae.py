@@ -38,10 +38,10 @@ class Vae(Defense):
         needs="nothing but the training set",
         cost="43 epochs of standard training for 60 epochs at 32 pixels",
         notes="the paper shows curves over the limit only. A limit of 1 is 256 nats for a "
-        "32-pixel image. The code has the network but no script that trains it: losses and training "
-        "are those of dvae without its perturbation. Its setting for 224 pixels has features of "
-        "stride 4 with 256 channels, here they are those of dvae's first stage, stride 8 with 512; "
-        "its plain auto-encoders are not in the code, only their settings",
+        "32-pixel image. The code has the network but no script that trains it: losses and "
+        "training are those of dvae without its perturbation. Its setting for 224 pixels has "
+        "features of stride 4 with 256 channels, here they are those of dvae's first stage, stride "
+        "8 with 512; its plain auto-encoders are not in the code, only their settings",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 8,
