@@ -36,7 +36,7 @@ def context(name: str) -> AttackContext:
 def test_clean_label_backdoors_are_crafted_as_in_the_benchmark() -> None:
     attack, s = ATTACKS.make("clbd(surrogate=small_cnn)"), scene()
     made = context("robust")
-    ours = attack.pixels(s.train, made)  # type: ignore[attr-defined]
+    ours = attack.pixels(s.train, made)
     network, bases = made.surrogates["robust"], s.train.floats(s.slots)
     labels = s.train.labels[s.slots]
     assert (labels == s.wanted).all()
@@ -121,7 +121,7 @@ class Witch:
 def test_witches_brew_is_brewed_as_in_its_code() -> None:
     attack, s = ATTACKS.make("witches_brew(surrogate=small_cnn, steps=10, restarts=2)"), scene()
     made = context("tap40")
-    ours = attack.pixels(s.train, made)  # type: ignore[attr-defined]
+    ours = attack.pixels(s.train, made)
     network, bases = made.surrogates["tap40"], s.train.floats(s.slots)
     assert isinstance(network, Network)
     network.requires_grad_(True)

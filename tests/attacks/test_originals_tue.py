@@ -103,9 +103,8 @@ class Theirs:
         self.ssl, plan = attack.ssl_weight, attack.plan
         if isinstance(self.model, MocoLoss):
             self.queue, self.pointer = self.model.queue.bank.clone(), 0
-            rate = {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-4}
             self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                self.model.branch.parameters(), **rate
+                self.model.branch.parameters(), lr=0.3, momentum=0.9, weight_decay=1e-4
             )
         elif self.ssl:
             self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, weight_decay=1e-6)
@@ -184,8 +183,8 @@ class Theirs:
                 shown = clipped(x + noise, 0, 1)
                 loss = self.csd * separated(noise, labels)
                 if self.ssl:
-                    pair = [shared(shown, visit.rng) for _ in range(2)]
-                    loss = loss + self.ssl * self.agreement(*pair, shuffle=False)
+                    first, second = (shared(shown, visit.rng) for _ in range(2))
+                    loss = loss + self.ssl * self.agreement(first, second, shuffle=False)
                 (slope,) = torch.autograd.grad(loss, noise)
                 moved = shown.detach() - EPS / 10 * slope.sign()
                 noise = (moved - x).clamp(-EPS, EPS)
