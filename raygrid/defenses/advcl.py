@@ -15,7 +15,7 @@ from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.contrastive.pseudo_labels import Clustering
-from raygrid.nn.pgd import Ball, frozen, uniform
+from raygrid.nn.pgd import Ball, fixed, uniform
 from raygrid.nn.trainer import Batch
 from raygrid.protocols import PROTOCOLS
 
@@ -40,7 +40,8 @@ class AdvCl(Defense):
     plus that much cross-entropy, mean over linear heads that predict clusters of the training set,
     on a second adversarial copy of x0 that climbs it. Each adversarial copy has batch norms of its
     own in the encoder; those of the first are the ones that features are taken with afterwards.
-    Every view is a batch of its own.
+    Every view is a batch of its own. Steps are taken in training mode: images are normalized by
+    their batch, and running statistics know what is met on the way.
     """
 
     card = Card(
@@ -51,16 +52,16 @@ class AdvCl(Defense):
         "Kim, Tack, Hwang 2020 by their reference 17: see rocl, which has the numbers. The code "
         "weighs pseudo-labels by 0.2; its clusters come from a model of ImageNet and the clean "
         "training set, here from SimCLR on the very set that is defended, and they are off by "
-        "default. The code climbs in training mode and embeds the other three views anew in each "
-        "step; here the network is in eval mode meanwhile and they are embedded once, so that the "
-        "running statistics with which features are taken know finished views alone. Its head has "
-        "batch norm, one for all views: simclr(batch_norm=true). 1,000 epochs of `tp` are the "
-        "longest trials there are; `tp_grid` has 200. Version 3 had the three benign views in one "
-        "batch, a batch norm of the head for each kind, and starts that were cut off to the pixel "
-        "range; frequencies at a distance of just the cutoff stay from there on, as in the code",
+        "default. Benign views are embedded once for all steps, there anew in each, which shows in "
+        "running statistics that no feature is taken with. There a batch norm sees each GPU's "
+        "share of a batch. Its head has batch norm, one for all views: simclr(batch_norm=true). "
+        "1,000 epochs of `tp` are the longest trials there are; `tp_grid` has 200. Version 4 took "
+        "its steps in eval mode; version 3 had the three benign views in one batch, a batch norm "
+        "of the head for each kind, and starts that were cut off to the pixel range; frequencies "
+        "at a distance of just the cutoff stay from there on, as in the code",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"
 
     radius: float = 8 / 255  # largest change of a channel value, in [0, 1]
@@ -150,13 +151,18 @@ class AdvCl(Defense):
     ) -> Tensor:
         """Images (n, C, H, W) in [0, 1] within `radius` of x0 that agree least with `benign`.
 
-        benign: (m n, C, H, W), m views of the same images one after the other. The framework is
-        left as it was.
+        benign: (m n, C, H, W), m views of the same images one after the other. Weights and modes
+        are left as they were; in training mode every pass moves the running statistics of its set.
         """
         start = x0 + uniform(x0, self.radius, rng)
-        with frozen(framework):
+        if not self.steps:
+            return start
+        with fixed(framework):
+            # These do not move and statistics of a batch are its own, so that once is enough: only
+            # running statistics that no feature is taken with would know of the other times.
             with torch.no_grad():
-                others = embed(framework, benign, BENIGN)
+                views = benign.split(len(x0))
+                others = torch.cat([embed(framework, view, BENIGN) for view in views])
 
             def loss(moved: Tensor) -> Tensor:
                 z = torch.cat([embed(framework, moved, ADVERSARIAL), others])
@@ -169,7 +175,7 @@ class AdvCl(Defense):
     ) -> Tensor:
         """Images (n, C, H, W) in [0, 1] within `radius` of x0 whose clusters are missed most."""
         start = x0 + uniform(x0, self.radius, rng)
-        with frozen(framework):
+        with fixed(framework):
             return self.ball.climb(lambda moved: predict(framework, moved, index), x0, start)
 
     def skip(self, cell: Combination) -> str | None:

@@ -1,6 +1,7 @@
 """Projected gradient descent on pixels: what attacks, adversarial defenses and tests share.
 
-Networks are frozen here (eval mode, no parameter gradients), so images are independent. Losses are
+Networks are frozen here (eval mode, no parameter gradients), so images are independent; those that
+are `fixed` keep their mode, and in training mode batch norms tie images together. Losses are
 summed, never averaged: only signs are used, or directions of each image.
 """
 
@@ -228,11 +229,9 @@ class L2Ball(Ball):
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode and without parameter gradients; both are restored."""
-    modes = [(module, module.training) for module in model.modules()]
+def fixed(model: nn.Module) -> Iterator[None]:
+    """The model without parameter gradients, in the mode that it is in; restored afterwards."""
     learned = [p for p in model.parameters() if p.requires_grad]
-    model.eval()
     for parameter in learned:
         parameter.requires_grad_(False)
     try:
@@ -240,5 +239,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learned:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """The same in eval mode; all modules' modes are restored too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with fixed(model):
+            yield
+    finally:
         for module, training in modes:
             module.training = training

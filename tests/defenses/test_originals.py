@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.architectures.networks.split_norm import SplitNorm, routed
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream, forked
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.advcl import ADVERSARIAL, BENIGN, AdvCl, embed, high_pass
+from raygrid.defenses.advcl import ADVERSARIAL, BENIGN, HEADS, LABELED, AdvCl, embed, high_pass
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import FitContext
 from raygrid.defenses.rocl import RoCl
@@ -135,19 +136,24 @@ def test_a_training_step_of_rocl_is_that_of_its_code() -> None:
 
 
 def assert_equal_after(mine: SimClrLoss, yours: SimClrLoss) -> None:
-    """Gradients of all weights, to a share of the largest of a tensor, and running statistics."""
+    """Gradients of all weights and running statistics."""
+    assert_same_slopes(mine, yours)
+    for one, other in zip(mine.buffers(), yours.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def assert_same_slopes(mine: SimClrLoss, yours: SimClrLoss) -> None:
+    """Gradients of all weights, to a share of the largest of a tensor."""
     slopes = [(p.grad, q.grad) for p, q in zip(mine.parameters(), yours.parameters(), strict=True)]
     for ours, theirs in slopes:
         if theirs is not None:
             assert ours is not None
             assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max()) + 1e-6
     assert sum(theirs is not None for _, theirs in slopes) > 8
-    for one, other in zip(mine.buffers(), yours.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
-# AdvCL: LijieFan/AdvCL@24cb7a6, pretraining_advCL.py, losses.py (SupConLoss); steps in eval mode,
-# which is ours alone
+# AdvCL: LijieFan/AdvCL@24cb7a6, pretraining_advCL.py (AttackPGD, train), losses.py (SupConLoss),
+# models/resnet_cifar_multibn_ensembleFC.py
 
 
 def four_views(made: SimClrLoss, moved: Tensor, benign: list[Tensor]) -> Tensor:
@@ -161,45 +167,102 @@ def four_views(made: SimClrLoss, moved: Tensor, benign: list[Tensor]) -> Tensor:
     return -(0.5 / 0.07) * ((positive * shares).sum(1) / positive.sum(1)).mean()
 
 
+CLUSTERS = torch.stack([torch.arange(24) % 2, torch.arange(24) % 5], 1)
+
+
+def five_heads(made: SimClrLoss, moved: Tensor, reduction: str = "mean") -> Tensor:
+    """The mean of the heads' losses; of images it takes the sum while it climbs."""
+    with routed(made, LABELED):
+        features = made.branch.network.features(moved)
+    heads = made.get_submodule(HEADS).heads
+    assert isinstance(heads, nn.ModuleList)
+    losses = [
+        nn.functional.cross_entropy(head(features), CLUSTERS[: len(moved), i], reduction=reduction)
+        for i, head in enumerate(heads)
+    ]
+    return torch.stack(losses).mean()
+
+
 def advcl(steps: int) -> tuple[AdvCl, SimClrLoss]:
-    defense = DEFENSES.make(f"advcl(steps={steps}, flip=true)")
+    defense = DEFENSES.make(f"advcl(steps={steps}, flip=true, ce_weight=0.2)")
     assert isinstance(defense, AdvCl)
     made = framework(scale="base007", norm=True)
-    defense.prepare(made, {})
+    defense.prepare(made, {"clusters": CLUSTERS})
     return defense, made
 
 
+def climbed(
+    made: SimClrLoss, x0: Tensor, benign: list[Tensor], starts: tuple[Tensor, Tensor], steps: int
+) -> tuple[Tensor, Tensor]:
+    """Both copies, by the gradients of one sum of losses; the network is in training mode.
+
+    From U(-8, 8) levels off, not cut off; steps of 2 levels; into the ball, then the range.
+    """
+    copies = starts
+    for _ in range(steps):
+        shown = [one.detach().requires_grad_() for one in copies]
+        total = four_views(made, shown[0], benign) + 0.2 * five_heads(made, shown[1], "sum")
+        slopes = torch.autograd.grad(total, shown)
+        first, second = (
+            (one.detach() + 2 / 255 * slope.sign()).clamp(x0 - EPS, x0 + EPS).clamp(0, 1)
+            for one, slope in zip(shown, slopes, strict=True)
+        )
+        copies = first, second
+    return copies
+
+
+def two_starts(x0: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    first, second = (x0 + (torch.rand(x0.shape, generator=rng) * 2 - 1) * EPS for _ in range(2))
+    return first, second
+
+
+def taken_with(made: SimClrLoss, which: int) -> list[Tensor]:
+    """Running statistics of one of the encoder's sets of batch norms."""
+    groups = [m.norms[which] for m in made.modules() if isinstance(m, SplitNorm)]
+    return [value for norm in groups for value in norm.buffers() if value.dim()]
+
+
 def test_the_steps_of_advcl_are_those_of_its_code() -> None:
-    """From U(-8, 8) levels off, not cut off; steps of 2 levels; into the ball, then the range."""
-    defense, made = advcl(5)
+    """In training mode: by the statistics of the batch, which running ones keep on the way."""
+    defense, mine = advcl(5)
+    yours = copy.deepcopy(mine)
     x0, a, b = (toy(24, signal=60.0, seed=seed).floats() for seed in (0, 1, 2))
-    benign = [a, b, high_pass(x0, 8.0)]
-    ours = defense.perturb(made, x0, torch.cat(benign), seeded(3))
-    moved = x0 + (torch.rand(x0.shape, generator=seeded(3)) * 2 - 1) * EPS
-    with frozen(made):
-        for _ in range(5):
-            moved = moved.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(four_views(made, moved, benign), moved)
-            moved = moved.detach() + 2 / 255 * slope.sign()
-            moved = torch.min(torch.max(moved, x0 - EPS), x0 + EPS).clamp(0, 1)
-    assert float(((ours - moved).abs() > 1e-6).float().mean()) < 0.005
-    assert float((ours - x0).abs().mean()) > 0.5 * EPS
+    benign, rng = [a, b, high_pass(x0, 8.0)], seeded(3)
+    ours = (
+        defense.perturb(mine, x0, torch.cat(benign), rng),
+        defense.mislead(mine, x0, torch.arange(24), rng),
+    )
+    theirs = climbed(yours, x0, benign, two_starts(x0, seeded(3)), 5)
+    still = climbed(copy.deepcopy(yours).eval(), x0, benign, two_starts(x0, seeded(3)), 5)
+    for one, other, other_mode in zip(ours, theirs, still, strict=True):
+        assert float(((one - other).abs() > 1e-6).float().mean()) < 0.005
+        assert float(((other_mode - other).abs() > 1e-6).float().mean()) > 0.3
+        assert float((one - x0).abs().mean()) > 0.5 * EPS
+    for which in (ADVERSARIAL, LABELED):
+        for one, other in zip(taken_with(mine, which), taken_with(yours, which), strict=True):
+            torch.testing.assert_close(one, other)
 
 
-def test_a_training_step_of_advcl_is_that_of_its_code() -> None:
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_training_step_of_advcl_is_that_of_its_code(steps: int) -> None:
     """One batch norm of the head for all four views, one of the encoder for each kind."""
-    defense, mine = advcl(0)
+    defense, mine = advcl(steps)
     yours = copy.deepcopy(mine)
     x, a, b = (toy(24, signal=60.0, seed=seed).floats() for seed in (0, 1, 2))
     loss = defense.contrast(mine, batch(x, 3), (a, b))
     loss.backward()
     rng = seeded(3)
     x0 = CropFlip(2)(x, rng)
-    moved = x0 + (torch.rand(x0.shape, generator=rng) * 2 - 1) * EPS
-    wanted = four_views(yours, moved, [a, b, high_pass(x0, 8.0)])
+    benign = [a, b, high_pass(x0, 8.0)]
+    moved, misled = climbed(yours, x0, benign, two_starts(x0, rng), steps)
+    wanted = four_views(yours, moved, benign) + 0.2 * five_heads(yours, misled)
     wanted.backward()
-    assert_equal_after(mine, yours)
     torch.testing.assert_close(loss, wanted)
+    assert_same_slopes(mine, yours)
+    # Statistics of the benign views and of the head move once for all steps, there in each.
+    for which in (ADVERSARIAL, LABELED, *([] if steps else [BENIGN])):
+        for one, other in zip(taken_with(mine, which), taken_with(yours, which), strict=True):
+            torch.testing.assert_close(one, other)
 
 
 # AVATAR: hmdolatabadi/AVATAR@978df2e, runners/diffpure_sde.py, AVATAR_sanitization.py;

@@ -77,13 +77,20 @@ def batch(x: Tensor) -> Batch:
     return Batch(x, index % 4, index, rng(), 0)
 
 
-def unchanged(made: nn.Module, act: Callable[[], Tensor]) -> Tensor:
-    """What `act` returns; it may change neither weights nor buffers, modes or gradients."""
+def unchanged(made: nn.Module, act: Callable[[], Tensor], met: tuple[int, ...] = ()) -> Tensor:
+    """What `act` returns; it may change neither weights nor modes, gradients or buffers.
+
+    met: sets of batch norms whose running statistics it does change, each of them.
+    """
     made.branch.network.head.bias.requires_grad_(False)  # type: ignore[union-attr]
     before = {name: value.clone() for name, value in made.state_dict().items()}
     out = act()
     assert made.training
-    assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+    moved = {n for n, value in made.state_dict().items() if not torch.equal(before[n], value)}
+    names = [name for name, module in made.named_modules() if isinstance(module, SplitNorm)]
+    wanted = {f"{name}.norms.{which}" for name in names for which in met}
+    assert {name.rpartition(".")[0] for name in moved} == wanted
+    assert all("running_" in name or "num_batches" in name for name in moved)
     assert all(p.grad is None for p in made.parameters())
     assert [n for n, p in made.named_parameters() if not p.requires_grad] == [
         "branch.network.head.bias"
@@ -120,16 +127,18 @@ def test_the_filtered_view_has_no_low_frequencies(cutoff: float) -> None:
     assert low.sum() == {0.0: 0, 3.0: 25, 8.0: int(low.sum())}[cutoff]
 
 
-def test_the_adversarial_view_stays_in_its_ball_and_leaves_the_model_alone() -> None:
+def test_the_adversarial_view_stays_in_its_ball_and_leaves_the_weights_alone() -> None:
+    """It climbs what the network in training mode says, each view a batch of its own."""
     defense = AdvCl()
     made = framework(defense)
     x = toy(8).floats()
     benign = torch.cat([toy(8, seed=s).floats() for s in (1, 2)])
-    moved = unchanged(made, lambda: defense.perturb(made, x, benign, rng()))
+    moved = unchanged(
+        made, lambda: defense.perturb(made, x, benign, rng()), met=(BENIGN, ADVERSARIAL)
+    )
     assert in_ball(moved, x)
-    made.eval()
-    start = AdvCl(steps=0).perturb(made, x, benign, rng())
-    others = embed(made, benign, BENIGN).split(8)
+    start = unchanged(made, lambda: AdvCl(steps=0).perturb(made, x, benign, rng()))
+    others = [embed(made, view, BENIGN) for view in benign.split(8)]
     scores = [nt_xent([embed(made, v, ADVERSARIAL), *others], 0.5) for v in (start, moved)]
     assert scores[1] > scores[0]
 
@@ -137,9 +146,8 @@ def test_the_adversarial_view_stays_in_its_ball_and_leaves_the_model_alone() -> 
 def test_the_copy_for_pseudo_labels_climbs_their_loss() -> None:
     defense = AdvCl(ce_weight=0.2)
     made, x, index = framework(defense), toy(8).floats(), torch.arange(8)
-    moved = unchanged(made, lambda: defense.mislead(made, x, index, rng()))
+    moved = unchanged(made, lambda: defense.mislead(made, x, index, rng()), met=(LABELED,))
     assert in_ball(moved, x)
-    made.eval()
     start = AdvCl(ce_weight=0.2, steps=0).mislead(made, x, index, rng())
     assert predict(made, moved, index) > predict(made, start, index)
 
@@ -182,13 +190,14 @@ def test_every_view_touches_its_own_batch_norms(weight: float) -> None:
     sets = 3 if weight else 2
     assert [len(norms) for norms in groups] == [sets] * 3
     for which in range(sets):
-        before = [[n.running_mean.clone() for n in norms] for norms in groups]
+        before = [[n.get_buffer("running_mean").clone() for n in norms] for norms in groups]
         if which == LABELED:
             predict(made, toy(8, seed=5).floats(), torch.arange(8))
         else:
             embed(made, toy(8, seed=5).floats(), which)
         for norms, old in zip(groups, before, strict=True):
-            same = [torch.equal(n.running_mean, o) for n, o in zip(norms, old, strict=True)]
+            now = [n.get_buffer("running_mean") for n in norms]
+            same = [torch.equal(n, o) for n, o in zip(now, old, strict=True)]
             assert same == [number != which for number in range(sets)]
     with torch.no_grad():
         x = toy(8).floats()
@@ -205,7 +214,7 @@ def test_split_norms_go_back_to_the_usual_set() -> None:
     model(torch.rand(4, 2))
     norm = model[1]
     assert isinstance(norm, SplitNorm)
-    assert [int(n.num_batches_tracked) for n in norm.norms] == [1, 0, 1]
+    assert [int(n.get_buffer("num_batches_tracked")) for n in norm.norms] == [1, 0, 1]
 
 
 # --- pseudo-labels -------------------------------------------------------------------------------
