@@ -106,6 +106,11 @@ class Defense(Method):
         """
         return ""
 
+    @property
+    def crops(self) -> bool:
+        """Whether `augment` crops in place of standard augmentation, which then mirrors alone."""
+        return False
+
     def during(self, epoch: int) -> Defense:
         """What stands in for this defense in an epoch (counted from 0)."""
         return self
@@ -216,6 +221,11 @@ class Chain:
     @property
     def plain(self) -> bool:
         return all(d.plain for d in self.links)
+
+    @property
+    def crops(self) -> bool:
+        """Whether a link crops in place of standard augmentation, which then mirrors alone."""
+        return any(d.crops for d in self.links)
 
     @property
     def purifiers(self) -> tuple[Defense, ...]:

@@ -179,7 +179,6 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
     """What the learner is given. Clean data only where the protocol's probe is fitted on them."""
     on_device = placed(train, device)
     labeled = placed(clean, device) if trial.protocol.probe_data == "clean" else on_device
-    standard = augment.standard(trial.augmentation, trial.dataset.image_size)
     return Task(
         train=on_device,
         labeled=labeled,
@@ -187,10 +186,20 @@ def task_of(trial: Trial, train: Images, clean: Images, device: torch.device) ->
         recipe=trial.recipe,
         defense=trial.defense,
         streams=trial.streams(),
-        augmentation=None if trial.defense.plain else standard,
+        augmentation=augmentation_of(trial),
         normalization=(trial.dataset.mean, trial.dataset.std) if trial.recipe.normalize else None,
         probing=trial.probing,
     )
+
+
+def augmentation_of(trial: Trial) -> augment.Augmentation | None:
+    """What the learner does to images before the defense does."""
+    if trial.defense.plain:
+        return None
+    standard = augment.standard(trial.augmentation, trial.dataset.image_size)
+    if trial.defense.crops and standard is not None:
+        return augment.CropFlip(0, standard.flip)
+    return standard
 
 
 def placed(images: Images, device: torch.device) -> Images:

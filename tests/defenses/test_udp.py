@@ -14,10 +14,15 @@ from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import FitContext
 from raygrid.defenses.udp import Udp, raised
+from raygrid.learners.supervised import augmented
+from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.pgd import Ball
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, freeze, untrained
+from raygrid.trials.resolve import resolve
+from raygrid.trials.run import task_of
 from tests.conftest import toy
+from tests.nn.test_augment import one_by_one
 
 EPS = 8 / 255
 
@@ -90,9 +95,39 @@ def test_what_is_stored_is_harder_for_the_network_it_was_made_against() -> None:
     assert network.training is False
 
 
-def test_without_strength_images_are_shown_as_they_are() -> None:
-    x, y = toy(8, 16).floats(), torch.zeros(8)
-    shown, _ = Udp(strength=0.0).augment(x, y, torch.Generator().manual_seed(0))
-    assert float((shown - x).abs().max()) < 1e-5
+def shown(defense: str, dataset: str = "cifar10") -> tuple[Tensor, Tensor, torch.Generator]:
+    """Images, what a supervised learner is shown of them, and a generator of the same draws."""
+    trial = resolve(f"{dataset}/clean/{defense}/small_cnn/supervised/quick/0", None)
+    images, rows = toy(24, 32, 10), torch.arange(24)
+    task = task_of(trial, images, images, torch.device("cpu"))
+    x, rng = images.floats(), torch.Generator().manual_seed(3)
+    seen, _ = augmented(task, trial.defense, Batch(x, images.labels, rows, rng, 0))
+    return x, seen, torch.Generator().manual_seed(3)
+
+
+@pytest.mark.parametrize(("dataset", "mirrored"), [("cifar10", True), ("photo_digits", False)])
+def test_training_sees_strong_views_in_place_of_padded_crops(dataset: str, mirrored: bool) -> None:
+    """denoise_aug: RandomResizedCrop, flip, ColorJitter, gray, all of the stored images."""
+    x, seen, rng = shown("udp", dataset)
+    flips = CropFlip(0, mirrored).sample(x, rng)[1]
+    assert bool(flips.any()) == mirrored
+    views = Views(scale=(0.1, 1.0), flip=False)  # 1 - 0.9 to 1; the rest as in SimCLR
+    params = views.sample(x, rng)
+    turned = torch.where(flips.view(-1, 1, 1, 1), x.flip(-1), x)
+    assert float((seen - one_by_one(turned, views, params)).abs().max()) < 1e-5
+    assert bool(params.jitters.any())
+    _, twice, _ = shown("udp+cutout", dataset)
+    kept = (twice != 0).all(1)
+    assert 0.6 < float(kept.float().mean()) < 1
+    assert torch.equal(twice.movedim(1, -1)[kept], seen.movedim(1, -1)[kept])
+
+
+def test_without_strength_training_sees_standard_augmentation() -> None:
+    x, seen, rng = shown("udp(strength=0.0)")
+    assert torch.equal(seen, CropFlip(4)(x, rng))
+    assert torch.equal(seen, shown("standard")[1])
+
+
+def test_more_than_all_strength_is_refused() -> None:
     with pytest.raises(SpecError, match=r"strength is 2\.0"):
         DEFENSES.make("udp(strength=2.0)")
