@@ -18,8 +18,11 @@ class Dla34(Architecture):
     card = Card(
         paper="Yu et al. 2018",
         code="timm dla34, 3x3 stem and first two strides 1, as in kuangliu/pytorch-cifar",
-        notes="kuangliu's network, which APBench carries, joins the same stages by other trees and "
-        "has 16,291,386 parameters; 224-pixel images keep timm's own stem and strides",
+        notes="kuangliu's network, which APBench carries but trains in none of its tables, is "
+        "another one: in a stage of two levels a block stands beside a smaller tree that two "
+        "blocks follow, and the root joins what these four give, not what comes in; shortcuts are "
+        "halved by a 1x1 convolution of stride 2, not by a max-pool before one (16,291,386 "
+        "parameters). 224-pixel images keep timm's own stem and strides",
     )
     gflop: ClassVar[float] = 1.82
     megabytes: ClassVar[float] = 61

@@ -21,9 +21,10 @@ class EfficientNetB0(Architecture):
     card = Card(
         paper="Tan & Le 2019",
         code="torchvision.models.efficientnet_b0, first stride 1, as in kuangliu/pytorch-cifar",
-        notes="kuangliu's network, which APBench carries, ends at 320 channels, without the last "
-        "1x1 convolution to 1,280 (3,598,598 parameters). 224-pixel images keep torchvision's own "
-        "first stride",
+        notes="kuangliu's network, which APBench carries but trains in none of its tables, ends "
+        "at 320 channels, without the last 1x1 convolution to 1,280 (3,598,598 parameters in "
+        "use), and leaves out no branch: the number of a block, by which the chance grows, stays "
+        "0 there. 224-pixel images keep torchvision's own first stride",
     )
     gflop: ClassVar[float] = 0.064
     megabytes: ClassVar[float] = 16.3

@@ -20,8 +20,9 @@ class GoogLeNet(Architecture):
         code="torchvision.models.googlenet, first stride 1, first two max-pools left out",
         notes="torchvision's modules, whose 5x5 branch is a 3x3 convolution. Kuangliu's network, "
         "which APBench carries but trains in none of its tables, is another one: a single "
-        "convolution as stem, two 3x3 convolutions in that branch, biases (6,166,250 parameters). "
-        "224-pixel images keep torchvision's own stem",
+        "convolution as stem, two 3x3 convolutions in that branch, biases, 1e-5 instead of 1e-3 "
+        "added to the variances of batch norms, both max-pools 3 wide where torchvision's second "
+        "is 2 (6,166,250 parameters). 224-pixel images keep torchvision's own stem",
     )
     gflop: ClassVar[float] = 2.90
     megabytes: ClassVar[float] = 22.5

@@ -22,8 +22,10 @@ class PnasNet5(Architecture):
         paper="Liu et al. 2018 (Progressive Neural Architecture Search)",
         code="timm pnasnet5large, first convolution with stride 1 and padding",
         notes="the network of the paper; the PNASNet-A and -B of kuangliu/pytorch-cifar, which "
-        "APBench carries, are sketches of it with 44 or 32 channels and one kind of cell. "
-        "224-pixel images keep timm's own first convolution",
+        "APBench carries but trains in none of its tables, are sketches of it: 20 cells of one "
+        "kind, at 44 to 176 or 32 to 128 channels, that take one input instead of the last two "
+        "and have depthwise convolutions alone where it has separable ones (130,646 and 451,626 "
+        "parameters). 224-pixel images keep timm's own first convolution",
     )
     sizes: ClassVar[tuple[int, int]] = (32, 224)
     gflop: ClassVar[float] = 1.77

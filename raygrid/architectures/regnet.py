@@ -19,8 +19,9 @@ class RegNetX200Mf(Architecture):
         paper="Radosavovic et al. 2020",
         code="timm regnetx_002, stem and first two stages with stride 1, as in "
         "kuangliu/pytorch-cifar",
-        notes="kuangliu's network, which APBench carries, has a stem of 64 channels instead of 32 "
-        "(2,321,946 parameters); 224-pixel images keep timm's own strides",
+        notes="kuangliu's network, which APBench carries but trains in none of its tables, has a "
+        "stem of 64 channels instead of 32 (2,321,946 parameters) and is the same behind it; "
+        "224-pixel images keep timm's own strides",
     )
     gflop: ClassVar[float] = 0.442
     megabytes: ClassVar[float] = 9.36
