@@ -9,6 +9,8 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, Scalar, format_scalar, parse_chain, split_outside
 
 ATTACK = 1  # the place of the attack in a spec
+LEAK = "test"
+"""The value of a parameter by which a method is given the test set: no label is without it."""
 
 
 def short(labels: Sequence[str]) -> dict[str, str]:
@@ -16,8 +18,9 @@ def short(labels: Sequence[str]) -> dict[str, str]:
 
     Methods of the same name keep just the parameters in which they differ: `em(step=1)` and
     `em(budget=16/255, step=2)` become `em(step=1)` and `em(step=2) 16/255`, one of them alone
-    becomes `em`. A length has three digits (`l2 1.30`) where these tell all labels apart. Labels
-    that are neither methods nor budgets stay as they are.
+    becomes `em`. What is given the test set always says so (`LEAK`). A length has three digits
+    (`l2 1.30`) where these tell all labels apart. Labels that are neither methods nor budgets stay
+    as they are.
     """
     chains = {label: parts for label in labels if (parts := _chain(label)) is not None}
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -92,13 +95,14 @@ def _told(
 
 
 def _column(parts: Sequence[Part], exact: bool) -> list[str]:
-    """Parts of one name, each with the parameters whose values are not the same in all."""
+    """Parts of one name, each with the parameters whose values differ, or are a leak."""
     telling = {key for part in parts for key, _ in part.params if _varies(key, parts)}
     return [_said(part, telling, exact) for part in parts]
 
 
 def _varies(key: str, parts: Sequence[Part]) -> bool:
-    return len({dict(part.params).get(key) for part in parts}) > 1
+    values = {dict(part.params).get(key) for part in parts}
+    return len(values) > 1 or LEAK in values
 
 
 def _said(part: Part, keys: Container[str], exact: bool) -> str:

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 250  # images a pass: part of the draws, so never a setting
+_PARTS: Mapping[str, Literal["train", "val", "test"]] = {
+    "clean_train": "train",
+    "held_out": "val",
+    "test": "test",
+}
+"""Clean images of the trial's own dataset, by what `diffusion_data` calls them."""
 _ORACLE = "avatar(centered=false, diffusion_data=clean_train)"
 
 
@@ -50,7 +56,10 @@ class Avatar(Defense):
     the models of the published numbers; or another dataset by its name. The grid fits it to these,
     once for all poisons, unless `checkpoint` names one: a folder or hub id of diffusers, or a file
     of score-SDE or guided-diffusion, the same on every machine. Then `diffusion_data` has to say
-    what that has seen; `mismatch` is data that have no name here.
+    what that has seen; `mismatch` is data that have no name here. `held_out` are clean images that
+    the protocol holds out (its field `validation`) and nobody trains on; `test` is the test set,
+    on which victims are then measured: a leak, so that such results are marked and never called
+    the best.
 
     Before it purifies, the predictor has to tell the noise in these images better than one that
     knows mean and variance of every pixel; if it does not, the results are marked.
@@ -93,7 +102,7 @@ class Avatar(Defense):
     solver: Literal["euler", "ancestral"] = "euler"
     stride: int = 1  # steps that the solver takes at once; with 4 it still solves
     centered: bool = True  # whether images are put in [-1, 1], what predictors know, or [0, 2]
-    diffusion_data: str = ""  # poisoned (empty: that), clean_train, mismatch, a dataset
+    diffusion_data: str = ""  # poisoned (empty), clean_train, held_out, test, mismatch, a dataset
     checkpoint: str = ""  # of the predictor; empty: it is fitted
     size: Literal["tiny", "xs", "s", "m"] = "s"  # of a fitted one
     updates: int | None = None  # of its weights; none: 100,000, of size m 300,000
@@ -113,7 +122,7 @@ class Avatar(Defense):
 
     def _check_data(self) -> None:
         """Raise SpecError unless it is known what the predictor has seen."""
-        known = ["poisoned", "clean_train", *(["mismatch"] if self.checkpoint else []), *DATASETS]
+        known = ["poisoned", *_PARTS, *(["mismatch"] if self.checkpoint else []), *DATASETS]
         if self.checkpoint:
             said = f"diffusion_data is not given: say what {self.checkpoint} has seen"
             require(bool(self.diffusion_data), f"{said}, one of {', '.join(known)}")
@@ -141,7 +150,13 @@ class Avatar(Defense):
     def prior(self) -> Prior | None:
         if self.checkpoint or not self.steps or self.seen == "poisoned":
             return None
-        return Prior(self.plan, "" if self.seen == "clean_train" else self.seen)
+        if part := _PARTS.get(self.seen):
+            return Prior(self.plan, part=part)
+        return Prior(self.plan, self.seen)
+
+    @property
+    def sees_test(self) -> bool:
+        return self.seen == "test" and self.steps > 0
 
     @property
     def calls(self) -> int:
@@ -170,6 +185,8 @@ class Avatar(Defense):
         found = self.predictor(images, fit_context) if self.steps else none
         if self.steps and (mark := self.doubt(images, found, fit_context)):
             fit_context.marks.append(mark)
+        if self.sees_test:
+            fit_context.marks.append(f"{self.id}'s noise predictor was fitted to the test set")
         return self.denoised(images, found, fit_context)
 
     def doubt(self, images: Images, predictor: Predictor, fit_context: FitContext) -> str | None:
@@ -203,6 +220,10 @@ class Avatar(Defense):
         return predictor(self.plan, weights, side, device)
 
     def skip(self, cell: Combination) -> str | None:
+        part = None if self.prior is None else self.prior.part
+        if part == "val" and getattr(cell.protocol, "validation", 0) == 0:
+            named = f"{self.id}(diffusion_data=held_out)"
+            return f"{named} needs held-out images: {cell.protocol.id}(validation=0.1)"
         return self._unfit(cell.image_size) or super().skip(cell)
 
     def _unfit(self, side: int) -> str | None:

@@ -164,6 +164,15 @@ class Defense(Method):
         """What happens to images at test time; float32 (n, C, H, W) in [0, 1]."""
         return x
 
+    @property
+    def sees_test(self) -> bool:
+        """Whether what it starts from knows the test set, as a released model does.
+
+        No default of any defense does: victims are measured on these very images. It marks its
+        results, which are never called the best.
+        """
+        return False
+
     def sources(self) -> tuple[tuple[Part, ...], ...]:
         """The links that stand in for a derived defense in the trials it reads."""
         return ((),)

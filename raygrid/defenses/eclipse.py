@@ -43,10 +43,11 @@ class Eclipse(Avatar):
         "updates",
         notes="THE RELEASED PREDICTOR HAS SEEN 2,000 IMAGES OF THE TEST SET on all of which its "
         "numbers are then measured. Here it sees `few` of the clean images under the poison, an "
-        "oracle like `avatar(diffusion_data=clean_train)`; `diffusion_data=poisoned` knows no "
-        "clean image. 100 of 4,000 steps of a cosine schedule there have the noise (sd 0.0499) of "
-        "12 of 1,000 linear ones here (0.0501); its network also predicts variances. How 2,000 "
-        "images became 8,000 is not in the code",
+        "oracle like `avatar(diffusion_data=clean_train)`; `diffusion_data=test` has the leak and "
+        "marks its results, `diffusion_data=held_out` clean images that nobody trains on, "
+        "`diffusion_data=poisoned` knows no clean image. 100 of 4,000 steps of a cosine schedule "
+        "there have the noise (sd 0.0499) of 12 of 1,000 linear ones here (0.0501); its network "
+        "also predicts variances. How 2,000 images became 8,000 is not in the code",
     )
     version: ClassVar[int] = 1
     quick: ClassVar[Mapping[str, Scalar]] = {

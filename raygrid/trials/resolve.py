@@ -90,7 +90,7 @@ def _prior(
     data, content = trial.data, trial.content
     if prior.data:
         data, content = _other(DATASETS.make(prior.data), catalog)
-    return DenoiserArtifact(data, content, prior.plan)
+    return DenoiserArtifact(data, content, prior.plan, prior.part)
 
 
 def _other(dataset: Dataset, catalog: Lookup | None) -> tuple[DatasetArtifact, str]:

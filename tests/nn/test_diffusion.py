@@ -603,6 +603,40 @@ def test_one_predictor_of_clean_images_serves_every_poison_and_seed(
     assert len(keys) == 3
 
 
+def test_each_part_of_the_data_has_a_predictor_of_its_own(store: Store, tmp_path: Path) -> None:
+    """Of the test set too, one for all poisons; what is held out is no part of the training set."""
+    at = "photo_digits(every=15)/lsp/{}/small_cnn/supervised/quick(validation=0.25)/0"
+    catalog = Catalog(store, tmp_path)
+    parts = ("clean_train", "held_out", "test")
+    made = [resolve(at.format(QUICK.format(data)), catalog) for data in parts]
+    assert [prior(trial).part for trial in made] == ["train", "val", "test"]
+    assert len({prior(trial).key for trial in made}) == 3
+    assert len({trial.key for trial in made}) == 3
+    train, held, test = (prior(trial) for trial in made)
+    assert train.key == DenoiserArtifact(train.data, train.content, train.plan).key
+    assert test.label == f"xs on test images of {test.data.label}"
+    assert held.key != test.key
+    assert [trial.defense.links[0].sees_test for trial in made] == [False, False, True]
+
+
+def test_as_many_images_of_any_part_cost_the_same() -> None:
+    few = "photo_digits/lsp/eclipse(few=500, diffusion_data={})/small_cnn/supervised/{}/0"
+    parts = ("clean_train", "held_out", "test")
+    made = [resolve(few.format(data, "quick(validation=0.12)"), None) for data in parts]
+    train, held, test = (prior(trial).cost for trial in made)
+    assert train == pytest.approx(held)
+    assert train == pytest.approx(test)
+
+
+def test_held_out_images_have_to_be_there() -> None:
+    spec = "photo_digits/lsp/{}(diffusion_data=held_out)/small_cnn/supervised/{}/0"
+    for name in ("avatar", "eclipse"):
+        (skipped,) = plan([spec.format(name, "quick")], None).skips
+        assert f"{name}(diffusion_data=held_out) needs held-out images" in skipped.reason
+        assert "quick(validation=0.1)" in skipped.reason
+        assert not plan([spec.format(name, "quick(validation=0.1)")], None).skips
+
+
 def test_a_chain_hands_each_link_its_own_predictor(store: Store, tmp_path: Path) -> None:
     chain = f"jpeg+{QUICK.format('clean_train')}+grayscale"
     spec = f"photo_digits(every=15)/lsp/{chain}/small_cnn/supervised/quick/0"
@@ -635,6 +669,26 @@ def test_what_a_predictor_costs_is_planned() -> None:
     held = resolve(spec.format(", checkpoint=some/where"), None)
     assert held.purified is not None
     assert held.purified.prior is None
+
+
+@pytest.mark.slow
+def test_a_predictor_of_the_test_set_marks_what_it_purified(
+    store: Store, tmp_path: Path, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    """It is fitted to the test images alone, which the defense never holds."""
+    trial = resolved("lsp(budget=l2:4)", "test", store, tmp_path)
+    data, found = fetch(trial.data), fetch(prior(trial)).tensors
+    test = Images(data.tensors["test_pixels"], data.tensors["test_labels"], 10)
+    stream = Stream("prior", (trial.dataset.id,))
+    fit_context = FitContext(stream, CPU, augmentation=trial.dataset.augmentation)
+    expected = fitted(prior(trial).plan, test, fit_context)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert trial.purified is not None
+    marks = fetch(trial.purified).facts["marks"]
+    assert "avatar's noise predictor was fitted to the test set" in marks
+    honest = resolved("lsp(budget=l2:4)", "clean_train", store, tmp_path)
+    assert honest.purified is not None
+    assert not [m for m in fetch(honest.purified).facts["marks"] if "test set" in m]
 
 
 @pytest.mark.slow

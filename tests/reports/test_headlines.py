@@ -22,6 +22,10 @@ ACCURACIES = {
     ("lsp", "early_stopping"): 0.95,  # chosen on the test set
     ("em", "grayscale+bridgepure"): 0.97,
     ("lsp", "grayscale+bridgepure"): 0.97,  # knows what the attack did to some images
+    ("em", "eclipse(diffusion_data=test)"): 0.98,
+    ("lsp", "eclipse(diffusion_data=test)"): 0.98,  # starts from a network that saw the test set
+    ("gue(selection=test)", "standard"): 0.05,  # chosen on the test set
+    ("gue(selection=test)", "jpeg"): 0.05,
 }
 
 

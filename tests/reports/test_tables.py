@@ -654,6 +654,30 @@ def test_marks_are_explained_where_they_are() -> None:
         assert ("**" in text, " _" in text) == (bold in said, underlined in said)
 
 
+def test_what_knows_too_much_is_in_no_contest() -> None:
+    """A predictor of the test set, a network chosen on it, pairs of poisoned and clean images."""
+    known = {
+        ("lsp", "jpeg"): 0.4,
+        ("lsp", "bdr"): 0.3,
+        ("lsp", "bridgepure"): 0.8,
+        ("lsp", "eclipse(diffusion_data=test)"): 0.9,
+        ("em", "jpeg"): 0.6,
+        ("gue(selection=test)", "jpeg"): 0.1,
+    }
+    rows = [trial(TOY.format(a, d, "supervised", 0), acc) for (a, d), acc in known.items()]
+    (panel,) = table("defense", trial_lines(rows)).panels
+    assert panel.best("lsp") == {"jpeg"}
+    assert panel.strongest("jpeg") == {"lsp"}
+    text = markdown(table("defense", trial_lines(rows)))
+    for said in (
+        "eclipse(diffusion_data=test) knows the test set, on which it is measured: unmarked.",
+        "gue(selection=test) knows the test set, on which it is measured: unmarked.",
+        "bridgepure is of another threat model: unmarked.",
+        "90.0",
+    ):
+        assert said in text
+
+
 def test_one_seed_has_no_spread_to_speak_of() -> None:
     alone = markdown(
         table("defense", trial_lines([trial(TOY.format("lsp", "jpeg", "supervised", 0), 0.3)]))
@@ -913,6 +937,9 @@ def test_labels_keep_what_tells_methods_apart() -> None:
     ]
     near = [long, "lsp(budget=l2:1.3041)"]  # three digits would make them one
     assert list(short(near).values()) == ["lsp l2 1.3041323727577427", "lsp l2 1.3041"]
+    seen = ("gue(epochs=9, selection=test)", "jpeg+eclipse(diffusion_data=test, few=9)", "lsp(n=2)")
+    named = ["gue(selection=test)", "jpeg+eclipse(diffusion_data=test)", "lsp"]
+    assert list(short(seen).values()) == named, "what was given the test set says so anywhere"
 
 
 def test_a_shortened_label_is_explained_below_its_panel() -> None:

@@ -123,11 +123,13 @@ class DenoiserPlan:
 class Prior:
     """A predictor that is fitted before a defense is asked, to images that the defense never sees.
 
-    data: the dataset whose training images it is fitted to; empty for that of the trial, clean.
+    data: the dataset that these are of; empty for that of the trial, clean. part: which of its
+    images, `train`, `val` (held out by the protocol) or `test`, on which victims are measured.
     """
 
     plan: DenoiserPlan
     data: str = ""
+    part: Literal["train", "val", "test"] = "train"
 
 
 def unet(size: str, side: int, inputs: int = 3) -> nn.Module:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from raygrid.core.spec import parse_chain
-from raygrid.defenses import DEFENSES
+from raygrid.reports.tables import privileges
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
@@ -95,9 +94,7 @@ def _fair(panel: Panel, known: Known) -> Known:
         for (row, column), value in known.items()
         if column not in PLAIN_DEFENSES
         and panel.cells[row, column].facts.get("selection") != ORACLE
-        and not any(
-            part.name in DEFENSES and DEFENSES[part.name].informed for part in parse_chain(column)
-        )
+        and not privileges.of_defense(column)
     }
 
 
@@ -138,7 +135,8 @@ def _values(panel: Panel) -> Known:
 
 
 def _attacks(panel: Panel) -> list[str]:
-    return [row for row in panel.rows if row != "clean"]
+    """Attacks proper: those that did not see the test set."""
+    return [row for row in panel.rows if row != "clean" and not privileges.of_attack(row)]
 
 
 def _percent(value: float) -> str:

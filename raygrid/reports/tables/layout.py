@@ -14,6 +14,7 @@ from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
+from raygrid.reports.tables import privileges
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
 
@@ -122,18 +123,28 @@ class Panel:
         """The accuracy of guessing among the classes; None for other measures, or if unknown."""
         return chance_of(str(self.where["dataset"])) if self.metric in ACCURACIES else None
 
+    @cached_property
+    def privileged(self) -> dict[str, str]:
+        """What rows and columns know more than others may: they are in no contest."""
+        if not self.contest:
+            return {}
+        known = {row: privileges.of_attack(row) for row in self.rows}
+        known |= {column: privileges.of_defense(column) for column in self.columns}
+        return {label: said for label, said in known.items() if said}
+
     @property
     def against_peak(self) -> bool:
         """Whether it holds final accuracies beside peaks, which are drawn as ends of a line."""
         return "final_acc" in self.columns
 
     def best(self, row: str) -> set[str]:
-        """Columns with the highest value of a row, and those within one std of it."""
-        return self._leaders([(c, self.cells.get((row, c))) for c in self.columns], 1.0)
+        """Columns (defenses) with the highest value of a row, and those within one std of it."""
+        columns = [c for c in self.columns if c not in self.privileged]
+        return self._leaders([(c, self.cells.get((row, c))) for c in columns], 1.0)
 
     def strongest(self, column: str) -> set[str]:
         """Rows (attacks) with the lowest value of a column, and those within one std of it."""
-        rows = [r for r in self.rows if r.split(" ")[0] != "clean"]
+        rows = [r for r in self.rows if r.split(" ")[0] != "clean" and r not in self.privileged]
         return self._leaders([(r, self.cells.get((r, column))) for r in rows], -1.0)
 
     def _leaders(self, line: list[tuple[str, Cell | None]], sign: float) -> set[str]:

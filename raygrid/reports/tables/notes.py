@@ -248,6 +248,7 @@ def notes(
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
     lines += _selected(panel)
+    lines += [f"{head(panel, one)} {why}: unmarked." for one, why in panel.privileged.items()]
     lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell) for cell in cells)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.core.seeds import Stream
 from raygrid.core.speed import Speed
@@ -18,7 +19,7 @@ from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
 
 @dataclass(frozen=True)
 class DenoiserArtifact(Artifact):
-    """The weights of a noise predictor of a dataset's clean training images.
+    """The weights of a noise predictor of a dataset's clean images, of one part of it.
 
     One for all seeds, as everybody who loads a published one has.
     """
@@ -26,21 +27,28 @@ class DenoiserArtifact(Artifact):
     data: DatasetArtifact
     content: str
     plan: DenoiserPlan
+    part: Literal["train", "val", "test"] = "train"
     kind: ClassVar[str] = "denoiser"
 
     @property
     def cost(self) -> float:
-        """The cost in epochs of a ResNet-18 on the same images, for estimates."""
-        return self.plan.cost(self.data.train_size)
+        """The cost in epochs of a ResNet-18 on the training images, for estimates."""
+        train = self.data.train_size
+        rest = {"val": self.data.dataset.train_size - train, "test": self.data.dataset.test_size}
+        shown = rest.get(self.part, train)
+        return self.plan.cost(shown) * shown / train
 
     @property
     def key(self) -> str:
         augmentation = self.data.dataset.augmentation
-        return key_of([self.kind, self.content, self.plan.resolved(), augmentation])
+        parts = [self.kind, self.content, self.plan.resolved(), augmentation]
+        # Parts are younger than the first keys, of which all were of training images.
+        return key_of(parts if self.part == "train" else [*parts, self.part])
 
     @property
     def label(self) -> str:
-        return f"{self.plan.size} on {self.data.label}"
+        named = {"val": "held-out images of ", "test": "test images of "}.get(self.part, "")
+        return f"{self.plan.size} on {named}{self.data.label}"
 
     @property
     def nbytes(self) -> int:
@@ -56,5 +64,9 @@ class DenoiserArtifact(Artifact):
         dataset = self.data.dataset
         stream = Stream("prior", (dataset.id,))
         fit_context = FitContext(stream, context.device, augmentation=dataset.augmentation)
-        weights = fitted(self.plan, World.of(inputs[0]).train, fit_context, context.progress)
+        world = World.of(inputs[0])
+        images = {"train": world.train, "val": world.val, "test": world.test}[self.part]
+        if images is None:
+            raise DataError(f"{self.data.label} has no held-out images to fit a predictor to")
+        weights = fitted(self.plan, images, fit_context, context.progress)
         return Bundle({name: weight.cpu() for name, weight in weights.items()})

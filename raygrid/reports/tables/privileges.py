@@ -1,0 +1,34 @@
+"""Methods that know more than others may: their numbers are shown, but never called the best."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError
+from raygrid.core.spec import Part, parse_chain
+from raygrid.defenses import DEFENSES
+
+SEES_TEST = "knows the test set, on which it is measured"
+INFORMED = "is of another threat model"
+
+
+@cache
+def of_attack(attack: str) -> str:
+    """What an attack knows beyond its due; "" for nothing, or if it is not installed here."""
+    try:
+        return SEES_TEST * ATTACKS.make(Part.parse(attack)).sees_test
+    except SpecError:
+        return ""
+
+
+@cache
+def of_defense(chain: str) -> str:
+    """The same of a chain of defenses, of which one link is enough."""
+    try:
+        links = [DEFENSES.make(part) for part in parse_chain(chain)]
+    except SpecError:
+        return ""
+    if any(link.sees_test for link in links):
+        return SEES_TEST
+    return INFORMED * any(link.informed for link in links)
