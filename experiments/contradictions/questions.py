@@ -31,6 +31,15 @@ _SEP = ATTACKS["sep"].quick
 _DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
 _GUE = ATTACKS["gue"].quick
 _PGD = ATTACKS["pgd"].quick
+# What OP's victim is trained with beside the projection.
+_STRONG = "affine_jitter+cutmix(box=batch, p=0.5)"
+# What a noise predictor sees; the training set is the same for all, without the held-out images.
+_SEEN = {
+    "test images": "test",
+    "held-out images": "held_out",
+    "images below the poison": "clean_train",
+    "the poisoned set": "poisoned",
+}
 
 CONTRADICTIONS = {
     "frozen_views": Contradiction(
@@ -269,6 +278,32 @@ CONTRADICTIONS = {
             Setting("the last one", {"attack": {"selection": "last"}}, _GUE),
         ),
         ("gue",),
+    ),
+    "op_augmentation": Contradiction(
+        "OP's victim has strong augmentation and CutMix too, its number is called the projection's",
+        (
+            Setting("projection and augmentation", {"defense": f"op+{_STRONG}"}),
+            Setting("projection alone", {"defense": "op"}),
+            Setting("augmentation alone", {"defense": _STRONG}),
+        ),
+        ("ops", "lsp"),
+        ("standard", "op"),
+    ),
+    "eclipse_leak": Contradiction(
+        "ECLIPSE's released noise predictor has seen 2,000 images of the test set, on all of which "
+        "its victims are then measured",
+        tuple(
+            Setting(
+                name,
+                {"defense": {"diffusion_data": data}, "protocol": {"validation": 0.12}},
+                _EM,
+                printed="cifar10/{attack}/eclipse/resnet18/{learner}/wxl" * (data == "test"),
+            )
+            for name, data in _SEEN.items()
+        ),
+        ("em",),
+        ("standard", "eclipse"),
+        shortened={"eclipse": {"updates": 500}},
     ),
     "cuda_rim": Contradiction(
         "CUDA's black border darkens the rim of every image, by which COIN's detector knows it",

@@ -10,7 +10,8 @@ from settings import Contradiction, Setting
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
-from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.core.spec import Part, Scalar, TrialSpec, parse_chain
+from raygrid.defenses import DEFENSES
 from raygrid.reproduce.scales import SIZES
 from raygrid.trials.resolve import resolve
 
@@ -27,7 +28,8 @@ class Case(NamedTuple):
 
 def cases(claim: Contradiction) -> list[Case]:
     """All cases, those of one attack and learner together, their first defense first."""
-    every = product(claim.attacks, claim.learners, claim.defenses)
+    defenses = claim.defenses[1:] if claim.defended else claim.defenses
+    every = product(claim.attacks, claim.learners, defenses)
     return [Case(attack, defense, learner) for attack, learner, defense in every]
 
 
@@ -50,6 +52,23 @@ def attack_part(name: str, setting: Setting, scale: str) -> Part:
     return part.with_params(**stronger(part)) if SIZES[scale].stronger else part
 
 
+def chain(claim: Contradiction, setting: Setting, defense: str, scale: str) -> tuple[Part, ...]:
+    """The defense of a case as a setting has it, at the parameters of a scale."""
+    change = {} if defense == claim.defenses[0] else setting.change.get("defense", {})
+    if isinstance(change, str):
+        links = parse_chain(change)
+    else:
+        links = (Part(defense).with_params(**change),)
+    if not SIZES[scale].small:
+        return links
+
+    def cut(part: Part) -> Part:
+        quick = {**DEFENSES[part.name].quick, **claim.shortened.get(part.name, {})}
+        return Part.of(part.name, **{**quick, **dict(part.params)})
+
+    return tuple(map(cut, links))
+
+
 def stronger(part: Part) -> dict[str, Scalar]:
     """A higher budget for an attack; nothing for those that are counted in pixels, nor for a
     ceiling that is the whole range already."""
@@ -70,7 +89,7 @@ def trial(claim: Contradiction, setting: Setting, case: Case, scale: str, seed: 
     where = TrialSpec(
         dataset=Part(size.dataset if size.small else claim.dataset),
         attack=attack_part(case.attack, setting, scale),
-        defense=(Part(case.defense),),
+        defense=chain(claim, setting, case.defense, scale),
         architecture=Part(size.architecture),
         learner=changed(Part(case.learner), change.get("learner", {})),
         protocol=changed(
@@ -84,5 +103,12 @@ def trial(claim: Contradiction, setting: Setting, case: Case, scale: str, seed: 
 def specs(claim: Contradiction, scale: str, seeds: int) -> Iterator[str]:
     """Every trial of a contradiction, and the clean ones that its attacks are held against."""
     for seed, case, setting in product(range(seeds), cases(claim), claim.settings):
-        yield trial(claim, setting, case._replace(attack="clean"), scale, seed)
-        yield trial(claim, setting, case, scale, seed)
+        met = [undefended(claim, case), case] if claim.defended else [case]
+        for where in met:
+            yield trial(claim, setting, where._replace(attack="clean"), scale, seed)
+            yield trial(claim, setting, where, scale, seed)
+
+
+def undefended(claim: Contradiction, case: Case) -> Case:
+    """The same case under the first defense, which shows whether the attack works."""
+    return case._replace(defense=claim.defenses[0])

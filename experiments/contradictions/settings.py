@@ -9,7 +9,8 @@ from typing import Literal
 from raygrid.core.spec import Scalar
 
 Change = Mapping[str, str | Mapping[str, Scalar]]
-"""By axis (attack, learner, protocol): another method, or parameters that a setting sets."""
+"""By axis (attack, defense, learner, protocol): another method, of defenses a whole chain, or
+parameters that a setting sets."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Setting:
 class Contradiction:
     """Settings side by side, everything else equal, on each attack, defense and learner.
 
-    defenses: the first one shows whether an attack works here at all. dataset: at the scales for a
+    defenses: the first one shows whether an attack works here at all, and no setting changes it.
+    dataset: at the scales for a
     GPU, if the papers disagree on another one. sgd: trained by SGD at every scale, since AdamW does
-    not feel the scale of a loss.
+    not feel the scale of a loss. shortened: parameters of defenses at the scales for a CPU, beside
+    their `quick`.
     """
 
     says: str
@@ -44,3 +47,9 @@ class Contradiction:
     metric: Literal["final_acc", "peak_acc"] = "final_acc"
     dataset: str = "cifar10"
     sgd: bool = False
+    shortened: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+
+    @property
+    def defended(self) -> bool:
+        """Whether settings differ in the defense: then there is no question under the first one."""
+        return any("defense" in setting.change for setting in self.settings)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import mean, stdev
 from typing import Any
 
-from scales import Case, cases, trial
+from scales import Case, cases, trial, undefended
 from settings import Contradiction, Setting
 
 from raygrid.core.spec import TrialSpec
@@ -72,7 +72,7 @@ def sides(
 
     made = []
     for setting in claim.settings:
-        here, first = side(setting, case), side(setting, case._replace(defense=claim.defenses[0]))
+        here, first = side(setting, case), side(setting, undefended(claim, case))
         known = case.attack == "clean" or works(first)
         figure = printed(setting, case, claim.metric)
         made.append(Side(here.name, here.values, here.clean, figure, known))
@@ -153,13 +153,19 @@ def table(
     said = []
     for case in cases(claim):
         compared = sides(claim, case, scale, seeds, rows)
-        for side in compared:
-            cells = (side.name, _cited(side), _summed(side.values), _summed(side.clean))
-            yield f"| {' | '.join((*case, *cells))} |"
+        if claim.defended:  # all settings are the same there
+            bare = undefended(claim, case)
+            yield _row(bare, replace(sides(claim, bare, scale, seeds, rows)[0], name="any"))
+        yield from (_row(case, side) for side in compared)
         said.append(f"- {', '.join(case)}: {verdict(compared, case.defense == claim.defenses[0])}.")
     yield ""
     yield from said
     yield ""
+
+
+def _row(case: Case, side: Side) -> str:
+    cells = (side.name, _cited(side), _summed(side.values), _summed(side.clean))
+    return f"| {' | '.join((*case, *cells))} |"
 
 
 def _cited(side: Side) -> str:

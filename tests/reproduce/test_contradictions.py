@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,44 @@ def test_budgets_are_raised_on_digits_alone(script: Script) -> None:
     }
 
 
+def test_settings_of_a_defense_share_what_is_without_one(script: Script) -> None:
+    """OP's parts as the chains that its code trains with; one undefended trial for all settings."""
+    claim = script.said["op_augmentation"]
+    cases = script.scales.cases(claim)
+    assert [(case.attack, case.defense) for case in cases] == [("ops", "op"), ("lsp", "op")]
+    chains = {}
+    for setting in claim.settings:
+        spec = TrialSpec.parse(script.scales.trial(claim, setting, cases[0], "paper", 0))
+        chains[setting.name] = spec.chain
+    strong = "affine_jitter+cutmix(box=batch, p=0.5)"
+    assert chains == {
+        "projection and augmentation": f"op+{strong}",
+        "projection alone": "op",
+        "augmentation alone": strong,
+    }
+    bare = script.scales.undefended(claim, cases[0])
+    specs = {script.scales.trial(claim, s, bare, "paper", 0) for s in claim.settings}
+    assert {TrialSpec.parse(spec).chain for spec in specs} == {"standard"}
+    assert len(specs) == 1
+    assert specs < set(script.scales.specs(claim, "paper", 1))
+
+
+def test_predictors_differ_in_what_they_have_seen_alone(script: Script) -> None:
+    claim = script.said["eclipse_leak"]
+    (case,) = script.scales.cases(claim)
+    for scale in SCALES:
+        made = [
+            resolve(script.scales.trial(claim, setting, case, scale, 0), None)
+            for setting in claim.settings
+        ]
+        links = [trial.defense.links[0] for trial in made]
+        assert [link.seen for link in links] == ["test", "held_out", "clean_train", "poisoned"]  # type: ignore[attr-defined]
+        assert len({replace(link, diffusion_data="") for link in links}) == 1  # type: ignore[call-arg]
+        assert len({(t.data, t.attack, str(t.spec.protocol)) for t in made}) == 1
+        held = made[1].dataset.train_size - made[1].data.train_size
+        assert held >= links[0].few, "as many held-out images as others see"  # type: ignore[attr-defined]
+
+
 class TestVerdict:
     """On made-up rows. APBench prints 92.03, D-VAE 19.50."""
 
@@ -220,6 +259,33 @@ def test_rows_become_a_table(script: Script) -> None:
     )
     lines = list(script.settling.table("em_generator", claim, "small", 1, rows))
     assert "- em, grayscale, supervised: not measured." in lines
+
+
+def test_what_defenses_are_varied_on_stands_above_them(script: Script) -> None:
+    """Made-up rows: OPS leaves 15, the projection alone gives 40, with augmentation 80."""
+    claim = script.said["op_augmentation"]
+    trial = script.scales.trial
+    left = {"standard": 0.15, "op": 0.4}
+    rows = {}
+    for case in script.scales.cases(claim)[:1]:
+        for setting, seed in product(claim.settings, range(2)):
+            for where in (case, script.scales.undefended(claim, case)):
+                clean = trial(claim, setting, where._replace(attack="clean"), "quick", seed)
+                rows[clean] = {"final_acc": 0.9}
+                spec = trial(claim, setting, where, "quick", seed)
+                rows[spec] = {"final_acc": left.get(TrialSpec.parse(spec).chain, 0.8)}
+    lines = list(script.settling.table("op_augmentation", claim, "quick", 2, rows))
+    at = lines.index("| ops | standard | supervised | any | – | 15.0 ± 0.0 (2) | 90.0 ± 0.0 (2) |")
+    assert [line.split(" | ")[3] for line in lines[at + 1 : at + 4]] == [
+        "projection and augmentation",
+        "projection alone",
+        "augmentation alone",
+    ]
+    assert (
+        "- ops, op, supervised: the setting moves it: projection and augmentation to projection "
+        "alone -40.0." in lines
+    )
+    assert "- lsp, op, supervised: not measured." in lines
 
 
 def test_separability_is_judged_on_noises_that_were_not_fitted(script: Script) -> None:
