@@ -16,13 +16,13 @@ from raygrid.datasets import DATASETS
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
     EXTRA,
+    LENGTHS,
     PRECISION,
     SIZES,
-    SOLVERS,
-    STEPS,
     DenoiserPlan,
     Predictor,
     Prior,
+    Schedule,
     content,
     diffuse,
     fault,
@@ -31,6 +31,7 @@ from raygrid.nn.diffusion import (
     loaded,
     noise_error,
     predictor,
+    solver_of,
 )
 
 if TYPE_CHECKING:
@@ -110,14 +111,15 @@ class Avatar(Defense):
     flip: bool | None = None  # whether images may be mirrored; none: where the dataset's may
 
     def __post_init__(self) -> None:
-        require(0 <= self.steps <= STEPS, f"steps is {self.steps}, allowed are 0 to {STEPS}")
+        most = LENGTHS[self.noise_schedule]
+        require(0 <= self.steps <= most, f"steps is {self.steps}, allowed are 0 to {most}")
         require(self.stride >= 1, f"stride is {self.stride}, allowed are numbers from 1")
         updates = self.updates
         require(
             updates is None or updates >= 1, f"updates is {updates}, allowed are numbers from 1"
         )
-        fits = self.steps <= self.horizon <= STEPS or bool(self.checkpoint)
-        require(fits, f"horizon is {self.horizon}, allowed are {self.steps} to {STEPS}")
+        fits = self.steps <= self.horizon <= most or bool(self.checkpoint)
+        require(fits, f"horizon is {self.horizon}, allowed are {self.steps} to {most}")
         self._check_data()
 
     def _check_data(self) -> None:
@@ -130,6 +132,11 @@ class Avatar(Defense):
             object.__setattr__(self, "diffusion_data", "")
         seen = self.seen
         require(seen in known, unknown("diffusion_data", seen, known))
+
+    @property
+    def noise_schedule(self) -> Schedule:
+        """By which the steps of noise count."""
+        return "linear"
 
     @property
     def seen(self) -> str:
@@ -202,12 +209,14 @@ class Avatar(Defense):
     def denoised(self, images: Images, predictor: Predictor, fit_context: FitContext) -> Images:
         """Noise the images to `steps` and solve back, some at a time."""
         parts, side, device = [], images.shape[-1], fit_context.device
-        solve, zero = SOLVERS[self.solver], 1.0 if self.centered else 0.0
+        schedule, zero = predictor.schedule, 1.0 if self.centered else 0.0
+        solve = solver_of(self.solver, schedule)
         for start, pixels in enumerate(images.pixels.split(_CHUNK)):
             rng = fit_context.stream.generator("denoise", start)
             x = pixels.to(device).float().div_(255).mul_(2).sub_(zero)
             x = at_side(x, predictor.side)
-            x = solve(diffuse(x, self.steps, rng), predictor.noise, self.steps, rng, self.stride)
+            noisy = diffuse(x, self.steps, rng, schedule)
+            x = solve(noisy, predictor.noise, self.steps, rng, self.stride)
             parts.append(to_uint8((at_side(x, side) + zero) / 2).cpu())
         return images.with_pixels(torch.cat(parts))
 

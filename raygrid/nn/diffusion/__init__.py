@@ -22,8 +22,11 @@ from raygrid.nn.diffusion.denoisers import of_unet as of_unet
 from raygrid.nn.diffusion.denoisers import predictor as predictor
 from raygrid.nn.diffusion.denoisers import unet as unet
 from raygrid.nn.diffusion.paths import is_file as is_file
+from raygrid.nn.diffusion.process import LENGTHS as LENGTHS
 from raygrid.nn.diffusion.process import SOLVERS as SOLVERS
 from raygrid.nn.diffusion.process import STEPS as STEPS
 from raygrid.nn.diffusion.process import Predictor as Predictor
+from raygrid.nn.diffusion.process import Schedule as Schedule
 from raygrid.nn.diffusion.process import diffuse as diffuse
 from raygrid.nn.diffusion.process import noise_error as noise_error
+from raygrid.nn.diffusion.process import solver_of as solver_of

@@ -12,7 +12,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.process import Predictor, kept_shares
+from raygrid.nn.diffusion.process import Predictor, Schedule, kept_shares, label_of
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
@@ -62,7 +62,7 @@ class DenoiserPlan:
 
     size: a key of `SIZES`. updates: of its weights. horizon: largest number of steps of noise that
     it learns to see. flip: whether images may be mirrored, None: where those of the dataset may.
-    few: how many images, drawn at random, it is fitted to; 0: all.
+    few: how many images, drawn at random, it is fitted to; 0: all. schedule: of its steps.
     """
 
     size: str
@@ -70,6 +70,7 @@ class DenoiserPlan:
     horizon: int
     flip: bool | None = None
     few: int = 0
+    schedule: Schedule = "linear"
 
     def among(self, images: int) -> int:
         """How many of so many images it is fitted to."""
@@ -114,8 +115,9 @@ class DenoiserPlan:
     def resolved(self) -> dict[str, Any]:
         """All that decides the weights, as JSON values."""
         fields = asdict(self)
-        if not self.few:  # younger than the first keys
-            del fields["few"]
+        for name, usual in (("few", 0), ("schedule", "linear")):  # younger than the first keys
+            if fields[name] == usual:
+                del fields[name]
         return {**fields, "version": 2}
 
 
@@ -169,7 +171,7 @@ def fitted(
         order = torch.randperm(len(images), generator=stream.generator("few"))
         images = images.rows(order[: plan.among(len(images))])
     recipe = plan.recipe(len(images))
-    left = kept_shares().to(device, torch.float32)
+    left = kept_shares(plan.schedule).to(device, torch.float32)
     flip = CropFlip(0, flips(fit_context.augmentation) if plan.flip is None else plan.flip)
 
     def loss(batch: Batch) -> Tensor:
@@ -178,7 +180,8 @@ def fitted(
         noise = draws.randn(x.shape, batch.rng, x.device)
         share = left[i].view(-1, 1, 1, 1)
         with autocast(recipe.precision, device):
-            found = network(share.sqrt() * x + (1 - share).sqrt() * noise, i).sample
+            noisy = share.sqrt() * x + (1 - share).sqrt() * noise
+            found = network(noisy, label_of(i, plan.schedule)).sample
         return (found.float() - noise).square().mean()
 
     fit = AveragedFit(network, loss, images.to(device), recipe, stream, plan.updates)
@@ -251,10 +254,12 @@ def predictor(
     with forked(0):  # diffusers draws initial weights, which are then replaced
         network = unet(plan.size, side)
     network.load_state_dict(dict(weights))
-    return of_unet(network.to(device), side, PRECISION)
+    return of_unet(network.to(device), side, PRECISION, plan.schedule)
 
 
-def of_unet(network: nn.Module, side: int, precision: str = "fp32") -> Predictor:
+def of_unet(
+    network: nn.Module, side: int, precision: str = "fp32", schedule: Schedule = "linear"
+) -> Predictor:
     """A network of diffusers as a noise predictor; its steps count as ours.
 
     precision: what it was fitted in. The solvers' sums are float32 in any case.
@@ -263,9 +268,9 @@ def of_unet(network: nn.Module, side: int, precision: str = "fp32") -> Predictor
 
     @no_grad
     def noise(x: Tensor, i: int) -> Tensor:
-        steps = torch.full((len(x),), i, device=x.device)
+        steps = label_of(torch.full((len(x),), i, device=x.device), schedule)
         with autocast(precision, x.device):
             out: Tensor = network(x, steps).sample
         return out.float()
 
-    return Predictor(noise, side)
+    return Predictor(noise, side, schedule)

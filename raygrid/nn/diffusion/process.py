@@ -1,7 +1,8 @@
 """The variance-preserving diffusion: noise in, two ways of taking it out again.
 
-Images are floats in [-1, 1]; `i` counts steps from 0 to 999; a noise predictor maps (x, i) to the
-noise that x contains, in units of its standard deviation.
+Images are floats in [-1, 1]; `i` counts steps from 0, to 999 on the linear schedule and to 3,999 on
+the cosine one; a noise predictor maps (x, i) to the noise that x contains, in units of its standard
+deviation.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from functools import cache, partial
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from raygrid.core import draws
 from raygrid.core.lazy import torch
@@ -20,34 +21,59 @@ if TYPE_CHECKING:
 
 STEPS = 1000
 
+Schedule = Literal["linear", "cosine"]
+LENGTHS: dict[Schedule, int] = {"linear": STEPS, "cosine": 4000}
+"""How many steps of noise there are: Ho et al. 2020, Nichol and Dhariwal 2021."""
+
 Noise: TypeAlias = "Callable[[Tensor, int], Tensor]"
 Solver: TypeAlias = "Callable[[Tensor, Noise, int, torch.Generator, int], Tensor]"
 
 
 @cache
-def kept_shares() -> Tensor:
-    """The share of an image's variance that is left after step i, float64 (1000,) on the CPU."""
-    betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64, device="cpu")
+def kept_shares(schedule: Schedule = "linear") -> Tensor:
+    """The share of an image's variance that is left after step i, float64 (steps,) on the CPU.
+
+    `linear`: each step takes 1e-4 to 0.02 of it. `cosine`: the squared cosine of a quarter turn,
+    but for 0.8 % of it at either end; no step takes more than 0.999.
+    """
+    if schedule == "linear":
+        betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64, device="cpu")
+    else:
+        times = torch.linspace(0, 1, LENGTHS[schedule] + 1, dtype=torch.float64, device="cpu")
+        heights = ((times + 0.008) / 1.008 * math.pi / 2).cos().square()
+        betas = (1 - heights[1:] / heights[:-1]).clamp_(max=0.999)
     return torch.cumprod(1 - betas, 0)
 
 
-def kept_after(steps: int) -> float:
+def kept_after(steps: int, schedule: Schedule = "linear") -> float:
     """The product of the first `steps` factors; 1 for none."""
-    return float(kept_shares()[steps - 1]) if steps else 1.0
+    return float(kept_shares(schedule)[steps - 1]) if steps else 1.0
 
 
-def diffuse(x: Tensor, steps: int, rng: torch.Generator) -> Tensor:
+def label_of(step: Tensor, schedule: Schedule) -> Tensor:
+    """What networks are told of step i: the number of the linear step at the same time."""
+    return step * (STEPS / LENGTHS[schedule])
+
+
+def diffuse(x: Tensor, steps: int, rng: torch.Generator, schedule: Schedule = "linear") -> Tensor:
     """Images after `steps` steps: sqrt(a) x + sqrt(1 - a) e with e ~ N(0, I)."""
-    kept = kept_after(steps)
+    kept = kept_after(steps, schedule)
     return math.sqrt(kept) * x + math.sqrt(1 - kept) * _normal(x, rng)
 
 
-def ancestral(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int = 1) -> Tensor:
+def ancestral(
+    x: Tensor,
+    noise: Noise,
+    steps: int,
+    rng: torch.Generator,
+    stride: int = 1,
+    schedule: Schedule = "linear",
+) -> Tensor:
     """DDPM sampling from step `steps` down: posterior mean with the image clipped to [-1, 1],
     posterior variance, no noise in the last step. stride: steps that are taken at once.
     """
     for at in range(steps, 0, -stride):
-        kept, before = kept_after(at), kept_after(max(0, at - stride))
+        kept, before = (kept_after(max(0, i), schedule) for i in (at, at - stride))
         alpha = kept / before
         image = (x - math.sqrt(1 - kept) * noise(x, at - 1)) / math.sqrt(kept)
         x = (
@@ -77,10 +103,11 @@ def euler(x: Tensor, noise: Noise, steps: int, rng: torch.Generator, stride: int
 
 @dataclass(frozen=True)
 class Predictor:
-    """A noise predictor, and the side of the images that it takes."""
+    """A noise predictor, the side of the images that it takes, and by what its steps count."""
 
     noise: Noise
     side: int
+    schedule: Schedule = "linear"
 
 
 def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generator) -> float:
@@ -90,7 +117,7 @@ def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generato
     That one is exact for Gaussian images (its noise is `kept` * var / (`kept` * var + 1 - `kept`)
     off), and 1 or more says that a network knows nothing of such images.
     """
-    kept, drawn = kept_after(steps), _normal(x, rng)
+    kept, drawn = kept_after(steps, predictor.schedule), _normal(x, rng)
     noisy = math.sqrt(kept) * x + math.sqrt(1 - kept) * drawn
     off = (predictor.noise(noisy, steps - 1) - drawn).square().mean()
     signal = kept * x.var(0)
@@ -98,6 +125,14 @@ def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generato
 
 
 SOLVERS: dict[str, Solver] = {"euler": euler, "ancestral": ancestral}
+
+
+def solver_of(name: str, schedule: Schedule) -> Solver:
+    """A solver by its name; `euler` knows the linear schedule alone."""
+    if schedule == "linear":
+        return SOLVERS[name]
+    assert name == "ancestral", f"{name} has no {schedule} schedule"
+    return partial(ancestral, schedule=schedule)
 
 
 def _normal(x: Tensor, rng: torch.Generator) -> Tensor:
