@@ -68,7 +68,8 @@ class Tp(GradientAttack):
         notes="equation 2 is misprinted: the uniformity term as printed is constant, it must be "
         "that of pairs. Open in the paper, ours: batch 512, uniform start, constant rates, a "
         "linear projection to 128, nothing done to the images of the supervised half. Convolutions "
-        "start from torchvision's rule from version 2 on, as in the earlier version's code",
+        "start from torchvision's rule from version 2 on, as in the earlier version's code, whose "
+        "resized crops sample by kornia's aligned corners, here by half-pixel centers",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
