@@ -135,7 +135,7 @@ class Avatar(Defense):
 
     @property
     def noise_schedule(self) -> Schedule:
-        """By which the steps of noise count."""
+        """The schedule whose steps of noise are counted."""
         return "linear"
 
     @property
