@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from raygrid.reports.tables import privileges
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
 from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
+from raygrid.trials import privileges
 
 ORACLE = "test"
 """What a defense selects on that sees the test set; it is no answer to which defense helps."""

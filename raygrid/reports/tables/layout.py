@@ -14,9 +14,9 @@ from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
-from raygrid.reports.tables import privileges
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
+from raygrid.trials import privileges
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {

@@ -12,6 +12,7 @@ from typing import Any
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, rounded, safe_name, shortened
+from raygrid.trials import privileges
 
 SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
 """The tables of the description, in this order."""
@@ -94,10 +95,11 @@ def _values(keys: Iterable[tuple[str, ...]], place: int, name: str) -> set[str]:
 
 
 def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
-    """Whether a cell has a number, sums up no others and was not selected on the test set."""
+    """Whether a cell has a number, sums up no others and knew no more than others may."""
     value = cell.get("value")
     plain = cell.get(axis) not in NO_LEARNERS and cell.get("selection") != "test"
-    return plain and isinstance(value, int | float) and math.isfinite(value)
+    fair = not privileges.of_defense(str(cell.get("defense", "")))
+    return plain and fair and isinstance(value, int | float) and math.isfinite(value)
 
 
 COLUMNS = ("status", *ONCE)
