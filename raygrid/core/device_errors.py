@@ -20,6 +20,11 @@ MEMORY = "out of memory"
 _MEMORY = re.compile(
     r"CUDA out of memory|CUDA(?: driver)? error: out of memory|cudaErrorMemoryAllocation"
     r"|CUDA_ERROR_OUT_OF_MEMORY|CU\w+_ALLOC_FAILED|ALLOCATION_FAILED"
+    # No room for a library's own handle; none for the workspace of any of cuDNN's algorithms.
+    r"|CU(?:BLAS|DNN|SOLVER)_STATUS_NOT_INITIALIZED"
+    r"|[Uu]nable to find (?:an engine to execute|a valid cuDNN algorithm)"
+    # torch's allocator ran out and could not ask NVML by whom: a slice of a card, an old driver.
+    r"|NVML_SUCCESS == .*INTERNAL ASSERT FAILED"
 )
 _LOST = re.compile(r"CUDA(?: driver)? error|CU(?:BLAS|DNN|FFT|RAND|SOLVER|SPARSE)_\w+|cuDNN error")
 

@@ -82,13 +82,29 @@ def _drawn(
     device = torch.device(device)
     request = Request(kind, shape, *span, device.type == "cpu")
     take = getattr(rng, "take", None)  # of `lookahead.Ahead`
-    found: Tensor = sent(request.draw(rng), device) if take is None else take(request)
+    found: Tensor = uploaded(request.draw(rng), device) if take is None else take(request)
     return found
 
 
+@dataclass
+class Sends:
+    """How often `sent` was called in this process."""
+
+    count: int = 0
+
+
+SENDS = Sends()
+
+
 def sent(values: Tensor, device: torch.device | str) -> Tensor:
-    """Host values on a device; CUDA fetches them from pinned memory, so nobody waits."""
+    """Host values other than draws on a device, counted: a recorded step has none of its own."""
+    SENDS.count += 1
+    return uploaded(values, device)
+
+
+def uploaded(values: Tensor, device: torch.device | str) -> Tensor:
+    """Values on a device; CUDA fetches those of the host from pinned memory, so nobody waits."""
     device = torch.device(device)
-    if device.type == "cuda":
+    if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

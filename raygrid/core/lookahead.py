@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from raygrid.core.draws import Request, sent
+from raygrid.core.draws import Request, uploaded
 
 AT_ONCE = 2**26
 """Bytes of numbers that are drawn ahead at most."""
@@ -71,7 +71,7 @@ class Ahead(torch.Generator):
 
     def _live(self, request: Request) -> Tensor:
         values = request.draw(self)
-        return values if request.here else sent(values, self.target)
+        return values if request.here else uploaded(values, self.target)
 
     def _go_back(self, had: list[Request]) -> None:
         """Nothing was made ahead: draw again what this batch has had, and go on from there."""
@@ -132,7 +132,7 @@ def _packed(values: list[Tensor], here: list[bool], device: torch.device) -> lis
     there: dict[torch.dtype, Iterator[Tensor]] = {}
     for dtype in {value.dtype for value in going}:
         some = [value for value in going if value.dtype == dtype]
-        parts = sent(torch.cat([value.flatten() for value in some]), device)
+        parts = uploaded(torch.cat([value.flatten() for value in some]), device)
         there[dtype] = iter(parts.split([value.numel() for value in some]))
     return [
         value if stays else next(there[value.dtype]).view(value.shape)

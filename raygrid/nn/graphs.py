@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from raygrid.core.draws import SENDS
+from raygrid.core.errors import DeviceError
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from raygrid.core.lookahead import Ahead
     from raygrid.nn.trainer import Batch, Trainer
 
-WAIT = "synchronizing CUDA operation"
+WAIT = "called a synchronizing CUDA operation"
 """What torch warns of where the host waits."""
+PROTOTYPE = "Synchronization debug mode is a prototype"
+"""What torch says of the switch that has it warn."""
 
 
 @dataclass
@@ -55,9 +59,9 @@ class CudaRecorder:
     def waits(self) -> Iterator[list[str]]:
         found: list[str] = []
         mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
             try:
                 yield found
             finally:
@@ -65,13 +69,19 @@ class CudaRecorder:
         for one in seen:
             if WAIT in str(one.message):
                 found.append(f"{one.filename}:{one.lineno}")
-            else:
+            elif PROTOTYPE not in str(one.message):
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
+        try:
+            with torch.cuda.graph(graph):
+                work()
+        except RuntimeError as error:
+            # What ends a broken recording says less than what broke it, a lack of memory say.
+            first = error.__context__ or error
+            said = f"a step cannot be recorded, leave graphs out: {first}".splitlines()[0]
+            raise DeviceError(said) from first
         return graph.replay
 
 
@@ -82,8 +92,9 @@ RECORDERS: dict[str, Callable[[], Recorder]] = {"cuda": CudaRecorder}
 class EpochSteps:
     """The steps of one epoch: the first as it is, then a recording for every full batch.
 
-    The first tells what a batch draws and whether the host waits in it. Where it waits, or where
-    draws stay on the host and decide what is computed, all steps are taken as they are.
+    The first tells what a batch draws and whether the host waits in it. Where it waits, sends
+    anything but draws, or where draws stay on the host and decide what is computed, all steps are
+    taken as they are.
     """
 
     def __init__(self, trainer: Trainer, recorder: Recorder) -> None:
@@ -98,9 +109,11 @@ class EpochSteps:
             return self.trainer.update(batch)
         if not self.watched:
             self.watched = True
+            before = SENDS.count
             with self.recorder.waits() as found:
                 sums = self.trainer.update(batch)
-            self.waits = bool(found)
+            # A replay would read what was sent in the recorded step where it no longer lies.
+            self.waits = bool(found) or SENDS.count > before
             return sums
         if self.recorded is not None:
             self.recorded.load(batch)

@@ -152,8 +152,9 @@ class Trainer:
                 number += 1
 
     def _batch(self, index: Tensor, rng: torch.Generator, epoch: int) -> Batch:
-        rows = index.to(self.device, non_blocking=True)
-        batch = Batch(self.train.floats(index), self.train.labels[rows], rows, rng, epoch)
+        train = self.train
+        rows = index if train.resident else draws.uploaded(index, self.device)
+        batch = Batch(train.floats(index), train.labels[rows], rows, rng, epoch)
         if self.mirrored is not None:
             batch.mirrored = self.mirrored[rows] ^ bool(epoch % 2)
         return batch

@@ -60,7 +60,7 @@ def test_draws_made_ahead_are_the_same(
 ) -> None:
     monkeypatch.setattr(lookahead, "AT_ONCE", room)
     for module in (draws, lookahead):  # what is sent stays here, to be looked at
-        monkeypatch.setattr(module, "sent", lambda values, device: values)
+        monkeypatch.setattr(module, "uploaded", lambda values, device: values)
     ahead = Ahead(DEVICE)
 
     def begun(epoch: int) -> torch.Generator:
@@ -75,8 +75,13 @@ def test_draws_made_ahead_are_the_same(
 
 def test_many_batches_go_over_in_one_copy_of_each_type(monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[int] = []
-    real = lookahead.sent
-    monkeypatch.setattr(lookahead, "sent", lambda v, d: (copies.append(v.numel()), real(v, d))[1])
+    real = lookahead.uploaded
+
+    def noted(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        copies.append(values.numel())
+        return real(values, device)
+
+    monkeypatch.setattr(lookahead, "uploaded", noted)
     ahead = Ahead(DEVICE)
     ahead.start(0)
     for number in range(11):

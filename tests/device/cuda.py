@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
@@ -35,6 +36,7 @@ class Machine:
     visible: tuple[int, ...] = (0,)
     fractions: dict[int, float] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    debug: int = 0  # whether waiting for the device is warned of (1) or refused (2)
     broken: str = ""  # what every call of the driver raises
 
     def call(self, name: str) -> None:
@@ -54,6 +56,13 @@ class Machine:
     def stats(self, index: int) -> dict[str, Any]:
         self.call("stats")
         return {"reserved_bytes": {"all": {"peak": self.reserved}}}
+
+    def watch(self, mode: int) -> None:
+        """Whether waiting is warned of; the first time torch says how far that goes."""
+        if mode and not self.debug:
+            text = "Synchronization debug mode is a prototype feature and does not yet detect all"
+            warnings.warn(text, stacklevel=2)
+        self.debug = mode
 
     def emptied(self) -> None:
         self.call("empty")
@@ -88,6 +97,8 @@ def machine(cards: Machine) -> Iterator[Machine]:
             "_cuda_setMemoryFraction": cards.limit,
             "_cuda_getMemoryFraction": lambda index: cards.fractions.get(index, 1.0),
             "_cuda_memoryStats": cards.stats,
+            "_cuda_get_sync_debug_mode": lambda: cards.debug,
+            "_cuda_set_sync_debug_mode": cards.watch,
             "_cuda_emptyCache": cards.emptied,
             "_cuda_resetPeakMemoryStats": cards.reset,
         }

@@ -77,6 +77,7 @@ def test_a_supervised_step_waits_for_nothing(defense: str, log: Log) -> None:
 def test_a_step_on_pairs_waits_once_at_most(learner: str, log: Log) -> None:
     count, places = waits(session_of(learner, "standard"), log)
     assert count <= PAIRS[learner], places
+    assert sum(log.uploads.values()) == 0, "draws are there already, and nothing else is sent"
 
 
 ALLOWED = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from raygrid.core.device import (
 from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DataError, DeviceError
 from raygrid.engine.worker import Worker, best_device
+from raygrid.nn.graphs import CudaRecorder
 from raygrid.storage.store import Store
 from tests.device.cuda import GIB, Machine, machine
 from tests.engine.test_gpu_share import cifar, measured, share
@@ -121,6 +125,11 @@ def test_a_card_that_another_process_fills_is_said(one: Machine) -> None:
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "cuFFT error: CUFFT_ALLOC_FAILED",
         "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830',
     ],
 )
 def test_a_lack_of_memory_has_many_names(text: str) -> None:
@@ -146,6 +155,55 @@ def test_other_errors_of_cuda_mean_that_the_process_has_lost_its_device(text: st
         raise DataError("the purifier failed") from RuntimeError(text)
     except DataError as error:
         assert trouble(error) == "lost"
+
+
+def test_what_cuda_warns_of_tells_whether_a_step_waits(
+    one: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other warnings are passed on, and torch's mode is what it was before."""
+    said = "called a synchronizing CUDA operation (Triggered internally at Copy.cu:1.)"
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        with CudaRecorder().waits() as found:
+            assert one.debug == 1
+            warnings.warn(said, stacklevel=1)
+            warnings.warn("a layer is deprecated", stacklevel=1)
+    assert [Path(place.rpartition(":")[0]) for place in found] == [Path(__file__)]
+    assert [str(other.message) for other in others] == ["a layer is deprecated"]
+    assert one.debug == 0
+    with CudaRecorder().waits() as found:
+        pass
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "fault"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory"),
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), "lost"),
+    ],
+)
+def test_a_recording_that_breaks_says_what_broke_it(
+    inside: RuntimeError, fault: str, one: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA ends a broken recording with an error of its own, which says less."""
+
+    @contextlib.contextmanager
+    def capture(_: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise torch.AcceleratorError("CUDA error: operation failed due to a previous error")
+
+    def step() -> None:
+        raise inside
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    with pytest.raises(DeviceError, match="cannot be recorded, leave graphs out: CUDA") as said:
+        CudaRecorder().record(step)
+    assert said.value.__cause__ is inside
+    assert trouble(said.value) == fault
 
 
 def test_an_error_of_a_method_says_nothing_of_the_device() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from raygrid.core.draws import sent
 from raygrid.core.options import Options
 from raygrid.defenses.base import Chain
 from raygrid.engine.costs.profiles import HOOKS
@@ -142,6 +143,25 @@ def test_a_step_that_waits_is_not_recorded(recorder: PretendRecorder, log: Log) 
     batch = next(session.trainer.batches(0))
     with pytest.raises(RuntimeError, match="stream is capturing"):
         recorder.record(lambda: session.trainer.descend(batch))
+
+
+def test_a_step_that_sends_more_than_draws_is_not_recorded(
+    recorder: PretendRecorder, log: Log
+) -> None:
+    """A replay would copy from where the values lay when the step was recorded."""
+    session: Any = learner_of("supervised").start(task_on(DEVICE, toy(48)))
+    step = session.trainer.step
+
+    def sending(batch: Batch) -> Step:
+        out: Step = step(batch)
+        return replace(out, loss=out.loss * sent(torch.tensor(2.0), DEVICE))
+
+    session.trainer.step = sending
+    session.epoch(0)
+    assert recorder.tapes == []
+    session.trainer.step = step
+    session.epoch(1)
+    assert len(recorder.tapes) == 1
 
 
 def test_what_is_recorded_is_not_done(log: Log) -> None:

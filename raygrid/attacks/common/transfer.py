@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.gradient import GradientAttack, in_batches, next_class
 from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
+from raygrid.core.draws import sent
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
@@ -150,7 +151,7 @@ class TransferAttack(GradientAttack):
                 z = z.clamp(0, 1)
             if self.augmentation != "none":
                 draws = context.stream.rows(["augmentation", step], rows, (3,), "uniform")
-                z = transform(z, draws.to(z.device, non_blocking=True))
+                z = transform(z, sent(draws, z.device))
             return z
 
         return augmented

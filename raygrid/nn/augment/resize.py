@@ -6,12 +6,12 @@ its gradient has no scattered sums, so it is the same on every run on a GPU too.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raygrid.core.draws import sent
 from raygrid.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -40,25 +40,28 @@ def boxes_of(
     float (N, DRAWS).
     """
     n = len(draws)
-    full = sent(torch.tensor(size), draws.device)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * draws[:, :TRIES])
     aspect = torch.exp(low + (high - low) * draws[:, TRIES : 2 * TRIES])
     tries = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], -1).round().long()
-    fits = ((tries > 0) & (tries <= full)).all(-1)
+    fits = (tries > 0).all(-1) & (tries[..., 0] <= size[0]) & (tries[..., 1] <= size[1])
     first = fits.int().argmax(1)
     chosen = tries.gather(1, first.view(n, 1, 1).expand(n, 1, 2))[:, 0]
-    extent = torch.where(fits.any(1)[:, None], chosen, _fallback(full, ratio))
-    corner = (draws[:, 2 * TRIES :] * (full - extent + 1)).floor().long()
-    return Boxes(torch.minimum(corner, full - extent), extent)
+    # Sizes stay numbers: as tensors they would be sent to the device in every step.
+    sides = zip(chosen.unbind(1), _fallback(tuple(size), ratio), strict=True)
+    extent = torch.stack([torch.where(fits.any(1), own, whole) for own, whole in sides], 1)
+    room = torch.stack([full - own for full, own in zip(size, extent.unbind(1), strict=True)], 1)
+    corner = (draws[:, 2 * TRIES :] * (room + 1)).floor().long()
+    return Boxes(torch.minimum(corner, room), extent)
 
 
-def _fallback(full: Tensor, ratio: tuple[float, float]) -> Tensor:
-    """The largest extent (2,) of an allowed ratio."""
-    height, width = full.unbind()
+@functools.cache
+def _fallback(size: tuple[int, ...], ratio: tuple[float, float]) -> tuple[int, int]:
+    """The largest extent of an allowed ratio."""
+    height, width = torch.tensor(size)
     wide = torch.minimum(width, (height * ratio[1]).round().long())
     tall = torch.minimum(height, (width / ratio[0]).round().long())
-    return torch.stack([tall, wide])
+    return int(tall), int(wide)
 
 
 def crop_resize(x: Tensor, boxes: Boxes, flips: Tensor) -> Tensor:

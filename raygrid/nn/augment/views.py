@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raygrid.core import draws
-from raygrid.core.draws import sent
 from raygrid.core.lazy import torch
 from raygrid.core.registry import require
 from raygrid.nn.augment import color, resize
@@ -97,11 +96,12 @@ class Views:
         size: (H, W). order: a permutation of the four color operations, for all images.
         """
         box, draws = draws[:, : resize.DRAWS], draws[:, resize.DRAWS :]
-        reach = torch.tensor([self.brightness, self.contrast, self.saturation])
+        reach = (self.brightness, self.contrast, self.saturation)
+        around = (2 * draws[:, 1:4] - 1).unbind(1)
         return ViewParams(
             boxes=resize.boxes_of(box, size, self.scale, self.ratio),
             flips=draws[:, 0] < (0.5 if self.flip else 0.0),
-            factors=1 + (2 * draws[:, 1:4] - 1) * sent(reach, draws.device),
+            factors=1 + torch.stack([d * r for d, r in zip(around, reach, strict=True)], 1),
             shift=(2 * draws[:, 4] - 1) * self.hue,
             order=order,
             sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * draws[:, 5],
