@@ -34,9 +34,10 @@ class AffineJitter(Defense):
         code="psandovalsegura/learn-from-unlearnable@605dea2 (orthogonal_projection_step_2.py)",
         cost="two look-ups and three color operations a batch",
         notes="what the authors train with beside their projection, unless told not to: their OP "
-        "is `op+affine_jitter+cutmix(box=batch, p=0.5)`, `op` is the projection alone, "
-        "`affine_jitter+cutmix(box=batch, p=0.5)` the augmentation alone. Crop and flip come after "
-        "it there, here before; the order of the colors is drawn for each image there",
+        "is `op+affine_jitter+cutmix(box=batch, p=0.5)` under the protocol `op`; `op` is the "
+        "projection alone, `affine_jitter+cutmix(box=batch, p=0.5)` the augmentation alone. Crop "
+        "and flip come after it there, here before; the order of the colors is drawn for each "
+        "image there",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
         {"rotation": 0.0, "shear": 0.0, "scale": 0.0, "jitter": 0.0},

@@ -61,3 +61,22 @@ class Wxl(Protocol):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=80, weight_decay=0.0, schedule="constant")
     }
+
+
+@PROTOCOLS.register("op")
+@dataclass(frozen=True, kw_only=True)
+class OpProtocol(Protocol):
+    """The victim of OP: 50 epochs, rate divided by 10 at 25 and 37, weight decay 1e-4."""
+
+    card = Card(
+        paper="Sandoval-Segura et al. 2023, What Can We Learn from Unlearnable Datasets?",
+        code="psandovalsegura/learn-from-unlearnable@605dea2 (orthogonal_projection_step_2.py)",
+        notes="its strong augmentation is the defense `affine_jitter`, its CutMix "
+        "`cutmix(box=batch, p=0.5)`. The code has another fall of the rate for ImageNet-100, "
+        "which it calls untested, and Adam for transformers; neither is here",
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        SUPERVISED: Recipe(
+            epochs=50, weight_decay=1e-4, schedule="step", milestones=(25, 37), normalize=True
+        )
+    }

@@ -12,6 +12,7 @@ from raygrid.core.spec import parse_chain
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.affine_jitter import AffineJitter, rotated, sheared
 from raygrid.defenses.base import Chain
+from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 
 CPU = torch.device("cpu")
@@ -86,6 +87,16 @@ def test_the_printed_row_is_a_chain_that_mixes_a_box_of_half_of_the_batches() ->
     x, y = toy(8, 32).floats(), torch.eye(10)[torch.arange(8)]
     mixed = [not torch.equal(chain.augment(x, y, rng(seed))[1], y) for seed in range(40)]
     assert 10 <= sum(mixed) <= 30
+
+
+def test_its_victim_is_trained_as_in_the_code() -> None:
+    """parse_args, and MultiStepLR with int(0.5 E) and int(0.75 E); Normalize in both transforms."""
+    recipe = PROTOCOLS.make("op").recipe("supervised", "cifar10", 32)
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (50, 128, 0.1)
+    assert (recipe.momentum, recipe.weight_decay, recipe.nesterov) == (0.9, 1e-4, False)
+    assert (recipe.schedule, recipe.milestones, recipe.gamma) == ("step", (25, 37), 0.1)
+    assert recipe.normalize
+    assert recipe.grad_clip is None
 
 
 @pytest.mark.parametrize(
