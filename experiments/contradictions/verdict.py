@@ -153,9 +153,10 @@ def table(
     said = []
     for case in cases(claim):
         compared = sides(claim, case, scale, seeds, rows)
-        if claim.defended:  # all settings are the same there
+        if claim.defended:  # all settings are the same there, and what is printed is of others
             bare = undefended(claim, case)
-            yield _row(bare, replace(sides(claim, bare, scale, seeds, rows)[0], name="any"))
+            shared = sides(claim, bare, scale, seeds, rows)[0]
+            yield _row(bare, replace(shared, name="any", printed=None))
         yield from (_row(case, side) for side in compared)
         said.append(f"- {', '.join(case)}: {verdict(compared, case.defense == claim.defenses[0])}.")
     yield ""

@@ -76,6 +76,8 @@ class Eclipse(Avatar):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Its default is another one than AVATAR's, so that nothing but the name says `poisoned`.
+        object.__setattr__(self, "diffusion_data", self.seen)
         if self.schedule != "linear":
             said = f"schedule is {self.schedule}, which"
             require(self.solver == "ancestral", f"{said} has no solver {self.solver}")

@@ -159,6 +159,14 @@ def test_the_predictor_is_fitted_to_few_images() -> None:
     assert DenoiserPlan("s", 100_000, 150) == DEFENSES.make("avatar").plan  # type: ignore[attr-defined]
 
 
+def test_what_its_predictor_has_seen_has_one_name() -> None:
+    named = DEFENSES.make("eclipse(diffusion_data=poisoned)")
+    assert str(named.part()) == "eclipse(diffusion_data=poisoned)"
+    assert DEFENSES.make('eclipse(diffusion_data="")') == named
+    assert named.resolved()["diffusion_data"] == "poisoned"
+    assert str(DEFENSES.make("eclipse(diffusion_data=clean_train)").part()) == "eclipse"
+
+
 def test_what_is_out_of_range_is_refused() -> None:
     for part in ("few=-1", "gray=1.5", "noise=2.0", "schedule=cosine, steps=4001"):
         with pytest.raises(SpecError, match="allowed are"):

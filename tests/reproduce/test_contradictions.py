@@ -286,6 +286,9 @@ def test_what_defenses_are_varied_on_stands_above_them(script: Script) -> None:
         "alone -40.0." in lines
     )
     assert "- lsp, op, supervised: not measured." in lines
+    leak = list(script.settling.table("eclipse_leak", script.said["eclipse_leak"], "quick", 1, {}))
+    assert "| em | standard | supervised | any | – | – | – |" in leak
+    assert "| em | eclipse | supervised | test images | 82.07 (dune main) | – | – |" in leak
 
 
 def test_separability_is_judged_on_noises_that_were_not_fitted(script: Script) -> None:
