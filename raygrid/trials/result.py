@@ -30,6 +30,7 @@ class Result:
     selected_epoch: the epoch (counted from 1) that a derived defense selected; final_acc, last_acc
         and probes are then those after it. None: nothing was selected, they are of the last one.
     winner: the defenses of the trial that won, where a derived defense chose among several.
+    seconds: on the clock, with epochs of earlier runs where it went on from a checkpoint.
     epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.

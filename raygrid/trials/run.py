@@ -49,7 +49,7 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
             raise
         _fail(result, error)
     result.summarize()
-    result.seconds = time.perf_counter() - started
+    result.seconds += time.perf_counter() - started
     for name, value in meter.facts().items():
         setattr(result, name, value)
     result.finished = time.time()
@@ -100,7 +100,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
         return evaluate.ask(model, probed, precision)
 
     peak = outputs.Peak() if "peak" in env.options.keep else None
-    first = _restore(session, result.history, env.checkpoint, peak)
+    first = _restore(session, result, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
             break
@@ -219,7 +219,7 @@ def _peak(history: History) -> dict[str, float]:
 
 
 def _restore(
-    session: Session, history: History, checkpoint: Checkpoint, peak: outputs.Peak | None
+    session: Session, result: Result, checkpoint: Checkpoint, peak: outputs.Peak | None
 ) -> int:
     """Go on from a checkpoint if there is one; returns the number of the epoch to go on with.
 
@@ -229,10 +229,11 @@ def _restore(
     if state is None or (peak is not None and "peak" not in state):
         return 0
     session.load_state_dict(state["session"])
-    history.extend(state["history"])
+    result.history = state["history"]
+    result.seconds = sum(epoch["epoch_seconds"] for epoch in result.history)
     if peak is not None:
         peak.accuracy, peak.weights = state["peak"]["accuracy"], state["peak"]["weights"]
-    return len(history)
+    return len(result.history)
 
 
 def _fail(result: Result, error: Exception) -> None:

@@ -321,6 +321,16 @@ def test_every_epoch_says_how_long_it_took(options: Options) -> None:
     assert sum(took) <= result.seconds
 
 
+def test_a_trial_that_goes_on_counts_its_epochs_of_before(options: Options) -> None:
+    spec = ["dots/clean/none/small_cnn/sleeper(seconds=0.2)/brief(epochs=3)/0"]
+    often = replace(options, checkpoint_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(spec, often, Cut(after=2))
+    (result,) = run_grid(spec, often).results
+    assert sum(epoch["epoch_seconds"] for epoch in result.history) <= result.seconds
+    assert result.seconds >= 3 * 0.2
+
+
 def test_partial_poisoning_answers_four_views(options: Options) -> None:
     spec = "dots/lsp@0.5/none/small_cnn/supervised/brief/0"
     result = run_grid([spec], options).results[0]
