@@ -14,7 +14,8 @@ together   1, 2, 4, 8 trials at once, without and with MPS: the sum of images/s
 fast       trials of the protocol `fast` for as long as time is left
 attacks    seconds that a poison takes on the quick dataset, the cheapest first
 
-The table at the end is Markdown. --device cpu tries it out, and so does a device that `--import`
+The table at the end is Markdown. After an error that leaves the process without its GPU the parts
+that are left go on in a fresh one. --device cpu tries it out, and so does a device that `--import`
 brings along; `--small` has it ask little.
 """
 
@@ -28,6 +29,7 @@ import json
 import os
 import platform
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +40,8 @@ from typing import Any
 import torch
 
 from raygrid.api.run_grid import run_grid
-from raygrid.core.device import device_name, settle
+from raygrid.core.device import device_name, release, settle
+from raygrid.core.device_errors import trouble
 from raygrid.core.errors import RaygridError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
@@ -70,6 +73,7 @@ class Book:
     rows: list[dict[str, Any]]
     end: float
     imports: tuple[str, ...] = ()
+    data: Path = Path("data")
 
     def note(self, part: str, what: str, **facts: Any) -> None:
         row = {"part": part, "what": what, **facts}
@@ -92,13 +96,21 @@ def attempt(book: Book, part: str, what: str, work: Callable[[], dict[str, Any]]
     if book.left <= 0:
         book.note(part, what, state="no time")
         return
-    started = time.perf_counter()
+    started, lost = time.perf_counter(), False
     try:
         with within(book.end - time.monotonic()):
             facts = {"state": "ok", **work()}
     except (RaygridError, RuntimeError, AssertionError, TimeoutError) as error:
         facts = {"state": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        lost = trouble(error) == "lost"
     book.note(part, what, **facts, seconds=time.perf_counter() - started)
+    if lost:
+        raise Lost(part)
+    release(book.device)  # what is left of one attempt is no memory of the next
+
+
+class Lost(Exception):
+    """The GPU has failed; nothing that this process asks of it is answered any more."""
 
 
 @contextlib.contextmanager
@@ -122,7 +134,7 @@ def grid(book: Book, specs: list[str], **options: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         given = {"executor": "inline", "quiet": True, "tracking": "off", **options}
         given["imports"] = book.imports
-        outcome = run_grid(specs, Options(out=Path(folder), data=Path("data"), **given))
+        outcome = run_grid(specs, Options(out=Path(folder), data=book.data, **given))
     if not outcome.results:
         raise RuntimeError("the plan skips it on this dataset")
     bad = [r for r in outcome.results if r.status != "done"]
@@ -187,14 +199,17 @@ def recording(on: bool) -> Iterator[None]:
         graphs.SWITCH.on = False
 
 
-def session_of(book: Book, spec: str) -> Any:
+def session_of(book: Book, spec: str, batches: int) -> Any:
     (trial,) = plan([spec], None).trials
-    return trial.learner.start(task_on_noise(trial, 4 if book.small else 40, book.device))
+    return trial.learner.start(task_on_noise(trial, 4 if book.small else batches, book.device))
 
 
 def pace(book: Book, spec: str, how: str) -> dict[str, Any]:
-    """Images a second over epochs of noise, after one that warms up."""
-    session = session_of(book, spec)
+    """Images a second over epochs of noise, after one that warms up.
+
+    The epochs are about as long as CIFAR-10's: steps are recorded once in each.
+    """
+    session = session_of(book, spec, 390)
     trainer: Trainer = session.trainer
     work: Callable[[], Any] = functools.partial(session.epoch, 0)
     if how == "bare":
@@ -203,7 +218,7 @@ def pace(book: Book, spec: str, how: str) -> dict[str, Any]:
         work()
         finish(book.device)
         started, images = time.perf_counter(), 0
-        while time.perf_counter() - started < (1.0 if book.small else 5.0):
+        while time.perf_counter() - started < (1.0 if book.small else 3.0):
             work()
             images += len(trainer.train)
         finish(book.device)
@@ -214,7 +229,7 @@ def equal(book: Book, spec: str) -> dict[str, Any]:
     """Whether recorded steps leave the very weights that single steps do, after two epochs."""
     states = []
     for on in (False, True):
-        session = session_of(book, spec)
+        session = session_of(book, spec, 40)
         with recording(on):
             for epoch in range(2):
                 session.epoch(epoch)
@@ -310,28 +325,48 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"| {row['part']} | {row['what']} | {row['state']} | {seconds} | {figures} |"
 
 
-def main() -> None:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
     parser.add_argument("--device", help="cuda:0, cpu (the first GPU, else the CPU)")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--small", action="store_true", help="few and small, to try it out")
-    args = parser.parse_args()
+    parser.add_argument("--go-on", action="store_true", help="--out is this call's own beginning")
+    return parser.parse_args()
+
+
+def start_anew(args: argparse.Namespace, parts: list[str], seconds: float) -> None:
+    """Go on with these parts in a fresh process, which takes the place of this one."""
+    words = [sys.executable, *sys.argv]
+    words += ["--go-on", "--minutes", str(seconds / 60), "--parts", *parts]
+    sys.stdout.flush()
+    os.execv(sys.executable, words)
+
+
+def main() -> None:
+    args = options()
     load_plugins(args.imports)  # a device of their own has no name before
     device = torch.device(args.device or best_device())
     settle(device)
     end = time.monotonic() + 60 * args.minutes
-    whole = Book(args.out, end, device, args.small, [], end, tuple(args.imports))
-    about = f"{device_name(device)}, commit {commit()}, Python {platform.python_version()}, " + (
-        ", ".join(f"{name} {version}" for name, version in versions().items())
-    )
-    whole.note("about", about, state="ok")
-    for name in args.parts:
+    before = args.out.read_text().splitlines() if args.go_on else []
+    rows = [json.loads(line) for line in before]
+    whole = Book(args.out, end, device, args.small, rows, end, tuple(args.imports), args.data)
+    if not args.go_on:
+        about = f"{device_name(device)}, commit {commit()}, Python {platform.python_version()}, "
+        about += ", ".join(f"{name} {version}" for name, version in versions().items())
+        whole.note("about", about, state="ok")
+    for number, name in enumerate(args.parts):
         part, share = PARTS[name]
         print(f"{name}: {whole.left / 60:.1f} minutes are left", flush=True)
-        part(replace(whole, until=time.monotonic() + share * max(whole.left, 0)))
+        try:
+            part(replace(whole, until=time.monotonic() + share * max(whole.left, 0)))
+        except Lost:
+            whole.note(name, "the rest of it", state="left out, the GPU was lost")
+            start_anew(args, args.parts[number + 1 :], whole.left)
     print("\n".join(["", *table(whole.rows)]))
 
 

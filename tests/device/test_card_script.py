@@ -24,7 +24,8 @@ def ran(folder: Path, *words: str) -> tuple[list[dict[str, Any]], str, float]:
     """What the script wrote as it went, what it printed, and its seconds."""
     notes = folder / "notes"
     notes.mkdir(exist_ok=True)
-    env = {**os.environ, NOTES: str(notes), "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), str(folder)])
+    env = {**os.environ, NOTES: str(notes), "PYTHONPATH": path}
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--small", "--out", str(folder / "rows.jsonl"), *words],
@@ -74,4 +75,31 @@ def test_a_script_whose_time_is_over_has_told_what_it_knew(tmp_path: Path) -> No
     assert states.count("no time") >= 5
     late = [row["error"] for row in rows if row["state"] == "failed"]
     assert set(late) <= {"TimeoutError: the time is over"}
+    assert len([line for line in said.splitlines() if line.startswith("|")]) == 2 + len(rows)
+
+
+FAULT = """
+from dataclasses import dataclass
+from raygrid.attacks.base import ATTACKS
+from tests.plugin import Broken
+
+@ATTACKS.register("a_fault")
+@dataclass(frozen=True, kw_only=True)
+class Fault(Broken):
+    def propose(self, images, context):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+"""
+
+
+@pytest.mark.slow
+def test_after_a_lost_gpu_the_script_goes_on_in_a_fresh_process(tmp_path: Path) -> None:
+    (tmp_path / "fault.py").write_text(FAULT)
+    words = ["--minutes", "10", "--device", "cpu", "--import", "fault"]
+    rows, said, _ = ran(tmp_path, *words, "--parts", "attacks", "speed")
+    lost, left_out = (row for row in rows if row["part"] == "attacks")
+    assert lost["what"] == "a_fault"
+    assert "an illegal memory access" in lost["error"]
+    assert left_out["state"] == "left out, the GPU was lost"
+    assert {row["state"] for row in rows if row["part"] == "speed"} == {"ok"}
+    assert [row["part"] for row in rows].count("about") == 1
     assert len([line for line in said.splitlines() if line.startswith("|")]) == 2 + len(rows)
