@@ -290,8 +290,8 @@ CONTRADICTIONS = {
         ("standard", "op"),
     ),
     "eclipse_leak": Contradiction(
-        "ECLIPSE's released noise predictor has seen 2,000 images of the test set, on all of which "
-        "its victims are then measured",
+        "ECLIPSE's one released noise predictor has seen 2,000 images of the test set, on all of "
+        "which its victims are then measured; DUNE prints it and does not say which it took",
         tuple(
             Setting(
                 name,

@@ -37,7 +37,7 @@ class AffineJitter(Defense):
         "is `op+affine_jitter+cutmix(box=batch, p=0.5)` under the protocol `op`; `op` is the "
         "projection alone, `affine_jitter+cutmix(box=batch, p=0.5)` the augmentation alone. Crop "
         "and flip come after it there, here before; the order of the colors is drawn for each "
-        "image there",
+        "image there. PIL's rotation is `affine_jitter(jitter=0, rotation=20, scale=0, shear=0)`",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = (
         {"rotation": 0.0, "shear": 0.0, "scale": 0.0, "jitter": 0.0},

@@ -51,7 +51,8 @@ class Eclipse(Avatar):
         "for an eighth of the time. Steps of either take the posterior's variance, the least that "
         "its network may choose; that also learns variances, is another U-Net (three blocks a "
         "level, four heads) and sees the whole schedule. Stored images are cut off to whole levels "
-        "there, rounded here. How 2,000 images became 8,000 is not in the code",
+        "there, rounded here. How 2,000 images became 8,000 is not in the code. The published "
+        "numbers are DUNE's, whose code does not say which predictor purified",
     )
     younger: ClassVar[frozenset[str]] = frozenset({"schedule"})
     version: ClassVar[int] = 1
