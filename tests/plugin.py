@@ -87,6 +87,26 @@ class Idle:
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+def eat(hunger: float, log: str) -> None:
+    """Run out of memory with less than this part of a GPU, and write down which part it was."""
+    if not hunger:
+        return
+    from raygrid.engine.ray.worker import gpu_share
+
+    if gpu_share() < hunger:
+        with Path(log).open("a") as file:
+            file.write(f"{gpu_share()}\n")
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `create`")
+
+
+def lose_device(log: str) -> None:
+    """Write down the process's number, then its GPU fails; without a file nothing does."""
+    if log:
+        with Path(log).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
+
+
 @LEARNERS.register("sleeper")
 @dataclass(frozen=True, kw_only=True)
 class Sleeper(Learner):
@@ -101,29 +121,14 @@ class Sleeper(Learner):
     lost: str = ""  # a file that gets the process's number before its GPU fails
 
     def start(self, task: Task) -> Session:
-        if self.hunger:
-            self._eat()
+        eat(self.hunger, self.log)
         if self.fails:
             raise RuntimeError("told to fail")
-        if self.lost:
-            self._lose_device()
+        lose_device(self.lost)
         if self.flag and not Path(self.flag).exists():
             Path(self.flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return Idle(task, self.seconds)
-
-    def _eat(self) -> None:
-        from raygrid.engine.ray.worker import gpu_share
-
-        if gpu_share() < self.hunger:
-            with Path(self.log).open("a") as file:
-                file.write(f"{gpu_share()}\n")
-            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `create`")
-
-    def _lose_device(self) -> None:
-        with Path(self.lost).open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
 
 
 @LEARNERS.register("witness")
@@ -161,8 +166,13 @@ class SlowShift(Attack):
     budget: Budget = Budget("linf", 8 / 255)
     pause: float = 0.0  # seconds
     tag: int = 0
+    hunger: float = 0.0  # see `Sleeper`
+    log: str = ""
+    lost: str = ""
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
+        eat(self.hunger, self.log)
+        lose_device(self.lost)
         time.sleep(self.pause)
         generator = context.stream.generator("sign", self.tag)
         sign = torch.rand(images.shape, generator=generator).round() * 2 - 1

@@ -29,8 +29,9 @@ from raygrid.nn.context import FitContext
 from raygrid.nn.trainer import to_device
 from raygrid.storage.checkpoints import pack, unpack
 from raygrid.storage.store import Store
-from raygrid.trials import evaluate
+from raygrid.trials import evaluate, run
 from raygrid.trials.catalog import Catalog
+from raygrid.trials.run import placed
 from tests import plugin
 from tests.conftest import toy
 from tests.defenses.test_defenses import FITTED, HEAVY, TRAINED, acting
@@ -215,6 +216,17 @@ def test_a_set_that_stays_on_the_host_gives_the_same_batches(log: Log) -> None:
     assert same(*weights)
     assert not images.beside(DEVICE).resident
     assert peaks[0] > 0
+
+
+def test_half_of_the_memory_is_for_images(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes more stays on the host, its labels on the device."""
+    images = toy(48)
+    for share, resident in ((1.0, False), (2.0, True)):
+        limit = share * images.pixels.nbytes
+        monkeypatch.setattr(run, "memory_limit", lambda device, limit=limit: limit)
+        put = placed(images, DEVICE)
+        assert (put.device, put.resident) == (DEVICE, resident)
+        assert torch.equal(put.floats(slice(3, 9)).cpu(), images.floats(slice(3, 9)))
 
 
 def test_the_device_refuses_what_cuda_refuses(log: Log) -> None:

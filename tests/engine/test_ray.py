@@ -166,3 +166,21 @@ def test_a_kind_that_ran_out_of_memory_does_so_no_more(one_gpu: None, tmp_path: 
     assert lines.getvalue().count("out of memory with 0.125 of a GPU") == len(shares)
     kept = ProfileStore(Store(tmp_path / "ray" / "store")).load()
     assert kept.find("A10G", "small_cnn/sleeper/128/16").least == 0.25
+
+
+@pytest.mark.slow
+def test_artifacts_are_tried_again_as_trials_are(one_gpu: None, tmp_path: Path) -> None:
+    """One finds half of a GPU too little, one finds its GPU failed; the second has no third try."""
+    shares, processes = tmp_path / "shares", tmp_path / "processes"
+    hungry = SLEEP.format(f"slow_shift(hunger=0.9, log={shares})", "")
+    lost = SLEEP.format(f"slow_shift(lost={processes})", "")
+    lines = io.StringIO()
+    outcome = run_grid([hungry, lost], ray_options(tmp_path), ProgressDisplay(lines))
+    fed, broken = sorted(outcome.results, key=lambda row: row.status)
+    assert (fed.status, broken.status) == ("done", "failed")
+    assert shares.read_text().split() == ["0.5"], "with the whole of it there is enough"
+    assert "out of memory with 0.5 of a GPU" in lines.getvalue()
+    assert "its artifact failed" in str(broken.error)
+    assert "its GPU failed twice" in str(broken.error)
+    first, second = processes.read_text().split()
+    assert first != second
