@@ -61,6 +61,10 @@ def settle(device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = TF32
     torch.backends.cudnn.benchmark = False  # it picks algorithms by the clock
     torch.use_deterministic_algorithms(DETERMINISTIC, warn_only=True)
+    # Where a lack of a way is only warned of, the fused kernels of attention keep adding up
+    # gradients in any order; plain products and a softmax do not.
+    for fused in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{fused}_sdp")(not DETERMINISTIC)
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
     # else a kernel for every new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.backends import cuda
 
 from raygrid.core.device import (
     CONTEXT_MB,
@@ -88,6 +89,13 @@ def test_of_several_cards_a_worker_takes_the_first_that_it_may_see() -> None:
         assert list(cards.fractions) == [0]
 
 
+FUSED = [
+    (getattr(cuda, f"{name}_sdp_enabled"), getattr(cuda, f"enable_{name}_sdp"))
+    for name in ("flash", "mem_efficient", "cudnn")
+]
+"""Attention in one kernel: how torch is asked whether it may be used, and how it is told."""
+
+
 def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store) -> None:
     try:
         Worker(store, device=best_device())
@@ -95,12 +103,17 @@ def test_what_cuda_leaves_open_is_decided(one: Machine, store: Store) -> None:
         assert not torch.backends.cudnn.allow_tf32
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert [asked() for asked, _ in FUSED] == [False] * 3
+        assert torch.backends.cuda.math_sdp_enabled()
     finally:
+        for _, enable in FUSED:
+            enable(True)
         torch.use_deterministic_algorithms(False)
         torch.utils.deterministic.fill_uninitialized_memory = True
         torch.backends.cudnn.allow_tf32 = True
     Worker(store, device=torch.device("cpu"))
     assert not torch.are_deterministic_algorithms_enabled()
+    assert all(asked() for asked, _ in FUSED)
 
 
 def test_a_card_that_another_process_fills_is_said(one: Machine) -> None:
