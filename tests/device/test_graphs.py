@@ -27,7 +27,7 @@ from tests.device.test_training import same, task_on
 from tests.learners.test_learners import RECIPE
 from tests.learners.test_learners import small as learner_of
 
-WAITING = {"ueraser_lite", "ueraser_max"}
+WAITING = {"affine_jitter", "ueraser_lite", "ueraser_max"}
 """Defenses of which a draw on the host decides what is computed."""
 QUICK = {"cutmix", "none", "ueraser_lite"}
 ACTING = {n for hook in HOOKS for n in acting(hook)} | {"none", "standard"}

@@ -17,7 +17,7 @@ from torchvision.ops import StochasticDepth
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.core.options import Options
-from raygrid.core.seeds import Stream, forked
+from raygrid.core.seeds import forked
 from raygrid.core.spec import Part
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Chain
@@ -25,7 +25,6 @@ from raygrid.engine.grid import plan
 from raygrid.engine.worker import Worker
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
-from raygrid.nn.context import FitContext
 from raygrid.nn.trainer import to_device
 from raygrid.storage.checkpoints import pack, unpack
 from raygrid.storage.store import Store
@@ -34,7 +33,7 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.run import placed
 from tests import plugin
 from tests.conftest import toy
-from tests.defenses.test_defenses import FITTED, HEAVY, TRAINED, acting
+from tests.defenses.test_defenses import FITTED, HEAVY, TRAINED, acting, given
 from tests.defenses.test_defenses import small as defense_of
 from tests.device.pretend import CPU, DEVICE, Log, OnDevice, watched
 from tests.learners.test_learners import small as learner_of
@@ -76,11 +75,17 @@ def task_on(device: torch.device, images: Images, **changes: Any) -> Task:
 @pytest.mark.parametrize("name", PURIFIERS)
 def test_a_purifier(name: str, log: Log) -> None:
     purifier, images = defense_of(name), toy(32, 32, 10)
+    context = given(name, images, 0)
     there, here = (
-        purifier.purify(images, FitContext(Stream("purify"), device)).pixels
+        purifier.purify(images, replace(context, device=device)).pixels.cpu()
         for device in (CPU, DEVICE)
     )
-    assert torch.equal(here.cpu(), there)
+    apart = (here.int() - there.int()).abs()
+    if name in HEAVY:  # their U-Nets have attention too
+        assert apart.max() <= 2
+        assert (apart > 0).float().mean() < 0.02
+    else:
+        assert torch.equal(here, there)
     assert not log.drawn
 
 
