@@ -44,7 +44,10 @@ Specs = Grid | Iterable[TrialSpec | str]
 
 @dataclass
 class Outcome:
-    """What a run came to. `results`: all rows of the grid, those of earlier runs too."""
+    """What a run came to.
+
+    results: all rows of the grid in its order, those of earlier runs too.
+    """
 
     plan: Plan
     results: list[Result]
@@ -139,8 +142,9 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         finally:
             listener.close(interrupted)
             log.close()
-    keys = {t.key for t in (*plan.trials, *plan.derived)}
-    rows = [Result.from_row(row) for row in log.rows() if row["key"] in keys]
+    place = {t.key: i for i, t in enumerate((*plan.trials, *plan.derived))}
+    done = sorted((row for row in log.rows() if row["key"] in place), key=lambda r: place[r["key"]])
+    rows = [Result.from_row(row) for row in done]
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
+from raygrid.core.device import release
 from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DeviceError, Moving
 from raygrid.engine.events import Listener
@@ -69,3 +70,4 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
     facts = {"seconds": time.perf_counter() - started, "bytes": bundle.nbytes, **bundle.facts}
     listener.artifact(artifact, "made" if made else "reused", facts)
     agenda.finish(job.key)
+    release(worker.device)

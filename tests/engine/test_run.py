@@ -321,6 +321,12 @@ def test_every_epoch_says_how_long_it_took(options: Options) -> None:
     assert sum(took) <= result.seconds
 
 
+def test_results_have_the_order_of_the_grid_whoever_finished_first(options: Options) -> None:
+    specs = [f"dots/{a}/none/small_cnn/supervised/brief/0" for a in ("lsp", "clean", "noise")]
+    run_grid(specs[2:], options)
+    assert [result.spec for result in run_grid(specs, options).results] == specs
+
+
 def test_a_trial_that_goes_on_counts_its_epochs_of_before(options: Options) -> None:
     spec = ["dots/clean/none/small_cnn/sleeper(seconds=0.2)/brief(epochs=3)/0"]
     often = replace(options, checkpoint_every=0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from raygrid.core.device import Meter, check_room, device_name, limit_memory
+from raygrid.core.device import Meter, check_room, device_name, limit_memory, release
 from raygrid.core.device_errors import MEMORY, trouble
 from raygrid.core.errors import ClusterError, DeviceError, Moving
 from raygrid.core.lazy import torch
@@ -202,6 +202,7 @@ def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
         worker.forget(trial)
     else:
         tell(artifact=json.dumps(_make(worker, artifact, report)))
+        release(meter.device)
 
 
 def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str, Any]:
