@@ -100,13 +100,17 @@ def attempt(book: Book, part: str, what: str, work: Callable[[], dict[str, Any]]
     try:
         with within(book.end - time.monotonic()):
             facts = {"state": "ok", **work()}
-    except (RaygridError, RuntimeError, AssertionError, TimeoutError) as error:
+    except (RaygridError, RuntimeError, AssertionError, TimeOver) as error:
         facts = {"state": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0]}
         lost = trouble(error) == "lost"
     book.note(part, what, **facts, seconds=time.perf_counter() - started)
     if lost:
         raise Lost(part)
     release(book.device)  # what is left of one attempt is no memory of the next
+
+
+class TimeOver(BaseException):
+    """The time is over; no trial takes this for a fault of its own and makes a row of it."""
 
 
 class Lost(Exception):
@@ -118,7 +122,7 @@ def within(seconds: float) -> Iterator[None]:
     """End what is inside once the whole time is over, so that the table is still printed."""
 
     def over(*_: Any) -> None:
-        raise TimeoutError("the time is over")
+        raise TimeOver("the time is over")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))

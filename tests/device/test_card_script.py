@@ -74,7 +74,7 @@ def test_a_script_whose_time_is_over_has_told_what_it_knew(tmp_path: Path) -> No
     assert states[0] == "ok"
     assert states.count("no time") >= 5
     late = [row["error"] for row in rows if row["state"] == "failed"]
-    assert set(late) <= {"TimeoutError: the time is over"}
+    assert set(late) <= {"TimeOver: the time is over"}
     assert len([line for line in said.splitlines() if line.startswith("|")]) == 2 + len(rows)
 
 
