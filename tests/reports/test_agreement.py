@@ -90,6 +90,13 @@ def test_poisons_of_another_surrogate_stand_apart_and_seeds_are_averaged() -> No
     assert cell["printed_acc"] == printed("em(mode=class)", "standard")
 
 
+def test_a_poison_of_the_papers_own_surrogate_is_the_printed_one() -> None:
+    (own,) = agreement([row("pil", "cutmix", 0.11)]).cells
+    assert (own["group"], own["printed_acc"]) == ("as printed", printed("pil", "cutmix"))
+    (other,) = agreement([row("pil(surrogate=linear)", "cutmix", 0.11)]).cells
+    assert other["group"] == "other surrogate"
+
+
 def test_the_control_is_listed_and_not_correlated() -> None:
     found = agreement([*SHIFTED, row("clean", "standard", 0.87)])
     (control,) = [cell for cell in found.cells if cell["group"] == "control"]

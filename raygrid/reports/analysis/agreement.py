@@ -29,8 +29,9 @@ _MEANT = ("mode", "budget", "n")
 class Agreeing:
     """A measured cell and the number that stands for it in a paper. Fractions.
 
-    group: `as printed` for poisons that need no network, `other surrogate` for those that were
-    made with one that the paper did not use, or with fewer steps; `control`: no poison.
+    group: `as printed` for poisons that need no network or have the paper's own, `other surrogate`
+    for those that were made with one that the paper did not use, or with fewer steps; `control`: no
+    poison.
     """
 
     cell: Cell
@@ -134,7 +135,7 @@ def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
     )
     group: Group = "control" if attack.name == "clean" else "as printed"
     yield group, spec
-    if not _needs_network(attack):
+    if not _made_otherwise(attack):
         yield group, spec.replace(architecture=PRINTED_ON)
         return
     meant = {name: value for name, value in attack.params if name in _MEANT}
@@ -143,8 +144,12 @@ def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
         yield "other surrogate", known
 
 
-def _needs_network(attack: Part) -> bool:
-    return attack.name in ATTACKS and "surrogate" in ATTACKS[attack.name].__dataclass_fields__
+def _made_otherwise(attack: Part) -> bool:
+    """Whether a poison of a network has parameters by which the papers did not make it."""
+    if attack.name not in ATTACKS:
+        return False
+    takes_network = "surrogate" in ATTACKS[attack.name].__dataclass_fields__
+    return takes_network and any(name not in _MEANT for name, _ in attack.params)
 
 
 def _correlations(pairs: Sequence[Agreeing]) -> Iterator[Row]:
