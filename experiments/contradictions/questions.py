@@ -297,7 +297,7 @@ CONTRADICTIONS = {
                 name,
                 {"defense": {"diffusion_data": data}, "protocol": {"validation": 0.12}},
                 _EM,
-                printed="cifar10/{attack}/eclipse/resnet18/{learner}/wxl" * (data == "test"),
+                printed=_in("wxl", defense="eclipse") if data == "test" else "",
             )
             for name, data in _SEEN.items()
         ),

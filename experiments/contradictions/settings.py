@@ -33,10 +33,9 @@ class Contradiction:
     """Settings side by side, everything else equal, on each attack, defense and learner.
 
     defenses: the first one shows whether an attack works here at all, and no setting changes it.
-    dataset: at the scales for a
-    GPU, if the papers disagree on another one. sgd: trained by SGD at every scale, since AdamW does
-    not feel the scale of a loss. shortened: parameters of defenses at the scales for a CPU, beside
-    their `quick`.
+    dataset: at the scales for a GPU, if the papers disagree on another one. sgd: trained by SGD at
+    every scale, since AdamW does not feel the scale of a loss. shortened: parameters of defenses at
+    the scales for a CPU, beside their `quick`.
     """
 
     says: str

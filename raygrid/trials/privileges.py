@@ -17,7 +17,7 @@ INFORMED = "is of another threat model"
 def of_attack(attack: str) -> str:
     """What an attack knows beyond its due; "" for nothing, or if it is not installed here."""
     try:
-        return SEES_TEST * ATTACKS.make(Part.parse(attack)).sees_test
+        return SEES_TEST if ATTACKS.make(Part.parse(attack)).sees_test else ""
     except SpecError:
         return ""
 
@@ -31,4 +31,4 @@ def of_defense(chain: str) -> str:
         return ""
     if any(link.sees_test for link in links):
         return SEES_TEST
-    return INFORMED * any(link.informed for link in links)
+    return INFORMED if any(link.informed for link in links) else ""
