@@ -70,6 +70,14 @@ def test_avatar_takes_what_its_plan_says(defense: str, tmp_path: Path) -> None:
     assert 0.5 < ratio_of([PURIFIED.format(defense)], PURIFIED.format(short), tmp_path) < 2
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("defense", ["dvae(epochs=2)", "dvae(epochs=6, shrink=2)", "vae(epochs=3)"])
+def test_dvae_takes_what_its_plan_says(defense: str, tmp_path: Path) -> None:
+    short = "dvae(epochs=1, shrink=8)"
+    assert 0.5 < ratio_of([PURIFIED.format(defense)], PURIFIED.format(short), tmp_path) < 2
+
+
 def test_a_fit_of_so_many_updates_takes_more_epochs_of_fewer_images() -> None:
     """100,000 updates of 128 images are 256 epochs of 50,000 and 3,200 of 4,000."""
     avatar = DEFENSES.make("avatar")
