@@ -45,6 +45,10 @@ BUDGETS = ("0.5x", "1x", "2x")
 
 SYNTHETIC = ("lsp", "ar", "ops", "regions(n=16)", "regions(n=1024)", "low_frequency")
 """They need no network: these poisons are the printed ones."""
+REGIONS = tuple(f"regions(n={n})" for n in (1, 2, 4, 64, 128))
+"""The other rows of the printed table of `regions`, the weakest poisons among them."""
+LARGER = ("lsp(budget=l2:1.74)", "ar(budget=l2:1.5)")
+"""The larger budgets that APBench prints."""
 SCREEN_SURROGATE = tuple(
     str(screened_attack(Part.parse(attack)))
     for attack in ("em(mode=class)", "em", "rem", "tap", "pgd", "hypo")
@@ -89,8 +93,10 @@ SCALES = {
     "screen": (
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP),
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP, seeds=(1,)),
-        Grid(**SCREEN, attacks=("lsp", "ops", "regions(n=16)", "withheld"), poison_ratios=RATIOS),
+        Grid(**SCREEN, attacks=("lsp", "ops", "cuda", "withheld"), poison_ratios=RATIOS),
         Grid(**SCREEN, attacks=("lsp", "regions(n=16)", "low_frequency"), budgets=BUDGETS),
+        Grid(**SCREEN, attacks=REGIONS),
+        Grid(**SCREEN, attacks=LARGER, defenses=("standard", "grayscale", "jpeg")),
         Grid(
             **(SCREEN | {"architectures": ("small_resnet", "small_vgg", "small_mobilenet")}),
             attacks=("clean", *SYNTHETIC),

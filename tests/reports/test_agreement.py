@@ -104,9 +104,30 @@ def test_the_control_is_listed_and_not_correlated() -> None:
     assert found.correlations[0]["n"] == 12
 
 
-def test_partly_poisoned_and_unprinted_cells_have_no_counterpart() -> None:
+def test_unprinted_cells_have_no_counterpart() -> None:
     with pytest.raises(DataError, match="none of these trials has a number that a paper printed"):
         agreement([row("lsp@0.5", "none", 0.5), row("noise", "random_blur", 0.5)])
+
+
+def test_partly_poisoned_cells_stand_apart_beside_the_number_of_their_ratio() -> None:
+    """Most of them are near the clean accuracy: among the others they would help any ranking."""
+    parts = [row(f"cuda@{ratio}", "standard", acc) for ratio, acc in ((0.2, 0.9), (0.8, 0.8))]
+    found = agreement([*SHIFTED, *parts, row("withheld@0.8", "standard", 0.8)])
+    apart = {
+        (cell["group"], cell["attack"], cell["poison_ratio"]): cell["printed_acc"]
+        for cell in found.cells
+        if cell["poison_ratio"] < 1
+    }
+    assert apart == {
+        ("partly poisoned", "cuda", 0.2): pytest.approx(0.9328),
+        ("partly poisoned", "cuda", 0.8): pytest.approx(0.8561),
+        ("control", "withheld", 0.8): pytest.approx(0.8430),
+    }
+    counts = {(line["group"], line["attack"]): line["n"] for line in found.correlations}
+    assert counts[("as printed", "all")] == 12
+    assert counts[("partly poisoned", "all")] == counts[("partly poisoned", "cuda")] == 2
+    assert {line["group"] for line in found.winners} == {"as printed"}
+    assert [len(axes.get_title()) > 0 for axes in draw_agreement(found).axes] == [True, True]
 
 
 def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:

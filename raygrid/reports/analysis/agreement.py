@@ -16,7 +16,7 @@ from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import trial_lines
 
 Row = dict[str, Any]
-Group = Literal["control", "as printed", "other surrogate"]
+Group = Literal["control", "as printed", "other surrogate", "partly poisoned"]
 FAR = 0.15
 """Differences, as fractions, from which on a cell is listed."""
 PRINTED_ON = Part("resnet18")
@@ -30,8 +30,8 @@ class Agreeing:
     """A measured cell and the number that stands for it in a paper. Fractions.
 
     group: `as printed` for poisons that need no network or have the paper's own, `other surrogate`
-    for those that were made with one that the paper did not use, or with fewer steps; `control`: no
-    poison.
+    for those that were made with one that the paper did not use, or with fewer steps; `partly
+    poisoned` for either where only a part of the images is poisoned; `control`: no poison.
     """
 
     cell: Cell
@@ -46,6 +46,10 @@ class Agreeing:
     @property
     def defense(self) -> str:
         return str(self.cell.axes["defense"])
+
+    @property
+    def poison_ratio(self) -> float:
+        return float(self.cell.axes["poison_ratio"])
 
     @property
     def measured(self) -> float:
@@ -68,6 +72,7 @@ class Agreeing:
             "setting": self.setting,
             "group": self.group,
             "attack": self.attack,
+            "poison_ratio": self.poison_ratio,
             "defense": self.defense,
             "measured_acc": self.measured,
             "std_acc": self.cell.std,
@@ -84,8 +89,9 @@ class Agreement:
     """What `agreement` found out, each part as rows.
 
     cells: one a pair. correlations: over all cells of a setting and group, and over the defenses
-    of each attack, with 95 % bootstrap intervals. winners: the strongest attack on each defense
-    and the best defense of each attack, by both.
+    (and ratios, where a part is poisoned) of each attack, with 95 % bootstrap intervals. winners:
+    the strongest attack on each defense and the best defense of each attack, by both, of cells
+    that are poisoned altogether.
     """
 
     pairs: tuple[Agreeing, ...]
@@ -98,7 +104,7 @@ class Agreement:
 
 
 def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> Agreement:
-    """Compare finished trials, clean or poisoned altogether, with what papers printed for them.
+    """Compare finished trials with what papers printed for them.
 
     metric: `final_acc` or `peak_acc`. Raises DataError if no row has a printed counterpart.
     """
@@ -110,7 +116,7 @@ def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> A
 
 def _pairs(cells: Iterable[Cell], metric: str) -> Iterator[Agreeing]:
     for cell in cells:
-        if cell.value is None or cell.axes["poison_ratio"] not in (0.0, 1.0):
+        if cell.value is None:
             continue
         for group, spec in _counterparts(cell):
             found = lookup.find(spec, metric)
@@ -131,9 +137,12 @@ def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
         learner=Part.parse(str(axes["learner"])),
         protocol=Part.parse(str(axes["protocol"])),
         seed=0,
-        poison_ratio=1.0,
+        poison_ratio=float(str(axes["poison_ratio"])) or 1.0,
     )
-    group: Group = "control" if attack.name == "clean" else "as printed"
+    part = spec.poison_ratio < 1
+    group: Group = "partly poisoned" if part else "as printed"
+    if attack.name in ("clean", "withheld"):
+        group = "control"
     yield group, spec
     if not _made_otherwise(attack):
         yield group, spec.replace(architecture=PRINTED_ON)
@@ -141,7 +150,7 @@ def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
     meant = {name: value for name, value in attack.params if name in _MEANT}
     for architecture in (spec.architecture, PRINTED_ON):
         known = spec.replace(architecture=architecture, attack=Part.of(attack.name, **meant))
-        yield "other surrogate", known
+        yield "partly poisoned" if part else "other surrogate", known
 
 
 def _made_otherwise(attack: Part) -> bool:
@@ -189,8 +198,8 @@ def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
 
     loss_acc: how much worse the measured winner is than the printed one, by the printed numbers.
     """
-    poisoned = [pair for pair in pairs if pair.group != "control"]
-    for (setting, group), members in _by(poisoned, lambda p: (p.setting, p.group)).items():
+    whole = [pair for pair in pairs if pair.group not in ("control", "partly poisoned")]
+    for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
         for defense, own in _by(members, lambda p: p.defense).items():
             if len(own) > 1:

@@ -11,24 +11,26 @@ from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
 
-GROUPS = ("as printed", "other surrogate", "control")
-"""Panels from left to right; controls join the first."""
+GROUPS = ("as printed", "other surrogate", "partly poisoned")
+"""Panels from left to right; controls stand in each."""
 
 
 def draw_agreement(found: Agreement) -> Figure:
     """Scatter of measured over printed accuracy with the diagonal and the band of 15 points.
 
     An attack is a color and a marker; poisons that were made with another network than the
-    paper's stand in a panel of their own. Raises SpecError for victims of several settings.
+    paper's, and those of a part of the images, stand in panels of their own. Raises SpecError for
+    victims of several settings.
     """
     settings = {pair.setting for pair in found.pairs}
     if len(settings) != 1:
         raise SpecError(f"a figure shows one victim, these are {', '.join(sorted(settings))}")
-    other = any(pair.group == "other surrogate" for pair in found.pairs)
-    figure = blank(8.6 if other else 6.4, 4.6)
-    panels = list(figure.subplots(1, 1 + other, squeeze=False, sharey=True).flat)
+    there = {pair.group for pair in found.pairs}
+    groups = [group for group in GROUPS if group in there] or GROUPS[:1]
+    figure = blank(4.2 + 2.2 * len(groups), 4.6)
+    panels = list(figure.subplots(1, len(groups), squeeze=False, sharey=True).flat)
     attacks = list(dict.fromkeys(pair.attack for pair in found.pairs))
-    for axes, group in zip(panels, GROUPS, strict=False):
+    for axes, group in zip(panels, groups, strict=True):
         members = [p for p in found.pairs if p.group in (group, "control")]
         _panel(axes, members, attacks)
         axes.set_title(group, fontsize=9)
@@ -53,7 +55,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
     names = short(attacks)
     for number, attack in enumerate(attacks):
         own = [pair for pair in pairs if pair.attack == attack]
-        color = "black" if attack == "clean" else f"C{number % 10}"
+        color = "black" if attack in ("clean", "withheld") else f"C{number % 10}"
         axes.errorbar(
             [100 * pair.printed for pair in own],
             [100 * pair.measured for pair in own],
