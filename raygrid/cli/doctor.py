@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,14 +58,26 @@ def _python(options: Options) -> Check:
 def _torch(options: Options) -> Check:
     import torch
 
-    if torch.cuda.is_available():
-        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-        count = torch.cuda.device_count()
-        text = f"{torch.__version__}, {count} GPU: {', '.join(names)}"
-        if importlib.util.find_spec("pynvml") is None:
-            return Check("torch", "note", f"{text}; their utilization needs raygrid[gpu]")
-        return Check("torch", "ok", text)
-    return Check("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
+    if not torch.cuda.is_available():
+        return Check("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
+    places = range(torch.cuda.device_count())
+    gpus = [(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)) for i in places]
+    check = gpu_check(gpus, importlib.util.find_spec("pynvml") is not None)
+    return Check("torch", check.state, f"{torch.__version__}, {check.text}")
+
+
+def gpu_check(gpus: Sequence[tuple[str, tuple[int, int]]], nvml: bool) -> Check:
+    """What to know of this machine's GPUs, given as names and compute capabilities.
+
+    Convolutional networks train in bf16, which GPUs before Ampere (8.0) compute in software.
+    """
+    text = f"{len(gpus)} GPU: {', '.join(sorted({name for name, _ in gpus}))}"
+    old = sorted({name for name, capability in gpus if capability < (8, 0)})
+    if old:
+        text += f"; {', '.join(old)}: no bf16 in hardware, so trials are far slower than planned"
+    if not nvml:
+        text += "; their utilization needs raygrid[gpu]"
+    return Check("torch", "ok" if nvml and not old else "note", text)
 
 
 def _package(name: str, why: str) -> Check:

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("ray")
 from raygrid.api.run_grid import look_at
+from raygrid.cli.doctor import gpu_check
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import limit_memory
 from raygrid.core.errors import DeviceError
@@ -167,3 +168,18 @@ def test_a_worker_uses_mps_before_cuda_is_asked_anything(
         taken = dict(cards.fractions)
         limit_memory(best_device(), share)
         assert taken == cards.fractions
+
+
+def test_doctor_names_the_cards_that_compute_bf16_in_software() -> None:
+    """Their trials run, and take many times what a plan says."""
+    new, old = ("NVIDIA A10G", (8, 6)), ("Tesla T4", (7, 5))
+    mixed = gpu_check([new, old, old], nvml=True)
+    assert mixed.state == "note"
+    assert "3 GPU: NVIDIA A10G, Tesla T4; Tesla T4: no bf16 in hardware" in mixed.text
+    assert gpu_check([new], nvml=True).state == "ok"
+    alone = gpu_check([new], nvml=False)
+    assert (alone.state, "raygrid[gpu]" in alone.text, "bf16" in alone.text) == (
+        "note",
+        True,
+        False,
+    )
