@@ -76,11 +76,16 @@ CHEAP = (
 DEAR = ("ueraser_lite", "ueraser_max", "at")
 LATER_DEFENSES = ("op", "coin", "eclipse(size=tiny, stride=4, updates=4000)")
 """Of later papers; the noise predictor of the last is a small one."""
+QUALITIES = tuple(f"jpeg(quality={quality})" for quality in (30, 50, 70))
+"""Beside the 10 of `jpeg`, as D-VAE prints them."""
 SCREEN = {
     "datasets": ("cifar10",),
     "architectures": ("small_airbench",),
     "protocols": ("fast(rung=minutes)",),
 }
+RESNET18 = {"architectures": ("resnet18",), "protocols": ("fast(epochs=8, rung=resnet18)",)}
+"""The papers' network, on a core for a third of the epochs of its rung: for a poison whose plain
+cell is far from its printed one."""
 
 SCALES = {
     "quick": (
@@ -97,6 +102,7 @@ SCALES = {
         Grid(**SCREEN, attacks=("lsp", "regions(n=16)", "low_frequency"), budgets=BUDGETS),
         Grid(**SCREEN, attacks=REGIONS),
         Grid(**SCREEN, attacks=LARGER, defenses=("standard", "grayscale", "jpeg")),
+        Grid(**SCREEN, attacks=SYNTHETIC[:3], defenses=QUALITIES),
         Grid(
             **(SCREEN | {"architectures": ("small_resnet", "small_vgg", "small_mobilenet")}),
             attacks=("clean", *SYNTHETIC),
@@ -107,9 +113,12 @@ SCALES = {
             learners=("simclr",),
         ),
         Grid(**SCREEN, attacks=SCREEN_SURROGATE, defenses=CHEAP),
+        Grid(**SCREEN, attacks=LATER[:2], defenses=("none", "cutout", "cutmix", "mixup")),
+        Grid(**SCREEN, attacks=LATER[:2], defenses=CHEAP[:4], seeds=(1,)),
         Grid(**SCREEN, attacks=LATER, defenses=(*CHEAP[:4], "iss", *LATER_DEFENSES)),
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=("iss", *LATER_DEFENSES)),
-        Grid(**SCREEN, attacks=("clean", *SYNTHETIC, *SCREEN_SURROGATE), defenses=DEAR),
+        Grid(**SCREEN, attacks=("clean", *SYNTHETIC, *LATER, *SCREEN_SURROGATE), defenses=DEAR),
+        Grid(**(SCREEN | RESNET18), attacks=("ops",)),
     ),
     "small": (
         Grid(
