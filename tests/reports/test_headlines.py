@@ -71,3 +71,73 @@ def test_what_cannot_be_compared_is_left_out() -> None:
     assert said([trial(TOY.format("clean", "none", "supervised", 0), 0.9)]) == []
     lost = [trial(TOY.format("lsp", "none", "supervised", 0), status="failed", error="x")]
     assert said(lost) == []
+
+
+RATIO = "photo_digits/{}@{}/{}/small_cnn/supervised/quick/0"
+
+
+def partly(*known: tuple[str, float, float], defense: str = "standard") -> list[dict[str, Any]]:
+    """Rows of attacks at a poison ratio."""
+    return [trial(RATIO.format(attack, ratio, defense), v) for attack, ratio, v in known]
+
+
+def test_ratios_stand_beside_the_clean_part_alone() -> None:
+    """Of the ratios with that control the one that most attacks met, of equals the largest."""
+    some = partly(
+        ("lsp", 0.25, 0.88),
+        ("em", 0.25, 0.87),
+        ("withheld", 0.25, 0.86),
+        ("lsp", 0.5, 0.79),
+        ("em", 0.5, 0.81),
+        ("gue(selection=test)", 0.5, 0.1),  # chosen on the test set
+        ("withheld", 0.5, 0.653),
+        ("lsp", 0.75, 0.6),  # without its control
+        ("em", 0.75, 0.6),
+        ("ar", 0.75, 0.6),
+    )
+    line = "at 50 % poisoned: lsp 79.0 %, lowest of 2; clean part alone 65.3 %"
+    assert [one for one in said([*rows(), *some]) if "poisoned" in one] == [line]
+    longest = line.replace("lsp", "regions 16/255")
+    assert len(f"- {longest}") <= 80
+
+
+def test_a_ratio_without_its_control_is_said_alone() -> None:
+    lines = said([*rows(), *partly(("lsp", 0.5, 0.79))])
+    assert lines[-1] == "at 50 % poisoned: lsp 79.0 %"
+    only_control = said([*rows(), *partly(("withheld", 0.5, 0.6))])
+    assert not any("poisoned" in line for line in only_control)
+    assert only_control == said(rows())  # the control of a ratio is no attack
+
+
+def test_budgets_of_the_attack_that_has_the_most() -> None:
+    sizes = {"8/255": 0.295, "16/255": 0.11, "32/255": 0.087}
+    some = [
+        trial(TOY.format(f"regions(budget={b})", "standard", "supervised", 0), v)
+        for b, v in sizes.items()
+    ]
+    other = [
+        trial(TOY.format(f"low_frequency(budget={b})", "standard", "supervised", 0), 0.01)
+        for b in ("8/255", "16/255")
+    ]
+    line = "regions by budget: 29.5 % at 8/255, 11.0 % at 16/255, 8.7 % at 32/255"
+    assert said([*rows(), *some, *other])[-1] == line
+    more = trial(TOY.format("regions(budget=2/255)", "standard", "supervised", 0), 0.7)
+    ends = "regions by budget: 70.0 % at 2/255 to 8.7 % at 32/255 (4 budgets)"
+    assert said([*rows(), *some, more])[-1] == ends
+
+
+def test_ratios_and_budgets_come_from_fair_cells() -> None:
+    """Selection on the test set never stands there; another defense only where it is named."""
+    met = [("lsp", 0.5, 0.7), ("lsp", 1.0, 0.4), ("ops", 0.5, 0.2)]
+    oracle = partly(*met, defense="early_stopping")
+    assert not any("poisoned" in line for line in said(oracle))
+    line = "at 50 % poisoned under jpeg: ops 20.0 %, lowest of 2"
+    assert line in said([*oracle, *partly(*met, defense="jpeg")])
+    plain = said([*partly(*met, defense="jpeg"), *partly(("lsp", 0.5, 0.3), ("lsp", 1.0, 0.1))])
+    assert "at 50 % poisoned: lsp 30.0 %" in plain
+    half = [
+        trial(RATIO.format(f"regions(budget={b})", 0.5, "standard"), v)
+        for b, v in (("8/255", 0.8), ("16/255", 0.6))
+    ]
+    line = "regions by budget at 50 % poisoned: 80.0 % at 8/255, 60.0 % at 16/255"
+    assert line in said(half)

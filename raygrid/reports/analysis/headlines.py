@@ -1,4 +1,4 @@
-"""What a grid found, in six lines: of the panels with the most numbers, what a person asks first.
+"""What a grid found, in a few lines: of the panels with the most numbers, what a person asks first.
 
 Every line names its numbers in percent and over how many cells it speaks; it is left out where
 the grid has nothing to compare.
@@ -19,6 +19,10 @@ ORACLE = "test"
 """What a defense selects on that sees the test set; it is no answer to which defense helps."""
 SUMS = ("worst", "mean_of_max")
 """Columns of learners that sum up others."""
+CLEAN_PART = "withheld"
+"""The control of a poison ratio: training on the untouched images alone."""
+MOST_POINTS = 3
+"""Numbers of one attack that fit in a line of 80 columns."""
 
 Known = Mapping[tuple[str, str], float]
 """Accuracies by row and column."""
@@ -35,13 +39,19 @@ class Reach:
 
 
 def headlines(source: CellSource) -> list[str]:
-    """Lines on the strongest attack, the best defenses, transfer and learners."""
-    return [
-        line
-        for kind, say in (("defense", _defense), ("transfer", _transfer), ("worst-learner", _worst))
-        if (panel := fullest(table(kind, source).panels)) is not None
-        for line in say(panel)
-    ]
+    """Lines on the strongest attack, the best defenses, transfer, learners, ratios and budgets."""
+    said = {
+        "defense": _defense,
+        "transfer": _transfer,
+        "worst-learner": _worst,
+        "ratio": _ratio,
+        "budget": _budget,
+    }
+    panels = {kind: table(kind, source).panels for kind in said}
+    for kind in ("ratio", "budget"):  # a panel of these has one defense, which has to be fair
+        panels[kind] = _plainest(panels[kind])
+    chosen = {kind: fullest(some) for kind, some in panels.items()}
+    return [line for kind, panel in chosen.items() if panel for line in said[kind](panel)]
 
 
 def fullest(panels: tuple[Panel, ...]) -> Panel | None:
@@ -130,13 +140,75 @@ def _everywhere(panel: Panel, known: Known, what: str, axis: str) -> Iterator[st
         )
 
 
+def _ratio(panel: Panel) -> Iterator[str]:
+    """The strongest attack on a part of the images, beside training on the other part alone.
+
+    Of the ratios: one with that control, with the most attacks, the largest.
+    """
+    known, attacks = _values(panel), _attacks(panel)
+    met = {
+        column: hit
+        for column, share in zip(panel.columns, panel.numeric or (), strict=True)
+        if 0 < share < 1 and (hit := [row for row in attacks if (row, column) in known])
+    }
+    if not met:
+        return
+    ranked = {c: ((CLEAN_PART, c) in known, len(hit), i) for i, (c, hit) in enumerate(met.items())}
+    column = max(ranked, key=lambda name: ranked[name])
+    strongest = min(met[column], key=lambda row: known[row, column])
+    count = len(met[column])
+    said = f"{head(panel, strongest)} {_percent(known[strongest, column])}"
+    said += f", lowest of {count}" if count > 1 else ""
+    if (CLEAN_PART, column) in known:
+        said += f"; clean part alone {_percent(known[CLEAN_PART, column])}"
+    yield f"at {column[:-1]} % poisoned{_place(panel)}: {said}"
+
+
+def _budget(panel: Panel) -> Iterator[str]:
+    """The accuracies of the attack with the most budgets, of equals the strongest at its last.
+
+    Of more budgets than fit in a line the smallest and the largest.
+    """
+    known = _values(panel)
+    lines = {
+        row: [(column, known[row, column]) for column in panel.columns if (row, column) in known]
+        for row in _attacks(panel)
+    }
+    longest = max((len(line) for line in lines.values()), default=0)
+    if longest < 2:
+        return
+    row = min((r for r in lines if len(lines[r]) == longest), key=lambda r: lines[r][-1][1])
+    points = [f"{_percent(value)} at {column}" for column, value in lines[row]]
+    few = longest <= MOST_POINTS
+    said = ", ".join(points) if few else f"{points[0]} to {points[-1]} ({longest} budgets)"
+    yield f"{head(panel, row)} by budget{_place(panel)}: {said}"
+
+
+def _plainest(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
+    """The panels of plain training; where there are none, of defenses proper (see `_fair`)."""
+    plain = tuple(panel for panel in panels if panel.where["defense"] in PLAIN_DEFENSES)
+    return plain or tuple(
+        panel
+        for panel in panels
+        if panel.where["selection"] != ORACLE and not privileges.of_defense(panel.where["defense"])
+    )
+
+
+def _place(panel: Panel) -> str:
+    """The shared axes of a panel that are other than expected: a defense, a part of the images."""
+    defense, ratio = panel.where["defense"], panel.where.get("poison_ratio", 1.0)
+    said = f" under {defense}" * (defense not in PLAIN_DEFENSES)
+    return said + (f" at {100 * ratio:g} % poisoned" if ratio != 1 else "")
+
+
 def _values(panel: Panel) -> Known:
     return {spot: c.value for spot, c in panel.cells.items() if c.value is not None}
 
 
 def _attacks(panel: Panel) -> list[str]:
-    """Attacks proper: those that did not see the test set."""
-    return [row for row in panel.rows if row != "clean" and not privileges.of_attack(row)]
+    """Attacks proper: no control, and none that saw the test set."""
+    controls = ("clean", CLEAN_PART)
+    return [row for row in panel.rows if row not in controls and not privileges.of_attack(row)]
 
 
 def _percent(value: float) -> str:
