@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SCALES = (
     "smoke: that everything runs, in minutes; quick: stand-ins on digits, minutes to hours of a "
-    "CPU; screen: the paper's data and budgets, a fast victim, minutes of a core a trial; "
+    "CPU; screen: the paper's data and budgets, a fast victim, minutes of a core a trial, up to "
+    "about an hour for each poison of a network and each purified set; "
     "small: as printed for 30 epochs; grid: as printed with fewer contrastive epochs; paper "
     "(default: quick)"
 )

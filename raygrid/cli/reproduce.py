@@ -40,8 +40,9 @@ SMOKE = (
     "brackets what the paper printed for the real thing."
 )
 SCREEN = (
-    "Scale screen: the paper's data, budgets and defenses with a victim that trains in minutes, "
-    "and poisons of that network where one is needed. In brackets what the paper printed."
+    "Scale screen: the paper's data and budgets with a victim that trains in minutes, poisons of "
+    "that network where one is needed, and smaller networks in defenses that fit some. In brackets "
+    "what the paper printed."
 )
 
 
@@ -175,6 +176,12 @@ def several(wanted: PaperTable) -> list[str]:
     return [f"{said} of their numbers where anything else differs ({names})."]
 
 
+def shorter(wanted: PaperTable, scale: str) -> list[str]:
+    """What to say of attacks and defenses that screening made shorter; nothing elsewhere."""
+    names = wanted.substitutes if scale == "screen" else ()
+    return [f"Stand-ins: {'; '.join(names)}."] if names else []
+
+
 def show_tables(
     wanted: PaperTable, options: Options, kinds: Iterable[str], args: argparse.Namespace
 ) -> None:
@@ -192,7 +199,7 @@ def show_tables(
         made = table(kind, trials)
         if args.scale in STAND_INS and made.panels:
             panels = tuple(p for panel in made.panels for p in compared(panel, args.paper, wanted))
-            caption = " ".join([made.caption, note, *several(wanted)])
+            caption = " ".join([made.caption, note, *shorter(wanted, args.scale), *several(wanted)])
             made = replace(made, panels=panels, caption=caption)
         if made.panels:
             render.show(made)

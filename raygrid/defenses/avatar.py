@@ -98,6 +98,7 @@ class Avatar(Defense):
         {"steps": 0, "centered": False},
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"size": "xs", "updates": 1, "steps": 1}
+    effort: ClassVar[frozenset[str]] = frozenset({"size", "stride", "updates"})
 
     steps: int = 60  # of noise, out of 1000
     solver: Literal["euler", "ancestral"] = "euler"

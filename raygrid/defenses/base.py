@@ -47,6 +47,8 @@ class Defense(Method):
         (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
     idle: settings at which the defense changes nothing, for the tests; for `views` those of a
         learner without views. Empty: what it does has no zero.
+    effort: parameters that only say how large its own networks are and how long they are fitted or
+        asked; with others a defense is the same one, made smaller, faster or better.
     """
 
     plain: ClassVar[bool] = False
@@ -56,6 +58,7 @@ class Defense(Method):
     informed: ClassVar[bool] = False
     learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ()
+    effort: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def cost(self) -> float:

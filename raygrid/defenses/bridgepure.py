@@ -61,6 +61,7 @@ class BridgePure(Defense):
         "churn": 0.0,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {"size": "xs", "updates": 1, "steps": 1, "pairs": 2}
+    effort: ClassVar[frozenset[str]] = frozenset({"lr", "size", "steps", "updates"})
 
     informed: ClassVar[bool] = True
 

@@ -64,6 +64,7 @@ class DVae(Defense):
         "shrink": 4,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
+    effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "shrink"})
 
     limit1: float = 1.0  # rate of stage 1, nats for each position
     limit2: float = 3.0  # rate of stage 2

@@ -63,6 +63,9 @@ class DVaeDetect(Defense):
         "classifier_epochs": 1,
         "architecture": "small_cnn",
     }
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"architecture", "batch_size", "classifier_epochs", "epochs", "shrink"}
+    )
     version: ClassVar[int] = 2
     detects: ClassVar[bool] = True
 

@@ -51,6 +51,7 @@ class Udp(Defense):
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {"epochs": 6}
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "steps": 1}
+    effort: ClassVar[frozenset[str]] = frozenset({"epochs"})
 
     radius: float = 8 / 255
     steps: int = 10

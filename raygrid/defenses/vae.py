@@ -49,6 +49,7 @@ class Vae(Defense):
         "shrink": 4,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
+    effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "shrink"})
 
     limit: float = 1.0  # nats for each position
     width: int = 0  # channels of a plain auto-encoder's code; 0: the variational one

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
+from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
@@ -47,6 +48,11 @@ class PaperTable:
     def shared(self) -> tuple[str, ...]:
         """What stands for several printed ones, in words."""
         return shared(self.printed)
+
+    @property
+    def substitutes(self) -> tuple[str, ...]:
+        """Attacks and defenses that are other ones than the printed, in words."""
+        return substitutes(self.printed)
 
     def alone(self, dataset: str) -> dict[str, TrialSpec]:
         """The printed trial on this dataset by its stand-in, where that stands for just one."""
@@ -146,8 +152,9 @@ def paper_table(
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
         and networks for 30 epochs; `screen` with the paper's data and a fast victim, minutes of a
-        core a trial; `quick` on the embedded digits with small networks, minutes on a CPU; `smoke`
-        the same with a sixth of the images and the fewest epochs, to see that it runs.
+        core a trial and up to about an hour for a poison or a purified set; `quick` on the embedded
+        digits with small networks, minutes on a CPU; `smoke` the same with a sixth of the images
+        and the fewest epochs, to see that it runs.
     only: a part of the table. What is not installed here is listed as missing. What is asked of a
     trial needs others too, which come with it, as controls do.
     """
@@ -214,6 +221,27 @@ def shared(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
             if len(values) > 1:
                 named.setdefault(_of(TrialSpec.parse(text), axis.name), {}).update(values)
     return tuple(f"{one} for {', '.join(sorted(of))}" for one, of in sorted(named.items()))
+
+
+def substitutes(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]:
+    """Where a trial has another attack or defense than the printed: `tap(steps=60) for tap, ...`.
+
+    printed: as for `shared`.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for text, several in printed.items():
+        for ours, theirs in _methods_beside(TrialSpec.parse(text), several):
+            if ours != theirs:
+                named.setdefault(ours, {})[theirs] = None
+    return tuple(f"{one} for {', '.join(sorted(of))}" for one, of in sorted(named.items()))
+
+
+def _methods_beside(spec: TrialSpec, several: Collection[TrialSpec]) -> Iterator[tuple[str, str]]:
+    """The attack and each defense of a trial beside those of the printed ones."""
+    for each in several:
+        yield str(spec.attack), lookup.canonical(ATTACKS, each.attack)
+        for ours, theirs in zip(spec.defense, each.defense, strict=True):
+            yield str(ours), lookup.canonical(DEFENSES, theirs)
 
 
 def _of(spec: TrialSpec, axis: str) -> str:
