@@ -7,7 +7,6 @@ import ctypes
 import gc
 import os
 import platform
-import resource
 import statistics
 import warnings
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from raygrid.core.errors import DeviceError
 from raygrid.core.lazy import torch
 from raygrid.core.local_gpus import LocalGpu
+from raygrid.core.memory import PeakMemory
 
 CONTEXT_MB = 600.0
 """What a process takes on a GPU beside torch's own pool: context, cuBLAS and cuDNN workspaces."""
@@ -27,23 +27,37 @@ DETERMINISTIC = True
 
 
 class Meter:
-    """What a job takes of its device. share: the part of a GPU that it was given."""
+    """What a job takes of its device, from here on. share: the part of a GPU that it was given.
+
+    One at a time in a process: what it counts begins anew with the next one.
+    """
 
     def __init__(self, device: torch.device, share: float = 1.0) -> None:
         self.device = device
         self.share = share if device.type == "cuda" else 0.0
         self._samples: list[float] = []
+        self._resident = PeakMemory()
+        if device.type == "cuda" and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats(device)
 
     def sample(self) -> None:
         """Look how busy the GPU was in the last moments, as at the end of an epoch's training."""
+        self._resident.look()
         seen = utilization(self.device)
         if seen is not None:
             self._samples.append(seen)
 
+    @property
+    def memory_mb(self) -> float:
+        """The highest so far: on a GPU of torch's pool there, else as `PeakMemory` counts it."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) / 2**20
+        return self._resident.look()
+
     def facts(self) -> dict[str, Any]:
         """The fields of a result: memory_mb, utilization, gpu_share."""
         return {
-            "memory_mb": peak_memory(self.device),
+            "memory_mb": self.memory_mb,
             "utilization": statistics.median(self._samples) if self._samples else None,
             "gpu_share": self.share,
         }
@@ -124,13 +138,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)"
-
-
-def peak_memory(device: torch.device) -> float:
-    """Highest memory so far in MB: of the GPU if there is one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _trim() -> None:

@@ -25,7 +25,7 @@ class Listener:
         """The run begins; `todo` are the trials that are not done yet."""
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
-        """An artifact changed its state; `facts` may hold seconds, bytes, an error."""
+        """An artifact changed its state; `facts` may hold seconds, memory_mb, bytes, an error."""
 
     def trial_started(self, trial: Trial) -> None:
         """A trial begins to train (again, after a lost worker)."""

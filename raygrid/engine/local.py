@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
-from raygrid.core.device import release
+from raygrid.core.device import Meter, release
 from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DeviceError, Moving
 from raygrid.engine.events import Listener
@@ -60,14 +60,15 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
     artifact = job.artifact
     assert artifact is not None
     listener.artifact(artifact, "making", {})
-    started = time.perf_counter()
+    started, meter = time.perf_counter(), Meter(worker.device)
     try:
         bundle, made = worker.make(artifact)
     except Exception as error:
         fail_artifact(job, *lost_to(error), agenda, listener)
         _stop_if_lost(error)
         return
-    facts = {"seconds": time.perf_counter() - started, "bytes": bundle.nbytes, **bundle.facts}
+    taken = {"memory_mb": meter.memory_mb, "bytes": bundle.nbytes}
+    facts = {"seconds": time.perf_counter() - started, **taken, **bundle.facts}
     listener.artifact(artifact, "made" if made else "reused", facts)
     agenda.finish(job.key)
     release(worker.device)

@@ -215,5 +215,5 @@ def _make(worker: work.Worker, artifact: Artifact, report: Reporter) -> dict[str
         status, why = lost_to(error)
         return {"state": status, "error": why}
     seconds = time.perf_counter() - started
-    state = "made" if made else "reused"
-    return {"state": state, "seconds": seconds, "bytes": bundle.nbytes}
+    taken = {"memory_mb": report.meter.memory_mb, "bytes": bundle.nbytes}
+    return {"state": "made" if made else "reused", "seconds": seconds, **taken}
