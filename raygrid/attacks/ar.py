@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.attacks.base import ATTACKS, Attack, AttackContext
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.autoregression import (
     Processes,
     border_size,
@@ -13,9 +14,9 @@ from raygrid.attacks.common.autoregression import (
     grow,
     threshold,
 )
+from raygrid.attacks.common.piecewise import Piecewise
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
-from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _LANES = 2048
 
 @ATTACKS.register("ar")
 @dataclass(frozen=True, kw_only=True)
-class Ar(Attack):
+class Ar(Piecewise):
     """Noises of a class obey one linear recurrence, each from a random start of its own.
 
     Class c has a 3x3 filter b for each channel, b[2][2] = 0 and the other entries of sum 1. On a
@@ -82,23 +83,19 @@ class Ar(Attack):
         wanted = threshold(classes) if self.min_response is None else self.min_response
         return find_processes(self.finder_seed, classes, channels, wanted, self.candidates)
 
-    def propose(self, images: Images, context: AttackContext) -> Tensor:
+    def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
         channels, height, width = images.shape
         tall, wide = height + self.crop, width + self.crop
         filters = self.processes(images.classes, channels).filters.float()
-        index = context.index(images)
-        delta = torch.empty(len(index), channels, height, width)
-        for start in range(0, len(index), _LANES):
-            part = index[start : start + _LANES]
+        for part in context.index(images).split(_LANES):
             shape = (channels, border_size(tall, wide))
             borders = context.stream.rows("start", part, shape)
             own = filters[images.labels[part]]
             noise = grow(_lanes(own), _lanes(borders), tall, wide, self.crop)
             _scaled(noise, self.limit_at(width))
             # One flat transpose: torch has a fast path for it, not for four axes.
-            flat = delta[start : start + len(part)].flatten(1)
-            flat.copy_(noise.permute(2, 0, 1, 3).flatten(0, 2).T)
-        return delta
+            flat = noise.permute(2, 0, 1, 3).flatten(0, 2).T.contiguous()
+            yield flat.view(len(part), channels, height, width)
 
 
 def _lanes(rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 2**22
-"""Values that are held to a budget at once: temporaries stay small and in cache."""
+"""Values that are looked at together: temporaries stay small and in cache."""
 
 
 @dataclass
@@ -182,17 +182,30 @@ class Attack(Method):
         (n, C, H, W) in [-1, 1], or final uint8 pixels (n, C, H, W).
         """
 
+    def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
+        """What `propose` makes, in order and a few rows at a time where a method can: `Piecewise`.
+
+        The floats of a whole training set are four times as large as the set.
+        """
+        yield self.propose(images, context)
+
     def pixels(self, images: Images, context: AttackContext) -> Tensor:
         """Final uint8 pixels (n, C, H, W) for the units of `context`, within the budget.
 
         Under l2 rounding to whole levels may exceed it, by at most `rounding`.
         """
         index = self.index(images, context)
-        clean = images.pixels[index]
         if self.limit is None or self.limit.value == 0 or len(index) == 0:
-            return clean
+            return images.pixels[index]
         limit = self.limit_at(images.shape[-1])
-        return enforce(clean, self.propose(images, context).cpu(), limit)
+        out = torch.empty((len(index), *images.shape), dtype=torch.uint8)
+        done = 0
+        for piece in self.pieces(images, context):
+            rows = slice(done, done + len(piece))
+            enforce(images.pixels[index[rows]], piece.cpu(), limit, out[rows])
+            done = rows.stop
+        assert done == len(index), f"{self.id} made {done} of {len(index)} rows"
+        return out
 
     def poison(self, images: Images, context: AttackContext) -> Poison:
         """The poison for the units of `context`. Targeted attacks override this."""
@@ -229,17 +242,25 @@ class ScopedAttack(Attack):
 ATTACKS: Registry[Attack] = Registry("attack", Attack)  # type: ignore[type-abstract]
 
 
-def enforce(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
+def enforce(clean: Tensor, proposed: Tensor, budget: Budget, out: Tensor | None = None) -> Tensor:
     """Final pixels that hold the budget after rounding.
 
     clean: uint8 (n, C, H, W). proposed: float perturbation or uint8 pixels of the same shape.
     linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255; l0 exact
     (a proposal that changes more pixels raises SpecError, there is no nearest legal one).
+    out: where the result goes, uint8 of the same shape; by default somewhere new.
     Raises DivergedError for a perturbation that is not finite.
     """
-    step = max(1, _CHUNK // max(1, math.prod(clean.shape[1:])))
-    pieces = zip(clean.split(step), proposed.split(step), strict=True)
-    return torch.cat([_hold(c, p, budget) for c, p in pieces])
+    out = torch.empty_like(clean) if out is None else out
+    parts = (tensor.split(_step(clean)) for tensor in (clean, proposed, out))
+    for before, change, after in zip(*parts, strict=True):
+        after.copy_(_hold(before, change, budget))
+    return out
+
+
+def _step(images: Tensor) -> int:
+    """How many of these images (n, ...) are looked at together."""
+    return max(1, _CHUNK // max(1, math.prod(images.shape[1:])))
 
 
 def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
@@ -247,8 +268,8 @@ def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
     if budget.norm == "linf":
         change = out.short() - clean.short()
         return (clean.short() + change.clamp_(-budget.levels, budget.levels)).to(torch.uint8)
-    if budget.norm == "l0" and int(size_of_change(clean, out, "l0").max()) > budget.value:
-        worst = int(size_of_change(clean, out, "l0").max())
+    if budget.norm == "l0" and int(_size_of_change(clean, out, "l0").max()) > budget.value:
+        worst = int(_size_of_change(clean, out, "l0").max())
         raise SpecError(f"an image changed in {worst} pixels, the budget is {budget}")
     return out
 
@@ -264,6 +285,14 @@ def _add(clean: Tensor, delta: Tensor, budget: Budget) -> Tensor:
 
 def size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
     """Size of the change of each image, float32 (n,): linf and l2 in [0, 1] units, l0 in pixels."""
+    out = torch.empty(len(clean), device=clean.device)
+    parts = (tensor.split(_step(clean)) for tensor in (clean, poisoned, out))
+    for before, after, size in zip(*parts, strict=True):
+        size.copy_(_size_of_change(before, after, norm))
+    return out
+
+
+def _size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
     change = (poisoned.short() - clean.short()).float()
     if norm == "linf":
         return change.flatten(1).abs().amax(1) / 255

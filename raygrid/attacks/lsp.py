@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.attacks.base import ATTACKS, Attack, AttackContext
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.classwise import distinct_signs, scale_l2
+from raygrid.attacks.common.piecewise import Piecewise, few
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -21,7 +23,7 @@ _FEW = "imagenet100(test_per_class=40, train_per_class=200)"
 
 @ATTACKS.register("lsp")
 @dataclass(frozen=True, kw_only=True)
-class Lsp(Attack):
+class Lsp(Piecewise):
     """Gaussian clusters around random hypercube vertices, drawn as color blocks.
 
     With f = C * ceil(H/p) * ceil(W/p) features, class c has a vertex v_c of {-1, 1}^f and a matrix
@@ -67,10 +69,18 @@ class Lsp(Attack):
         require(1 <= self.patch <= 224, f"patch is {self.patch}, allowed are 1 to 224")
         require(self.separation >= 0, f"separation is {self.separation}, allowed from 0")
 
-    def propose(self, images: Images, context: AttackContext) -> Tensor:
+    def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
         channels, height, width = images.shape
         tall, wide = -(-height // self.patch), -(-width // self.patch)
-        features = channels * tall * wide
+        signal = self._signals(images, context, channels * tall * wide)
+        for part in few(signal, images.shape):
+            cells = part.view(-1, channels, tall, wide)
+            blocks = cells.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+            cut = blocks[:, :, :height, :width].contiguous()
+            yield scale_l2(cut, self.limit_at(width).value)
+
+    def _signals(self, images: Images, context: AttackContext, features: int) -> Tensor:
+        """One value a block, float32 (n, features), for the units of `context`."""
         generator = context.stream.generator("centers")
         centers = distinct_signs(images.classes, features, generator)
         index = context.index(images)
@@ -84,9 +94,7 @@ class Lsp(Attack):
             # float64: sums do not depend on how many rows are made together
             mixed = (draws[here].double() @ mixing.double()).float()
             signal[here] = mixed.add_(centers[label], alpha=self.separation)
-        cells = signal.view(-1, channels, tall, wide)
-        blocks = cells.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        return scale_l2(blocks[:, :, :height, :width].contiguous(), self.limit_at(width).value)
+        return signal
 
     def skip(self, cell: Combination) -> str | None:
         features = 3 * (-(-cell.image_size // self.patch)) ** 2

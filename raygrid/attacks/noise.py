@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raygrid.attacks.base import ATTACKS, Attack, AttackContext
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.classwise import scale_l2
+from raygrid.attacks.common.piecewise import Piecewise, few
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @ATTACKS.register("noise")
 @dataclass(frozen=True, kw_only=True)
-class Noise(Attack):
+class Noise(Piecewise):
     """Independent noise for every image, value by value; it says nothing about the label.
 
     uniform: U(-budget, budget); sign: +budget or -budget. With an l2 budget the noise is normal
@@ -35,10 +37,14 @@ class Noise(Attack):
     budget: Budget = Budget("linf", 8 / 255)
     values: Literal["uniform", "sign"] = "uniform"
 
-    def propose(self, images: Images, context: AttackContext) -> Tensor:
+    def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
+        for rows in few(context.index(images), images.shape):
+            yield self._noise(rows, images, context)
+
+    def _noise(self, rows: Tensor, images: Images, context: AttackContext) -> Tensor:
         limit = self.limit_at(images.shape[-1])
         kind: Literal["normal", "uniform"] = "normal" if limit.norm == "l2" else "uniform"
-        delta = context.stream.rows("noise", context.index(images), images.shape, kind)
+        delta = context.stream.rows("noise", rows, images.shape, kind)
         if kind == "uniform":
             delta.mul_(2).sub_(1)
         if self.values == "sign":

@@ -42,7 +42,7 @@ class Meter:
 
     def sample(self) -> None:
         """Look how busy the GPU was in the last moments, as at the end of an epoch's training."""
-        self._resident.look()
+        self._resident.measure()
         seen = utilization(self.device)
         if seen is not None:
             self._samples.append(seen)
@@ -52,7 +52,7 @@ class Meter:
         """The highest so far: on a GPU of torch's pool there, else as `PeakMemory` counts it."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device) / 2**20
-        return self._resident.look()
+        return self._resident.measure()
 
     def facts(self) -> dict[str, Any]:
         """The fields of a result: memory_mb, utilization, gpu_share."""

@@ -114,7 +114,7 @@ def fingerprint(*tensors: Tensor) -> str:
     for tensor in tensors:
         array = tensor.cpu().contiguous().numpy()
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).data)  # as it lies: a set is not copied
     return digest.hexdigest()[:32]
 
 

@@ -22,10 +22,11 @@ class PeakMemory:
     would count it anew, and goes on counting it after its job.
 
     Linux alone lets a process lower its mark of the highest, of which it keeps one: of two objects
-    the younger is right. The mark is of all pages together, so each span between two looks counts
-    as its mark less the shared pages at its end; it is too low by the shared pages that came after
-    the highest moment of the same span, and no more than these. Elsewhere, and where lowering the
-    mark is not permitted, it is the highest of the whole life of the process with all its pages.
+    the younger is right. The mark is of all pages together, so each span between two measurements
+    counts as its mark less the shared pages at its end; it is too low by the shared pages that
+    came after the highest moment of the same span, and no more than these. Elsewhere, and where
+    lowering the mark is not permitted, it is the highest of the whole life of the process with all
+    its pages.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class PeakMemory:
         self.since_start = _lower_mark()
         """Whether jobs before this one are left out."""
 
-    def look(self) -> float:
+    def measure(self) -> float:
         """End a span here and begin another; the highest of all spans so far."""
         if not self.since_start:
             return lifetime_peak()

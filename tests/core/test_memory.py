@@ -62,14 +62,14 @@ def test_a_trial_and_an_artifact_do_not_carry_the_peak_of_what_ran_before(tmp_pa
 
 
 @lowered
-def test_a_peak_stays_over_the_looks_after_it() -> None:
+def test_a_peak_stays_over_the_measurements_after_it() -> None:
     before = resident()
     peak = PeakMemory()
     passing(200)
-    high = peak.look()
+    high = peak.measure()
     assert before + 190 < high < before + 250
-    assert peak.look() == high
-    assert PeakMemory().look() < before + 100
+    assert peak.measure() == high
+    assert PeakMemory().measure() < before + 100
 
 
 @lowered
@@ -78,7 +78,7 @@ def test_shared_memory_is_not_counted() -> None:
     with mmap.mmap(-1, 200 * MB) as shared:
         for _ in range(200):
             shared.write(bytes(MB))
-        found = peak.look(), peak.look(), PeakMemory().look()
+        found = peak.measure(), peak.measure(), PeakMemory().measure()
     assert max(found) < before + 50
 
 
@@ -89,5 +89,5 @@ def test_where_the_mark_cannot_be_lowered_it_is_that_of_the_whole_life(
     passing(100)
     peak = PeakMemory()
     assert not peak.since_start
-    assert peak.look() == pytest.approx(lifetime_peak(), abs=1)
-    assert peak.look() >= resident() - 1
+    assert peak.measure() == pytest.approx(lifetime_peak(), abs=1)
+    assert peak.measure() >= resident() - 1

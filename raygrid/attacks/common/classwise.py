@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from raygrid.attacks.base import Attack, AttackContext
+from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.piecewise import Piecewise, few
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassWise(Attack):
+class ClassWise(Piecewise):
     """Adds the pattern of its class to every image."""
 
     sharded: ClassVar[bool] = True
@@ -25,8 +27,10 @@ class ClassWise(Attack):
     def patterns(self, images: Images, context: AttackContext) -> Tensor:
         """float32 (classes, C, H, W) in [-1, 1]; looks at the shape of the images alone."""
 
-    def propose(self, images: Images, context: AttackContext) -> Tensor:
-        return self.patterns(images, context)[images.labels[context.index(images)]]
+    def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
+        patterns = self.patterns(images, context)
+        for rows in few(context.index(images), images.shape):
+            yield patterns[images.labels[rows]]
 
 
 def distinct_signs(count: int, features: int, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,8 @@ from raygrid.trials.artifacts.surrogate import Pretraining, SurrogateArtifact
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ROWS = 1000
+
 
 @dataclass(frozen=True)
 class PoisonArtifact(Artifact):
@@ -172,8 +174,13 @@ def _size(train: Images, poison: Poison) -> dict[str, Any]:
     """Mean and largest size of the change in every norm."""
     if len(poison.indices) == 0 or poison.withheld:
         return {"size": {}}
-    clean = train.pixels[poison.indices]
-    sizes = {norm: size_of_change(clean, poison.pixels, norm) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: torch.empty(len(poison.indices)) for norm in ("linf", "l2", "l0")}
+    # Part by part: the rows of the clean set are a copy of it.
+    for start in range(0, len(poison.indices), _ROWS):
+        part = slice(start, start + _ROWS)
+        clean = train.pixels[poison.indices[part]]
+        for norm, size in sizes.items():
+            size[part] = size_of_change(clean, poison.pixels[part], norm)
     return {"size": {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}}
 
 
