@@ -57,7 +57,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--radius", default="8/255", help="of robustness, linearity, in [0, 1]")
     parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
     parser.add_argument("--steps", type=int, default=20, help="of robustness")
-    parser.add_argument("--images", type=int, help="only so many test images, for both")
+    help_ = "of robustness, linearity: only so many test images, or drawn images of a poison"
+    parser.add_argument("--images", type=int, help=help_)
+    help_ = "of linearity: also a network with a hidden layer, by UDP's recipe; takes its time"
+    parser.add_argument("--two-layer", action="store_true", help=help_)
     help_ = "of learnability: spread of the noise on weights, draws of it, quantile of accuracies"
     parser.add_argument("--sigma", type=float, default=0.25, help=help_)
     parser.add_argument("--draws", type=int, default=1000, help="see --sigma")
@@ -104,13 +107,18 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.reports.analysis.linearity import linearity_of_poisons, linearity_of_victim
 
     radius = coerce(parse_scalar(args.radius), float, 0.0)
-    if not 0 < radius <= 1 or (args.images or 1) < 1:
-        raise SpecError(f"radius {args.radius}, images {args.images}: allowed are 0 to 1, from 1")
+    if not 0 < radius <= 1:
+        raise SpecError(f"radius is {args.radius}, allowed are numbers above 0 to 1")
+    if args.images is not None and args.images < 1:
+        raise SpecError(f"images is {args.images}, allowed are whole numbers from 1")
+    if args.two_layer and not any(map(is_poison, args.specs)):
+        raise SpecError("--two-layer is of poisons (dataset/attack), and there is none")
     rows: list[Row] = []
     for text in args.specs:
         if is_poison(text):
-            poisoned = records.poisoned(text, args.seed)
-            rows += linearity_of_poisons([poisoned], records.worker.device)
+            poisoned = [records.poisoned(text, args.seed)]
+            how = records.worker.device, args.images, args.two_layer
+            rows += linearity_of_poisons(poisoned, *how)
         else:
             rows.append(linearity_of_victim(records.victim(text), radius, args.images))
     return rows

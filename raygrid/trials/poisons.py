@@ -30,7 +30,8 @@ class Poisoned:
 
     clean: before; images: after, at the poison ratio. mask: bool (N,) of `clean`, rows that the
     attacker touched. spec: `dataset/attack@ratio/seed`. key: of the poison in the store.
-    triple: the poisons alone where the attack is made for a set-up.
+    triple: the poisons alone where the attack is made for a set-up. augmentation: the standard one
+    of the dataset, a name that `nn.augment.standard` knows.
     """
 
     clean: Images
@@ -40,6 +41,7 @@ class Poisoned:
     spec: str
     key: str
     triple: Triple | None = None
+    augmentation: str = "crop_flip"
 
     @property
     def replaced(self) -> bool:
@@ -76,7 +78,9 @@ def make(
     ratio = "" if spec.poison_ratio == 1.0 else f"@{spec.poison_ratio!r}"
     name = f"{spec.dataset}/{spec.attack}{ratio}/{seed}"
     triple = triple_of(world.scene, poison) if trial.attack.on_target and world.scene else None
-    return Poisoned(world.train, images, mask, trial.attack, name, trial.poison.key, triple)
+    augmentation = trial.dataset.augmentation
+    made = world.train, images, mask, trial.attack, name, trial.poison.key
+    return Poisoned(*made, triple, augmentation)
 
 
 def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raygrid.architectures import ARCHITECTURES
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
+from raygrid.nn import augment
 from raygrid.nn.context import FitContext
 from raygrid.nn.linear import LinearFit
 from raygrid.nn.pgd import input_gradient
+from raygrid.nn.two_layer import TwoLayerFit
 from raygrid.reports.analysis.records import Victim
 from raygrid.trials.poisons import Poisoned
 
@@ -23,31 +26,70 @@ _CHUNK = 500
 """Images a pass."""
 FIT = LinearFit(epochs=20, lr=0.1, batch_size=1024, falls=(0.5, 0.75), min_steps=900)
 """Softmax regression as orthogonal projection fits it (Sandoval-Segura et al. 2023)."""
+DETECTOR = TwoLayerFit(min_steps=1000)
+"""UDP's (Zhu et al. 2024); CIFAR-10 has 31,300 steps."""
+FEWEST = 5
+"""Images of which a fifth can be held out."""
+Scores = Callable[["Tensor"], "Tensor"]
+"""Images float32 (n, C, H, W) in [0, 1] on the device to scores (n, classes)."""
+Fit = Callable[[Images, FitContext], Scores]
 
 
-def linearity_of_poisons(poisons: Iterable[Poisoned], device: torch.device) -> list[Row]:
+def linearity_of_poisons(
+    poisons: Iterable[Poisoned],
+    device: torch.device,
+    images: int | None = None,
+    two_layer: bool = False,
+) -> list[Row]:
     """Accuracy of softmax regression on a poison's noise, and on its images, fitted to four fifths.
 
-    noise: poisoned less clean pixels, stretched to the range of pixels as a whole.
-    acc on what it was fitted to, held_out_acc on the rest. A held-out accuracy on the images of 0.7
-    and more is the bound from which Zhu et al. 2024 (UDP) call a set poisoned; clean_held_out_acc
-    is that of the clean images. Raises DataError for an attack that takes images away.
+    noise: poisoned less clean pixels of the poisoned images alone, stretched to the range of pixels
+    as a whole; None below FEWEST of them. images: all that a victim is given, untouched ones too.
+    acc on what it was fitted to, held_out_acc on the rest; clean_held_out_acc is that of the clean
+    images. two_layer: also the network and training by which Zhu et al. 2024 (UDP) look at a set;
+    they call one poisoned whose held-out accuracy is 0.7 or more. images: so many drawn images of
+    the set in place of all. Raises DataError for an attack that takes images away, fewer than
+    FEWEST images, or ones that a network is not made for.
     """
-    return [_of_poison(poisoned, device) for poisoned in poisons]
+    return [_of_poison(poisoned, device, images, two_layer) for poisoned in poisons]
 
 
-def _of_poison(poisoned: Poisoned, device: torch.device) -> Row:
-    clean, images = poisoned.clean, poisoned.images
+def _of_poison(poisoned: Poisoned, device: torch.device, count: int | None, two_layer: bool) -> Row:
     if not poisoned.replaced:
         raise DataError(f"{poisoned.spec} changes no image: it takes them away")
-    row: Row = {"poison": poisoned.spec, "n": len(images)}
-    sets = {"noise": images.with_pixels(as_pixels(clean.pixels, images.pixels)), "images": images}
-    for name, some in {**sets, "clean": clean}.items():
-        fitted, held = fit_and_hold(some, device)
-        if name != "clean":
-            row[f"{name}_acc"] = fitted
-        row[f"{name}_held_out_acc"] = held
+    total = len(poisoned.clean)
+    _check_side(poisoned, ("linear", "two_layer")[: 1 + two_layer])
+    rows = torch.randperm(total, generator=_stream(total).generator("images"))[:count].sort()[0]
+    if len(rows) < FEWEST:
+        raise DataError(f"{len(rows)} images of {poisoned.spec}, allowed are {FEWEST} and more")
+    clean, images, mask = poisoned.clean.rows(rows), poisoned.images.rows(rows), poisoned.mask[rows]
+    row: Row = {"poison": poisoned.spec, "n": len(images), "n_poisoned": int(mask.sum())}
+    row["noise_acc"], row["noise_held_out_acc"] = _of_noise(clean, images, mask, device)
+    row["images_acc"], row["images_held_out_acc"] = fit_and_hold(images, _regression, device)
+    row["clean_held_out_acc"] = fit_and_hold(clean, _regression, device)[1]
+    if two_layer:
+        fit = _two_layer(poisoned.augmentation)
+        row["two_layer_acc"], row["two_layer_held_out_acc"] = fit_and_hold(images, fit, device)
     return row
+
+
+def _check_side(poisoned: Poisoned, networks: Sequence[str]) -> None:
+    side = poisoned.clean.shape[-1]
+    for name in networks:
+        low, high = ARCHITECTURES[name].sizes
+        if not low <= side <= high:
+            raise DataError(f"{poisoned.spec}: {name} takes images of {low} to {high} pixels")
+
+
+def _of_noise(
+    clean: Images, images: Images, mask: Tensor, device: torch.device
+) -> tuple[float | None, float | None]:
+    """The regression on the noise of the poisoned images; None where they are too few."""
+    before, after = clean.rows(mask), images.rows(mask)
+    if len(after) < FEWEST:
+        return None, None
+    noise = after.with_pixels(as_pixels(before.pixels, after.pixels))
+    return fit_and_hold(noise, _regression, device)
 
 
 def as_pixels(clean: Tensor, poisoned: Tensor) -> Tensor:
@@ -57,21 +99,44 @@ def as_pixels(clean: Tensor, poisoned: Tensor) -> Tensor:
     return to_uint8((change - low).float() / (high - low).clamp_min(1))
 
 
-def fit_and_hold(images: Images, device: torch.device) -> tuple[float, float]:
-    """Accuracy of the regression on the four fifths that it is fitted to, and on the rest."""
-    stream = Stream("linearity", (len(images),))
+def _stream(images: int) -> Stream:
+    return Stream("linearity", (images,))
+
+
+def fit_and_hold(images: Images, fit: Fit, device: torch.device) -> tuple[float, float]:
+    """Accuracy of a classifier on the four fifths that it is fitted to, and on the rest."""
+    stream = _stream(len(images))
     order = torch.randperm(len(images), generator=stream.generator("split"))
-    cut = max(1, len(images) * 4 // 5)
-    layer = FIT(images.rows(order[:cut]), FitContext(stream, device))
-    return tuple(_accuracy(layer, images.rows(part)) for part in (order[:cut], order[cut:]))  # type: ignore[return-value]
+    cut = len(images) * 4 // 5
+    scores = fit(images.rows(order[:cut]), FitContext(stream, device))
+    fitted, held = (_accuracy(scores, images.rows(p), device) for p in (order[:cut], order[cut:]))
+    return fitted, held
 
 
-def _accuracy(layer: nn.Linear, images: Images) -> float:
+def _regression(images: Images, fit_context: FitContext) -> Scores:
+    layer = FIT(images, fit_context)
+    return lambda x: layer(x.flatten(1))
+
+
+def _two_layer(augmentation: str) -> Fit:
+    """UDP's detector. It crops and mirrors the held-out images, too: both are of one data set."""
+
+    def fit(images: Images, fit_context: FitContext) -> Scores:
+        change = augment.standard(augmentation, images.shape[-1]) or (lambda x, rng: x)
+        network = DETECTOR(images, fit_context, lambda _, batch: change(batch.x, batch.rng))
+        rng = fit_context.stream.generator("shown")
+        return lambda x: network(change(x, rng))
+
+    return fit
+
+
+def _accuracy(scores: Scores, images: Images, device: torch.device) -> float:
     hits = 0
     for rows in torch.arange(len(images)).split(_CHUNK):
-        x = images.floats(rows).flatten(1).to(layer.weight.device)
-        hits += int((layer(x).argmax(1).cpu() == images.labels[rows]).sum())
-    return hits / max(1, len(images))
+        with torch.no_grad():
+            found = scores(images.floats(rows).to(device)).argmax(1).cpu()
+        hits += int((found == images.labels[rows]).sum())
+    return hits / len(images)
 
 
 def linearity_of_victim(victim: Victim, radius: float, images: int | None = None) -> Row:
