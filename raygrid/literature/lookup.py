@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,6 +113,29 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
         )
         _join(index.setdefault(key, []), new)
     return index
+
+
+@cache
+def printed_networks() -> tuple[str, ...]:
+    """The architectures here of which papers printed numbers, the one with most of them first."""
+    specs = (TrialSpec.parse(row["cell"]) for row in printed_rows() if row["cell"])
+    counts = Counter(spec.architecture.name for spec in specs)
+    return tuple(name for name, _ in counts.most_common() if name in ARCHITECTURES)
+
+
+def printed_parameters(attack: str) -> frozenset[str]:
+    """The parameters by which papers tell versions of an attack apart; its budget is always one."""
+    return _parameters().get(attack, frozenset()) | {"budget"}
+
+
+@cache
+def _parameters() -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for row in printed_rows():
+        if row["cell"]:
+            attack = TrialSpec.parse(row["cell"]).attack
+            found[attack.name] = found.get(attack.name, frozenset()) | dict(attack.params).keys()
+    return found
 
 
 def _join(figures: list[PublishedValue], new: PublishedValue) -> None:

@@ -11,7 +11,8 @@ import pytest
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.literature import lookup
-from raygrid.reports.analysis.agreement import agreement
+from raygrid.reports.analysis.agreement import TIE, agreement
+from raygrid.reports.analysis.counterparts import group_order
 from raygrid.reports.figures.agreement import draw_agreement
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.render import markdown
@@ -78,6 +79,37 @@ def test_the_strongest_attack_is_the_one_with_the_lowest_accuracy() -> None:
     assert (winner["by_measured"], winner["by_printed"]) == ("lsp", strongest)
 
 
+def winner(*rows: Any) -> Any:
+    (found,) = [line for line in agreement(rows).winners if line["question"] == "strongest attack"]
+    return found
+
+
+def test_winners_that_no_measurement_tells_apart_are_the_same() -> None:
+    """Printed without a defense: AR 11.74, LSP 13.06 %."""
+    near = winner(row("ar", "standard", 0.1085), row("lsp", "standard", 0.1))
+    assert (near["by_printed"], near["by_measured"], near["same"]) == ("ar", "lsp", "yes")
+    assert near["loss_acc"] == pytest.approx(printed("lsp", "standard") - printed("ar", "standard"))
+    far = winner(row("ar", "standard", 0.1 + TIE + 0.001), row("lsp", "standard", 0.1))
+    assert far["same"] == "no"
+
+
+def test_winners_within_the_spread_of_seeds_are_the_same() -> None:
+    loose = [row("ar", "standard", acc, seed) for seed, acc in enumerate((0.1, 0.2))]
+    tight = [row("ar", "standard", 0.15, seed) for seed in (0, 1)]
+    lsp = [row("lsp", "standard", 0.1, seed) for seed in (0, 1)]
+    assert winner(*loose, *lsp)["same"] == "yes"
+    assert winner(*tight, *lsp)["same"] == "no"
+
+
+def test_winners_that_print_does_not_tell_apart_are_the_same() -> None:
+    """Printed behind `gaussian`: OPS 13.38, AR 13.83 %; behind `bdr`: 37.32 and 36.14 %."""
+    close = winner(row("ops", "gaussian", 0.5), row("ar", "gaussian", 0.2))
+    assert (close["by_printed"], close["by_measured"], close["same"]) == ("ops", "ar", "yes")
+    assert close["loss_acc"] == pytest.approx(0.0045)
+    apart = winner(row("ops", "bdr", 0.2), row("ar", "bdr", 0.5))
+    assert (apart["by_printed"], apart["by_measured"], apart["same"]) == ("ar", "ops", "no")
+
+
 def test_poisons_of_another_surrogate_stand_apart_and_seeds_are_averaged() -> None:
     made = "tap(batch_size=500, steps=20, surrogate=small_airbench, surrogate_epochs=4)"
     rows = [row("lsp", "none", 0.1), row("lsp", "none", 0.3, seed=1), row(made, "none", 0.2)]
@@ -102,6 +134,78 @@ def test_the_control_is_listed_and_not_correlated() -> None:
     (control,) = [cell for cell in found.cells if cell["group"] == "control"]
     assert control["printed_acc"] == pytest.approx(0.9432)
     assert found.correlations[0]["n"] == 12
+
+
+def test_a_table_that_varies_steps_is_compared_with_the_row_of_so_many() -> None:
+    """Parameters that papers name are kept, those by which a poison was made shorter are not."""
+    made = "pgd(steps={}, surrogate=small_airbench, surrogate_epochs=10)"
+    ten, hundred = agreement([row(made.format(n), "standard", 0.5) for n in (10, 100)]).cells
+    assert ten["printed_acc"] == printed("pgd(steps=10)", "standard")
+    assert hundred["printed_acc"] == printed("pgd(steps=100)", "standard") != ten["printed_acc"]
+    with pytest.raises(DataError):
+        agreement([row(made.format(20), "standard", 0.5)])
+
+
+MOBILE = "small_mobilenet/supervised/fast(rung=minutes)"
+
+
+def test_a_small_network_is_compared_with_those_that_it_stands_in_for() -> None:
+    """ResNet-18 is no MobileNet: of what was printed for it alone nothing is compared."""
+    where = [row(a, "standard", 0.3, where=MOBILE) for a in ("lsp", "ar", "clean")]
+    cells = {cell["attack"]: cell for cell in agreement(where).cells}
+    assert {cell["printed_on"] for cell in cells.values()} == {"mobilenetv2"}
+    assert cells["lsp"]["group"] == cells["ar"]["group"] == "other network"
+    assert cells["lsp"]["printed_acc"] == pytest.approx(0.1682)  # APBench's table 7
+    assert cells["clean"]["group"] == "control"
+    assert printed("lsp", "cutout") > 0
+    with pytest.raises(DataError):
+        agreement([row("lsp", "cutout", 0.3, where=MOBILE)])
+    with pytest.raises(DataError):
+        agreement([row("lsp", "cutout", 0.3, where="resnet50/supervised/dvae")])
+
+
+def test_the_fast_family_and_resnet_18_itself_are_compared_with_resnet_18() -> None:
+    networks = ("small_airbench", "airbench(widths=32:96:96)", "resnet18")
+    rows = [row("lsp", "cutout", 0.3, where=f"{name}/supervised/fast") for name in networks]
+    cells = agreement(rows).cells
+    assert {(cell["group"], cell["printed_on"]) for cell in cells} == {("as printed", "resnet18")}
+    assert {cell["printed_acc"] for cell in cells} == {printed("lsp", "cutout")}
+    assert len({cell["setting"] for cell in cells}) == 3
+
+
+def test_of_several_printed_networks_the_one_with_most_numbers_comes_first() -> None:
+    (cell,) = agreement([row("lsp", "standard", 0.3, where="small_resnet/supervised/fast")]).cells
+    assert cell["printed_on"] == "resnet50"
+    assert lookup.printed_networks()[0] == "resnet18"
+    assert {"resnet50", "resnet34", "mobilenetv2"} < set(lookup.printed_networks())
+
+
+def test_a_smaller_purifier_stands_apart_beside_the_number_of_the_usual_one() -> None:
+    """DUNE's main table prints 34.18 % for CUDA behind ECLIPSE."""
+    small = "eclipse(size=tiny, stride=4, updates=4000)"
+    cells = agreement([row("cuda", small, 0.5), row("cuda", "eclipse", 0.4)]).cells
+    found = [(cell["group"], cell["printed_acc"], cell["source"]) for cell in cells]
+    assert found == [
+        ("other purifier", pytest.approx(0.3418), "dune main"),
+        ("as printed", pytest.approx(0.3418), "dune main"),
+    ]
+    with pytest.raises(DataError):  # other noise is another defense, whatever its size
+        agreement([row("cuda", "eclipse(noise=0.1, size=tiny)", 0.5)])
+
+
+def test_a_group_names_all_that_is_other() -> None:
+    tap = "tap(steps=60, surrogate=small_airbench)"
+    lsp = row("lsp", "dvae(epochs=10, shrink=4)", 0.5, where="small_vgg/supervised/fast")
+    em = "em_apb(max_rounds=10, surrogate=small_airbench)"
+    cells = agreement([row(tap, "dvae(epochs=10)", 0.5), row(em, "standard", 0.5, where=MOBILE)])
+    assert [cell["group"] for cell in cells.cells] == [
+        "other surrogate, other purifier",
+        "other network, other surrogate",
+    ]
+    with pytest.raises(DataError):
+        agreement([lsp])  # behind D-VAE no VGG was printed with it
+    groups = ["partly poisoned", "other network, other surrogate", "other surrogate", "as printed"]
+    assert sorted(groups, key=group_order) == [groups[3], groups[2], groups[0], groups[1]]
 
 
 def test_unprinted_cells_have_no_counterpart() -> None:
@@ -139,6 +243,39 @@ def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:
     assert [len(one.axes), len(two.axes)] == [1, 2]
     assert "as printed: 12 cells, mean error 2.0 points, ρ = 1.00" in one.get_label()
     assert "other surrogate: 1 cells, too few" in two.get_label()
+
+
+def test_the_figure_draws_the_setting_with_most_cells_and_counts_the_others() -> None:
+    other = [row(a, "standard", 0.3, where=MOBILE) for a in ("lsp", "ar", "clean")]
+    figure = draw_agreement(agreement([*other, *SHIFTED]))
+    assert [axes.get_title() for axes in figure.axes] == ["as printed"]
+    title = figure.get_suptitle()
+    assert "small_airbench" in title
+    assert "small_mobilenet" not in title
+    assert "as printed: 12 cells" in figure.get_label()
+    assert "other network" not in figure.get_label()
+    assert f"Not drawn: 3 cells of cifar10/{MOBILE}." in figure.get_label()
+    shown = [text.get_text() for text in figure.texts]
+    assert figure.get_label() in shown, "the caption is drawn, too"
+
+
+def test_four_groups_stand_in_two_rows() -> None:
+    rows = [
+        *SHIFTED,
+        row("tap(surrogate=small_airbench)", "none", 0.2),
+        row("cuda", "eclipse(size=tiny)", 0.5),
+        row("cuda@0.2", "standard", 0.9),
+        row("clean", "standard", 0.9),
+    ]
+    figure = draw_agreement(agreement(rows))
+    assert [axes.get_title() for axes in figure.axes] == [
+        *("as printed", "other surrogate", "other purifier", "partly poisoned")
+    ]
+    places = [axes.get_position() for axes in figure.axes]
+    assert len({round(place.x0, 3) for place in places}) == 2
+    assert len({round(place.y0, 3) for place in places}) == 2
+    for axes in figure.axes:
+        assert "clean" in [line.get_label() for line in axes.containers], "controls stand in each"
 
 
 def test_tables_say_that_it_is_screening_and_keep_it_apart() -> None:

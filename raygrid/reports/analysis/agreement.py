@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from raygrid.attacks import ATTACKS
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.literature import lookup
+from raygrid.reports.analysis.counterparts import CONTROL, OTHER, counterpart
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import trial_lines
 
 Row = dict[str, Any]
-Group = Literal["control", "as printed", "other surrogate", "partly poisoned"]
 FAR = 0.15
 """Differences, as fractions, from which on a cell is listed."""
-PRINTED_ON = Part("resnet18")
-"""The network of most printed numbers; those of a network without any are compared with its."""
-_MEANT = ("mode", "budget", "n")
-"""Parameters that say which of a paper's poisons it is; the others are how it was made."""
+TIE = 0.01
+"""Difference, as a fraction, up to which two cells count as equally good."""
 
 
 @dataclass(frozen=True)
 class Agreeing:
     """A measured cell and the number that stands for it in a paper. Fractions.
 
-    group: `as printed` for poisons that need no network or have the paper's own, `other surrogate`
-    for those that were made with one that the paper did not use, or with fewer steps; `partly
-    poisoned` for either where only a part of the images is poisoned; `control`: no poison.
+    group: `as printed` for poisons that need no network or have the paper's own, on the network
+    that was printed or, for the `airbench` family, compared with ResNet-18; `control`: no poison;
+    else all that is the case of: `other network`, the cell's stands in for the printed one as
+    MobileNetV2's small one does; `other surrogate`, the poison was made with a network that the
+    paper did not use, or with fewer steps; `other purifier`, a defense's own networks have another
+    size or were fitted for another time; `partly poisoned`, only a part of the images is.
+    network: the architecture whose number was printed.
     """
 
     cell: Cell
-    group: Group
+    group: str
+    network: str
     printed: float
     source: str
 
@@ -78,6 +78,7 @@ class Agreeing:
             "std_acc": self.cell.std,
             "n": self.cell.n,
             "printed_acc": self.printed,
+            "printed_on": self.network,
             "difference_acc": self.difference,
             "source": self.source,
             "far": "far" if abs(self.difference) > FAR else "",
@@ -116,54 +117,15 @@ def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> A
 
 def _pairs(cells: Iterable[Cell], metric: str) -> Iterator[Agreeing]:
     for cell in cells:
-        if cell.value is None:
-            continue
-        for group, spec in _counterparts(cell):
-            found = lookup.find(spec, metric)
-            if found is not None and not found.best.suspect:
-                yield Agreeing(cell, group, found.best.value, found.best.cite())
-                break
-
-
-def _counterparts(cell: Cell) -> Iterator[tuple[Group, TrialSpec]]:
-    """Specs whose printed number may stand for a cell, the closest first."""
-    axes = cell.axes
-    attack = Part.parse(str(axes["attack"]))
-    spec = TrialSpec(
-        dataset=Part.parse(str(axes["dataset"])),
-        attack=attack,
-        defense=parse_chain(str(axes["defense"])),
-        architecture=Part.parse(str(axes["architecture"])),
-        learner=Part.parse(str(axes["learner"])),
-        protocol=Part.parse(str(axes["protocol"])),
-        seed=0,
-        poison_ratio=float(str(axes["poison_ratio"])) or 1.0,
-    )
-    part = spec.poison_ratio < 1
-    group: Group = "partly poisoned" if part else "as printed"
-    if attack.name in ("clean", "withheld"):
-        group = "control"
-    yield group, spec
-    if not _made_otherwise(attack):
-        yield group, spec.replace(architecture=PRINTED_ON)
-        return
-    meant = {name: value for name, value in attack.params if name in _MEANT}
-    for architecture in (spec.architecture, PRINTED_ON):
-        known = spec.replace(architecture=architecture, attack=Part.of(attack.name, **meant))
-        yield "partly poisoned" if part else "other surrogate", known
-
-
-def _made_otherwise(attack: Part) -> bool:
-    """Whether a poison of a network has parameters by which the papers did not make it."""
-    if attack.name not in ATTACKS:
-        return False
-    takes_network = "surrogate" in ATTACKS[attack.name].__dataclass_fields__
-    return takes_network and any(name not in _MEANT for name, _ in attack.params)
+        found = None if cell.value is None else counterpart(cell, metric)
+        if found is not None:
+            printed = found.found
+            yield Agreeing(cell, found.group, found.network, printed.value, printed.cite())
 
 
 def _correlations(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     """Over all poisoned cells of a setting and group, then over the defenses of each attack."""
-    poisoned = [pair for pair in pairs if pair.group != "control"]
+    poisoned = [pair for pair in pairs if pair.group != CONTROL]
     for (setting, group), members in _by(poisoned, lambda p: (p.setting, p.group)).items():
         yield _correlation({"setting": setting, "group": group, "attack": "all"}, members)
         for attack, own in _by(members, lambda p: p.attack).items():
@@ -196,9 +158,12 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
 def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     """Whether both name the same strongest attack on a defense, and the same best defense.
 
-    loss_acc: how much worse the measured winner is than the printed one, by the printed numbers.
+    same: `yes` if the measured and the printed winner are one, or are within TIE of each other by
+    the measured numbers (or within the larger of their standard deviations over seeds) or by the
+    printed ones. loss_acc: how much worse the measured winner is than the printed one, by the
+    printed numbers.
     """
-    whole = [pair for pair in pairs if pair.group not in ("control", "partly poisoned")]
+    whole = [p for p in pairs if p.group != CONTROL and OTHER[-1] not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
         for defense, own in _by(members, lambda p: p.defense).items():
@@ -221,9 +186,16 @@ def _winner(question: str, of: str, pairs: Sequence[Agreeing], sign: float) -> R
         "among": len(pairs),
         "by_measured": name(measured),
         "by_printed": name(printed),
-        "same": "yes" if measured is printed else "no",
-        "loss_acc": sign * (printed.printed - measured.printed),
+        "same": "yes" if _equal(measured, printed) else "no",
+        "loss_acc": sign * (printed.printed - measured.printed) + 0.0,
     }
+
+
+def _equal(one: Agreeing, other: Agreeing) -> bool:
+    """Whether either the measured or the printed numbers do not tell two cells apart."""
+    spread = max(TIE, one.cell.std or 0.0, other.cell.std or 0.0)
+    measured = abs(one.measured - other.measured)
+    return measured <= spread + 1e-9 or abs(one.printed - other.printed) <= TIE + 1e-9
 
 
 def _by(pairs: Sequence[Agreeing], key: Callable[[Agreeing], Any]) -> dict[Any, list[Agreeing]]:

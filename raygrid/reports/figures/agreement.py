@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
+from raygrid.reports.analysis.counterparts import CONTROL, NO_POISON, group_order
 from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
-
-GROUPS = ("as printed", "other surrogate", "partly poisoned")
-"""Panels from left to right; controls stand in each."""
 
 
 def draw_agreement(found: Agreement) -> Figure:
     """Scatter of measured over printed accuracy with the diagonal and the band of 15 points.
 
-    An attack is a color and a marker; poisons that were made with another network than the
-    paper's, and those of a part of the images, stand in panels of their own. Raises SpecError for
-    victims of several settings.
+    An attack is a color and a marker; each group of cells (poisons made with another network than
+    the paper's, say) has a panel of its own, with the controls in each. Of several settings the one
+    with most cells is drawn and the caption says what is not.
     """
-    settings = {pair.setting for pair in found.pairs}
-    if len(settings) != 1:
-        raise SpecError(f"a figure shows one victim, these are {', '.join(sorted(settings))}")
-    there = {pair.group for pair in found.pairs}
-    groups = [group for group in GROUPS if group in there] or GROUPS[:1]
-    figure = blank(4.2 + 2.2 * len(groups), 4.6)
-    panels = list(figure.subplots(1, len(groups), squeeze=False, sharey=True).flat)
-    attacks = list(dict.fromkeys(pair.attack for pair in found.pairs))
-    for axes, group in zip(panels, groups, strict=True):
-        members = [p for p in found.pairs if p.group in (group, "control")]
+    setting, *others = _settings(found)
+    pairs = [pair for pair in found.pairs if pair.setting == setting]
+    groups = sorted({pair.group for pair in pairs} - {CONTROL}, key=group_order) or [CONTROL]
+    columns = 2 if len(groups) == 4 else min(len(groups), 3)
+    rows = -(-len(groups) // columns)
+    figure = blank(4.2 + 2.2 * columns, 1.0 + 3.6 * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    attacks = list(dict.fromkeys(pair.attack for pair in pairs))
+    for axes, group in zip(panels, groups, strict=False):
+        members = [p for p in pairs if p.group in (group, CONTROL)]
         _panel(axes, members, attacks)
         axes.set_title(group, fontsize=9)
-    panels[0].set_ylabel("measured test accuracy (%)", fontsize=8)
-    caption = _caption(found)
-    cells = [pair.cell for pair in found.pairs]
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    for axes in panels[::columns]:
+        axes.set_ylabel("measured test accuracy (%)", fontsize=8)
+    caption = "\n".join([*_caption(found, setting), *others])
+    cells = [pair.cell for pair in pairs]
     victim = (str(cells[0].axes[name]) for name in VICTIM)
-    others = [str(cell.facts.get("other_data") or "") for cell in cells]
-    title(figure, victim_text(victim, others, "cells"))
+    other_data = [str(cell.facts.get("other_data") or "") for cell in cells]
+    title(figure, victim_text(victim, other_data, "cells"))
     figure.text(0.01, 0.02, caption, fontsize=7, color="#444444", va="bottom")
     figure.set_label(caption)
-    figure.tight_layout(rect=(0, 0.08, 0.8, 0.97))
-    legend(figure, panels[-1])
+    room = (0.16 + 0.13 * caption.count("\n")) / figure.get_figheight() + 0.02
+    figure.tight_layout(rect=(0, room, 0.8, 0.97))
+    legend(figure, panels[0])
     return figure
+
+
+def _settings(found: Agreement) -> list[str]:
+    """The setting with most cells, then a line for each other one, which is not drawn."""
+    counts = Counter(pair.setting for pair in found.pairs).most_common()
+    return [counts[0][0], *(f"Not drawn: {count} cells of {name}." for name, count in counts[1:])]
 
 
 def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
@@ -55,7 +64,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
     names = short(attacks)
     for number, attack in enumerate(attacks):
         own = [pair for pair in pairs if pair.attack == attack]
-        color = "black" if attack in ("clean", "withheld") else f"C{number % 10}"
+        color = "black" if attack in NO_POISON else f"C{number % 10}"
         axes.errorbar(
             [100 * pair.printed for pair in own],
             [100 * pair.measured for pair in own],
@@ -74,13 +83,12 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
     axes.grid(alpha=0.25)
 
 
-def _caption(found: Agreement) -> str:
+def _caption(found: Agreement, setting: str) -> list[str]:
     lines = ["Band: 15 points. Dotted: chance."]
-    if any(pair.cell.std for pair in found.pairs):
+    if any(pair.cell.std for pair in found.pairs if pair.setting == setting):
         lines = [f"{lines[0]} Bars: standard deviation over seeds."]
-    for row in found.correlations:
-        if row["attack"] != "all":
-            continue
+    drawn = [r for r in found.correlations if (r["attack"], r["setting"]) == ("all", setting)]
+    for row in sorted(drawn, key=lambda row: group_order(row["group"])):
         if row["spearman"] is None:
             lines.append(f"{row['group']}: {row['n']} cells, too few for a correlation.")
             continue
@@ -90,4 +98,4 @@ def _caption(found: Agreement) -> str:
         )
         error = f"mean error {100 * row['mean_error_acc']:.1f} points"
         lines.append(f"{row['group']}: {row['n']} cells, {error}, {said}.")
-    return "\n".join(lines)
+    return lines
