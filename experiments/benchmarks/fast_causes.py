@@ -17,6 +17,9 @@ from raygrid.core.registry import Card
 from raygrid.protocols import PROTOCOLS, Protocol
 from raygrid.protocols.fast import Fast
 
+FAMILY = ("airbench", "small_airbench")
+KEPT = ("batch_size", "flips", "smoothing")
+"""What of the family's recipe has nothing to do with its optimizer."""
 CARD = Card(paper="none; `fast` with one thing changed, to look for causes")
 
 
@@ -43,7 +46,13 @@ class Cropped(Fast):
 @PROTOCOLS.register("fast_sgd")
 @dataclass(frozen=True, kw_only=True)
 class OneCycle(Fast):
-    """Every network has SGD over one cycle, the family of `airbench` too."""
+    """The `airbench` family has the optimizer of every other network: SGD over one cycle.
+
+    Its labels, flips and batches stay.
+    """
 
     card = CARD
-    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = Protocol.by_architecture
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        **Protocol.by_architecture,
+        **{name: {k: Fast.by_architecture[name][k] for k in KEPT} for name in FAMILY},
+    }

@@ -46,7 +46,9 @@ def described(paper: Paper) -> str:
     """What a paper is, its tables line by line, and what has to be known of them."""
     width = max(map(len, paper.tables)) + 2
     lines = [f"{number:<{width}}{text}" for number, text in paper.tables.items()]
-    return "\n".join([paper.source, "", "Tables (`--table N`):", "", *lines, "", *paper.notes])
+    usual = f", {paper.main} without it" if paper.main else ""
+    head = f"Tables (`--table N`{usual}):"
+    return "\n".join([paper.source, "", head, "", *lines, "", *paper.notes])
 
 
 def figure_lines(figures: Mapping[str, PaperFigure | str]) -> str:
@@ -70,12 +72,14 @@ def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
         "table": ([*PAPERS[name].tables], LISTS.get(name, {})),
         "figure": ([*drawn_figures_of(name)], drawings_of(name)),
     }
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group(required=not PAPERS[name].main)
     for kind, (numbers, others) in known.items():
         if numbers:
             chosen = _one_of(kind, numbers, others)
             what.add_argument(f"--{kind}", type=chosen, metavar="N", help=", ".join(numbers))
     parser.set_defaults(figure=None, setups="")
+    if PAPERS[name].main:
+        parser.set_defaults(table=PAPERS[name].main)
     parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALES)
     parser.add_argument("--dataset", help="only this dataset of it")
     parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")

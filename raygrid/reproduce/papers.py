@@ -30,7 +30,8 @@ class Paper:
     source: authors, year and subject. tables: by number what is in them, in the order of the
     paper. kinds: of `raygrid table`, to show the results in; special: the same for single tables.
     notes: for the help text. quick: what the stand-ins of scale quick are. setups: whether trials
-    follow drawn set-ups of targets, which official ones can replace.
+    follow drawn set-ups of targets, which official ones can replace. main: the table that is meant
+    where none is named; empty: one has to be.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Paper:
     notes: tuple[str, ...] = ()
     quick: str = DIGITS
     setups: bool = False
+    main: str = ""
 
     def kinds_of(self, table: str) -> tuple[str, ...]:
         """How the results of a table are shown."""
@@ -153,6 +155,7 @@ PAPERS: Mapping[str, Paper] = {
         },
         kinds=("defense", "transfer"),
         special={"5": ("ratio",)},
+        main="2",
     ),
     "pil": Paper(
         source="Liu, Chen and Zhang 2026, PIL: perturbation-induced linearization",
@@ -161,6 +164,7 @@ PAPERS: Mapping[str, Paper] = {
             "augmentation": "four augmentations, with TAP and SEP",
         },
         kinds=("defense", "transfer"),
+        main="main",
     ),
     "dune": Paper(
         source="Wang et al. 2026, DUNE: dual-branch robust unlearnable examples",
@@ -171,6 +175,7 @@ PAPERS: Mapping[str, Paper] = {
             "DUNE exceeds 8/255 there: `raygrid run` has `dune(budget=8/255)` for the row that is "
             "held to it.",
         ),
+        main="main",
     ),
 }
 """By the name that the reference has for a paper."""

@@ -42,6 +42,7 @@ from raygrid.reproduce.figure_list import (
     figures_of,
 )
 from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
+from raygrid.reproduce.papers import PAPERS
 from raygrid.reproduce.questions import ANSWERS, PSNRS, FinishedTrials, answered
 from raygrid.reproduce.tables import Only, paper_table, paper_table_of
 from raygrid.storage.results import ResultLog
@@ -567,6 +568,32 @@ def test_unknown_numbers_are_one_clear_error(
         cli.main(["reproduce", "apbench", *words])
     assert end.value.code == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("paper", "table"), [("cuda", "2"), ("pil", "main"), ("dune", "main")])
+def test_a_paper_with_a_main_table_needs_no_number(
+    paper: str, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert table in PAPERS[paper].tables
+    plans = []
+    for words in ([], ["--table", table]):
+        words = [*words, "--scale", "screen", "--dry-run", "--json"]
+        assert cli.main(["reproduce", paper, *words]) == 0
+        plans.append(json.loads(capsys.readouterr().out)["trials"])
+    assert plans[0] == plans[1]
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", paper, "--help"])
+    assert f"Tables (`--table N`, {table} without it):" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", paper, "--table", f"{table}9"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"unknown table '{table}9' (did you mean '{table}'?)" in last
+
+
+def test_only_papers_without_figures_have_a_main_table() -> None:
+    assert [name for name, paper in PAPERS.items() if paper.main] == ["cuda", "pil", "dune"]
+    for name, paper in PAPERS.items():
+        assert not (paper.main and figures_of(name))
 
 
 @pytest.mark.parametrize(
