@@ -1,9 +1,12 @@
 """Where a paper, its code and other papers disagree: how much does the number move?
 
-    python experiments/contradictions [--which em_generator] [--scale quick|small|grid|paper]
+    python experiments/contradictions [--which em_generator]
+        [--scale quick|screen|small|grid|paper]
 
 Each contradiction runs its settings side by side, everything else equal, beside what the papers
-print for them. Scales: digits and a small network in minutes; the small network on as much of
+print for them. Scales: digits and a small network in minutes; CIFAR-10 with the trials of the
+screening grid, none of which that lies in --out is run again, without questions of other learners
+and of poisons that take longer than about an hour of a core; the small network on as much of
 CIFAR-10 as lies under --data, with attacks as short as at quick but at the published budgets;
 CIFAR-10 and ResNet-18 with 200 contrastive epochs; with 1,000. Where the schedule is the question,
 the papers' protocols run at full length at every scale. Which there are:
@@ -13,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import separable
 from questions import CONTRADICTIONS
-from scales import specs
+from scales import lacking, specs
 from verdict import RULE, table
 
 from raygrid.api.run_grid import Options
@@ -25,6 +28,7 @@ from raygrid.cli.guard import guarded
 from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
 from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
+from raygrid.core.errors import SpecError
 from raygrid.reproduce.scales import SIZES
 from raygrid.storage.results import ResultLog
 
@@ -40,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--which", nargs="+", choices=KNOWN, default=list(KNOWN))
+    parser.add_argument("--which", nargs="+", choices=KNOWN, help="all of the scale by default")
     parser.add_argument("--scale", choices=SIZES, default="quick")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
@@ -52,8 +56,24 @@ def main() -> int:
     return guarded(lambda: run(args))
 
 
+def asked(which: Sequence[str] | None, scale: str) -> list[str]:
+    """The questions that are named, or all that a scale has, with a word on the others.
+
+    Raises SpecError for a named one that the scale does not have.
+    """
+    names = which or list(KNOWN)
+    reasons = {n: lacking(CONTRADICTIONS[n], scale) for n in names if n != SEPARABLE}
+    left_out = [f"{name} is not asked: {'; '.join(why)}" for name, why in reasons.items() if why]
+    if which and left_out:
+        raise SpecError("\n".join(left_out))
+    for line in left_out:
+        print(line, file=sys.stderr)
+    return [name for name in names if not reasons.get(name)]
+
+
 def run(args: argparse.Namespace) -> int:
     options: Options = options_of(args, name=f"contradictions-{args.scale}")
+    args.which = asked(args.which, args.scale)
     chosen = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]
     wanted = list(dict.fromkeys(s for one in chosen for s in specs(one, args.scale, args.seeds)))
     if args.dry_run:

@@ -28,6 +28,7 @@ _EM_REM: dict[str, Scalar] = {"surrogate": "small_cnn", "train_steps": 200, "dec
 _REM: dict[str, Scalar] = {**_EM_REM, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2}
 _NTGA: dict[str, Scalar] = {"validation": 0.02, "block": 128}
 _SEP = ATTACKS["sep"].quick
+_SCREENED_SEP = 4  # checkpoints
 _DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
 _GUE = ATTACKS["gue"].quick
 _PGD = ATTACKS["pgd"].quick
@@ -220,6 +221,7 @@ CONTRADICTIONS = {
                 "twice the checkpoints",
                 {"attack": {"checkpoints": 30}},
                 {**_SEP, "checkpoints": 6},
+                screen={"checkpoints": 2 * _SCREENED_SEP},
             ),
             Setting("features of each", {"attack": {"last_means": False}}),
         ),

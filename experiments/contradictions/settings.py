@@ -20,12 +20,14 @@ class Setting:
     small: parameters of its attack at the scales for a CPU, in the place of the attack's `quick`.
     printed: the cell of the paper that has this setting, up to the protocol; {attack}, {defense}
         and {learner} are those that are compared.
+    screen: what else its attack has at scale screen, where steps are fewer than a paper's.
     """
 
     name: str
     change: Change = field(default_factory=dict)
     small: Mapping[str, Scalar] | None = None
     printed: str = ""
+    screen: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from raygrid.learners import LEARNERS
 from raygrid.literature.names import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
-from raygrid.reproduce.screening import not_screened, screened
+from raygrid.reproduce.screening import NETWORK, PROTOCOL, not_screened, screened
 
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick", "screen")
 """Where other data or networks stand in."""
@@ -35,7 +35,8 @@ class ComparisonSize:
     """The size of a comparison that no single paper prints.
 
     sgd: its protocol where the scale of a loss must matter. small: whether attacks are cut too.
-    stronger: whether budgets are raised, for images that are easy to learn.
+    stronger: whether budgets are raised, for images that are easy to learn. screened: whether
+    attacks and defenses are those of `screening`.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class ComparisonSize:
     sgd: str
     small: bool = False
     stronger: bool = False
+    screened: bool = False
 
 
 SIZES: Mapping[Scale, ComparisonSize] = {
@@ -55,6 +57,7 @@ SIZES: Mapping[Scale, ComparisonSize] = {
         small=True,
         stronger=True,
     ),
+    "screen": ComparisonSize("cifar10", NETWORK, str(PROTOCOL), str(PROTOCOL), screened=True),
     "small": ComparisonSize(
         "cifar10",
         "small_cnn",
@@ -65,7 +68,7 @@ SIZES: Mapping[Scale, ComparisonSize] = {
     "grid": ComparisonSize("cifar10", "resnet18", "tp_grid", "tp_grid"),
     "paper": ComparisonSize("cifar10", "resnet18", "tp", "tp"),
 }
-"""What settings are compared at that no single paper prints, by scale; smoke, screen have none."""
+"""What settings are compared at that no single paper prints, by scale; smoke has none."""
 
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:

@@ -77,13 +77,18 @@ SMALLER: Mapping[str, Mapping[str, Scalar]] = {
 
 def screened(spec: TrialSpec) -> TrialSpec:
     """The printed trial with the fast victim; only for one that `not_screened` has nothing on."""
-    network = ARCHITECTURES[spec.architecture.name].stand_in
     return spec.replace(
         attack=screened_attack(spec.attack),
         defense=tuple(map(screened_defense, spec.defense)),
-        architecture=Part(NETWORK if network == "small_cnn" else network),
+        architecture=Part(screened_network(spec.architecture.name)),
         protocol=PROTOCOL,
     )
+
+
+def screened_network(name: str) -> str:
+    """The fast network, or the small one of another family that has one of its own."""
+    network = ARCHITECTURES[name].stand_in
+    return NETWORK if network == "small_cnn" else network
 
 
 def screened_attack(attack: Part) -> Part:

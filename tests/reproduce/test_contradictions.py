@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -18,7 +19,7 @@ from raygrid.engine.grid import plan
 from raygrid.literature.lookup import canonical, find
 from raygrid.trials.resolve import resolve
 
-SCALES = ("quick", "small", "grid", "paper")
+SCALES = ("quick", "screen", "small", "grid", "paper")
 
 
 class Script:
@@ -30,6 +31,10 @@ class Script:
         self.settling: Any = importlib.import_module("verdict")
         self.separable: Any = importlib.import_module("separable")
 
+    def asked(self, scale: str) -> list[tuple[str, Any]]:
+        """The questions of a scale with their names."""
+        return [(n, c) for n, c in self.said.items() if not self.scales.lacking(c, scale)]
+
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
@@ -40,7 +45,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> None:
     assert tuple(script.scales.SIZES) == SCALES
-    for name, claim in script.said.items():
+    for name, claim in script.asked(scale):
         planned = plan(list(script.scales.specs(claim, scale, 1)), None)
         assert not planned.skips, name
         clean = {str(t.spec) for t in planned.trials if t.spec.attack.name == "clean"}
@@ -51,7 +56,7 @@ def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> 
 def test_settings_are_different_trials_that_differ_in_what_they_say(
     script: Script, scale: str
 ) -> None:
-    for name, claim in script.said.items():
+    for name, claim in script.asked(scale):
         for case in script.scales.cases(claim):
             made = [
                 TrialSpec.parse(script.scales.trial(claim, setting, case, scale, 0))
@@ -101,7 +106,10 @@ def test_what_settings_print_was_made_by_what_they_run(script: Script) -> None:
 
 
 def test_only_generators_are_cut_never_what_tells_them_apart(script: Script) -> None:
-    """em_apb has five steps of a fifth of the budget, em twenty of a tenth, at every scale."""
+    """em_apb has five steps of a fifth of the budget, em twenty of a tenth, at every scale.
+
+    But at scale screen, whose EM is that of the screening grid: eight.
+    """
     claim = script.said["em_generator"]
     for scale in SCALES:
         plans = {}
@@ -110,10 +118,42 @@ def test_only_generators_are_cut_never_what_tells_them_apart(script: Script) -> 
             attack = resolve(spec, None).attack
             plans[setting.name] = (attack.plan[0], attack.step, attack.batch_size)
         assert plans == {
-            "em": (20, 0.1, 512),
+            "em": (8 if scale == "screen" else 20, 0.1, 512),
             "em(mode=class)": (1, 0.1, 512),
             "em_apb": (5, 0.2, 128),
         }
+
+
+def test_the_screen_asks_what_the_fast_victim_can_answer(script: Script) -> None:
+    left_out = {n: script.scales.lacking(c, "screen") for n, c in script.said.items()}
+    left_out = {name: why for name, why in left_out.items() if why}
+    other_learners = {"frozen_views", "probe_data", "loss_scale", "tue_loss"}
+    too_long = {"ntga_schedule", "ntga_time", "sep_budget", "dc_generator", "gue_selection"}
+    assert set(left_out) == other_learners | too_long
+    for name, why in left_out.items():
+        wanted = "learner" if name in other_learners else "of which a poison takes"
+        assert any(wanted in reason for reason in why), name
+    for scale in SCALES:
+        assert scale == "screen" or len(script.asked(scale)) == len(script.said)
+
+
+def test_the_screen_runs_the_trials_of_the_screening_grid(script: Script) -> None:
+    """By key: what the grid has measured is not measured again, but for what it has not."""
+    folder = Path(__file__).parents[2] / "experiments"
+    grids = runpy.run_path(str(folder / "full_grid.py"))["SCALES"]["screen"]
+    grid = {trial.key for trial in plan([s for g in grids for s in g.specs()], None).trials}
+    new = {}
+    for name in ("tap_generator", "em_generator", "lf_scaling", "dune_ball", "cuda_rim"):
+        made = plan(list(script.scales.specs(script.said[name], "screen", 1)), None).trials
+        new[name] = sorted({str(t.spec.attack).split("(")[0] for t in made if t.key not in grid})
+        assert any(t.key in grid for t in made if t.spec.attack.name != "clean"), name
+    assert new == {
+        "tap_generator": ["tap_remrepo"],
+        "em_generator": ["em_apb", "em_remrepo"],
+        "lf_scaling": ["low_frequency"],  # by the deviation
+        "dune_ball": ["dune"],  # without its color shift
+        "cuda_rim": ["cuda"],  # with a mirrored border
+    }
 
 
 def test_budgets_are_raised_on_digits_alone(script: Script) -> None:
