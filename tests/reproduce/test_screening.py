@@ -130,15 +130,25 @@ def test_a_noise_predictor_of_the_users_stays() -> None:
 
 
 TABLES = [(name, number) for name, paper in PAPERS.items() for number in paper.tables]
+LONGEST = [("dvae", "8"), ("dvae", "2"), ("apbench", "3"), ("dune", "main")]
 
 
+def core_hours(paper: str, number: str) -> float:
+    """What the plan of a whole table says at scale screen."""
+    return estimates(plan(paper_table(paper, number, "screen").specs, None))["cpu_core_hours"]
+
+
+@pytest.mark.parametrize(("paper", "number"), LONGEST)
+def test_the_longest_tables_take_less_than_two_days_of_a_core(paper: str, number: str) -> None:
+    """With the purifiers as printed they take 8 to 48 days."""
+    assert 5 < core_hours(paper, number) < 36
+
+
+@pytest.mark.slow
 def test_every_table_takes_less_than_two_days_of_a_core() -> None:
-    taken = {}
-    for name, number in TABLES:
-        specs = paper_table(name, number, "screen").specs
-        taken[name, number] = estimates(plan(specs, None))["cpu_core_hours"]
-    assert max(taken.values()) < 48, taken
-    assert 5 < taken["dune", "main"] < 15
+    taken = {place: core_hours(*place) for place in TABLES}
+    assert max(taken.values()) < 36, taken
+    assert max(taken, key=lambda place: taken[place]) == LONGEST[0]
     assert sum(hours > 0 for hours in taken.values()) > 40
 
 

@@ -44,7 +44,7 @@ def group_order(group: str) -> tuple[int, ...]:
 
 
 def counterpart(cell: Cell, metric: str) -> Counterpart | None:
-    """The closest printed number of a cell that no paper's own data call suspect, if any.
+    """The closest printed number of a cell that is not marked as suspect, None without any.
 
     metric: `final_acc` or `peak_acc`.
     """
