@@ -32,7 +32,7 @@ from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.outputs import left_nbytes
-from raygrid.trials.run import data_marks
+from raygrid.trials.run import trial_marks
 from raygrid.trials.trial import Trial
 
 
@@ -127,7 +127,7 @@ def plan_json(plan: Plan, state: PlanStatus = PlanStatus()) -> dict[str, Any]:
         "estimates": estimates(plan, state.keep),
         "there": {"trials": sum(map(state.done, plan.trials)), "artifacts": len(state.made)},
         "left": left(plan, state),
-        "marks": [*state.marks, *other_data(plan), *notes_of_here(plan, state)],
+        "marks": [*state.marks, *plan_marks(plan), *notes_of_here(plan, state)],
     }
     if state.fleet is not None:
         large = [dataclasses.asdict(each) for each in unfit(plan, state, state.fleet)]
@@ -172,9 +172,9 @@ def skipped_text(plan: Plan) -> list[str]:
     return [f"skipped {n}: {reason}" for reason, n in reasons.most_common()]
 
 
-def other_data(plan: Plan) -> list[str]:
-    """The datasets of a plan that are not the official ones, each with its size."""
-    return list(dict.fromkeys(mark for trial in plan.trials for mark in data_marks(trial)))
+def plan_marks(plan: Plan) -> list[str]:
+    """What the rows of a plan will say: data that are not the official ones, too large batches."""
+    return list(dict.fromkeys(mark for trial in plan.trials for mark in trial_marks(trial)))
 
 
 def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
@@ -200,7 +200,7 @@ def plan_text(plan: Plan, state: PlanStatus = PlanStatus()) -> str:
         lines.append(f"kept: {kept_text(plan, state.keep)}")
     lines += skipped_text(plan)
     lines += [f"note: {mark}" for mark in state.marks]
-    lines += [f"note: {line}" for line in (*other_data(plan), *notes_of_here(plan, state))]
+    lines += [f"note: {line}" for line in (*plan_marks(plan), *notes_of_here(plan, state))]
     if state.fleet is not None:
         lines.append(_fleet_line(simulated(plan, state, state.fleet), state.fleet))
         lines += [f"note: {each}" for each in unfit(plan, state, state.fleet)]

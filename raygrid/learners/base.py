@@ -135,6 +135,9 @@ class Learner(Method):
     def start(self, task: Task) -> Session:
         """Set up the training; nothing is trained yet."""
 
+    def check(self, recipe: Recipe) -> None:
+        """Raise SpecError for a recipe that asks for what the learner cannot do."""
+
     def passes_kept(self, plain: bool) -> int:
         """Augmented passes whose features trials share; 0: none. plain: nothing is augmented."""
         return 0

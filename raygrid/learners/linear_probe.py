@@ -15,7 +15,8 @@ from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, 
 from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.supervised import augmented, hits
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze, smoothed
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,10 @@ class LinearProbe(Learner):
 
     def passes_kept(self, plain: bool) -> int:
         return 1 if plain else self.cache
+
+    def check(self, recipe: Recipe) -> None:
+        kept = self.cache and recipe.flips == "alternating"
+        require(not kept, "flips cannot alternate in kept features, cache=0 keeps none")
 
     def start(self, task: Task) -> Session:
         return ProbeSession(self, task)
@@ -116,18 +121,16 @@ class ProbeSession:
         return values
 
     def step(self, batch: Batch) -> Step:
+        classes = self.task.train.classes
         if self.features:
             y = batch.y
             logits = self.model.head(self.features[batch.epoch % len(self.features)][batch.index])
-            loss = nn.functional.cross_entropy(logits, self._target(y))
+            loss = nn.functional.cross_entropy(logits, batch.target(y, classes))
             return Step(loss, hits(logits, y), len(y))
         defense = self.task.defense.during(batch.epoch)
         x, y = augmented(self.task, defense, batch)
-        loss, logits = defense.loss(self.model, x, self._target(y), batch.rng)
+        loss, logits = defense.loss(self.model, x, batch.target(y, classes), batch.rng)
         return Step(loss, hits(logits, y), len(y))
-
-    def _target(self, y: Tensor) -> Tensor:
-        return smoothed(y, self.task.train.classes, self.task.recipe.smoothing)
 
     def features_of(self, images: Images, view: View) -> Features:
         """Features of images as the classifier meets them at test time."""

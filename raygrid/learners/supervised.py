@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Card
+from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.defenses.base import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
-from raygrid.nn.recipes import precision_of
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast, smoothed
+from raygrid.nn.recipes import Recipe, precision_of
+from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,10 @@ class Supervised(Learner):
     )
 
     frozen_views: bool = False  # one augmentation of each image for the whole training: a diagnosis
+
+    def check(self, recipe: Recipe) -> None:
+        frozen = self.frozen_views and recipe.flips == "alternating"
+        require(not frozen, "frozen views are mirrored once and for all, flips cannot alternate")
 
     def start(self, task: Task) -> Session:
         return SupervisedSession(with_frozen_views(task) if self.frozen_views else task)
@@ -62,7 +66,7 @@ class SupervisedSession:
     def step(self, batch: Batch) -> Step:
         defense = self.task.defense.during(batch.epoch)
         x, y = augmented(self.task, defense, batch)
-        target = smoothed(y, self.task.train.classes, self.task.recipe.smoothing)
+        target = batch.target(y, self.task.train.classes)
         with autocast(self.precision, x.device):
             loss, logits = defense.loss(self.network, x, target, batch.rng)
         return Step(loss, hits(logits, y), len(y))

@@ -178,6 +178,8 @@ class Probing:
     printed: Literal["final", "peak"] = "final"
 
     def __post_init__(self) -> None:
+        alternate = self.recipe.flips == "alternating"
+        require(not alternate, "flips cannot alternate in the kept features of a probe")
         require(self.passes >= 0, f"passes is {self.passes}, allowed are whole numbers from 0")
 
     def resolved(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Batch:
 
     rng: for this batch's draws, made with `core.draws`. index: rows of the training set.
     flips: whether its images may be mirrored. mirrored: bool (n,), which of them an augmentation
-    mirrors, None where it draws that itself.
+    mirrors, None where it draws that itself. smoothing: the recipe's, of labels.
     """
 
     x: Tensor
@@ -50,6 +50,11 @@ class Batch:
     epoch: int
     flips: bool = True
     mirrored: Tensor | None = None
+    smoothing: float = 0.0
+
+    def target(self, y: Tensor, classes: int) -> Tensor:
+        """Labels of this batch as the loss takes them; see `smoothed`."""
+        return smoothed(y, classes, self.smoothing)
 
 
 @dataclass
@@ -155,6 +160,7 @@ class Trainer:
         train = self.train
         rows = index if train.resident else draws.uploaded(index, self.device)
         batch = Batch(train.floats(index), train.labels[rows], rows, rng, epoch)
+        batch.smoothing = self.recipe.smoothing
         if self.mirrored is not None:
             batch.mirrored = self.mirrored[rows] ^ bool(epoch % 2)
         return batch
@@ -295,5 +301,6 @@ def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:
 
     with autocast(precision, batch.x.device), cast_at_once(model, batch.x.device):
         logits = model(batch.x)
-    loss = nn.functional.cross_entropy(logits.float(), batch.y)
+    target = batch.target(batch.y, logits.shape[1])
+    loss = nn.functional.cross_entropy(logits.float(), target)
     return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))

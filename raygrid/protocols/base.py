@@ -75,6 +75,9 @@ class Protocol(Method):
             f"patience is {self.patience}, allowed are none and whole numbers from 1",
         )
         require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}, allowed from 1")
+        size, rate = self.batch_size, self.lr
+        require(size is None or size >= 2, f"batch_size is {size}, allowed are 2 and more")
+        require(rate is None or rate > 0, f"lr is {rate}, allowed are positive numbers")
         require(0 <= self.validation < 1, f"validation is {self.validation}, allowed: 0 to below 1")
         require(0 <= self.holdout < 1, f"holdout is {self.holdout}, allowed: 0 to below 1")
 

@@ -48,6 +48,10 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         content = catalog.content(data)
         dataset = data.dataset  # with the sizes of the data at hand
     recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
+    try:
+        learner.check(recipe)
+    except SpecError as error:
+        raise SpecError(f"{learner_part} with {protocol.part()}: {error}") from None
     rule = protocol.setup_rule(dataset.id, learner.pretrained)
     canonical = TrialSpec(
         dataset=dataset.part(),

@@ -69,6 +69,17 @@ def data_marks(trial: Trial) -> list[str]:
     return [f"{OTHER_DATA}{trial.spec.dataset} ({other})"] if other else []
 
 
+def trial_marks(trial: Trial) -> list[str]:
+    """What a trial's row says beside its number, as far as it is known before it is run."""
+    size, images = trial.protocol.batch_size, trial.cell().train_size
+    taken = trial.recipe.batch_for(images)
+    marks = data_marks(trial)
+    if size is not None and taken < size:
+        said = f"batch_size is {size:,}, but of the {images:,} images of {trial.spec.dataset}"
+        marks.append(f"{said} a batch has {taken:,}")
+    return marks
+
+
 def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:
     if env.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
@@ -77,7 +88,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     world = World.of(fetch(trial.data), trial.setup)
     made = fetch(trial.poison)
     poison = poison_of(made)
-    result.marks = [*made.facts.get("marks", ()), *data_marks(trial)]
+    result.marks = [*made.facts.get("marks", ()), *trial_marks(trial)]
     env.examples(trial.poison.key, world.train, poison)
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -123,3 +124,20 @@ def test_a_share_of_few_images_is_said_by_the_plan(tmp_path: Path) -> None:
     planned, ran = said("plan", spec, tmp_path), said("run", spec, tmp_path)
     assert planned == ran
     assert planned[1].endswith("share 0.25 of 2 images is 0, 2 are needed")
+
+
+def test_a_batch_larger_than_the_set_is_said_by_the_plan_and_by_the_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row kept the 1,000,000 of its spec; the training was in batches of all images."""
+    fill(tmp_path / "mine", 2, 8, 16)
+    spec = SPEC.format("folder(name=mine)", "supervised/quick(batch_size=1000000, epochs=1)")
+    note = "batch_size is 1,000,000, but of the 16 images of folder(name=mine) a batch has 16"
+    where = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["plan", spec, "--json", *where]) == 0
+    assert note in json.loads(capsys.readouterr().out)["marks"]
+    assert said("run", spec, tmp_path)[0] == 0
+    (row,) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert note in row["marks"]
+    assert main(["plan", spec.replace("1000000", "16"), "--json", *where]) == 0
+    assert not [mark for mark in json.loads(capsys.readouterr().out)["marks"] if "batch" in mark]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raygrid.cli.plan import other_data, plan_text
+from raygrid.cli.plan import plan_marks, plan_text
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
 from raygrid.reports.tables.cells import cells_of
@@ -38,7 +38,7 @@ def test_a_few_images_are_not_the_dataset(root: Path, tmp_path: Path) -> None:
     says = "20 of 50,000 images, 10 of 10,000 test images"
     assert DATASETS.make("cifar10").seen(root).other_data() == says
     planned = plan([SPEC], Catalog(Store(tmp_path / "store"), root))
-    assert other_data(planned) == [f"{OTHER_DATA}cifar10 ({says})"]
+    assert plan_marks(planned) == [f"{OTHER_DATA}cifar10 ({says})"]
     assert f"note: {OTHER_DATA}cifar10 ({says})" in plan_text(planned)
 
 

@@ -21,6 +21,19 @@ def test_it_trains_some_learner_and_has_a_stand_in(name: str) -> None:
         protocol.recipe("nobody", "cifar10", 32)
 
 
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_numbers_that_nobody_can_train_with_are_refused_by_name(name: str) -> None:
+    """batch_size and lr were refused by the recipe alone, which knows of no protocol."""
+    for setting, allowed in (
+        ("batch_size=1", "batch_size is 1, allowed are 2 and more"),
+        ("lr=0", "lr is 0.0, allowed are positive numbers"),
+        ("epochs=0", "epochs is 0, allowed from 1"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            PROTOCOLS.make(f"{name}({setting})")
+        assert str(refused.value).startswith(f"{name}({setting}): {allowed}")
+
+
 @pytest.mark.parametrize(("name", "learner"), CASES)
 def test_what_a_spec_sets_wins_over_the_recipe(name: str, learner: str) -> None:
     usual = PROTOCOLS.make(name).recipe(learner, "cifar10", 32)

@@ -109,13 +109,16 @@ def test_a_rung_that_does_not_exist_is_refused_with_the_nearest() -> None:
 
 
 def session(
-    images: Images, chain: str = "standard", augmentation: str = "shift_flip"
+    images: Images,
+    chain: str = "standard",
+    augmentation: str = "shift_flip",
+    architecture: str = "small_airbench",
 ) -> tuple[Task, object]:
     how = recipe("fast(rung=minutes)", "small_airbench")
     task = Task(
         train=images,
         labeled=images,
-        architecture=ARCHITECTURES.make("small_airbench"),
+        architecture=ARCHITECTURES.make(architecture),
         recipe=how,
         defense=Chain.make(tuple(map(Part.parse, chain.split("+")))),
         streams={axis: Stream(axis) for axis in ("init", "data", "views", "probe")},
@@ -145,7 +148,9 @@ def test_two_trainings_are_the_same() -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_constant_training_set_trains_to_finite_numbers() -> None:
+@pytest.mark.parametrize("whiten", ["none", "photos", "train"])
+def test_a_constant_training_set_trains_to_finite_numbers(whiten: str) -> None:
+    """Whitening it divides by the eigenvalues of patches that never differ: all of them are 0."""
     same = Images(torch.full((40, 3, 32, 32), 9, dtype=torch.uint8), torch.arange(40) % 4, 4)
-    _, made = session(same)
+    _, made = session(same, architecture=f"small_airbench(whiten={whiten})")
     assert made.epoch(0)["train_loss"] < 10  # type: ignore[attr-defined]

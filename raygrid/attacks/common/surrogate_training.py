@@ -106,7 +106,7 @@ def _step(recipe: SurrogateRecipe, network: Network) -> StepFunction:
     precision = precision_of(recipe.recipe, kind.convolutional)
 
     def step(batch: Batch) -> Step:
-        batch.x = augment(batch.x, batch.rng)
+        batch.x = augment(batch.x, batch.rng, batch.mirrored)
         if recipe.radius:
             steps, step = recipe.climb
             ball = Ball(recipe.radius, steps, step * recipe.radius)

@@ -143,11 +143,12 @@ def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:
     return buffers["mean"], buffers["std"]
 
 
-Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator], Tensor]"
+Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator, Tensor | None], Tensor]"
+"""Of images (n, C, H, W) with their draws; bool (n,): which are mirrored, None: drawn as well."""
 
 
-def _crop_flip(x: Tensor, rng: torch.Generator) -> Tensor:
-    return CropFlip(x.shape[-1] // 8)(x, rng)
+def _crop_flip(x: Tensor, rng: torch.Generator, mirrored: Tensor | None) -> Tensor:
+    return CropFlip(x.shape[-1] // 8)(x, rng, mirrored)
 
 
 def augmentation(name: str, network: nn.Module) -> Augmentation:
@@ -160,10 +161,10 @@ def augmentation(name: str, network: nn.Module) -> Augmentation:
     if not colon:
         fill = normalized_by(network)[0]
         known: dict[str, Augmentation] = {
-            "none": lambda x, rng: x,
+            "none": lambda x, rng, mirrored: x,
             "crop_flip": _crop_flip,
             "crop4_flip": CropFlip(4),
-            "affine_shift": lambda x, rng: affine_shift(x, rng, fill),
+            "affine_shift": lambda x, rng, mirrored: affine_shift(x, rng, fill, mirrored),
         }
         return known[name]
     return Views.of_strength(float(strength), flip=kind == "views")

@@ -47,7 +47,7 @@ def fit_probe(
 
     def step(batch: Batch) -> Step:
         logits = linear(cache[batch.epoch % len(cache)][batch.index])
-        loss = nn.functional.cross_entropy(logits, batch.y)
+        loss = nn.functional.cross_entropy(logits, batch.target(batch.y, labeled.classes))
         return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))
 
     trainer = Trainer(linear, step, labeled.blank(), probing.recipe, stream)

@@ -16,7 +16,7 @@ from raygrid.learners.base import Learner, Session, Task, View, drawn_once
 from raygrid.learners.common.features import CollapseAlarm, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
-from raygrid.nn.recipes import precision_of
+from raygrid.nn.recipes import Recipe, precision_of
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class TwoViews(Learner):
         require(0 <= self.color <= 2, f"color is {self.color}, allowed are 0 to 2")
         require(self.neighbors >= 1, f"neighbors is {self.neighbors}, allowed from 1")
         require(self.bank >= 1, f"bank is {self.bank}, allowed from 1")
+
+    def check(self, recipe: Recipe) -> None:
+        share = recipe.smoothing
+        require(share == 0, f"smoothing is {share}, but the loss of two views smooths no labels")
+        require(recipe.flips == "random", "flips of two views are random and cannot alternate")
 
     @abstractmethod
     def framework(self, network: Network, precision: str) -> Framework:

@@ -11,9 +11,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def affine_shift(x: Tensor, rng: torch.Generator, fill: Tensor | float = 0.0) -> Tensor:
-    """`shift_by` with draws from a generator."""
-    return shift_by(x, draws.rand((len(x), 3), rng, x.device), fill)
+def affine_shift(
+    x: Tensor,
+    rng: torch.Generator,
+    fill: Tensor | float = 0.0,
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """`shift_by` with draws from a generator; mirrored: bool (n,), which are, where that is set."""
+    drawn = draws.rand((len(x), 3), rng, x.device)
+    if mirrored is not None:
+        drawn = torch.cat([drawn[:, :2], (~mirrored)[:, None].float()], 1)
+    return shift_by(x, drawn, fill)
 
 
 def shift_by(x: Tensor, draws: Tensor, fill: Tensor | float = 0.0) -> Tensor:
