@@ -1,22 +1,25 @@
 """The step of a fast victim against a bare PyTorch loop that does the same, and its augmentation.
 
-    python experiments/benchmarks/fast_victim.py [--network small_airbench] [--batch 250]
-        [--steps 8] [--rounds 5] [--compile]
+    python experiments/benchmarks/fast_victim.py [--network small_airbench] [--rung minutes]
+        [--batch 500] [--steps 8] [--rounds 5] [--compile] [--pair]
 
 Contenders take turns; the median of the rounds counts, of processor time on a CPU, so that what
-runs beside it matters less. The bare loop holds the same uint8 tensors,
-network, optimizer, augmentation and precision, and nothing of raygrid's loop. `--compile`: the step
-of torch.compile, and the seconds it takes to get there.
+runs beside it matters less. The batch is the rung's own. The bare loop holds the same uint8
+tensors, network, optimizer, augmentation and precision, and nothing of raygrid's loop. `--compile`:
+the step of torch.compile, and the seconds it takes to get there. `--pair`: two processes that train
+at once against one of them alone, by the clock on the wall, so nothing else may run.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 
 import torch
 from header import header
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
+from raygrid.core.memory import lifetime_peak
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
@@ -135,20 +139,86 @@ def measure(contenders: dict[str, Contender], steps: int, rounds: int) -> dict[s
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def train_when_told(pipe: Connection, name: str, recipe: Recipe, steps: int, threads: int) -> None:
+    """A process of a pair: trains an epoch whenever it is told, and answers with its seconds."""
+    torch.set_num_threads(threads)
+    run = ours(images_of(recipe.batch_size * steps), name, recipe)
+    run()
+    pipe.send("ready")
+    while pipe.recv():
+        started = time.perf_counter()
+        run()
+        pipe.send(time.perf_counter() - started)
+
+
+@contextmanager
+def two_processes(
+    name: str, recipe: Recipe, steps: int, threads: int
+) -> Iterator[list[Connection]]:
+    """The pipes of two processes that are ready to train."""
+    spawned = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    for _ in range(2):
+        ours_end, theirs = spawned.Pipe()
+        given = (theirs, name, recipe, steps, threads)
+        processes.append(spawned.Process(target=train_when_told, args=given, daemon=True))
+        processes[-1].start()
+        pipes.append(ours_end)
+    for pipe in pipes:
+        pipe.recv()
+    yield pipes
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send(False)
+        process.join()
+
+
+def at_once(pipes: Sequence[Connection]) -> float:
+    """Seconds until all of these processes, which begin together, have trained an epoch."""
+    for pipe in pipes:
+        pipe.send(True)
+    return max([pipe.recv() for pipe in pipes])
+
+
+def pair(pipes: Sequence[Connection], rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of an epoch by round: of one process alone, one in turn, and of both at once."""
+    alone, both = [], []
+    for number in range(rounds + 1):
+        seconds = at_once([pipes[number % 2]]), at_once(pipes)
+        if number:  # the first round does not count
+            alone.append(seconds[0])
+            both.append(seconds[1])
+    return alone, both
+
+
+def say_pair(alone: Sequence[float], both: Sequence[float], steps: int) -> None:
+    """Print the step rates, and how much more two do than one."""
+    one, two = steps / statistics.median(alone), 2 * steps / statistics.median(both)
+    print(f"one process: {one:.2f} steps/s; two at once: {two:.2f} steps/s together")
+    times = [2 * single / double for single, double in zip(alone, both, strict=True)]
+    low, high = min(times), max(times)
+    middle = statistics.median(times)
+    print(f"two processes do {middle:.2f} times the steps of one ({low:.2f} to {high:.2f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="small_airbench")
-    parser.add_argument("--batch", type=int, default=250)
+    parser.add_argument("--rung", default="minutes")
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--pair", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(header())
-    usual = PROTOCOLS.make("fast").recipe("supervised", "cifar10", 32, (), args.network)
-    recipe = dataclasses.replace(usual, batch_size=args.batch, min_steps=0)
-    images = images_of(args.batch * args.steps)
+    protocol = PROTOCOLS.make(f"fast(rung={args.rung})")
+    usual = protocol.recipe("supervised", "cifar10", 32, (), args.network)
+    batch = args.batch or usual.batch_size
+    recipe = dataclasses.replace(usual, batch_size=batch, min_steps=0)
+    print(f"{args.network}, fast(rung={args.rung}), batches of {batch}")
+    images = images_of(batch * args.steps)
     contenders = {
         "raygrid": ours(images, args.network, recipe),
         "bare": bare(images, args.network, recipe),
@@ -161,14 +231,16 @@ def main() -> None:
         print(f"compiling and {args.steps} steps: {time.perf_counter() - started:.1f} s")
     found = measure(contenders, args.steps, args.rounds)
     for name, value in found.items():
-        print(f"{name}: {1000 * value:.0f} ms a step, {args.batch / value:.0f} images/s")
+        print(f"{name}: {1000 * value:.0f} ms a step, {batch / value:.0f} images/s")
     share = 1 - found["raygrid, no augmentation"] / found["raygrid"]
     print(f"raygrid's step is {found['bare'] / found['raygrid']:.3f} of the bare loop's speed")
     print(f"augmentation takes {100 * share:.1f} % of a step")
     if args.compile:
         print(f"compiled: {found['bare'] / found['bare, compiled']:.2f} times the bare speed")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of this process: {peak:.2f} GiB")
+    print(f"peak memory of this process: {lifetime_peak() / 2**10:.2f} GiB")
+    if args.pair:
+        with two_processes(args.network, recipe, args.steps, args.threads) as pipes:
+            say_pair(*pair(pipes, args.rounds), args.steps)
 
 
 if __name__ == "__main__":
