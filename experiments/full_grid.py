@@ -1,7 +1,7 @@
 """The main grid: attack, defense, architecture, poison ratio, budget, learner; printed beside it.
 
     python experiments/full_grid.py                      quick: minutes, embedded dataset, no GPU
-    python experiments/full_grid.py --scale screen       CIFAR-10, minutes of a CPU core a trial
+    python experiments/full_grid.py --scale screen       CIFAR-10, minutes of a CPU core a victim
     python experiments/full_grid.py --scale small        CIFAR-10, a GPU
     python experiments/full_grid.py --scale paper        CIFAR-10 at the papers' length, a cluster
 

@@ -84,27 +84,27 @@ def winner(*rows: Any) -> Any:
     return found
 
 
-def test_winners_that_no_measurement_tells_apart_are_the_same() -> None:
+def test_winners_that_no_measurement_tells_apart_tie() -> None:
     """Printed without a defense: AR 11.74, LSP 13.06 %."""
     near = winner(row("ar", "standard", 0.1085), row("lsp", "standard", 0.1))
-    assert (near["by_printed"], near["by_measured"], near["same"]) == ("ar", "lsp", "yes")
+    assert (near["by_printed"], near["by_measured"], near["same"]) == ("ar", "lsp", "tie")
     assert near["loss_acc"] == pytest.approx(printed("lsp", "standard") - printed("ar", "standard"))
     far = winner(row("ar", "standard", 0.1 + TIE + 0.001), row("lsp", "standard", 0.1))
     assert far["same"] == "no"
 
 
-def test_winners_within_the_spread_of_seeds_are_the_same() -> None:
+def test_winners_within_the_spread_of_seeds_tie() -> None:
     loose = [row("ar", "standard", acc, seed) for seed, acc in enumerate((0.1, 0.2))]
     tight = [row("ar", "standard", 0.15, seed) for seed in (0, 1)]
     lsp = [row("lsp", "standard", 0.1, seed) for seed in (0, 1)]
-    assert winner(*loose, *lsp)["same"] == "yes"
+    assert winner(*loose, *lsp)["same"] == "tie"
     assert winner(*tight, *lsp)["same"] == "no"
 
 
-def test_winners_that_print_does_not_tell_apart_are_the_same() -> None:
+def test_winners_that_print_does_not_tell_apart_tie() -> None:
     """Printed behind `gaussian`: OPS 13.38, AR 13.83 %; behind `bdr`: 37.32 and 36.14 %."""
     close = winner(row("ops", "gaussian", 0.5), row("ar", "gaussian", 0.2))
-    assert (close["by_printed"], close["by_measured"], close["same"]) == ("ops", "ar", "yes")
+    assert (close["by_printed"], close["by_measured"], close["same"]) == ("ops", "ar", "tie")
     assert close["loss_acc"] == pytest.approx(0.0045)
     apart = winner(row("ops", "bdr", 0.2), row("ar", "bdr", 0.5))
     assert (apart["by_printed"], apart["by_measured"], apart["same"]) == ("ar", "ops", "no")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raygrid.core.errors import DataError, SpecError
 from raygrid.reports.analysis.counterparts import CONTROL, OTHER, counterpart
@@ -158,10 +158,10 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
 def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     """Whether both name the same strongest attack on a defense, and the same best defense.
 
-    same: `yes` if the measured and the printed winner are one, or are within TIE of each other by
-    the measured numbers (or within the larger of their standard deviations over seeds) or by the
-    printed ones. loss_acc: how much worse the measured winner is than the printed one, by the
-    printed numbers.
+    same: `yes` if the measured and the printed winner are one; `tie` if they are within TIE of each
+    other by the measured numbers (or within the larger of their standard deviations over seeds) or
+    by the printed ones; else `no`. loss_acc: how much worse the measured winner is than the
+    printed one, by the printed numbers.
     """
     whole = [p for p in pairs if p.group != CONTROL and OTHER[-1] not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
@@ -186,16 +186,18 @@ def _winner(question: str, of: str, pairs: Sequence[Agreeing], sign: float) -> R
         "among": len(pairs),
         "by_measured": name(measured),
         "by_printed": name(printed),
-        "same": "yes" if _equal(measured, printed) else "no",
+        "same": _same(measured, printed),
         "loss_acc": sign * (printed.printed - measured.printed) + 0.0,
     }
 
 
-def _equal(one: Agreeing, other: Agreeing) -> bool:
-    """Whether either the measured or the printed numbers do not tell two cells apart."""
+def _same(one: Agreeing, other: Agreeing) -> Literal["yes", "tie", "no"]:
+    """Whether two winners are one, or measured or printed numbers do not tell them apart."""
+    if one is other:
+        return "yes"
     spread = max(TIE, one.cell.std or 0.0, other.cell.std or 0.0)
-    measured = abs(one.measured - other.measured)
-    return measured <= spread + 1e-9 or abs(one.printed - other.printed) <= TIE + 1e-9
+    near = abs(one.measured - other.measured) <= spread + 1e-9
+    return "tie" if near or abs(one.printed - other.printed) <= TIE + 1e-9 else "no"
 
 
 def _by(pairs: Sequence[Agreeing], key: Callable[[Agreeing], Any]) -> dict[Any, list[Agreeing]]:
