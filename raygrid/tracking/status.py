@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,13 +24,16 @@ from raygrid.trials.trial import Trial
 
 FILE = "status.json"
 EVERY = 2.0  # seconds between two writings
+ALIVE = 20.0  # seconds after which it is written even if nothing has happened
 SILENT = 60.0  # seconds without a word after which a run counts as gone
 
 
 class StatusFile(RunCounts):
     """Keeps `status.json` under `out` while a run lasts.
 
-    Every event writes, at most one in `every` seconds; a file that cannot be written ends no run.
+    Every event writes, at most one in `every` seconds. What happened in between is written by a
+    thread a moment later, since the next event of a long poison may be an hour away; so is a sign
+    of life. A file that cannot be written ends no run.
     """
 
     def __init__(
@@ -40,38 +44,65 @@ class StatusFile(RunCounts):
         self.every = every
         self.state = "running"
         self._wrote = 0.0
+        self._unsaid = False
+        self._counts = threading.RLock()  # the thread reads what events change
+        self._over = threading.Event()
+        self._writer: threading.Thread | None = None
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         super().started(plan, todo)
         self.write()
+        self._over.clear()
+        self._writer = threading.Thread(target=self._follow, name="status", daemon=True)
+        self._writer.start()
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
-        super().artifact(artifact, state, facts)
-        self.tick()
+        with self._counts:
+            super().artifact(artifact, state, facts)
+            self.tick()
 
     def trial_started(self, trial: Trial) -> None:
-        super().trial_started(trial)
-        self.tick()
+        with self._counts:
+            super().trial_started(trial)
+            self.tick()
+
+    def placed(self, key: str, where: str) -> None:
+        with self._counts:
+            super().placed(key, where)
+            self.tick()
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
-        super().epoch(trial, metrics)
-        self.tick()
+        with self._counts:
+            super().epoch(trial, metrics)
+            self.tick()
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        super().trial_finished(trial, result)
-        self.tick()
+        with self._counts:
+            super().trial_finished(trial, result)
+            self.tick()
 
     def close(self, interrupted: bool) -> None:
+        self._over.set()
+        if self._writer is not None:
+            self._writer.join()
         self.state = "interrupted" if interrupted else "finished"
         self.write()
 
     def tick(self) -> None:
-        """Write if the last time is long enough ago."""
+        """Write if the last time is long enough ago; else the thread does so before long."""
+        self._unsaid = True
         if self.now() - self._wrote >= self.every:
             self.write()
 
+    def _follow(self) -> None:
+        """Write what events have left unsaid, and that the run is alive, until it is over."""
+        while not self._over.wait(self.every or EVERY):
+            with self._counts:
+                if self._unsaid or self.now() - self._wrote >= ALIVE:
+                    self.write()
+
     def write(self) -> None:
-        self._wrote = self.now()
+        self._wrote, self._unsaid = self.now(), False
         new = self.path.with_suffix(".new")
         with contextlib.suppress(OSError):
             new.write_text(json.dumps(self.facts()))

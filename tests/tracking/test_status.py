@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +14,11 @@ from raygrid.api.run_grid import Options, run_grid
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.engine.events import Listener
+from raygrid.engine.grid import Plan
 from raygrid.tracking import status
 from raygrid.tracking.status import SILENT, StatusFile
+from raygrid.trials.artifacts.shards import split
+from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 from tests import plugin
 
@@ -79,6 +85,45 @@ def test_it_is_not_written_more_often_than_asked(tmp_path: Path) -> None:
     clock[0] += 0.1
     beacon.tick()
     assert json.loads((tmp_path / "status.json").read_text())["written"] == 1002.0
+
+
+def written(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What the file says once it says so; its last word after ten seconds."""
+    end = time.monotonic() + 10
+    while not wanted(found := status.read_status(path)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def test_shards_that_start_together_are_all_listed_though_no_event_follows(tmp_path: Path) -> None:
+    """Events come faster than the file is written; the last ones stood in none for an hour."""
+    pieces = split(resolve("cifar10/lsp/none/resnet18/supervised/dvae/0", None).poison, 3).needs()
+    kept = StatusFile(tmp_path, every=0.5)
+    kept.started(Plan(), [])
+    for piece in pieces:
+        kept.artifact(piece, "making", {})
+    kept.placed(pieces[2].key, "10.0.0.3")
+    found = written(tmp_path, lambda said: len(said["running"]) == 3)
+    kept.close(interrupted=False)
+    labels = [f"shard {number} of 3 of lsp on cifar10" for number in (1, 2, 3)]
+    assert [job["what"] for job in found["running"]] == labels
+    assert [job["where"] for job in found["running"]] == ["", "", "10.0.0.3"]
+
+
+def test_a_run_without_events_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "ALIVE", 0.1)
+    assert status.ALIVE < SILENT
+    kept = StatusFile(tmp_path, every=0.05)
+    kept.started(Plan(), [])
+    first = status.read_status(tmp_path)["written"]
+    later = written(tmp_path, lambda said: said["written"] > first)
+    kept.close(interrupted=True)
+    assert later["written"] >= first + 0.1
+    assert later["state"] == "running"
+    end = status.read_status(tmp_path)
+    time.sleep(0.3)
+    assert status.read_status(tmp_path) == end
+    assert end["state"] == "interrupted"
 
 
 def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
