@@ -58,9 +58,13 @@ class OrthogonalProjection(Defense):
     def purify_cost(self) -> float:
         return 5e-4 * self.epochs
 
+    @property
+    def fit(self) -> LinearFit:
+        """How the classifier is fitted."""
+        return LinearFit(self.epochs, lr=0.1, batch_size=1024, falls=(0.5, 0.75), min_steps=900)
+
     def purify(self, images: Images, fit_context: FitContext) -> Images:
-        fit = LinearFit(self.epochs, lr=0.1, batch_size=1024, falls=(0.5, 0.75), min_steps=900)
-        basis = span(fit(images, fit_context).weight, self.directions)
+        basis = span(self.fit(images, fit_context).weight, self.directions)
         parts = images.pixels.split(1000)
         return images.with_pixels(torch.cat([to_uint8(projected(p, basis)) for p in parts]))
 

@@ -72,6 +72,11 @@ class Udp(Defense):
         return self.epochs * (2 * self.steps + 3) / 3 / 30
 
     @property
+    def fit(self) -> TwoLayerFit:
+        """How the network is trained."""
+        return TwoLayerFit(self.epochs)
+
+    @property
     def crops(self) -> bool:
         return self.strength > 0
 
@@ -92,7 +97,7 @@ class Udp(Defense):
             with frozen(network):
                 return raised(network, batch.x, batch.y, ball)
 
-        return TwoLayerFit(self.epochs)(images, fit_context, attacked)
+        return self.fit(images, fit_context, attacked)
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return (Views.of_strength(self.strength, flip=False)(x, rng) if self.crops else x), y

@@ -13,9 +13,15 @@ Row = dict[str, str]
 
 PAPERS = (
     *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
-    *("cuda", "pil", "dune"),
+    *("cuda", "pil", "dune", "coin", "op", "entf"),
 )
-PROTOCOL = {paper: paper for paper in PAPERS} | {"dune": "wxl", "transferable": "tp"}
+CODES = ("eclipse", "sem", "udp", "pue", "gue")
+"""Papers whose numbers were not read, but whose code states its settings."""
+PROTOCOL = {paper: paper for paper in (*PAPERS, *CODES)} | {
+    **dict.fromkeys(("dune", "coin", "eclipse"), "wxl"),
+    "transferable": "tp",
+}
+"""Of the victims; one that raygrid has not for papers none of whose numbers is of a trial."""
 
 SIX = ("supervised", "supcl", "simclr", "byol", "moco", "simsiam")  # what `worst` runs over
 
@@ -41,6 +47,7 @@ _NO_TRIAL = {
     "pgd_whitebox_acc": "accuracy under white-box PGD-20, no clean accuracy",
     "pgd_blackbox_acc": "accuracy under black-box PGD-20, no clean accuracy",
     "psnr": "fidelity of images in dB, no accuracy",
+    "acc_drop": "drop of an accuracy that is not printed itself",
     "gpu_hours": "cost in hours, no accuracy",
     "minutes": "cost in minutes, no accuracy",
 }

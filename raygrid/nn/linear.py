@@ -29,12 +29,9 @@ class LinearFit:
     falls: tuple[float, ...] = ()
     min_steps: int = 0
 
-    def __call__(self, images: Images, fit_context: FitContext) -> nn.Linear:
-        """The fitted layer on the device, frozen; weight (classes, C * H * W)."""
-        kind = ARCHITECTURES.make("linear")
-        device = fit_context.device
-        network = untrained(kind, images, fit_context.stream.seed("init"), device)
-        recipe = Recipe(
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,
@@ -47,10 +44,16 @@ class LinearFit:
             min_steps=self.min_steps,
         )
 
+    def __call__(self, images: Images, fit_context: FitContext) -> nn.Linear:
+        """The fitted layer on the device, frozen; weight (classes, C * H * W)."""
+        kind = ARCHITECTURES.make("linear")
+        device = fit_context.device
+        network = untrained(kind, images, fit_context.stream.seed("init"), device)
+
         def step(batch: Batch) -> Step:
             return classify_step(network, batch, "fp32")
 
-        trainer = Trainer(network, step, images.to(device), recipe, fit_context.stream)
+        trainer = Trainer(network, step, images.to(device), self.recipe, fit_context.stream)
         for epoch in range(self.epochs):
             trainer.epoch(epoch)
         return freeze(network).head

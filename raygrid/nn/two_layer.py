@@ -30,12 +30,10 @@ class TwoLayerFit:
     epochs: int = 100
     min_steps: int = 0
 
-    def __call__(self, images: Images, fit_context: FitContext, shown: Shown) -> nn.Module:
-        """The network after its training on what it is shown of the images, frozen."""
-        kind = ARCHITECTURES.make("two_layer")
-        network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
+    @property
+    def recipe(self) -> Recipe:
         falls = tuple(max(1, round(self.epochs * share)) for share in (0.75, 0.9))
-        recipe = Recipe(
+        return Recipe(
             epochs=self.epochs,
             lr=0.01,
             schedule="step",
@@ -44,12 +42,17 @@ class TwoLayerFit:
             min_steps=self.min_steps,
         )
 
+    def __call__(self, images: Images, fit_context: FitContext, shown: Shown) -> nn.Module:
+        """The network after its training on what it is shown of the images, frozen."""
+        kind = ARCHITECTURES.make("two_layer")
+        network = untrained(kind, images, fit_context.stream.seed("init"), fit_context.device)
+
         def step(batch: Batch) -> Step:
             batch.x = shown(network, batch)
             return classify_step(network, batch, "fp32")
 
         here = images.to(fit_context.device)
-        trainer = Trainer(network, step, here, recipe, fit_context.stream)
+        trainer = Trainer(network, step, here, self.recipe, fit_context.stream)
         for epoch in range(self.epochs):
             trainer.epoch(epoch)
         return freeze(network)

@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.literature.names import PAPERS, Row
+from raygrid.literature.names import CODES, PAPERS, Row
 from tests.settings import (
     apbench,
+    coin,
     cuda,
     dune,
     dvae,
+    eclipse,
+    entf,
+    gue,
     just_how_toxic,
     learned_faster,
+    op,
     pil,
+    pue,
+    sem,
     transferable,
+    udp,
 )
 from tests.settings.rules import Rule
 
@@ -30,6 +38,14 @@ RULES = {
     "cuda": cuda.RULES,
     "pil": pil.RULES,
     "dune": dune.RULES,
+    "coin": coin.RULES,
+    "op": op.RULES,
+    "entf": entf.RULES,
+    "eclipse": eclipse.RULES,
+    "sem": sem.RULES,
+    "udp": udp.RULES,
+    "pue": pue.RULES,
+    "gue": gue.RULES,
 }
 FILES = ("settings.csv", "settings_later.csv")
 
@@ -50,9 +66,9 @@ def rules_of(row: Row) -> list[Rule]:
 
 
 def test_all_papers_are_asked() -> None:
-    assert tuple(RULES) == PAPERS
+    assert tuple(RULES) == (*PAPERS, *CODES)
     assert sum(len(rows_of(paper)) for paper in PAPERS[:5]) == 519
-    assert sum(len(rows_of(paper)) for paper in PAPERS[5:]) == 56
+    assert sum(len(rows_of(paper)) for paper in (*PAPERS[5:], *CODES)) == 192
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:

@@ -5,6 +5,17 @@ from __future__ import annotations
 from tests.settings.cuda import CROPS, augmented
 from tests.settings.rules import Rule, attack, defense, recipe, words
 
+TRAINING = (
+    Rule(r"code/training/epochs", recipe("epochs")),
+    Rule(r"code/training/batch_size", recipe("batch_size")),
+    Rule(r"code/training/optimizer", recipe("optimizer")),
+    Rule(r"code/training/learning_rate", recipe("lr")),
+    Rule(r"code/training/momentum", recipe("momentum")),
+    Rule(r"code/training/weight_decay", recipe("weight_decay")),
+    Rule(r"code/training/schedule", recipe("schedule")),
+    Rule(r"code/training/augmentation", words(augmented, CROPS)),
+)
+"""Of the victims that the same authors' COIN and ECLIPSE have, too."""
 RULES = (
     Rule(r"code/dune/spatial_budget", attack("spatial")),
     Rule(r"code/dune/step_size", attack("step")),
@@ -21,12 +32,5 @@ RULES = (
     Rule(r"code/coin/alpha", defense("reach")),
     Rule(r"code/jpeg10/quality", defense("quality")),
     Rule(r"code/at8/radius", defense("radius")),
-    Rule(r"code/training/epochs", recipe("epochs")),
-    Rule(r"code/training/batch_size", recipe("batch_size")),
-    Rule(r"code/training/optimizer", recipe("optimizer")),
-    Rule(r"code/training/learning_rate", recipe("lr")),
-    Rule(r"code/training/momentum", recipe("momentum")),
-    Rule(r"code/training/weight_decay", recipe("weight_decay")),
-    Rule(r"code/training/schedule", recipe("schedule")),
-    Rule(r"code/training/augmentation", words(augmented, CROPS)),
+    *TRAINING,
 )

@@ -63,6 +63,18 @@ class StepwiseAttack(JointAttack):
         """Passes of an image before the network trains on it."""
         return 0.0
 
+    @property
+    def network_recipe(self) -> Recipe:
+        """How the network is trained; an epoch is a step."""
+        return Recipe(
+            epochs=self.train_steps,
+            batch_size=self.batch_size,
+            schedule="step",
+            milestones=tuple(range(self.decay_every, self.train_steps, self.decay_every)),
+            drop_last=True,
+            precision="fp32",
+        )
+
     def noise(self, network: nn.Module, batch: Batch) -> Tensor:
         """New noise float32 of the batch's shape, within the budget, for the frozen network."""
         raise NotImplementedError
@@ -94,14 +106,7 @@ class _Levels:
     def __init__(self, attack: StepwiseAttack, images: Images, context: AttackContext) -> None:
         self.attack = attack
         self.context = context
-        recipe = Recipe(
-            epochs=attack.train_steps,
-            batch_size=attack.batch_size,
-            schedule="step",
-            milestones=tuple(range(attack.decay_every, attack.train_steps, attack.decay_every)),
-            drop_last=True,
-            precision="fp32",
-        )
+        recipe = attack.network_recipe
         self.images = images.to(context.device)
         self.network, trainer = classifier(attack, self.images, recipe, context, self.perturb)
         self.student = Student(

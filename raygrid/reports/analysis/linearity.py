@@ -10,9 +10,9 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
+from raygrid.defenses.op import OrthogonalProjection
 from raygrid.nn import augment
 from raygrid.nn.context import FitContext
-from raygrid.nn.linear import LinearFit
 from raygrid.nn.pgd import input_gradient
 from raygrid.nn.two_layer import TwoLayerFit
 from raygrid.reports.analysis.records import Victim
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _CHUNK = 500
 """Images a pass."""
-FIT = LinearFit(epochs=20, lr=0.1, batch_size=1024, falls=(0.5, 0.75), min_steps=900)
+FIT = OrthogonalProjection().fit
 """Softmax regression as orthogonal projection fits it (Sandoval-Segura et al. 2023)."""
 DETECTOR = TwoLayerFit(min_steps=1000)
 """UDP's (Zhu et al. 2024); CIFAR-10 has 31,300 steps."""
