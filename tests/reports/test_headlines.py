@@ -141,3 +141,12 @@ def test_ratios_and_budgets_come_from_fair_cells() -> None:
     ]
     line = "regions by budget at 50 % poisoned: 80.0 % at 8/255, 60.0 % at 16/255"
     assert line in said(half)
+
+
+def test_lengths_are_said_with_three_digits() -> None:
+    sizes = [
+        trial(TOY.format(f"lsp{more}", "standard", "supervised", 0), v)
+        for more, v in (("", 0.3), ("(budget=l2:2.5)", 0.2), ("(budget=2x)", 0.1))
+    ]
+    line = "lsp by budget: 30.0 % at l2 1.30, 20.0 % at l2 2.5, 10.0 % at l2 2.61"
+    assert said(sizes)[-1] == line

@@ -178,7 +178,7 @@ def _budget(panel: Panel) -> Iterator[str]:
     if longest < 2:
         return
     row = min((r for r in lines if len(lines[r]) == longest), key=lambda r: lines[r][-1][1])
-    points = [f"{_percent(value)} at {column}" for column, value in lines[row]]
+    points = [f"{_percent(value)} at {head(panel, column)}" for column, value in lines[row]]
     few = longest <= MOST_POINTS
     said = ", ".join(points) if few else f"{points[0]} to {points[-1]} ({longest} budgets)"
     yield f"{head(panel, row)} by budget{_place(panel)}: {said}"
