@@ -29,7 +29,7 @@ from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
 from raygrid.literature.names import PAPERS as REFERENCES
 from raygrid.literature.names import SIX
-from raygrid.literature.reference import specs_of, tables_of
+from raygrid.literature.reference import printed_rows, specs_of, tables_of
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
@@ -460,7 +460,8 @@ def test_a_table_of_a_paper_plans(
 def test_every_table_of_every_paper_is_listed_with_what_is_in_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert set(PAPERS) == set(REFERENCES)
+    with_trials = {row["paper"] for row in printed_rows() if row["cell"]}
+    assert set(PAPERS) == with_trials <= set(REFERENCES)
     for name, paper in PAPERS.items():
         assert set(paper.tables) == {*tables_of(name), *ABLATIONS.get(name, ())}
         assert {kind for table in paper.tables for kind in paper.kinds_of(table)} <= set(

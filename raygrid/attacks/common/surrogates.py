@@ -147,7 +147,11 @@ Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator, Tensor | None], Te
 """Of images (n, C, H, W) with their draws; bool (n,): which are mirrored, None: drawn as well."""
 
 
-def _crop_flip(x: Tensor, rng: torch.Generator, mirrored: Tensor | None) -> Tensor:
+def _unchanged(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+    return x
+
+
+def _crop_flip(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
     return CropFlip(x.shape[-1] // 8)(x, rng, mirrored)
 
 
@@ -160,11 +164,15 @@ def augmentation(name: str, network: nn.Module) -> Augmentation:
     kind, colon, strength = name.partition(":")
     if not colon:
         fill = normalized_by(network)[0]
+
+        def shift(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+            return affine_shift(x, rng, fill, mirrored)
+
         known: dict[str, Augmentation] = {
-            "none": lambda x, rng, mirrored: x,
+            "none": _unchanged,
             "crop_flip": _crop_flip,
             "crop4_flip": CropFlip(4),
-            "affine_shift": lambda x, rng, mirrored: affine_shift(x, rng, fill, mirrored),
+            "affine_shift": shift,
         }
         return known[name]
     return Views.of_strength(float(strength), flip=kind == "views")
