@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.airbench import AirBench
 from raygrid.attacks import ATTACKS
-from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup
 from raygrid.literature.lookup import PublishedValue
@@ -48,26 +48,13 @@ def counterpart(cell: Cell, metric: str) -> Counterpart | None:
 
     metric: `final_acc` or `peak_acc`.
     """
-    for differences, spec in _candidates(_spec_of(cell)):
+    for differences, spec in _candidates(cell.spec()):
         found = lookup.find(spec, metric)
         if found is not None and not found.best.suspect:
             group = ", ".join(name for name in OTHER if name in differences) or PRINTED
             control = spec.attack.name in NO_POISON
             return Counterpart(CONTROL if control else group, str(spec.architecture), found.best)
     return None
-
-
-def _spec_of(cell: Cell) -> TrialSpec:
-    axes = {name: str(value) for name, value in cell.axes.items()}
-    return TrialSpec(
-        dataset=Part.parse(axes["dataset"]),
-        attack=Part.parse(axes["attack"]),
-        defense=parse_chain(axes["defense"]),
-        architecture=Part.parse(axes["architecture"]),
-        learner=Part.parse(axes["learner"]),
-        protocol=Part.parse(axes["protocol"]),
-        poison_ratio=float(axes["poison_ratio"]) or 1.0,
-    )
 
 
 def _candidates(spec: TrialSpec) -> Iterator[tuple[set[str], TrialSpec]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import _mean, confidence, spread
@@ -73,6 +74,19 @@ class Cell:
         plain["seeds"] = list(self.seeds)
         plain["values"] = {str(seed): value for seed, value in self.values.items()}
         return {**axes, **plain, **facts}
+
+    def spec(self) -> TrialSpec:
+        """The trial of the cell's axes, of seed 0; no poison is that of a whole clean set."""
+        axes = {name: str(value) for name, value in self.axes.items()}
+        return TrialSpec(
+            dataset=Part.parse(axes["dataset"]),
+            attack=Part.parse(axes["attack"]),
+            defense=parse_chain(axes["defense"]),
+            architecture=Part.parse(axes["architecture"]),
+            learner=Part.parse(axes["learner"]),
+            protocol=Part.parse(axes["protocol"]),
+            poison_ratio=float(axes["poison_ratio"]) or 1.0,
+        )
 
 
 def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.lazy import np
-from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup, reference, toxic
 from raygrid.reports.statistics import mcnemar, paper_error, wilson
 from raygrid.reports.tables.cells import Cell, with_published
@@ -68,20 +68,7 @@ def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any
 
 
 def _with_paper(cell: Cell) -> Cell:
-    spec = _spec(cell)
-    return with_published(cell, lookup.find(spec, METRICS[0]))
-
-
-def _spec(cell: Cell) -> TrialSpec:
-    axes = cell.axes
-    return TrialSpec(
-        dataset=Part.parse(axes["dataset"]),
-        attack=Part.parse(axes["attack"]),
-        defense=parse_chain(axes["defense"]),
-        architecture=Part.parse(axes["architecture"]),
-        learner=Part.parse(axes["learner"]),
-        protocol=Part.parse(axes["protocol"]),
-    )
+    return with_published(cell, lookup.find(cell.spec(), METRICS[0]))
 
 
 @cache
