@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygrid.attacks.base import ATTACKS, AttackContext, size_of_change
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.cli import main as cli
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.seeds import Stream
 from tests.conftest import toy
 

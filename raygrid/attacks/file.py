@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from raygrid.attacks.base import ATTACKS, Attack, AttackContext, beyond, enforce, size_of_change
+from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.arrays import Published, content_hash, load_published
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import beyond, enforce, size_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch

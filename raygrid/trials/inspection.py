@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.attacks.base import AttackContext, size_of_change
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.arrays import (
     Published,
     load_class_folders,
@@ -13,6 +13,7 @@ from raygrid.attacks.common.arrays import (
     load_published,
 )
 from raygrid.attacks.file import NEAR, File
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raygrid.attacks.base import Attack, rounding, size_of_change
+from raygrid.attacks.base import Attack
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import rounding, size_of_change
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch

@@ -15,10 +15,11 @@ import torch
 
 from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import Attack, AttackContext, ScopedAttack, enforce, size_of_change
+from raygrid.attacks.base import Attack, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import enforce, size_of_change
 from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream

@@ -9,10 +9,11 @@ import torch
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext, enforce
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common import disentangled
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import enforce
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext, size_of_change
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.attacks.common.swarm import Swarm, uniform_similarity, unnatural
 from raygrid.attacks.dune import Dune
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.engine.grid import plan

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext, enforce, size_of_change
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.piecewise import Piecewise
+from raygrid.core.enforcement import enforce, size_of_change
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from tests.conftest import toy

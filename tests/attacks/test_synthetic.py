@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext, NoProgress, size_of_change
+from raygrid.attacks.base import AttackContext, NoProgress
 from raygrid.attacks.common import autoregression
 from raygrid.attacks.common.autoregression import (
     border_size,
@@ -24,6 +24,7 @@ from raygrid.attacks.common.autoregression import (
     threshold,
 )
 from raygrid.attacks.ops import scores, shortcuts
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream

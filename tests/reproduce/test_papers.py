@@ -15,9 +15,9 @@ import torch
 from matplotlib.figure import Figure
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.attacks.base import size_of_change
 from raygrid.cli import main as cli
 from raygrid.cli import reproduce
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.options import LEFT
 from raygrid.core.seeds import Stream

@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks.base import Attack, AttackContext, enforce
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import enforce
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison, Trigger
 from raygrid.core.lazy import nn, torch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raygrid.attacks.base import beyond, size_of_change
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.budget import Budget
+from raygrid.core.enforcement import beyond, size_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch

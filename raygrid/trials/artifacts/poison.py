@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raygrid.attacks.base import Attack, AttackContext, size_of_change
+from raygrid.attacks.base import Attack, AttackContext
+from raygrid.core.enforcement import size_of_change
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
 from raygrid.core.lazy import nn, torch
