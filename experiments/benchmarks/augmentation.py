@@ -23,7 +23,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.common.two_views import TwoViewSession

@@ -31,7 +31,7 @@ from raygrid.core.memory import lifetime_peak
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.supervised import SupervisedSession

@@ -12,7 +12,8 @@ from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Method, Registry
 from raygrid.core.seeds import Stream
-from raygrid.defenses.base import Chain, Study
+from raygrid.defenses.base import Study
+from raygrid.defenses.chain import Chain
 from raygrid.nn.augment import Augmentation
 from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.nn.trainer import Metrics, untrained

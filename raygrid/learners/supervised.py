@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
 from raygrid.nn.recipes import Recipe, precision_of
 from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast

@@ -14,7 +14,7 @@ from raygrid.core.errors import DataError, SpecError, SpecErrors
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
 from raygrid.nn.diffusion import BridgePlan, Prior

@@ -13,7 +13,7 @@ from raygrid.core.registry import Combination
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets.base import Dataset
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners.base import Learner
 from raygrid.nn.recipes import Probing, Recipe
 from raygrid.protocols import PROTOCOLS, Protocol

@@ -11,7 +11,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.spec import parse_chain
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.affine_jitter import AffineJitter, rotated, sheared
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 

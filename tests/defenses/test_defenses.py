@@ -29,7 +29,8 @@ from raygrid.core.speed import GPU
 from raygrid.datasets.base import Dataset, Split
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.at import AdversarialTraining
-from raygrid.defenses.base import Chain, Defense, FitContext, Pair, Study
+from raygrid.defenses.base import Defense, FitContext, Pair, Study
+from raygrid.defenses.chain import Chain
 from raygrid.defenses.cutmix import Cutmix
 from raygrid.defenses.cutout import Cutout
 from raygrid.defenses.early_stopping import EarlyStopping

@@ -16,7 +16,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.spec import Part, parse_chain
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.defenses.common.filters import PixelFilter
 from raygrid.engine.grid import plan
 from raygrid.nn.pgd import Ball

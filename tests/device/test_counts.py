@@ -15,7 +15,7 @@ from torch import nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.spec import Part
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners.base import Session
 from tests.attacks.test_attacks import AVAILABILITY
 from tests.attacks.test_attacks import small as attack_of

@@ -11,7 +11,7 @@ import torch
 
 from raygrid.core.draws import sent
 from raygrid.core.options import Options
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.engine.costs.profiles import HOOKS
 from raygrid.engine.worker import Worker
 from raygrid.learners.base import Task

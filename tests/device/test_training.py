@@ -20,7 +20,7 @@ from raygrid.core.options import Options
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Part
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import Worker
 from raygrid.learners import LEARNERS

@@ -21,7 +21,7 @@ from raygrid.core.seeds import Stream, forked
 from raygrid.core.spec import Part, Scalar
 from raygrid.core.speed import CPU
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS

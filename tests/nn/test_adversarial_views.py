@@ -29,7 +29,7 @@ from raygrid.defenses.advcl import (
     high_pass,
     predict,
 )
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.defenses.rocl import RoCl
 from raygrid.engine.grid import plan
 from raygrid.learners import LEARNERS

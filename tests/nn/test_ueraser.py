@@ -10,7 +10,8 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.spec import parse_chain
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Chain, Defense
+from raygrid.defenses.base import Defense
+from raygrid.defenses.chain import Chain
 from raygrid.nn.augment import ueraser as erasing
 from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.augment.ueraser import Erasing

@@ -14,7 +14,7 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.nn import augment

@@ -14,7 +14,7 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES, advcl, dvae_detect
 from raygrid.defenses.advcl import AdvCl
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.defenses.dvae_detect import DVaeDetect
 from raygrid.defenses.grayscale import Grayscale
 from raygrid.learners import LEARNERS

@@ -9,7 +9,7 @@ from typing import Any
 
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import parse_chain, split_outside
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.reports.statistics import caution, confidence, holm, signed_rank, spread
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import AXES, trial_lines

@@ -13,7 +13,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.defenses.base import Chain
+from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.trials.result import OTHER_DATA
 
