@@ -305,6 +305,7 @@ def loss_on(student: Student, images: Images, delta: Tensor) -> float:
 DROPS = {("simclr", "sample"): 0.02, ("align_uniform", "sample"): 0.05, ("simclr", "class"): 0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("framework", "mode"), DROPS)
 def test_cp_lowers_its_loss_where_random_noise_does_not(framework: str, mode: str) -> None:
     images = scenes(128)

@@ -40,6 +40,9 @@ def ray_options(folder: Path) -> Options:
     return Options(out=folder / "ray", data=folder, executor="ray", imports=("tests.plugin",))
 
 
+CELLS = (("clean", "none"), ("lsp", "none"), ("lsp", "grayscale"), ("slow_shift", "grayscale"))
+
+
 @dataclass(frozen=True)
 class Ran:
     """One run of trials that end well, of one whose process is killed and of three that cannot."""
@@ -56,7 +59,8 @@ class Ran:
 def ran(one_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("ran")
     flag, events, lines = folder / "died", Recorder(), io.StringIO()
-    good = [*GRID.specs(), TRIAL.format(PGD)]
+    few = [spec for spec in GRID.specs() if (spec.attack.name, spec.defense[0].name) in CELLS]
+    good = [*few, TRIAL.format(PGD)]
     lost = SLEEP.format("clean", f"(lost={folder / 'lost'})")
     ends = [SLEEP.format("clean", f"(flag={flag})"), SLEEP.format("broken", ""), WILD, lost]
     specs = [*good, *ends]
@@ -76,7 +80,7 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(ran: Ran) -> None:
     assert there == here
     assert ran.events.artifacts.count(("shard", "made")) == 2
     assert ran.events.artifacts.count(("poison", "made")) == 3
-    assert ran.events.artifacts.count(("purified", "made")) == 3
+    assert ran.events.artifacts.count(("purified", "made")) == 2
 
 
 def test_a_second_run_starts_no_trial(ran: Ran) -> None:
@@ -119,6 +123,7 @@ def test_every_option_reaches_the_worker(one_gpu: None, tmp_path: Path, executor
         assert getattr(there, name) == sent, name
 
 
+@pytest.mark.slow
 def test_paths_in_specs_are_meant_from_where_the_driver_is(
     one_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

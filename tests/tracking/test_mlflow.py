@@ -608,6 +608,7 @@ def test_a_writer_of_its_own_writes_the_same(out: Path, tmp_path: Path, template
     assert sync(out).written == 0
 
 
+@pytest.mark.slow
 def test_a_writer_of_its_own_that_dies_is_followed_by_another(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,6 +68,7 @@ def test_poisons_of_a_target_and_kept_features_are_counted_for_what_they_are() -
     assert features.nbytes == 4 * 512 * (10 * 2750 + 3 * 10_000) + 8 * 2750
 
 
+@pytest.mark.slow
 def test_a_run_of_set_ups_fills_the_disk_that_its_plan_says(tmp_path: Path) -> None:
     attack = "feature_collision(steps=2, surrogate=small_cnn)"
     specs = [
