@@ -4,7 +4,8 @@
         --import experiments/benchmarks/fast_causes.py
 
 Length and batch are parameters of `fast` itself: `fast(rung=minutes, epochs=12)`, `batch_size=250`.
-Every one of these is a protocol of its own, so tables never mix its numbers with those of `fast`.
+`fast_plain` changes all but these two. Every one of these is a protocol of its own, so tables never
+mix its numbers with those of `fast`.
 """
 
 from __future__ import annotations
@@ -56,3 +57,13 @@ class OneCycle(Fast):
         **Protocol.by_architecture,
         **{name: {k: Fast.by_architecture[name][k] for k in KEPT} for name in FAMILY},
     }
+
+
+@PROTOCOLS.register("fast_plain")
+@dataclass(frozen=True, kw_only=True)
+class Plain(Fast):
+    """The `airbench` family is trained as every other network, on crops from a black border."""
+
+    card = CARD
+    augmentations: ClassVar[Mapping[str, str]] = {}
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = Protocol.by_architecture

@@ -1,4 +1,4 @@
-"""Each protocol of `experiments/benchmarks/fast_causes.py` differs from `fast` in one thing."""
+"""Each protocol of `experiments/benchmarks/fast_causes.py` differs from `fast` as it says."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def test_each_differs_in_what_it_is_about_and_in_nothing_else() -> None:
     assert (fields, trial.augmentation) == (OPTIMIZER, "shift_flip")
     assert (trial.recipe.optimizer, trial.recipe.schedule) == ("sgd", "one_cycle")
     assert (trial.recipe.batch_size, trial.recipe.epochs) == (500, 6)
+    fields, trial = changed("fast_plain")
+    assert (fields, trial.augmentation) == ({*OPTIMIZER, "smoothing", "flips"}, "crop_flip")
+    assert (trial.recipe.batch_size, trial.recipe.epochs) == (500, 6)
 
 
 @pytest.mark.usefixtures("causes")
@@ -61,4 +64,4 @@ def test_other_networks_have_that_optimizer_anyway() -> None:
 
 
 def test_without_the_file_they_are_not_there() -> None:
-    assert not {"fast_unsmoothed", "fast_cropped", "fast_sgd"} & set(PROTOCOLS)
+    assert not {"fast_unsmoothed", "fast_cropped", "fast_sgd", "fast_plain"} & set(PROTOCOLS)
