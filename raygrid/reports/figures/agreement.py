@@ -52,8 +52,9 @@ def draw_agreement(found: Agreement) -> Figure:
 
 def _settings(found: Agreement) -> list[str]:
     """The setting with most cells, then a line for each other one, which is not drawn."""
-    counts = Counter(pair.setting for pair in found.pairs).most_common()
-    return [counts[0][0], *(f"Not drawn: {count} cells of {name}." for name, count in counts[1:])]
+    (most, _), *others = Counter(pair.setting for pair in found.pairs).most_common()
+    cells = ((name, "1 cell" if count == 1 else f"{count} cells") for name, count in others)
+    return [most, *(f"Not drawn: {number} of {name}." for name, number in cells)]
 
 
 def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
