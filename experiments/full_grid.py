@@ -98,7 +98,6 @@ SCALES = {
     "screen": (
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP),
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=CHEAP, seeds=(1,)),
-        Grid(**SCREEN, attacks=("clean",), seeds=(2, 3, 4)),
         Grid(**SCREEN, attacks=("lsp", "ops", "cuda", "withheld"), poison_ratios=RATIOS),
         Grid(**SCREEN, attacks=("lsp", "regions(n=16)", "low_frequency"), budgets=BUDGETS),
         Grid(**SCREEN, attacks=REGIONS),
