@@ -160,3 +160,13 @@ def toy(
 @pytest.fixture
 def images() -> Images:
     return toy()
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables; making them takes seconds, copying them nothing."""
+    from raygrid.tracking.mlflow import check_tracking, store_uri
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    check_tracking(store_uri(folder))
+    return folder / "mlflow.db"

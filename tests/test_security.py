@@ -31,7 +31,7 @@ from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
 from tests.patience import crowd
 from tests.storage.test_bucket import free_port, s3
-from tests.tracking.test_mlflow import children, drive, parents, planned, server
+from tests.tracking.tracked import children, drive, parents, planned, server
 
 assert s3
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,8 @@ from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from tests.attacks.test_attacks import craft_for
-from tests.attacks.test_gradient import BITES, TEST, WORLD, make, victim
+from tests.attacks.test_toy_bite import BITES
+from tests.attacks.toys import TEST, WORLD, make, victim
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
 

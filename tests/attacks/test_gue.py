@@ -20,7 +20,7 @@ from raygrid.core.spec import Part
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import BuildContext
 from raygrid.trials.resolve import resolve
-from tests.attacks.test_gradient import victim
+from tests.attacks.toys import victim
 from tests.conftest import toy
 
 EPS = 8 / 255

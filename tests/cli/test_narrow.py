@@ -10,8 +10,8 @@ import pytest
 
 from raygrid.cli.evaluate import narrow_text, rows_text
 from raygrid.core.text import wrapped
+from tests.reports.rows import CIFAR, trial
 from tests.reports.test_page import epochs, write_rows
-from tests.reports.test_tables import CIFAR, trial
 from tests.terminals import watch
 
 DEFENSES = ("standard", "none", "cutout", "cutmix", "mixup", "bdr", "grayscale", "jpeg", "gaussian")

@@ -9,8 +9,8 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.tracking.journal import picture_of
+from tests.reports.rows import CIFAR, TOY, trial
 from tests.reports.test_page import epochs, write_rows
-from tests.reports.test_tables import CIFAR, TOY, trial
 
 SPEC = CIFAR.format("em_apb", "apbench", 0)
 FAILED = TOY.format("lsp", "jpeg", "supervised", 1)

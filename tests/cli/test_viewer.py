@@ -9,8 +9,8 @@ import pytest
 from raygrid.cli.main import main
 from raygrid.core.errors import StoreError
 from raygrid.storage.store import Bundle, Store
+from tests.reports.rows import CIFAR, trial
 from tests.reports.test_page import epochs, write_rows
-from tests.reports.test_tables import CIFAR, trial
 
 SPEC = CIFAR.format("em_apb", "apbench", 0)
 LOOKS = (

@@ -9,7 +9,7 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.core.errors import unknown
-from tests.reports.test_tables import TOY, trial
+from tests.reports.rows import TOY, trial
 
 SPEC = "photo_digits/lsp/none/small_cnn/supervised/quick/0"
 

@@ -40,7 +40,7 @@ from raygrid.trials.artifacts.bridge import drawn
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
-from tests.attacks.test_gradient import victim
+from tests.attacks.toys import victim
 from tests.conftest import toy
 from tests.victims import photo_digits
 

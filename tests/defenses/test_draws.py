@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raygrid.defenses import DEFENSES
-from tests.defenses.test_defenses import levels, rng
+from tests.defenses.toys import levels, rng
 from tests.distributions import distance
 
 SIDE = 16

@@ -24,7 +24,7 @@ from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae import VaeFit, VaeSize
 from raygrid.nn.vae.fitting import fit, fresh_autoencoder, objective
 from raygrid.nn.vae.networks import AutoEncoder
-from tests.defenses.test_defenses import smooth
+from tests.defenses.toys import smooth
 
 LATE = VaeFit(VaeSize(8), 1.0, 60).late
 

@@ -25,7 +25,7 @@ from raygrid.trials.artifacts import Artifact, purify
 from raygrid.trials.context import TrialContext
 from raygrid.trials.run import run_trial
 from tests.conftest import toy
-from tests.defenses.test_defenses import fit_context, on_toys, rng, smooth
+from tests.defenses.toys import fit_context, on_toys, rng, smooth
 from tests.victims import photo_digits
 
 FILTERS = (

@@ -36,7 +36,7 @@ from raygrid.protocols import PROTOCOLS
 from raygrid.trials.artifacts import purify
 from raygrid.trials.evaluate import detection
 from tests.conftest import toy
-from tests.defenses.test_defenses import fit_context, smooth
+from tests.defenses.toys import fit_context, smooth
 
 
 def rng(seed: int = 0) -> torch.Generator:

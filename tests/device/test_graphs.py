@@ -19,8 +19,9 @@ from raygrid.nn import graphs
 from raygrid.nn.trainer import Batch, Step
 from raygrid.storage.store import Store
 from tests.conftest import toy
-from tests.defenses.test_defenses import TRAINED, acting
-from tests.defenses.test_defenses import small as defense_of
+from tests.defenses.test_defenses import TRAINED
+from tests.defenses.toys import acting
+from tests.defenses.toys import small as defense_of
 from tests.device.pretend import DEVICE, Log, watched
 from tests.device.pretend.tape import PretendRecorder
 from tests.device.test_training import same, task_on

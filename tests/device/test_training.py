@@ -33,8 +33,9 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.run import placed
 from tests import plugin
 from tests.conftest import toy
-from tests.defenses.test_defenses import FITTED, HEAVY, TRAINED, acting, given
-from tests.defenses.test_defenses import small as defense_of
+from tests.defenses.test_defenses import TRAINED
+from tests.defenses.toys import FITTED, HEAVY, acting, given
+from tests.defenses.toys import small as defense_of
 from tests.device.pretend import CPU, DEVICE, Log, OnDevice, watched
 from tests.learners.test_learners import small as learner_of
 from tests.learners.test_learners import task_of, tensors_of

@@ -21,7 +21,6 @@ import pytest
 
 from tests import fake_nodes
 from tests.engine.test_faults import CLEAN, POISONED, ROOT, WORDS, Lab, Undisturbed, assert_whole
-from tests.engine.test_faults import template as template
 from tests.engine.test_faults import undisturbed as undisturbed
 from tests.storage.test_bucket import free_port
 
@@ -69,7 +68,7 @@ def description(gcs: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def lab(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """The head of such a cluster; everything that it started ends with it."""
     import ray
 
@@ -79,7 +78,9 @@ def lab(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     gcs, *ports = (free_port() for _ in range(4))
     address = f"{host}:{gcs}"
     (folder / "cluster.yaml").write_text(json.dumps(description(address)))
-    lab = Lab(SimpleNamespace(address=address), tmp_path, (tmp_path / "store").as_uri(), template)
+    lab = Lab(
+        SimpleNamespace(address=address), tmp_path, (tmp_path / "store").as_uri(), mlflow_template
+    )
     words = {
         **{**WORDS, **lab.env("any"), "RAYGRID_GPUS": "1"},
         **{"RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT), fake_nodes.FOLDER: str(folder)},

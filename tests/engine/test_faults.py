@@ -33,9 +33,8 @@ from tests import faulty
 from tests.engine.test_run import essence
 from tests.patience import crowd, until
 from tests.storage.test_bucket import free_port
-from tests.tracking.test_mlflow import children, parents, template
+from tests.tracking.tracked import children, parents
 
-assert template  # a fixture: making MLflow's tables takes seconds
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(1800),  # the last resort: waits end where nothing goes on
@@ -214,8 +213,8 @@ def _tree(pid: int) -> list[Any]:
 
 
 @pytest.fixture
-def lab(head: Any, template: Path, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(head, tmp_path, (tmp_path / "store").as_uri(), template)
+def lab(head: Any, mlflow_template: Path, tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(head, tmp_path, (tmp_path / "store").as_uri(), mlflow_template)
     try:
         yield made
     finally:

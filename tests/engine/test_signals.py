@@ -13,9 +13,8 @@ import pytest
 
 from tests.paced import RAY, PacedRun
 from tests.patience import until
-from tests.tracking.test_mlflow import parents, runs, template
+from tests.tracking.tracked import parents, runs
 
-assert template  # a fixture: making MLflow's tables takes seconds
 pytest.importorskip("ray")  # which brings psutil along
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 WAYS = {
@@ -44,12 +43,12 @@ def of_run(run: PacedRun) -> list[Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_grid_that_is_told_to_end_leaves_nothing(
-    tmp_path: Path, template: Path, way: str
+    tmp_path: Path, mlflow_template: Path, way: str
 ) -> None:
     env = {"RAY_TMPDIR": tempfile.mkdtemp(prefix="rs")}
     run = PacedRun(tmp_path, (*RAY, "--checkpoint-every", "0.01"), env=env)
     run.out.mkdir()
-    (run.out / "mlflow.db").write_bytes(template.read_bytes())
+    (run.out / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     run.hold(2)
     driver = run.start()
     run.until_training(2)

@@ -21,9 +21,8 @@ import pytest
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import store_uri, sync
 from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
-from tests.tracking.test_mlflow import planned, row, template
+from tests.tracking.tracked import planned, row
 
-assert template  # a fixture: making MLflow's tables takes seconds
 pytest.importorskip("ray")
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 EPOCHS = 3
@@ -44,10 +43,10 @@ def mark(trial: int, event: str, epoch: int, at: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
     """The output of two trials, in MLflow too; that takes a second."""
     out = tmp_path_factory.mktemp("soaked")
-    (out / "mlflow.db").write_bytes(template.read_bytes())
+    (out / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     for number, trial in enumerate(planned().trials[:2], 1):
         made = row(trial, epochs=EPOCHS)
         spec = made.spec.replace("supervised", f"marked(trial={number})")

@@ -23,7 +23,7 @@ from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
-from tests.tracking.test_mlflow import children, parents
+from tests.tracking.tracked import children, parents
 
 ROOT = Path(__file__).parents[2]
 

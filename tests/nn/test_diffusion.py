@@ -47,7 +47,7 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 from tests.conftest import toy
-from tests.defenses.test_defenses import fit_context
+from tests.defenses.toys import fit_context
 
 CPU = torch.device("cpu")
 

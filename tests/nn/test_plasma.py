@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raygrid.nn.augment.plasma import brightened, contrasted, doubled, first_nine, plasma
-from tests.defenses.test_defenses import rng
+from tests.defenses.toys import rng
 
 
 def step_by_point(grid: Tensor, noise: Tensor, share: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raygrid.nn.augment import trivial
 from raygrid.nn.augment.trivial import POLICIES, Policy, one_of
-from tests.defenses.test_defenses import rng
+from tests.defenses.toys import rng
 from tests.distributions import distance
 
 # kornia 0.6.12 and 0.9.0, auto/trivial_augment: the magnitude function is called since 0.9 only

@@ -17,7 +17,7 @@ from raygrid.nn.augment.jpeg import recode
 from raygrid.nn.augment.ueraser import Erasing
 from raygrid.trials.artifacts import purify
 from tests.conftest import toy
-from tests.defenses.test_defenses import batch, fit_context, rng, session, smooth
+from tests.defenses.toys import batch, fit_context, rng, session, smooth
 from tests.distributions import distance
 
 

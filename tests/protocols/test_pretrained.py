@@ -13,7 +13,7 @@ from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.storage.results import ResultLog
 from raygrid.trials.resolve import resolve
-from tests.reports.test_tables import trial
+from tests.reports.rows import trial
 
 SPEC = "{}/lsp/standard/{}/{}/{}/0"
 

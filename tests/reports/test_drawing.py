@@ -24,8 +24,8 @@ from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.trial_lines import trial_lines
 from tests.conftest import toy
+from tests.reports.rows import TOY, trial
 from tests.reports.test_figures import run
-from tests.reports.test_tables import TOY, trial
 
 ATTACKS = ("clean", "lsp", "em(budget=16/255)", "em", "tap", "hypo", "ar", "ops")
 VIEWS = {name: (0.5, 1.0) for name in ("unlearnable", "original", "clean_train")}

@@ -20,7 +20,7 @@ from raygrid.reports.figures.write import write_figures
 from raygrid.reports.statistics import _kendall, _spearman, correlate
 from raygrid.reports.tables.frame import curves, frame
 from raygrid.trials.result import OTHER_DATA
-from tests.reports.test_tables import TOY, Json, trial
+from tests.reports.rows import TOY, Json, trial
 
 
 def run(attack: str, acc: float, seed: int = 0, defense: str = "standard", **fields: Any) -> Json:

@@ -7,7 +7,7 @@ from typing import Any
 from raygrid.reports.analysis.headlines import headlines
 from raygrid.reports.tables.kinds import CellSource
 from raygrid.reports.tables.trial_lines import trial_lines
-from tests.reports.test_tables import TOY, trial
+from tests.reports.rows import TOY, trial
 
 ACCURACIES = {
     ("clean", "standard"): 0.9,

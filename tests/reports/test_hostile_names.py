@@ -26,8 +26,8 @@ from raygrid.reports.tables.trial_lines import in_order
 from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
 from tests.conftest import toy
+from tests.reports.rows import trial
 from tests.reports.test_pictures import noisy, recorded
-from tests.reports.test_tables import trial
 
 assert recorded  # a fixture: t-SNE that places points at once
 HOSTILE = {

@@ -18,7 +18,7 @@ from raygrid.reports.tables.latex import PREAMBLE, latex
 from raygrid.reports.tables.layout import Table
 from raygrid.reports.tables.trial_lines import trial_lines
 from tests.reports import test_success
-from tests.reports.test_tables import CIFAR, TOY, trial
+from tests.reports.rows import CIFAR, TOY, trial
 
 pytestmark = pytest.mark.slow
 ENGINES = {

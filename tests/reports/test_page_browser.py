@@ -12,8 +12,8 @@ import pytest
 
 from raygrid.literature.names import SIX
 from raygrid.reports.page.write import report
+from tests.reports.rows import CIFAR, TOY, trial
 from tests.reports.test_page import EVIL, Json, epochs, measured, write_rows
-from tests.reports.test_tables import CIFAR, TOY, trial
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -2,69 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
-from rich.console import Console
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short, telling
 from raygrid.core.spec import TrialSpec
-from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import Selection
 from raygrid.literature.names import SIX
-from raygrid.literature.reference import load
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.blocks import blocks, blocks_within
-from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.escape import escape
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import latex
-from raygrid.reports.tables.layout import SELECTIONS, Panel, Table, order
+from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.plots import picture
-from raygrid.reports.tables.render import (
-    json_text,
-    markdown,
-    plain_text,
-    show,
-    terminal,
-)
-from raygrid.reports.tables.tidy import COLUMNS, OPTIONAL, csv_text
+from raygrid.reports.tables.render import json_text, markdown, plain_text
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reports.tables.write import worth_drawing, write_tables
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
-
-Json = dict[str, Any]
-CIFAR = "cifar10/{}/standard/resnet18/supervised/{}/{}"
-TOY = "photo_digits/{}/{}/small_cnn/{}/quick/{}"
-
-
-def trial(spec: str, acc: float | None = None, **fields: Any) -> Json:
-    """A row as a run leaves it, with `acc` after the last epoch and 5 points more at its peak."""
-    row = Result(spec, key=spec, **fields)
-    row.epochs_run = row.epochs_planned = 15
-    if acc is not None:
-        row.final_acc = None if row.stopped_early else acc
-        row.last_acc = acc
-        row.peak_acc, row.peak_epoch = min(1.0, acc + 0.05), 3
-        row.probes = {"clean_test": {"k": acc * 1000, "n": 1000, "acc": acc, "loss": 1.0}}
-    return row.row()
-
-
-def cell(made: Table, row: str, column: str) -> Cell:
-    (panel,) = made.panels
-    return panel.cells[row, column]
+from tests.reports.rows import CIFAR, TOY, cell, grid, trial
 
 
 def test_equal_rows_make_equal_files_in_whatever_order_they_came(tmp_path: Path) -> None:
@@ -311,233 +274,6 @@ def test_suspect_numbers_are_marked() -> None:
     assert not cell(made, "ar", "early_stopping").differs
 
 
-ES = "early_stopping"
-VAL, HELD = "early_stopping(mode=clean_val)", "early_stopping(mode=poison_val)"
-
-
-def derived(*chains: str) -> list[Json]:
-    """Rows of `clean` and `lsp`; rows of `iss` have a winner a seed."""
-    winners = iter(("jpeg", "bdr", "jpeg", "bdr", "grayscale", "bdr"))
-    return [
-        trial(
-            TOY.format(attack, chain, "supervised", seed),
-            0.5 + seed / 100,
-            winner=next(winners) if chain == "iss" else None,
-        )
-        for chain in chains
-        for attack in ("clean", "lsp")
-        for seed in range(3)
-    ]
-
-
-def test_numbers_selected_on_different_images_never_stand_in_one_panel() -> None:
-    chains = ("standard", "jpeg", VAL, ES, "iss", HELD, f"jpeg+{ES}")
-    for kind in ("defense", "peak"):
-        for panel in table(kind, trial_lines(derived(*chains))).panels:
-            cells = panel.cells.values()
-            assert len({c.facts["selection"] for c in cells} - {""}) < 2
-            assert {c.facts["selection"] for c in cells} - {""} <= {panel.where["selection"]}
-    made = table("defense", trial_lines(derived(*chains)))
-    shown = {panel.where["selection"]: set(panel.columns) for panel in made.panels}
-    plain = {"standard", "jpeg"}
-    assert shown == {
-        "clean_val": plain | {VAL},
-        "poison_val": plain | {HELD},
-        "test": plain | {ES, "iss", f"jpeg+{ES}"},
-    }
-    assert all(panel.rows == ("clean", "lsp") for panel in made.panels)
-    titles = {panel.where["selection"]: panel.title for panel in made.panels}
-    assert titles["clean_val"].endswith("100 % poisoned, selections on clean validation images")
-    assert titles["poison_val"].endswith("selections on held-out poisoned images")
-    assert titles["test"].endswith("selections on the test set (an oracle)")
-    assert len({panel.slug for panel in made.panels}) == 3, "each has a picture of its own"
-
-
-def test_what_defenses_select_on_is_said_in_every_format() -> None:
-    made = table("defense", trial_lines(derived("standard", "iss", ES, f"jpeg+{ES}", VAL)))
-    oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle)."
-    honest = f"{ES}: selected on clean validation images."
-    assert f"- {ES}: {VAL}." in markdown(made)
-    typeset = latex(made).replace(r"\_", "_").replace(r"\allowbreak{}", "")
-    for text in (markdown(made), plain_text(made, width=400), typeset):
-        assert oracle in text
-        assert honest in text
-    rows = {row["defense"]: row["selection"] for row in json.loads(json_text(made))}
-    images = {"standard": "", "iss": "test", ES: "test", f"jpeg+{ES}": "test", VAL: "clean_val"}
-    assert rows == images
-    for kind in ("peak", "worst-learner"):
-        more = [row for n in ("supervised", "byol") for row in derived(ES, "iss", "jpeg")]
-        more += [{**row, "spec": row["spec"].replace("/supervised/", "/byol/")} for row in more]
-        panels = table(kind, trial_lines(more)).panels
-        for panel in panels:
-            text = markdown(Table(kind, "", (panel,)))
-            defense = panel.where["defense"]
-            assert ("oracle" in panel.title) == (defense != "jpeg")
-            assert (f"{defense}: selected on the test set" in text) == (defense != "jpeg")
-            assert {c.facts["selection"] for c in panel.cells.values()} == {images.get(defense, "")}
-
-
-def test_nothing_is_said_of_selections_where_there_are_none() -> None:
-    made = table("defense", trial_lines(derived("standard", "jpeg")))
-    (panel,) = made.panels
-    assert panel.where["selection"] == ""
-    assert panel.title.endswith("100 % poisoned")
-    assert "select" not in plain_text(made)
-    (alone,) = table("defense", trial_lines(derived("standard", ES))).panels
-    assert alone.columns == ("standard", ES)
-
-
-def test_what_won_among_several_is_visible() -> None:
-    made = table("defense", trial_lines(derived("iss", "standard")))
-    clean, lsp = cell(made, "clean", "iss"), cell(made, "lsp", "iss")
-    assert clean.facts["winners"] == {"jpeg": 2, "bdr": 1}
-    assert lsp.facts["winners"] == {"bdr": 2, "grayscale": 1}
-    assert "winners" not in cell(made, "lsp", "standard").facts
-    text = plain_text(made, width=400)
-    assert "51.0 ± 1.0 (2 jpeg, 1 bdr)" in text
-    assert "51.0 ± 1.0 (2 bdr, 1 grayscale)" in text
-    assert "In brackets: the defense that won, with its seeds where several did." in text
-    rows = {(r["attack"], r["defense"]): r for r in json.loads(json_text(made))}
-    assert rows["lsp", "iss"]["winners"] == {"bdr": 2, "grayscale": 1}
-    (line,) = (
-        line
-        for line in csv.DictReader(io.StringIO(csv_text(made)))
-        if (line["attack"], line["defense"]) == ("lsp", "iss")
-    )
-    assert line["winners"] == "bdr 2, grayscale 1"
-    one = table("defense", trial_lines(derived("iss")[:1]))
-    assert "50.0 (jpeg)" in plain_text(one)
-    assert "the defense that won" not in plain_text(table("defense", trial_lines(derived(ES))))
-    lost = [{**row, "status": "failed", "error": "x"} for row in derived("iss")]
-    assert "winners" not in cell(table("defense", trial_lines(lost)), "lsp", "iss").facts
-
-
-def test_whatever_is_derived_says_what_it_selects_on() -> None:
-    assert {name for name in DEFENSES if DEFENSES.make(name).selection} == {
-        name for name in DEFENSES if DEFENSES[name].derived
-    }
-    assert SELECTIONS.keys() == set(get_args(Selection)) - {""}
-
-
-def learners(values: dict[str, tuple[float | None, ...]]) -> list[Json]:
-    rows = []
-    for name, accuracies in values.items():
-        for seed, acc in enumerate(accuracies):
-            status = "failed" if acc is None else "done"
-            rows.append(trial(TOY.format("lsp", "standard", name, seed), acc, status=status))
-    return rows
-
-
-def test_worst_is_the_largest_column_and_beside_it_the_mean_of_every_seeds_largest() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1, 0.1))
-    values |= {"supervised": (0.5, 0.2, 0.3), "byol": (0.4, 0.6, 0.35)}
-    made = table("worst-learner", trial_lines(learners(values)))
-    found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
-    assert made.panels[0].columns == (*SIX, "worst", "mean_of_max")
-    assert found.metric == "worst"
-    assert found.value == cell(made, "lsp", "byol").value == pytest.approx((0.4 + 0.6 + 0.35) / 3)
-    assert (found.values, found.facts["worst_learner"]) == ({0: 0.4, 1: 0.6, 2: 0.35}, "byol")
-    assert (found.std, found.final_acc) == (cell(made, "lsp", "byol").std, found.value)
-    assert seeds.value == pytest.approx((0.5 + 0.6 + 0.35) / 3)
-    assert seeds.values == {0: 0.5, 1: 0.6, 2: 0.35}
-    assert seeds.facts["worst_learners"] == {"supervised": 1, "byol": 2}
-    assert found.facts["mean_of_max"] == seeds.value
-    text = plain_text(made, width=400)
-    for piece in ("45.0 ± 13.2 (byol)", "48.3 ± 12.6 (2 byol, 1 supervised)", "mean of max"):
-        assert piece in text, piece
-
-
-def test_the_intervals_of_the_worst_case_draw_seeds_within_each_learner() -> None:
-    """Of two seeds each mean and each largest value has few values: the quantiles are known."""
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1, 0.1))
-    values |= {"supervised": (0.5, 0.3), "byol": (0.2, 0.6)}
-    made = table("worst-learner", trial_lines(learners(values)))
-    found, seeds = cell(made, "lsp", "worst"), cell(made, "lsp", "mean_of_max")
-    # Means: byol 0.2, 0.4, 0.4, 0.6, supervised 0.3, 0.4, 0.4, 0.5; both low with chance 1/16.
-    assert (found.interval, found.low, found.high) == (
-        "bootstrap",
-        pytest.approx(0.3),
-        pytest.approx(0.6),
-    )
-    # A draw: 0.6 with chance 1/2, 0.5 with 1/4, 0.3 with 1/4; the mean of two is 0.3 in 1/16.
-    assert (seeds.low, seeds.high) == (pytest.approx(0.3), pytest.approx(0.6))
-    # Of three seeds one value alone has a mean in 1/27: less than 1/20, more than 1/40.
-    three = dict.fromkeys(SIX, (0.1, 0.1, 0.1)) | {"byol": (0.2, 0.2, 0.8)}
-    found = cell(table("worst-learner", trial_lines(learners(three))), "lsp", "worst")
-    assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.8))
-    spread = dict.fromkeys(SIX, (0.1, 0.1)) | {"supervised": (0.5, 0.3), "byol": (0.5, 0.3)}
-    tied = cell(table("worst-learner", trial_lines(learners(spread))), "lsp", "worst")
-    assert tied.facts["worst_learner"] == "supervised"
-
-
-def test_the_worst_case_of_one_seed_has_the_interval_of_its_learner() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.1,))
-    values["moco"] = (0.4,)
-    made = table("worst-learner", trial_lines(learners(values)))
-    found = cell(made, "lsp", "worst")
-    assert made.panels[0].columns == (*SIX, "worst")
-    assert (found.value, found.facts["mean_of_max"]) == (0.4, 0.4)
-    assert (found.low, found.high, found.interval) == (*wilson(0.4, 1000), "wilson")
-
-
-def test_without_all_six_the_worst_case_is_partial() -> None:
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX[:5], (0.2, 0.3))
-    values["byol"] = (0.7, 0.5)
-    values["simsiam"] = (None, None)
-    made = table("worst-learner", trial_lines(learners(values)))
-    found = cell(made, "lsp", "worst")
-    assert found.metric == "worst_partial"
-    assert found.facts["missing"] == ["simsiam"]
-    assert found.value == pytest.approx(0.6)
-    assert found.why == "simsiam: failed"
-    assert cell(made, "lsp", "mean_of_max").metric == "mean_of_max_partial"
-    text = plain_text(made, width=400)
-    assert text.count("≥ 60.0 ± 14.1 (byol; without simsiam)") == 2
-    del values["simsiam"]
-    found = cell(table("worst-learner", trial_lines(learners(values))), "lsp", "worst")
-    assert (found.metric, found.why) == ("worst_partial", "simsiam: not run")
-
-
-def test_a_seed_that_lacks_a_learner_is_said() -> None:
-    """The worst is still one of the columns; the mean of max is over the seeds that all have."""
-    values: dict[str, tuple[float | None, ...]] = dict.fromkeys(SIX, (0.2, 0.3))
-    values["moco"] = (0.4, None)
-    made = table("worst-learner", trial_lines(learners(values)))
-    found = cell(made, "lsp", "worst")
-    assert (found.metric, found.value, found.n, found.of) == ("worst", 0.4, 1, 2)
-    assert "40.0 (moco; n = 1 of 2)" in plain_text(made, width=400)
-    values |= {"moco": (0.1, None), "byol": (0.2, 0.6)}
-    made = table("worst-learner", trial_lines([*learners(values), *more_seeds()]))
-    found, seeds = cell(made, "lsp", "worst"), made.panels[0].cells.get(("lsp", "mean_of_max"))
-    assert (found.value, found.n, found.facts["fewer_seeds"]) == (0.4, 2, ["moco"])
-    assert "40.0 ± 28.3 (byol; fewer seeds: moco)" in plain_text(made, width=400)
-    assert seeds is not None
-    assert (seeds.value, seeds.n, seeds.values) == (0.2, 1, {0: 0.2})
-
-
-def more_seeds() -> list[Json]:
-    """Two seeds of another attack, so that the table has both columns."""
-    return [trial(TOY.format("em", "standard", n, s), 0.5) for n in SIX for s in (0, 1)]
-
-
-def test_recomputing_the_worst_case_of_a_printed_table_finds_its_misprint() -> None:
-    """Table 6 of Liu et al.: five victims; MobileNetV2's worst is 42.82, printed 41.82."""
-    rows = load()
-    rows = rows[(rows["paper"] == "transferable") & (rows["table"] == "6") & rows["spec"].notna()]
-    results = [trial(spec, acc) for spec, acc in zip(rows["spec"], rows["accuracy"], strict=True)]
-    without = [row for row in results if "/byol/" not in row["spec"]]
-    for panel in table("worst-learner", trial_lines(without)).panels:
-        assert panel.cells["tp", "worst"].published is None, "of all six"
-    made = table("worst-learner", trial_lines(results))
-    cells = {p.where["architecture"]: p.cells["tp", "worst"] for p in made.panels}
-    assert len(cells) == 5  # the paper's text says five others than ResNet-18: there are four
-    off = {name: (c.value, c.published) for name, c in cells.items() if c.value != c.published}
-    assert off == {"mobilenetv2": (0.4282, 0.4182)}
-    slip = cells["mobilenetv2"]
-    assert (slip.suspect, slip.facts["worst_learner"]) == (True, "byol")
-    assert not slip.differs
-
-
 def test_the_peak_table_shows_gap_and_epochs() -> None:
     rows = [
         trial(TOY.format("lsp", "standard", "supervised", 0), 0.2, epochs_to_half=4),
@@ -623,22 +359,6 @@ def test_transfer_shows_the_drop_from_the_clean_control() -> None:
     assert not table("transfer", trial_lines(rows[:1])).panels
 
 
-def grid() -> list[Json]:
-    values = {
-        ("clean", "standard"): (0.9, 0.9),
-        ("clean", "grayscale"): (0.8, 0.84),
-        ("lsp", "standard"): (0.12, 0.14),
-        ("lsp", "grayscale"): (0.5, 0.6),
-        ("lsp(patch=4)", "standard"): (0.3, 0.3),
-        ("lsp(patch=4)", "grayscale"): (0.7, 0.7),
-    }
-    return [
-        trial(TOY.format(a, d, "supervised", s), acc)
-        for (a, d), accuracies in values.items()
-        for s, acc in enumerate(accuracies)
-    ]
-
-
 def test_marks_are_explained_where_they_are() -> None:
     """One defense is not the best of several, one attack not the strongest."""
     rows = frame(grid())
@@ -688,78 +408,6 @@ def test_one_seed_has_no_spread_to_speak_of() -> None:
     assert "mean ± sample standard deviation over 2 seeds." in several
 
 
-def test_markdown_is_as_expected() -> None:
-    text = markdown(table("defense", trial_lines(grid())))
-    expected = """\
-| attack | standard | grayscale |
-| --- | --- | --- |
-| clean | **90.0 ± 0.0** | 82.0 ± 2.8 |
-| lsp | _13.0 ± 1.4_ | **_55.0 ± 7.1_** |
-| lsp(patch=4) | 30.0 ± 0.0 | **70.0 ± 0.0** |
-"""
-    assert expected in text
-    assert "## photo_digits, protocol quick, small_cnn, supervised, 100 % poisoned" in text
-
-
-def test_latex_is_escaped_and_has_booktabs() -> None:
-    assert escape(r"a_b & 50% {x} #1 $ ~ ^ \ ± – †") == (
-        r"a\_b \& 50\% \{x\} \#1 \$ \textasciitilde{} \textasciicircum{} \textbackslash{} "
-        r"$\pm$ -- \textdagger{}"
-    )
-    text = latex(table("defense", trial_lines(grid())))
-    assert r"\toprule" in text
-    assert r"photo\_digits" in text
-    assert r"lsp(patch=4) & 30.0 $\pm$ 0.0 & \textbf{70.0 $\pm$ 0.0} \\" in text
-    assert "_" not in text.replace(r"\_", "")
-    assert text.count("{") == text.count("}")
-
-
-def test_json_and_csv_have_one_object_a_cell_in_fractions() -> None:
-    made = table(
-        "defense", trial_lines([*grid(), trial(CIFAR.format("em_apb", "apbench", 0), 0.21)])
-    )
-    assert "NaN" not in json_text(made)
-    cells = json.loads(json_text(made))
-    assert len(cells) == 7
-    em = next(c for c in cells if c["attack"] == "em_apb")
-    wanted = {"final_acc": 0.21, "n": 1, "of": 1, "std": None, "published": 0.2078, "own": True}
-    assert {name: em[name] for name in wanted} == wanted
-    assert {
-        "dataset",
-        "attack",
-        "poison_ratio",
-        "defense",
-        "architecture",
-        "learner",
-        "protocol",
-        "peak_acc",
-    } <= set(em)
-    lines = list(csv.DictReader(io.StringIO(csv_text(made))))
-    assert [line["final_acc"] for line in lines] == [str(c["final_acc"]) for c in cells]
-
-
-def test_csv_is_tidy() -> None:
-    """One cell a row, plain columns: nothing in a field has to be parsed once more."""
-    rows = [*grid(), *derived("iss"), trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
-    rows.append(trial(CIFAR.format("lsp", "dvae", 0), status="failed", error="E: [1]\nTraceback"))
-    made = table("defense", trial_lines(rows))
-    lines = list(csv.DictReader(io.StringIO(csv_text(made))))
-    assert len(lines) == len(made.cells)
-    assert not [text for line in lines for text in line.values() if text[:1] in ("{", "[")]
-    names = list(lines[0])
-    assert names == [*COLUMNS, *(name for name in OPTIONAL if name in names)]
-    assert len(names) <= 30
-    by = {(line["attack"], line["defense"], line["dataset"]): line for line in lines}
-    lsp = by["lsp", "standard", "photo_digits"]
-    assert (lsp["seeds"], lsp["n"], lsp["of"], lsp["why"]) == ("0 1", "2", "3", "")
-    assert float(lsp["value"]) == pytest.approx(0.13)
-    assert by["em_remrepo", "standard", "cifar10"]["contradicting"].startswith("apbench T3")
-    lost = by["lsp", "standard", "cifar10"]
-    assert (lost["why"], lost["failed"], lost["seeds"], lost["value"]) == ("E: [1]", "1", "", "")
-    plain = next(csv.reader(io.StringIO(csv_text(table("defense", trial_lines(grid()))))))
-    assert not set(plain) & {"winners", "why", "contradicting", "published_std"}, "none has any"
-
-
 def test_labels_sort_by_number_and_controls_come_first() -> None:
     labels = ["resnet50", "resnet101", "em", "resnet18", "clean", "em(budget=16/255)"]
     assert sorted(labels, key=order) == [
@@ -770,83 +418,6 @@ def test_labels_sort_by_number_and_controls_come_first() -> None:
         "resnet50",
         "resnet101",
     ]
-
-
-def pixels(panel: Panel) -> tuple[int, int]:
-    """Pixels of the picture that are not white, and all."""
-    figure = picture(panel)
-    figure.canvas.draw()
-    values = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
-    return int((values < 250).any(-1).sum()), values.shape[0] * values.shape[1]
-
-
-def pictured() -> list[Json]:
-    rows = [*grid(), trial(TOY.format("lsp@0.4", "standard", "supervised", 0), 0.6)]
-    rows.append(trial(TOY.format("lsp", "none", "supervised", 0), status="failed", error="x"))
-    return rows
-
-
-def test_pictures_show_something() -> None:
-    for kind in ("defense", "ratio", "peak"):
-        for panel in table(kind, trial_lines(pictured())).panels:
-            inked, total = pixels(panel)
-            assert inked > 0.02 * total
-
-
-@pytest.mark.parametrize("kind", ["defense", "ratio", "peak"])
-def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
-    rows = derived("standard", VAL)[::3]
-    rows += [{**row, "spec": row["spec"].replace("/lsp/", "/lsp@0.4/")} for row in rows]
-    panel = table(kind, trial_lines(rows)).panels[-1]
-    figure = picture(panel)
-    figure.canvas.draw()
-    (title,) = (
-        text for text in figure.findobj(Text) if text.get_text().replace("\n", " ") == panel.title
-    )
-    box = title.get_window_extent()
-    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
-    assert box.y1 <= figure.bbox.height
-    heads = [label.get_window_extent().y1 for label in figure.axes[0].get_xticklabels()]
-    assert max(heads) <= box.y0, "the title lies on the names of the columns"
-
-
-def test_a_heatmap_has_the_values_of_its_cells() -> None:
-    panel = table("defense", trial_lines(grid())).panels[0]
-    axes = picture(panel).axes[0]
-    rows, columns = ["clean", "lsp", "lsp(patch=4)"], ["standard", "grayscale"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == rows
-    assert [label.get_text() for label in axes.get_xticklabels()] == columns
-    (image,) = axes.images
-    means = [[90, 82], [13, 55], [30, 70]]
-    assert np.allclose(np.asarray(image.get_array()), means)
-    assert image.get_clim() == (0, 100)
-    said = {text.get_position(): text.get_text() for text in axes.texts}
-    assert said[1, 1] == "55.0 ±7.1"
-    assert len(said) == 6
-
-
-def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
-    panels = table("ratio", trial_lines(pictured())).panels
-    panel = next(p for p in panels if p.where["defense"] == "standard")
-    axes = picture(panel).axes[0]
-    lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    x, y = lines["lsp"].lines[0].get_data()  # type: ignore[union-attr]
-    shares = [float(share) for share in x]
-    values = [float(value) for value in y]
-    assert dict(zip(shares, values, strict=True)) == pytest.approx({0.0: 90, 0.4: 60, 1.0: 13})
-    assert float(lines["clean"].get_ydata()[0]) == pytest.approx(90)  # type: ignore[union-attr]
-
-    rows = [trial(TOY.format("lsp", "standard", "supervised", 0), 0.2)]
-    rows[0]["peak_acc"] = 0.7
-    (panel,) = table("peak", trial_lines(rows)).panels
-    axes = picture(panel).axes[0]
-    ends = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    for name, value in (("final", 20), ("peak", 70)):
-        point = ends[name].lines[0]  # type: ignore[union-attr]
-        assert (float(point.get_xdata()[0]), float(point.get_ydata()[0])) == (
-            pytest.approx(value),
-            0,
-        )
 
 
 def test_everything_is_written_and_old_files_go(tmp_path: Path) -> None:
@@ -976,34 +547,3 @@ def test_columns_stand_in_few_blocks_of_about_the_same_size() -> None:
     assert blocks_within([10.0] * 5, 30.0) == [[0, 1, 2], [3, 4]]
     assert blocks_within([10.0, 10.0, 30.0, 10.0], 30.0) == [[0, 1], [2], [3]], "none too wide"
     assert blocks_within([99.0, 1.0], 30.0) == [[0], [1]], "what fits nowhere stands alone"
-
-
-def test_a_table_in_a_pipe_loses_no_number(capsys: pytest.CaptureFixture[str]) -> None:
-    """80 columns, which rich takes where it cannot know, would cut them off."""
-    rows = [
-        trial(f"cifar10/tp/standard/resnet18/{learner}/tp/0", 0.1234 + i / 100)
-        for i, learner in enumerate(SIX)
-    ]
-    show(table("worst-learner", trial_lines(rows)))
-    text = capsys.readouterr().out
-    for i in range(len(SIX)):
-        assert f"{12.34 + i:.1f}" in text
-    assert "…" not in text
-
-
-def test_notes_name_the_marks_as_their_format_shows_them() -> None:
-    made = table("defense", trial_lines(grid()))
-    where = "strongest attack of a defense"
-    assert f"Bold: best defense of an attack; italic: {where}" in markdown(made)
-    assert f"Bold: best defense of an attack; underlined: {where}" in latex(made)
-    plain = plain_text(made)
-    assert f"**so**: best defense of an attack; _so_: {where}" in plain
-    assert "**70.0 ± 0.0**" in plain
-    assert "_13.0 ± 1.4_" in plain
-    out = io.StringIO()
-    Console(file=out, width=160, force_terminal=True, color_system="standard").print(terminal(made))
-    assert f"Bold: best defense of an attack; underlined: {where}" in out.getvalue()
-    assert "\x1b[1m70.0 ± 0.0\x1b[0m" in out.getvalue()
-    assert "\x1b[4m13.0 ± 1.4\x1b[0m" in out.getvalue()
-    for text in (plain, latex(made), out.getvalue(), markdown(made)):
-        assert "in Markdown" not in text

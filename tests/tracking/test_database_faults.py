@@ -12,9 +12,8 @@ import pytest
 
 from tests.paced import INLINE, ROOT, PacedRun
 from tests.places import bound_by_permissions, fill, small_disk
-from tests.tracking.test_mlflow import children, parents, template
+from tests.tracking.tracked import children, parents
 
-assert template  # a fixture: making MLflow's tables takes seconds
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -86,11 +85,11 @@ def test_a_run_outlives_its_database(tmp_path: Path, fault: Callable[[Path], Non
 
 
 @pytest.fixture
-def place(tmp_path: Path, template: Path) -> Path:
+def place(tmp_path: Path, mlflow_template: Path) -> Path:
     """A folder with a database."""
     folder = tmp_path / "tracking"
     folder.mkdir()
-    (folder / "mlflow.db").write_bytes(template.read_bytes())
+    (folder / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     return folder
 
 
@@ -127,10 +126,10 @@ def test_a_read_only_database_is_refused_before_anything_runs(tmp_path: Path, pl
     assert not run.marks("epoch")
 
 
-def test_a_run_outlives_a_full_disk_of_its_database(tmp_path: Path, template: Path) -> None:
+def test_a_run_outlives_a_full_disk_of_its_database(tmp_path: Path, mlflow_template: Path) -> None:
     """It is full from the middle on, and has room again when `sync` is called."""
     with small_disk(tmp_path / "small", 8) as place:
-        (place / "mlflow.db").write_bytes(template.read_bytes())
+        (place / "mlflow.db").write_bytes(mlflow_template.read_bytes())
         run = tracked_in(tmp_path, place)
         said = broken_in_the_middle(run, lambda: fill(place))
         assert "database or disk is full" in said

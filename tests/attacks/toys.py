@@ -1,0 +1,44 @@
+"""What the tests of attacks share: a toy world, small settings and a victim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from raygrid.architectures import ARCHITECTURES
+from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack
+from raygrid.core.images import Images
+from raygrid.core.seeds import Stream
+from raygrid.nn.recipes import Recipe
+from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
+from tests.conftest import toy
+
+CPU = torch.device("cpu")
+WORLD, TEST = toy(256), toy(256, seed=1)
+RECIPE = Recipe(epochs=3, batch_size=16, precision="fp32")
+
+
+def make(name: str, **settings: object) -> Attack:
+    return ATTACKS[name](**{"surrogate": "small_cnn", **settings})  # type: ignore[arg-type]
+
+
+def linear(weights: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """A loss whose gradient is known: the scalar product of each image with `weights`."""
+    return lambda z, step: (z * weights).flatten(1).sum(1)
+
+
+def victim(train: Images, epochs: int = 8) -> nn.Module:
+    network = ARCHITECTURES.make("small_cnn").build(train.classes, train.shape[-1], 7)
+    to_device(network, CPU, True)
+    recipe = Recipe(
+        epochs=epochs, batch_size=32, nesterov=True, schedule="one_cycle", precision="fp32"
+    )
+    trainer = Trainer(
+        network, lambda b: classify_step(network, b, "fp32"), train, recipe, Stream("victim")
+    )
+    for epoch in range(epochs):
+        trainer.epoch(epoch)
+    return freeze(network)

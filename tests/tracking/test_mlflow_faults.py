@@ -1,0 +1,326 @@
+"""MLflow loses nothing and doubles nothing when answers, servers, writers or drivers are lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygrid.core.errors import TrackingError
+from raygrid.storage.results import ResultLog
+from raygrid.tracking.journal import Journal
+from raygrid.tracking.mlflow import check_tracking, store_uri, sync
+from raygrid.tracking.mlflow import writer as writer_module
+from raygrid.tracking.mlflow.client import KEY, MlflowExperiment
+from raygrid.tracking.mlflow.facts import Shown
+from raygrid.tracking.mlflow.follower import Follower
+from raygrid.tracking.mlflow.process import WriterProcess
+from raygrid.tracking.mlflow.sync import Synced
+from raygrid.trials.result import Result
+from tests.tracking.tracked import (
+    FILES,
+    Tracked,
+    children,
+    content,
+    drive,
+    free_port,
+    parents,
+    planned,
+    row,
+    runs,
+    server,
+    tell,
+)
+
+
+def test_sync_ends_what_a_killed_driver_left_running(out: Path) -> None:
+    grid = planned()
+    journal = Journal(out, "x")
+    journal.started(grid, grid.trials)
+    journal.trial_started(grid.trials[0])
+    follower = Follower(out, store_uri(out))
+    follower.read()
+    follower.write()
+    assert children(out)[grid.trials[0].key].info.status == "RUNNING"
+    assert sync(out).written == 0
+    assert children(out)[grid.trials[0].key].info.status == "KILLED"
+    assert [run.info.status for run in parents(out)] == ["KILLED"]
+
+
+class Flaky:
+    """An MlflowClient whose answers get lost: every request raises `failures` times.
+
+    after: the request is carried out although its answer is lost.
+    """
+
+    def __init__(self, client: Any, failures: int, after: bool) -> None:
+        self.client, self.after = client, after
+        self.left = dict.fromkeys(
+            ("create_run", "log_batch", "log_text", "set_terminated"), failures
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        def call(*args: Any, **options: Any) -> Any:
+            lost = self.left.get(name, 0) > 0
+            if lost:
+                self.left[name] -= 1
+            if not lost or self.after:
+                answer = getattr(self.client, name)(*args, **options)
+            if lost:
+                raise MlflowException("API request failed")
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
+def test_lost_requests_and_lost_answers_leave_no_ghosts(
+    out: Path, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
+    monkeypatch.setattr(writer_module, "LONGEST", 0.02)
+    monkeypatch.setattr(writer_module, "LAST", 0.02)
+    grid = planned()
+    tracker = Tracked(out, every=0.01)
+    flaky = Flaky(tracker.follower.experiment.client, 3, after)
+    tracker.follower.experiment.client = flaky
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert set(flaky.left.values()) == {0}
+    found = children(out)
+    assert set(found) == set(grid.by_key())
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert len(parents(out)) == 1
+    before = content(out)
+    assert sync(out).written == 0
+    for points in (said[-1] for said in before.values()):
+        assert all(len(set(p)) == len(p) for p in points)
+
+
+def test_two_runs_of_one_key_become_one(out: Path) -> None:
+    projection = MlflowExperiment.of(out, store_uri(out))
+    for start in (5, 3, 4):
+        projection.client.create_run(projection.id, start, {KEY: "k"})
+    kept = projection.find("k")
+    assert kept is not None
+    assert kept.info.start_time == 3
+    assert len(runs(out)) == 1
+
+
+def test_a_store_that_refuses_never_reaches_the_driver(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = planned()
+    tracker = Tracked(out, every=0.01, wait=5)
+    tracker.follower.experiment.finish = lambda *_: 1 / 0  # type: ignore[method-assign]
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert caplog.text.count("MLflow refuses") == 4
+    assert not tracker.writer._thread.is_alive()
+
+
+def test_a_server_that_is_away_costs_the_driver_the_stated_time(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = planned()
+    tracker = Tracked(out, uri=f"http://127.0.0.1:{free_port()}", every=0.01, wait=0.5)
+    started = time.perf_counter()
+    drive(tracker, grid, grid.trials)
+    assert time.perf_counter() - started < 1
+    tracker.close(interrupted=False)
+    assert time.perf_counter() - started < 3
+    assert "lacks about 4 entries" in caplog.text
+    assert sync(out).written == 4
+    assert len(children(out)) == 4
+
+
+def test_a_writer_of_its_own_writes_the_same(
+    out: Path, tmp_path: Path, mlflow_template: Path
+) -> None:
+    grid = planned()
+    tracker = Tracked(out, own=True, every=0.01)
+    drive(tracker, grid, grid.trials)
+    tracker.tables([])
+    tracker.close(interrupted=False)
+    tracker.close(interrupted=False)  # a second time is harmless
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    here = Tracked(other, every=0.01)
+    drive(here, grid, grid.trials)
+    here.close(interrupted=False)
+    assert content(out) == content(other)
+    assert [run.info.status for run in parents(out)] == ["FINISHED"]
+    assert sync(out).written == 0
+
+
+@pytest.mark.slow
+def test_a_writer_of_its_own_that_dies_is_followed_by_another(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = planned()
+    tracker = Tracked(out, own=True, every=60)
+    assert isinstance(tracker.writer, WriterProcess)
+    drive(tracker, grid, grid.trials[:2])
+    tracker.writer._process.kill()
+    tracker.writer._process.wait()
+    tell(tracker, grid.trials[2:])
+    tracker.close(interrupted=False)
+    assert "another one goes on" in caplog.text
+    assert len(children(out)) == 4
+    assert {run.info.status for run in runs(out)} == {"FINISHED"}
+    assert sync(out).written == 0
+
+
+def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
+    with pytest.raises(TrackingError, match="MLflow at http"):
+        Tracked(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
+
+
+def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
+    """A run writes to MLflow without importing it, and the writer does without torch."""
+    says = (
+        "import sys, raygrid.tracking.mlflow.process as p;"
+        "print({'torch', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_slow_store_is_waited_for_while_it_gets_on(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes longer than `wait` in all, but for no row."""
+    grid = planned()
+    tracker = Tracked(out, every=0.01, wait=2.0)
+    finish = tracker.follower.experiment.finish
+
+    def slowly(parent: str, result: Result, shown: Shown) -> str:
+        time.sleep(0.9)
+        return finish(parent, result, shown)
+
+    tracker.follower.experiment.finish = slowly  # type: ignore[method-assign]
+    drive(tracker, grid, grid.trials)
+    tracker.close(interrupted=False)
+    assert "lacks" not in caplog.text
+    assert "more entries to MLflow" in caplog.text
+    assert {run.info.status for run in children(out).values()} == {"FINISHED"}
+    assert len(children(out)) == 4
+
+
+def test_lines_that_are_no_rows_are_counted_and_the_others_written(out: Path) -> None:
+    trial = planned().trials[0]
+    good = json.dumps(row(trial).row()).encode()
+    (out / "results.jsonl").write_bytes(b"null\n[]\n\xff\xfe\n" + good + b"\n" + b'{"key": "torn')
+    follower = Follower(out, store_uri(out))
+    follower.read()
+    assert (follower.broken, follower.missing) == (3, 1)
+    follower.write()
+    assert set(children(out)) == {trial.key}
+
+
+def test_a_driver_that_dies_leaves_nothing_running(out: Path) -> None:
+    """Its writer notices that nobody talks to it any more, and closes what was open."""
+    grid = planned()
+    tracker = Tracked(out, own=True, every=0.1)
+    assert isinstance(tracker.writer, WriterProcess)
+    drive(tracker, grid, grid.trials[:2])
+    Journal.trial_started(tracker.members[0], grid.trials[2])  # type: ignore[arg-type]
+    process = tracker.writer._process
+    assert process.stdin is not None
+    process.stdin.close()  # what the kernel does for a driver that was killed
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    states = {run.info.status for run in children(out).values()}
+    assert states == {"FINISHED", "KILLED"}
+    assert [run.info.status for run in parents(out)] == ["KILLED"]
+
+
+def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = planned().trials[0]
+    log = ResultLog(out / "results.jsonl")
+    log.append({**row(trial).row(), "key": "bad", "spec": "of another version"})
+    log.append(row(trial).row())
+    assert sync(out) == Synced(written=1, there=1)
+    assert "of another version" in caplog.text
+
+
+AWAY = 60.0  # seconds that a server may be gone without any harm
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Another process's long transaction: nobody else can write or even read."""
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
+    """The driver never waits for it; what was to be written is written afterwards."""
+    grid = planned()
+    tracker = Tracked(out, every=0.1, wait=60)
+    drive(tracker, grid, grid.trials[:2])
+    with locked(out / "mlflow.db"):
+        started = time.perf_counter()
+        tell(tracker, grid.trials[2:])
+        assert time.perf_counter() - started < 1
+        time.sleep(30)
+        assert tracker.follower.missing > 0
+    tracker.close(interrupted=False)
+    found = children(out)
+    assert set(found) == set(grid.by_key())
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    before = content(out)
+    assert sync(out).written == 0
+    assert content(out) == before
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    grid = planned()
+    (out / "server.db").write_bytes((out / "mlflow.db").read_bytes())
+    tracker = Tracked(out, uri, every=0.1, wait=120)
+    with server(out, port):
+        check_tracking(uri)
+        drive(tracker, grid, grid.trials[:2])
+        deadline = time.time() + 60
+        while tracker.follower.missing and time.time() < deadline:
+            time.sleep(0.2)
+        tracker.trial_started(grid.trials[2])
+        time.sleep(0.5)
+    tell(tracker, grid.trials[2:])  # the server is away
+    time.sleep(AWAY)
+    assert tracker.writer.problem
+    with server(out, port):
+        tracker.close(interrupted=False)
+        found = children(out, uri)
+        assert set(found) == set(grid.by_key())
+        assert {run.info.status for run in found.values()} == {"FINISHED"}
+        assert len(parents(out, uri)) == 1
+        before = content(out, uri)
+        assert sync(out, uri).written == 0
+        assert content(out, uri) == before
+        client = MlflowExperiment.of(out, uri).client
+        for run in found.values():
+            assert [f.path for f in client.list_artifacts(run.info.run_id)] == FILES
