@@ -23,7 +23,7 @@ from tests.conftest import toy
 from tests.device.pretend import CPU, DEVICE, Log, watched
 from tests.device.test_attacks import context_for
 from tests.device.test_training import same, task_on
-from tests.learners.test_learners import RECIPE, small
+from tests.learners.toys import RECIPE, small
 
 STEPS = 6
 WAITS = {"standard": 0, "none": 0, "cutout": 0, "cutmix": 0, "mixup": 0, "at": 0}

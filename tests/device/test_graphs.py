@@ -25,8 +25,8 @@ from tests.defenses.toys import small as defense_of
 from tests.device.pretend import DEVICE, Log, watched
 from tests.device.pretend.tape import PretendRecorder
 from tests.device.test_training import same, task_on
-from tests.learners.test_learners import RECIPE
-from tests.learners.test_learners import small as learner_of
+from tests.learners.toys import RECIPE
+from tests.learners.toys import small as learner_of
 
 WAITING = {"affine_jitter", "ueraser_lite", "ueraser_max"}
 """Defenses of which a draw on the host decides what is computed."""

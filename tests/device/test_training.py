@@ -37,8 +37,8 @@ from tests.defenses.test_defenses import TRAINED
 from tests.defenses.toys import FITTED, HEAVY, acting, given
 from tests.defenses.toys import small as defense_of
 from tests.device.pretend import CPU, DEVICE, Log, OnDevice, watched
-from tests.learners.test_learners import small as learner_of
-from tests.learners.test_learners import task_of, tensors_of
+from tests.learners.toys import small as learner_of
+from tests.learners.toys import task_of, tensors_of
 
 assert plugin.CARD
 ATTENTION = {"vit_small", "small_vit", "cait_small", "small_cait"}

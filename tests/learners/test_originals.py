@@ -29,7 +29,7 @@ from raygrid.nn.trainer import Batch, Step, Trainer, freeze
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled
-from tests.learners.test_learners import task_of
+from tests.learners.toys import task_of
 
 MEANS, SDS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # learning_module.py, CIFAR-10
 EPOCHS = 8

@@ -28,7 +28,7 @@ from raygrid.nn.trainer import Batch, Step, Trainer
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled
-from tests.learners.test_learners import task_of
+from tests.learners.toys import task_of
 
 WARM = 2  # epochs, ten there
 

@@ -27,7 +27,7 @@ from raygrid.nn.trainer import Batch, classify_step
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.base import Protocol
 from tests.conftest import toy
-from tests.learners.test_learners import RECIPE, task_of
+from tests.learners.toys import RECIPE, task_of
 
 CPU = torch.device("cpu")
 SHARE = 0.3

@@ -49,7 +49,7 @@ from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import purified_of
 from tests import plugin
-from tests.nn.test_diffusion import score_sde, tiny
+from tests.nn.test_published_denoisers import score_sde, tiny
 from tests.reports.test_figures import drawn
 
 assert plugin.CARD

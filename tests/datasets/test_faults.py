@@ -1,0 +1,129 @@
+"""Faults of data on disk, each with its path and its remedy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raygrid.core.errors import DataError, SpecError
+from raygrid.datasets import DATASETS
+from raygrid.engine.grid import plan
+from raygrid.storage.store import DATA, Bundle, Store
+from raygrid.trials.artifacts import Artifact, DatasetArtifact
+from raygrid.trials.catalog import Catalog
+from tests.datasets.on_disk import class_tree, flat, noise, write
+
+
+def one_class(home: Path) -> None:
+    class_tree(home, ["cat"])
+
+
+def mixed_sizes(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    write(home / "train" / "dog" / "1.jpg", flat(0, 40))
+
+
+def truncated(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    path = write(home / "test" / "cat" / "0.png", noise(32, 32, 3))
+    path.write_bytes(path.read_bytes()[:-900])
+
+
+def no_image(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    (home / "train" / "dog" / "1.jpg").write_text("404 not found")
+
+
+def empty_class(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    (home / "train" / "eel").mkdir()
+
+
+def no_test(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    (home / "test").rename(home / "elsewhere")
+
+
+def no_train(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    (home / "train").rename(home / "elsewhere")
+
+
+def other_classes(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    (home / "test" / "dog").rename(home / "test" / "eel")
+
+
+def oblong(home: Path) -> None:
+    class_tree(home, ["cat", "dog"])
+    write(home / "train" / "cat" / "0.png", noise(32, 48, 3))
+
+
+FAULTS: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda home: None, "images does not exist"),
+    (lambda home: home.mkdir(), "images is empty"),
+    (one_class, "train has 1 class folders"),
+    (mixed_sizes, r"dog/1.jpg has 40x40 pixels, expected 32x32"),
+    (truncated, r"test/cat/0.png cannot be read \(.*truncated.*\); replace"),
+    (no_image, r"train/dog/1.jpg cannot be read"),
+    (empty_class, r"train/eel holds no image"),
+    (no_test, "the test part is missing"),
+    (no_train, "the train part is missing"),
+    (other_classes, "differ in the classes dog, eel"),
+    (oblong, r"cat/0.png has 48x32 pixels; set folder\(size="),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), FAULTS, ids=[says[:25] for _, says in FAULTS])
+def test_every_fault_names_the_path_and_the_remedy(
+    tmp_path: Path, make: Callable[[Path], Any], says: str
+) -> None:
+    make(tmp_path / "images")
+    dataset = DATASETS.make("folder")
+    with pytest.raises(DataError, match=says) as caught:
+        dataset.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_missing_dataset_is_one_fault_of_the_plan(catalog: Catalog) -> None:
+    with pytest.raises(SpecError, match="no cifar10 in"):
+        plan(["cifar10/clean/none/small_cnn/supervised/quick/0"], catalog)
+
+
+def test_a_few_classes_are_not_cifar10(tmp_path: Path) -> None:
+    class_tree(tmp_path / "cifar10", ["cat", "dog"])
+    with pytest.raises(DataError, match=r"has 2 classes, cifar10 has 10.*folder\(name="):
+        DATASETS.make("cifar10").source(tmp_path)
+
+
+def test_the_source_changes_with_the_files(tmp_path: Path) -> None:
+    class_tree(tmp_path / "images", ["cat", "dog"])
+    dataset = DATASETS.make("folder")
+    before = dataset.source(tmp_path)
+    assert dataset.source(tmp_path) == before
+    path = tmp_path / "images" / "train" / "cat" / "0.png"
+    os.utime(path, (1, 1))
+    touched = dataset.source(tmp_path)
+    path.rename(path.with_name("9.png"))
+    assert len({before, touched, dataset.source(tmp_path)}) == 3
+
+
+def test_a_damaged_cache_entry_is_made_again(
+    tmp_path: Path, store: Store, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    class_tree(tmp_path / "data" / "images", ["cat", "dog"])
+    dataset = DATASETS.make("folder")
+    artifact = DatasetArtifact(dataset, dataset.source(tmp_path / "data"))
+    first = fetch(artifact)
+    path = store.path("dataset", artifact.key) / DATA
+    path.write_bytes(path.read_bytes()[:-5])
+    assert store.get("dataset", artifact.key) is None
+    again = fetch(artifact)
+    assert torch.equal(again.tensors["train_pixels"], first.tensors["train_pixels"])
+    assert store.get("dataset", artifact.key) is not None
