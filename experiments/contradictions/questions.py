@@ -8,39 +8,21 @@ ImageNet tables 4 and 11 repeat cells of its CIFAR-100 ones.
 
 from __future__ import annotations
 
-from settings import Contradiction, Setting
+from later_questions import LATER
+from settings import EM_SHORT, Contradiction, Setting, printed_in
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import Scalar
 
-
-def _in(paper: str, attack: str = "{attack}", defense: str = "{defense}") -> str:
-    """A cell of a paper's protocol on CIFAR-10 and ResNet-18."""
-    return f"cifar10/{attack}/{defense}/resnet18/{{learner}}/{paper}"
-
-
 # A tenth of the steps, each ten times as long; the surrogates as at scale quick.
 _TAP: dict[str, Scalar] = {**ATTACKS["tap"].quick, "steps": 25, "step": 0.5}
 _TAP_REM = {**_TAP, "step": 0.08}
-# Generators of EM differ in steps and batches, which `quick` makes equal: only rounds are cut.
-_EM: dict[str, Scalar] = {"surrogate": "small_cnn", "max_rounds": 10}
 _EM_REM: dict[str, Scalar] = {"surrogate": "small_cnn", "train_steps": 200, "decay_every": 80}
 _REM: dict[str, Scalar] = {**_EM_REM, "steps": 4, "step": 0.5, "copies": 1, "adv_steps": 2}
 _NTGA: dict[str, Scalar] = {"validation": 0.02, "block": 128}
 _SEP = ATTACKS["sep"].quick
 _SCREENED_SEP = 4  # checkpoints
-_DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
-_GUE = ATTACKS["gue"].quick
 _PGD = ATTACKS["pgd"].quick
-# What OP's victim is trained with beside the projection.
-_STRONG = "affine_jitter+cutmix(box=batch, p=0.5)"
-# What a noise predictor sees; the training set is the same for all, without the held-out images.
-_SEEN = {
-    "test images": "test",
-    "held-out images": "held_out",
-    "images below the poison": "clean_train",
-    "the poisoned set": "poisoned",
-}
 
 CONTRADICTIONS = {
     "frozen_views": Contradiction(
@@ -83,15 +65,15 @@ CONTRADICTIONS = {
     "tap_generator": Contradiction(
         "APBench and Liu et al. run TAP's code, D-VAE the program of that name in the REM code",
         (
-            Setting("tap", small=_TAP, printed=_in("apbench")),
-            Setting("tap_remrepo", {"attack": "tap_remrepo"}, _TAP_REM, _in("dvae")),
+            Setting("tap", small=_TAP, printed=printed_in("apbench")),
+            Setting("tap_remrepo", {"attack": "tap_remrepo"}, _TAP_REM, printed_in("dvae")),
         ),
         ("tap",),
     ),
     "tap_restarts": Contradiction(
         "TAP's paper keeps the best of eight runs, its code's default and APBench make one",
         (
-            Setting("one run", small=_TAP, printed=_in("apbench")),
+            Setting("one run", small=_TAP, printed=printed_in("apbench")),
             Setting("tap_full", {"attack": "tap_full"}, {**_TAP, "restarts": 3}),
         ),
         ("tap",),
@@ -99,7 +81,7 @@ CONTRADICTIONS = {
     "tap_target": Contradiction(
         "TAP is targeted by its text, APBench's code is untargeted by default",
         (
-            Setting("targeted", small=_TAP, printed=_in("apbench")),
+            Setting("targeted", small=_TAP, printed=printed_in("apbench")),
             Setting("untargeted", {"attack": {"targeted": False}}, _TAP),
         ),
         ("tap",),
@@ -107,8 +89,8 @@ CONTRADICTIONS = {
     "rem_generator": Contradiction(
         "APBench's REM is another algorithm than the paper's, which D-VAE runs",
         (
-            Setting("rem", small=_REM, printed=_in("dvae")),
-            Setting("rem_apb", {"attack": "rem_apb"}, _EM, _in("apbench")),
+            Setting("rem", small=_REM, printed=printed_in("dvae")),
+            Setting("rem_apb", {"attack": "rem_apb"}, EM_SHORT, printed_in("apbench")),
         ),
         ("rem",),
         ("standard", "grayscale"),
@@ -116,15 +98,15 @@ CONTRADICTIONS = {
     "em_generator": Contradiction(
         "four programs make EM, and grayscale undoes it or does not",
         (
-            Setting("em", small=_EM, printed=_in("tp")),
+            Setting("em", small=EM_SHORT, printed=printed_in("tp")),
             Setting(
                 "em(mode=class)",
                 {"attack": "em(mode=class)"},
-                _EM,
-                _in("learned_faster", "em(mode=class)"),
+                EM_SHORT,
+                printed_in("learned_faster", "em(mode=class)"),
             ),
-            Setting("em_apb", {"attack": "em_apb"}, _EM, _in("apbench")),
-            Setting("em_remrepo", {"attack": "em_remrepo"}, _EM_REM, _in("dvae")),
+            Setting("em_apb", {"attack": "em_apb"}, EM_SHORT, printed_in("apbench")),
+            Setting("em_remrepo", {"attack": "em_remrepo"}, _EM_REM, printed_in("dvae")),
         ),
         ("em",),
         ("standard", "grayscale"),
@@ -133,7 +115,7 @@ CONTRADICTIONS = {
         "the REM code keeps the noise of cropped and flipped images for the images as they are, "
         "which may be why grayscale does not undo D-VAE's EM",
         (
-            Setting("em_remrepo", small=_EM_REM, printed=_in("dvae")),
+            Setting("em_remrepo", small=_EM_REM, printed=printed_in("dvae")),
             Setting("in place", {"attack": {"augmentation": "none"}}, _EM_REM),
         ),
         ("em_remrepo",),
@@ -142,8 +124,10 @@ CONTRADICTIONS = {
     "em_rectified": Contradiction(
         "EM's official loader drops all negative noise; who measured with it is not known",
         (
-            Setting("whole noise", small=_EM, printed=_in("tp")),
-            Setting("rectified", {"attack": {"rectify": True}}, _EM, _in("learned_faster")),
+            Setting("whole noise", small=EM_SHORT, printed=printed_in("tp")),
+            Setting(
+                "rectified", {"attack": {"rectify": True}}, EM_SHORT, printed_in("learned_faster")
+            ),
         ),
         ("em",),
     ),
@@ -154,12 +138,12 @@ CONTRADICTIONS = {
             Setting(
                 "200 epochs, halved",
                 {"protocol": "apbench"},
-                printed=_in("apbench", defense="early_stopping"),
+                printed=printed_in("apbench", defense="early_stopping"),
             ),
             Setting(
                 "100 epochs, a tenth",
                 {"protocol": "learned_faster"},
-                printed=_in("learned_faster"),
+                printed=printed_in("learned_faster"),
             ),
         ),
         ("em", "tap"),
@@ -168,23 +152,23 @@ CONTRADICTIONS = {
     "ops_schedule": Contradiction(
         "OPS under 60 cosine epochs and under 200 whose rate is halved once",
         (
-            Setting("60 epochs, cosine", {"protocol": "dvae"}, printed=_in("dvae")),
-            Setting("200 epochs, halved", {"protocol": "apbench"}, printed=_in("apbench")),
+            Setting("60 epochs, cosine", {"protocol": "dvae"}, printed=printed_in("dvae")),
+            Setting("200 epochs, halved", {"protocol": "apbench"}, printed=printed_in("apbench")),
         ),
         ("ops",),
     ),
     "ntga_schedule": Contradiction(
         "NTGA's own file under 60 cosine epochs and under 200 whose rate is halved once",
         (
-            Setting("60 epochs, cosine", {"protocol": "dvae"}, _NTGA, _in("dvae")),
-            Setting("200 epochs, halved", {"protocol": "apbench"}, _NTGA, _in("apbench")),
+            Setting("60 epochs, cosine", {"protocol": "dvae"}, _NTGA, printed_in("dvae")),
+            Setting("200 epochs, halved", {"protocol": "apbench"}, _NTGA, printed_in("apbench")),
         ),
         ("ntga",),
     ),
     "ntga_time": Contradiction(
         "NTGA's code defaults to t=64, its best file is t=8; its ten steps are one",
         (
-            Setting("t=8", small=_NTGA, printed=_in("apbench")),
+            Setting("t=8", small=_NTGA, printed=printed_in("apbench")),
             Setting("t=64", {"attack": {"time": 64.0}}, _NTGA),
             Setting("t=8, ten steps", {"attack": {"mode": "pgd"}}, _NTGA),
         ),
@@ -215,7 +199,7 @@ CONTRADICTIONS = {
         "SEP's code has 2/255, D-VAE 8/255; variance reduction takes 15 checkpoints or 30, and the "
         "features of the last one or of each",
         (
-            Setting("8/255", printed=_in("dvae")),
+            Setting("8/255", printed=printed_in("dvae")),
             Setting("2/255", {"attack": {"budget": "2/255"}}),
             Setting(
                 "twice the checkpoints",
@@ -230,7 +214,7 @@ CONTRADICTIONS = {
     "dc_generator": Contradiction(
         "DC's paper and code have 0.032 and batches of 64 or 256, APBench applies it at 8/255",
         (
-            Setting("8/255", printed=_in("apbench")),
+            Setting("8/255", printed=printed_in("apbench")),
             Setting("0.032", {"attack": {"budget": "0.032"}}),
             Setting(
                 "batches of 64",
@@ -243,7 +227,7 @@ CONTRADICTIONS = {
     "lf_scaling": Contradiction(
         "the paper of the low-frequency noises does not say how it scales them to 8/255",
         (
-            Setting("by the largest value", printed=_in("learned_faster")),
+            Setting("by the largest value", printed=printed_in("learned_faster")),
             Setting("by the deviation", {"attack": {"scaling": "clip"}}),
         ),
         ("low_frequency",),
@@ -251,7 +235,7 @@ CONTRADICTIONS = {
     "mifgsm_variant": Contradiction(
         "the same paper does not say which MI-FGSM it ran; its code has another mode",
         (
-            Setting("classic", printed=_in("learned_faster")),
+            Setting("classic", printed=printed_in("learned_faster")),
             Setting(
                 "the code's mode",
                 {
@@ -262,60 +246,6 @@ CONTRADICTIONS = {
         ),
         ("mifgsm",),
     ),
-    "dune_ball": Contradiction(
-        "DUNE adds a color shift to noise of 8/255, its rivals in the same table have 8/255 in all",
-        (
-            Setting("as released", small=_DUNE, printed=_in("wxl")),
-            Setting("held to the ball", {"attack": {"budget": "8/255"}}, _DUNE),
-            Setting("noise alone", {"attack": {"color": False}}, _DUNE),
-        ),
-        ("dune",),
-        ("standard", "jpeg"),
-    ),
-    "gue_selection": Contradiction(
-        "GUE's code keeps the noise network that is worst on the test set, which then measures it",
-        (
-            Setting("held-out images", small=_GUE),
-            Setting("test set", {"attack": {"selection": "test"}}, _GUE),
-            Setting("the last one", {"attack": {"selection": "last"}}, _GUE),
-        ),
-        ("gue",),
-    ),
-    "op_augmentation": Contradiction(
-        "OP's victim has strong augmentation and CutMix too, its number is called the projection's",
-        (
-            Setting("projection and augmentation", {"defense": f"op+{_STRONG}"}),
-            Setting("projection alone", {"defense": "op"}),
-            Setting("augmentation alone", {"defense": _STRONG}),
-        ),
-        ("ops", "lsp"),
-        ("standard", "op"),
-    ),
-    "eclipse_leak": Contradiction(
-        "ECLIPSE's one released noise predictor has seen 2,000 images of the test set, on all of "
-        "which its victims are then measured; DUNE prints it and does not say which it took",
-        tuple(
-            Setting(
-                name,
-                {"defense": {"diffusion_data": data}, "protocol": {"validation": 0.12}},
-                _EM,
-                printed=_in("wxl", defense="eclipse") if data == "test" else "",
-            )
-            for name, data in _SEEN.items()
-        ),
-        ("em",),
-        ("standard", "eclipse"),
-        shortened={"eclipse": {"updates": 500}},
-    ),
-    "cuda_rim": Contradiction(
-        "CUDA's black border darkens the rim of every image, by which COIN's detector knows it",
-        (
-            Setting("black border", small={}, printed=_in("cuda")),
-            Setting("mirrored border", {"attack": {"border": "reflect"}}, {}),
-        ),
-        ("cuda",),
-        ("standard", "coin"),
-    ),
     "pgd_surrogate": Contradiction(
         "the same paper makes PGD of ten steps on a ResNet-50, all others on a ResNet-18",
         (
@@ -324,9 +254,10 @@ CONTRADICTIONS = {
                 "resnet50",
                 {"attack": {"surrogate": "resnet50"}},
                 {**_PGD, "surrogate": "small_resnet"},
-                _in("learned_faster", "pgd(surrogate=resnet50)"),
+                printed_in("learned_faster", "pgd(surrogate=resnet50)"),
             ),
         ),
         ("pgd",),
     ),
+    **LATER,
 }

@@ -11,6 +11,8 @@ from raygrid.core.spec import Scalar
 Change = Mapping[str, str | Mapping[str, Scalar]]
 """By axis (attack, defense, learner, protocol): another method, of defenses a whole chain, or
 parameters that a setting sets."""
+EM_SHORT: Mapping[str, Scalar] = {"surrogate": "small_cnn", "max_rounds": 10}
+"""Generators of EM differ in steps and batches, which `quick` makes equal: only rounds are cut."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,8 @@ class Contradiction:
     def defended(self) -> bool:
         """Whether settings differ in the defense: then there is no question under the first one."""
         return any("defense" in setting.change for setting in self.settings)
+
+
+def printed_in(paper: str, attack: str = "{attack}", defense: str = "{defense}") -> str:
+    """A cell of a paper's protocol on CIFAR-10 and ResNet-18."""
+    return f"cifar10/{attack}/{defense}/resnet18/{{learner}}/{paper}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from raygrid.reports.tables.heatmaps import SCALES
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.plots import picture
@@ -49,6 +52,18 @@ def test_titles_of_pictures_are_not_cut_off(kind: str) -> None:
     assert box.y1 <= figure.bbox.height
     heads = [label.get_window_extent().y1 for label in figure.axes[0].get_xticklabels()]
     assert max(heads) <= box.y0, "the title lies on the names of the columns"
+
+
+@pytest.mark.parametrize("metric", ["final_acc", "target_success", "detection_acc"])
+def test_the_scale_of_a_single_row_is_named_in_full(metric: str) -> None:
+    panel = table("defense", trial_lines(grid()[:2])).panels[0]
+    figure = picture(dataclasses.replace(panel, metric=metric))
+    figure.canvas.draw()
+    label = figure.axes[1].yaxis.label
+    box = label.get_window_extent()
+    assert label.get_text().replace("\n", " ") == SCALES.get(metric, "accuracy (%)")
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
 
 
 def test_a_heatmap_has_the_values_of_its_cells() -> None:

@@ -21,6 +21,7 @@ TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line in
 LETTERS = 16  # of a small line; what is longer stands in several
 ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
 EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
+ALONG, ACROSS = 0.055, 0.11  # inches of a letter of the scale's label and of each further line
 SCALES = {
     "target_success": "success on the target (%)",
     "detection_acc": "share of images (%)",
@@ -44,7 +45,8 @@ def heatmap(panel: Panel) -> Figure:
     sizes = _sizes(panel)
     parts = blocks(panel.columns, max(2, int(ROOM / sizes.cell)))
     tall, most = sizes.tall * len(panel.rows), max(map(len, parts))
-    width = max(sizes.left + sizes.cell * most + SCALE, 4.2)
+    label = _label(panel, tall)
+    width = max(sizes.left + sizes.cell * most + SCALE + ACROSS * label.count("\n"), 4.2)
     title = folded(panel.title, int(13 * width))
     top = sizes.top + 0.16 * title.count("\n")
     height = top + len(parts) * (sizes.heads + tall) + FOOT
@@ -57,7 +59,7 @@ def heatmap(panel: Panel) -> Figure:
         if place == 0:
             right = sizes.left + wide + 0.12
             strip = (right / width, low / height, 0.14 / width, tall / height)
-            _scale(figure.add_axes(strip), image, panel)
+            _scale(figure.add_axes(strip), image, panel.chance, label)
     figure.text(EDGE / width, 0.08 / height, _foot(panel), fontsize=6.5, color="#444444")
     figure.suptitle(title, x=EDGE / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=9)
     return figure
@@ -103,13 +105,19 @@ def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
     return image
 
 
-def _scale(strip: Axes, image: AxesImage, panel: Panel) -> None:
+def _label(panel: Panel, tall: float) -> str:
+    """What the scale is called, in lines that a scale of so many inches has room for."""
+    name = SCALES.get(panel.metric, "accuracy (%)")
+    return folded(name, max(8, int(tall / ALONG)))
+
+
+def _scale(strip: Axes, image: AxesImage, chance: float | None, label: str) -> None:
     """The scale of colors, guessing marked on it."""
     strip.figure.colorbar(image, cax=strip)
     strip.tick_params(labelsize=7)
-    strip.set_ylabel(SCALES.get(panel.metric, "accuracy (%)"), fontsize=7)
-    if panel.chance is not None:
-        strip.axhline(100 * panel.chance, color=GUESSING, lw=2)
+    strip.set_ylabel(label, fontsize=7)
+    if chance is not None:
+        strip.axhline(100 * chance, color=GUESSING, lw=2)
 
 
 def _foot(panel: Panel) -> str:
