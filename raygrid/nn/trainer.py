@@ -1,8 +1,8 @@
 """The one training loop. Victims, surrogates, purifiers and probes bring a step function to it.
 
 The data stay on the device as uint8, or in the host's memory where they do not fit; there are no
-loader workers. All draws of an epoch come from
-generators derived from the epoch's number, so a restored run needs no generator state.
+loader workers. All draws of an epoch come from generators derived from the epoch's number, so a
+restored run needs no generator state.
 """
 
 from __future__ import annotations
