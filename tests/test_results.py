@@ -5,42 +5,49 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from raygrid.core.spec import TrialSpec
+import pytest
+
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import lookup
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FOLDER = ROOT / re.findall(r"`(experiments/results/[\w-]+)` has the rows", README)[0]
+LATER = ROOT / re.findall(r"\]\((experiments/results/[\w-]+)/README.md\)", README)[0]
+"""What later papers' methods did, on the same grid."""
 CELL = re.compile(r"(?P<mean>[\d.]+)(?: ± (?P<spread>[\d.]+))?(?: \[(?P<printed>[\d.]+)\])?")
 NETWORK = "small_airbench"
 
 
-def rows() -> list[dict[str, Any]]:
-    lines = (FOLDER / "results.jsonl").read_text().splitlines()
+def rows(*folders: Path) -> list[dict[str, Any]]:
+    lines = [
+        line for folder in folders for line in (folder / "results.jsonl").read_text().splitlines()
+    ]
     return [row for row in map(json.loads, lines) if row["status"] == "done"]
 
 
-def shown() -> dict[tuple[str, str], str]:
-    """The cells of README's first table by attack and defense."""
-    lines = README[README.index("| attack |") :].split("\n\n")[0].splitlines()
-    head, _, *body = [[text.strip() for text in line.strip("|").split("|")] for line in lines]
+def shown(text: str) -> dict[tuple[str, str], str]:
+    """The cells of the first table of a text by attack and defense."""
+    lines = text[text.index("| attack |") :].split("\n\n")[0].splitlines()
+    head, _, *body = [[word.strip(" `") for word in line.strip("|").split("|")] for line in lines]
     return {
-        (line[0].strip("`"), defense): text
+        (line[0], defense): cell
         for line in body
-        for defense, text in zip(head[1:], line[1:], strict=True)
-        if text
+        for defense, cell in zip(head[1:], line[1:], strict=True)
+        if cell
     }
 
 
-def measured() -> dict[tuple[str, str], list[float]]:
+def measured(*folders: Path) -> dict[tuple[str, str], list[float]]:
     """By attack and defense the accuracies (%) of all seeds, of whole poisons alone."""
     cells: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows():
+    for row in rows(*folders):
         spec = TrialSpec.parse(row["spec"])
         if spec.poison_ratio in (0.0, 1.0) and spec.architecture.name == NETWORK:
             where = (str(spec.attack), "+".join(map(str, spec.defense)))
@@ -48,24 +55,40 @@ def measured() -> dict[tuple[str, str], list[float]]:
     return {where: list(seeds.values()) for where, seeds in cells.items()}
 
 
-def test_every_cell_of_the_readme_is_the_mean_of_its_rows() -> None:
-    found = measured()
-    for where, text in shown().items():
-        cell = CELL.fullmatch(text)
-        assert cell, text
+TABLES = [
+    pytest.param(README, (FOLDER,), id="README"),
+    pytest.param((LATER / "README.md").read_text(), (FOLDER, LATER), id="later papers"),
+]
+
+
+@pytest.mark.parametrize(("text", "folders"), TABLES)
+def test_every_cell_is_the_mean_of_its_rows(text: str, folders: tuple[Path, ...]) -> None:
+    found = measured(*folders)
+    for where, said in shown(text).items():
+        cell = CELL.fullmatch(said)
+        assert cell, said
         values = found[where]
         assert cell["mean"] == f"{mean(values):.1f}", where
         assert cell["spread"] == (f"{stdev(values):.1f}" if len(values) > 1 else None), where
 
 
-def test_every_printed_number_of_the_readme_is_of_a_paper() -> None:
-    for (attack, defense), text in shown().items():
-        cell = CELL.fullmatch(text)
-        assert cell, text
-        spec = f"cifar10/{attack}/{defense}/resnet18/supervised/fast/0"
+@pytest.mark.parametrize(("text", "folders"), TABLES)
+def test_every_printed_number_is_of_a_paper(text: str, folders: tuple[Path, ...]) -> None:
+    for (attack, defense), said in shown(text).items():
+        cell = CELL.fullmatch(said)
+        assert cell, said
+        names = (attack, defense) if folders == (FOLDER,) else map(as_printed, (attack, defense))
+        spec = "cifar10/{}/{}/resnet18/supervised/fast/0".format(*names)
         printed = lookup.find(spec)
         best = None if printed is None else f"{100 * printed.best.value:.1f}"
         assert cell["printed"] in (best, None), (attack, defense)
+
+
+def as_printed(method: str) -> str:
+    """The method that a shorter one with the fast network stands for."""
+    part = Part.parse(method)
+    kept = {name: value for name, value in part.params if name in ("budget", "n")}
+    return str(Part.of(part.name, **kept))
 
 
 def test_the_command_of_the_readme_makes_every_row() -> None:
@@ -73,4 +96,34 @@ def test_the_command_of_the_readme_makes_every_row() -> None:
     scales = runpy.run_path(str(ROOT / "experiments" / "full_grid.py"))["SCALES"]
     made = plan([spec for grid in scales["screen"] for spec in grid.specs()], None)
     planned = {str(trial.spec) for trial in made.trials} | {str(t.spec) for t in made.derived}
-    assert [row["spec"] for row in rows() if row["spec"] not in planned] == []
+    assert [row["spec"] for row in rows(FOLDER) if row["spec"] not in planned] == []
+
+
+def test_the_worst_cases_of_the_readme_are_those_of_the_table() -> None:
+    """Both ways, over the attacks and over the defenses that have a number in every row."""
+    said = re.search(
+        r"Over (\d+) attacks, later papers' among them,"
+        r"\s+`(\w+)` is the best single defense in the worst case,\s+([\d.]+) % under `(\w+)`,"
+        r"\s+and `(\w+)`\s+the worst attack for the best defense against it,"
+        r"\s+([\d.]+) % behind `(\w+)`",
+        README,
+    )
+    assert said
+    table = shown((LATER / "README.md").read_text())
+    cells = {where: float(text.split()[0]) for where, text in table.items()}
+    attacks = {attack for attack, _ in cells} - {"clean"}
+    defenses = {defense for _, defense in cells} - {"standard"}
+    assert cells.keys() >= set(product(attacks, defenses))
+    worst = {d: min((cells[a, d], as_printed(a)) for a in attacks) for d in defenses}
+    best = {as_printed(a): max((cells[a, d], d) for d in defenses) for a in attacks}
+    safest = max(worst, key=lambda defense: worst[defense])
+    strongest = min(best, key=lambda attack: best[attack])
+    assert said.groups() == (
+        str(len(attacks)),
+        safest,
+        f"{worst[safest][0]:.1f}",
+        worst[safest][1],
+        strongest,
+        f"{best[strongest][0]:.1f}",
+        best[strongest][1],
+    )
