@@ -103,9 +103,9 @@ def test_the_worst_cases_of_the_readme_are_those_of_the_table() -> None:
     """Both ways, over the attacks and over the defenses that have a number in every row."""
     said = re.search(
         r"Over (\d+) attacks, later papers' among them,"
-        r"\s+`(\w+)` is the best single defense in the worst case,\s+([\d.]+) % under `(\w+)`,"
+        r"\s+`(\w+)` is the best single defense in the worst case,\s+([\d.]+) %\s+under `(\w+)`,"
         r"\s+and `(\w+)`\s+the attack that leaves least to the best defense against it,"
-        r"\s+([\d.]+) % behind `(\w+)`",
+        r"\s+([\d.]+) %\s+behind `(\w+)`",
         README,
     )
     assert said
