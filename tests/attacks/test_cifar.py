@@ -27,9 +27,9 @@ from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
 from raygrid.nn.pgd import cross_entropy, frozen, input_gradient
-from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
+from raygrid.nn.trainer import freeze
 from tests.attacks.test_effects import shifted
+from tests.attacks.toys import victim
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -46,20 +46,8 @@ def cifar(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 
 def trained(train: Images, epochs: int = 15, gray: bool = False, seed: int = 7) -> nn.Module:
-    """small_cnn after one-cycle SGD without augmentation (about 5 s)."""
-    network: nn.Module = ARCHITECTURES.make("small_cnn").build(10, train.shape[-1], seed)
-    to_device(network, CPU, True)
-    if gray:
-        network = Gray(network)
-    recipe = Recipe(
-        epochs=epochs, batch_size=64, nesterov=True, schedule="one_cycle", precision="fp32"
-    )
-    trainer = Trainer(
-        network, lambda b: classify_step(network, b, "fp32"), train, recipe, Stream("victim")
-    )
-    for epoch in range(epochs):
-        trainer.epoch(epoch)
-    return freeze(network)
+    """A victim of these images (about 5 s)."""
+    return victim(train, epochs, 64, seed, Gray if gray else None)
 
 
 class Gray(nn.Module):

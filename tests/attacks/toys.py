@@ -30,11 +30,20 @@ def linear(weights: Tensor) -> Callable[[Tensor, int], Tensor]:
     return lambda z, step: (z * weights).flatten(1).sum(1)
 
 
-def victim(train: Images, epochs: int = 8) -> nn.Module:
-    network = ARCHITECTURES.make("small_cnn").build(train.classes, train.shape[-1], 7)
-    to_device(network, CPU, True)
+def victim(
+    train: Images,
+    epochs: int = 8,
+    batch_size: int = 32,
+    seed: int = 7,
+    before: Callable[[nn.Module], nn.Module] | None = None,
+) -> nn.Module:
+    """small_cnn after one-cycle SGD without augmentation; before: what is put before it."""
+    kind = ARCHITECTURES.make("small_cnn")
+    network: nn.Module = to_device(kind.build(train.classes, train.shape[-1], seed), CPU, True)
+    if before is not None:
+        network = before(network)
     recipe = Recipe(
-        epochs=epochs, batch_size=32, nesterov=True, schedule="one_cycle", precision="fp32"
+        epochs=epochs, batch_size=batch_size, nesterov=True, schedule="one_cycle", precision="fp32"
     )
     trainer = Trainer(
         network, lambda b: classify_step(network, b, "fp32"), train, recipe, Stream("victim")

@@ -17,11 +17,11 @@ from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import attained, bounded, head, marks, measured_text, number
 
-TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line in it, its width
+TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line, its width
 LETTERS = 16  # of a small line; what is longer stands in several
 ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
 EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
-ALONG, ACROSS = 0.055, 0.11  # inches of a letter of the scale's label and of each further line
+ALONG = 0.055  # inches of a letter of the scale's label
 SCALES = {
     "target_success": "success on the target (%)",
     "detection_acc": "share of images (%)",
@@ -46,7 +46,7 @@ def heatmap(panel: Panel) -> Figure:
     parts = blocks(panel.columns, max(2, int(ROOM / sizes.cell)))
     tall, most = sizes.tall * len(panel.rows), max(map(len, parts))
     label = _label(panel, tall)
-    width = max(sizes.left + sizes.cell * most + SCALE + ACROSS * label.count("\n"), 4.2)
+    width = max(sizes.left + sizes.cell * most + SCALE + LINE * label.count("\n"), 4.2)
     title = folded(panel.title, int(13 * width))
     top = sizes.top + 0.16 * title.count("\n")
     height = top + len(parts) * (sizes.heads + tall) + FOOT
