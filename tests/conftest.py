@@ -9,6 +9,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import gc
+import itertools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 from raygrid.core.images import Images
+from raygrid.core.options import Options
 from raygrid.core.seeds import Stream
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
@@ -49,13 +51,24 @@ TOYS = {
     *("cifar_six", "cifar_four"),  # test_targeted_bite.py
 }
 """Methods that tests register."""
+_ENDED = itertools.count(1)
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_collection_finish() -> None:
-    """Keep what thousands of collected tests are made of out of every later garbage collection.
+    _keep_what_is_there()
 
-    Trials and artifacts collect garbage when they end: 0.4 CPU s each while those objects count.
+
+def pytest_runtest_logfinish() -> None:
+    if next(_ENDED) % 200 == 0:
+        _keep_what_is_there()
+
+
+def _keep_what_is_there() -> None:
+    """Keep out of every later garbage collection what thousands of collected tests are made of.
+
+    And what they import. Trials and artifacts collect garbage when they end: 0.4 CPU s each while
+    those objects count.
     """
     gc.collect()
     gc.freeze()
@@ -88,6 +101,23 @@ def one_thread() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Runs draw neither figures nor tables, which takes longer than the trials of toys.
+
+    For modules about other things; `tests/api/test_run_grid.py` is about what a run writes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raygrid.reports.figures.write.write_figures", lambda out, rows: [])
+        patch.setattr("raygrid.reports.tables.write.worth_drawing", lambda panel: False)
+        yield
 
 
 @pytest.fixture

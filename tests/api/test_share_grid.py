@@ -27,6 +27,8 @@ from raygrid.trials.result import Result
 from tests import plugin
 from tests.engine.test_run import essence
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 ROOT = Path(__file__).parents[2]
 SPEC = "dots/{}/none/small_cnn/supervised/brief/{}"

@@ -28,6 +28,8 @@ from raygrid.trials.artifacts.poison import poison_of
 from tests import plugin
 from tests.conftest import toy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 
 

@@ -17,6 +17,8 @@ from raygrid.engine.events import ArtifactState, Listener
 from raygrid.trials.artifacts import Artifact
 from tests import plugin
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 MB = 2**20
 SPEC = "dots/slow_shift/none/small_cnn/supervised/brief/{}"

@@ -27,6 +27,8 @@ from raygrid.tracking.journal import Journal
 from raygrid.trials.trial import Trial
 from tests import faulty
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[2]
 SPECS = [f"dots/clean/none/small_cnn/paced(tag={tag})/paces/0" for tag in (1, 2)]
 

@@ -20,6 +20,8 @@ from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.nn.diffusion.denoisers import DenoiserPlan
 from raygrid.trials.resolve import resolve
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TOXIC = "photo_digits_last/{}/none/small_cnn/{}/toxic_quick/{}"
 PURIFIED = "photo_digits(every=10)/clean/{}/small_cnn/supervised/quick/0"
 

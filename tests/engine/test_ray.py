@@ -23,7 +23,11 @@ from tests.engine.test_run import GRID, SLEEP, WILD, Recorder, essence
 from tests.options import all_changed
 from tests.trials.test_shards import PGD, TRIAL
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("undrawn"),
+]
 ray = pytest.importorskip("ray")
 
 

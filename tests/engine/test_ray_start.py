@@ -14,7 +14,7 @@ from raygrid.engine.events import Listener
 from tests import plugin
 
 assert plugin.CARD
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("undrawn")]
 ray = pytest.importorskip("ray")
 SPEC = "dots/clean/none/small_cnn/sleeper/brief/0"
 WHY = "The current node timed out during startup. This could happen because ..."

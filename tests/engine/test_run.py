@@ -33,6 +33,8 @@ from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
 from tests import plugin
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 GRID = Grid(
     datasets=["dots"],
@@ -62,11 +64,6 @@ class Recorder(Listener):
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
         self.rows.append(result)
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
 
 
 def essence(result: Result) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from raygrid.engine.events import Listener
 from tests import faulty
 from tests.paced import INLINE, RAY, SPEC, PacedRun
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPECS = [SPEC.format(tag) for tag in (1, 2, 3)]
 LACK = "MemoryError: there is no more memory for this process"
 

@@ -25,6 +25,8 @@ from raygrid.trials.resolve import resolve
 from raygrid.trials.run import pretrained
 from raygrid.trials.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 SIDE = 32
 Fetch = Callable[[Artifact], Bundle]

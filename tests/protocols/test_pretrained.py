@@ -15,6 +15,8 @@ from raygrid.storage.results import ResultLog
 from raygrid.trials.resolve import resolve
 from tests.reports.rows import trial
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPEC = "{}/lsp/standard/{}/{}/{}/0"
 
 

@@ -18,6 +18,8 @@ from raygrid.tracking.display import ProgressDisplay
 from raygrid.trials.result import Result
 from tests import plugin
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
 
@@ -27,11 +29,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
 
 
 def test_plain_lines_tell_every_event_once(options: Options) -> None:

@@ -22,6 +22,8 @@ from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 from tests import plugin
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
 
@@ -35,11 +37,6 @@ class Onlooker(Listener):
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         self.seen.append(status.read_status(self.out))
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
 
 
 def test_a_run_is_followed_from_outside(options: Options) -> None:

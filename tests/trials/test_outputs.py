@@ -49,6 +49,8 @@ from raygrid.trials.result import Result
 from tests import plugin
 from tests.conftest import toy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 CLEAN = "dots/clean/none/small_cnn/supervised/brief/{}"
 LSP = "dots/lsp(budget=l2:3.0)/none/small_cnn/supervised/brief/0"

@@ -21,14 +21,11 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from tests.engine.test_run import Recorder, essence
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TRIAL = "dots/{}/none/small_cnn/supervised/brief/0"
 PGD = "pgd(batch_size=16, start=uniform, steps=2, surrogate=small_cnn, surrogate_epochs=1)"
 PARTS = [PGD, "ntga(block=16, chunk=16)", "noise", "lsp"]
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(out=tmp_path / "out", data=tmp_path / "data", executor="inline")
 
 
 @pytest.mark.parametrize(("units", "grain"), [(1, 1), (7, 1), (100, 16), (128, 16), (50000, 512)])

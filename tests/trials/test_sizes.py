@@ -19,6 +19,8 @@ from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from tests import plugin
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 assert plugin.CARD
 TOXIC = "photo_digits_last/{}/standard/small_cnn/{}/toxic_quick(pretrain_epochs=1{})/{}"
 
