@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+import contextlib
 import gc
 import itertools
 import shutil
@@ -31,6 +32,7 @@ from matplotlib.figure import Figure
 from raygrid.core.images import Images
 from raygrid.core.options import Options
 from raygrid.core.seeds import Stream
+from raygrid.reports.analysis.records import Records
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.artifacts.build import build
@@ -110,14 +112,34 @@ def options(tmp_path: Path) -> Options:
 
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
-    """Runs draw neither figures nor tables, which takes longer than the trials of toys.
+    """For modules about other things than what a run draws; `api/test_run_grid.py` is about it."""
+    with _nothing_drawn():
+        yield
 
-    For modules about other things; `tests/api/test_run_grid.py` is about what a run writes.
-    """
+
+@contextlib.contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    """Runs draw neither figures nor tables, which takes longer than the trials of toys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raygrid.reports.figures.write.write_figures", lambda out, rows: [])
         patch.setattr("raygrid.reports.tables.write.worth_drawing", lambda panel: False)
         yield
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the trials in `finished.py`, made once: tests leave it as it is."""
+    from tests.finished import finish
+
+    folder = tmp_path_factory.mktemp("finished")
+    with _nothing_drawn():
+        finish(folder)
+    return folder
+
+
+@pytest.fixture
+def records(finished: Path) -> Records:
+    return Records(Store(finished / "store"), finished / "data")
 
 
 @pytest.fixture
