@@ -113,12 +113,12 @@ def options(tmp_path: Path) -> Options:
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
     """For modules about other things than what a run draws; `api/test_run_grid.py` is about it."""
-    with _nothing_drawn():
+    with nothing_drawn():
         yield
 
 
 @contextlib.contextmanager
-def _nothing_drawn() -> Iterator[None]:
+def nothing_drawn() -> Iterator[None]:
     """Runs draw neither figures nor tables, which takes longer than the trials of toys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raygrid.reports.figures.write.write_figures", lambda out, rows: [])
@@ -132,7 +132,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.finished import finish
 
     folder = tmp_path_factory.mktemp("finished")
-    with _nothing_drawn():
+    with nothing_drawn():
         finish(folder)
     return folder
 

@@ -1,0 +1,179 @@
+"""`raygrid reproduce`: one clear error, what it runs, asks, writes and draws."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raygrid.cli import main as cli
+from raygrid.cli import reproduce
+from raygrid.core.spec import TrialSpec
+from raygrid.reproduce.figure_list import (
+    PaperFigure,
+    figures_of,
+)
+from raygrid.reproduce.papers import PAPERS
+from raygrid.reproduce.tables import paper_table, paper_table_of
+from raygrid.storage.results import ResultLog
+from tests.nn.test_published_denoisers import score_sde, tiny
+from tests.reproduce.evidence import CLEAN, LSP, question
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--table", "33"], "unknown table '33' (did you mean '3'?)"),
+        (["--table", "14"], "table 14 shows no data, it is the settings of training"),
+        (["--figure", "2"], "figure 2 shows no data, it is a drawing of the system; those with"),
+        (["--figure", "9"], "unknown figure '9'"),
+        (["--table", "3", "--figure", "3"], "not allowed with"),
+        ([], "one of the arguments --table --figure is required"),
+    ],
+)
+def test_unknown_numbers_are_one_clear_error(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["reproduce", "apbench", *words])
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("paper", "table"), [("cuda", "2"), ("pil", "main"), ("dune", "main")])
+def test_a_paper_with_a_main_table_needs_no_number(
+    paper: str, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert table in PAPERS[paper].tables
+    assert cli.main(["reproduce", paper, "--scale", "screen", "--dry-run", "--json"]) == 0
+    planned = [trial["spec"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+    wanted = (TrialSpec.parse(text) for text in paper_table(paper, table, "screen").specs)
+    assert planned == [str(spec) for spec in wanted]
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", paper, "--help"])
+    assert f"Tables (`--table N`, {table} without it):" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", paper, "--table", f"{table}9"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"unknown table '{table}9' (did you mean '{table}'?)" in last
+
+
+def test_only_papers_without_figures_have_a_main_table() -> None:
+    assert [name for name, paper in PAPERS.items() if paper.main] == ["cuda", "pil", "dune"]
+    for name, paper in PAPERS.items():
+        assert not (paper.main and figures_of(name))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--table", "12", "--diffusion", "mine.pth"], "nothing here is purified by diffusion"),
+        (["--table", "3", "--diffusion", "mine.pth"], "mine.pth: checkpoint mine.pth is not there"),
+        (["--figure", "8", "--diffusion", "./mine"], "./mine: checkpoint ./mine is not there"),
+    ],
+)
+def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["reproduce", "apbench", *words, "--out", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_predictor_is_found_from_every_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Workers of a cluster run in folders of their own."""
+    path = score_sde(tmp_path / "mine.pth", tiny())
+    monkeypatch.chdir(tmp_path)
+    words = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--diffusion", "mine.pth"]
+    assert cli.main(["reproduce", "apbench", *words, "--dry-run", "--json"]) == 0
+    (trial,) = json.loads(capsys.readouterr().out)["trials"]
+    assert f"checkpoint={path}," in trial["spec"]
+
+
+@pytest.mark.slow
+def test_a_column_runs_with_a_predictor_that_others_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the paper printed stands beside; the images are what that predictor makes of them."""
+    path = score_sde(tmp_path / "checkpoint_8.pth", tiny())
+    places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
+    part = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--scale", "smoke"]
+    words = [*part, "--diffusion", path, *places]
+    assert cli.main(["reproduce", "apbench", *words]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 rows are there" in said
+    assert "[76.90 ± 1.09, apbench, cifar10]" in said
+    (row,) = ResultLog(tmp_path / "results.jsonl").rows()
+    assert f"checkpoint={path}" in row["spec"]
+    assert not (tmp_path / "store" / "artifacts" / "denoiser").exists()
+
+
+def test_help_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "dvae", "--help"])
+    said = capsys.readouterr().out
+    assert "1      left out: a drawing of the method" in said
+    assert "2      VAEs by their rate, and against JPEG" in said
+
+
+def test_a_table_is_run_asked_and_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a toy in place of the table's trials."""
+    each = question("robustness", "pgd_whitebox_acc", CLEAN[:1], 0.9)
+    wanted = paper_table_of(list(each.about), "paper", (0, 1))
+    monkeypatch.setattr(reproduce.reference, "printed_questions", lambda *place: [each])
+    monkeypatch.setattr(reproduce, "paper_table", lambda *place: replace(wanted, questions=(each,)))
+    places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
+    places += ["--executor", "inline", "--quiet", "--tracking", "off"]
+    assert cli.main(["reproduce", "apbench", "--table", "11", *places]) == 0
+    (cell,) = json.loads((tmp_path / "tables" / "apbench-11-robustness.json").read_text())
+    assert cell["seeds"] == [0, 1]
+    assert cell["published"] == 0.9
+    assert "attacked through the victim itself" in capsys.readouterr().out
+
+
+def test_a_printed_table_is_walked_through_at_scale_smoke(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own trials, on few images: rows, question and published numbers, nothing in between."""
+    places = ["--out", str(tmp_path), "--executor", "inline", "--quiet", "--tracking", "off"]
+    part = ["--table", "11", "--attacks", "ar", "--defenses", "standard", "--scale", "smoke"]
+    assert cli.main(["reproduce", "apbench", *part, *places]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 rows are there" in said
+    assert "the numbers say nothing" in said
+    cells = json.loads((tmp_path / "tables/apbench-11-robustness.json").read_text())
+    assert {cell["metric"]: cell["published"] for cell in cells} == {
+        "pgd_blackbox_acc": 0.1582,
+        "pgd_whitebox_acc": 0.0,
+    }
+    assert all(0 <= cell["value"] <= 1 for cell in cells)
+    assert not any(cell["differs"] for cell in cells)
+
+
+def test_a_figure_is_run_and_drawn(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = PaperFigure("toy", "peak_final", (CLEAN[0], LSP))
+    monkeypatch.setattr(reproduce, "drawn_figures_of", lambda paper: {"3": data})
+    places = ["--out", str(tmp_path), "--data", str(tmp_path), "--scale", "paper"]
+    places += ["--executor", "inline", "--quiet", "--tracking", "off", "--attacks", "lsp"]
+    assert cli.main(["reproduce", "apbench", "--figure", "3", *places]) == 0
+    files = capsys.readouterr().out.split()[-2:]
+    assert [Path(file).name for file in files] == ["apbench-3-paper.png", "apbench-3-paper.csv"]
+    assert len(pd.read_csv(files[1])) == 1
