@@ -169,9 +169,12 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
     if price:
         cost = price * devices * elapsed / 3600
         lines.append(f"${cost:,.2f} so far: {devices} devices at ${price:,.2f} an hour each")
+    running = found["running"] if going else []
+    # Workers tell their place with their first report; a run in one process tells none.
+    silent = "place not told yet" if any(job["where"] for job in running) else "here"
     places: dict[str, list[str]] = {}
-    for job in found["running"] if going else ():
-        places.setdefault(job["where"] or "here", []).append(_line(job, found["written"]))
+    for job in running:
+        places.setdefault(job["where"] or silent, []).append(_line(job, found["written"]))
     for place, jobs in sorted(places.items()):
         lines += [f"{place}:", *jobs]
     if found["state"] == "lost":
