@@ -103,7 +103,7 @@ def test_the_worst_cases_of_the_readme_are_those_of_the_table() -> None:
     """Both ways, over the attacks and over the defenses that have a number in every row."""
     said = re.search(
         r"Over (\d+) attacks, later papers' among them,"
-        r"\s+`(\w+)` is the best single defense in the worst case,\s+([\d.]+) %\s+under `(\w+)`,"
+        r"\s+`(\w+)` is the best single defense in the worst case,\s+([\d.]+) %\s+under `([^`]+)`,"
         r"\s+and `([^`]+)`\s+the attack that leaves least to the best defense against it,"
         r"\s+([\d.]+) %\s+behind `(\w+)`",
         README,
