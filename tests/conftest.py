@@ -67,10 +67,9 @@ def pytest_runtest_logfinish() -> None:
 
 
 def _keep_what_is_there() -> None:
-    """Keep out of every later garbage collection what thousands of collected tests are made of.
+    """Keep what tests are made of, and what they imported, out of every later garbage collection.
 
-    And what they import. Trials and artifacts collect garbage when they end: 0.4 CPU s each while
-    those objects count.
+    Trials and artifacts collect garbage when they end: 0.4 CPU s each while those objects count.
     """
     gc.collect()
     gc.freeze()

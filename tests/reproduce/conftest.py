@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from raygrid.reproduce.questions import FinishedTrials
@@ -10,6 +13,8 @@ from tests.reproduce.evidence import run_evidence
 
 
 @pytest.fixture(scope="session")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> FinishedTrials:
+def evidence(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedTrials:
+    out = tmp_path_factory.mktemp("evidence") / "out"
+    shutil.copytree(finished, out)
     with nothing_drawn():
-        return run_evidence(tmp_path_factory.mktemp("evidence"))
+        return run_evidence(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raygrid.api.run_grid import Options, run_grid
+from raygrid.api.run_grid import run_grid
 from raygrid.core.options import LEFT
 from raygrid.core.spec import TrialSpec
 from raygrid.literature.questions import PrintedQuestion
@@ -14,20 +14,18 @@ from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Table
 from raygrid.reproduce.questions import FinishedTrials
 from raygrid.storage.store import Store
-from tests import plugin
+from tests.finished import LSP as LSP
+from tests.finished import SPECS, inline
 
-assert plugin.CARD
+CLEAN = SPECS[:2]
 WHERE = "dots/{}/{}/small_cnn/supervised/brief/{}"
-CLEAN = [WHERE.format("clean", "none", seed) for seed in (0, 1)]
-LSP = WHERE.format("lsp(budget=l2:3.0)", "none", 0)
 JPEG = [WHERE.format("lsp(budget=l2:3.0)", f"jpeg(quality={q})", 0) for q in (20, 50)]
 VAE = WHERE.format("lsp(budget=l2:3.0)", "vae(epochs=1, limit=2.0)", 0)
 
 
 def run_evidence(out: Path) -> FinishedTrials:
-    """Trials in a toy world that left everything."""
-    options = Options(out=out, data=out / "data", executor="inline", keep=LEFT, quiet=True)
-    found = run_grid([*CLEAN, LSP, *JPEG, VAE], options)
+    """Trials in a toy world that left everything; those of `finished.py` may lie there already."""
+    found = run_grid([*SPECS, *JPEG, VAE], inline(out, LEFT))
     assert not found.failed
     rows = {result.spec: result.row() for result in found.results}
     return FinishedTrials(Records(Store(out / "store"), out / "data"), rows)
