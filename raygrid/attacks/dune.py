@@ -156,15 +156,20 @@ class Dune(GradientAttack):
         found = torch.zeros(images.classes, 3)
         if not self.color:
             return found
+        saved = context.progress.load()
+        done = 0 if saved is None else int(saved[1]["classes"])
+        if saved is not None:
+            found[:done] = saved[0]["offsets"]
         swarm = Swarm(self.particles, self.iterations, self.reach, self.aliased)
         rows = context.rows(images)
-        for label in range(images.classes):
+        for label in range(done, images.classes):
             mine = rows[images.labels[rows] == label][: self.swarm_images]
             if len(mine):
                 x = images.floats(mine).to(context.device)
                 rng = context.stream.generator("swarm", label)
                 found[label] = swarm(self.judge(members, x, label, images.classes), 3, rng).float()
             context.progress.report(label + 1, images.classes)
+            context.progress.save({"offsets": found[: label + 1]}, {"classes": label + 1})
         return found
 
     def judge(self, members: list[Network], x: Tensor, label: int, classes: int) -> Judge:

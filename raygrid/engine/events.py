@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the process that writes to MLflow listens without torch
     from raygrid.engine.grid import Plan
+    from raygrid.engine.schedule import Job
     from raygrid.trials.artifacts import Artifact
     from raygrid.trials.result import Result
     from raygrid.trials.trial import Trial
@@ -24,8 +25,14 @@ class Listener:
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         """The run begins; `todo` are the trials that are not done yet."""
 
+    def ahead(self, jobs: Mapping[str, Job]) -> None:
+        """All jobs by key before any of them starts; the run takes out what is over."""
+
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         """An artifact changed its state; `facts` may hold seconds, memory_mb, bytes, an error."""
+
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        """So many units of an artifact are made; which units is its own affair."""
 
     def trial_started(self, trial: Trial) -> None:
         """A trial begins to train (again, after a lost worker)."""
@@ -62,9 +69,17 @@ class Listeners(Listener):
         for member in self.members:
             member.started(plan, todo)
 
+    def ahead(self, jobs: Mapping[str, Job]) -> None:
+        for member in self.members:
+            member.ahead(jobs)
+
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         for member in self.members:
             member.artifact(artifact, state, facts)
+
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        for member in self.members:
+            member.progress(artifact, done, total)
 
     def trial_started(self, trial: Trial) -> None:
         for member in self.members:

@@ -21,6 +21,7 @@ def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
 
     Raises Moving, with everything saved, if this machine will be taken away.
     """
+    listener.ahead(agenda.jobs)
     while (job := agenda.take()) is not None:
         if worker.leaving():
             raise Moving(job.key)
@@ -62,7 +63,7 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
     listener.artifact(artifact, "making", {})
     started, meter = time.perf_counter(), Meter(worker.device)
     try:
-        bundle, made = worker.make(artifact)
+        bundle, made = worker.make(artifact, functools.partial(listener.progress, artifact))
     except Exception as error:
         fail_artifact(job, *lost_to(error), agenda, listener)
         _stop_if_lost(error)

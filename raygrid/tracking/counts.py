@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raygrid.core.speed import CPU
 from raygrid.core.text import clock
-from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
+from raygrid.engine.schedule import Job
 from raygrid.tracking.names import names_of
+from raygrid.tracking.remaining import Remaining
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
@@ -23,7 +23,8 @@ class Running:
     """A job that runs.
 
     since: seconds since 1970. name: the shortest that tells it apart. epoch: the last that ended,
-    of a trial; knn: whether its accuracy is one of nearest neighbors.
+    of a trial; knn: whether its accuracy is one of nearest neighbors. share: what is made of an
+    artifact, 0 to 1; None before it has said so.
     """
 
     what: str
@@ -34,6 +35,14 @@ class Running:
     epochs: int = 0
     test_acc: float | None = None
     knn: bool = False
+    share: float | None = None
+
+    @property
+    def so_far(self) -> str:
+        """How far it is: epochs of a trial, a share of an artifact."""
+        if self.share is not None:
+            return f"{100 * self.share:.0f} %"
+        return f"{self.epoch}/{self.epochs}" if self.epochs else ""
 
     @property
     def accuracy(self) -> str:
@@ -60,7 +69,7 @@ class RunCounts(Listener):
         self.total = self.already = self.done = self.failed = 0
         self.made = self.reused = self.needed = 0
         self.names: Mapping[str, str] = {}
-        self.work_total = self.work_done = 0.0
+        self.work: Remaining | None = None
         self.trials: dict[str, Running] = {}
         self.builds: dict[str, Running] = {}
         self.best: dict[str, Result] = {}
@@ -69,9 +78,12 @@ class RunCounts(Listener):
         self.begun = self.now()
         self.total = len(plan.trials)
         self.already = self.total - len(todo)
-        self.work_total = sum(trial_seconds(t, CPU) for t in todo)
         self.needed = len(Plan(trials=list(todo)).artifacts)
         self.names = names_of(str(trial.spec) for trial in (*plan.trials, *plan.derived))
+
+    def ahead(self, jobs: Mapping[str, Job]) -> None:
+        self.work = Remaining(jobs, self.now())
+        self.needed = self.made + self.reused + sum(j.artifact is not None for j in jobs.values())
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         self.made += state == "made"
@@ -80,6 +92,15 @@ class RunCounts(Listener):
             self.builds[artifact.key] = Running(f"{artifact.kind} {artifact.label}", self.now())
         else:
             self.builds.pop(artifact.key, None)
+            if self.work is not None:
+                self.work.finished(artifact.key, worked=state == "made")
+
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        job = self.builds.get(artifact.key)
+        if job is not None:
+            job.share = done / total
+        if self.work is not None:
+            self.work.reached(artifact.key, done, total)
 
     def trial_started(self, trial: Trial) -> None:
         job = Running(str(trial.spec), self.now(), self.name_of(trial), knn=trial.learner.views > 0)
@@ -100,11 +121,13 @@ class RunCounts(Listener):
         if job is not None and "epoch" in metrics:
             job.epoch = int(metrics["epoch"])
             job.test_acc = metrics.get("test_acc")
+            if self.work is not None:
+                self.work.reached(trial.key, job.epoch, job.epochs)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        if result.derived_from is None:
-            self.done += 1
-            self.work_done += trial_seconds(trial, CPU)
+        self.done += result.derived_from is None
+        if self.work is not None:
+            self.work.finished(trial.key, worked=result.status == "done")
         self.failed += result.status in ("failed", "diverged")
         self.trials.pop(trial.key, None)
         if result.peak_acc is not None:
@@ -129,9 +152,7 @@ class RunCounts(Listener):
     @property
     def left(self) -> float | None:
         """Seconds left by estimated work, None before there is anything to go by."""
-        if self.work_done == 0:
-            return None
-        return self.elapsed * (self.work_total - self.work_done) / self.work_done
+        return None if self.work is None else self.work.left(self.now())
 
     def line(self) -> str:
         """One line: counts and time left."""

@@ -51,8 +51,16 @@ class ProgressDisplay(RunCounts):
         elif state == "made" and (self.live is None or facts["seconds"] >= QUICK):
             self._say(f"made {artifact.kind} {artifact.label} in {clock(facts['seconds'])}")
 
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        super().progress(artifact, done, total)
+        self._beat()
+
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         super().epoch(trial, metrics)
+        self._beat()
+
+    def _beat(self) -> None:
+        """A line where nothing was said for a while; a panel needs none."""
         if self.live is None and time.monotonic() - self._spoke > HEARTBEAT:
             self._say(self.line())
 
@@ -102,16 +110,14 @@ def _outcome(result: Result) -> str:
 
 
 def _jobs(running: Sequence[Running]) -> Table:
-    """A line a job: its name, epoch, accuracy, where it runs. The name gives way to the rest."""
+    """A line a job: its name, how far it is, accuracy, where. The name gives way to the rest."""
     table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
     table.add_column("running", ratio=1, overflow="ellipsis", no_wrap=True)
-    for head in ("epoch", "accuracy", "where"):
+    for head in ("so far", "accuracy", "where"):
         table.add_column(head, justify="right", no_wrap=True, overflow="ellipsis", max_width=24)
     for job in running[:SHOWN]:
-        epoch = f"{job.epoch}/{job.epochs}" if job.epochs else ""
-        table.add_row(
-            Text(job.name or job.what, style="cyan"), epoch, job.accuracy, Text(job.where)
-        )
+        name = Text(job.name or job.what, style="cyan")
+        table.add_row(name, job.so_far, job.accuracy, Text(job.where))
     if len(running) > SHOWN:
         table.add_row(Text(f"and {len(running) - SHOWN} more", style="dim"), "", "", "")
     return table

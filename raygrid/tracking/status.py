@@ -61,6 +61,11 @@ class StatusFile(RunCounts):
             super().artifact(artifact, state, facts)
             self.tick()
 
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        with self._counts:
+            super().progress(artifact, done, total)
+            self.tick()
+
     def trial_started(self, trial: Trial) -> None:
         with self._counts:
             super().trial_started(trial)
@@ -190,4 +195,5 @@ def _left(found: Mapping[str, Any]) -> str:
 
 def _line(job: Mapping[str, Any], now: float) -> str:
     epoch = f"  epoch {job['epoch']}/{job['epochs']}" if job.get("epoch") else ""
-    return f"  {job['what']}{epoch}  {clock(now - job['since'])}"
+    made = "" if job.get("share") is None else f"  {100 * job['share']:.0f} %"
+    return f"  {job['what']}{epoch}{made}  {clock(now - job['since'])}"

@@ -85,6 +85,7 @@ def test_ray_gives_what_inline_gives_on_a_single_gpu(ran: Ran) -> None:
     assert ran.events.artifacts.count(("shard", "made")) == 2
     assert ran.events.artifacts.count(("poison", "made")) == 3
     assert ran.events.artifacts.count(("purified", "made")) == 2
+    assert {"shard", "surrogate"} <= ran.events.progressed
 
 
 def test_a_second_run_starts_no_trial(ran: Ran) -> None:

@@ -55,9 +55,14 @@ class Recorder(Listener):
         self.artifacts: list[tuple[str, str]] = []
         self.rows: list[Result] = []
         self.epochs = 0
+        self.progressed: set[str] = set()
 
     def artifact(self, artifact: Artifact, state: str, facts: dict[str, Any]) -> None:
         self.artifacts.append((artifact.kind, state))
+
+    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+        assert 0 < done <= total
+        self.progressed.add(artifact.kind)
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
         self.epochs += 1

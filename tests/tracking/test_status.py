@@ -138,6 +138,9 @@ def test_jobs_are_listed_by_place_and_the_cost_is_said() -> None:
     assert "3 trials an hour, 2:05 left" in lines
     assert "$3.00 so far: 2 devices at $1.50 an hour each" in lines
     assert lines[-3:] == ["10.0.0.2 GPU 0:", "  poison em  1:00", "  a/b  epoch 2/9  3:20"]
+    found["running"][0]["share"] = 0.345
+    assert "  poison em  34 %  1:00" in status.status_text(found).splitlines()
+    del found["running"][0]["share"]
     found["running"][0]["where"] = ""  # has not reported yet
     lines = status.status_text(found).splitlines()
     assert lines[-2:] == ["place not told yet:", "  poison em  1:00"]

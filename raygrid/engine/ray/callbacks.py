@@ -79,10 +79,17 @@ class AgendaCallback(Callback):  # type: ignore[misc]
             self._close(job, Result.from_row(json.loads(result["row"])))
         elif "artifact" in result:
             self._made(job, json.loads(result["artifact"]))
-        elif "metrics" in result and job.trial is not None:
-            if "taken" in result:  # what no measurement knew, the first epoch tells
-                self._learn(job.trial, json.loads(result["taken"]))
-            self.listener.epoch(job.trial, json.loads(result["metrics"]))
+        elif "metrics" in result:
+            self._reached(job, json.loads(result["metrics"]), result.get("taken"))
+
+    def _reached(self, job: Job, metrics: dict[str, float], taken: str | None) -> None:
+        """A trial ended an epoch, or a part of an artifact is made."""
+        if job.artifact is not None:
+            self.listener.progress(job.artifact, int(metrics["done"]), int(metrics["total"]))
+        elif job.trial is not None:
+            if taken is not None:  # what no measurement knew, the first epoch tells
+                self._learn(job.trial, json.loads(taken))
+            self.listener.epoch(job.trial, metrics)
 
     def _learn(self, trial: Trial, taken: dict[str, Any]) -> None:
         """What a trial takes of its GPU; once, that nobody counts how busy the GPUs are."""

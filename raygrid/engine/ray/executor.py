@@ -197,6 +197,7 @@ def run_on_ray(
     setup = WorkerConfig(options.for_workers(), contents, version, home)
     with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
+        listener.ahead(agenda.jobs)
         broker = start_broker(setup.options.store_url, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
