@@ -14,6 +14,11 @@ FILE_NAME = 120
 """Letters of a name that becomes a part of a file's name; file systems take 255 bytes in all."""
 
 
+def share_text(share: float) -> str:
+    """A share in percent with all of its digits, so that no two are said alike: 0.4%, 80%."""
+    return f"{100 * share:g}%"
+
+
 def clock(seconds: float) -> str:
     """A duration as a person reads it: 45 s, 3:20, 2:05:00, 3.5 days, 7.3 years."""
     whole = round(seconds)

@@ -7,9 +7,10 @@ from functools import cache
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, parse_chain
-from raygrid.defenses import DEFENSES
+from raygrid.defenses.chain import Chain
 
 SEES_TEST = "knows the test set, on which it is measured"
+ORACLE = "chooses by the test set, on which it is measured"
 INFORMED = "is of another threat model"
 
 
@@ -26,9 +27,11 @@ def of_attack(attack: str) -> str:
 def of_defense(chain: str) -> str:
     """The same of a chain of defenses, of which one link is enough."""
     try:
-        links = [DEFENSES.make(part) for part in parse_chain(chain)]
+        made = Chain.make(parse_chain(chain))
     except SpecError:
         return ""
-    if any(link.sees_test for link in links):
+    if any(link.sees_test for link in made.links):
         return SEES_TEST
-    return INFORMED if any(link.informed for link in links) else ""
+    if made.selection == "test":
+        return ORACLE
+    return INFORMED if any(link.informed for link in made.links) else ""

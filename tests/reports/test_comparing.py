@@ -168,3 +168,21 @@ def test_comparing_from_the_command_line(
     assert cli.main(["evaluate", "seeds", "--metric", "peak_acc", "--json", *words]) == 0
     seeds = [one for one in json.loads(capsys.readouterr().out) if one["attack"] == "lsp"]
     assert [one["acc"] for one in seeds] == [pytest.approx(0.4), pytest.approx(2 / 3)]
+
+
+def test_the_control_of_a_ratio_is_not_counted_among_attacks() -> None:
+    values = {"lsp@0.5": (0.6, 0.5), "ops@0.5": (0.7, 0.5), "withheld@0.5": (0.9, 0.2)}
+    made = [
+        row(TOY.format(attack, defense, 0), acc)
+        for attack, accuracies in values.items()
+        for defense, acc in zip(("jpeg", "grayscale"), accuracies, strict=True)
+    ]
+    found = by_attack(compare(made, ["jpeg", "grayscale"]))
+    assert found["withheld"]["difference_acc"] == pytest.approx(0.7)
+    assert found["all 2"]["difference_acc"] == pytest.approx(0.15)
+
+
+def test_only_seeds_with_a_value_are_named() -> None:
+    made = [row(TOY.format("lsp", "jpeg", seed), acc) for seed, acc in enumerate((0.5, None, 0.6))]
+    (found,) = over_seeds(made)
+    assert (found["n"], found["seeds"]) == (2, "0 2")

@@ -24,7 +24,7 @@ def test_markdown_is_as_expected() -> None:
     expected = """\
 | attack | standard | grayscale |
 | --- | --- | --- |
-| clean | **90.0 ± 0.0** | 82.0 ± 2.8 |
+| clean | 90.0 ± 0.0 | 82.0 ± 2.8 |
 | lsp | _13.0 ± 1.4_ | **_55.0 ± 7.1_** |
 | lsp(patch=4) | 30.0 ± 0.0 | **70.0 ± 0.0** |
 """

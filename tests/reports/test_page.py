@@ -17,7 +17,9 @@ from raygrid.core.errors import DataError
 from raygrid.reports.page import write as write_module
 from raygrid.reports.page.combinations import EPOCHS, trial_facts
 from raygrid.reports.page.folders import labels_of, read_folders
+from raygrid.reports.page.panels import HEADINGS
 from raygrid.reports.page.write import contents, poison_pictures, report, script_json
+from raygrid.reports.tables.kinds import KINDS
 from raygrid.reports.tables.write import write_tables
 from raygrid.tracking.journal import picture_of
 from tests.reports.rows import CIFAR, TOY, trial
@@ -126,7 +128,7 @@ def test_a_panel_has_its_cells_row_by_row_with_chance_and_marks(tmp_path: Path) 
     assert panel["chance"] == pytest.approx(0.1)
     lsp = panel["cells"][5]
     assert content["rows"][lsp[3]] == line_of(content, attack="lsp", defense="jpeg")
-    assert [cell[4] for cell in panel["cells"]] == [1, 0, 0, 0, 2, 1]  # best defense 1, attack 2
+    assert [cell[4] for cell in panel["cells"]] == [0, 0, 0, 0, 2, 1]  # best defense 1, attack 2
 
 
 def test_the_pictures_of_a_run_are_taken_as_they_are_unless_rows_came_later(tmp_path: Path) -> None:
@@ -244,3 +246,7 @@ def test_five_hundred_trials_are_a_small_page_in_seconds(tmp_path: Path) -> None
     file = report([folder])
     assert time.process_time() - started < 10
     assert file.stat().st_size < LIMIT
+
+
+def test_every_kind_of_table_has_its_place_on_the_page() -> None:
+    assert set(HEADINGS) == set(KINDS)

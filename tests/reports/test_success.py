@@ -101,3 +101,13 @@ def test_intervals_are_over_set_ups() -> None:
     assert "50.00 ± 35.36 (9.45 to 90.55; control 100.0)" in text
     assert "In round brackets: 95 % interval (Wilson over set-ups)." in text
     assert "Of two seeds" not in text
+
+
+def test_a_mean_over_victims_has_the_control_of_all_or_of_none() -> None:
+    """With a control of one victim alone, that stood beside the mean of two."""
+    made = [r for r in rows("vgg11", 2) + rows("mobilenetv2", 4) if "clean/" not in r["spec"]]
+    made += [r for r in rows("vgg11", 2) if "clean/" in r["spec"]]
+    panel = table("success", trial_lines(made)).panels[0]
+    assert panel.cells[BP, "vgg11"].facts["control"] == 0.1
+    mean = panel.cells[BP, "mean(of=vgg11:mobilenetv2)"]
+    assert not {"control", "excess"} & set(mean.facts)

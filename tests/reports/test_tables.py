@@ -21,6 +21,7 @@ from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import order
+from raygrid.reports.tables.notes import number
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import json_text, markdown, plain_text
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -547,3 +548,44 @@ def test_columns_stand_in_few_blocks_of_about_the_same_size() -> None:
     assert blocks_within([10.0] * 5, 30.0) == [[0, 1, 2], [3, 4]]
     assert blocks_within([10.0, 10.0, 30.0, 10.0], 30.0) == [[0, 1], [2], [3]], "none too wide"
     assert blocks_within([99.0, 1.0], 30.0) == [[0], [1]], "what fits nowhere stands alone"
+
+
+def test_near_poison_ratios_are_never_one_cell() -> None:
+    """0.4 % stood as 0 %, and of 1.5 % and 2 % one was lost."""
+    ratios = (0.004, 0.015, 0.02, 0.024, 0.12, 0.125)
+    rows = [trial(TOY.format(f"lsp@{r}", "standard", "supervised", 0), r) for r in ratios]
+    clean = trial(TOY.format("clean", "standard", "supervised", 0), 0.9)
+    (panel,) = table("ratio", trial_lines([*rows, clean])).panels
+    assert panel.columns == ("0%", "0.4%", "1.5%", "2%", "2.4%", "12%", "12.5%")
+    assert [panel.cells["lsp", column].value for column in panel.columns[1:]] == list(ratios)
+
+
+def test_the_picture_over_qualities_has_measured_points_alone() -> None:
+    """The clean set behind the lowest quality stood for attacks that were not run there."""
+    values = {("clean", 10): 0.8, ("clean", 50): 0.88, ("lsp", 50): 0.42, ("lsp", 90): 0.3}
+    rows = [
+        trial(TOY.format(attack, f"jpeg(quality={q})", "supervised", 0), acc)
+        for (attack, q), acc in values.items()
+    ]
+    (panel,) = table("jpeg-quality", trial_lines(rows)).panels
+    drawn = {line.get_label(): line for line in picture(panel).axes[0].containers}
+    found = {name: bars.lines[0].get_xydata().tolist() for name, bars in drawn.items()}
+    assert found["lsp"] == [[50.0, pytest.approx(42.0)], [90.0, pytest.approx(30.0)]]
+    assert found["clean"] == [[10.0, pytest.approx(80.0)], [50.0, pytest.approx(88.0)]]
+
+
+def test_a_contrastive_learner_has_no_epoch_of_a_peak_and_no_loss_below_half() -> None:
+    """Its loss is another one, and its peak is one of nearest neighbors."""
+    row = trial(TOY.format("lsp", "standard", "simclr", 0), 0.4)
+    row |= {"peak_acc": None, "knn_peak": 0.5, "peak_epoch": 4, "epochs_to_half": None}
+    (line,) = trial_lines([row])
+    assert (line["peak_epoch"], line["epochs_to_half"], line["never"]) == (None, None, False)
+    assert "never" not in markdown(table("peak", [line]))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.8895, "89.0"), (0.1415, "14.2"), (0.1095, "11.0"), (0.8475, "84.8"), (-0.0002, "0.0")],
+)
+def test_a_five_behind_the_last_digit_is_rounded_up(value: float, said: str) -> None:
+    assert number(value, "final_acc", 1) == said

@@ -12,7 +12,7 @@ from raygrid.core.spec import parse_chain, split_outside
 from raygrid.defenses.chain import Chain
 from raygrid.reports.statistics import caution, confidence, holm, signed_rank, spread
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.trial_lines import AXES, trial_lines
+from raygrid.reports.tables.trial_lines import AXES, CONTROLS, trial_lines
 
 Row = dict[str, Any]
 SAME = ("dataset", "attack", "poison_ratio")
@@ -118,7 +118,8 @@ def _over_attacks(paired: list[Row]) -> list[Row]:
     axes = [axis for axis in AXES if axis in paired[0] and axis != "attack"]
     axes += ["first", "second"]
     for row in paired:
-        if row["n"]:  # clean has a poison ratio, and so a setting, of its own
+        attacks = row.get("attack") not in CONTROLS
+        if row["n"] and attacks:
             groups[tuple(row[axis] for axis in axes)].append(row["difference_acc"])
     tested = {key: apart for key, apart in groups.items() if len(apart) > 1}
     ps = [signed_rank(apart) for apart in tested.values()]

@@ -13,11 +13,11 @@ from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup
 from raygrid.literature.lookup import PublishedValue
 from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.trial_lines import CONTROLS
 
 CONTROL, PRINTED = "control", "as printed"
 OTHER = ("other network", "other surrogate", "other purifier", "partly poisoned")
 """In what a cell may differ from what papers mostly printed; a group is named after all it does."""
-NO_POISON = ("clean", "withheld")
 RESNET = Part("resnet18")
 """The network of most printed numbers, with which the family of `airbench` is compared."""
 
@@ -52,7 +52,7 @@ def counterpart(cell: Cell, metric: str) -> Counterpart | None:
         found = lookup.find(spec, metric)
         if found is not None and not found.best.suspect:
             group = ", ".join(name for name in OTHER if name in differences) or PRINTED
-            control = spec.attack.name in NO_POISON
+            control = spec.attack.name in CONTROLS
             return Counterpart(CONTROL if control else group, str(spec.architecture), found.best)
     return None
 

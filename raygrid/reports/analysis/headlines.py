@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
-from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
+from raygrid.reports.tables.trial_lines import CONTROLS, PLAIN_DEFENSES
 from raygrid.trials import privileges
 
-ORACLE = "test"
-"""What a defense selects on that sees the test set; it is no answer to which defense helps."""
 SUMS = ("worst", "mean_of_max")
 """Columns of learners that sum up others."""
 CLEAN_PART = "withheld"
@@ -102,9 +100,7 @@ def _fair(panel: Panel, known: Known) -> Known:
     return {
         (row, column): value
         for (row, column), value in known.items()
-        if column not in PLAIN_DEFENSES
-        and panel.cells[row, column].facts.get("selection") != ORACLE
-        and not privileges.of_defense(column)
+        if column not in PLAIN_DEFENSES and not privileges.of_defense(column)
     }
 
 
@@ -187,11 +183,7 @@ def _budget(panel: Panel) -> Iterator[str]:
 def _plainest(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
     """The panels of plain training; where there are none, of defenses proper (see `_fair`)."""
     plain = tuple(panel for panel in panels if panel.where["defense"] in PLAIN_DEFENSES)
-    return plain or tuple(
-        panel
-        for panel in panels
-        if panel.where["selection"] != ORACLE and not privileges.of_defense(panel.where["defense"])
-    )
+    return plain or tuple(p for p in panels if not privileges.of_defense(p.where["defense"]))
 
 
 def _place(panel: Panel) -> str:
@@ -207,8 +199,7 @@ def _values(panel: Panel) -> Known:
 
 def _attacks(panel: Panel) -> list[str]:
     """Attacks proper: no control, and none that saw the test set."""
-    controls = ("clean", CLEAN_PART)
-    return [row for row in panel.rows if row not in controls and not privileges.of_attack(row)]
+    return [row for row in panel.rows if row not in CONTROLS and not privileges.of_attack(row)]
 
 
 def _percent(value: float) -> str:

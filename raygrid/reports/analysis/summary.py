@@ -37,7 +37,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
                 "high_acc": cell.high,
                 "interval": cell.interval,
                 "n": cell.n,
-                "seeds": " ".join(map(str, cell.seeds)),
+                "seeds": " ".join(map(str, cell.values)),
                 **caution(cell.n, share=True),
             }
         )

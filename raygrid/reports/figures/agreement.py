@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
-from raygrid.reports.analysis.counterparts import CONTROL, NO_POISON, group_order
+from raygrid.reports.analysis.counterparts import CONTROL, group_order
 from raygrid.reports.drawing import blank, mark_chance
 from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
+from raygrid.reports.tables.trial_lines import CONTROLS
 
 
 def draw_agreement(found: Agreement) -> Figure:
@@ -65,7 +66,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
     names = short(attacks)
     for number, attack in enumerate(attacks):
         own = [pair for pair in pairs if pair.attack == attack]
-        color = "black" if attack in NO_POISON else f"C{number % 10}"
+        color = "black" if attack in CONTROLS else f"C{number % 10}"
         axes.errorbar(
             [100 * pair.printed for pair in own],
             [100 * pair.measured for pair in own],

@@ -27,7 +27,8 @@ def peak_against_final(trials: pd.DataFrame) -> Figure:
 
     The clean control is drawn and not correlated.
     """
-    points = points_of(_whole(trials), ["final_acc", "peak_acc"]).dropna(subset=["final_acc"])
+    both = ["final_acc", "peak_acc"]
+    points = points_of(_whole(trials).dropna(subset=both), both)  # means of the same seeds
     figure = blank(7.2, 5.6)
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color="gray", lw=0.8, zorder=0)

@@ -153,14 +153,14 @@ def _published(line: GridLine) -> list[Any] | None:
 
 def trial_facts(row: Row, folder: int) -> Json:
     """A trial as it stands behind a line: numbers in percent, its curve thinned."""
-    peak = row.get("peak_acc")
     error = str(row.get("error") or "")
     facts: Json = {
         "folder": folder,
         "spec": row["spec"],
         "status": row["status"],
         "final": _percent(row.get("final_acc")),
-        "peak": _percent(row.get("knn_peak") if peak is None else peak),
+        "peak": _percent(row.get("peak_acc")),
+        "knn": _percent(row.get("knn_peak")),
         "seconds": round(float(row.get("seconds") or 0.0), 1),
         "device": row.get("device"),
         "commit": row.get("commit"),

@@ -21,6 +21,7 @@ HEADINGS = {
     "success": "Success on the target",
     "ratio": "Accuracy over the poisoned share",
     "budget": "Accuracy over the budget",
+    "jpeg-quality": "Accuracy over the quality of JPEG compression",
     "peak": "Peak against final accuracy",
     "detection": "Detection of poisoned images",
 }

@@ -12,8 +12,8 @@ from typing import Any
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
-from raygrid.reports.statistics import _mean, confidence, spread
-from raygrid.reports.tables.trial_lines import AXES, DETECTION, Line
+from raygrid.reports.statistics import _mean, confidence, paper_error, spread, wilson
+from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -28,6 +28,8 @@ class Cell:
 
     value: mean over seeds of `metric`; std: sample standard deviation (ddof=1), None below two
         seeds; low, high: 95 % interval (`interval` says which: t over seeds, Wilson over images).
+        Success on a target is yes or no for each seed, a set-up: std is the benchmark's standard
+        error, the interval Wilson's over set-ups.
     values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
         early or are missing. `of` counts the seeds that occur anywhere in the same panel.
     published, published_std, source: number of a paper; own: made with this cell's protocol
@@ -150,14 +152,18 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
     images: on how many test images each value was measured, for the interval of a single seed.
     """
     numbers = [values[seed] for seed in sorted(values)]
+    std, mean = spread(numbers), _mean(numbers)
     share = cell.metric.endswith("_acc") or cell.metric.startswith("detection_")
     low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
     if share and low is not None and high is not None:
         low, high = max(0.0, low), min(1.0, high)  # Student's t knows no end, an accuracy does
+    if cell.metric in TARGETS and mean is not None:
+        std = paper_error(mean, len(numbers))
+        low, high, interval = *wilson(mean, len(numbers)), "wilson"
     return dataclasses.replace(
         cell,
-        value=_mean(numbers),
-        std=spread(numbers),
+        value=mean,
+        std=std,
         values=dict(sorted(values.items())),
         n=len(numbers),
         low=low,

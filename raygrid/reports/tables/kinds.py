@@ -10,11 +10,12 @@ from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import parse_chain
+from raygrid.core.text import share_text
 from raygrid.defenses.jpeg import Jpeg
 from raygrid.learners import LEARNERS
 from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
-from raygrid.reports.tables.layout import NAMES, Panel, Table, order
+from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel, Table, order
 from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
 from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, Line
 from raygrid.reports.tables.worst_learner import worst_panel
@@ -33,7 +34,7 @@ class Kind:
     """share: the axes of a panel. build: cells of one panel to the panel, None if not enough.
 
     needs: what is enough, in words. shown_as: values of axes by which a cell is sorted into panels,
-    where these are other than its own.
+    where these are other than its own. takes: the measures it can be made of.
     """
 
     share: tuple[str, ...]
@@ -42,6 +43,7 @@ class Kind:
     metrics: tuple[str, ...] = ()
     needs: str = "finished trials"
     shown_as: Callable[[Cell], Mapping[str, Any]] = _as_it_is
+    takes: tuple[str, ...] = tuple(NAMES)
 
 
 class CellSource:
@@ -62,14 +64,17 @@ def table(kind: str, trials: Iterable[Line] | CellSource, metric: str = "final_a
     """A table of one kind from trials (`reports.tables.trial_lines.trial_lines`).
 
     It has one panel for each set of trials that may be compared: never two datasets, protocols or
-    selections in one. Raises SpecError for an unknown kind or metric. No panels: nothing to
-    compare.
+    selections in one. Raises SpecError for an unknown kind or metric, and for one that the kind
+    does not take. No panels: nothing to compare.
     """
     if kind not in KINDS:
         raise SpecError(unknown("kind of table", kind, KINDS))
     if metric not in NAMES:
         raise SpecError(unknown("metric", metric, NAMES))
     how = KINDS[kind]
+    if metric not in how.takes:
+        takes = ", ".join(how.takes)
+        raise SpecError(f"a table {kind!r} is made of one of {takes}, not of {metric!r}")
     source = trials if isinstance(trials, CellSource) else CellSource(trials)
     cells = [cell for name in how.metrics or (metric,) for cell in source.cells(name)]
     groups = (part for where, group in _groups(cells, how) for part in _selections(where, group))
@@ -164,8 +169,8 @@ def _worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
 
 def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     shares = sorted({c.axes["poison_ratio"] for c in cells})
-    placed = [(c.axes["attack"], f"{c.axes['poison_ratio']:.0%}", c) for c in cells]
-    numbers = dict(zip(map("{:.0%}".format, shares), shares, strict=True))
+    placed = [(c.axes["attack"], share_text(c.axes["poison_ratio"]), c) for c in cells]
+    numbers = {share_text(share): share for share in shares}
     return curve(where, placed, numbers, "poison ratio")
 
 
@@ -234,7 +239,9 @@ def _gap(peak: Cell, final: Cell) -> Cell:
 def _detection(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     if all(cell.value is None for cell in cells):
         return None
-    placed = [(f"{c.axes['attack']} @ {c.axes['poison_ratio']:.0%}", c.metric, c) for c in cells]
+    placed = [
+        (f"{c.axes['attack']} @ {share_text(c.axes['poison_ratio'])}", c.metric, c) for c in cells
+    ]
     panel = rectangle(where, placed, "attack", "measure")
     return dataclasses.replace(panel, columns=DETECTION, metric=DETECTION[0])
 
@@ -247,6 +254,7 @@ KINDS: dict[str, Kind] = {
         "Attacks across victims; the drop is relative to the victim's clean accuracy.",
         _transfer,
         needs="trials that differ in the architecture, or in pre-training, alone",
+        takes=ACCURACIES,
         shown_as=_beside_fresh,
     ),
     "worst-learner": Kind(
@@ -256,6 +264,7 @@ KINDS: dict[str, Kind] = {
         "every seed, averaged afterwards.",
         _worst,
         needs="trials that differ in the learner alone",
+        takes=ACCURACIES,
     ),
     "ratio": Kind(
         (*_VICTIM, "defense"),

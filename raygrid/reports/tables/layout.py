@@ -15,7 +15,7 @@ from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.trial_lines import SCREENING, tier
+from raygrid.reports.tables.trial_lines import CONTROLS, SCREENING, tier
 from raygrid.trials import privileges
 
 FIRST = ("clean", "none", "standard", *SIX)
@@ -27,6 +27,8 @@ NAMES = {
 }
 ACCURACIES = ("final_acc", "peak_acc")
 """Measures that a victim without any knowledge gets right by chance."""
+SUCCESSES = ("target_success",)
+"""Measures of which an attack wants much and a defense little."""
 NORMS = ("base_l2", "l2", "linf", "linf_max")
 """Of the perturbations that a D-VAE found, and of the poison that it found them in."""
 ANSWERS = {
@@ -133,19 +135,33 @@ class Panel:
         return {label: said for label, said in known.items() if said}
 
     @property
+    def from_clean(self) -> bool:
+        """Whether its numbers begin at 0 with the clean set, which is the 0 of every attack."""
+        return self.numeric is not None and self.numeric[0] == 0
+
+    @property
     def against_peak(self) -> bool:
         """Whether it holds final accuracies beside peaks, which are drawn as ends of a line."""
         return "final_acc" in self.columns
 
     def best(self, row: str) -> set[str]:
-        """Columns (defenses) with the highest value of a row, and those within one std of it."""
-        columns = [c for c in self.columns if c not in self.privileged]
-        return self._leaders([(c, self.cells.get((row, c))) for c in columns], 1.0)
+        """Columns (defenses) that help most against a row, and those within one std of it."""
+        columns = [c for c in self.columns if c not in self.privileged and self._attacks(row)]
+        return self._leaders([(c, self.cells.get((row, c))) for c in columns], self._helps)
 
     def strongest(self, column: str) -> set[str]:
-        """Rows (attacks) with the lowest value of a column, and those within one std of it."""
-        rows = [r for r in self.rows if r.split(" ")[0] != "clean" and r not in self.privileged]
-        return self._leaders([(r, self.cells.get((r, column))) for r in rows], -1.0)
+        """Rows (attacks) that do most under a column, and those within one std of it."""
+        rows = [r for r in self.rows if self._attacks(r) and r not in self.privileged]
+        return self._leaders([(r, self.cells.get((r, column))) for r in rows], -self._helps)
+
+    @property
+    def _helps(self) -> float:
+        """The sign of what a defense wants: accuracies high, an attack's success low."""
+        return -1.0 if self.metric in SUCCESSES else 1.0
+
+    def _attacks(self, row: str) -> bool:
+        """Whether a row is an attack and no control."""
+        return row.split(" ")[0] not in CONTROLS
 
     def _leaders(self, line: list[tuple[str, Cell | None]], sign: float) -> set[str]:
         known = [(label, c) for label, c in line if c is not None and c.value is not None]

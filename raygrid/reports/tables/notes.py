@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
 
 from raygrid.reports.statistics import FEWEST, TWO
 from raygrid.reports.tables.cells import Cell
@@ -92,10 +93,19 @@ def attained(cell: Cell) -> str:
 
 
 def number(value: float, metric: str, digits: int) -> str:
-    """An accuracy in percent, an epoch as it is, minutes and dB with two digits, norms three."""
+    """An accuracy in percent, an epoch as it is, minutes and dB with two digits, norms three.
+
+    A 5 behind the last digit is rounded up in size, as papers do.
+    """
     if metric in UNITS:
-        return f"{value:.{3 if metric in NORMS else 2}f}"
-    return f"{value:.1f}".removesuffix(".0") if metric in EPOCHS else f"{100 * value:.{digits}f}"
+        return _digits(value, 3 if metric in NORMS else 2)
+    return _digits(value, 1).removesuffix(".0") if metric in EPOCHS else _digits(value, digits, 2)
+
+
+def _digits(value: float, digits: int, shift: int = 0) -> str:
+    """A number times ten to the `shift`, by its decimal digits: 0.8895 is 88.95, not 88.94999."""
+    exact = Decimal(repr(value)).scaleb(shift)
+    return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0)
 
 
 def _absence(cell: Cell) -> str:
@@ -113,7 +123,7 @@ def _aside(cell: Cell, interval: str = "") -> str:
         if cell.facts.get(fact):
             notes.append(f"{word} {', '.join(cell.facts[fact])}")
     if cell.facts.get("drop") is not None:
-        notes.append(f"drop {100 * cell.facts['drop']:.0f} %")
+        notes.append(f"drop {_digits(cell.facts['drop'], 0, 2)} %")
     if "control" in cell.facts:
         notes.append(f"control {number(cell.facts['control'], cell.metric, 1)}")
     if "p" in cell.facts and cell.n >= FEWEST:

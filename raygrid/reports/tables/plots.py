@@ -27,8 +27,9 @@ def _curves(panel: Panel) -> Figure:
     figure = blank(7.2, 4.2)
     axes = figure.add_subplot()
     spots = panel.numeric or ()
-    control = panel.cells.get(("clean", panel.columns[0]))
-    names = [row for row in panel.rows if row != "clean"]
+    # Nothing poisoned and no budget are the clean set; the quality of a compression is not.
+    control = panel.cells.get(("clean", panel.columns[0])) if panel.from_clean else None
+    names = [row for row in panel.rows if row != "clean" or not panel.from_clean]
     for number_, row in enumerate(names):
         line = [panel.cells.get((row, column)) for column in panel.columns]
         if control is not None and line[0] is None:

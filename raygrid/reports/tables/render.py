@@ -48,7 +48,7 @@ def markdown(table: Table) -> str:
         heads = [panel.down, *(head(panel, c) for c in panel.columns)]
         lines = [heads, ["---"] * len(heads), *written_lines(panel, _markdown)]
         grid = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-        said = "\n".join(f"- {note}" for note in notes(table, panel, ("bold", "italic")))
+        said = "\n".join(f"- {_starless(n)}" for n in notes(table, panel, ("bold", "italic")))
         blocks += [f"## {panel.title}", grid, said]
     return "\n\n".join(blocks) + "\n"
 
@@ -57,8 +57,13 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("\n", " ")
 
 
+def _starless(text: str) -> str:
+    """Text whose stars mean nothing."""
+    return text.replace("*", r"\*")
+
+
 def _markdown(text: str, bold: bool, underlined: bool) -> str:
-    text = text.replace("*", r"\*")
+    text = _starless(text)
     # Markdown has no underline; many viewers, MLflow's among them, show HTML as text.
     text = f"_{text}_" if underlined else text
     return f"**{text}**" if bold else text

@@ -12,10 +12,12 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.lazy import np
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup, reference, toxic
-from raygrid.reports.statistics import mcnemar, paper_error, wilson
+from raygrid.reports.statistics import mcnemar, paper_error
 from raygrid.reports.tables.cells import Cell, with_published
 
 METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
+OF_ONE = ("gained", "lost", "p", "winners", "control", "excess")
+"""Facts of a victim that say nothing of a mean over several."""
 Placed = list[tuple[str, str, Cell]]
 """Attack, victim, cell."""
 
@@ -44,17 +46,8 @@ def _control_metric(attack: str) -> str:
 
 def _judged(cell: Cell, control: Cell | None) -> Cell:
     """The cell as a share of n set-ups."""
-    assert cell.value is not None
-    low, high = wilson(cell.value, cell.n)
-    made = dataclasses.replace(
-        cell,
-        std=paper_error(cell.value, cell.n),
-        low=low,
-        high=high,
-        interval="wilson",
-        facts={**cell.facts, **_against(cell.values, control)},
-    )
-    return _with_paper(made)
+    facts = {**cell.facts, **_against(cell.values, control)}
+    return _with_paper(dataclasses.replace(cell, facts=facts))
 
 
 def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any]:
@@ -111,7 +104,7 @@ def _mean(cells: list[Cell], part: Part) -> Cell:
         low=low,
         high=high,
         interval="bootstrap over set-ups",
-        facts={k: v for k, v in first.facts.items() if k not in ("gained", "lost", "p", "winners")}
+        facts={k: v for k, v in first.facts.items() if k not in OF_ONE}
         | _mean_of_controls(cells, mean),
     )
     return _with_paper(cell)

@@ -40,6 +40,8 @@ DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision",
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
+CONTROLS = ("clean", "withheld")
+"""What stands among attacks and is none: no poison, and training on the clean part alone."""
 PLAIN_DEFENSES = ("none", "standard")
 """Those that leave the loss as it is, so that its fall can be compared."""
 
@@ -77,10 +79,11 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     selection: images by which a derived defense selects, else "" (`Defense.selection`); winner:
     what it chose of several; selected_epoch: from 1. epochs_to_half: one past the planned epochs
     where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
-    stopped early. other_data: the dataset with its size where it is not the official one.
-    diffusion_data: what a defense's noise predictor has seen. n_test: images of the
-    test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views. target_*: success
-    on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
+    stopped early; None of a contrastive learner, whose loss is another one and whose `knn_peak`
+    is not among accuracies: it has no peak_epoch. other_data: the dataset with its size where it
+    is not the official one. diffusion_data: what a defense's noise predictor has seen. n_test:
+    images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
+    target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     return [trial_line(row) for row in rows]
 
@@ -113,7 +116,10 @@ def trial_line(row: Row) -> Line:
     links = (row.get("resolved") or {}).get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)
-    line["never"] = _never(row, spec)
+    contrastive = row.get("knn_peak") is not None
+    if contrastive:
+        line["peak_epoch"] = line["epochs_to_half"] = None
+    line["never"] = not contrastive and _never(row, spec)
     if line["never"]:
         line["epochs_to_half"] = row["epochs_planned"] + 1
     probes = row.get("probes") or {}

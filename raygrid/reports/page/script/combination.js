@@ -33,7 +33,8 @@ function trialTable(trials) {
       el("td", {}, trial.status, trial.why ? el("div", { class: "dim" }, trial.why) : null,
         trial.winner ? el("div", { class: "dim" }, "won: " + trial.winner) : null),
       el("td", { class: "number" }, percent(trial.final)),
-      el("td", { class: "number" }, percent(trial.peak)),
+      el("td", { class: "number" }, trial.knn == null ? percent(trial.peak)
+        : "kNN " + percent(trial.knn)),
       el("td", { class: "number" }, String(trial.seconds ?? "–")),
       el("td", {}, trial.device || ""), el("td", {}, trial.commit || ""),
       el("td", {}, el("code", {}, trial.spec), el("br"),

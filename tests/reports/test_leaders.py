@@ -1,0 +1,74 @@
+"""What a table calls the best defense and the strongest attack, and what it must not."""
+
+from __future__ import annotations
+
+import pytest
+
+from raygrid.core.errors import SpecError
+from raygrid.reports.analysis.headlines import headlines
+from raygrid.reports.statistics import paper_error, wilson
+from raygrid.reports.tables.kinds import CellSource, table
+from raygrid.reports.tables.notes import notes
+from raygrid.reports.tables.trial_lines import trial_lines
+from tests.reports.rows import TOY, trial
+from tests.reports.test_success import BP, row
+
+
+def lines(values: dict[tuple[str, str], float]) -> list[dict[str, object]]:
+    where = {spot: TOY.format(*spot, "supervised", 0) for spot in values}
+    return trial_lines(trial(where[spot], acc) for spot, acc in values.items())
+
+
+def test_controls_take_part_in_no_contest() -> None:
+    """`withheld` was underlined as the strongest attack, and `clean` had a best defense."""
+    made = lines(
+        {
+            ("clean", "standard"): 0.9,
+            ("clean", "jpeg"): 0.8,
+            ("withheld@0.8", "standard"): 0.6,
+            ("withheld@0.8", "jpeg"): 0.5,
+            ("lsp@0.8", "standard"): 0.7,
+            ("lsp@0.8", "jpeg"): 0.75,
+            ("ops@0.8", "standard"): 0.8,
+            ("ops@0.8", "jpeg"): 0.7,
+        }
+    )
+    (panel,) = table("defense", made).panels
+    assert {row: panel.best(row) for row in panel.rows} == {
+        "clean": set(),
+        "withheld": set(),
+        "lsp": {"jpeg"},
+        "ops": {"standard"},
+    }
+    assert [panel.strongest(column) for column in panel.columns] == [{"lsp"}, {"ops"}]
+
+
+@pytest.mark.parametrize("oracle", ["iss", "early_stopping"])
+def test_what_chooses_by_the_test_set_is_never_the_best(oracle: str) -> None:
+    made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", oracle): 0.7})
+    (panel,) = [p for p in table("defense", made).panels if p.where["selection"] == "test"]
+    assert panel.best("lsp") == {"jpeg"}
+    assert f"{oracle} chooses by the test set, on which it is measured: unmarked." in notes(
+        table("defense", made), panel
+    )
+    assert not any(oracle in line for line in headlines(CellSource(made)))
+
+
+def test_of_an_attacks_success_little_is_best() -> None:
+    """The undefended 83.3 % success was bold as the best defense."""
+    rows = [
+        {**each, "spec": each["spec"].replace("/standard/", f"/{defense}/")}
+        for defense, hits in (("standard", 5), ("jpeg", 1))
+        for each in (row(BP, "resnet18", seed, seed < hits) for seed in range(6))
+    ]
+    weak = [row("convex_polytope", "resnet18", seed, False) for seed in range(6)]
+    (panel,) = table("defense", trial_lines(rows + weak), "target_success").panels
+    assert panel.best(BP) == {"jpeg"}
+    assert panel.strongest("standard") == {BP}
+    cell = panel.cells[BP, "jpeg"]
+    assert cell.std == pytest.approx(paper_error(1 / 6, 6)), "not the spread of 0 and 1"
+    assert (cell.low, cell.high) == pytest.approx(wilson(1 / 6, 6))
+    assert cell.interval == "wilson"
+    for kind in ("worst-learner", "transfer"):  # their largest value would be no worst case
+        with pytest.raises(SpecError, match="one of final_acc, peak_acc, not of 'target_success'"):
+            table(kind, trial_lines(rows), "target_success")
