@@ -15,6 +15,7 @@ import pytest
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import lookup
+from raygrid.reports.tables.notes import number
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,14 +47,18 @@ def shown(text: str) -> dict[tuple[str, str], str]:
 
 
 def measured(*folders: Path) -> dict[tuple[str, str], list[float]]:
-    """By attack and defense the accuracies (%) of all seeds, of whole poisons alone."""
+    """By attack and defense the accuracies of all seeds, of whole poisons alone."""
     cells: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows(*folders):
         spec = TrialSpec.parse(row["spec"])
         if spec.poison_ratio in (0.0, 1.0) and spec.architecture.name == NETWORK:
             where = (str(spec.attack), "+".join(map(str, spec.defense)))
-            cells.setdefault(where, {})[spec.seed] = 100 * row["final_acc"]
+            cells.setdefault(where, {})[spec.seed] = row["final_acc"]
     return {where: list(seeds.values()) for where, seeds in cells.items()}
+
+
+def percent(share: float) -> str:
+    return number(share, "final_acc", 1)
 
 
 TABLES = [
@@ -69,8 +74,8 @@ def test_every_cell_is_the_mean_of_its_rows(text: str, folders: tuple[Path, ...]
         cell = CELL.fullmatch(said)
         assert cell, said
         values = found[where]
-        assert cell["mean"] == f"{mean(values):.1f}", where
-        assert cell["spread"] == (f"{stdev(values):.1f}" if len(values) > 1 else None), where
+        assert cell["mean"] == percent(mean(values)), where
+        assert cell["spread"] == (percent(stdev(values)) if len(values) > 1 else None), where
 
 
 @pytest.mark.parametrize("text", [README, LATER_TEXT], ids=["README", "later papers"])
@@ -80,7 +85,7 @@ def test_every_printed_number_is_of_a_paper(text: str) -> None:
         assert cell, said
         names = as_printed(attack), as_printed(defense)
         printed = lookup.find("cifar10/{}/{}/resnet18/supervised/fast/0".format(*names))
-        best = None if printed is None else f"{100 * printed.best.value:.1f}"
+        best = None if printed is None else percent(printed.best.value)
         assert cell["printed"] in (best, None), (attack, defense)
 
 
