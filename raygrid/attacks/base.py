@@ -83,11 +83,11 @@ class Attack(Method):
     norms: budgets it can hold. sharded: rows are independent given images and surrogates, so any
     range of rows can be made alone. grain: units that are best made together. seeded: whether the
     seed changes the result.
-    grows: the default budget is meant for 32 pixels and is scaled by side / 32; a budget that
-    the user sets is taken as it is. instant: takes no time, so that whoever needs it makes it, with
-    no job of its own. on_target: perturbs the bases of a set-up alone, for its
-    target. withholds: takes its rows away. one_surrogate: the surrogates of `needs` are the same
-    for every seed.
+    grows: the default budget is meant for 32 pixels and is scaled by side / 32, and so is a
+    multiple of it (`2x`); another budget that the user sets is taken as it is. instant: takes no
+    time, so that whoever needs it makes it, with no job of its own. on_target: perturbs the bases
+    of a set-up alone, for its target. withholds: takes its rows away. one_surrogate: the surrogates
+    of `needs` are the same for every seed.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -110,9 +110,13 @@ class Attack(Method):
         """The budget for images of `side` pixels; only for attacks that perturb."""
         limit = self.limit
         assert limit is not None, f"{self.id} has no budget"
-        if self.grows and limit == type(self).__dataclass_fields__["budget"].default:
+        if self.grows and self.is_default(limit):
             return Budget(limit.norm, limit.value * side / 32)
         return limit
+
+    def is_default(self, budget: Budget) -> bool:
+        """Whether it is the budget that the method has by itself, for 32 pixels."""
+        return bool(budget == type(self).__dataclass_fields__["budget"].default)
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit.norm not in self.norms:

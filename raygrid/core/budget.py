@@ -61,6 +61,12 @@ class Budget:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
         return cls(norm, value)
 
+    @staticmethod
+    def times(text: object) -> float | None:
+        """The factor of a budget that is named as a multiple of the default; None of another."""
+        match = _TEXT.match(str(text))
+        return float(match["num"]) if match and match["times"] else None
+
     @property
     def levels(self) -> int:
         """The largest change in whole 1/255 steps that an `linf` budget allows."""

@@ -99,6 +99,9 @@ class UEraserMax(Erasing, Defense):
             losses = _each(model(drawn), y)
             worst = torch.where((losses > highest)[:, None, None, None], drawn, worst)
             highest = torch.maximum(losses, highest)
+        # Some versions of torch keep the casts of weights that were made without gradients for the
+        # pass that follows in the same region, which then trains no weight.
+        torch.clear_autocast_cache()
         return worst
 
 

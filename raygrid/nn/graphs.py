@@ -93,8 +93,8 @@ class EpochSteps:
     """The steps of one epoch: the first as it is, then a recording for every full batch.
 
     The first tells what a batch draws and whether the host waits in it. Where it waits, sends
-    anything but draws, or where draws stay on the host and decide what is computed, all steps are
-    taken as they are.
+    anything but draws, or where draws stay on the host and decide what is computed (a network's
+    own from torch's generator among them), all steps are taken as they are.
     """
 
     def __init__(self, trainer: Trainer, recorder: Recorder) -> None:
@@ -109,11 +109,12 @@ class EpochSteps:
             return self.trainer.update(batch)
         if not self.watched:
             self.watched = True
-            before = SENDS.count
+            before, host = SENDS.count, torch.get_rng_state()
             with self.recorder.waits() as found:
                 sums = self.trainer.update(batch)
             # A replay would read what was sent in the recorded step where it no longer lies.
-            self.waits = bool(found) or SENDS.count > before
+            drew = not torch.equal(host, torch.get_rng_state())
+            self.waits = bool(found) or drew or SENDS.count > before
             return sums
         if self.recorded is not None:
             self.recorded.load(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
+from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError, SpecErrors
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
@@ -47,6 +49,7 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         data = catalog.artifact(dataset, protocol.validation)
         content = catalog.content(data)
         dataset = data.dataset  # with the sizes of the data at hand
+    attack = _grown(attack, spec.attack, dataset.image_size)
     recipe = _recipe(protocol, learner, dataset, defense, architecture.id)
     try:
         learner.check(recipe)
@@ -81,6 +84,21 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
     )
     priors = tuple(_prior(link.prior, trial, catalog) for link in defense.purifiers)
     return replace(trial, priors=priors)
+
+
+def _grown(attack: Attack, given: Part, side: int) -> Attack:
+    """The attack at images of that side: a multiple of a default that grows with them grows, too.
+
+    Its budget is written out from here on, so that keys and tables name its size.
+    """
+    factor = Budget.times(dict(given.params).get("budget", ""))
+    limit = attack.limit
+    if factor in (None, 1.0) or limit is None or not attack.grows or side == 32:
+        return attack
+    value = limit.value * side / 32
+    if attack.is_default(Budget(limit.norm, value)):  # half of it at 64: which would grow again
+        value = math.nextafter(value, math.inf)
+    return replace(attack, budget=Budget(limit.norm, value))  # type: ignore[call-arg]
 
 
 def _prior(

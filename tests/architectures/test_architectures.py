@@ -356,3 +356,13 @@ def test_the_size_that_a_plan_tells_is_that_of_the_weights(name: str) -> None:
     side = min(max(32, made.sizes[0]), made.sizes[1])
     counted = network_size(made, 10, side).nbytes
     assert weights_nbytes(made, 10, side) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_a_norm_has_a_scale_and_a_bias_or_neither(name: str) -> None:
+    """CUDA's backward of one with a bias alone gives a gradient of no length, which raises."""
+    with torch.device("meta"):
+        net = network(name)
+    for part in net.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            assert (part.weight is None) == (part.bias is None)

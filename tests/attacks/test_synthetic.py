@@ -475,3 +475,23 @@ def test_held_out_linear_separability(part: str, least: float, most: float) -> N
     images = many()
     accuracy = held_out_accuracy(images.pixels, poisoned(part, images), images.labels)
     assert least <= accuracy <= most
+
+
+@pytest.mark.parametrize("part", ["lsp", "ar"])
+def test_a_multiple_of_a_growing_budget_grows_too(part: str) -> None:
+    """At 64 pixels `2x` was the default itself, under another key."""
+
+    def limit(budget: str, dataset: str) -> float:
+        text = f"{part}(budget={budget})" if budget else part
+        spec = f"{dataset}/{text}/none/resnet18/supervised/apbench/0"
+        trial = resolve(spec, None)
+        assert str(resolve(str(trial.spec), None).spec) == str(trial.spec)
+        return trial.attack.limit_at(trial.dataset.image_size).value
+
+    usual = limit("", "cifar10")
+    assert limit("2x", "cifar10") == pytest.approx(2 * usual)
+    assert limit("", "tinyimagenet") == pytest.approx(2 * usual)
+    assert limit("1x", "tinyimagenet") == pytest.approx(2 * usual)
+    assert limit("2x", "tinyimagenet") == pytest.approx(4 * usual)
+    assert limit("0.5x", "tinyimagenet") == pytest.approx(usual)
+    assert limit("l2:0.5", "tinyimagenet") == 0.5

@@ -165,6 +165,22 @@ def test_a_step_that_sends_more_than_draws_is_not_recorded(
     assert len(recorder.tapes) == 1
 
 
+def test_a_step_that_draws_on_the_host_unasked_is_not_recorded(
+    recorder: PretendRecorder, log: Log
+) -> None:
+    """CaiT drops layers by a draw of torch's own generator: a replay would drop the same ones."""
+    session: Any = learner_of("supervised").start(task_on(DEVICE, toy(48)))
+    step = session.trainer.step
+
+    def dropping(batch: Batch) -> Step:
+        out: Step = step(batch)
+        return replace(out, loss=out.loss * (2 if torch.rand(()).item() < 0.5 else 1))
+
+    session.trainer.step = dropping
+    session.epoch(0)
+    assert recorder.tapes == []
+
+
 def test_what_is_recorded_is_not_done(log: Log) -> None:
     """Like a CUDA graph: a replay does it, as often as it is asked to."""
     recorder = PretendRecorder()

@@ -45,6 +45,10 @@ class ShiftedNorm(nn.BatchNorm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-5, momentum=0.4, affine=False)
         self.bias = nn.Parameter(torch.zeros(channels))  # which torch adds if it is there
+        # CUDA's backward makes a gradient for the bias only beside one for a scale, so there is a
+        # scale of ones. No parameter, which would be trained; in no state, as it never changes.
+        del self._parameters["weight"]
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
 class IdentityConv(nn.Conv2d):
