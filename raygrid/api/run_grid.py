@@ -12,7 +12,7 @@ from typing import Any
 
 from raygrid.api.pictures import PoisonPictures
 from raygrid.core.device import check_room, utilization
-from raygrid.core.errors import ClaimLost, StartError, StoreError
+from raygrid.core.errors import ClaimedError, ClaimLost, StartError, StoreError
 from raygrid.core.lazy import torch
 from raygrid.core.local_gpus import UNCOUNTED
 from raygrid.core.options import Options as Options
@@ -40,6 +40,8 @@ from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
+SHOWN = ".tables"
+"""In the folder of a run: the bytes of `results.jsonl` of which its tables are."""
 
 
 @dataclass
@@ -133,19 +135,25 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
         interrupted = True
         try:
             _execute(todo, profiles, (store, catalog), listener, options)
-            news = _derive(plan, log, listener) or todo or log.merged
-            news = news or not (options.out / "tables").exists()
+            _derive(plan, log, listener)
             interrupted = False
-            files = _tables(options.out, log, listener) if news else []
+            files = [] if _are_shown(options.out, log) else _tables(options.out, log, listener)
         except ClaimLost as lost:
-            raise StoreError(str(lost)) from None
+            raise ClaimedError(str(lost)) from None
         finally:
-            listener.close(interrupted)
-            log.close()
+            try:
+                listener.close(interrupted)
+            finally:  # rows that others do not see yet are uploaded, whatever a terminal does
+                log.close()
     place = {t.key: i for i, t in enumerate((*plan.trials, *plan.derived))}
     done = sorted((row for row in log.rows() if row["key"] in place), key=lambda r: place[r["key"]])
     rows = [Result.from_row(row) for row in done]
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
+
+
+def lacks(store: Store, keep: Iterable[str], key: str) -> bool:
+    """Whether a finished trial has not left all that is to be kept of it."""
+    return not all(store.has(kind, key) for kind in keep)
 
 
 def known_profiles(plan: Plan, log: ResultLog, profile_store: ProfileStore) -> Profiles:
@@ -163,7 +171,7 @@ def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[T
     def is_open(trial: Trial) -> bool:
         found = status.get(trial.key, "failed")
         if found == "done":
-            return not all(store.has(kind, trial.key) for kind in options.keep)
+            return lacks(store, options.keep, trial.key)
         return found == "failed"
 
     return log, [trial for trial in plan.trials if is_open(trial)]
@@ -206,12 +214,8 @@ def look_at(device: torch.device, listener: Listener) -> None:
         listener.note(UNCOUNTED)
 
 
-def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
-    """Rows that follow from others: computed anew each time, written when they changed.
-
-    Whether any did.
-    """
-    changed = False
+def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
+    """Rows that follow from others: computed anew each time, written when they changed."""
     rows = {row["key"]: row for row in log.rows()}
     keys = {str(t.spec): t.key for t in plan.trials}
     for trial in plan.derived:
@@ -221,8 +225,14 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> bool:
         result = derive_row(trial, [Result.from_row(base) for base in bases])
         if rows.get(trial.key) != json.loads(json.dumps(result.row())):  # tuples become lists
             listener.trial_finished(trial, result)
-            changed = True
-    return changed
+
+
+def _are_shown(out: Path, log: ResultLog) -> bool:
+    """Whether the tables are of all rows: a run may have been cut off while it wrote them."""
+    try:
+        return int((out / SHOWN).read_text()) == log.path.stat().st_size
+    except (OSError, ValueError):
+        return False
 
 
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
@@ -232,10 +242,12 @@ def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     from raygrid.reports.tables.trial_lines import in_order
     from raygrid.reports.tables.write import write_made
 
+    size = log.path.stat().st_size if log.path.exists() else 0
     folder = RunFolder(out.absolute().name, out, tuple(in_order(log.rows())), log.warning())
     files = [*write_made(out, folder.tables), *write_figures(out, folder.rows)]
     files.append(write_page([folder], out / FILE))  # with the pictures that were just written
     listener.tables(files)
+    (out / SHOWN).write_text(f"{size}\n")
     return files
 
 

@@ -15,12 +15,13 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from raygrid.api.run_grid import make_plan, run_grid
-from raygrid.core.errors import Moving, SpecError, StoreError
+from raygrid.api.run_grid import lacks, make_plan, run_grid
+from raygrid.core.errors import ClaimedError, Moving, SpecError
 from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
@@ -124,7 +125,7 @@ def exclusive_tables(options: Options) -> Iterator[bool]:
     claim = Lease(shared_side(open_store(options.store_url)), frozenset(["tables"]))
     try:
         claim.take()
-    except StoreError:
+    except ClaimedError:
         yield False
         return
     try:
@@ -140,7 +141,7 @@ def _run_part(
 ) -> None:
     try:
         run_grid([trial.spec for trial in part], options, *listeners(options))
-    except StoreError as error:  # another driver was a moment earlier
+    except ClaimedError as error:  # another driver was a moment earlier
         log.info("%s; looking for other trials", error)
         time.sleep(random.uniform(0, PAUSE))
 
@@ -163,15 +164,17 @@ class View:
     ) -> View:
         """Look at the rows and claims of all drivers.
 
-        began: seconds since 1970; a trial that failed after that is not tried again by this run.
+        began: seconds since 1970; a trial that failed after that, or did not leave what is to be
+        kept, is not tried again by this run.
         watch: make sure that those who claim something live.
         """
         rows = store.results(options.out.absolute() / "results.jsonl").rows()
-        over = {
-            row["key"]
-            for row in rows
-            if row["status"] != "failed" or row.get("finished", 0.0) > began
-        }
+
+        def is_over(row: Mapping[str, Any]) -> bool:
+            again = row["status"] == "failed" or lacks(store, options.keep, row["key"])
+            return not again or row.get("finished", 0.0) > began
+
+        over = {row["key"] for row in rows if is_over(row)}
         open_ = [trial for trial in plan.trials if trial.key not in over]
         taken = claimed_keys(shared_side(store), (trial.key for trial in open_), watch)
         others = [trial for trial in open_ if trial.key in taken]

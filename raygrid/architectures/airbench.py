@@ -47,7 +47,8 @@ class AirBench(Architecture):
         "defense that flattens them (grayscale) any fixed whitening makes much of colors that "
         "training never shows and test images have: clean + grayscale, measured with "
         "small_airbench, is 10 % with train, 64 % with photos, 79 % with learned filters, the "
-        "default. widths=128:384:384 is its airbench95",
+        "default. Patches are centered before they are whitened, the original's are not: of its "
+        "normalized images they are nearly so. widths=128:384:384 is its airbench95",
     )
     version: ClassVar[int] = 2
     sizes: ClassVar[tuple[int, int]] = (16, 64)

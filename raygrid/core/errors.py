@@ -48,6 +48,10 @@ class StoreError(RaygridError):
         self.passing = passing
 
 
+class ClaimedError(StoreError):
+    """Trials that another driver has."""
+
+
 LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 """Faults of files that waiting does not cure."""
 

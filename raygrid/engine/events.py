@@ -31,8 +31,11 @@ class Listener:
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
         """An artifact changed its state; `facts` may hold seconds, memory_mb, bytes, an error."""
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
-        """So many units of an artifact are made; which units is its own affair."""
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
+        """So many units of an artifact are made; which units is its own affair.
+
+        before: how many were when it went on from a checkpoint; 0 of one that began anew.
+        """
 
     def trial_started(self, trial: Trial) -> None:
         """A trial begins to train (again, after a lost worker)."""
@@ -77,9 +80,9 @@ class Listeners(Listener):
         for member in self.members:
             member.artifact(artifact, state, facts)
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
         for member in self.members:
-            member.progress(artifact, done, total)
+            member.progress(artifact, done, total, before)
 
     def trial_started(self, trial: Trial) -> None:
         for member in self.members:

@@ -31,7 +31,7 @@ def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
             result, error = _train(job, worker, functools.partial(listener.epoch, trial))
             listener.trial_finished(trial, result)
             if error is None:
-                worker.forget(trial)
+                worker.forget(trial, result)
             agenda.finish(job.key)
             _stop_if_lost(error)
         else:

@@ -14,6 +14,7 @@ from typing import Any
 from raygrid.core.device import settle
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
+from raygrid.core.retry import patiently
 from raygrid.nn import graphs
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot, pack, unpack
 from raygrid.storage.store import Bundle, Store
@@ -127,7 +128,7 @@ class Worker:
         return found if found is not None else self.make(artifact)[0]
 
     def make(
-        self, artifact: Artifact, tell: OnProgress = lambda done, total: None
+        self, artifact: Artifact, tell: OnProgress = lambda done, total, before: None
     ) -> tuple[Bundle, bool]:
         """Load or make an artifact; the flag says whether it was made."""
         if self.device.type == "cpu":
@@ -150,13 +151,15 @@ class Worker:
             commit=commit(),
             versions=versions(),
             options=self.options,
-            leave=lambda kind, bundle: self.store.put(kind, trial.key, bundle),
+            leave=lambda kind, bundle: patiently(lambda: self.store.put(kind, trial.key, bundle)),
             examples=functools.partial(keep_examples, self.store),
         )
         return run_trial(trial, self._remembering(), replace(surroundings, **env))
 
-    def forget(self, trial: Trial) -> None:
-        """Drop the checkpoints of a trial whose row is written."""
+    def forget(self, trial: Trial, result: Result) -> None:
+        """Drop the checkpoints of a trial whose row is written; one that failed is tried again."""
+        if result.status == "failed":
+            return
         CheckpointSlot(self.store, _slot(trial.key)).clear()
 
     def _remembering(self) -> Fetch:

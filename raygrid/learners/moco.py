@@ -32,7 +32,9 @@ class Moco(TwoViews):
             "cifar10/clean/standard/resnet18/moco/tp/0": 0.9143,
             "cifar100/clean/standard/resnet18/moco/tp/0": 0.6446,
         },
-        notes="keys are not shuffled: on one device that changes no batch statistics",
+        notes="keys are not shuffled: on one device that changes no batch statistics. Where a "
+        "batch reaches over the end of the queue the rest of its keys is dropped (lightly's "
+        "memory bank), where that code goes on at the beginning",
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"hidden": 32, "output": 16, "queue": 48}
 

@@ -18,6 +18,8 @@ from raygrid.core.secrets import shown
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+STAGE = ".tmp-"
+"""In the names of files that are being written, where renaming them is what publishes them."""
 HOPELESS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "Not a directory")
 OPTIONS = {"s3": {"region", "scheme", "endpoint_override"}, "gs": {"scheme", "endpoint_override"}}
 
@@ -106,7 +108,7 @@ class ObjectStore:
         # Objects appear when they are closed; files of a folder do not, hence the other name.
         is_folder = self.filesystem.type_name == "local"
         path = self._path(name)
-        stage = f"{path}.tmp-{uuid.uuid4().hex}" if is_folder else path
+        stage = f"{path}{STAGE}{uuid.uuid4().hex}" if is_folder else path
 
         def action() -> None:
             if is_folder:
@@ -132,9 +134,10 @@ class ObjectStore:
         return int(found.size) if found.is_file else None
 
     def names(self, folder: str) -> list[str]:
-        """The files directly in a folder, sorted."""
+        """The files directly in a folder, sorted; not those that somebody is still writing."""
         found = self._list(folder)
-        return sorted(f"{folder}/{info.base_name}" for info in found if info.is_file)
+        whole = (info for info in found if info.is_file and STAGE not in info.base_name)
+        return sorted(f"{folder}/{info.base_name}" for info in whole)
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders directly in a folder."""

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raygrid.core.errors import ClaimLost, StoreError
+from raygrid.core.errors import ClaimedError, ClaimLost, StoreError
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.machine import born, lives, machine
 from raygrid.storage.mirrored import MirroredStore
@@ -64,6 +64,7 @@ class Lease:
     dead: float = field(default_factory=lambda: DEAD)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _beats: int = 0
+    _alive: threading.Thread | None = None
     _written: float = 0.0  # by the clock on the wall, which goes on while a machine sleeps
     _lost: bool = False
     _over: threading.Event = field(default_factory=threading.Event)
@@ -73,16 +74,28 @@ class Lease:
         return f"claims/{self.run}.json"
 
     def take(self) -> None:
-        """Write the note, make sure that it stands alone, and keep it alive."""
+        """Write the note, keep it alive, and make sure that it stands alone.
+
+        Raises ClaimedError if another driver has one of these trials.
+        """
         for attempt in range(TRIES):
+            # It beats while it looks for others: watching dead notes takes as long as it takes
+            # others to hold this one for dead.
             self._write()
-            rival = self._rival()
+            self._over = threading.Event()
+            self._alive = threading.Thread(target=self._live, name="claim", daemon=True)
+            self._alive.start()
+            try:
+                rival = self._rival()
+            except BaseException:
+                self.release()
+                raise
             if rival is None:
-                threading.Thread(target=self._live, name="claim", daemon=True).start()
                 return
-            self.files.delete(self.name)
+            self.release()
+            self._alive.join()  # its last act is to remove the note
             if attempt + 1 == TRIES:
-                raise StoreError(self._refusal(rival))
+                raise ClaimedError(self._refusal(rival))
             time.sleep(random.uniform(0, 2.0 * attempt + 0.5))  # of two, one comes first
 
     def _refusal(self, rival: Note) -> str:
@@ -143,9 +156,10 @@ class Lease:
         """
         silent: dict[str, Note] = {}
         for name, note in self.others():
-            if not _here(note):
+            fate = _lives(note)
+            if fate is None:
                 silent[name] = note
-            elif lives(note["pid"], note["born"]):
+            elif fate:
                 return note
             else:
                 self.files.delete(name)
@@ -158,12 +172,10 @@ class Lease:
         while waiting:
             for name, before in list(waiting.items()):
                 now = read_note(self.files.read(name) or b"")
-                here = _here(before)
-                if now is not None and (
-                    lives(before["pid"], before["born"]) if here else now["beat"] != before["beat"]
-                ):
+                fate = _lives(before)
+                if now is not None and (fate or (fate is None and now["beat"] != before["beat"])):
                     alive.add(name)
-                elif now is not None and not here and time.monotonic() < end:
+                elif now is not None and fate is None and time.monotonic() < end:
                     continue
                 elif now is not None:
                     self.files.delete(name)
@@ -234,6 +246,19 @@ def read_note(content: bytes) -> Note | None:
     keys = note.get("keys")
     listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     return note if texts and numbers and listed else None
+
+
+def _lives(note: Note) -> bool | None:
+    """Whether the driver of a note lives; None where its beat alone can tell.
+
+    That is on another machine, and where a process has its number of which nobody knows when it
+    began: it may be any other.
+    """
+    if not _here(note):
+        return None
+    if not lives(note["pid"], note["born"]):
+        return False
+    return True if note["born"] else None
 
 
 def _here(note: Note) -> bool:

@@ -156,7 +156,6 @@ class MirroredLog(ResultLog):
         for key, row in there.items():
             if key not in here or _when(here[key]) < _when(row):
                 super().append(row)
-                self.merged += 1
         return [
             row for key, row in here.items() if key not in there or _when(there[key]) < _when(row)
         ]

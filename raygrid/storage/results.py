@@ -80,7 +80,6 @@ class ResultLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.merged = 0  # rows that were taken over from other machines when it was opened
         self._lock = FileLock(f"{path}.lock")
 
     def append(self, row: Json) -> None:

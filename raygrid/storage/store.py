@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
     from torch import Tensor
 
+GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What reading an entry raises of which a part is missing or is something else."""
 DATA, META = "data.safetensors", "meta.json"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -119,7 +121,10 @@ class Store:
         return read_meta(entry(kind, key), (self.path(kind, key) / META).read_bytes())
 
     def get(self, kind: str, key: str) -> Bundle | None:
-        """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside)."""
+        """Load an entry, memory-mapped; None if it is missing or was damaged (then moved aside).
+
+        Raises StoreError where it may be sound and cannot be read now.
+        """
         from safetensors.torch import load_file
 
         found = self._load(kind, key, load_file)
@@ -143,9 +148,11 @@ class Store:
                 raise ValueError("checksum differs")
             tensors = load(folder / DATA)
             check_tensors(meta, tensors)
-        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        except (*GONE, ValueError, LookupError, TypeError, SafetensorError) as error:
             self._set_aside(folder, error)
             return None
+        except OSError as error:  # too many open files, a network away: no fault of the entry
+            raise StoreError(f"cannot read {folder}: {error}", may_pass(error)) from error
         return tensors, meta["facts"]
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:

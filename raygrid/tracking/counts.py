@@ -95,12 +95,17 @@ class RunCounts(Listener):
             if self.work is not None:
                 self.work.finished(artifact.key, worked=state == "made")
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+    def retried(self, label: str, why: str) -> None:
+        for jobs in (self.trials, self.builds):
+            for key in [key for key, job in jobs.items() if job.what == label]:
+                del jobs[key]  # it waits for a worker
+
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
         job = self.builds.get(artifact.key)
         if job is not None:
             job.share = done / total
         if self.work is not None:
-            self.work.reached(artifact.key, done, total)
+            self.work.reached(artifact.key, done, total, before)
 
     def trial_started(self, trial: Trial) -> None:
         job = Running(str(trial.spec), self.now(), self.name_of(trial), knn=trial.learner.views > 0)
@@ -122,13 +127,14 @@ class RunCounts(Listener):
             job.epoch = int(metrics["epoch"])
             job.test_acc = metrics.get("test_acc")
             if self.work is not None:
-                self.work.reached(trial.key, job.epoch, job.epochs)
+                self.work.reached(trial.key, job.epoch, job.epochs, job.epoch - 1)
 
     def trial_finished(self, trial: Trial, result: Result) -> None:
-        self.done += result.derived_from is None
+        if result.derived_from is None:
+            self.done += 1
+            self.failed += result.status in ("failed", "diverged")
         if self.work is not None:
             self.work.finished(trial.key, worked=result.status == "done")
-        self.failed += result.status in ("failed", "diverged")
         self.trials.pop(trial.key, None)
         if result.peak_acc is not None:
             self._compare(trial, result)
@@ -162,6 +168,6 @@ class RunCounts(Listener):
         parts += [f"{len(self.running)} running"] if self.running else []
         parts.append(f"{self.failed} failed")
         parts.append(f"artifacts {self.made} made, {self.reused} reused")
-        if self.left is not None and self.done + self.already < self.total:
-            parts.append(f"{clock(self.left)} left")
+        if self.done + self.already < self.total and (left := self.left) is not None:
+            parts.append(f"{clock(left)} left")
         return ", ".join(parts)

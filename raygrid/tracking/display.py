@@ -51,8 +51,8 @@ class ProgressDisplay(RunCounts):
         elif state == "made" and (self.live is None or facts["seconds"] >= QUICK):
             self._say(f"made {artifact.kind} {artifact.label} in {clock(facts['seconds'])}")
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
-        super().progress(artifact, done, total)
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
+        super().progress(artifact, done, total, before)
         self._beat()
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:
@@ -65,6 +65,7 @@ class ProgressDisplay(RunCounts):
             self._say(self.line())
 
     def retried(self, label: str, why: str) -> None:
+        super().retried(label, why)
         self._say(f"again {label}: {why}")
 
     def note(self, text: str) -> None:
@@ -127,8 +128,8 @@ def _bars(counts: RunCounts) -> Table:
     """How far trials and artifacts are, and how long the rest takes."""
     finished, artifacts = counts.already + counts.done, counts.made + counts.reused
     said = [f"{counts.failed} failed"] if counts.failed else []
-    if counts.left is not None and finished < counts.total:
-        said.append(f"{clock(counts.left)} left")
+    if finished < counts.total and (left := counts.left) is not None:
+        said.append(f"{clock(left)} left")
     reused = f"{counts.reused} reused" if counts.reused else ""
     table = Table.grid(padding=(0, 1))
     for name, done, total, more in (

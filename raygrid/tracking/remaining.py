@@ -26,11 +26,10 @@ class Remaining:
     def __post_init__(self) -> None:
         self._seconds = {key: job.seconds for key, job in self.jobs.items()}
 
-    def reached(self, key: str, done: int, total: int) -> None:
-        """A job has done so many units of itself."""
-        # A job that goes on from a checkpoint reports far on at once. What lies before its first
-        # report is another run's work and would make this one look fast.
-        self._before.setdefault(key, (done - 1) / total)
+    def reached(self, key: str, done: int, total: int, before: int) -> None:
+        """A job has done so many units of itself; before: what was done when it began here."""
+        # What an earlier run has done would make this one look fast.
+        self._before.setdefault(key, before / total)
         self._share[key] = done / total
 
     def finished(self, key: str, worked: bool) -> None:
@@ -43,10 +42,11 @@ class Remaining:
 
     def left(self, now: float) -> float | None:
         """Seconds from `now` on; None while nothing is done to go by."""
-        done = self.done
-        rest = sum(seconds for key, seconds in list(self._seconds.items()) if key in self.jobs)
-        for key, share in list(self._share.items()):
-            seconds = self._seconds.get(key, 0.0)
-            done += seconds * max(0.0, share - self._before[key])
-            rest -= seconds * share
+        done, rest = self.done, 0.0
+        # Copies, and keys that may be gone: a display asks while events change all of it.
+        for key, seconds in list(self._seconds.items()):
+            if key in self.jobs:
+                share = self._share.get(key, 0.0)
+                done += seconds * max(0.0, share - self._before.get(key, share))
+                rest += seconds * (1 - share)
         return (now - self.since) * rest / done if done > 0 else None

@@ -61,9 +61,14 @@ class StatusFile(RunCounts):
             super().artifact(artifact, state, facts)
             self.tick()
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
         with self._counts:
-            super().progress(artifact, done, total)
+            super().progress(artifact, done, total, before)
+            self.tick()
+
+    def retried(self, label: str, why: str) -> None:
+        with self._counts:
+            super().retried(label, why)
             self.tick()
 
     def trial_started(self, trial: Trial) -> None:
@@ -154,9 +159,12 @@ def read_all(out: Path) -> dict[str, dict[str, Any]]:
     Raises DataError where no run has been.
     """
     shared = sorted((out / "drivers").glob(f"*/{FILE}"))
-    if not shared or (out / FILE).exists():  # written by the one that gathered all rows
+    each = {file.parent.name: read_status(file.parent) for file in shared}
+    # The one that gathers all rows writes after all others; if they go on, they write later.
+    last = max((found["written"] for found in each.values()), default=0.0)
+    if not each or ((out / FILE).exists() and read_status(out)["written"] >= last):
         return {"": read_status(out)}
-    return {file.parent.name: read_status(file.parent) for file in shared}
+    return each
 
 
 def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) -> str:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raygrid.api import run_grid as module
 from raygrid.api.run_grid import Options, run_grid
-from tests.engine.test_run import GRID
+from raygrid.core import retry
+from raygrid.core.errors import StoreError
+from raygrid.engine.events import Listener
+from raygrid.storage.store import Bundle, Store
+from tests.engine.test_run import GRID, Recorder
+
+GRID_OF_TWO = [f"dots/{a}/none/small_cnn/supervised/brief/0" for a in ("clean", "lsp")]
+GRID_OF_ONE = GRID_OF_TWO[:1]
 
 
 def test_tables_figures_and_the_page_are_written_where_there_is_news(options: Options) -> None:
@@ -18,3 +31,67 @@ def test_tables_figures_and_the_page_are_written_where_there_is_news(options: Op
     assert pictures
     assert all((options.out / name).read_bytes()[1:4] == b"PNG" for name in figures | pictures)
     assert run_grid(GRID, options).files == []
+
+
+def test_tables_that_a_cut_off_run_did_not_write_are_written_by_the_next(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was left to run, so they lacked the new rows for good."""
+    run_grid(GRID_OF_ONE, options)
+    with monkeypatch.context() as cut:
+        cut.setattr(module, "_tables", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(GRID_OF_TWO, options)
+    assert "lsp" not in (options.out / "tables" / "defense.md").read_text()
+    outcome = run_grid(GRID_OF_TWO, options)
+    assert outcome.submitted == 0
+    assert "lsp" in (options.out / "tables" / "defense.md").read_text()
+    assert run_grid(GRID_OF_TWO, options).files == []
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class Mute(Listener):
+    """Speaks to a terminal that is gone."""
+
+    def close(self, interrupted: bool) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_rows_reach_the_shared_store_though_the_terminal_is_gone(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They waited for the next upload, the claim was gone, and others ran them again."""
+    monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
+    far = replace(options, store=(tmp_path / "far").as_uri())
+    with pytest.raises(OSError, match="Input/output"):
+        run_grid(GRID_OF_ONE, far, Mute())
+    (part,) = (tmp_path / "far" / "results").glob("*.jsonl")
+    assert len(part.read_text().splitlines()) == 1
+
+
+def test_a_trial_that_could_not_leave_its_weights_keeps_its_checkpoint(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One refusal of the store made it failed, and the next run trained from the beginning."""
+    asked: list[str] = []
+    put = Store.put
+
+    def away(self: Store, kind: str, key: str, bundle: Bundle) -> None:
+        if kind == "weights":
+            asked.append(key)
+            if len(asked) < 4:
+                raise StoreError("cannot write: the store is away", passing=len(asked) < 3)
+        put(self, kind, key, bundle)
+
+    monkeypatch.setattr(Store, "put", away)
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: None)
+    kept = replace(options, keep=("weights",), checkpoint_every=0.0)
+    (first,) = run_grid(GRID_OF_ONE, kept).results
+    assert (first.status, len(asked)) == ("failed", 3), "asked again until it was told to stop"
+    recorder = Recorder()
+    (second,) = run_grid(GRID_OF_ONE, kept, recorder).results
+    assert (second.status, recorder.epochs) == ("done", 0)
+    assert not list((options.out / "store" / "artifacts" / "partial").glob("*"))

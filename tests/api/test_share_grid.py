@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from raygrid.api import share_grid as sharing
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.api.share_grid import Driver, View, exclusive_tables, share_grid, shared_options
 from raygrid.cli.main import main
-from raygrid.core.errors import Moving, SpecError
+from raygrid.core.errors import Moving, SpecError, StoreError
 from raygrid.engine import notice
 from raygrid.storage import leases
 from raygrid.storage.leases import Lease, claimed_keys, shared_side
@@ -191,3 +192,27 @@ def test_drivers_in_processes_of_their_own_run_every_trial_once(tmp_path: Path) 
     assert len(rows_of(tmp_path / "out")) == 12
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
     assert main(["status", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_full_disk_ends_a_driver_with_an_error(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for another driver's claim: the same trials were trained without end."""
+
+    def full(*_: Any) -> None:
+        raise StoreError("cannot append to results.jsonl: No space left on device")
+
+    monkeypatch.setattr(sharing, "run_grid", full)
+    with pytest.raises(StoreError, match="No space left"):
+        share_grid(GRID, options)
+
+
+def test_what_is_to_be_kept_is_open_to_shared_drivers_too(options: Options) -> None:
+    shared = share_grid(GRID[:1], options)
+    assert len(shared.finished) == 1
+    kept = replace(options, keep=("weights",))
+    plan, store, _ = sharing.make_plan(GRID[:1], shared_options(kept))
+    view = View.of(plan, store, replace(shared_options(kept), out=options.out / "x"), time.time())
+    assert [str(trial.spec) for trial in view.free] == GRID[:1]
+    share_grid(GRID[:1], kept)
+    assert all(store.has("weights", trial.key) for trial in plan.trials)

@@ -136,9 +136,11 @@ def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> Non
     recipe = SurrogateRecipe("s", "small_cnn", RECIPE, "crop_flip", "data", kept=(0, 2))
     whole = train_surrogate(recipe, images, Stream("surrogate"), CPU)
     seen: list[int] = []
+    kept: list[int] = []
 
-    def tell(done: int, total: int) -> None:
+    def tell(done: int, total: int, before: int) -> None:
         seen.append(done)
+        kept.append(before)
         if len(seen) == 2:
             raise Killed
 
@@ -148,6 +150,7 @@ def test_a_surrogate_goes_on_from_the_store(images: Images, store: Store) -> Non
     second = StoreProgress(store, "key", BuildObserver(tell), every=0.0)
     again = train_surrogate(recipe, images, Stream("surrogate"), CPU, second)
     assert seen == [1, 2, 3]
+    assert kept == [0, 0, 3], "its first word after a checkpoint tells what was there"
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
 

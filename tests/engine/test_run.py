@@ -60,8 +60,8 @@ class Recorder(Listener):
     def artifact(self, artifact: Artifact, state: str, facts: dict[str, Any]) -> None:
         self.artifacts.append((artifact.kind, state))
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
-        assert 0 < done <= total
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
+        assert 0 <= before <= done <= total
         self.progressed.add(artifact.kind)
 
     def epoch(self, trial: Trial, metrics: dict[str, float]) -> None:

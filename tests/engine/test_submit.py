@@ -14,8 +14,9 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,6 +165,38 @@ def kill_job(out: Path, follower: int) -> None:
         with contextlib.suppress(psutil.Error):
             if str(out) in process.cmdline() and process.pid != follower:
                 process.kill()
+
+
+class Distant:
+    """A cluster that a sleeping laptop cannot reach at first."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        if self.asked < 2:
+            raise ConnectionError("no route")
+        yield "a line\n"
+
+    def get_job_status(self, job: str) -> SimpleNamespace:
+        self.asked += 1
+        if self.asked < 3:
+            raise ConnectionError("no route")
+        return SimpleNamespace(value="SUCCEEDED")
+
+    def get_job_logs(self, job: str) -> str:
+        return "a line\nthe last\n"
+
+
+def test_a_lost_connection_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command ended with an error where it was asked how the job is."""
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    distant = Distant()
+    assert launch.ClusterJob(distant, "raygrid-x").follow(tmp_path) == 0
+    assert distant.asked == 3
+    assert capsys.readouterr().out == "a line\nthe last\n"
 
 
 @pytest.mark.cluster

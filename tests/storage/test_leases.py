@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.core.errors import ClaimLost, StoreError
+from raygrid.core.errors import ClaimedError, ClaimLost, StoreError
 from raygrid.storage import leases as claims
 from raygrid.storage.leases import Lease, leased, shared_side
 from raygrid.storage.mirrored import ObjectStore, open_store
@@ -250,3 +250,59 @@ def test_a_driver_notices_at_its_next_beat_that_its_note_is_gone(make: Maker) ->
     with pytest.raises(ClaimLost, match="another one took over"):
         claim.check()
     assert notes(claim.files) == []
+
+
+def test_a_note_that_is_still_being_written_is_nobodys(tmp_path: Path) -> None:
+    """It was taken for a damaged one and removed, and its writer ended with an error."""
+    files = shared_side(open_store(tmp_path / "store"))
+    half = tmp_path / "store" / "claims" / "abc.json.tmp-1234"
+    half.parent.mkdir()
+    half.write_text('{"ho')
+    claim = Lease(files, frozenset(["x"]))
+    claim.take()
+    claim.release()
+    assert half.exists()
+
+
+def test_of_two_that_watch_a_dead_note_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first did not beat while it watched, so the second took it for dead as well."""
+    monkeypatch.setattr(claims, "_here", lambda note: False)
+    files = shared_side(open_store(tmp_path / "store"))
+    dead = {"host": "gone", "boot": "b", "pid": 1, "born": "1", "beat": 7, "keys": ["x"]}
+    files.write("claims/dead.json", json.dumps(dead).encode())
+    first, second = (Lease(files, frozenset(["x"]), beat=0.1, dead=0.6) for _ in range(2))
+    errors: list[Exception] = []
+
+    def late() -> None:
+        time.sleep(0.2)
+        try:
+            second.take()
+        except ClaimedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    first.take()
+    thread.join()
+    time.sleep(0.3)
+    first.check()
+    assert len(errors) == 1
+    assert notes(files) == [first.name]
+    first.release()
+
+
+def test_where_nobody_knows_when_a_process_began_its_beat_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS does not tell: after a restart another process had the dead driver's number."""
+    monkeypatch.setattr(claims, "born", lambda pid: "")
+    files = shared_side(open_store(tmp_path / "store"))
+    note = {"host": socket.gethostname(), "boot": "", "pid": os.getpid(), "born": ""}
+    files.write("claims/old.json", json.dumps({**note, "beat": 3, "keys": ["x"]}).encode())
+    heir, third = (Lease(files, frozenset(["x"]), beat=0.05, dead=0.4) for _ in range(2))
+    heir.take()
+    with pytest.raises(ClaimedError, match="another raygrid run works on 1 of these trials"):
+        third.take()
+    heir.release()

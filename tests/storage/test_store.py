@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 
 from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
+from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import CheckpointSlot, pack, unpack
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
@@ -210,3 +213,20 @@ def test_nested_state_round_trips_through_the_store(store: Store) -> None:
     for one, two in buffers:
         assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
     assert back["history"] == state["history"]
+
+
+def test_a_fault_of_the_reader_costs_no_entry(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too many open files a sound poison was moved aside, for every machine."""
+    store.put("poison", "k", Bundle({"x": torch.zeros(3)}))
+
+    def refuse(*_: Any) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module, "checksum", refuse)
+        with pytest.raises(StoreError, match=r"cannot read .*Too many open files") as caught:
+            store.get("poison", "k")
+    assert caught.value.passing
+    assert store.get("poison", "k") is not None

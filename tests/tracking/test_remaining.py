@@ -28,9 +28,9 @@ def jobs(**seconds: float) -> dict[str, Job]:
 def test_a_part_of_a_long_job_counts_before_its_end() -> None:
     work = Remaining(jobs(poison=300.0, trial=100.0), since=1000.0)
     assert work.left(1050.0) is None, "nothing to go by"
-    work.reached("poison", 1, 3)
+    work.reached("poison", 1, 3, 0)
     assert work.left(1050.0) == pytest.approx(150.0)  # a quarter of the work in 50 s
-    work.reached("poison", 2, 3)
+    work.reached("poison", 2, 3, 0)
     assert work.left(1100.0) == pytest.approx(100.0)
     work.finished("poison", worked=True)
     assert work.left(1150.0) == pytest.approx(50.0)
@@ -45,7 +45,7 @@ def test_it_shrinks_while_jobs_go_on() -> None:
     said = []
     for number, name in enumerate(names):
         for epoch in range(1, 7):
-            work.reached(name, epoch, 6)
+            work.reached(name, epoch, 6, 0)
             said.append(work.left(60.0 * number + 10.0 * epoch))
         work.finished(name, worked=True)
     assert said == pytest.approx([240 - 10 * i for i in range(1, 25)])
@@ -53,10 +53,31 @@ def test_it_shrinks_while_jobs_go_on() -> None:
 
 def test_what_an_earlier_run_has_done_is_no_speed_of_this_one() -> None:
     work = Remaining(jobs(a=100.0, b=100.0), since=0.0)
-    work.reached("a", 9, 10)  # from a checkpoint of eight tenths
+    work.reached("a", 8, 10, 8)  # from a checkpoint
+    assert work.left(10.0) is None
+    work.reached("a", 9, 10, 8)
     assert work.left(10.0) == pytest.approx(110.0)
     work.finished("a", worked=True)
     assert work.left(20.0) == pytest.approx(100.0)
+
+
+def test_the_first_batch_of_a_hundred_tells_as_much_as_the_fiftieth() -> None:
+    """It was taken for what an earlier run had done: 99,500 s left of 199."""
+    work = Remaining(jobs(poison=100.0), since=0.0)
+    for batch in (1, 50):
+        work.reached("poison", 500 * batch, 50_000, 0)
+        assert work.left(2.0 * batch) == pytest.approx(2.0 * (100 - batch))
+
+
+def test_a_job_that_is_over_and_not_told_yet_takes_nothing_from_the_rest() -> None:
+    """Its row is written in between, and the time left was negative."""
+    open_jobs = jobs(a=100.0, b=10.0)
+    work = Remaining(open_jobs, since=0.0)
+    work.reached("a", 9, 10, 0)
+    del open_jobs["a"]
+    assert work.left(90.0) is None
+    work.finished("a", worked=True)
+    assert work.left(100.0) == pytest.approx(10.0)
 
 
 def test_jobs_that_were_there_or_can_never_be_done_are_no_work() -> None:
@@ -77,7 +98,7 @@ class Onlooker(Listener):
         self.shares: dict[str, list[float]] = {}
         self.left: list[float] = []
 
-    def progress(self, artifact: Artifact, done: int, total: int) -> None:
+    def progress(self, artifact: Artifact, done: int, total: int, before: int) -> None:
         (job,) = read_status(self.out)["running"]
         assert job["share"] == done / total
         self.shares.setdefault(artifact.kind, []).append(done / total)

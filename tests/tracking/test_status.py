@@ -16,9 +16,11 @@ from raygrid.core.errors import DataError
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
 from raygrid.tracking import status
+from raygrid.tracking.counts import RunCounts
 from raygrid.tracking.status import SILENT, StatusFile
 from raygrid.trials.artifacts.shards import split
 from raygrid.trials.resolve import resolve
+from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 from tests import plugin
 
@@ -156,3 +158,28 @@ def test_the_command_prints_it(options: Options, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["done"] == 1
     assert main(["status", "--out", str(options.out)]) == 0
     assert "1 of 1 trials done" in capsys.readouterr().out
+
+
+def test_drivers_that_go_on_are_seen_before_what_was_gathered_once(tmp_path: Path) -> None:
+    said = {"state": "finished", "host": "h", "pid": 1, "written": 100.0}
+    for folder, written in ((".", 100.0), ("drivers/0", 90.0), ("drivers/1", 95.0)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**said, "written": written})
+        (tmp_path / folder / "status.json").write_text(text)
+    assert set(status.read_all(tmp_path)) == {""}
+    text = json.dumps({**said, "state": "running", "written": 200.0})
+    (tmp_path / "drivers" / "1" / "status.json").write_text(text)
+    assert set(status.read_all(tmp_path)) == {"0", "1"}
+
+
+def test_a_job_that_lost_its_worker_waits_and_derived_rows_fail_with_their_trial() -> None:
+    trial = resolve(SPECS[0], None)
+    counts = RunCounts()
+    counts.started(Plan(trials=[trial]), [trial])
+    counts.trial_started(trial)
+    counts.retried(str(trial.spec), "its worker was lost")
+    assert counts.running == []
+    counts.trial_finished(trial, Result(str(trial.spec), trial.key, status="failed"))
+    derived = Result("iss", "other", status="failed", derived_from=trial.key)
+    counts.trial_finished(trial, derived)
+    assert counts.line().startswith("1/1 trials, 1 failed")

@@ -12,7 +12,7 @@ import torch
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks import ATTACKS
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import SpecError, StoreError
 from raygrid.engine.schedule import LEAST_SHARD, Agenda
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
@@ -135,3 +135,16 @@ def test_what_cannot_be_divided_stays_as_it_is(catalog: Catalog) -> None:
     assert split(trial.data, 4) is trial.data
     with pytest.raises(SpecError, match="shards is 0, allowed are"):
         Options(shards=0)
+
+
+def test_pieces_that_cannot_be_removed_fail_no_poison(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may allow to write and not to delete."""
+
+    def refuse(self: Store, kind: str, key: str) -> None:
+        raise StoreError(f"cannot delete {kind}: ACCESS_DENIED")
+
+    monkeypatch.setattr(Store, "drop", refuse)
+    (row,) = run_grid([TRIAL.format(PGD)], replace(options, shards=3)).results
+    assert row.status == "done"

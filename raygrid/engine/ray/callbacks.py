@@ -85,7 +85,8 @@ class AgendaCallback(Callback):  # type: ignore[misc]
     def _reached(self, job: Job, metrics: dict[str, float], taken: str | None) -> None:
         """A trial ended an epoch, or a part of an artifact is made."""
         if job.artifact is not None:
-            self.listener.progress(job.artifact, int(metrics["done"]), int(metrics["total"]))
+            units = (int(metrics[name]) for name in ("done", "total", "before"))
+            self.listener.progress(job.artifact, *units)
         elif job.trial is not None:
             if taken is not None:  # what no measurement knew, the first epoch tells
                 self._learn(job.trial, json.loads(taken))

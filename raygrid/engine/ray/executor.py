@@ -197,13 +197,13 @@ def run_on_ray(
     setup = WorkerConfig(options.for_workers(), contents, version, home)
     with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
-        listener.ahead(agenda.jobs)
         broker = start_broker(setup.options.store_url, setup.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
             waiting = [job.trial for job in agenda.jobs.values() if job.trial is not None]
             if options.measure:
                 profile_kinds(waiting, profiles, setup, listener.note)
+            listener.ahead(agenda.jobs)
             sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
             for each in too_large(waiting, sharing.gpu, profiles):
                 listener.note(str(each))
@@ -237,7 +237,7 @@ def _tuner(
     agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: WorkerConfig
 ) -> tune.Tuner:
     store = setup.options.store_url
-    local = Path(store if "://" not in store else ".").absolute()
+    home = setup.options.out if "://" in store else Path(store).absolute().parent
     return tune.Tuner(
         tune.with_resources(functools.partial(run_job, setup=setup), request),
         tune_config=tune.TuneConfig(
@@ -250,7 +250,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=f"run-{uuid.uuid4().hex[:8]}",
-            storage_path=str(local.parent / "ray"),
+            storage_path=str(home / "ray"),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=callbacks,
             verbose=0,

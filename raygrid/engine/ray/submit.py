@@ -210,7 +210,9 @@ class ClusterJob:
         while True:
             with contextlib.suppress(Exception):
                 seen = asyncio.run(self._tail(seen, packed))
-            status = _status(self.client, self.id)
+            status = None
+            with contextlib.suppress(OSError):  # no connection: it is asked again
+                status = _status(self.client, self.id)
             if status in ENDED:
                 self._rest(seen, packed)
                 unpack_home(packed.getvalue(), folder)

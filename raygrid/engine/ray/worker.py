@@ -143,8 +143,8 @@ class Reporter:
         facts = {"device": device_name(self.meter.device), **self.meter.facts()}
         return {"taken": json.dumps(facts)}
 
-    def progress(self, done: int, total: int) -> None:
-        self({"done": float(done), "total": float(total)})
+    def progress(self, done: int, total: int, before: int) -> None:
+        self({"done": float(done), "total": float(total), "before": float(before)})
 
 
 def worker_for(setup: WorkerConfig, device: torch.device) -> work.Worker:
@@ -199,7 +199,7 @@ def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
     if artifact is None:
         result = worker.run(trial, report, raise_device=True, meter=meter)
         tell(row=json.dumps(result.row()))  # back when the driver has written it
-        worker.forget(trial)
+        worker.forget(trial, result)
     else:
         tell(artifact=json.dumps(_make(worker, artifact, report)))
         release(meter.device)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raygrid.core.errors import DivergedError
+from raygrid.core.errors import DivergedError, StoreError
 from raygrid.core.retry import patiently
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.store import Bundle, Store
@@ -16,14 +17,15 @@ from raygrid.trials.artifacts import Artifact, BuildContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-OnProgress = Callable[[int, int], None]
+OnProgress = Callable[[int, int, int], None]
+"""Units done, of how many, and how many were when it went on from a checkpoint."""
 
 
 @dataclass(frozen=True)
 class BuildObserver:
     """Who is told of progress, and who knows whether this machine will be taken away soon."""
 
-    tell: OnProgress = lambda done, total: None
+    tell: OnProgress = lambda done, total, before: None
     leaving: Callable[[], bool] = lambda: False
 
 
@@ -36,15 +38,20 @@ class StoreProgress:
         self.partial = CheckpointSlot(store, key)
         self.tell = watch.tell
         self.keeper = Checkpointer(self.partial, every, watch.leaving)
+        self._resumed = False
+        self._before: int | None = None
 
     def report(self, done: int, total: int, **facts: float) -> None:
-        self.tell(done, total)
+        if self._before is None:
+            self._before = done if self._resumed else 0
+        self.tell(done, total, self._before)
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         self.keeper.save(lambda: Bundle({k: t.cpu() for k, t in tensors.items()}, dict(facts)))
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
         found = self.partial.load()
+        self._resumed = self._resumed or found is not None
         return None if found is None else (found.tensors, found.facts)
 
 
@@ -64,7 +71,7 @@ def build(
     if found is not None:
         return found, False
     with store.lock(artifact.key):
-        found = store.get(artifact.kind, artifact.key)
+        found = patiently(lambda: store.get(artifact.kind, artifact.key))
         if found is not None:
             return found, False
         progress = StoreProgress(store, artifact.key, watch or BuildObserver())
@@ -79,5 +86,6 @@ def build(
         patiently(lambda: store.put(artifact.kind, artifact.key, made))
         progress.partial.clear()
         for need in artifact.spent:
-            store.drop(need.kind, need.key)
+            with suppress(StoreError):  # what is left over costs room, not the whole
+                store.drop(need.kind, need.key)
     return made, True
