@@ -14,6 +14,7 @@ from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.cli import main as cli
 from raygrid.core.enforcement import size_of_change
 from raygrid.core.seeds import Stream
+from raygrid.trials.resolve import resolve
 from tests.conftest import toy
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,19 @@ def test_the_first_two_commands_are_those_of_ci() -> None:
     assert COMMANDS[1] == "pip install uv && uv run --extra test pytest"
     assert "uv run experiments/full_grid.py" in ci
     assert "uv run --extra test pytest" in ci
+
+
+SPEC = re.compile(r"(?:^|`)([a-z0-9_]+/[^`\s]+(?:/[^`\s/]+){4}/\d)(?:`|$)", re.MULTILINE)
+SHOWN = [spec for text in (README, *PAGES.values()) for spec in SPEC.findall(text)]
+
+
+@pytest.mark.parametrize("spec", SHOWN)
+def test_specs_in_the_text_are_ones(spec: str) -> None:
+    assert str(resolve(spec, None).spec)
+
+
+def test_specs_in_the_text_are_found() -> None:
+    assert len(SHOWN) >= 2
 
 
 @pytest.mark.parametrize("command", words("uv run raygrid "), ids=" ".join)

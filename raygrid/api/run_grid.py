@@ -151,7 +151,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 
-def lacks(store: Store, keep: Iterable[str], key: str) -> bool:
+def lacks_kept(store: Store, keep: Iterable[str], key: str) -> bool:
     """Whether a finished trial has not left all that is to be kept of it."""
     return not all(store.has(kind, key) for kind in keep)
 
@@ -171,7 +171,7 @@ def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[T
     def is_open(trial: Trial) -> bool:
         found = status.get(trial.key, "failed")
         if found == "done":
-            return lacks(store, options.keep, trial.key)
+            return lacks_kept(store, options.keep, trial.key)
         return found == "failed"
 
     return log, [trial for trial in plan.trials if is_open(trial)]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from raygrid.api.run_grid import lacks, make_plan, run_grid
+from raygrid.api.run_grid import lacks_kept, make_plan, run_grid
 from raygrid.core.errors import ClaimedError, Moving, SpecError
 from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
@@ -171,7 +171,7 @@ class View:
         rows = store.results(options.out.absolute() / "results.jsonl").rows()
 
         def is_over(row: Mapping[str, Any]) -> bool:
-            again = row["status"] == "failed" or lacks(store, options.keep, row["key"])
+            again = row["status"] == "failed" or lacks_kept(store, options.keep, row["key"])
             return not again or row.get("finished", 0.0) > began
 
         over = {row["key"] for row in rows if is_over(row)}
@@ -198,7 +198,7 @@ class View:
 
 
 class Unmade:
-    """The keys of artifacts that a store lacks, at any distance; each is looked up once."""
+    """The keys of artifacts that a store lacks_kept, at any distance; each is looked up once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -148,7 +148,7 @@ def _kuberay(documents: list[dict[str, Any]]) -> Check:
 
 
 def _skypilot(config: dict[str, Any]) -> Check:
-    """SkyPilot's own judgement of its task, where it is installed; nothing of it is sent."""
+    """SkyPilot's own judgment of its task, where it is installed; nothing of it is sent."""
     try:
         import sky
     except ImportError:

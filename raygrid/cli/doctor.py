@@ -38,6 +38,7 @@ def examine(options: Options) -> list[Check]:
         _torch,
         _ray,
         _mlflow,
+        _extras,
         _store,
         _disk,
         _memory,
@@ -59,7 +60,7 @@ def _torch(options: Options) -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("torch", "note", f"{torch.__version__}, no GPU: use --scale quick")
+        return Check("torch", "note", f"{torch.__version__}, no GPU: use --scale quick or screen")
     places = range(torch.cuda.device_count())
     gpus = [(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)) for i in places]
     check = gpu_check(gpus, importlib.util.find_spec("pynvml") is not None)
@@ -104,6 +105,19 @@ def _ray(options: Options) -> Check:
 
 def _mlflow(options: Options) -> Check:
     return _package("mlflow", "results are kept in results.jsonl alone")
+
+
+def _extras(options: Options) -> Check:
+    """Packages that some methods and figures want, by the extra that brings them."""
+    wanted = {
+        "diffusers": ("avatar", "avatar, eclipse, bridgepure"),
+        "captum": ("figures", "grad-cam, shapley"),
+    }
+    absent = {name: said for name, said in wanted.items() if not importlib.util.find_spec(name)}
+    if not absent:
+        return Check("extras", "ok", ", ".join(wanted))
+    said = (f"{name} (uv run --extra {e} ...) for {what}" for name, (e, what) in absent.items())
+    return Check("extras", "note", f"not there: {'; '.join(said)}")
 
 
 def _store(options: Options) -> Check:

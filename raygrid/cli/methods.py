@@ -133,8 +133,10 @@ def method_section(method: Method, tables: bool = True) -> str:
 
 
 def _plain(text: str) -> str:
-    """A sentence of a card as Markdown, whose signs it does not mean."""
-    return re.sub(r"([*_<>\[\]|])", r"\\\1", text)
+    """A sentence of a card as Markdown, whose signs it does not mean, but for its code."""
+    spans = re.split(r"(`[^`]*`)", text)
+    escaped = (s if s[:1] == "`" else re.sub(r"([*_<>\[\]|])", r"\\\1", s) for s in spans)
+    return "".join(escaped)
 
 
 def _parameters(method: Method) -> str:

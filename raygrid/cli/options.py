@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -54,7 +55,16 @@ class FilledLater(CommandParser):
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
-        return super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:  # else the error would be the command line's, whose help has no options
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest)}")
+        return found, rest
+
+    def _meant(self, rest: Sequence[str]) -> str:
+        """The nearest option of the first unknown one."""
+        named = next((word for word in rest if word.startswith("--")), "")
+        near = difflib.get_close_matches(named, list(self._option_string_actions))
+        return f" (did you mean {near[0]}?)" if near else ""
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:

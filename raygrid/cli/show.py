@@ -7,7 +7,7 @@ import difflib
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from raygrid.cli.common import results_of
 from raygrid.cli.methods import method_section, registries
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import clock, wrapped
 from raygrid.tracking.journal import picture_of
@@ -29,25 +30,29 @@ DRAWN = 12  # epochs of a curve; a line of a terminal holds no more
 def add_show(parser: argparse.ArgumentParser) -> None:
     """The argument of `show`."""
     parser.add_argument(
-        "what", help="a method (em, resnet18), or a finished trial: its spec, or how its key begins"
+        "what",
+        nargs="+",
+        metavar="WHAT",
+        help="a method (em, resnet18, `defenses op` where two kinds have the name), or a finished "
+        "trial: its spec, or how its key begins",
     )
 
 
 def show_one(args: argparse.Namespace) -> int:
-    """Print a method's page or what a trial left."""
+    """Print a method's page, one for each kind that has the name, or what a trial left."""
     load_plugins(tuple(args.imports))
-    homes = {name: kind for kind, registry in registries().items() for name in registry}
-    if args.what in homes:
-        kind = homes[args.what]
-        method = registries()[kind].make(args.what)
-        if args.json:
-            print(json.dumps({"kind": kind, "page": method_section(method)}))
-        elif sys.stdout.isatty():
-            show_page(method_section(method, tables=False))
-        else:
-            print(method_section(method), end="")
+    *kind, what = args.what
+    found = {k: r for k, r in registries().items() if what in r and kind in ([], [k])}
+    if kind and not found:
+        known = [k for k, r in registries().items() if what in r]
+        raise SpecError(
+            f"{what!r} is a method of {' and '.join(known) or 'no kind'}, not of {' '.join(kind)!r}"
+        )
+    if found:
+        show_methods({kind: registry.make(what) for kind, registry in found.items()}, args.json)
         return 0
-    row = find_row(list(results_of(args).values()), args.what, args.out, homes)
+    names = {name for registry in registries().values() for name in registry}
+    row = find_row(list(results_of(args).values()), what, args.out, names)
     if args.json:
         print(json.dumps(row, indent=1))
     else:
@@ -55,6 +60,21 @@ def show_one(args: argparse.Namespace) -> int:
             line = f"{name:<10} {text}"
             print(line if name in COPIED else wrapped(line, 11))
     return 0
+
+
+def show_methods(methods: dict[str, Method], as_json: bool) -> None:
+    """Print the pages of methods by kind; of several under a name, the kind above each."""
+    if as_json:
+        pages = [{"kind": kind, "page": method_section(m)} for kind, m in methods.items()]
+        print(json.dumps(pages[0] if len(pages) == 1 else pages))
+        return
+    for kind, method in methods.items():
+        page = method_section(method, tables=not sys.stdout.isatty())
+        page = page if len(methods) == 1 else f"# {kind}\n\n{page}\n"
+        if sys.stdout.isatty():
+            show_page(page)
+        else:
+            print(page, end="")
 
 
 def show_page(page: str) -> None:
@@ -65,7 +85,7 @@ def show_page(page: str) -> None:
     Console().print(Markdown(page))
 
 
-def find_row(rows: list[Row], what: str, out: Path, methods: dict[str, str]) -> Row:
+def find_row(rows: list[Row], what: str, out: Path, methods: Collection[str]) -> Row:
     """The row of a spec or of the key that begins so; raises SpecError or DataError if none is."""
     if "/" in what:
         spec = str(TrialSpec.parse(what))

@@ -136,10 +136,16 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
 
 
+def _spelled(name: str) -> str:
+    """A name without what people write in different ways."""
+    return re.sub(r"[-_ ]", "", name).lower()
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is no `kind`, which names are, and which of them is nearest."""
     names = sorted(known, key=_by_number)
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    plain = {_spelled(other): other for other in names}  # resnet-18 and CIFAR10 are near, too
+    near = [plain[n] for n in difflib.get_close_matches(_spelled(name), plain, n=5, cutoff=0.5)]
     near.sort(key=lambda other: sorted(other) != sorted(name))  # letters that changed places first
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}"

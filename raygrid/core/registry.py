@@ -250,4 +250,4 @@ def lacks(package: str, extra: str) -> str | None:
     """The reason to skip a method whose package is not installed, None if it is."""
     if importlib.util.find_spec(package) is not None:
         return None
-    return f"needs the package {package}: install raygrid[{extra}]"
+    return f"needs the package {package}: `uv run --extra {extra} ...`, or pip install {package}"

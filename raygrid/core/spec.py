@@ -109,8 +109,11 @@ class Part:
         head, bracket, rest = text.partition("(")
         if not NAME.match(head):
             several = "; several stand apart, with blanks between" * ("," in head)
+            plain = re.sub(r"[^a-z0-9_]", "", head.lower())
+            like = f", such as {plain!r}" if NAME.match(plain) and not several else ""
             raise SpecError(
-                f"{text!r} is not a method: expected name or name(key=value, ...){several}"
+                f"{text!r} is not a method: expected name or name(key=value, ...), in lower case "
+                f"letters, digits and _{like}{several}"
             )
         if not bracket:
             return cls(head)

@@ -60,14 +60,14 @@ class Protocol(Method):
     tier: ClassVar[str] = "paper"
     stand_in: ClassVar[str] = "quick"
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    patience: int | None = None
-    min_epochs: int = 1
-    probe_data: Literal["poisoned", "clean"] = "poisoned"
-    validation: float = 0.0
-    holdout: float = 0.0
+    epochs: int | None = None  # in place of the recipe's
+    batch_size: int | None = None  # in place of the recipe's
+    lr: float | None = None  # the highest learning rate, in place of the recipe's
+    patience: int | None = None  # epochs after the peak until a trial stops; none: it never does
+    min_epochs: int = 1  # epochs before which it never stops
+    probe_data: Literal["poisoned", "clean"] = "poisoned"  # that a linear probe is fitted to
+    validation: float = 0.0  # share of the training images held out, clean, before poisoning
+    holdout: float = 0.0  # share of what reaches the victim that is held out, poisoned
 
     def __post_init__(self) -> None:
         require(

@@ -61,6 +61,17 @@ def test_a_method_has_its_page(out: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "| `budget` |" in page
 
 
+def test_a_name_of_two_kinds_has_two_pages(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The defense of that name could not be reached."""
+    assert main(["show", "op", "--out", str(out)]) == 0
+    both = capsys.readouterr().out
+    assert [line for line in both.splitlines() if line[:2] == "# "] == ["# defenses", "# protocols"]
+    assert main(["show", "defenses", "op", "--out", str(out)]) == 0
+    one = capsys.readouterr().out
+    assert one.startswith("## op")
+    assert one in both
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

@@ -36,6 +36,19 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["plan", "--attacks", "clean,lsp"], "'clean,lsp' is not a method: expected name or name("),
         (["plan", "--attacks", "clean,lsp"], "; several stand apart, with blanks between"),
         (
+            ["plan", "--datasets", "cifar-10"],
+            "in lower case letters, digits and _, such as 'cifar10'",
+        ),
+        (
+            ["plan", "--ratio", "0.5"],
+            "--ratio (did you mean --poison-ratio?); see raygrid plan --help",
+        ),
+        (["reproduce", "apbench", "--seeds", "0", "1"], "see raygrid reproduce apbench --help"),
+        (
+            ["show", "learners", "op"],
+            "'op' is a method of defenses and protocols, not of 'learners'",
+        ),
+        (
             ["plan", SPEC.replace("photo_digits", "shapes")],
             "; one of your own is folder(name=shapes)",
         ),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raygrid.core.budget import Budget
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
 from raygrid.core.spec import Part, TrialSpec, format_float, parse_scalar
 
@@ -170,3 +170,10 @@ def test_budgets_are_told_whatever_a_spec_writes(text: str, said: str) -> None:
 def test_levels_are_whole_steps() -> None:
     assert Budget("linf", 8 / 255).levels == 8
     assert Budget("linf", 0.032).levels == 8
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "ResNet18", "resnet 18", "resnet81"])
+def test_the_nearest_name_is_found_however_it_is_spelled(name: str) -> None:
+    assert "did you mean 'resnet18'?" in unknown(
+        "architecture", name, ["resnet18", "vgg11", "lenet"]
+    )
