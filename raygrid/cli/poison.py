@@ -40,7 +40,7 @@ def add_poison(parser: argparse.ArgumentParser) -> None:
 
 
 def make_poison(args: argparse.Namespace) -> int:
-    from raygrid.engine.worker import Worker
+    from raygrid.engine.aloud import TellingWorker
     from raygrid.reports.figures import gallery
     from raygrid.trials import export, poisons
     from raygrid.trials.catalog import Catalog
@@ -58,9 +58,11 @@ def make_poison(args: argparse.Namespace) -> int:
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
     if args.taken is not None:
         export.adopt(args.taken, text, Catalog(store, options.data), args.seed)
-    worker = Worker(store, options)
+    worker = TellingWorker(store, options)
     victim = (args.learner, args.protocol)
-    made = poisons.make(text, Catalog(store, options.data), worker.fetch, args.seed, victim)
+    made = poisons.make(
+        text, Catalog(store, options.data), worker.tell_and_fetch, args.seed, victim
+    )
     facts = poisons.inspect(made)
     if args.export is not None and args.form == "triples":
         facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))

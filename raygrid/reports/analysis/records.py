@@ -10,7 +10,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
-from raygrid.engine.worker import Worker
+from raygrid.engine.aloud import TellingWorker
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials import poisons
 from raygrid.trials.artifacts import World, mix, poison_of
@@ -60,7 +60,7 @@ class Records:
         self.store = store
         self.networks = "peak" if epoch == "peak" else "weights"
         self.catalog = Catalog(store, data_root)
-        self.worker = Worker(store, Options(data=data_root))
+        self.worker = TellingWorker(store, Options(data=data_root))
 
     def trial(self, spec: str) -> Trial:
         """A trial that was trained; raises SpecError, or DataError if it is derived from others."""
@@ -82,13 +82,13 @@ class Records:
 
     def training_set(self, trial: Trial) -> Images:
         """What the attack left of the training set, before any defense."""
-        poison = poison_of(self.worker.fetch(trial.poison))
+        poison = poison_of(self.worker.tell_and_fetch(trial.poison))
         images, _ = mix(self.world(trial), poison, trial.poison, trial.spec.poison_ratio)
         return images
 
     def poisoned(self, text: str, seed: int = 0) -> Poisoned:
         """The poisoned set that `dataset/attack[@ratio]` names; made if it is not there."""
-        return poisons.make(text, self.catalog, self.worker.fetch, seed)
+        return poisons.make(text, self.catalog, self.worker.tell_and_fetch, seed)
 
     def victim(self, spec: str) -> Victim:
         """The network of a trial; raises DataError if it left no weights, or none with a head."""
