@@ -189,7 +189,8 @@ def _execute(
         return
     device = best_device()
     speed = GPU if device.type == "cuda" else CPU
-    agenda = Agenda(todo, lambda a: store.has(a.kind, a.key), speed)
+    begun = store.names("shard") | store.names("partial")
+    agenda = Agenda(todo, lambda a: store.has(a.kind, a.key), speed, begun)
     for artifact in agenda.reused.values():
         listener.artifact(artifact, "reused", {})
     if options.engine == "ray":

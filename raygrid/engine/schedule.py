@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from raygrid.core.speed import CPU, Speed
 from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.artifacts.shards import Joined, split
+from raygrid.trials.artifacts.shards import Joined, begun_counts, split
 from raygrid.trials.trial import Trial
 
 LEAST_SHARD = 60.0
@@ -57,12 +57,20 @@ class Job:
 
 
 class Agenda:
-    """The open jobs of a run. `take` hands out each job once; `finish` and `fail` close it."""
+    """The open jobs of a run. `take` hands out each job once; `finish` and `fail` close it.
+
+    begun: the names of shards that are there or have a checkpoint.
+    """
 
     def __init__(
-        self, trials: Iterable[Trial], made: Callable[[Artifact], bool], speed: Speed = CPU
+        self,
+        trials: Iterable[Trial],
+        made: Callable[[Artifact], bool],
+        speed: Speed = CPU,
+        begun: Iterable[str] = (),
     ) -> None:
         self.speed = speed
+        self._begun = begun_counts(begun)
         self.jobs: dict[str, Job] = {}
         self.reused: dict[str, Artifact] = {}
         self._made = made
@@ -93,11 +101,13 @@ class Agenda:
         """Have long poisons made by several jobs, before the first job is taken.
 
         slots: how many artifacts can be made at a time; a shard takes `LEAST_SHARD` seconds or
-        more. wanted: so many shards, however long they take.
+        more. wanted: so many shards, however long they take. A poison of which some shards are
+        `begun` stays divided as it is: this cluster may be larger or smaller than the last one.
         """
         for job in [job for job in self.jobs.values() if job.artifact is not None]:
             assert job.artifact is not None
-            count = min(slots, int(job.seconds / LEAST_SHARD)) if wanted is None else wanted
+            usual = self._begun.get(job.key, min(slots, int(job.seconds / LEAST_SHARD)))
+            count = usual if wanted is None else wanted
             whole = split(job.artifact, count)
             if isinstance(whole, Joined):
                 self._divide(job, whole)

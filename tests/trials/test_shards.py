@@ -16,7 +16,7 @@ from raygrid.core.errors import SpecError, StoreError
 from raygrid.engine.schedule import LEAST_SHARD, Agenda
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.artifacts.shards import Joined, Shard, ranges, split
+from raygrid.trials.artifacts.shards import Joined, Shard, begun_counts, ranges, split
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
 from tests.engine.test_run import Recorder, essence
@@ -82,10 +82,11 @@ def test_finished_shards_are_not_made_again(options: Options) -> None:
     parts = replace(options, shards=4)
     with pytest.raises(KeyboardInterrupt):
         run_grid([TRIAL.format(PGD)], parts, CutOff())
-    recorder = Recorder()
-    result = run_grid([TRIAL.format(PGD)], parts, recorder).results[0]
+    recorder = Recorder()  # without being told again: a cluster may have another size by then
+    result = run_grid([TRIAL.format(PGD)], options, recorder).results[0]
     assert result.status == "done"
     assert recorder.artifacts.count(("shard", "made")) == 3
+    assert not list((options.out / "store" / "artifacts").glob("shard/*"))
 
 
 def test_a_failing_shard_fails_the_trials_of_its_poison(
@@ -105,6 +106,11 @@ LONG = "cifar10/{}/none/resnet18/supervised/quick/0"
 
 def agenda(part: str) -> Agenda:
     return Agenda([resolve(LONG.format(part), None)], lambda artifact: False)
+
+
+def test_what_was_begun_stays_divided_as_most_of_it_is() -> None:
+    names = ["k-1of4", "k-3of4.17", "k-2of8", "j-1of2", "trial-abc.2", "j-1of2.damaged-12", "m"]
+    assert begun_counts(names) == {"k": 4, "j": 2}
 
 
 def test_as_many_shards_as_slots_and_none_shorter_than_a_minute() -> None:

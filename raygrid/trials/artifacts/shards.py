@@ -7,7 +7,9 @@ those of a poison made in one piece.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +26,19 @@ def split(artifact: Artifact, count: int) -> Artifact:
         return artifact
     count = min(count, -(-artifact.shards // artifact.attack.grain))
     return Joined(artifact, count) if count > 1 else artifact
+
+
+def begun_counts(names: Iterable[str]) -> dict[str, int]:
+    """Into how many shards each poison was divided of which there are some, by its key.
+
+    names: of shards in a store and of their checkpoints. Of several counts that with most of them.
+    """
+    found: Counter[tuple[str, int]] = Counter()
+    for name in names:
+        match = re.match(r"(\w+)-\d+of(\d+)(?:\.|$)", name)
+        if match:
+            found[match[1], int(match[2])] += 1
+    return {key: count for (key, count), _ in reversed(found.most_common())}
 
 
 def ranges(units: int, count: int, grain: int) -> list[range]:
