@@ -39,6 +39,7 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
+from raygrid.engine.ray.homecoming import send_home
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
 
@@ -63,7 +64,10 @@ def experiment_main(
 
 
 def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+    args.argv = sys.argv
     scale = args.scale or default_scale(scales, args)
+    if not args.scale:  # there it would look at another machine
+        args.argv = [*sys.argv, "--scale", scale]
     grids = with_axes(scales[scale], args)
     specs = specs_from_grids(grids)
     options = options_of(args, name=f"{name}-{scale}")
@@ -98,9 +102,11 @@ def place_and_run(
         with reached(here):
             return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
-    with launch.dashboard(place) as address:
-        job = launch.ClusterJob.submit(address, Path.cwd(), sys.argv, options.name)
-        print(f"job {job.id} on {shown(address)}; the same command joins it again", file=sys.stderr)
+    with launch.dashboard(place) as way:
+        argv = getattr(args, "argv", sys.argv)
+        job = launch.ClusterJob.submit(way, Path.cwd(), argv, options.name)
+        where = shown(way.address)
+        print(f"job {job.id} on {where}; the same command joins it again", file=sys.stderr)
         return 0 if args.detach else job.follow(options.out)
 
 
@@ -108,7 +114,10 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
     """`quick` where there is neither a GPU nor a cluster, and say so; else `small`."""
     import torch
 
-    if torch.cuda.is_available() or args.address:
+    def elsewhere() -> bool:
+        return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
+
+    if torch.cuda.is_available() or elsewhere():
         return "small" if "small" in scales else next(iter(scales))
     print("no GPU and no cluster here: taking --scale quick", file=sys.stderr)
     return "quick"
@@ -200,7 +209,7 @@ def run_and_show(
         else:
             print_outcome(outcome, options)
         then()
-    launch.send_home(options.out)
+    send_home(options.out)
     return 1 if outcome.failed else 0
 
 

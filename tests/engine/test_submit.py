@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +19,7 @@ import pytest
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
+from raygrid.engine.ray.homecoming import INSIDE
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
 from tests.tracking.tracked import children, parents
@@ -30,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_job_drives_the_cluster_it_is_in(tmp_path: Path) -> None:
-    place = launch.decide("http://x:1", {launch.INSIDE: "1"}, tmp_path)
+    place = launch.decide("http://x:1", {INSIDE: "1"}, tmp_path)
     assert place == launch.Place("direct", "auto")
 
 
@@ -83,34 +81,6 @@ def test_a_closed_dashboard_port_is_one_error() -> None:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ClusterError, match="no Ray dashboard answers at"):
         launch._answers(address, 0.1)
-
-
-def test_tables_come_home_through_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    (out / "tables").mkdir(parents=True)
-    (out / "tables" / "defense.md").write_text("| a |")
-    (out / "results.jsonl").write_bytes(os.urandom(20_000))
-    launch.send_home(out)
-    assert capsys.readouterr().out == "", "nothing is packed outside a job"
-    monkeypatch.setenv(launch.INSIDE, "1")
-    launch.send_home(out)
-    packed = io.StringIO()
-    launch.print_log("before\n" + capsys.readouterr().out + "after\n", packed)
-    assert capsys.readouterr().out == "before\nafter\n"
-    launch.unpack_home(packed.getvalue(), tmp_path / "home")
-    for name in ("tables/defense.md", "results.jsonl"):
-        assert (tmp_path / "home" / name).read_bytes() == (out / name).read_bytes()
-
-
-def test_an_archive_cannot_leave_its_folder(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("../evil"), io.BytesIO())
-    with pytest.raises(tarfile.OutsideDestinationError):
-        launch.unpack_home(base64.b64encode(buffer.getvalue()).decode(), tmp_path / "home")
-    assert not (tmp_path / "evil").exists()
 
 
 @pytest.fixture
@@ -167,6 +137,27 @@ def kill_job(out: Path, follower: int) -> None:
                 process.kill()
 
 
+@pytest.mark.parametrize(
+    ("argv", "there"),
+    [
+        (["/home/me/p/.venv/bin/raygrid", "run", "a b"], ["-m", "raygrid", "run", "a b"]),
+        (["/opt/raygrid/__main__.py", "reproduce"], ["-m", "raygrid", "reproduce"]),
+        (["experiments/full_grid.py", "--detach"], ["experiments/full_grid.py"]),
+        (["{root}/experiments/full_grid.py", "--json"], ["experiments/full_grid.py", "--json"]),
+    ],
+)
+def test_a_program_is_named_by_its_place_in_the_tree(
+    argv: list[str], there: list[str], tmp_path: Path
+) -> None:
+    """The path of a console script is one of this machine: each submitted `raygrid run` failed."""
+    assert launch.words_there([word.format(root=tmp_path) for word in argv], tmp_path) == there
+
+
+def test_a_program_outside_of_the_tree_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"/elsewhere/mine.py is outside of"):
+        launch.words_there(["/elsewhere/mine.py"], tmp_path)
+
+
 class Distant:
     """A cluster that a sleeping laptop cannot reach at first."""
 
@@ -196,7 +187,65 @@ def test_a_lost_connection_is_opened_again(
     distant = Distant()
     assert launch.ClusterJob(distant, "raygrid-x").follow(tmp_path) == 0
     assert distant.asked == 3
-    assert capsys.readouterr().out == "a line\nthe last\n"
+    told = capsys.readouterr()
+    assert told.out == "a line\nthe last\n"
+    assert told.err == "no connection to the cluster (no route); trying again\n"
+
+
+class Interrupted(Distant):
+    """Its log breaks off in the middle and begins anew."""
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield "one\n"
+        if not self.asked:
+            raise RuntimeError("WebSocket closed with code 1006")
+        yield "two\n"
+
+    def get_job_logs(self, job: str) -> str:
+        return "one\ntwo\n"
+
+
+def test_a_log_that_breaks_off_is_not_printed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    assert launch.ClusterJob(Interrupted(), "raygrid-x").follow(tmp_path) == 0
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+class Replaced(Distant):
+    """The head was lost, and the new one knows no jobs."""
+
+    def get_job_status(self, job: str) -> SimpleNamespace:
+        raise RuntimeError("Request failed with status code 404: job does not exist")
+
+
+def test_a_job_that_nobody_knows_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    with pytest.raises(ClusterError, match="its head is another one now"):
+        launch.ClusterJob(Replaced(), "raygrid-x").follow(tmp_path)
+
+
+def test_a_tunnel_that_ended_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray dashboard` of a cluster that is not there ends at once, as with its connection."""
+    (tmp_path / "cluster.yaml").write_text("cluster_name: x\n")
+    tunnel = launch.Tunnel(tmp_path / "cluster.yaml")
+    tunnel.command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    first = tunnel.process
+    first.kill()
+    first.wait()
+    tunnel.renew()
+    assert tunnel.process is not first
+    assert tunnel.process.poll() is None
+    second = tunnel.process
+    tunnel.renew()
+    assert tunnel.process is second
+    tunnel.close()
+    assert second.poll() is not None
 
 
 @pytest.mark.cluster

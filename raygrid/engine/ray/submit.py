@@ -7,20 +7,17 @@ job is the same command with the working tree; it goes on when this machine slee
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
-import io
 import logging
 import os
 import shlex
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
@@ -30,11 +27,14 @@ from urllib.request import urlopen
 from raygrid.core.errors import ClusterError
 from raygrid.core.retry import retried, until
 from raygrid.core.secrets import shown
+from raygrid.engine.ray.homecoming import INSIDE, print_log, unpack_home
 from raygrid.engine.ray.upload import what_to_send
 
-INSIDE = "RAYGRID_INSIDE"
-MARK = "raygrid-archive:"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+FORGOTTEN = 5
+"""Answers in a row that there is no such job, after which the cluster is taken for another one."""
+HOW_IT_IS_TOLD = ("--quiet", "--json", "--yes")
+"""Words of a command that do not change what its job does: with and without it is one job."""
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,56 @@ def _ray(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         raise ClusterError(f"`ray {' '.join(words)}` did not answer in {timeout:.0f} s") from error
 
 
+class Way:
+    """The way to a dashboard that is reached directly."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def renew(self) -> None:
+        """Open it again if it has closed."""
+
+
+class Tunnel(Way):
+    """An SSH tunnel to the dashboard of a cluster file; it ends where its connection breaks."""
+
+    def __init__(self, config: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        super().__init__(f"http://127.0.0.1:{port}")
+        command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(config)]
+        self.command = [*command, "-p", str(port)]
+        self.process = self._opened()
+
+    def _opened(self) -> subprocess.Popen[bytes]:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(self.command, **quiet)  # type: ignore[call-overload]
+
+    def renew(self) -> None:
+        if self.process.poll() is not None:
+            self.process = self._opened()
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
 @contextlib.contextmanager
-def dashboard(place: Place) -> Iterator[str]:
-    """The address of the cluster's dashboard, reachable while the block lasts."""
+def dashboard(place: Place) -> Iterator[Way]:
+    """The way to the cluster's dashboard while the block lasts."""
     if place.kind == "jobs":
         assert place.address is not None
         _answers(place.address, 10)
-        yield place.address
+        yield Way(place.address)
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(place.config)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    tunnel = subprocess.Popen([*command, "-p", str(port)], **quiet)  # type: ignore[call-overload]
+    assert place.config is not None
+    tunnel = Tunnel(place.config)
     try:
-        address = f"http://127.0.0.1:{port}"
-        _answers(address, 60)
-        yield address
+        _answers(tunnel.address, 60)
+        yield tunnel
     finally:
-        tunnel.terminate()
-        tunnel.wait(10)
+        tunnel.close()
 
 
 def _answers(address: str, patience: float) -> None:
@@ -173,24 +202,29 @@ class ClusterJob:
 
     client: Any
     id: str
+    way: Way = field(default_factory=lambda: Way(""))
+    seen: int = 0
 
     @classmethod
-    def submit(cls, address: str, root: Path, argv: Sequence[str], name: str) -> ClusterJob:
+    def submit(cls, way: Way, root: Path, argv: Sequence[str], name: str) -> ClusterJob:
         """Send the working tree and the command; a command that runs already is joined instead.
 
-        What is sent is printed. Raises ClusterError for a tree that is too large.
+        What is sent is printed. Raises ClusterError for a tree that is too large, and for a
+        program outside of it.
         """
-        client = connect_jobs(address)
-        identity = hashlib.sha256(shlex.join(argv).encode()).hexdigest()[:8]
+        client = connect_jobs(way.address)
+        words = words_there(argv, root)
+        same = [word for word in words if word not in HOW_IT_IS_TOLD]
+        identity = hashlib.sha256(shlex.join(same).encode()).hexdigest()[:8]
         turn = 0
         while (found := _status(client, f"raygrid-{name}-{identity}-{turn}")) in ENDED:
             turn += 1
-        job = cls(client, f"raygrid-{name}-{identity}-{turn}")
+        job = cls(client, f"raygrid-{name}-{identity}-{turn}", way)
         if found is None:
             upload = what_to_send(root)
             print(*upload.lines(), sep="\n", file=sys.stderr)
             client.submit_job(
-                entrypoint=shlex.join(["python", *argv]),
+                entrypoint=shlex.join(["python", *words]),
                 submission_id=job.id,
                 runtime_env={
                     "working_dir": str(root),
@@ -204,35 +238,64 @@ class ClusterJob:
     def follow(self, folder: Path) -> int:
         """Print the job's log until it ends and unpack what it sends home; its exit status.
 
-        A connection that breaks is opened again: a laptop may sleep in between.
+        A connection that breaks is opened again: a laptop may sleep in between. Raises
+        ClusterError if the cluster no longer knows the job.
         """
-        seen, packed = 0, io.StringIO()
+        unknown, apart = 0, False
         while True:
             with contextlib.suppress(Exception):
-                seen = asyncio.run(self._tail(seen, packed))
-            status = None
-            with contextlib.suppress(OSError):  # no connection: it is asked again
+                asyncio.run(self._tail())
+            try:
                 status = _status(self.client, self.id)
-            if status in ENDED:
-                self._rest(seen, packed)
-                unpack_home(packed.getvalue(), folder)
-                return 0 if status == "SUCCEEDED" else 1
+                if status in ENDED:
+                    return self._end(folder, status)
+                unknown, apart = (unknown + 1 if status is None else 0), False
+            except OSError as error:
+                if not apart:
+                    said = str(error).splitlines()[0]
+                    print(f"no connection to the cluster ({said}); trying again", file=sys.stderr)
+                apart = True
+                self.way.renew()
+            if unknown == FORGOTTEN:
+                raise ClusterError(
+                    f"the cluster does not know the job {self.id}: its head is another one now; "
+                    "run the same command again, it goes on with what the store has"
+                )
             time.sleep(1)
 
-    async def _tail(self, seen: int, packed: io.StringIO) -> int:
-        """Print what is new; returns how many characters of the log were seen."""
+    async def _tail(self) -> None:
+        """Print what is new of the log; `seen` is how many of its characters were."""
         position = 0
         async for piece in self.client.tail_job_logs(self.id):
-            new = piece[max(0, seen - position) :]
+            new = piece[max(0, self.seen - position) :]
             position += len(piece)
             if new:
-                print_log(new, packed)
-                seen = position
-        return seen
+                print_log(new)
+                self.seen = position
 
-    def _rest(self, seen: int, packed: io.StringIO) -> None:
-        """What was written after the last look."""
-        print_log(self.client.get_job_logs(self.id)[seen:], packed)
+    def _end(self, folder: Path, status: str | None) -> int:
+        """Print what was written after the last look and unpack what came home."""
+        log = self.client.get_job_logs(self.id)
+        print_log(log[self.seen :])
+        self.seen = len(log)
+        unpack_home(log, folder)
+        return 0 if status == "SUCCEEDED" else 1
+
+
+def words_there(argv: Sequence[str], root: Path) -> list[str]:
+    """What follows `python` in the working tree on the cluster, where its program has its place.
+
+    Raises ClusterError for a program outside of the tree.
+    """
+    program, rest = Path(argv[0]), [word for word in argv[1:] if word != "--detach"]
+    if program.stem == "raygrid" or program.parts[-2:] in (("raygrid", "__main__.py"),):
+        return ["-m", "raygrid", *rest]
+    try:
+        return [str((root / program).resolve().relative_to(root.resolve())), *rest]
+    except ValueError:
+        raise ClusterError(
+            f"{program} is outside of {root}, whose files alone are sent to the cluster"
+        ) from None
 
 
 def connect_jobs(address: str) -> Any:
@@ -255,36 +318,3 @@ def _status(client: Any, job: str) -> str | None:
         if "404" in str(error) or "does not exist" in str(error):
             return None
         raise ClusterError(f"the cluster does not tell about {job}: {error}") from error
-
-
-def print_log(text: str, packed: io.StringIO) -> None:
-    """Print log text; lines that carry the packed tables are kept instead."""
-    for line in text.splitlines(keepends=True):
-        if line.startswith(MARK):
-            packed.write(line.removeprefix(MARK).strip())
-        else:
-            sys.stdout.write(line)
-    sys.stdout.flush()
-
-
-def send_home(out: Path) -> None:
-    """Inside a job: print tables, figures and results, packed, for `follow` to unpack."""
-    if not os.environ.get(INSIDE):
-        return
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in ("tables", "figures", "results.jsonl"):
-            if (out / name).exists():
-                archive.add(out / name, name)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    for start in range(0, len(text), 4000):
-        print(f"{MARK}{text[start : start + 4000]}", flush=True)
-
-
-def unpack_home(packed: str, folder: Path) -> None:
-    """Unpack what `send_home` printed, refusing paths that leave the folder."""
-    if not packed:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed)), mode="r:gz") as archive:
-        archive.extractall(folder, filter="data")
