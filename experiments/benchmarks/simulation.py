@@ -130,7 +130,7 @@ def compare(
         make_plan(specs, options)[0].trials, lambda artifact: artifact.key not in diary.seconds, CPU
     )
     start = sum(begins[:workers]) / len(begins[:workers])
-    line = play(agenda, fleet, profiles, lambda job: diary.seconds[job.key], start)
+    line = play(agenda, fleet, profiles, lambda job, share: diary.seconds[job.key], start)
     return Compared(ran, line.makespan, begins, line.packed)
 
 

@@ -20,7 +20,7 @@ from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.core.text import about, say
 from raygrid.datasets import DATASETS
-from raygrid.engine.costs.estimate import Measured, trial_seconds
+from raygrid.engine.costs.estimate import Measured, crowded, trial_seconds
 from raygrid.engine.costs.gpu_share import TooLarge, too_large
 from raygrid.engine.costs.profiles import Profiles, ProfileStore, gpu_of
 from raygrid.engine.costs.simulate import Fleet, Timeline, play
@@ -80,8 +80,10 @@ def simulated(plan: Plan, state: PlanStatus, fleet: Fleet) -> Timeline:
     """What is left of a plan, played on a fleet."""
     measured = Measured.of(plan.trials, state.rows, fleet.speed)
 
-    def seconds(job: Job) -> float:
-        return job.seconds if job.trial is None else measured.correct(job.trial, job.seconds)
+    def seconds(job: Job, share: float) -> float:
+        if job.trial is not None and measured.factors:  # of trials that had company, too
+            return measured.correct(job.trial, job.seconds)
+        return crowded(job.work, job.seconds, fleet.speed, share)
 
     return play(state.agenda(plan, fleet.speed), fleet, state.profiles, seconds)
 

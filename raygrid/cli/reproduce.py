@@ -87,11 +87,17 @@ def check_used(wanted: PaperTable, files: Files) -> None:
     """Raise SpecError if a predictor is named that no trial loads, or one of them cannot load."""
     if not files.checkpoint:
         return
-    loading = [text for text in wanted.specs if f"checkpoint={files.checkpoint}" in text]
+    loading = [text for text in wanted.specs if _loads(text, files.checkpoint)]
     if not loading:
         raise SpecError(f"--diffusion {files.checkpoint}: nothing here is purified by diffusion")
     for skip in plan(loading, None).skips:
         raise SpecError(f"--diffusion {files.checkpoint}: {skip.reason}")
+
+
+def _loads(spec: str, checkpoint: str) -> bool:
+    """Whether a defense of a spec starts from that file or folder."""
+    parts = TrialSpec.parse(spec).defense
+    return any(dict(part.params).get("checkpoint") == checkpoint for part in parts)
 
 
 def part_of(args: argparse.Namespace) -> Only:

@@ -120,6 +120,20 @@ def test_download_gets_checks_and_unpacks(
     assert [f.name for f in (root / "cifar10").iterdir()] == ["cifar-10-batches-py"]
 
 
+def test_a_failed_download_leaves_what_somebody_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of one's own under the archive's name was deleted."""
+    own = tmp_path / "cifar10" / "cifar-10-python.tar.gz"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    monkeypatch.setattr(Cifar10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(DataError, match="cannot download"):
+        DATASETS.make("cifar10").download(tmp_path)
+    assert own.read_bytes() == b"mine"
+    assert [path.name for path in own.parent.iterdir()] == [own.name]
+
+
 def test_download_without_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cifar10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(DataError, match=r"cannot download http://127.0.0.1:9.*by hand"):

@@ -15,7 +15,7 @@ from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, StoreError
 from raygrid.core.speed import CPU
-from raygrid.engine.costs.estimate import trial_seconds
+from raygrid.engine.costs.estimate import Measured, trial_seconds
 from raygrid.engine.costs.gpu_share import CARDS, LADDER, ROOM, Sharing, too_large
 from raygrid.engine.costs.profiles import Profile, Profiles, ProfileStore, footprints, gpu_of, kind
 from raygrid.engine.costs.simulate import Fleet, Rooms, Waiting, play
@@ -280,7 +280,7 @@ def test_the_longest_go_first_and_the_clock_is_right() -> None:
             job.rank = known[job.key]
     agenda._ready = [(-job.rank, job.key) for job in agenda.jobs.values() if not job.needs]
 
-    def seconds(job: Job) -> float:
+    def seconds(job: Job, share: float) -> float:
         return known.get(job.key, 1.0)
 
     line = play(agenda, Fleet(cpus=2), seconds=seconds, start=0.0)
@@ -297,13 +297,36 @@ def test_no_gpu_is_overfull_and_packing_shortens_a_run() -> None:
 
     def run(fleet: Fleet, profiles: Profiles) -> float:
         agenda = Agenda(trials, lambda a: True)
-        return play(agenda, fleet, profiles, seconds=lambda job: 100.0, start=0.0).makespan
+        return play(agenda, fleet, profiles, seconds=lambda job, share: 100.0, start=0.0).makespan
 
     assert run(Fleet.parse("2xA10G"), Profiles()) == pytest.approx(64 / 16 * 100)
     crowded = measured(trials[0], 20_000)
     assert run(Fleet.parse("2xA10G"), crowded) == pytest.approx(64 / 2 * 100)
     assert run(replace(Fleet.parse("2xA10G"), per_gpu=4), Profiles()) == pytest.approx(800)
     assert share(Profiles(), whole[0]) == 1.0
+
+
+def test_a_card_computes_no_more_for_many_than_for_one() -> None:
+    """Four to a GPU took a quarter of the time and the money, whatever they computed."""
+
+    def hours(network: str, per_gpu: int) -> float:
+        specs = [f"cifar10/clean/standard/{network}/supervised/dvae/{seed}" for seed in range(16)]
+        fleet = replace(Fleet.parse("1xA10G"), per_gpu=per_gpu)
+        agenda = Agenda(plan(specs, None).trials, lambda a: True, fleet.speed)
+        return play(agenda, fleet, start=0.0).makespan
+
+    alone = hours("resnet18", 1)
+    assert [hours("resnet18", count) for count in (2, 4, 8)] == pytest.approx([alone] * 3, rel=0.02)
+    small = hours("small_cnn", 1)  # waits for its launches: company costs it nothing
+    assert hours("small_cnn", 8) == pytest.approx(small / 8, rel=0.02)
+
+
+def test_rows_of_one_card_tell_nothing_of_another_with_a_longer_name() -> None:
+    trial = cifar("resnet18", "supervised")
+    row = {"status": "done", "device": "NVIDIA L40S", "epochs_run": 1, "seconds": 1e6}
+    l4, l40s = (Fleet.parse(f"1x{name}").speed for name in ("L4", "L40S"))
+    assert not Measured.of([trial], {trial.key: row}, l4).factors
+    assert Measured.of([trial], {trial.key: row}, l40s).factors
 
 
 def test_a_plan_says_what_a_fleet_makes_of_it(tmp_path: Path) -> None:

@@ -281,3 +281,13 @@ def test_options_that_the_guide_names_are_those_of_the_command(
     for word in ("--nodes", "--array", "--partition", "--account", "--qos", "--memory", "--notice"):
         assert f"`{word}" in guide
         assert word in shown
+
+
+def test_a_command_of_several_lines_stays_a_comment_in_the_script() -> None:
+    """Its second line stood before the directives, which Slurm then ignored."""
+    request = SlurmRequest()
+    line = ["raygrid", "submit", "slurm", "--", "bash", "-c", "echo a\necho b"]
+    script = batch_script(request, line[4:], line)
+    head = script[: script.index("#SBATCH")].splitlines()
+    assert all(each.startswith("#") for each in head)
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0

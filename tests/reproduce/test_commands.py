@@ -72,6 +72,7 @@ def test_only_papers_without_figures_have_a_main_table() -> None:
     [
         (["--table", "12", "--diffusion", "mine.pth"], "nothing here is purified by diffusion"),
         (["--table", "3", "--diffusion", "mine.pth"], "mine.pth: checkpoint mine.pth is not there"),
+        (["--table", "3", "--diffusion", "my net"], "my net: checkpoint my net is not there"),
         (["--figure", "8", "--diffusion", "./mine"], "./mine: checkpoint ./mine is not there"),
     ],
 )

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.storage.results import ResultLog
@@ -16,6 +17,7 @@ from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import store_uri, sync
 from raygrid.tracking.mlflow.client import KEY, PARENT, WRITTEN, MlflowExperiment
+from raygrid.tracking.mlflow.connection import is_transient
 from raygrid.tracking.mlflow.facts import (
     epoch_points,
     final_metrics,
@@ -565,3 +567,14 @@ def test_ten_thousand_trials_are_in_mlflow_in_little_room(out: Path) -> None:
     started = time.perf_counter()
     assert sync(out).written == 0
     assert time.perf_counter() - started < 300
+
+
+@pytest.mark.parametrize(
+    ("code", "passing"), [(413, False), (403, False), (429, True), (503, True)]
+)
+def test_what_a_server_refuses_is_not_asked_for_without_end(code: int, passing: bool) -> None:
+    """Uploads raise OSErrors of requests: a page beyond the proxy's limit blocked everything."""
+    answer = requests.Response()
+    answer.status_code = code
+    assert is_transient(requests.HTTPError("refused", response=answer)) == passing
+    assert is_transient(requests.ConnectionError("no route"))

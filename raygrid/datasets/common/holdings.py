@@ -210,13 +210,17 @@ def _extract_tar(archive: Path, folder: Path) -> None:
 
 def fetch(url: str, folder: Path, md5: str) -> Path:
     """Download a file through torchvision and check it; raises DataError."""
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import check_integrity, download_url
 
-    name = url.rpartition("/")[2]
+    file = folder / url.rpartition("/")[2]
+    if check_integrity(str(file), md5):
+        return file
+    part = file.with_name(f"{file.name}.part")  # what lies under the name itself may be somebody's
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        download_url(url, str(folder), name, md5)
+        download_url(url, str(folder), part.name, md5)
+        part.replace(file)
     except (URLError, OSError, RuntimeError) as error:
-        (folder / name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise DataError(f"cannot download {url} ({error}); put it under {folder} by hand") from None
-    return folder / name
+    return file

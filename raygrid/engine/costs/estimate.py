@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raygrid.core.speed import CPU, Speed
+from raygrid.engine.costs.profiles import gpu_of
+from raygrid.trials.artifacts import Artifact
 from raygrid.trials.artifacts.dataset import START
 from raygrid.trials.trial import Trial
 
@@ -40,12 +43,27 @@ class Measured:
         return seconds * (statistics.median(known) if known else 1.0)
 
 
+def crowded(work: Trial | Artifact, alone: float, speed: Speed, share: float) -> float:
+    """Seconds of a job on a part of a device whose rest others use, from those of a whole one.
+
+    What a device computes is divided among all on it. What it waits for, launches and images, is
+    not: small networks lose nothing by company until they fill the card together. share: 0 of a job
+    that needs no device.
+    """
+    if not share:
+        return alone
+    made = work.seconds if isinstance(work, Artifact) else functools.partial(trial_seconds, work)
+    whole = made(speed)
+    computing = made(replace(speed, per_image=0.0)) / whole if whole else 1.0
+    return alone * max(1.0, computing / share)
+
+
 def _pair(trial: Trial) -> tuple[str, str]:
     return trial.architecture.id, trial.learner.id
 
 
 def _same_device(device: str, speed: Speed) -> bool:
-    return device.startswith("cpu") if speed == CPU else speed.name in device
+    return device.startswith("cpu") if speed == CPU else gpu_of(device) == speed.name
 
 
 def trial_seconds(trial: Trial, speed: Speed) -> float:

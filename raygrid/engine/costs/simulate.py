@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 from raygrid.core.errors import SpecError
 from raygrid.core.speed import CPU, GPU, Speed
+from raygrid.engine.costs.estimate import crowded
 from raygrid.engine.costs.gpu_share import BASE, Gpu, Sharing, card
 from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.schedule import Agenda, Job
@@ -88,15 +90,17 @@ def play(
     agenda: Agenda,
     fleet: Fleet,
     profiles: Profiles | None = None,
-    seconds: Callable[[Job], float] | None = None,
+    seconds: Callable[[Job, float], float] | None = None,
     start: float = WORKER_START,
 ) -> Timeline:
     """Run an agenda's schedule against a clock; empties the agenda.
 
-    seconds: how long a job takes, default the agenda's own estimates. start: of a worker process,
-    paid once by every worker. Each job goes to the device with the least free room that is enough,
-    the highest rank first; jobs that do not fit wait and let smaller ones pass.
+    seconds: how long a job takes on such a share of a device, default the agenda's own estimates,
+    `crowded`. start: of a worker process, paid once by every worker. Each job goes to the device
+    with the least free room that is enough, the highest rank first; jobs that do not fit wait and
+    let smaller ones pass.
     """
+    seconds = seconds or functools.partial(_estimated, agenda.speed)
     sharing = Sharing(profiles or Profiles(), fleet.name if fleet.gpus else "", fleet.per_gpu)
     rooms, waiting = Rooms(fleet.slots), Waiting()
     ends: list[tuple[float, int, str, int, float]] = []
@@ -108,7 +112,7 @@ def play(
         while (share := waiting.next(rooms.largest)) is not None:
             job = waiting.pop(share)
             place, cold = rooms.take(share)
-            length = (seconds or _estimated)(job) + start * cold
+            length = seconds(job, share) + start * cold
             if job.trial is not None:
                 out.packed[share] = out.packed.get(share, 0) + 1
             out.work += share * length
@@ -184,5 +188,5 @@ class Rooms:
         heapq.heappush(self._by_size.setdefault(self._free[place], []), place)
 
 
-def _estimated(job: Job) -> float:
-    return job.seconds
+def _estimated(speed: Speed, job: Job, share: float) -> float:
+    return crowded(job.work, job.seconds, speed, share)

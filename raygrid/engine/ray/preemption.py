@@ -1,9 +1,9 @@
 """Machines that are taken away with notice: who hears of it, and who acts on it.
 
 A cloud says on the machine itself that a spot instance is being reclaimed. `python -m
-raygrid.engine.ray.preemption` runs beside Ray's worker, asks every few seconds, and has Ray drain
-the node; on Kubernetes Ray does so itself. Jobs on a draining node save their state after the epoch
-that they are in and go on elsewhere.
+raygrid.engine.ray.preemption [HOST:PORT]` runs beside Ray's worker, asks every few seconds, and has
+Ray drain the node; on Kubernetes Ray does so itself. Jobs on a draining node save their state after
+the epoch that they are in and go on elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import ray
 
+from raygrid.core.retry import retried, until
 from raygrid.engine.ray.private import drain_node, draining_nodes
 
 METADATA = "http://169.254.169.254"  # of AWS and GCP alike, link-local
@@ -74,14 +75,21 @@ def drain(address: str, node: str, seconds: int = NOTICE) -> None:
     drain_node(address, node, int((time.time() + seconds) * 1000))
 
 
-def watch(asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:
-    """Wait for the notice and pass it on; ends with it."""
+def watch(address: str = "auto", asks: Callable[[], bool] = reclaimed, every: float = 5.0) -> int:
+    """Wait for the notice and pass it on to the Ray at an address; ends with it.
+
+    `auto` is the one Ray of this machine; where there are several it has to be named.
+    """
     while not asks():
         time.sleep(every)
-    ray.init(address="auto", logging_level="ERROR")
-    drain(ray.get_runtime_context().gcs_address, ray.get_runtime_context().get_node_id())
+
+    def tell() -> None:
+        ray.init(address=address, logging_level="ERROR", ignore_reinit_error=True)
+        drain(ray.get_runtime_context().gcs_address, ray.get_runtime_context().get_node_id())
+
+    retried(tell, until(NOTICE, 2.0), lambda error: True)  # a busy head may not answer at once
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(watch())
+    sys.exit(watch(sys.argv[1] if len(sys.argv) > 1 else "auto"))

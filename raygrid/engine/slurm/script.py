@@ -20,7 +20,7 @@ TEMPLATE = """\
 #!/bin/bash
 # A raygrid grid as a Slurm job: Ray starts on every node of the job, the command runs on the first.
 #
-#   {line}
+{line}
 #
 # submits it, and shows it with --print. Change what you like and submit it with `sbatch`.
 {directives}
@@ -120,5 +120,6 @@ def batch_script(request: SlurmRequest, command: Sequence[str], line: Sequence[s
     if not command:
         raise SpecError("there is no command; write it behind --, as in `-- raygrid run ...`")
     directives = "\n".join(f"#SBATCH {word}" for word in request.directives())
-    words = {"line": shlex.join(line), "command": shlex.join(command)}
+    told = "\n".join(f"#   {part}" for part in shlex.join(line).splitlines())
+    words = {"line": told, "command": shlex.join(command)}
     return TEMPLATE.format(directives=directives, notice=request.notice, **words)

@@ -122,6 +122,8 @@ def check_health(uri: str, timeout: float) -> None:
         with urlopen(f"{uri}/health", timeout=timeout):
             return
     except HTTPError as error:
+        if error.code == 401:  # it wants a login, which the client sends and this question does not
+            return
         hint = "is it MLflow?"
         if error.code == 403:
             hint = f"start it with --allowed-hosts {urlsplit(uri).netloc}"

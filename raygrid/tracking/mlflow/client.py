@@ -212,15 +212,17 @@ class MlflowExperiment:
         shown = shown or Shown(result.spec)
         start = result.finished - result.seconds
         run = self.trial(parent, result.key, result.spec, start, shown.name)
+        points = epoch_points(result.history, is_contrastive(result.resolved))
+        points += final_metrics(result, shown)
+        params = params_of(result.spec, result.resolved)
+        # Numbers first: a server may refuse files, and take them again another day.
+        self.write(run, points, params, tags_of(result, shown))
+        self.end(result.key, STATUS[result.status], result.finished)
         self._keep_files(run, result)
         if shown.picture is not None:
             self.client.log_artifact(run, str(shown.picture))
         self._log_poison(run, result)
-        points = epoch_points(result.history, is_contrastive(result.resolved))
-        points += final_metrics(result, shown)
-        tags = {**tags_of(result, shown), WRITTEN: written_mark(result.finished, shown.control)}
-        self.write(run, points, params_of(result.spec, result.resolved), tags)
-        self.end(result.key, STATUS[result.status], result.finished)
+        self.write(run, [], {}, {WRITTEN: written_mark(result.finished, shown.control)})
         for old in self._outdated.pop(result.key, []):
             self.client.delete_run(old.info.run_id)
         return run

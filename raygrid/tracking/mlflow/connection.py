@@ -18,6 +18,8 @@ TRANSIENT = {
     "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED",
 }
+PASSING = (408, 425, 429)
+"""Answers of a server, besides 500 and above, after which asking again may help."""
 
 
 def check_tracking(uri: str, timeout: float = 5.0) -> None:
@@ -70,4 +72,9 @@ def mlflow_client(uri: str) -> Any:
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     code = getattr(error, "error_code", None)
-    return isinstance(error, OSError) if code is None else code in TRANSIENT
+    if code is not None:
+        return code in TRANSIENT
+    answer = getattr(error, "response", None)  # of requests, whose errors are OSErrors all
+    if answer is not None:
+        return answer.status_code in PASSING or answer.status_code >= 500
+    return isinstance(error, OSError)

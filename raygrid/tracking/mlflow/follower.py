@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from raygrid.tracking.journal import EPOCHS, GRIDS, ROWS, Json, Tail, grid_key, line_at
@@ -234,11 +234,17 @@ class Follower:
             return
         mirror = Mirror(self.out, self.uri, grid.key, grid.name)
         parent, files = self._open(grid), list(filter(Path.exists, grid.files))
-        shown = [mirror.keep(self.experiment, parent, file) for file in files]
+        shown: list[int] = []
+        for file in files:  # each by itself: a server may refuse large ones
+            keep = partial(self._keep_file, mirror, parent, file, shown)
+            self._attempt(f"{grid.key}/{file.name}", file.name, keep)
         note = description(files, [mirror.link] if any(shown) else [])
         self.experiment.describe(parent, note, *findings(files))
         self.experiment.table(parent, tidy(self._rows_of(grid), grid.names), "trials.json")
         grid.files = []
+
+    def _keep_file(self, mirror: Mirror, parent: str, file: Path, shown: list[int]) -> None:
+        shown.append(mirror.keep(self.experiment, parent, file))
 
     def _rows_of(self, grid: FollowedGrid) -> Iterator[Json]:
         specs = set(grid.specs)

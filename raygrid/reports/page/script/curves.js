@@ -11,8 +11,9 @@ function curves(trials) {
     return el("span", {}, line, " " + nameOf(trial));
   });
   return [el("h3", {}, "By epoch"), el("p", { class: "legend" }, ...legend),
-    el("div", { class: "side" }, curve(drawn, "acc", "Test accuracy (%)", 100),
-      losses.length ? curve(drawn, "loss", "Training loss", Math.max(...losses)) : null),
+    el("div", { class: "side" }, curve(drawn, "acc", "Test accuracy (%)", 0, 100),
+      losses.length ? curve(drawn, "loss", "Training loss", Math.min(0, ...losses),
+        Math.max(0, ...losses)) : null),
     thinned ? el("p", { class: "dim" },
       `At most ${D.points} epochs of a trial are drawn; results.jsonl has all of them.`) : null,
   ].filter(Boolean);
@@ -30,17 +31,17 @@ function svg(name, attributes, text) {
   return made;
 }
 
-function curve(trials, field, label, top) {
+function curve(trials, field, label, low, top) {
   const [width, height, left, bottom] = [480, 230, 44, 34];
   const last = Math.max(...trials.flatMap((trial) => trial.curve.epochs), 2);
   const x = (epoch) => left + (epoch - 1) / (last - 1) * (width - left - 12);
-  const y = (value) => height - bottom - value / (top || 1) * (height - bottom - 24);
+  const y = (value) => height - bottom - (value - low) / (top - low || 1) * (height - bottom - 24);
   const image = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
     "aria-label": `${label} by epoch: ` + trials.map((trial) =>
       `${nameOf(trial)} ends at ${trial.curve[field].at(-1) ?? "no number"}`).join(", ") });
   image.append(svg("text", { x: left, y: 14 }, label));
   for (let step = 0; step <= 4; step++) {
-    const value = top * step / 4;
+    const value = low + (top - low) * step / 4;
     image.append(svg("line", { x1: left, x2: width - 12, y1: y(value), y2: y(value),
       stroke: "#d5d9de" }));
     image.append(svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" },
