@@ -106,9 +106,9 @@ def place_of(images: GivenImages) -> str:
 
 def in_memory() -> Callable[[Artifact], Bundle]:
     """Makes artifacts with all that they need, each once, and keeps them as long as it lives."""
-    from raygrid.engine.worker import best_device
+    from raygrid.engine.worker import ready_device
 
-    context = BuildContext(best_device(), Path())
+    context = BuildContext(ready_device(), Path())
     made: dict[str, Bundle] = {}
 
     def fetch(artifact: Artifact) -> Bundle:

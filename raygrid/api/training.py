@@ -10,7 +10,7 @@ from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
-from raygrid.engine.worker import best_device
+from raygrid.engine.worker import best_device, ready_device
 from raygrid.storage.store import Bundle
 from raygrid.trials.context import TrialContext
 from raygrid.trials.outputs import network_from
@@ -89,7 +89,7 @@ def _run(trial: Trial) -> tuple[Result, Bundle]:
     """The trial's row and its weights; raises what ended it."""
     left: dict[str, Bundle] = {}
     context = TrialContext(
-        device=best_device(), options=Options(keep=("weights",)), leave=left.__setitem__
+        device=ready_device(), options=Options(keep=("weights",)), leave=left.__setitem__
     )
     result = run_trial(trial, in_memory(), context)
     if result.status == "diverged":

@@ -68,7 +68,7 @@ class Functional(GradientAttack):
         "lr": 0.01,
     }
     sharded: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     seeded: ClassVar[bool] = False
 
     budget: Budget = Budget("linf", 1.0)
@@ -114,7 +114,9 @@ class Functional(GradientAttack):
                 loss = self.margin(logits, labels).sum() + self.smoothness * change.roughness()
                 gradients = torch.autograd.grad(loss, change.parameters)
                 for parameter, gradient in zip(change.parameters, gradients, strict=True):
-                    parameter.grad = gradient
+                    # In the parameter's own layout, by which the fused step goes: gradients come
+                    # in that of the network's images.
+                    parameter.grad = torch.empty_like(parameter).copy_(gradient)
                     total += gradient.sum()
                 optimizer.step()
             check_finite(total)

@@ -154,6 +154,6 @@ def release(device: torch.device) -> None:
     """Leave nothing of a job behind in a process that runs the next one."""
     gc.collect()
     _trim()
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():  # else there is nothing, and no stats
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -13,7 +13,7 @@ from raygrid.engine.failures import fail_artifact, lost_result, lost_to
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.engine.worker import Worker
 from raygrid.trials.context import Report
-from raygrid.trials.result import Result
+from raygrid.trials.result import Result, Status
 
 
 def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
@@ -28,33 +28,35 @@ def run_inline(agenda: Agenda, worker: Worker, listener: Listener) -> None:
         if job.trial is not None:
             trial = job.trial
             listener.trial_started(trial)
-            result, error = _train(job, worker, functools.partial(listener.epoch, trial))
+            result, fault = _train(job, worker, functools.partial(listener.epoch, trial))
             listener.trial_finished(trial, result)
-            if error is None:
+            if not fault:
                 worker.forget(trial, result)
             agenda.finish(job.key)
-            _stop_if_lost(error)
+            _stop_if_lost(fault, str(result.error))
         else:
             _make(job, agenda, worker, listener)
 
 
-def _train(job: Job, worker: Worker, report: Report) -> tuple[Result, Exception | None]:
-    """The row of a trial, and what the device did if that ended it."""
+def _train(job: Job, worker: Worker, report: Report) -> tuple[Result, str]:
+    """The row of a trial, and what the device did if that ended it (`trouble`), else nothing."""
     assert job.trial is not None
     try:
-        return worker.run(job.trial, report, raise_device=True), None
+        return worker.run(job.trial, report, raise_device=True), ""
     except Exception as error:
-        return lost_result(job, lost_to(error)[1]), error
+        # Not the error itself: its traceback holds all that the trial had on the GPU.
+        row, fault = lost_result(job, lost_to(error)[1]), trouble(error) or "other"
+    release(worker.device)
+    return row, fault
 
 
-def _stop_if_lost(error: Exception | None) -> None:
-    """Raises DeviceError after an error that leaves this process without its GPU."""
-    if trouble(error) == "lost":
-        reason = str(error).splitlines()[0]
+def _stop_if_lost(fault: str | None, why: str) -> None:
+    """Raises DeviceError after a fault that leaves this process without its GPU."""
+    if fault == "lost":
         raise DeviceError(
-            f"this process has lost its GPU ({reason}); run the same command again, it goes on "
-            "with what is left"
-        ) from error
+            f"this process has lost its GPU ({why.splitlines()[0]}); run the same command again, "
+            "it goes on with what is left"
+        )
 
 
 def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
@@ -62,11 +64,15 @@ def _make(job: Job, agenda: Agenda, worker: Worker, listener: Listener) -> None:
     assert artifact is not None
     listener.artifact(artifact, "making", {})
     started, meter = time.perf_counter(), Meter(worker.device)
+    lost: tuple[Status, str] | None = None
     try:
         bundle, made = worker.make(artifact, functools.partial(listener.progress, artifact))
     except Exception as error:
-        fail_artifact(job, *lost_to(error), agenda, listener)
-        _stop_if_lost(error)
+        lost, fault, why = lost_to(error), trouble(error), str(error)
+    if lost is not None:
+        release(worker.device)
+        fail_artifact(job, *lost, agenda, listener)
+        _stop_if_lost(fault, why)
         return
     taken = {"memory_mb": meter.memory_mb, "bytes": bundle.nbytes}
     facts = {"seconds": time.perf_counter() - started, **taken, **bundle.facts}

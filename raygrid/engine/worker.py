@@ -70,6 +70,13 @@ def best_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def ready_device() -> torch.device:
+    """The best device, with all decided that makes its results those of a grid."""
+    device = best_device()
+    settle(device)
+    return device
+
+
 class StoreCheckpoint(Checkpoint):
     """A trial's state between epochs, in the store."""
 

@@ -34,9 +34,10 @@ PROTOTYPE = "Synchronization debug mode is a prototype"
 
 @dataclass
 class Switch:
-    """Whether steps are recorded in this process."""
+    """Whether steps are recorded in this process; recorded: how many recordings were made."""
 
     on: bool = False
+    recorded: int = 0
 
 
 SWITCH = Switch()
@@ -141,6 +142,7 @@ class Recording:
     ) -> None:
         from raygrid.core.lookahead import Prepared  # a generator of torch's kind loads torch
 
+        SWITCH.recorded += 1
         self.trainer = trainer
         self.program = program
         self.held = [value.clone() for value in self._values(batch)]

@@ -104,3 +104,25 @@ def test_functional_attacks_fool_the_network(parts: str, drop: float) -> None:
     context = AttackContext(Stream("poison"), surrogates={"tap40": network})
     poisoned = images.with_pixels(attack.pixels(images, context))
     assert accuracy(network, poisoned) < accuracy(network, images) - drop
+
+
+def test_a_fused_step_gets_gradients_in_the_layout_of_what_it_moves(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA refuses others, and a CPU paired the noise of a pixel with another one's gradient."""
+    seen: list[tuple[int, ...]] = []
+    step = torch.optim.Adam.step
+
+    def watched(optimizer: torch.optim.Adam, *args: object) -> object:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                assert parameter.grad.stride() == parameter.stride()
+                seen.append(parameter.stride())
+        return step(optimizer)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    attack = functional(parts="csd", steps=2)
+    context = craft_for(attack, images)
+    context.surrogates["tap40"].to(memory_format=torch.channels_last)
+    attack.poison(images, context)
+    assert len(seen) >= 6

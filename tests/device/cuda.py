@@ -38,6 +38,7 @@ class Machine:
     calls: list[str] = field(default_factory=list)
     debug: int = 0  # whether waiting for the device is warned of (1) or refused (2)
     broken: str = ""  # what every call of the driver raises
+    initialized: bool = True  # whether this process has used a card before
 
     def call(self, name: str) -> None:
         self.calls.append(name)
@@ -69,6 +70,8 @@ class Machine:
 
     def reset(self, index: int) -> None:
         assert 0 <= index < len(self.visible)
+        if not torch.cuda.is_initialized():
+            raise RuntimeError(f"Invalid device argument {index}: did you call init?")
         self.call("reset")
 
     def information(self, index: int) -> tuple[int, int]:
@@ -104,7 +107,7 @@ def machine(cards: Machine) -> Iterator[Machine]:
         }
         for name, stand_in in calls.items():
             patch.setattr(torch._C, name, stand_in, raising=False)
-        patch.setattr(torch.cuda, "_initialized", True)
+        patch.setattr(torch.cuda, "_initialized", cards.initialized)
         patch.setattr(torch.cuda, "_cached_device_count", None)
         patch.setattr(torch.cuda, "_get_device_properties", cards.properties, raising=False)
         runtime = SimpleNamespace(cudaMemGetInfo=cards.information)

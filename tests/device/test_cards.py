@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 from raygrid.api.run_grid import look_at
 from raygrid.cli.doctor import gpu_check
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
-from raygrid.core.device import limit_memory
+from raygrid.core.device import limit_memory, release
 from raygrid.core.errors import DeviceError
 from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, local_gpus
 from raygrid.core.options import Options
@@ -183,3 +184,13 @@ def test_doctor_names_the_cards_that_compute_bf16_in_software() -> None:
         True,
         False,
     )
+
+
+def test_a_process_that_has_not_used_its_card_has_nothing_to_give_back() -> None:
+    """torch resets no counts before a card is used: measuring a kind of trial failed each time."""
+    with machine(Machine(initialized=False)) as cards:
+        release(torch.device("cuda", 0))
+        assert cards.calls == []
+    with machine(Machine()) as cards:
+        release(torch.device("cuda", 0))
+        assert {"empty", "reset"} <= set(cards.calls)

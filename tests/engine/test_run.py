@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid, plan
+from raygrid.engine.local import run_inline
+from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import DATA, Bundle, Store
@@ -457,3 +460,28 @@ def test_what_a_purifier_has_to_say_reaches_every_row_behind_it(
     assert [marked[str(resolve(spec, None).spec)] for spec in specs] == [said, said, []]
     again = run_grid([specs[0].replace("brief", "brief(epochs=1)")], options)
     assert again.results[0].marks == ["half of it is guessed"], "also of a set made earlier"
+
+
+class Heavy:
+    """What a trial holds on its device."""
+
+
+def test_what_a_trial_held_that_ran_out_of_memory_is_gone_when_the_next_begins(
+    catalog: Catalog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error kept the frames of its training, and the next trial found the card full."""
+    held: list[weakref.ref[Heavy]] = []
+
+    def run(self: Worker, trial: Trial, *args: Any, **env: Any) -> Result:
+        assert [ref for ref in held if ref() is not None] == []
+        mine = Heavy()
+        held.append(weakref.ref(mine))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Worker, "run", run)
+    specs = [f"dots/clean/none/small_cnn/supervised/brief/{seed}" for seed in (0, 1)]
+    recorder = Recorder()
+    agenda = Agenda([resolve(spec, catalog) for spec in specs], lambda artifact: True)
+    run_inline(agenda, Worker(store), recorder)
+    assert [row.status for row in recorder.rows] == ["failed", "failed"]
+    assert len(held) == 2

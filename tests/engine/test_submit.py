@@ -19,7 +19,7 @@ import pytest
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
-from raygrid.engine.ray.homecoming import INSIDE
+from raygrid.engine.ray.homecoming import INSIDE, MARK
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
 from tests.tracking.tracked import children, parents
@@ -123,7 +123,7 @@ def test_the_command_submits_itself_and_brings_its_tables_home(
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job raygrid-full_grid-quick-" in done.stderr
-    assert launch.MARK not in done.stdout
+    assert MARK not in done.stdout
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
@@ -19,6 +21,8 @@ from raygrid.defenses.avatar import Avatar
 from raygrid.engine.grid import plan
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion import DenoiserPlan, fitted
+from raygrid.nn.diffusion.denoisers import Averaged, of_unet
+from raygrid.nn.diffusion.process import at_once
 from raygrid.storage.store import Bundle, Store
 from raygrid.trials.artifacts import Artifact, DenoiserArtifact
 from raygrid.trials.catalog import Catalog
@@ -238,3 +242,44 @@ def test_a_fit_that_was_cut_off_goes_on_where_it_was() -> None:
     again = fitted(plan, images, fit_context(), progress)
     assert progress.done == [1, 2, 3, 4]
     assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_averaged_weights_are_those_of_torchs_own() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+
+    def rule(means: list[Tensor], now: list[Tensor], count: Tensor | int) -> None:
+        decay = min(0.999, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(means, now, strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    theirs = AveragedModel(network, multi_avg_fn=torch.no_grad()(rule))
+    mine = Averaged(network, 0.999)
+    for _ in range(4):
+        with torch.no_grad():
+            for value in (*network.parameters(), network[1].running_mean):
+                value.add_(torch.randn_like(value))
+        theirs.update_parameters(network)
+        mine.update(network)
+        again = Averaged(network, 0.999)
+        again.load_state_dict(mine.state_dict())
+        mine = again
+    found = theirs.module.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in mine.network.state_dict().items())
+
+
+def test_large_images_go_through_a_network_a_few_at_a_time() -> None:
+    assert [at_once(side) for side in (16, 32, 64, 256, 1024)] == [250, 250, 62, 3, 1]
+    sizes: list[int] = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x: Tensor, steps: Tensor) -> SimpleNamespace:
+            assert len(x) == len(steps)
+            sizes.append(len(x))
+            return SimpleNamespace(sample=x + steps[:, None, None, None])
+
+    x = torch.zeros(7, 3, 256, 256)
+    found = of_unet(Network(), 256).noise(x, 5)
+    assert sizes == [3, 3, 1]
+    assert found.shape == x.shape
+    assert len(found.unique()) == 1

@@ -28,6 +28,8 @@ def augmented_features(
     rows: int64 (N,), the place of each image in the whole data set. A row's crop and flip are a
     function of the pass and the row alone, so a poison is augmented as its base would be.
     """
+    if not len(images):
+        return torch.empty(0, network.width)
     if augmentation is None:
         return features_of(network, images, "fp32")
     if not isinstance(augmentation, CropFlip):
@@ -39,7 +41,7 @@ def augmented_features(
             some = slice(start, start + CHUNK)
             seen = augmentation.apply(images.floats(some), (offsets[some], flips[some]))
             parts.append(network.eval().features(seen).float())
-    return torch.cat(parts) if parts else torch.empty(0, network.width)
+    return torch.cat(parts)
 
 
 def _draws(augmentation: CropFlip, rows: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,8 @@ def posterize(x: Tensor, bits: Tensor) -> Tensor:
 
     With kornia's detours: levels are cut off, not rounded, twice.
     """
-    shift = 2.0 ** (8 - bits.round().view(-1, 1, 1, 1))
+    lost = (8 - bits.round().view(-1, 1, 1, 1)).int()
+    shift = torch.bitwise_left_shift(torch.ones_like(lost), lost).to(x.dtype)  # exact anywhere
     top = (x.detach() * 255).floor() / shift / 255
     return _straight((top * 255).floor() * shift / 255 * (shift < 256), x)
 

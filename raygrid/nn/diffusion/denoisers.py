@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,14 +13,13 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.process import Predictor, Schedule, kept_shares, label_of
+from raygrid.nn.diffusion.process import Predictor, Schedule, at_once, kept_shares, label_of
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim.swa_utils import AveragedModel
 
 EXTRA = ("diffusers", "avatar")
 PRECISION: Literal["bf16", "fp32"] = "bf16"
@@ -204,12 +204,10 @@ class AveragedFit:
 
     def run(self, progress: Progress) -> dict[str, Tensor]:
         """The averaged weights; goes on from the checkpoint in `progress`, kept by epochs."""
-        from torch.optim.swa_utils import AveragedModel
-
-        average = AveragedModel(self.network, multi_avg_fn=_averaging(self.updates))
+        average = Averaged(self.network, 0.9999 if self.updates >= 50_000 else 0.999)
 
         def step(batch: Batch) -> Step:
-            average.update_parameters(self.network)  # the weights that the update before left
+            average.update(self.network)  # by the weights that the update before left
             loss = self.loss(batch)
             return Step(loss, torch.zeros((), device=loss.device), len(batch.x))
 
@@ -220,11 +218,11 @@ class AveragedFit:
             state = {"done": epoch + 1, "trainer": trainer.state_dict()}
             save_state(progress, {**state, "mean": average.state_dict()})
             progress.report(epoch + 1, epochs)
-        average.update_parameters(self.network)
-        return average.module.state_dict()
+        average.update(self.network)
+        return average.network.state_dict()
 
 
-def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> int:
+def _restored(progress: Progress, trainer: Trainer, average: Averaged) -> int:
     """Go on from a checkpoint; returns the number of finished epochs."""
     state = load_state(progress)
     if state is None:
@@ -234,17 +232,35 @@ def _restored(progress: Progress, trainer: Trainer, average: AveragedModel) -> i
     return int(state["done"])
 
 
-def _averaging(updates: int) -> Any:
-    """Exponential averages of the weights; the early ones are soon forgotten."""
-    highest = 0.9999 if updates >= 50_000 else 0.999
+class Averaged:
+    """Exponential averages of a network's weights, of which the early ones are soon forgotten.
+
+    highest: the most that an average keeps of itself. Nothing here asks the device for a number,
+    as torch's own does twice an update.
+    """
+
+    def __init__(self, network: nn.Module, highest: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.highest = highest
+        self.count = 0
 
     @no_grad
-    def average(means: Sequence[Tensor], now: Sequence[Tensor], count: Tensor | int) -> None:
-        decay = min(highest, (1 + int(count)) / (10 + int(count)))
-        for mean, value in zip(means, now, strict=True):
-            mean.lerp_(value, 1 - decay)
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights as they are; buffers are taken over."""
+        means: list[Tensor] = [*self.network.parameters()]
+        now: list[Tensor] = [*network.parameters()]
+        keeps = min(self.highest, (1 + self.count) / (10 + self.count)) if self.count else 0.0
+        torch._foreach_lerp_(means, now, 1 - keeps)
+        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+            mine.copy_(theirs)
+        self.count += 1
 
-    return average
+    def state_dict(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.count = int(state["count"])
 
 
 def predictor(
@@ -269,8 +285,8 @@ def of_unet(
     @no_grad
     def noise(x: Tensor, i: int) -> Tensor:
         steps = label_of(torch.full((len(x),), i, device=x.device), schedule)
+        parts = zip(x.split(at_once(side)), steps.split(at_once(side)), strict=True)
         with autocast(precision, x.device):
-            out: Tensor = network(x, steps).sample
-        return out.float()
+            return torch.cat([network(*part).sample for part in parts]).float()
 
     return Predictor(noise, side, schedule)

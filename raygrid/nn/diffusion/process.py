@@ -110,6 +110,15 @@ class Predictor:
     schedule: Schedule = "linear"
 
 
+def at_once(side: int) -> int:
+    """How many images of that side go through a network together: 250 of 32 pixels.
+
+    What a network holds of an image grows with its area; with all 250 of 256 pixels no card would
+    have room for it.
+    """
+    return max(1, 250 * 32**2 // max(side, 32) ** 2)
+
+
 def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generator) -> float:
     """Mean squared error of the noise in images x (n, 3, S, S) after `steps` steps, as a share of
     what is left by the best predictor that knows mean and variance of every pixel and no more.
