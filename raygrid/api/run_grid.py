@@ -30,7 +30,7 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.leases import Lease, leased
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import SHOWN, ResultLog
 from raygrid.storage.store import LOCK, Store, make_folder
 from raygrid.tracking.journal import Journal
 from raygrid.trials.artifacts import Artifact
@@ -40,8 +40,6 @@ from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
-SHOWN = ".tables"
-"""In the folder of a run: the bytes of `results.jsonl` of which its tables are."""
 
 
 @dataclass
@@ -151,9 +149,14 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
 
 
-def lacks_kept(store: Store, keep: Iterable[str], key: str) -> bool:
-    """Whether a finished trial has not left all that is to be kept of it."""
-    return not all(store.has(kind, key) for kind in keep)
+def is_open(status: str, key: str, store: Store, keep: Iterable[str]) -> bool:
+    """Whether a trial is to be run whose row has that status.
+
+    One that failed is, and one that is done and did not leave all that is to be kept of it.
+    """
+    if status == "done":
+        return not all(store.has(kind, key) for kind in keep)
+    return status == "failed"
 
 
 def known_profiles(plan: Plan, log: ResultLog, profile_store: ProfileStore) -> Profiles:
@@ -167,14 +170,8 @@ def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[T
     """The result log, and the trials that it lacks or that did not leave all that is to be kept."""
     log = store.results(options.out.absolute() / "results.jsonl")
     status = {row["key"]: row["status"] for row in log.rows()}
-
-    def is_open(trial: Trial) -> bool:
-        found = status.get(trial.key, "failed")
-        if found == "done":
-            return lacks_kept(store, options.keep, trial.key)
-        return found == "failed"
-
-    return log, [trial for trial in plan.trials if is_open(trial)]
+    found = ((trial, status.get(trial.key, "failed")) for trial in plan.trials)
+    return log, [trial for trial, said in found if is_open(said, trial.key, store, options.keep)]
 
 
 def _execute(
@@ -229,7 +226,9 @@ def _derive(plan: Plan, log: ResultLog, listener: Listener) -> None:
 
 
 def _are_shown(out: Path, log: ResultLog) -> bool:
-    """Whether the tables are of all rows: a run may have been cut off while it wrote them."""
+    """Whether the tables are there and of all rows: a run may be cut off while it writes them."""
+    if not (out / "tables").is_dir():
+        return False
     try:
         return int((out / SHOWN).read_text()) == log.path.stat().st_size
     except (OSError, ValueError):

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from raygrid.api.run_grid import lacks_kept, make_plan, run_grid
-from raygrid.core.errors import ClaimedError, Moving, SpecError
+from raygrid.api.run_grid import is_open, make_plan, run_grid
+from raygrid.core.errors import ClaimedError, Moving, SpecError, StoreError
 from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
@@ -141,7 +141,9 @@ def _run_part(
 ) -> None:
     try:
         run_grid([trial.spec for trial in part], options, *listeners(options))
-    except ClaimedError as error:  # another driver was a moment earlier
+    except StoreError as error:  # another driver was a moment earlier, or the store is away
+        if not (isinstance(error, ClaimedError) or error.passing):
+            raise
         log.info("%s; looking for other trials", error)
         time.sleep(random.uniform(0, PAUSE))
 
@@ -170,11 +172,13 @@ class View:
         """
         rows = store.results(options.out.absolute() / "results.jsonl").rows()
 
+        keys = {trial.key for trial in plan.trials}
+
         def is_over(row: Mapping[str, Any]) -> bool:
-            again = row["status"] == "failed" or lacks_kept(store, options.keep, row["key"])
+            again = is_open(row["status"], row["key"], store, options.keep)
             return not again or row.get("finished", 0.0) > began
 
-        over = {row["key"] for row in rows if is_over(row)}
+        over = {row["key"] for row in rows if row["key"] in keys and is_over(row)}
         open_ = [trial for trial in plan.trials if trial.key not in over]
         taken = claimed_keys(shared_side(store), (trial.key for trial in open_), watch)
         others = [trial for trial in open_ if trial.key in taken]
@@ -198,7 +202,7 @@ class View:
 
 
 class Unmade:
-    """The keys of artifacts that a store lacks_kept, at any distance; each is looked up once."""
+    """The keys of artifacts that a store lacks, at any distance; each is looked up once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

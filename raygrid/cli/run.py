@@ -29,9 +29,7 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import kept_text, show_plan, skipped_text
-from raygrid.core.errors import (
-    SpecError,
-)
+from raygrid.core.errors import ClusterError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
@@ -115,7 +113,14 @@ def default_scale(scales: Scales, args: argparse.Namespace) -> str:
     import torch
 
     def elsewhere() -> bool:
-        return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
+        if args.executor == "inline":
+            return False
+        try:
+            return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
+        except ClusterError:
+            if args.dry_run:  # a plan needs no cluster
+                return False
+            raise
 
     if torch.cuda.is_available() or elsewhere():
         return "small" if "small" in scales else next(iter(scales))

@@ -151,9 +151,13 @@ def _trim() -> None:
 
 
 def release(device: torch.device) -> None:
-    """Leave nothing of a job behind in a process that runs the next one."""
+    """Leave nothing of a job behind in a process that runs the next one.
+
+    A device that is lost refuses even that.
+    """
     gc.collect()
     _trim()
     if device.type == "cuda" and torch.cuda.is_initialized():  # else there is nothing, and no stats
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)

@@ -46,7 +46,13 @@ class CheckpointSlot:
 
     def _load(self) -> Bundle | None:
         for number in reversed(self._numbers()):
-            found = self.store.get("partial", f"{self.key}.{number}")
+            try:
+                found = self.store.get("partial", f"{self.key}.{number}")
+            except StoreError as error:
+                if error.passing:
+                    raise
+                log.warning("a checkpoint is not gone on from: %s", error)
+                continue
             if found is not None:
                 return found
         return None

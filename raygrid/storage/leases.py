@@ -82,7 +82,7 @@ class Lease:
             # It beats while it looks for others: watching dead notes takes as long as it takes
             # others to hold this one for dead.
             self._write()
-            self._over = threading.Event()
+            self._over, self._lost = threading.Event(), False
             self._alive = threading.Thread(target=self._live, name="claim", daemon=True)
             self._alive.start()
             try:
@@ -90,12 +90,13 @@ class Lease:
             except BaseException:
                 self.release()
                 raise
-            if rival is None:
+            if rival is None and not self._lost:
                 return
             self.release()
             self._alive.join()  # its last act is to remove the note
             if attempt + 1 == TRIES:
-                raise ClaimedError(self._refusal(rival))
+                gone = "another raygrid run has taken the claim of this one away; run this again"
+                raise ClaimedError(gone if rival is None else self._refusal(rival))
             time.sleep(random.uniform(0, 2.0 * attempt + 0.5))  # of two, one comes first
 
     def _refusal(self, rival: Note) -> str:

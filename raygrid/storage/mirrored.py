@@ -186,7 +186,7 @@ class MirroredLog(ResultLog):
         try:
             self.upload()
         except StoreError as error:
-            raise StoreError(f"{error}; all rows are in {self.path}") from None
+            raise StoreError(f"{error}; all rows are in {self.path}", error.passing) from None
 
 
 def _rows(content: bytes) -> list[Json]:

@@ -153,6 +153,8 @@ class Store:
             return None
         except OSError as error:  # too many open files, a network away: no fault of the entry
             raise StoreError(f"cannot read {folder}: {error}", may_pass(error)) from error
+        except RuntimeError as error:  # torch's word for the same
+            raise StoreError(f"cannot read {folder}: {error}", passing=True) from error
         return tensors, meta["facts"]
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:

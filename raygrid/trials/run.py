@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import logging
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from raygrid.core.device import Meter, device_name, memory_limit, release
 from raygrid.core.device_errors import trouble
-from raygrid.core.errors import DivergedError, told
+from raygrid.core.errors import DivergedError, StoreError, told
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.defenses.base import Study
@@ -24,6 +26,7 @@ from raygrid.trials.evaluate import epoch_metrics
 from raygrid.trials.result import OTHER_DATA, History, Result
 from raygrid.trials.trial import Trial
 
+log = logging.getLogger(__name__)
 HELD = 0.5
 """The part of a process's memory on a GPU that a set of images may fill for good."""
 
@@ -45,7 +48,7 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
         # A fault of the device is no property of the trial: the caller may have more memory or
         # another device to give. Everything else is the trial's own, and becomes its row.
         if env.raise_device and trouble(error):
-            _let_go(env.device)
+            release(env.device)
             raise
         _fail(result, error)
     result.summarize()
@@ -53,14 +56,8 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
     for name, value in meter.facts().items():
         setattr(result, name, value)
     result.finished = time.time()
-    _let_go(env.device)
+    release(env.device)
     return result
-
-
-def _let_go(device: torch.device) -> None:
-    """Free what the trial held; a device that is lost refuses even that."""
-    with contextlib.suppress(RuntimeError):
-        release(device)
 
 
 def data_marks(trial: Trial) -> list[str]:
@@ -103,15 +100,16 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
         probes.append(evaluate.Probe("poison_val", held))
     task = task_of(trial, train, world.train, env.device)
     more = pretrained(trial, fetch, world, train, task.device)
-    session = trial.learner.start(replace(task, study=studied(trial, fetch), **more))
+    task = replace(task, study=studied(trial, fetch), **more)
+    start = functools.partial(trial.learner.start, task)
+    peak = outputs.Peak() if "peak" in env.options.keep else None
+    session, first = _begin(start, result, env.checkpoint, peak)
     probed = [_probed(trial, session, probe, env.device) for probe in probes]
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
 
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
         return evaluate.ask(model, probed, precision)
 
-    peak = outputs.Peak() if "peak" in env.options.keep else None
-    first = _restore(session, result, env.checkpoint, peak)
     for epoch in range(first, trial.recipe.epochs):
         if trial.protocol.stops([epoch["test_acc"] for epoch in result.history]):
             break
@@ -227,6 +225,25 @@ def _peak(history: History) -> dict[str, float]:
     accuracies = [epoch["test_acc"] for epoch in history]
     peak = max(accuracies)
     return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
+
+
+def _begin(
+    start: Callable[[], Session], result: Result, checkpoint: Checkpoint, peak: outputs.Peak | None
+) -> tuple[Session, int]:
+    """A session and the number of the epoch that it goes on with.
+
+    A checkpoint of other code, such as a method of one's own that has changed since, is not gone on
+    from: it would end every run that meets it.
+    """
+    session = start()
+    try:
+        return session, _restore(session, result, checkpoint, peak)
+    except Exception as error:
+        if isinstance(error, StoreError) or trouble(error):
+            raise
+        log.warning("%s begins anew: its checkpoint does not fit (%s)", result.spec, told(error))
+        result.history, result.seconds = [], 0.0
+        return start(), 0
 
 
 def _restore(

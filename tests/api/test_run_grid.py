@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_tables_that_a_cut_off_run_did_not_write_are_written_by_the_next(
     assert outcome.submitted == 0
     assert "lsp" in (options.out / "tables" / "defense.md").read_text()
     assert run_grid(GRID_OF_TWO, options).files == []
+    shutil.rmtree(options.out / "tables")
+    assert run_grid(GRID_OF_TWO, options).files != []
 
 
 def interrupt(*_: object) -> None:

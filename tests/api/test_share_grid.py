@@ -216,3 +216,33 @@ def test_what_is_to_be_kept_is_open_to_shared_drivers_too(options: Options) -> N
     assert [str(trial.spec) for trial in view.free] == GRID[:1]
     share_grid(GRID[:1], kept)
     assert all(store.has("weights", trial.key) for trial in plan.trials)
+
+
+@pytest.mark.timeout(120)
+def test_a_trial_that_diverged_is_over_whatever_is_to_be_kept(options: Options) -> None:
+    """It left no weights, so it was open to the drivers and over for their runs, without end."""
+    kept = replace(options, keep=("weights",))
+    plan, store, _ = sharing.make_plan(GRID[:1], shared_options(kept))
+    log = store.results(options.out / "drivers" / "0" / "results.jsonl")
+    (options.out / "drivers" / "0").mkdir(parents=True)
+    row = Result(GRID[0], plan.trials[0].key, status="diverged", finished=1.0).row()
+    log.append(row)
+    log.close()
+    shared = share_grid(GRID[:1], kept)
+    assert [str(spec) for spec in shared.finished] == GRID[:1]
+
+
+def test_a_store_that_is_away_for_a_moment_ends_no_driver(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, tries = sharing.run_grid, []
+
+    def away(*args: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise StoreError("cannot write claims/x.json: timed out", passing=True)
+        return run(*args)
+
+    monkeypatch.setattr(sharing, "run_grid", away)
+    monkeypatch.setattr(sharing.time, "sleep", lambda seconds: None)
+    assert len(share_grid(GRID[:1], options).finished) == 1

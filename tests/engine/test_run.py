@@ -15,7 +15,7 @@ import torch
 from raygrid.api.run_grid import Options, exclusive, run_grid
 from raygrid.attacks.common import surrogates
 from raygrid.cli.plan import show_plan
-from raygrid.core.errors import SpecError, SpecErrors, StoreError
+from raygrid.core.errors import DeviceError, SpecError, SpecErrors, StoreError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
@@ -25,6 +25,7 @@ from raygrid.engine.grid import Grid, plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker
+from raygrid.storage.checkpoints import pack, unpack
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, World, poison_of
@@ -35,6 +36,7 @@ from raygrid.trials.result import Result
 from raygrid.trials.run import run_trial
 from raygrid.trials.trial import Trial
 from tests import plugin
+from tests.device.cuda import Machine, machine
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -485,3 +487,47 @@ def test_what_a_trial_held_that_ran_out_of_memory_is_gone_when_the_next_begins(
     run_inline(agenda, Worker(store), recorder)
     assert [row.status for row in recorder.rows] == ["failed", "failed"]
     assert len(held) == 2
+
+
+def test_a_lost_gpu_leaves_a_row_and_a_word_though_it_refuses_to_give_memory_back(
+    catalog: Catalog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Worker, trial: Trial, *args: Any, **env: Any) -> Result:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    def refuse() -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Worker, "run", run)
+    agenda = Agenda([resolve("dots/clean/none/small_cnn/supervised/brief/0", catalog)], bool)
+    recorder, worker = Recorder(), Worker(store)
+    worker.device = torch.device("cuda", 0)
+    with machine(Machine()):
+        monkeypatch.setattr(torch.cuda, "empty_cache", refuse)
+        with pytest.raises(DeviceError, match=r"lost its GPU \(AcceleratorError: CUDA error"):
+            run_inline(agenda, worker, recorder)
+    assert [row.status for row in recorder.rows] == ["failed"]
+
+
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(
+    options: Options, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A method of one's own had changed, and each run failed at the same checkpoint."""
+    spec = ["dots/lsp/none/small_cnn/supervised/brief(epochs=4)/0"]
+    whole = run_grid(spec, replace(options, out=options.out.with_name("whole"))).results[0]
+    often = replace(options, checkpoint_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(spec, often, Cut(after=3))
+    (slot,) = (options.out / "store" / "artifacts" / "partial").glob("trial-*")
+    kept = Store(options.out / "store")
+    bundle = kept.get("partial", slot.name)
+    assert bundle is not None
+    state = unpack(bundle)
+    state["session"] = {"another": torch.zeros(3)}
+    kept.drop("partial", slot.name)
+    kept.put("partial", slot.name, pack(state))
+    recorder = Recorder()
+    resumed = run_grid(spec, often, recorder).results[0]
+    assert recorder.epochs == 4
+    assert essence(resumed) == essence(whole)
+    assert "begins anew: its checkpoint does not fit" in caplog.text

@@ -213,6 +213,20 @@ def test_a_log_that_breaks_off_is_not_printed_twice(
     assert capsys.readouterr().out == "one\ntwo\n"
 
 
+def test_a_full_disk_here_is_no_lost_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log was fetched again every second, without end."""
+
+    def full(log: str, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(launch, "unpack_home", full)
+    with pytest.raises(OSError, match="No space left"):
+        launch.ClusterJob(Interrupted(), "raygrid-x").follow(tmp_path)
+
+
 class Replaced(Distant):
     """The head was lost, and the new one knows no jobs."""
 

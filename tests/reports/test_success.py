@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raygrid.reports.analysis.summary import over_seeds
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.render import markdown
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -111,3 +112,9 @@ def test_a_mean_over_victims_has_the_control_of_all_or_of_none() -> None:
     assert panel.cells[BP, "vgg11"].facts["control"] == 0.1
     mean = panel.cells[BP, "mean(of=vgg11:mobilenetv2)"]
     assert not {"control", "excess"} & set(mean.facts)
+
+
+def test_success_over_seeds_is_no_mean_of_two() -> None:
+    (found,) = over_seeds(rows("vgg11", 1, n=2, control=0)[:2], "target_success")
+    assert (found["n"], found["interval"]) == (2, "wilson")
+    assert "note" not in found

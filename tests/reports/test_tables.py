@@ -589,3 +589,15 @@ def test_a_contrastive_learner_has_no_epoch_of_a_peak_and_no_loss_below_half() -
 )
 def test_a_five_behind_the_last_digit_is_rounded_up(value: float, said: str) -> None:
     assert number(value, "final_acc", 1) == said
+
+
+def test_a_budget_that_grows_stands_at_its_size() -> None:
+    """At 64 pixels the default stood left of its half."""
+    spec = "tinyimagenet/{}/standard/resnet18/supervised/apbench/0"
+    parts = ("lsp(budget=0.5x)", "lsp", "lsp(budget=2x)")
+    trials = [resolve(spec.format(part), None) for part in parts]
+    lines = trial_lines(trial(str(t.spec), 0.5) for t in trials)
+    real = [t.attack.limit_at(64).value for t in trials]
+    assert [line["size"] for line in lines] == real == sorted(real)
+    (panel,) = table("budget", lines).panels
+    assert panel.numeric == tuple(real)

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import SHOWN, ResultLog
 
 INSIDE = "RAYGRID_INSIDE"
 """In the environment of a job."""
@@ -84,6 +84,7 @@ def _take_over(home: Path, folder: Path) -> None:
     for made in home.iterdir():
         if made.is_dir():
             shutil.copytree(made, folder / made.name, dirs_exist_ok=True)
+            (folder / SHOWN).unlink(missing_ok=True)  # these need not be of all rows that are here
 
 
 def _digest(text: str) -> str:

@@ -24,7 +24,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from raygrid.core.errors import ClusterError
+from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.retry import retried, until
 from raygrid.core.secrets import shown
 from raygrid.engine.ray.homecoming import INSIDE, print_log, unpack_home
@@ -247,15 +247,21 @@ class ClusterJob:
                 asyncio.run(self._tail())
             try:
                 status = _status(self.client, self.id)
-                if status in ENDED:
-                    return self._end(folder, status)
-                unknown, apart = (unknown + 1 if status is None else 0), False
+                log = self.client.get_job_logs(self.id) if status in ENDED else ""
             except OSError as error:
                 if not apart:
-                    said = str(error).splitlines()[0]
+                    said = in_one_line(error)
                     print(f"no connection to the cluster ({said}); trying again", file=sys.stderr)
                 apart = True
                 self.way.renew()
+                time.sleep(1)
+                continue
+            if status in ENDED:
+                print_log(log[self.seen :])  # what was written after the last look
+                self.seen = len(log)
+                unpack_home(log, folder)
+                return 0 if status == "SUCCEEDED" else 1
+            unknown, apart = (unknown + 1 if status is None else 0), False
             if unknown == FORGOTTEN:
                 raise ClusterError(
                     f"the cluster does not know the job {self.id}: its head is another one now; "
@@ -272,14 +278,6 @@ class ClusterJob:
             if new:
                 print_log(new)
                 self.seen = position
-
-    def _end(self, folder: Path, status: str | None) -> int:
-        """Print what was written after the last look and unpack what came home."""
-        log = self.client.get_job_logs(self.id)
-        print_log(log[self.seen :])
-        self.seen = len(log)
-        unpack_home(log, folder)
-        return 0 if status == "SUCCEEDED" else 1
 
 
 def words_there(argv: Sequence[str], root: Path) -> list[str]:

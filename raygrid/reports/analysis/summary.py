@@ -24,7 +24,8 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
     """Mean, sample standard deviation and 95 % interval of each cell, with its n and seeds.
 
     interval: `t` (Student's, over seeds), or `wilson` (over test images) for a single seed. A note
-    says that the interval of two seeds is very wide.
+    says that the interval of two seeds is very wide. Of success on a target, which a seed has or
+    has not, it is Wilson's over set-ups, and the deviation is the benchmark's standard error.
     """
     found = []
     for cell in cells_of(trial_lines(rows), metric).values():
@@ -38,7 +39,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
                 "interval": cell.interval,
                 "n": cell.n,
                 "seeds": " ".join(map(str, cell.values)),
-                **caution(cell.n, share=True),
+                **(caution(cell.n, share=True) if cell.interval == "t" else {}),
             }
         )
     return found

@@ -13,6 +13,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.trials.result import OTHER_DATA
@@ -92,7 +93,7 @@ def trial_line(row: Row) -> Line:
     """The line of one row; see `trial_lines`."""
     spec = TrialSpec.parse(row["spec"])
     clean = spec.attack.name == "clean" or spec.poison_ratio == 0
-    method, budget, norm, size = _budget(spec.attack)
+    method, budget, norm, size = _budget(spec.attack, _side(spec.dataset))
     line: Line = {name: row.get(name) for name in PLAIN}
     line |= {
         "dataset": str(spec.dataset),
@@ -141,13 +142,26 @@ def _never(row: Row, spec: TrialSpec) -> bool:
 
 
 @cache
-def _budget(attack: Part) -> tuple[str, str, str, float | None]:
-    """Method without budget, text, norm and value of the budget; the attack's own if not set."""
+def _side(dataset: Part) -> int:
+    """The pixels of a side of a dataset's images, as it is stated; 32 of one that nobody knows."""
+    try:
+        return DATASETS.make(dataset).image_size
+    except SpecError:
+        return 32
+
+
+@cache
+def _budget(attack: Part, side: int) -> tuple[str, str, str, float | None]:
+    """Method without budget, text, norm and value of the budget; the attack's own if not set.
+
+    side: of the images, with which the own budget of some attacks grows.
+    """
     params = dict(attack.params)
     text = params.pop("budget", None)
     method = str(Part.of(attack.name, **params))
     try:
-        budget = ATTACKS.make(attack).limit
+        made = ATTACKS.make(attack)
+        budget = None if made.limit is None else made.limit_at(side)
     except SpecError:  # an attack that is not installed here: only what the spec says
         budget = None if text is None else Budget.parse(str(text), Budget("linf", 8 / 255))
     if budget is None:

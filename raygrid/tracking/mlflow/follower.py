@@ -240,7 +240,9 @@ class Follower:
             self._attempt(f"{grid.key}/{file.name}", file.name, keep)
         note = description(files, [mirror.link] if any(shown) else [])
         self.experiment.describe(parent, note, *findings(files))
-        self.experiment.table(parent, tidy(self._rows_of(grid), grid.names), "trials.json")
+        rows = tidy(self._rows_of(grid), grid.names)
+        keep = partial(self.experiment.table, parent, rows, "trials.json")
+        self._attempt(f"{grid.key}/trials.json", "trials.json", keep)
         grid.files = []
 
     def _keep_file(self, mirror: Mirror, parent: str, file: Path, shown: list[int]) -> None:
