@@ -15,7 +15,10 @@ from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
 from raygrid.storage.store import Bundle
+from raygrid.trials import privileges
 from raygrid.trials.artifacts import Artifact, BuildContext, DatasetArtifact
+from raygrid.trials.resolve import resolve
+from raygrid.trials.trial import Trial
 
 UNNAMED = "given"
 _PLACE = "photo_digits"  # any dataset that needs no files: a spec has to name one
@@ -93,10 +96,31 @@ class GivenCatalog:
         self.images = images
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
+        if dataset.id not in (self.images.id, _PLACE):
+            raise SpecError(
+                f"the images of {dataset.part()} are wanted beside the given ones, and only those "
+                "are here: run a grid"
+            )
         return DatasetArtifact(self.images, self.images.content, validation)
 
     def content(self, artifact: DatasetArtifact) -> str:
         return self.images.content
+
+
+def resolve_given(spec: str, images: GivenImages) -> Trial:
+    """A trial on the given images; raises SpecError if it is about images that were not given.
+
+    Nobody says here what is clean and what is poisoned, so a method that starts from clean images,
+    or from poisons beside their originals, would quietly take the given ones for both.
+    """
+    trial = resolve(spec, GivenCatalog(images))
+    said = privileges.of_defense(trial.spec.chain)
+    if said and not trial.bases:
+        raise SpecError(f"{trial.spec.chain} {said}; which those are is known on a grid alone")
+    if trial.attack.sees_test and images.test is images.train:
+        said = privileges.of_attack(str(trial.spec.attack))
+        raise SpecError(f"{trial.spec.attack} {said}, and no test set is given here")
+    return trial
 
 
 def place_of(images: GivenImages) -> str:

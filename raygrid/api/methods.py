@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raygrid.api.arrays import as_images
-from raygrid.api.given import UNNAMED, GivenCatalog, GivenImages, in_memory, place_of
+from raygrid.api.given import (
+    UNNAMED,
+    GivenCatalog,
+    GivenImages,
+    in_memory,
+    place_of,
+    resolve_given,
+)
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
@@ -15,7 +22,6 @@ from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
 from raygrid.trials import poisons
 from raygrid.trials.artifacts.purified import purified_of
-from raygrid.trials.resolve import resolve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -77,6 +83,7 @@ def poison(
             "for example under just_how_toxic"
         )
     text = f"{place_of(given)}/{attack}@{share!r}"
+    resolve_given(f"{text}/none/small_cnn/supervised/quick/{seed}", given)
     return poisons.make(text, GivenCatalog(given), in_memory(), seed).images
 
 
@@ -105,7 +112,7 @@ def purify(
     """
     given = GivenImages.of(as_images(images, classes), None, name)
     spec = f"{place_of(given)}/clean/{defense}/small_cnn/supervised/quick/{seed}"
-    trial = resolve(spec, GivenCatalog(given))
+    trial = resolve_given(spec, given)
     idle = [str(link.part()) for link in trial.defense.links if link not in trial.defense.purifiers]
     if idle or trial.purified is None:
         raise SpecError(

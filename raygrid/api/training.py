@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from raygrid.api.arrays import as_images
-from raygrid.api.given import UNNAMED, GivenCatalog, GivenImages, in_memory, place_of
+from raygrid.api.given import UNNAMED, GivenImages, in_memory, place_of, resolve_given
 from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -14,7 +14,6 @@ from raygrid.engine.worker import best_device, ready_device
 from raygrid.storage.store import Bundle
 from raygrid.trials.context import TrialContext
 from raygrid.trials.outputs import network_from
-from raygrid.trials.resolve import resolve
 from raygrid.trials.run import run_trial
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     shown = None if test is None else as_images(test, count, "test")
     given = GivenImages.of(clean, shown or clean.rows(torch.arange(1)), name)
     spec = f"{place_of(given)}/clean/{defense}/{architecture}/{learner}/{protocol}/{seed}"
-    trial = resolve(spec, GivenCatalog(given))
+    trial = resolve_given(spec, given)
     reason = trial.skip()
     if reason is not None:
         raise SpecError(reason)

@@ -167,6 +167,10 @@ class Avatar(Defense):
         return self.seen == "test" and self.steps > 0
 
     @property
+    def sees_clean(self) -> bool:
+        return self.seen in ("clean_train", "held_out") and self.steps > 0
+
+    @property
     def calls(self) -> int:
         """The calls of the predictor for each image."""
         return math.ceil(self.steps / self.stride)

@@ -174,6 +174,11 @@ class Defense(Method):
         """
         return False
 
+    @property
+    def sees_clean(self) -> bool:
+        """Whether it starts from a network that saw clean images of the dataset at hand."""
+        return False
+
     def sources(self) -> tuple[tuple[Part, ...], ...]:
         """The links that stand in for a derived defense in the trials it reads."""
         return ((),)

@@ -140,6 +140,17 @@ MADE_ON = {
     ("dvae", "cifar100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
     ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
     ("dvae", "imagenet100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
+    # The strengths of the views in AUE's and AAP's own commands, and 1 where images are larger.
+    **{
+        ("transferable", dataset, "aue"): "aue(strength=1.0)"
+        for dataset in ("cifar100", "tinyimagenet", "miniimagenet")
+    },
+    **{
+        ("transferable", dataset, "aap(targeted=true)"): (
+            f"aap(strength={strength}, surrogate_strength={strength}, targeted=true)"
+        )
+        for dataset, strength in (("cifar100", 0.8), ("tinyimagenet", 1.0), ("miniimagenet", 1.0))
+    },
     **{  # contrastive poisoning's code normalizes CIFAR-100 by other deviations than CIFAR-10
         ("transferable", "cifar100", f"cp(framework={learner})"): (
             f"cp(framework={learner}, input_sd=pixels)"

@@ -47,16 +47,28 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 def network_from(trial: Trial, weights: Bundle, classes: int, device: torch.device) -> Network:
     """The network of a trial with the weights that it left.
 
-    It is in eval mode and float32, without gradients, on the device.
+    It is in eval mode and float32, without gradients, on the device. Of a linear probe it is its
+    extractor with its head.
     """
+    state = one_network(as_state(weights.tensors))
     network = trial.architecture.build(classes, trial.dataset.image_size, 0)
-    if trial.recipe.normalize:
+    # Whoever starts from an extractor has the extractor's normalization, which comes with it.
+    if trial.recipe.normalize or "normalize.mean" in state:
         network.normalize_by(trial.dataset.mean, trial.dataset.std)
     trial.defense.prepare(network, {})
-    network.load_state_dict(as_state(weights.tensors))
+    network.load_state_dict(state)
     to_device(network, device, trial.architecture.convolutional)
     network.eval().requires_grad_(False)
     return network
+
+
+def one_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a frozen classifier (`FrozenClassifier`) as that of one network."""
+    inner = {name: value for name, value in state.items() if name.startswith("network.")}
+    if not inner:
+        return state
+    plain = {name.removeprefix("network."): value for name, value in inner.items()}
+    return plain | {name: value for name, value in state.items() if name not in inner}
 
 
 def left_nbytes(trial: Trial, kinds: Iterable[str]) -> int:

@@ -11,6 +11,7 @@ from raygrid.defenses.chain import Chain
 
 SEES_TEST = "knows the test set, on which it is measured"
 ORACLE = "chooses by the test set, on which it is measured"
+SEES_CLEAN = "starts from a network that saw clean images"
 INFORMED = "is of another threat model"
 
 
@@ -34,4 +35,6 @@ def of_defense(chain: str) -> str:
         return SEES_TEST
     if made.selection == "test":
         return ORACLE
+    if any(link.sees_clean for link in made.links):
+        return SEES_CLEAN
     return INFORMED if any(link.informed for link in made.links) else ""

@@ -74,6 +74,9 @@ def trial_marks(trial: Trial) -> list[str]:
     if size is not None and taken < size:
         said = f"batch_size is {size:,}, but of the {images:,} images of {trial.spec.dataset}"
         marks.append(f"{said} a batch has {taken:,}")
+    origin = trial.pretraining.data.dataset.id if trial.pretraining is not None else ""
+    if trial.learner.pretrained and origin == trial.dataset.id and trial.protocol.given is None:
+        marks.append(f"its victim was pre-trained on clean images of {origin} itself")
     return marks
 
 

@@ -138,3 +138,23 @@ def test_a_dataset_that_is_not_there_is_said(tmp_path: Path) -> None:
         dataset("cifar10", data=tmp_path)
     with pytest.raises(SpecError, match="did you mean 'cifar10'"):
         dataset("cifar", data=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("defense", "says"),
+    [
+        ("eclipse", "eclipse starts from a network that saw clean images; which those are"),
+        ("avatar(diffusion_data=held_out)", "saw clean images; which those are"),
+        ("bridgepure", "bridgepure is of another threat model; which those are"),
+        ("avatar(diffusion_data=svhn)", "the images of svhn are wanted beside the given ones"),
+    ],
+)
+def test_given_images_stand_for_no_others(digits: Split, defense: str, says: str) -> None:
+    """Poisoned images were taken for the clean ones that a predictor is fitted to."""
+    with pytest.raises(SpecError, match=says):
+        purify(digits.train, defense)
+
+
+def test_an_attack_that_asks_the_test_set_has_to_have_one(digits: Split) -> None:
+    with pytest.raises(SpecError, match="no test set is given here"):
+        poison(digits.train, "gue(selection=test, surrogate=small_cnn)")

@@ -72,3 +72,14 @@ def test_of_an_attacks_success_little_is_best() -> None:
     for kind in ("worst-learner", "transfer"):  # their largest value would be no worst case
         with pytest.raises(SpecError, match="one of final_acc, peak_acc, not of 'target_success'"):
             table(kind, trial_lines(rows), "target_success")
+
+
+@pytest.mark.parametrize("knowing", ["eclipse", "avatar(diffusion_data=clean_train)"])
+def test_what_saw_clean_images_is_never_the_best(knowing: str) -> None:
+    """The page on tables said that they are marked, and they were bold and in the headlines."""
+    made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", knowing): 0.8})
+    (panel,) = table("defense", made).panels
+    assert panel.best("lsp") == {"jpeg"}
+    (said,) = (line for line in notes(table("defense", made), panel) if "saw clean" in line)
+    assert said.endswith("starts from a network that saw clean images: unmarked.")
+    assert not any(knowing.split("(")[0] in line for line in headlines(CellSource(made)))

@@ -148,3 +148,10 @@ def test_a_part_of_a_table_has_what_its_questions_need() -> None:
     with pytest.raises(SpecError, match=r"did you mean 'jpeg\(quality=30\)'"):
         paper_table("dvae", "13", "paper", Only(defenses=["jpeg(quality=31)"]))
     assert set(paper_table("apbench", "11").specs) == set(specs_of("apbench", "11"))
+
+
+def test_strengths_of_views_are_those_of_the_dataset() -> None:
+    """Tables 2 and 3 ran CIFAR-10's strengths on every dataset."""
+    found = {str(TrialSpec.parse(s).attack) for s in specs_of("transferable", "2")}
+    assert "aue(strength=1.0)" in found
+    assert "aap(strength=0.8, surrogate_strength=0.8, targeted=true)" in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from raygrid.api.run_grid import run_grid
 from raygrid.cli.plan import PlanStatus, plan_text
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.options import LEFT
+from raygrid.core.options import LEFT, Options
 from raygrid.engine.grid import plan
 from raygrid.reports.analysis.records import Records
 from raygrid.storage.mirrored import open_store
@@ -111,3 +112,19 @@ def test_what_was_not_kept_is_one_clear_error(records: Records) -> None:
         records.victim(BARE)
     with pytest.raises(DataError, match=r"is derived and left nothing; it comes from .*/standard"):
         records.victim(LSP.replace("/none/", "/early_stopping/"))
+
+
+@pytest.mark.parametrize("learner", ["finetune", "linear_probe"])
+def test_a_victim_that_began_with_an_extractor_answers_as_it_was_tested(
+    learner: str, options: Options
+) -> None:
+    """Its normalization, or the names of a frozen extractor, fitted no fresh network."""
+    protocol = "toxic_quick(epochs=1, pretrain_epochs=1)"
+    spec = f"photo_digits_last/clean/standard/small_cnn/{learner}/{protocol}/0"
+    kept = replace(options, keep=("weights",))
+    (row,) = run_grid([spec], kept).results
+    assert row.status == "done", row.error
+    victim = Records(Store(options.out / "store"), options.data).victim(spec)
+    with torch.no_grad():
+        right = victim.network(victim.test.floats()).argmax(1) == victim.test.labels
+    assert float(right.float().mean()) == pytest.approx(row.probes["clean_test"]["acc"], abs=5e-3)
