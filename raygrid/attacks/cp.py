@@ -89,8 +89,8 @@ class Cp(GradientAttack):
         "batch, there of each GPU's share while noise is made. From version 2 on noise leaves the "
         "pixel range as in the code, and convolutions start from torchvision's rule. Resized crops "
         "sample by half-pixel centers as torchvision does, in the code by kornia's aligned "
-        "corners; `framework=align_uniform` is this generation with TP's contrastive loss, not TP without "
-        "its supervised half",
+        "corners; `framework=align_uniform` is this generation with TP's contrastive loss, not TP "
+        "without its supervised half",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {

@@ -101,9 +101,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     probes = evaluate.probes_for(world, poison, mask)
     if held is not None:
         probes.append(evaluate.Probe("poison_val", held))
-    task = task_of(trial, train, world.train, env.device)
-    more = pretrained(trial, fetch, world, train, task.device)
-    task = replace(task, study=studied(trial, fetch), **more)
+    task = _task(trial, fetch, world, train, env.device)
     start = functools.partial(trial.learner.start, task)
     peak = outputs.Peak() if "peak" in env.options.keep else None
     session, first = _begin(start, result, env.checkpoint, peak)
@@ -228,6 +226,13 @@ def _peak(history: History) -> dict[str, float]:
     accuracies = [epoch["test_acc"] for epoch in history]
     peak = max(accuracies)
     return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
+
+
+def _task(trial: Trial, fetch: Fetch, world: World, train: Images, device: torch.device) -> Task:
+    """What the learner is given: the images to train on, and what has been made for it."""
+    task = task_of(trial, train, world.train, device)
+    more = pretrained(trial, fetch, world, train, task.device)
+    return replace(task, study=studied(trial, fetch), **more)
 
 
 def _begin(

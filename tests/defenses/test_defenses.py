@@ -431,7 +431,7 @@ def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
 def test_a_missing_package_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     made = plan(["photo_digits/lsp/avatar/small_cnn/supervised/quick/0"], None)
-    assert "raygrid[avatar]" in made.skips[0].reason
+    assert "`uv run --extra avatar ...`" in made.skips[0].reason
 
 
 def shades() -> Images:
