@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
@@ -104,7 +105,9 @@ def number(value: float, metric: str, digits: int) -> str:
 
 def _digits(value: float, digits: int, shift: int = 0) -> str:
     """A number times ten to the `shift`, by its decimal digits: 0.8895 is 88.95, not 88.94999."""
-    exact = Decimal(repr(value)).scaleb(shift)
+    if not math.isfinite(value):
+        return str(float(value))
+    exact = Decimal(repr(float(value))).scaleb(shift)
     return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0)
 
 
