@@ -96,7 +96,7 @@ class GivenCatalog:
         self.images = images
 
     def artifact(self, dataset: Dataset, validation: float) -> DatasetArtifact:
-        if dataset.id not in (self.images.id, _PLACE):
+        if dataset.id not in (self.images.id, place_of(self.images)):
             raise SpecError(
                 f"the images of {dataset.part()} are wanted beside the given ones, and only those "
                 "are here: run a grid"
@@ -117,9 +117,6 @@ def resolve_given(spec: str, images: GivenImages) -> Trial:
     said = privileges.of_defense(trial.spec.chain)
     if said and not trial.bases:
         raise SpecError(f"{trial.spec.chain} {said}; which those are is known on a grid alone")
-    if trial.attack.sees_test and images.test is images.train:
-        said = privileges.of_attack(str(trial.spec.attack))
-        raise SpecError(f"{trial.spec.attack} {said}, and no test set is given here")
     return trial
 
 

@@ -20,7 +20,7 @@ from raygrid.core.images import Images
 from raygrid.core.spec import parse_ratio
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
-from raygrid.trials import poisons
+from raygrid.trials import poisons, privileges
 from raygrid.trials.artifacts.purified import purified_of
 
 if TYPE_CHECKING:
@@ -77,13 +77,15 @@ def poison(
     """
     given = GivenImages.of(as_images(images, classes), None, name)
     share = parse_ratio(str(ratio))
-    if ATTACKS.make(attack).on_target:
+    made = ATTACKS.make(attack)
+    if made.sees_test:
+        raise SpecError(f"{attack} {privileges.of_attack(attack)}, and no test set is given here")
+    if made.on_target:
         raise SpecError(
             f"{attack} is made for one target image, which a protocol chooses: run it on a grid, "
             "for example under just_how_toxic"
         )
     text = f"{place_of(given)}/{attack}@{share!r}"
-    resolve_given(f"{text}/none/small_cnn/supervised/quick/{seed}", given)
     return poisons.make(text, GivenCatalog(given), in_memory(), seed).images
 
 

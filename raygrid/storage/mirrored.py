@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.meta import read_meta
-from raygrid.storage.results import Json, ResultLog, read_row
+from raygrid.storage.results import Json, ResultLog, latest, read_row, when
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
 log = logging.getLogger(__name__)
@@ -151,13 +151,10 @@ class MirroredLog(ResultLog):
         """Take over remote rows that are newer; returns the local ones that are missing there."""
         with ThreadPoolExecutor(16) as pool:
             parts = list(pool.map(self.remote.read, self.remote.names("results")))
-        there = _latest(row for part in parts for row in _rows(part or b""))
-        here = _latest(self.rows())
-        for key, row in there.items():
-            if key not in here or _when(here[key]) < _when(row):
-                super().append(row)
+        there = latest(row for part in parts for row in _rows(part or b""))
+        here = self.take_over(there.values())
         return [
-            row for key, row in here.items() if key not in there or _when(there[key]) < _when(row)
+            row for key, row in here.items() if key not in there or when(there[key]) < when(row)
         ]
 
     def append(self, row: Json) -> None:
@@ -200,15 +197,3 @@ def _rows(content: bytes) -> list[Json]:
     if broken:
         log.warning("%d broken lines in the results of the remote store are not used", broken)
     return rows
-
-
-def _when(row: Json) -> float:
-    return float(row.get("finished", 0.0))
-
-
-def _latest(rows: Iterable[Json]) -> dict[str, Json]:
-    latest: dict[str, Json] = {}
-    for row in rows:
-        if row["key"] not in latest or _when(latest[row["key"]]) <= _when(row):
-            latest[row["key"]] = row
-    return latest

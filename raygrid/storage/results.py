@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,20 @@ def _write_whole(file: int, content: bytes) -> None:
         raise
 
 
+def when(row: Json) -> float:
+    """When its trial was over, in seconds since 1970."""
+    return float(row.get("finished") or 0.0)
+
+
+def latest(rows: Iterable[Json]) -> dict[str, Json]:
+    """The rows by key, of several of one key the one that was over last."""
+    found: dict[str, Json] = {}
+    for row in rows:
+        if row["key"] not in found or when(found[row["key"]]) <= when(row):
+            found[row["key"]] = row
+    return found
+
+
 class ResultLog:
     """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
 
@@ -103,6 +117,14 @@ class ResultLog:
     def _ends_line(file: Any) -> bool:
         file.seek(-1, os.SEEK_END)
         return bool(file.read(1) == b"\n")
+
+    def take_over(self, rows: Iterable[Json]) -> dict[str, Json]:
+        """Append rows from elsewhere that are missing here or newer; the rows before, by key."""
+        here = latest(self.rows())
+        for key, row in latest(rows).items():
+            if key not in here or when(here[key]) < when(row):
+                ResultLog.append(self, row)
+        return here
 
     def rows(self) -> Iterator[Json]:
         """The latest row of each key, in the order in which keys first came; broken lines aside."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -146,21 +146,27 @@ def test_a_step_that_waits_is_not_recorded(recorder: PretendRecorder, log: Log) 
         recorder.record(lambda: session.trainer.descend(batch))
 
 
+def with_loss_times(factor: Callable[[], Any]) -> Any:
+    """A session whose steps take their loss times something that each of them asks for."""
+    session: Any = learner_of("supervised").start(task_on(DEVICE, toy(48)))
+    step = session.trainer.step
+
+    def taken(batch: Batch) -> Step:
+        out: Step = step(batch)
+        return replace(out, loss=out.loss * factor())
+
+    session.trainer.step = taken
+    return session
+
+
 def test_a_step_that_sends_more_than_draws_is_not_recorded(
     recorder: PretendRecorder, log: Log
 ) -> None:
     """A replay would copy from where the values lay when the step was recorded."""
-    session: Any = learner_of("supervised").start(task_on(DEVICE, toy(48)))
-    step = session.trainer.step
-
-    def sending(batch: Batch) -> Step:
-        out: Step = step(batch)
-        return replace(out, loss=out.loss * sent(torch.tensor(2.0), DEVICE))
-
-    session.trainer.step = sending
+    session = with_loss_times(lambda: sent(torch.tensor(2.0), DEVICE))
     session.epoch(0)
     assert recorder.tapes == []
-    session.trainer.step = step
+    session = with_loss_times(lambda: 1)
     session.epoch(1)
     assert len(recorder.tapes) == 1
 
@@ -169,14 +175,7 @@ def test_a_step_that_draws_on_the_host_unasked_is_not_recorded(
     recorder: PretendRecorder, log: Log
 ) -> None:
     """CaiT drops layers by a draw of torch's own generator: a replay would drop the same ones."""
-    session: Any = learner_of("supervised").start(task_on(DEVICE, toy(48)))
-    step = session.trainer.step
-
-    def dropping(batch: Batch) -> Step:
-        out: Step = step(batch)
-        return replace(out, loss=out.loss * (2 if torch.rand(()).item() < 0.5 else 1))
-
-    session.trainer.step = dropping
+    session = with_loss_times(lambda: 2 if torch.rand(()).item() < 0.5 else 1)
     session.epoch(0)
     assert recorder.tapes == []
 

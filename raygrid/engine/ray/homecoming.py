@@ -76,11 +76,7 @@ def unpack_home(log: str, folder: Path) -> None:
 
 
 def _take_over(home: Path, folder: Path) -> None:
-    mine = ResultLog(folder / ROWS)
-    when = {row["key"]: row.get("finished") or 0.0 for row in mine.rows()}
-    for row in ResultLog(home / ROWS).rows():
-        if row["key"] not in when or when[row["key"]] < (row.get("finished") or 0.0):
-            mine.append(row)
+    ResultLog(folder / ROWS).take_over(ResultLog(home / ROWS).rows())
     for made in home.iterdir():
         if made.is_dir():
             shutil.copytree(made, folder / made.name, dirs_exist_ok=True)

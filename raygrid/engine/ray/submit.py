@@ -286,7 +286,7 @@ def words_there(argv: Sequence[str], root: Path) -> list[str]:
     Raises ClusterError for a program outside of the tree.
     """
     program, rest = Path(argv[0]), [word for word in argv[1:] if word != "--detach"]
-    if program.stem == "raygrid" or program.parts[-2:] in (("raygrid", "__main__.py"),):
+    if program.stem == "raygrid" or program.parts[-2:] == ("raygrid", "__main__.py"):
         return ["-m", "raygrid", *rest]
     try:
         return [str((root / program).resolve().relative_to(root.resolve())), *rest]

@@ -13,7 +13,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
-from raygrid.nn.diffusion.process import Predictor, Schedule, at_once, kept_shares, label_of
+from raygrid.nn.diffusion.process import Predictor, Schedule, in_parts, kept_shares, label_of
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
@@ -285,8 +285,7 @@ def of_unet(
     @no_grad
     def noise(x: Tensor, i: int) -> Tensor:
         steps = label_of(torch.full((len(x),), i, device=x.device), schedule)
-        parts = zip(x.split(at_once(side)), steps.split(at_once(side)), strict=True)
         with autocast(precision, x.device):
-            return torch.cat([network(*part).sample for part in parts]).float()
+            return in_parts(lambda *part: network(*part).sample, x, steps).float()
 
     return Predictor(noise, side, schedule)

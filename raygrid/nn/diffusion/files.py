@@ -16,7 +16,7 @@ from raygrid.nn.diffusion import ddpmpp, guided
 from raygrid.nn.diffusion.ddpmpp import DDPMPP
 from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.paths import require_there, unloadable
-from raygrid.nn.diffusion.process import STEPS, Predictor, at_once
+from raygrid.nn.diffusion.process import STEPS, Predictor, in_parts
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
 from raygrid.nn.trainer import freeze
 
@@ -84,8 +84,7 @@ def of_network(network: DiffusionUNet, source: WeightsSource, side: int) -> Pred
     @torch.no_grad()
     def noise(x: Tensor, i: int) -> Tensor:
         labels = torch.full((len(x),), source.label(i), device=x.device)
-        parts = zip(x.split(at_once(side)), labels.split(at_once(side)), strict=True)
-        return torch.cat([network(*part) for part in parts])
+        return in_parts(network, x, labels)
 
     return Predictor(noise, side)
 

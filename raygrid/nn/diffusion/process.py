@@ -110,13 +110,15 @@ class Predictor:
     schedule: Schedule = "linear"
 
 
-def at_once(side: int) -> int:
-    """How many images of that side go through a network together: 250 of 32 pixels.
+def in_parts(ask: Callable[[Tensor, Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
+    """What a network says of images x (n, 3, S, S) and a label each, some at a time.
 
-    What a network holds of an image grows with its area; with all 250 of 256 pixels no card would
-    have room for it.
+    250 of 32 pixels go through it together, fewer of larger ones: what it holds of an image grows
+    with its area, and for all 250 of 256 pixels no card would have room.
     """
-    return max(1, 250 * 32**2 // max(side, 32) ** 2)
+    size = max(1, 250 * 32**2 // max(x.shape[-1], 32) ** 2)
+    parts = zip(x.split(size), labels.split(size), strict=True)
+    return torch.cat([ask(*part) for part in parts])
 
 
 def noise_error(predictor: Predictor, x: Tensor, steps: int, rng: torch.Generator) -> float:
