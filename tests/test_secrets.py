@@ -13,7 +13,7 @@ import pytest
 from raygrid.cli.main import main
 from raygrid.core.errors import RaygridError
 from raygrid.core.secrets import shown, without_secrets
-from raygrid.engine.ray import submit
+from raygrid.engine.ray import dashboard
 from raygrid.storage.mirrored import open_store
 from raygrid.tracking.mlflow import check_tracking
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
@@ -84,7 +84,7 @@ def test_no_answer_about_a_store_repeats_its_password(address: str, tmp_path: Pa
 
 @pytest.mark.parametrize("address", [a for a in addresses("http") if " " not in a][:20])
 def test_no_answer_about_a_cluster_repeats_its_password(address: str) -> None:
-    assert SECRET not in said(lambda: submit._answers(address, 0.0))
+    assert SECRET not in said(lambda: dashboard.wait_for_answer(address, 0.0))
 
 
 @pytest.mark.parametrize(

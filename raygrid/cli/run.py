@@ -37,6 +37,7 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
+from raygrid.engine.ray.dashboard import dashboard
 from raygrid.engine.ray.homecoming import send_home
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.status import StatusFile
@@ -100,7 +101,7 @@ def place_and_run(
         with reached(here):
             return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
-    with launch.dashboard(place) as way:
+    with dashboard(place.address, place.config) as way:
         argv = getattr(args, "argv", sys.argv)
         job = launch.ClusterJob.submit(way, Path.cwd(), argv, options.name)
         where = shown(way.address)

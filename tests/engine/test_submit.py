@@ -19,6 +19,7 @@ import pytest
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
+from raygrid.engine.ray.dashboard import Tunnel, wait_for_answer
 from raygrid.engine.ray.homecoming import INSIDE, MARK
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
@@ -80,7 +81,7 @@ def test_a_closed_dashboard_port_is_one_error() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ClusterError, match="no Ray dashboard answers at"):
-        launch._answers(address, 0.1)
+        wait_for_answer(address, 0.1)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def cluster() -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     head = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
     try:
-        launch._answers("http://127.0.0.1:28265", 120 * crowd())
+        wait_for_answer("http://127.0.0.1:28265", 120 * crowd())
         yield "http://127.0.0.1:28265"
     finally:
         os.killpg(head.pid, signal.SIGTERM)
@@ -247,7 +248,7 @@ def test_a_tunnel_that_ended_is_opened_again(
 ) -> None:
     """`ray dashboard` of a cluster that is not there ends at once, as with its connection."""
     (tmp_path / "cluster.yaml").write_text("cluster_name: x\n")
-    tunnel = launch.Tunnel(tmp_path / "cluster.yaml")
+    tunnel = Tunnel(tmp_path / "cluster.yaml")
     tunnel.command = [sys.executable, "-c", "import time; time.sleep(60)"]
     first = tunnel.process
     first.kill()

@@ -1,6 +1,6 @@
 """Where a command runs: on this machine, on a given Ray cluster, or on that of cluster.yaml.
 
-A cluster is reached through Ray's Jobs API, over an SSH tunnel that `ray dashboard` opens. The
+A cluster is reached through Ray's Jobs API (`dashboard.py` has the way there). The
 job is the same command with the working tree; it goes on when this machine sleeps or hangs up.
 """
 
@@ -12,21 +12,17 @@ import hashlib
 import logging
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from raygrid.core.errors import ClusterError, in_one_line
-from raygrid.core.retry import retried, until
 from raygrid.core.secrets import shown
+from raygrid.engine.ray.dashboard import Way
 from raygrid.engine.ray.homecoming import INSIDE, print_log, unpack_home
 from raygrid.engine.ray.upload import what_to_send
 
@@ -107,93 +103,6 @@ def _ray(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         )
     except subprocess.TimeoutExpired as error:
         raise ClusterError(f"`ray {' '.join(words)}` did not answer in {timeout:.0f} s") from error
-
-
-class Way:
-    """The way to a dashboard that is reached directly."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def renew(self) -> None:
-        """Open it again if it has closed."""
-
-
-class Tunnel(Way):
-    """An SSH tunnel to the dashboard of a cluster file; it ends where its connection breaks."""
-
-    def __init__(self, config: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        super().__init__(f"http://127.0.0.1:{port}")
-        command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(config)]
-        self.command = [*command, "-p", str(port)]
-        self.process = self._opened()
-
-    def _opened(self) -> subprocess.Popen[bytes]:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(self.command, **quiet)  # type: ignore[call-overload]
-
-    def renew(self) -> None:
-        if self.process.poll() is not None:
-            self.process = self._opened()
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-
-@contextlib.contextmanager
-def dashboard(place: Place) -> Iterator[Way]:
-    """The way to the cluster's dashboard while the block lasts."""
-    if place.kind == "jobs":
-        assert place.address is not None
-        _answers(place.address, 10)
-        yield Way(place.address)
-        return
-    assert place.config is not None
-    tunnel = Tunnel(place.config)
-    try:
-        _answers(tunnel.address, 60)
-        yield tunnel
-    finally:
-        tunnel.close()
-
-
-def _answers(address: str, patience: float) -> None:
-    """Wait for a dashboard; raises ClusterError in one sentence if it stays silent."""
-    _check(address)
-
-    def answer() -> None:
-        try:
-            with urlopen(f"{address}/api/version", timeout=5):
-                return
-        except HTTPError as error:
-            if error.code not in (401, 403):  # it wants a token, which the client sends
-                raise
-
-    try:
-        retried(answer, until(patience, 0.5), lambda error: isinstance(error, OSError | ValueError))
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no Ray dashboard answers at {shown(address)} ({error}); is the cluster up and the "
-            "port open? Use --address local to run on this machine"
-        ) from None
-
-
-def _check(address: str) -> None:
-    """Raise ClusterError unless an address is one of a server, without a user."""
-    try:
-        parts = urlsplit(address)
-        sound = bool(parts.hostname and parts.port != 0)
-    except ValueError:  # whose words may hold a piece of a password
-        sound = False
-    if not sound or "@" in address or any(map(str.isspace, address)):
-        raise ClusterError(
-            f"{shown(address)!r} is no address of a Ray dashboard, such as http://host:8265; a "
-            "token belongs into RAY_AUTH_TOKEN"
-        )
 
 
 @dataclass
