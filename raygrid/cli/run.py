@@ -229,7 +229,12 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def show_found(outcome: Outcome) -> None:
+def typed(command: str) -> str:
+    """A command as the shell finds it: what `uv run` brings along is on no path of it."""
+    return f"uv run {command}" if "UV" in os.environ else command
+
+
+def show_found(outcome: Outcome, out: Path) -> None:
     """The fullest table of attacks and defenses, and the lines on what stands out."""
     from raygrid.reports.analysis.headlines import fullest, headlines
     from raygrid.reports.tables import kinds, render
@@ -243,7 +248,9 @@ def show_found(outcome: Outcome) -> None:
         print(f"- {line}")
     if len(made.panels) > 1:
         more = len(made.panels) - 1
-        print(f"{more} more table{'s' * (more > 1)} of this kind: raygrid table defense")
+        elsewhere = "" if out == Options().out else f" --out {shlex.quote(str(out))}"
+        command = typed(f"raygrid table defense{elsewhere}")
+        print(f"{more} more table{'s' * (more > 1)} of this kind: {command}")
 
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
@@ -251,7 +258,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     from raygrid.tracking.mlflow.address import sqlite_uri
     from raygrid.tracking.mlflow.view import QUERY
 
-    show_found(outcome)
+    show_found(outcome, options.out)
     for result in outcome.failed:
         print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
     print(
@@ -260,8 +267,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     )
     print(f"one page to sort, filter and open: {options.out / 'report.html'}")
     if options.tracking is None:
-        run = "uv run " if "UV" in os.environ else ""  # where MLflow is on no path of the shell
         database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
-        print(f"compare runs: {run}mlflow ui --backend-store-uri {database}")
+        print(f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}")
         # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
         print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?{QUERY}")

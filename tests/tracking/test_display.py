@@ -111,8 +111,12 @@ def test_the_end_names_a_command_that_the_shell_finds(
     monkeypatch.delenv("UV", raising=False)
     if start:
         monkeypatch.setenv("UV", "/usr/bin/uv")
-    print_outcome(Outcome(plan([], None), [], 0, 0.0), Options(out=tmp_path))
-    assert f"compare runs: {start}mlflow ui --backend" in capsys.readouterr().out
+    specs = [f"dots/lsp/none/small_cnn/supervised/brief(epochs={n})/0" for n in (1, 2)]
+    rows = [Result(spec, spec, final_acc=0.5, peak_acc=0.5) for spec in specs]
+    print_outcome(Outcome(plan([], None), rows, 0, 0.0), Options(out=tmp_path))
+    told = capsys.readouterr().out
+    assert f"compare runs: {start}mlflow ui --backend" in told
+    assert f"1 more table of this kind: {start}raygrid table defense --out {tmp_path}" in told
 
 
 def test_lines_of_finished_trials_fit_with_the_display(options: Options) -> None:
