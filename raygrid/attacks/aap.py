@@ -79,12 +79,12 @@ class Aap(ErrorMaximizing):
     @property
     def recipe(self) -> SurrogateRecipe:
         recipe = Recipe(
-            epochs=self.surrogate_epochs,
+            epochs=self.epochs_before,
             lr=0.5,
             weight_decay=1e-4,
             schedule="warmup_cosine",
             lr_end=2e-6,
-            warmup_epochs=min(10, self.surrogate_epochs // 4),
+            warmup_epochs=min(10, self.epochs_before // 4),
         )
         kind = "views" if self.flip else "upright"
         views = f"{kind}:{float(self.surrogate_strength)}"

@@ -89,10 +89,11 @@ class Cp(GradientAttack):
         "batch, there of each GPU's share while noise is made. From version 2 on noise leaves the "
         "pixel range as in the code, and convolutions start from torchvision's rule. Resized crops "
         "sample by half-pixel centers as torchvision does, in the code by kornia's aligned "
-        "corners; `framework=align_uniform` is this generation with TP's contrastive loss, not TP "
-        "without its supervised half",
+        "corners. SimCLR's noise is that after 160 of 200 epochs, as the README there has it, from "
+        "version 3 on; `framework=align_uniform` is this generation with TP's contrastive loss, "
+        "not TP without its supervised half",
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,
@@ -116,6 +117,7 @@ class Cp(GradientAttack):
     mode: Literal["sample", "class"] = "sample"
     start: Literal["class", "uniform"] = "class"  # of sample-wise noise
     epochs: int = 200
+    kept: int | None = None  # epoch after which the noise is taken; last, SimCLR 4/5 of them
     class_rounds: int = 1000
     class_batches: int = 20  # of the network and of the noise in a class-wise round
     steps: int | None = None  # per batch, sample-wise; 5, for BYOL 1
@@ -132,6 +134,10 @@ class Cp(GradientAttack):
         super().__post_init__()
         require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
         rounds, batches = self.class_rounds, self.class_batches
+        require(
+            1 <= self.kept_epoch <= self.epochs,
+            f"kept is {self.kept}, allowed are whole numbers from 1 to epochs={self.epochs}",
+        )
         require(rounds >= 1, f"class_rounds is {rounds}, allowed are whole numbers from 1")
         require(batches >= 1, f"class_batches is {batches}, allowed are whole numbers from 1")
         require(self.steps is None or self.steps >= 0, f"steps is {self.steps}, allowed from 0")
@@ -142,12 +148,19 @@ class Cp(GradientAttack):
             whole_batches(self.queue, self.batch_size)
 
     def passes(self, n: int) -> float:
-        sample = self.epochs * 2 * (3.0 + 2 * self.sample_steps)
+        sample = self.kept_epoch * 2 * (3.0 + 2 * self.sample_steps)
         shown = self.class_rounds * self.class_batches * min(self.batch_size, n)
         class_wise = 2 * (3.0 + 2) * shown / n
         if self.mode == "class":
             return class_wise
         return sample + (class_wise if self.start == "class" else 0.0)
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose noise is the poison, sample-wise; the schedule is that of all epochs."""
+        if self.kept is not None:
+            return self.kept
+        return max(1, self.epochs * 4 // 5) if self.framework == "simclr" else self.epochs
 
     @property
     def sample_steps(self) -> int:
@@ -189,7 +202,7 @@ class Cp(GradientAttack):
         share = (0.02 if byol else 0.1) if self.step is None else self.step
         descent = Descent(self.radius, share * self.radius, self.sample_steps)
         student = self.student(images, noise, descent, self.epochs, context)
-        return alternate(noise, [student], self.epochs, self.batch_size, context)
+        return alternate(noise, [student], self.kept_epoch, self.batch_size, context)
 
     def student(
         self,

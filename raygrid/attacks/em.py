@@ -158,8 +158,11 @@ class EmApb(Em):
         needs="labels",
         cost="11 forward passes per image and round, about 10 rounds",
         notes="APBench's code for `against` differentiates nothing, so its figures are not of it. "
-        "It computes in float32, convolutional networks here from version 3 on in bf16",
+        "It computes in float32, convolutional networks here from version 3 on in bf16. "
+        "Convolutions are drawn by fan-out as in its code from version 4 on",
     )
+    version: ClassVar[int] = 4
+    fan_out: ClassVar[bool] = True
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 16,

@@ -42,7 +42,8 @@ class FeatureCollision(ExtractorAttack):
         needs="extractors that the protocol pre-trains",
         cost="2 forward passes and 1 backward pass a step and base",
         notes="published numbers are those of `released`, a bug of the benchmark; the default is "
-        "what the papers describe",
+        "what the papers describe. `weight` is the code's for networks that normalize their input, "
+        "as all do here; for others, which the first paper has, it is 0.1",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 6, "step": 0.01}
@@ -51,7 +52,7 @@ class FeatureCollision(ExtractorAttack):
     steps: int = 120
     step: float = 0.001  # first size, on squared feature distances
     watermark: float = 0.3  # share of the target in the start
-    weight: float = 0.1  # of the distance to the base (penalty)
+    weight: float = 4.0  # of the distance to the base (penalty)
 
     def __post_init__(self) -> None:
         super().__post_init__()

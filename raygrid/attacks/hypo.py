@@ -57,14 +57,19 @@ class Hypo(TransferAttack):
     steps: int = 100
     step: float | None = 0.1
     surrogate_recipe: Literal["delusive150", "tap40"] = "delusive150"
-    surrogate_epochs: int = 150
+    surrogate_epochs: int | None = None  # 150, of `tap40` 40
     precision: Literal["bf16", "fp32"] = "bf16"  # of the steps on a convolutional surrogate
+
+    @property
+    def epochs_before(self) -> int:
+        usual = 40 if self.surrogate_recipe == "tap40" else 150
+        return usual if self.surrogate_epochs is None else self.surrogate_epochs
 
     @property
     def recipe(self) -> SurrogateRecipe:
         if self.surrogate_recipe == "tap40":
             return super().recipe
-        return delusive150(self.surrogate, self.surrogate_epochs)
+        return delusive150(self.surrogate, self.epochs_before)
 
     @property
     def passes_in(self) -> Literal["bf16", "fp32"]:

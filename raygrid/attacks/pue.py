@@ -38,8 +38,10 @@ class Pue(Em):
         cost="1,800 forward passes per image of a network batch: a GPU method",
         notes="the proof is about weights near those of the surrogate, not about all victims; "
         "`raygrid evaluate learnability` gives its certificate. Defaults are those of make_pue.sh "
-        "(the parser's noise is 1.0) but for batches of 512, as `em` has them: 128 there. Weights "
-        "come back exactly after a draw, there up to rounding. The paper's tables were not read",
+        "(the parser's noise is 1.0), which is written for CIFAR-100 (`model_steps=10` is the "
+        "parser's own), but for batches of 512, as `em` has them: 128 there. It computes in "
+        "float32, convolutional networks here in bf16. Weights come back exactly after a draw, "
+        "there up to rounding. The paper's tables were not read",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

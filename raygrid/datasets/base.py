@@ -101,6 +101,10 @@ class Dataset(Method):
         )
         return ", ".join(odd)
 
+    def shares_images(self, other: Dataset) -> bool:
+        """Whether it is known that some of these images are the other one's too."""
+        return self.id == other.id
+
     def named_classes(self, root: Path) -> tuple[str, ...]:
         """What the classes are called, in the order of the labels; empty where nobody says.
 

@@ -48,6 +48,12 @@ class Half(Dataset):
         found = images.rows(torch.as_tensor(inside))
         return replace(found, labels=found.labels - self.low, classes=self.high - self.low)
 
+    def shares_images(self, other: Dataset) -> bool:
+        if isinstance(other, Half):
+            same = self.of.id == other.of.id
+            return same and max(self.low, other.low) < min(self.high, other.high)
+        return self.of.id == other.id
+
     def named_classes(self, root: Path) -> tuple[str, ...]:
         return self.of.named_classes(root)[self.low : self.high]
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
-from raygrid.core.registry import Card, Combination, lacks, require
+from raygrid.core.registry import Card, Combination, Method, lacks, require
 from raygrid.core.spec import Scalar
 from raygrid.datasets import DATASETS
+from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
     EXTRA,
@@ -81,10 +82,11 @@ class Avatar(Defense):
         notes="published with score-SDE's deep DDPM++ of CIFAR-10. 60 steps in APBench, 100 in "
         "AVATAR's code. APBench's code doubles images without centering them, off the model's "
         "domain: `centered=false`, to which its numbers belong and D-VAE's, who took that code; "
-        "the default is AVATAR's own. Levels are rounded and cut off at both ends, as in APBench's "
-        "code; AVATAR's truncates, and what is beyond black or white comes out at the other end. "
-        "Networks of guided-diffusion are told the number of a step; AVATAR's code rounds its time "
-        "down, to that number or the next",
+        "the default is AVATAR's own. D-VAE's CIFAR-100 was purified by the predictor of CIFAR-10. "
+        "Levels are rounded and cut off at both ends, as in APBench's code; AVATAR's truncates, "
+        "and what is beyond black or white comes out at the other end. Networks of "
+        "guided-diffusion are told the number of a step; AVATAR's code rounds its time down, to "
+        "that number or the next",
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {
@@ -234,11 +236,22 @@ class Avatar(Defense):
         return predictor(self.plan, weights, side, device)
 
     def skip(self, cell: Combination) -> str | None:
+        if self._knows(cell.dataset):
+            known = f"the clean images of {cell.dataset.id} itself: say diffusion_data=clean_train"
+            return f"{self.id}(diffusion_data={self.seen}) has seen {known}"
         part = None if self.prior is None else self.prior.part
         if part == "val" and getattr(cell.protocol, "validation", 0) == 0:
             named = f"{self.id}(diffusion_data=held_out)"
             return f"{named} needs held-out images: {cell.protocol.id}(validation=0.1)"
         return self._unfit(cell.image_size) or super().skip(cell)
+
+    def _knows(self, dataset: Method) -> bool:
+        """Whether the dataset that the predictor has seen has images of the trial's."""
+        if self.seen not in DATASETS:
+            return False
+        assert isinstance(dataset, Dataset)
+        seen = DATASETS.make(self.seen)
+        return seen.shares_images(dataset) or dataset.shares_images(seen)
 
     def _unfit(self, side: int) -> str | None:
         """Why there is no predictor for images of this size, or None."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from raygrid.nn.vae.networks import AutoEncoder
 
 
+_EM = "em_remrepo(decay_every=1200, step=0.25, steps=7, train_steps=3000)"
+
+
 @DEFENSES.register("dvae")
 @dataclass(frozen=True, kw_only=True)
 class DVae(Defense):
@@ -47,7 +50,7 @@ class DVae(Defense):
             "cifar10/rem/dvae/resnet18/supervised/dvae/0": 0.8638,
             "cifar10/lsp/dvae/resnet18/supervised/dvae/0": 0.9120,
             "cifar10/ops/dvae/resnet18/supervised/dvae/0": 0.8895,
-            "imagenet100/em_remrepo/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0": 0.7480,
+            f"imagenet100/{_EM}/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0": 0.7480,
             "cifar10/lsp/dvae(first=false)/resnet18/supervised/dvae/0": 0.6676,
             "cifar10/lsp/dvae(subtract=false)/resnet18/supervised/dvae/0": 0.9063,
         },

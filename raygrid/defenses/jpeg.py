@@ -32,7 +32,8 @@ class Jpeg(PixelFilter):
         },
         cost="about 60 microseconds for a 32-pixel image on one core",
         notes="the same bytes as Pillow's encoder and decoder; the optimize flag of the ISS code "
-        "changes the file, not the pixels",
+        "changes the file, not the pixels. DUNE's code compresses after crop and flip, in every "
+        "epoch",
     )
 
     quality: int = 10  # of the quantization tables, 1 to 100

@@ -32,7 +32,8 @@ class Mixup(Defense):
             "cifar10/lsp/mixup/resnet18/supervised/apbench/0": 0.1877,
             "cifar10/ops/mixup/resnet18/supervised/apbench/0": 0.4927,
         },
-        notes="the ISS code mixes twice with probability 1/2: mixup(p=0.5)+mixup(p=0.5)",
+        notes="the ISS code mixes twice with probability 1/2, near mixup(p=0.5)+mixup(p=0.5): its "
+        "second partner is unmixed, here it may be mixed already",
     )
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({"p": 0.0},)
     learners: ClassVar[Literal["all", "supervised"]] = "supervised"

@@ -132,13 +132,25 @@ MADE = {
 
 MADE_ON = {
     ("apbench", "ar", "ueraser_max"): "ueraser_max(jpeg=before, p=0.8)",
-    ("apbench", "imagenet100", "lsp"): "lsp(budget=l2:1.3, patch=32)",
+    ("apbench", "imagenet100", "lsp"): "lsp(patch=32)",
     ("apbench", "imagenet100", "ueraser_max"): (
         "ueraser_max(jpeg=before, lite_after=50, p=1.0, roughness=0.1, strength=0.3)"
     ),
     ("apbench", "tap", "ueraser_max"): "ueraser_max(jpeg=before, p=0.8)",
+    # Its predictor is of CIFAR-10 wherever it purifies (section 4.1).
+    ("dvae", "cifar100", "avatar"): "avatar(centered=false, diffusion_data=cifar10)",
     ("dvae", "cifar100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
+    ("dvae", "imagenet100", "at"): "at(steps=5)",
     ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
+    # The REM code's own commands for a hundred classes of ImageNet (scripts/in-mini).
+    ("dvae", "imagenet100", "em"): (
+        "em_remrepo(decay_every=1200, step=0.25, steps=7, train_steps=3000)"
+    ),
+    ("dvae", "imagenet100", "rem"): (
+        "rem(adv_step=0.25, adv_steps=7, copies=4, decay_every=1200, step=0.25, steps=7,"
+        " train_steps=3000)"
+    ),
+    ("dvae", "imagenet100", "tap"): "tap_remrepo(step=0.02, steps=100, surrogate_epochs=39)",
     ("dvae", "imagenet100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
     # The strengths of the views in AUE's and AAP's own commands, and 1 where images are larger.
     **{

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from raygrid.core.registry import Card
 from raygrid.nn.recipes import Recipe
-from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
+from raygrid.protocols.base import PROTOCOLS, SUPERVISED, TRANSFORMERS, Protocol
 
 
 @PROTOCOLS.register("cuda")
@@ -56,7 +56,8 @@ class Wxl(Protocol):
         paper="Wang et al. 2024 (ECLIPSE), Li et al. 2025 (COIN), Wang et al. 2026 (DUNE)",
         code="wxldragon/DUNE@a35cbb6 and wxldragon/COIN@6577fa8 (train.py)",
         notes="the printed number is the accuracy after the last epoch that 5 divides, which is "
-        "the last of 80. Images are not normalized",
+        "the last of 80. Images are not normalized. Its code compresses (JPEG) after crop and "
+        "flip, anew in every epoch, where `jpeg` does once before",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(epochs=80, weight_decay=0.0, schedule="constant")
@@ -72,11 +73,23 @@ class OpProtocol(Protocol):
         paper="Sandoval-Segura et al. 2023, What Can We Learn from Unlearnable Datasets?",
         code="psandovalsegura/learn-from-unlearnable@605dea2 (orthogonal_projection_step_2.py)",
         notes="its strong augmentation is the defense `affine_jitter`, its CutMix "
-        "`cutmix(box=batch, p=0.5)`. The code has another fall of the rate for ImageNet-100, "
-        "which it calls untested, and Adam for transformers; neither is here",
+        "`cutmix(box=batch, p=0.5)`. The code has another fall of the rate for ImageNet-100, which "
+        "it calls untested and which is not here. Transformers have its Adam; its cosine is laid "
+        "out over 50 epochs from the end of the warm-up on, here over the 45 that are left",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         SUPERVISED: Recipe(
             epochs=50, weight_decay=1e-4, schedule="step", milestones=(25, 37), normalize=True
         )
+    }
+    by_architecture: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        name: {
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "weight_decay": 5e-5,
+            "schedule": "warmup_cosine",
+            "lr_end": 0.01,
+            "warmup_epochs": 5,
+        }
+        for name in TRANSFORMERS
     }

@@ -65,13 +65,18 @@ _HEAD = Recipe(
 """The linear layer of the transfer cells."""
 
 
+_ADAM_RATE = 1e-3
+"""Of Adam, where none is given: the rates of the recipes are SGD's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Targeted(Protocol):
     """Base of the protocols that put every trial before a target.
 
     setups: `own`, or the folder of the official ones. poisons: K; the victim's training set grows
     with it, unless per_class says how many images of a class it has. pair: classes of target and
-    bases, `target:base`. pretrain: dataset of the extractor; `auto` is the one of other classes.
+    bases, `target:base`. optimizer: of the victim and of the extractor that it starts from.
+    pretrain: dataset of the extractor; `auto` is the one of other classes.
     checkpoint: number of the victim's extractor; the attacker has number 0, so that any other makes
     a victim of the same architecture a gray box. rep: number of the victim's training on a poison.
     """
@@ -160,7 +165,7 @@ class Targeted(Protocol):
 
     def pretraining(self, dataset: str) -> Recipe:
         usual = self.pretraining_by_dataset.get(dataset, self.pretraining_recipe)
-        return usual.in_epochs(self.pretrain_epochs or usual.epochs)
+        return self._optimized(usual.in_epochs(self.pretrain_epochs or usual.epochs), _ADAM_RATE)
 
     def recipe(
         self,
@@ -171,10 +176,13 @@ class Targeted(Protocol):
         architecture: str = "",
     ) -> Recipe:
         made = super().recipe(learner, dataset, image_size, defenses, architecture)
+        return self._optimized(made, self.lr or _ADAM_RATE)
+
+    def _optimized(self, recipe: Recipe, adam_rate: float) -> Recipe:
+        """A recipe by the optimizer that is asked for, the extractor's as well as the victim's."""
         if self.optimizer == "adam":
-            lr = self.lr or 1e-3  # the rates above are SGD's
-            return made.with_(optimizer="adam", lr=lr, weight_decay=0.0)
-        return made if self.optimizer == "recipe" else made.with_(optimizer=self.optimizer)
+            return recipe.with_(optimizer="adam", lr=adam_rate)
+        return recipe if self.optimizer == "recipe" else recipe.with_(optimizer=self.optimizer)
 
     def skip(self, cell: Combination) -> str | None:
         largest = cell.image_size - 5
@@ -195,8 +203,9 @@ class JustHowToxic(Targeted):
         code="aks2203/poisoning-benchmark@97a67ae",
         notes="pre-training on Tiny ImageNet at 0.1 and in batches of 128 as the paper says (its "
         "scripts: 0.01, 64). Extractors normalize by their own training set; the code takes "
-        "CIFAR-10's numbers for CIFAR-100. Crops have 4 pixels of padding at every size. On Tiny "
-        "ImageNet its networks are resnet34_strided and vgg16_max, as victims and as surrogates",
+        "CIFAR-10's numbers for CIFAR-100. They see crops and flips, those of FC's and CP's "
+        "authors plain images. Crops have 4 pixels of padding at every size. On Tiny ImageNet its "
+        "networks are resnet34_strided and vgg16_max, as victims and as surrogates",
     )
     augmentations: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("tinyimagenet", "tinyimagenet_first", "tinyimagenet_last"), "crop4_flip"

@@ -20,11 +20,13 @@ from raygrid.architectures.base import fan_out_init
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.aue import Aue, PlainClassNoise
 from raygrid.attacks.base import AttackContext
+from raygrid.attacks.common.em_rounds import RoundsAttack
 from raygrid.attacks.common.free_noise import LooseNoise
 from raygrid.attacks.common.noise import NoisyBatch
 from raygrid.attacks.common.students import contrastive_loss, fresh
 from raygrid.attacks.cp import Cp
 from raygrid.attacks.tue import EpochStudent, Tue, passes_of
+from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
@@ -84,6 +86,50 @@ def test_attacks_with_students_start_by_fan_out() -> None:
         if isinstance(made, nn.Conv2d) and made.in_channels == made.out_channels:
             ratio = float(made.weight.detach().std() / plain.weight.detach().std())  # type: ignore[operator]
             assert ratio == pytest.approx(6**0.5, rel=0.03)  # sqrt(2 / n) to sqrt(1 / (3 n))
+
+
+# lafeat/apbench@9a6fb91: attack/basic/em_utils.py draws by fan-out, rem_utils.py does not
+
+
+@pytest.mark.parametrize(("name", "expected"), [("em_apb", 0.0417), ("rem_apb", 0.0240)])
+def test_the_networks_of_apbenchs_attacks_start_as_in_its_code(name: str, expected: float) -> None:
+    attack = ATTACKS.make(f"{name}(surrogate=resnet18)")
+    assert isinstance(attack, RoundsAttack)
+    images, context = toy(8, side=32), AttackContext(Stream("originals"))
+    network = attack.student(attack.start(images, context), context).module
+    wide = [
+        m.weight
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d) and m.weight.shape == (128, 64, 3, 3)
+    ]
+    assert [float(w.detach().std()) for w in wide] == pytest.approx([expected], rel=0.02)
+
+
+# CP: kaiwenzha/contrastive-poisoning@628838c, README.md: SimCLR's poison is of epoch 160 of 200
+
+
+def test_the_noise_of_simclr_is_taken_before_the_end() -> None:
+    kept = {
+        text: ATTACKS.make(f"cp({text})").kept_epoch  # type: ignore[attr-defined]
+        for text in ("epochs=200", "framework=moco", "framework=byol", "epochs=1", "kept=200")
+    }
+    assert list(kept.values()) == [160, 200, 200, 1, 200]
+    with pytest.raises(SpecError, match="kept is 201, allowed are whole numbers from 1 to epochs="):
+        ATTACKS.make("cp(kept=201)")
+
+
+def test_noise_that_is_taken_early_is_that_of_the_longer_schedule() -> None:
+    """Two epochs of five are those that five epochs begin with, not a training of two."""
+    images, context = toy(32), AttackContext(Stream("originals"))
+    how = "framework=moco, start=uniform, surrogate=small_cnn, batch_size=16, queue=32, steps=1"
+
+    def noise(more: str) -> Tensor:
+        return ATTACKS.make(f"cp({how}, {more})").pixels(images, context)
+
+    early, whole, short = map(noise, ("epochs=5, kept=2", "epochs=5", "epochs=2"))
+    assert not torch.equal(early, whole)
+    assert not torch.equal(early, short), "its rate has fallen further"
+    assert torch.equal(early, noise("epochs=5, kept=2"))
 
 
 # AUE: EhanW/AUE-AAP@64fb25f, aue.py (dynamic_strength, error_minimizing)

@@ -12,6 +12,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import accuracy
 from raygrid.attacks.mifgsm import Classic, MomPgd
+from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from tests.attacks.test_attacks import craft_for
@@ -48,6 +49,18 @@ def test_mompgd_sums_signs_and_slows_down() -> None:
     torch.testing.assert_close(
         direction(-gradient.clone()).flatten(), torch.tensor([0.00710, -0.00710])
     )
+
+
+def test_hypo_may_share_the_surrogate_of_tap() -> None:
+    tap, hypo, own = (
+        ATTACKS.make(part).needs()[0] for part in ("tap", "hypo(surrogate_recipe=tap40)", "hypo")
+    )
+    assert hypo.resolved() == tap.resolved()
+    assert (own.recipe.epochs, own.recipe.milestones) == (150, (100, 125))
+    assert ATTACKS.make("hypo(surrogate_epochs=30)").needs()[0].recipe.epochs == 30
+    for part in ("hypo(surrogate_epochs=0)", "tap(surrogate_epochs=0)"):
+        with pytest.raises(SpecError, match="surrogate_epochs is 0, allowed are whole numbers"):
+            ATTACKS.make(part)
 
 
 def test_mifgsm_takes_its_budget_in_all_steps(images: Images) -> None:

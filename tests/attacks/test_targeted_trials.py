@@ -207,8 +207,21 @@ def test_the_rates_are_those_of_the_benchmark() -> None:
     assert tiny is not None
     assert (cifar.epochs, cifar.milestones) == (400, (200, 300, 350))
     assert (tiny.epochs, tiny.milestones) == (200, (100, 150))
-    adam = PROTOCOLS.make("just_how_toxic(optimizer=adam)").recipe("supervised", "cifar10", 32)
-    assert adam.optimizer == "adam"
+
+
+def test_the_extractor_has_the_optimizer_that_is_asked_for() -> None:
+    """What the paper finds is about pre-training; its code decays by 2e-4 in both."""
+    protocol = PROTOCOLS.make("just_how_toxic(optimizer=adam)")
+    before, head = protocol.pretraining("cifar10"), protocol.recipe("linear_probe", "cifar10", 32)
+    assert before is not None
+    assert (before.optimizer, before.lr, before.weight_decay) == ("adam", 1e-3, 2e-4)
+    assert (head.optimizer, head.lr, head.weight_decay) == ("adam", 1e-3, 2e-4)
+    faster = PROTOCOLS.make("just_how_toxic(lr=0.1, optimizer=adam)")
+    assert faster.recipe("linear_probe", "cifar10", 32).lr == 0.1
+    assert faster.pretraining("cifar10") == before, "a rate of the spec is the victim's"
+    usual = PROTOCOLS.make("just_how_toxic").pretraining("cifar10")
+    assert usual is not None
+    assert (usual.optimizer, usual.lr) == ("sgd", 0.1)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from raygrid.defenses.eclipse import Eclipse
 from raygrid.nn.augment.color import grayscale
 from raygrid.nn.diffusion import DenoiserPlan, Prior, fitted, of_unet
 from raygrid.nn.diffusion.process import kept_after, kept_shares
+from raygrid.trials.resolve import resolve
 from tests.conftest import toy
 from tests.victims import photo_digits, poisoned, victim_accuracy
 
@@ -165,6 +166,31 @@ def test_what_its_predictor_has_seen_has_one_name() -> None:
     assert DEFENSES.make('eclipse(diffusion_data="")') == named
     assert named.resolved()["diffusion_data"] == "poisoned"
     assert str(DEFENSES.make("eclipse(diffusion_data=clean_train)").part()) == "eclipse"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "seen", "knows"),
+    [
+        ("cifar10", "cifar10", True),
+        ("cifar10", "cifar100", False),
+        ("photo_digits_last", "photo_digits", True),
+        ("photo_digits", "photo_digits_last", True),
+        ("photo_digits_last", "photo_digits_first", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["avatar", "eclipse"])
+@pytest.mark.parametrize("more", ["", "checkpoint=some/where, "])
+def test_clean_images_of_the_trial_itself_have_one_name(
+    name: str, dataset: str, seen: str, knows: bool, more: str
+) -> None:
+    """By its own name a dataset would pass for other data, and an oracle for a defense."""
+    where = f"{dataset}/lsp/{name}({{}})/resnet18/supervised/apbench/0"
+    trial = resolve(where.format(f"{more}diffusion_data={seen}"), None)
+    said = f"{name}(diffusion_data={seen}) has seen the clean images of {dataset} itself: say "
+    assert (trial.skip() or "").startswith(said) == knows
+    if not more:
+        clean = resolve(where.format("diffusion_data=clean_train"), None)
+        assert not (clean.skip() or "").startswith(name)
 
 
 def test_what_is_out_of_range_is_refused() -> None:

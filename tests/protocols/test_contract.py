@@ -44,3 +44,23 @@ def test_what_a_spec_sets_wins_over_the_recipe(name: str, learner: str) -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.lr) == (7, 24, 0.125)
     assert recipe.optimizer == usual.optimizer
     assert all(recipe.rate(epoch) >= 0 for epoch in range(7))
+
+
+def test_transformers_learn_at_the_rate_that_a_source_prints_or_at_one_of_ours() -> None:
+    """psandovalsegura/learn-from-unlearnable@605dea2, orthogonal_projection_step_2.py."""
+    theirs = PROTOCOLS.make("op").recipe("supervised", "cifar10", 32, (), "vit_small")
+    assert (theirs.optimizer, theirs.weight_decay, theirs.epochs) == ("adam", 5e-5, 50)
+    rates = [theirs.rate(epoch) for epoch in (0, 4, 5, 50)]
+    assert rates == pytest.approx([2e-4, 1e-3, 1e-3, 1e-5])
+    ours = PROTOCOLS.make("iss").recipe("supervised", "cifar10", 32, (), "vit_small")
+    assert (ours.optimizer, ours.lr, ours.epochs) == ("adam", 1e-4, 200)
+
+
+def test_ueraser_on_imagenet_lasts_as_long_as_in_the_code_whose_views_it_has() -> None:
+    """lafeat/apbench@9a6fb91: 200 epochs in imagenet_train.py, 300 printed for five views."""
+    protocol = PROTOCOLS.make("apbench")
+    epochs = [
+        protocol.recipe("supervised", dataset, 32, ("ueraser_max",), "resnet18").epochs
+        for dataset in ("imagenet100", "cifar10")
+    ]
+    assert epochs == [200, 300]

@@ -78,7 +78,15 @@ def test_the_paper_scale_is_the_printed_table() -> None:
     [
         ("apbench", "5", "dataset", "imagenet100", "(test_per_class=40, train_per_class=200)"),
         ("apbench", "12", "dataset", "imagenet100", "(test_per_class=40, train_per_class=200)"),
-        ("apbench", "5", "attack", "lsp", "(budget=l2:1.3, patch=32)"),
+        ("apbench", "5", "attack", "lsp", "(patch=32)"),
+        (
+            "dvae",
+            "4",
+            "attack",
+            "em_remrepo",
+            "(decay_every=1200, step=0.25, steps=7, train_steps=3000)",
+        ),
+        ("dvae", "4", "attack", "tap_remrepo", "(step=0.02, steps=100, surrogate_epochs=39)"),
         ("dvae", "4", "chain", "dvae", "(epochs=20, limit1=1.5)"),
         ("dvae", "11", "chain", "dvae", "(epochs=20, limit1=1.5)"),
         ("dvae", "4", "chain", "ueraser_max", "(lite_after=30)"),
@@ -98,7 +106,7 @@ def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
 @pytest.mark.parametrize(
     ("printed", "stand_in"),
     [
-        ("lsp(budget=l2:1.3, patch=32)/standard/apbench", "lsp/standard"),
+        ("lsp(patch=32)/standard/apbench", "lsp/standard"),
         ("lsp/dvae(epochs=20, limit1=1.5)/dvae", "lsp/dvae(batch_size=32, epochs=4, shrink=4)"),
         (
             "lsp/dvae(epochs=20, limit1=1.5, second=false)/dvae",

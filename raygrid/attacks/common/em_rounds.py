@@ -33,6 +33,7 @@ class RoundsAttack(JointAttack):
     """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
 
     version: ClassVar[int] = 3  # from here on convolutional networks compute in bf16
+    fan_out: ClassVar[bool] = False  # how convolutions are drawn: see `students.fresh`
 
     steps: int | None = None  # descent steps of a round; 20
     step: float = 0.1  # of the budget
@@ -128,7 +129,7 @@ class RoundsAttack(JointAttack):
         def noisy(batch: Batch) -> Tensor:
             return batch.x + noise.of(batch.index)
 
-        network, trainer = classifier(self, noise.images, recipe, context, noisy)
+        network, trainer = classifier(self, noise.images, recipe, context, noisy, self.fan_out)
 
         def loss(shown: NoisyBatch) -> Tensor:
             with autocast(precision, shown.z.device):

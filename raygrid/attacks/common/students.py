@@ -154,7 +154,7 @@ def fresh(
 
     moments: mean and sd of each channel, by which it normalizes its input. fan_out: whether
     convolutions are drawn by fan-out (`fan_out_init`), torchvision's rule, as in the codes of AUE,
-    CP, TUE and TP.
+    CP, TUE, TP and APBench's EM.
     """
     kind = ARCHITECTURES.make(architecture)
     seed = context.stream.seed("init", *key)
@@ -197,13 +197,19 @@ def training(
 
 
 def classifier(
-    attack: JointAttack, images: Images, recipe: Recipe, context: AttackContext, perturb: Perturb
+    attack: JointAttack,
+    images: Images,
+    recipe: Recipe,
+    context: AttackContext,
+    perturb: Perturb,
+    fan_out: bool = False,
 ) -> tuple[nn.Module, Trainer]:
     """A classifier from scratch, behind the transform of `against`, and its trainer.
 
     images: the clean training set on the device. recipe: its epochs and milestones count updates.
+    fan_out: see `fresh`.
     """
-    network: nn.Module = fresh(attack.surrogate, images, context)
+    network: nn.Module = fresh(attack.surrogate, images, context, fan_out=fan_out)
     if attack.against != "none":
         from raygrid.attacks.common.seen import Seen
 

@@ -59,7 +59,7 @@ class TransferAttack(GradientAttack):
     sharded: ClassVar[bool] = True
     box: ClassVar[bool] = True
 
-    surrogate_epochs: int = 40
+    surrogate_epochs: int | None = 40
     steps: int = 250
     step: float | None = 0.05  # of the budget; none: as much as reaches it in all steps
     start: Literal["zero", "uniform", "normal"] = "zero"  # noise before the first step
@@ -71,7 +71,8 @@ class TransferAttack(GradientAttack):
         positive = self.step is None or self.step > 0
         require(positive, f"step is {self.step}, allowed are positive shares of the budget")
         epochs = self.surrogate_epochs
-        require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
+        enough = self.epochs_before >= 1
+        require(enough, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
 
     @property
     def seeded(self) -> bool:  # type: ignore[override]  # a constant of other attacks
@@ -79,8 +80,13 @@ class TransferAttack(GradientAttack):
         return self.start != "zero" or self.augmentation != "none"
 
     @property
+    def epochs_before(self) -> int:
+        """Epochs of the surrogate's training."""
+        return self.surrogate_epochs or 0
+
+    @property
     def recipe(self) -> SurrogateRecipe:
-        return tap40(self.surrogate, self.surrogate_epochs)
+        return tap40(self.surrogate, self.epochs_before)
 
     def needs(self) -> tuple[SurrogateRecipe, ...]:
         return (self.recipe,)
