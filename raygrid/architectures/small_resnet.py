@@ -28,15 +28,9 @@ class SmallResNet(Architecture):
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         from torchvision.models.resnet import BasicBlock
 
+        from raygrid.architectures.networks.projected_block import projected_block
+
         w = self.width
         stem = [nn.Conv2d(3, w, 3, 2, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(inplace=True)]
-        blocks = [BasicBlock(w, w), _halving(w, 2 * w), _halving(2 * w, 4 * w)]
+        blocks = [BasicBlock(w, w), projected_block(w, 2 * w), projected_block(2 * w, 4 * w)]
         return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 4 * w
-
-
-def _halving(inputs: int, outputs: int) -> nn.Module:
-    """A basic block of stride 2 with a projection on its shortcut."""
-    from torchvision.models.resnet import BasicBlock
-
-    project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
-    return BasicBlock(inputs, outputs, stride=2, downsample=project)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.surrogates import SurrogateRecipe
+from raygrid.attacks.common.surrogates import SurrogateRecipe, no_surrogate
 from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
@@ -88,5 +88,4 @@ class Clbd(CleanLabel):
         return self.propose(images, context)
 
     def skip(self, cell: Combination) -> str | None:
-        reason = ARCHITECTURES.make(self.surrogate).skip(cell)
-        return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
+        return super().skip(cell) or no_surrogate(self.id, (self.surrogate,), cell)

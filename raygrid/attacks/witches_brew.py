@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import ATTACKS, AttackContext
-from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, tap40
+from raygrid.attacks.common.surrogates import SurrogateRecipe, no_surrogate, normalized_by, tap40
 from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeState, scene_of
 from raygrid.core import draws
 from raygrid.core.images import Images
@@ -85,8 +85,7 @@ class WitchesBrew(CleanLabel):
         return (needed,)
 
     def skip(self, cell: Combination) -> str | None:
-        reason = ARCHITECTURES.make(self.surrogate).skip(cell)
-        return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
+        return super().skip(cell) or no_surrogate(self.id, (self.surrogate,), cell)
 
     def rate(self, step: int) -> float:
         """It falls to a tenth at 3/8, 5/8 and 7/8 of the steps."""

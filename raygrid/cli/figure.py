@@ -130,14 +130,15 @@ def _scatter(records: Records, args: argparse.Namespace) -> Figure:
 def _maps(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.reports.analysis.explanation import grad_cam, need_captum, shapley
     from raygrid.reports.figures.gallery import names_of_classes
-    from raygrid.reports.figures.maps import draw_maps, examples
+    from raygrid.reports.figures.maps import draw_maps
+    from raygrid.trials.examples import first_of_classes
 
     need_captum()
     victims = [records.victim(spec) for spec in args.specs]
     if len({(v.trial.content, v.trial.data.key) for v in victims}) > 1:
         raise DataError("these trials have different test images; draw them one by one")
     test = victims[0].test
-    images = test.rows(examples(test))
+    images = test.rows(first_of_classes(test.labels, 10))
     maps = {}
     for victim in victims:
         x, y = images.floats(), images.labels

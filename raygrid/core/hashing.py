@@ -7,10 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
-    pass
+from typing import Any
 
 
 def checksum(path: Path) -> str:

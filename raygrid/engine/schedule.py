@@ -155,26 +155,16 @@ class Agenda:
     def __len__(self) -> int:
         return len(self.jobs)
 
-    @property
-    def running(self) -> list[Job]:
-        return [self.jobs[key] for key in self._taken]
-
     def take(self) -> Job | None:
         """The ready job of highest rank, or None while every open job waits or runs."""
-        # A job may stand here twice (given back, ordered anew) or be closed by now; the heap is
-        # not searched for such entries, they are passed over when they come up.
+        # A job may stand here twice (ordered anew) or be closed by now; the heap is not searched
+        # for such entries, they are passed over when they come up.
         while self._ready:
             _, key = heapq.heappop(self._ready)
             if key in self.jobs and key not in self._taken:
                 self._taken.add(key)
                 return self.jobs[key]
         return None
-
-    def give_back(self, key: str) -> None:
-        """A taken job was not run; it may be taken again."""
-        self._taken.discard(key)
-        if key in self.jobs:
-            self._offer(self.jobs[key])
 
     def finish(self, key: str) -> None:
         """A job is done; what needed it needs it no longer."""

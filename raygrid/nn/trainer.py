@@ -237,8 +237,16 @@ class Trainer:
         out = self.step(batch)
         self.optimizer.zero_grad(set_to_none=True)
         out.loss.backward()
+        self.clip()
+        return self.sums(out)
+
+    def clip(self) -> None:
+        """Hold the gradients to the recipe's largest norm, if it has one."""
         if self.recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
+
+    def sums(self, out: Step) -> Tensor:
+        """Loss * count, hits and count of a step, float32 (3,) on the device."""
         count = torch.full((), float(out.count), device=self.device)
         return torch.stack([out.loss.detach().float() * out.count, out.hits.detach(), count])
 

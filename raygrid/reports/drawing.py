@@ -28,6 +28,8 @@ LEAST = 5.0
 GUESSING = "#b03030"
 ROOMY = 0.09
 """The level of guessing below which there is no room for a word under it."""
+STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
+"""Marker and line of the curves of one panel, in their order."""
 BESIDE = 40
 """Letters of a line in a legend beside panels, which takes its room from them."""
 NAME, LINE = 60, 160

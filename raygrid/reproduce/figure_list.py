@@ -56,11 +56,10 @@ def _with(attacks: Sequence[str], ratios: Sequence[float]) -> list[str]:
     return [f"{attack}@{ratio}" for attack, ratio in product(attacks, ratios)]
 
 
-def _attacks(paper: str, table: str, defense: str | None = None) -> list[str]:
-    """The attacks of a printed table (with a defense), in its order."""
-    specs = [TrialSpec.parse(text) for text in specs_of(paper, table)]
-    kept = [spec for spec in specs if defense in (None, str(spec.defense[0]))]
-    return list(dict.fromkeys(str(spec.attack) for spec in kept))
+def _attacks(paper: str, table: str) -> list[str]:
+    """The attacks of a printed table, in its order."""
+    specs = map(TrialSpec.parse, specs_of(paper, table))
+    return list(dict.fromkeys(str(spec.attack) for spec in specs))
 
 
 def _of(paper: str, table: str, defense: str) -> tuple[str, ...]:

@@ -19,13 +19,14 @@ from raygrid.reports.figures import changes, embeddings, lines, partial, scatter
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.embeddings import apart, sample
 from raygrid.reports.figures.gallery import names_of_classes
-from raygrid.reports.figures.maps import draw_maps, examples
+from raygrid.reports.figures.maps import draw_maps
 from raygrid.reports.tables.frame import curves, frame
 from raygrid.reproduce.figure_list import PaperFigure
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.questions import FinishedTrials, psnr
 from raygrid.reproduce.scales import lacking, scaled
 from raygrid.trials.artifacts import purified_of
+from raygrid.trials.examples import first_of_classes
 from raygrid.trials.trial import Trial
 
 Drawn = tuple[str, Figure, pd.DataFrame | None]
@@ -150,7 +151,7 @@ def _maps(shown: FigureData) -> Iterator[Drawn]:
         attacks = {"clean", *shown.attacks(printed)}
         chosen = [own[0] for own in shown.trials.values() if str(own[0].spec.attack) in attacks]
         victims = [shown.evidence.records.victim(str(trial.spec)) for trial in chosen]
-        images = victims[0].test.rows(examples(victims[0].test))
+        images = victims[0].test.rows(first_of_classes(victims[0].test.labels, 10))
         explain = explanation.grad_cam if name == "grad-cam" else explanation.shapley
         maps = {v.name: explain(v, images.floats(), images.labels) for v in victims}
         root = shown.evidence.records.catalog.data_root

@@ -275,15 +275,7 @@ def _printed_for(cell: Cell, printed: Mapping[str, TrialSpec]) -> TrialSpec | No
     worst = cell.axes["learner"] == "worst"
     for learner in SIX if worst else (cell.axes["learner"],):
         axes = {**cell.axes, "learner": learner}
-        spec = printed.get(_text(axes))
+        spec = printed.get(str(replace(cell, axes=axes).spec()))
         if spec is not None:
             return spec.replace(learner=Part("worst")) if worst else spec
     return None
-
-
-def _text(axes: Mapping[str, Any]) -> str:
-    """The spec of a cell's axes at seed 0."""
-    ratio = "" if axes["attack"] == "clean" else f"@{axes['poison_ratio']}"
-    names = ("defense", "architecture", "learner", "protocol")
-    where = "/".join(str(axes[name]) for name in names)
-    return str(TrialSpec.parse(f"{axes['dataset']}/{axes['attack']}{ratio}/{where}/0"))

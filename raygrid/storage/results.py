@@ -129,25 +129,25 @@ class ResultLog:
     def rows(self) -> Iterator[Json]:
         """The latest row of each key, in the order in which keys first came; broken lines aside."""
         latest: dict[str, Json] = {}
-        for _, row in self._lines():
+        for row in self._lines():
             if not isinstance(row, BrokenLine):
                 latest[row["key"]] = row
         yield from latest.values()
 
     def broken(self) -> list[BrokenLine]:
         """The lines that are no rows and that nobody uses."""
-        return [row for _, row in self._lines() if isinstance(row, BrokenLine)]
+        return [row for row in self._lines() if isinstance(row, BrokenLine)]
 
-    def _lines(self) -> Iterator[tuple[int, Json | BrokenLine]]:
-        """Every line with its number; empty ones close off a torn one and count for nothing."""
+    def _lines(self) -> Iterator[Json | BrokenLine]:
+        """What every line says; empty ones close off a torn one and count for nothing."""
         with suppress(FileNotFoundError), self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 try:
-                    yield number, read_row(line)
+                    yield read_row(line)
                 except ValueError as error:
-                    yield number, BrokenLine(number, str(error), line)
+                    yield BrokenLine(number, str(error), line)
 
     def warning(self) -> str:
         """What a person has to know about broken lines; empty if there are none."""

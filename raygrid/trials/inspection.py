@@ -13,6 +13,7 @@ from raygrid.attacks.common.arrays import (
     load_published,
 )
 from raygrid.attacks.file import NEAR, File
+from raygrid.core.budget import NORMS
 from raygrid.core.enforcement import size_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
@@ -103,6 +104,6 @@ def _against(path: Path, entry: str, clean: Images) -> dict[str, Any]:
         after = attack.pixels(clean, context)
     except DataError as error:
         return {"guess": str(error)}
-    sizes = {norm: size_of_change(clean.pixels, after, norm) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: size_of_change(clean.pixels, after, norm) for norm in NORMS}
     size = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
     return {"size": size, "unchanged": int((sizes["l0"] == 0).sum()), "marks": context.marks}

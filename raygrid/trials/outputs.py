@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from raygrid.architectures.base import network_size
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
-from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.nn.trainer import autocast, to_device
+from raygrid.core.lazy import nn, torch
+from raygrid.learners.common.features import answers_of, features_of
+from raygrid.nn.trainer import to_device
 from raygrid.storage.store import Bundle, as_state
 
 if TYPE_CHECKING:
@@ -101,29 +102,10 @@ def left_by(
         return Bundle(weights_of(model))
     labels = test.labels.cpu().to(torch.int16)
     if kind == "predictions":
-        logits = _over(model, model, test, view, precision)
+        logits = answers_of(model, model, test, precision, view).cpu()
         predicted = logits.argmax(1).to(torch.int16)
         return Bundle({"logits": logits.half(), "predicted": predicted, "labels": labels})
     if not isinstance(model, Network):
         raise DataError(f"a {type(model).__name__} has no penultimate features to keep")
-    features = _over(model, model.features, test, view, precision)
+    features = features_of(model, test, precision, view).cpu()
     return Bundle({"features": features.half(), "labels": labels})
-
-
-@no_grad
-def _over(
-    model: nn.Module,
-    ask: Callable[[Tensor], Tensor],
-    images: Images,
-    view: Callable[[Tensor], Tensor],
-    precision: str,
-) -> Tensor:
-    """What `ask` says of all images, float32 on the CPU; the model's mode is restored."""
-    training = model.training
-    model.eval()
-    out = []
-    for start in range(0, len(images), 1000):
-        with autocast(precision, images.device):
-            out.append(ask(view(images.floats(slice(start, start + 1000)))).float().cpu())
-    model.train(training)
-    return torch.cat(out)

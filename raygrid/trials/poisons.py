@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import Attack
-from raygrid.core.budget import Budget
+from raygrid.core.budget import NORMS, Budget
 from raygrid.core.enforcement import rounding, size_of_change
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
@@ -124,7 +124,7 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     if not poisoned.replaced or not bool(rows.any()):
         return facts
     before, after = clean.pixels[rows], poisoned.images.pixels[rows]
-    sizes = {norm: size_of_change(before, after, norm) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: size_of_change(before, after, norm) for norm in NORMS}
     facts["size"] = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
     limit = poisoned.limit
     if limit is not None:

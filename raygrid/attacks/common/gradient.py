@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, AttackContext
+from raygrid.attacks.common.surrogates import no_surrogate
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
@@ -48,8 +49,7 @@ class GradientAttack(Attack):
         return self.batch_size
 
     def skip(self, cell: Combination) -> str | None:
-        reason = ARCHITECTURES.make(self.surrogate).skip(cell)
-        return f"no surrogate for {self.id}: {reason}" if reason else None
+        return no_surrogate(self.id, (self.surrogate,), cell)
 
 
 def next_class(labels: Tensor, classes: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import fan_out_init
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.registry import Combination
 from raygrid.nn.augment import CropFlip, Views, affine_shift
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import untrained
@@ -188,3 +189,10 @@ def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
     if reached >= floor:
         return None
     return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"
+
+
+def no_surrogate(attack: str, architectures: Sequence[str], cell: Combination) -> str | None:
+    """Why an attack's surrogates cannot be made for such data, or None."""
+    reasons = (ARCHITECTURES.make(name).skip(cell) for name in architectures)
+    reason = next(filter(None, reasons), None)
+    return f"no surrogate for {attack}: {reason}" if reason else None

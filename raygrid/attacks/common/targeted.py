@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks.base import Attack, AttackContext
+from raygrid.attacks.common.surrogates import no_surrogate
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import enforce
 from raygrid.core.errors import SpecError
@@ -107,9 +108,7 @@ class ExtractorAttack(CleanLabel):
         return tuple(dict.fromkeys(self.surrogate.split(":")))
 
     def skip(self, cell: Combination) -> str | None:
-        reasons = (ARCHITECTURES.make(name).skip(cell) for name in self.extractors)
-        reason = next(filter(None, reasons), None)
-        return super().skip(cell) or (f"no surrogate for {self.id}: {reason}" if reason else None)
+        return super().skip(cell) or no_surrogate(self.id, self.extractors, cell)
 
     def state(self, images: Images, context: AttackContext) -> PolytopeState:
         from raygrid.architectures.networks.network import Network

@@ -113,7 +113,5 @@ class DisturbedTrainer(Trainer):
         with disturbed(self.module, level, batch.rng):
             out = self.step(batch)
             (out.loss * share).backward()
-        if self.recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
-        count = torch.full((), float(out.count), device=self.device)
-        return torch.stack([out.loss.detach().float() * out.count, out.hits.detach(), count])
+        self.clip()
+        return self.sums(out)

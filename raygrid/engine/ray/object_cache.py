@@ -35,23 +35,17 @@ class BrokerActor:
     def __init__(self, store: str) -> None:
         self.store = store
         self.refs: dict[str, Any] = {}
-        self.loads = 0
 
     def get(self, kind: str, key: str) -> list[Any]:
         """The reference, inside a list so that Ray does not resolve it on the way."""
         if key not in self.refs:
             self.refs[key] = load_artifact.remote(self.store, kind, key)
-            self.loads += 1
         return [self.refs[key]]
 
     def release(self, keys: list[str]) -> None:
         """Forget artifacts that nobody needs any more; their memory is freed."""
         for key in keys:
             self.refs.pop(key, None)
-
-    def count(self) -> int:
-        """How many loads there were."""
-        return self.loads
 
 
 def broker_name(store: str, version: str) -> str:

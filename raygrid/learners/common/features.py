@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raygrid.core.images import Images
-from raygrid.core.lazy import no_grad, torch
+from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.nn.trainer import autocast
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 CHUNK = 1000
 
 
-@no_grad
 def features_of(
     network: Network,
     images: Images,
@@ -26,14 +25,29 @@ def features_of(
     view: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """Features float32 (N, width) of `view(images)` in eval mode; the mode is restored."""
-    training = network.training
-    network.eval()
+    return answers_of(network, network.features, images, precision, view)
+
+
+@no_grad
+def answers_of(
+    module: nn.Module,
+    ask: Callable[[Tensor], Tensor],
+    images: Images,
+    precision: str,
+    view: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What `ask`, a part of the module, says of `view(images)` in eval mode, float32 (N, ...).
+
+    The module's mode is restored.
+    """
+    training = module.training
+    module.eval()
     parts = []
     for start in range(0, len(images), CHUNK):
         x = view(images.floats(slice(start, start + CHUNK)))
         with autocast(precision, x.device):
-            parts.append(network.features(x).float())
-    network.train(training)
+            parts.append(ask(x).float())
+    module.train(training)
     return torch.cat(parts)
 
 

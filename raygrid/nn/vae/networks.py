@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raygrid.architectures.networks.projected_block import projected_block
 from raygrid.core import draws
 from raygrid.nn.vae.autoencoders import Parts, VaeSize
 
@@ -58,17 +59,10 @@ def encoder(deep: bool, shrink: int = 1) -> nn.Module:
 
     a, b, c, d = (channels // shrink for channels in (64, 128, 256, 512))
     stem = [nn.Conv2d(3, a, 3, 1, 1, bias=False), nn.BatchNorm2d(a), nn.ReLU(inplace=True)]
-    blocks: list[nn.Module] = [BasicBlock(a, a), BasicBlock(a, a), _halving(a, b)]
+    blocks: list[nn.Module] = [BasicBlock(a, a), BasicBlock(a, a), projected_block(a, b)]
     if deep:
-        blocks += [BasicBlock(b, b), _halving(b, c), BasicBlock(c, c), _halving(c, d)]
+        blocks += [BasicBlock(b, b), projected_block(b, c), BasicBlock(c, c), projected_block(c, d)]
     return nn.Sequential(*stem, *blocks)
-
-
-def _halving(inputs: int, outputs: int) -> nn.Module:
-    from torchvision.models.resnet import BasicBlock
-
-    project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
-    return BasicBlock(inputs, outputs, stride=2, downsample=project)
 
 
 def decoder(deep: bool, shrink: int = 1) -> nn.Module:

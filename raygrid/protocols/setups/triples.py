@@ -13,17 +13,16 @@ containers and stand-ins for pictures and tensors that hold bytes; all else is r
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.core.errors import DataError
+from raygrid.core.hashing import content_of
 from raygrid.core.images import Trigger
 from raygrid.core.lazy import np, torch
 from raygrid.storage.pickles import ArrayUnpickler
@@ -152,18 +151,7 @@ def triples_content(path: Path) -> str:
     found = sorted(p for name in FILES for p in path.glob(f"*/{name}"))
     if not found:
         raise DataError(f"{path} has no folders with {FILES[0]}")
-    stats = ((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found)
-    return _content_of(path, tuple(stats))
-
-
-@lru_cache(maxsize=16)
-def _content_of(path: Path, stats: tuple[tuple[str, int, int], ...]) -> str:
-    """Cached by names, sizes and times, since a key is asked for often."""
-    digest = hashlib.sha256()
-    for name, _, _ in stats:
-        content = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        digest.update(f"{Path(name).relative_to(path)} {content}\n".encode())
-    return digest.hexdigest()
+    return content_of(path, found)
 
 
 def _load(path: Path) -> Any:

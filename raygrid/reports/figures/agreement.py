@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from raygrid.core.labels import short
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.analysis.counterparts import CONTROL, group_order
-from raygrid.reports.drawing import blank, mark_chance
-from raygrid.reports.figures.canvas import STYLES, VICTIM, legend, title, victim_text
+from raygrid.reports.drawing import STYLES, blank, mark_chance
+from raygrid.reports.figures.canvas import VICTIM, legend, title, victim_text
 from raygrid.reports.tables.trial_lines import CONTROLS
 
 

@@ -20,7 +20,6 @@ from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 NARROW = 24  # letters of a name beside a row, or of a class
 CHAR = 0.06  # inches of a small letter
-STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
 
 def one_victim(trials: pd.DataFrame) -> str:

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.drawing import blank, mark_chance
+from raygrid.reports.drawing import STYLES, blank, mark_chance
 from raygrid.reports.figures.canvas import (
-    STYLES,
     band,
     finish,
     legend,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from raygrid.core.images import Images
 from raygrid.core.labels import telling
-from raygrid.core.lazy import np, torch
+from raygrid.core.lazy import np
 from raygrid.reports.drawing import blank
 from raygrid.reports.figures.canvas import name_columns, name_row
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 SIDE = 0.68  # inches of an image with what is around it
 SIGNED = "Red: speaks for the class; blue: against it. Each map has a scale of its own."
 UNSIGNED = "Red: what the score of the class rests on most; blue: least."
-
-
-def examples(images: Images, count: int = 10) -> Tensor:
-    """The first image of each of the first `count` classes, int64 rows."""
-    present = images.labels.unique()[:count]
-    return torch.stack([(images.labels == label).nonzero()[0, 0] for label in present])
 
 
 def draw_maps(

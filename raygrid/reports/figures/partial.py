@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
-from raygrid.reports.drawing import mark_chance
-from raygrid.reports.figures.canvas import STYLES, finish, legend, line, panels, percent_axis, plain
+from raygrid.reports.drawing import STYLES, mark_chance
+from raygrid.reports.figures.canvas import finish, legend, line, panels, percent_axis, plain
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import selected
 

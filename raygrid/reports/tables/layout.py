@@ -57,7 +57,6 @@ SELECTIONS = {
     "poison_val": "held-out poisoned images",
 }
 """What defenses select on, by `Defense.selection`."""
-_SIDES = {"attack": "attack", "defense": "defense", "poison_ratio": "poison ratio"}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raygrid.reports.drawing import BESIDE, blank, folded, mark_chance, name_ticks
+from raygrid.reports.drawing import BESIDE, STYLES, blank, folded, mark_chance, name_ticks
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.heatmaps import heatmap, is_printed
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
 from raygrid.reports.tables.notes import NOTHING, head, measured_text
-
-LINES = ("o-", "s--", "^-.", "D:", "v-", "P--", "X-.", "<:")
 
 
 def picture(panel: Panel) -> Figure:
@@ -34,7 +32,7 @@ def _curves(panel: Panel) -> Figure:
         line = [panel.cells.get((row, column)) for column in panel.columns]
         if control is not None and line[0] is None:
             line[0] = control
-        _curve(axes, spots, line, folded(head(panel, row), BESIDE), LINES[number_ % len(LINES)])
+        _curve(axes, spots, line, folded(head(panel, row), BESIDE), STYLES[number_ % len(STYLES)])
     if control is not None and control.value is not None:
         axes.axhline(100 * control.value, color="gray", lw=0.8, label="clean")
     name_ticks(axes.xaxis, spots, panel.columns, fontsize=8)

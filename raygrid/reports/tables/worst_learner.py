@@ -6,15 +6,16 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from raygrid.core.lazy import np
 from raygrid.core.seeds import derive_seed
-from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.spec import Part
 from raygrid.literature import lookup
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
+from raygrid.reports.tables.rectangle import with_facts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def worst_panel(panel: Panel) -> Panel:
         six = {name: panel.cells[row, name] for name in SIX if (row, name) in panel.cells}
         if six:
             seeds = by_seed_cell(six)
-            worst = _with_facts(worst_cell(six), mean_of_max=seeds.value)
+            worst = with_facts(worst_cell(six), mean_of_max=seeds.value)
             cells[row, WORST] = dataclasses.replace(worst, of=of)
             cells[row, BY_SEED] = dataclasses.replace(seeds, of=of)
     more = [name for name in (WORST, BY_SEED) if any(column == name for _, column in cells)]
@@ -67,7 +68,7 @@ def worst_cell(six: Cells) -> Cell:
         values=found.values,
         n=found.n,
     )
-    cell = _with_facts(cell, worst_learner=name, fewer_seeds=fewer)
+    cell = with_facts(cell, worst_learner=name, fewer_seeds=fewer)
     cell = _with_interval(cell, list(there.values()), found, _largest_mean)
     return cell if missing else with_published(cell, _published(base))
 
@@ -81,7 +82,7 @@ def by_seed_cell(six: Cells) -> Cell:
     missing = [name for name in SIX if name not in there]
     picks = _picks(there)
     names = Counter(name for name, _ in picks.values())
-    cell = _with_facts(_bare(six, BY_SEED, missing, missing), worst_learners=dict(names))
+    cell = with_facts(_bare(six, BY_SEED, missing, missing), worst_learners=dict(names))
     cell = with_values(cell, {seed: value for seed, (_, value) in picks.items()})
     shared = [
         dataclasses.replace(each, values={seed: each.values[seed] for seed in picks})
@@ -109,10 +110,6 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
             "missing": missing,
         },
     )
-
-
-def _with_facts(cell: Cell, **facts: Any) -> Cell:
-    return dataclasses.replace(cell, facts={**cell.facts, **facts})
 
 
 def _picks(there: Cells) -> dict[int, tuple[str, float]]:
@@ -167,18 +164,4 @@ def _draws(place: int, n: int) -> NDArray[np.int64]:
 
 
 def _published(base: Cell) -> lookup.Finding | None:
-    axes = base.axes
-    ratio = "" if axes["attack"] == "clean" else f"@{axes['poison_ratio']}"
-    text = "/".join(
-        (
-            axes["dataset"],
-            f"{axes['attack']}{ratio}",
-            axes["defense"],
-            axes["architecture"],
-            axes["learner"],
-            axes["protocol"],
-            "0",
-        )
-    )
-    spec = TrialSpec.parse(text).replace(learner=Part("worst"))
-    return lookup.find(spec, base.metric)
+    return lookup.find(base.spec().replace(learner=Part("worst")), base.metric)

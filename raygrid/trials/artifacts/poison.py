@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raygrid.attacks.base import Attack, AttackContext
+from raygrid.core.budget import NORMS
 from raygrid.core.enforcement import size_of_change
 from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
@@ -175,7 +176,7 @@ def _size(train: Images, poison: Poison) -> dict[str, Any]:
     """Mean and largest size of the change in every norm."""
     if len(poison.indices) == 0 or poison.withheld:
         return {"size": {}}
-    sizes = {norm: torch.empty(len(poison.indices)) for norm in ("linf", "l2", "l0")}
+    sizes = {norm: torch.empty(len(poison.indices)) for norm in NORMS}
     # Part by part: the rows of the clean set are a copy of it.
     for start in range(0, len(poison.indices), _ROWS):
         part = slice(start, start + _ROWS)
