@@ -100,7 +100,7 @@ def test_faces_say_what_a_room_holds_and_hold_no_code(path: Path) -> None:
     body = ast.parse(path.read_text()).body
     doc = ast.get_docstring(ast.parse(path.read_text())) or ""
     assert len(doc.split("\n\n")) > 1, f"{path} does not say what it holds and who imports it"
-    said = re.search(r"Start\s+with `([\w/]+)", doc)
+    said = re.search(r"Start\s+with\s+`([\w/]+)", doc)
     room = path.parent.relative_to(ROOT).as_posix().removeprefix(".")
     if said:
         assert (path.parent / f"{said.group(1)}.py").exists(), f"{said.group(1)} is not there"
@@ -170,3 +170,26 @@ def test_docstrings_begin_with_a_sentence_that_has_a_subject() -> None:
         if (text := ast.get_docstring(node) or "").startswith(FRAGMENTS)
     ]
     assert found == []
+
+
+def importers_of(package: Path) -> set[str]:
+    """Rooms, or files of the same room, outside of a package that import something of it."""
+    dotted = ".".join(("raygrid", *package.relative_to(ROOT).parts))
+    found = set()
+    for path in FILES:
+        if path.is_relative_to(package):
+            continue
+        if any(name == dotted or name.startswith(f"{dotted}.") for name in imports(path)):
+            near = path.is_relative_to(package.parent) and package.parent != ROOT
+            found.add(path.relative_to(package.parent if near else ROOT).parts[0])
+    return found
+
+
+SAID = re.compile(r"The rooms ((?:`\w+`(?:, | and )?)+) import it")
+
+
+@pytest.mark.parametrize("path", FACES, ids=lambda p: str(p.parent.relative_to(ROOT)))
+def test_the_importers_that_a_room_names_are_those_it_has(path: Path) -> None:
+    doc = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    for names in SAID.findall(doc):
+        assert set(re.findall(r"`(\w+)`", names)) == importers_of(path.parent)

@@ -58,7 +58,8 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
 
     Returns `Trained`, a pair (model, history). The GPU is used if there is one.
     Raises DataError for images of another form, SpecError for an unknown method or a combination
-    that cannot run, DivergedError if the loss stops being finite.
+    that cannot run, DivergedError if numbers of the training, or of a network that the defense
+    fits, stop being finite.
 
     >>> from raygrid.api.methods import dataset
     >>> digits = dataset("photo_digits(every=20)")
@@ -92,7 +93,7 @@ def _run(trial: Trial) -> tuple[Result, Bundle]:
     )
     result = run_trial(trial, in_memory(), context)
     if result.status == "diverged":
-        raise DivergedError(len(result.history) + 1, float("nan"))
+        raise DivergedError(words=result.error or "")
     if result.status != "done":
         raise RaygridError(f"training ended with an error: {result.error}")
     return result, left["weights"]

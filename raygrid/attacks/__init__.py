@@ -1,8 +1,9 @@
 """Attacks: one file each. Importing this package registers all of them.
 
 An attack changes training images (or labels) within its budget and never trains the victim. What
-several share lies in `common/`. Trials, `published` and the command line import this room;
-defenses never do. Start with `base.py`, then `lsp.py`, one of the shortest.
+several share lies in `common/`. The rooms `learners`, `literature`, `trials`, `engine`, `reports`,
+`reproduce`, `api` and `cli` import it; defenses never do. Start with `base.py`, then `lsp.py`, one
+of the shortest.
 """
 
 from raygrid.attacks import aap as aap

@@ -1,4 +1,7 @@
-"""The front of every script under `experiments/`: scales, axes, dry run, run, tables."""
+"""The front of `raygrid run`, `raygrid reproduce` and the scripts under `experiments/`.
+
+Scales, axes, dry run, run, tables.
+"""
 
 from __future__ import annotations
 

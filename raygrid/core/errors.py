@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import re
 from collections.abc import Iterable
 
@@ -94,26 +95,33 @@ class ClaimLost(BaseException):
 class DivergedError(RaygridError):
     """Numbers stopped being finite; `epoch` is the first in which they did (counted from 1).
 
-    what: whose numbers; measure, value: which of them, and what it was instead.
+    what: whose numbers; measure, value: which of them, and what it was instead. words: all of that
+    as a row keeps it, in place of the other parts.
     """
 
     def __init__(
-        self, epoch: int | None, value: float, what: str = "training", measure: str = "loss"
+        self,
+        epoch: int | None = None,
+        value: float = math.nan,
+        what: str = "training",
+        measure: str = "loss",
+        words: str = "",
     ) -> None:
         when = "" if epoch is None else f" in epoch {epoch}"
-        super().__init__(f"{what} diverged{when}: {measure} is {value}")
-        self.parts = (epoch, value, what, measure)
+        super().__init__(words or f"{what} diverged{when}: {measure} is {value}")
+        self.parts = (epoch, value, what, measure, words)
 
     def of(self, whole: str) -> DivergedError:
         """The same, said to be part of something else."""
-        epoch, value, what, measure = self.parts
-        return DivergedError(epoch, value, f"{whole}: {what}", measure)
+        epoch, value, what, measure, words = self.parts
+        said = f"{whole}: {words}" if words else ""
+        return DivergedError(epoch, value, f"{whole}: {what}", measure, said)
 
     def at(self, epoch: int) -> DivergedError:
         """The same, in this epoch."""
         return DivergedError(epoch, *self.parts[1:])
 
-    def __reduce__(self) -> tuple[type[DivergedError], tuple[int | None, float, str, str]]:
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[int | None, float, str, str, str]]:
         return (DivergedError, self.parts)
 
 

@@ -1,8 +1,8 @@
 """Datasets: one file each. Importing this package registers all of them.
 
-A dataset reads official files, or a folder of classes, into `Images`. Trials and the command line
-import this room. Start with `base.py`, then `cifar10.py`; readers that several share lie in
-`common/`.
+A dataset reads official files, or a folder of classes, into `Images`. The rooms `defenses`,
+`literature`, `trials`, `reports`, `reproduce`, `api` and `cli` import it. Start with `base.py`,
+then `cifar10.py`; readers that several share lie in `common/`.
 """
 
 from raygrid.datasets import cifar10 as cifar10

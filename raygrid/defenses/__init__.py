@@ -1,8 +1,8 @@
 """Defenses: one file each. Importing this package registers all of them.
 
-A defense sees neither the attack, nor clean data, nor the test set. Trials, `published` and the
-command line import this room; attacks never do. Start with `base.py` (the hooks), then
-`grayscale.py` and `chain.py` (several defenses as one).
+A defense sees neither the attack, nor clean data, nor the test set. The rooms `learners`,
+`literature`, `trials`, `reports`, `reproduce` and `cli` import it; attacks never do. Start with
+`base.py` (the hooks), then `grayscale.py` and `chain.py` (several defenses as one).
 """
 
 from raygrid.defenses import advcl as advcl

@@ -2,6 +2,6 @@
 
 `data/` holds a CSV file a paper, kept as it was written down. `reference.py` reads them, `names.py`
 and `toxic.py` turn their ids into specs, `lookup.py` finds what is printed for a trial, and
-`questions.py` names what is asked of finished trials beyond their rows. Reports, reproduction and
-the command line import this room. Start with `lookup.py`.
+`questions.py` names what is asked of finished trials beyond their rows. The rooms `tracking`,
+`reports`, `reproduce`, `api` and `cli` import it. Start with `lookup.py`.
 """

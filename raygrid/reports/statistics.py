@@ -20,7 +20,7 @@ TWO = 8.98
 """Half a 95 % interval over two seeds, in sample standard deviations: 12.706 / sqrt(2)."""
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def average(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
@@ -34,7 +34,7 @@ def spread(values: Sequence[float]) -> float | None:
 
 def confidence(values: Sequence[float], images: int = 0) -> tuple[float | None, float | None, str]:
     """95 % interval: Student's t over seeds, Wilson's over images for a single one."""
-    mean, std = _mean(values), spread(values)
+    mean, std = average(values), spread(values)
     if mean is not None and std is not None:
         half = _t(len(values) - 1) * std / math.sqrt(len(values))
         return mean - half, mean + half, "t"

@@ -1,5 +1,5 @@
 """What a run tells while it goes on: counts, the status file, the display, MLflow.
 
-`run.py` and the command line import it, and executors report to it through `engine.events`; it
-changes nothing of a run. Start with `counts.py`; only `mlflow/` imports MLflow.
+The rooms `api`, `reports` and `cli` import it, and executors report to it through `engine.events`;
+it changes nothing of a run. Start with `counts.py`; only `mlflow/` imports MLflow.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 
 from raygrid.api.methods import dataset, poison, purify
 from raygrid.api.training import train
-from raygrid.core.errors import DataError, SpecError
+from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images
 from raygrid.datasets.base import Split
 from raygrid.storage.store import Bundle
@@ -158,3 +160,24 @@ def test_given_images_stand_for_no_others(digits: Split, defense: str, says: str
 def test_an_attack_that_asks_the_test_set_has_to_have_one(digits: Split) -> None:
     with pytest.raises(SpecError, match="no test set is given here"):
         poison(digits.train, "gue(selection=test, surrogate=small_cnn)")
+
+
+def test_what_diverged_is_told_as_in_the_row(
+    digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a network that a defense fits, of whose epochs the victim's history knows nothing."""
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise DivergedError(7, math.inf, measure="norm of the weights")
+
+    with pytest.raises(DivergedError, match=r"^training diverged in epoch 1: loss is (nan|inf)$"):
+        train(digits.train, architecture="small_cnn", protocol="quick(epochs=1, lr=1e30)")
+    monkeypatch.setattr("raygrid.defenses.vae.fit", lost)
+    with pytest.raises(DivergedError, match=r"diverged in epoch 7: norm of the weights is inf$"):
+        train(digits.train, architecture="small_cnn", protocol="quick(epochs=1)", defense="vae")
+
+
+def test_words_of_a_row_stay_with_the_error() -> None:
+    error = DivergedError(words="training diverged in epoch 7: loss is inf")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(error.of("dvae")) == "dvae: training diverged in epoch 7: loss is inf"

@@ -16,14 +16,14 @@ from raygrid.reports.analysis.questions import (
 from raygrid.reports.analysis.records import Records
 from raygrid.reports.figures.changes import draw_changes
 from raygrid.reports.figures.embeddings import apart, sample
-from raygrid.reports.figures.maps import examples
 from raygrid.reports.figures.scatters import ACCURACIES, ANSWERS
+from raygrid.trials.examples import first_of_classes
 from tests.conftest import toy
 from tests.finished import LSP, SPECS, command, result_of
 
 
 def test_examples_and_samples_are_fixed() -> None:
-    assert examples(toy(12, 8, 3), 2).tolist() == [0, 1]
+    assert first_of_classes(toy(12, 8, 3).labels, 2).tolist() == [0, 1]
     labels = np.repeat(np.arange(3), [500, 10, 300])
     rows = sample(labels)
     assert np.array_equal(rows, sample(labels))
@@ -155,7 +155,7 @@ def test_maps_are_those_of_each_trial(
     figure = drawn(finished, tmp_path, saved, name, SPECS[1:], *extra)
     victims = [records.victim(spec) for spec in SPECS[1:]]
     test = victims[0].test
-    images = test.rows(examples(test))
+    images = test.rows(first_of_classes(test.labels, 10))
     grid = np.array(figure.axes).reshape(3, 4)
     assert images.labels.tolist() == [0, 1, 2, 3]
     for n, axes in enumerate(grid[0]):

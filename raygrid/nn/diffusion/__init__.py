@@ -1,8 +1,8 @@
 """Diffusion below defenses: noise in and out of images, and networks that predict it.
 
-The defenses AVATAR and BridgePure and the artifacts of their networks import it.
-Start with `process.py` (the mathematics), then `denoisers.py` (a predictor fitted here),
-`checkpoints.py` (one that is loaded) and `bridge.py` (from images to their partners in pairs).
+The defenses AVATAR, ECLIPSE and BridgePure and the artifacts of their networks import it. Start
+with `process.py` (the mathematics), then `denoisers.py` (a predictor fitted here), `checkpoints.py`
+(one that is loaded) and `bridge.py` (from images to their partners in pairs).
 """
 
 from raygrid.nn.diffusion.bridge import BridgePlan as BridgePlan

@@ -225,7 +225,7 @@ class AveragedFit:
 def _restored(progress: Progress, trainer: Trainer, average: Averaged) -> int:
     """Go on from a checkpoint; returns the number of finished epochs."""
     state = load_state(progress)
-    if state is None or "network" not in state["mean"]:  # of a time when torch kept the averages
+    if state is None:
         return 0
     trainer.load_state_dict(state["trainer"])
     average.load_state_dict(state["mean"])

@@ -75,10 +75,6 @@ def certified_rank(draws: int, quantile: float, eta: float, sigma: float) -> int
 
 def _cumulative(n: int, p: float) -> Sequence[float]:
     """P(X <= k) of a binomial X for k = 0 to n - 1, and 0 for k = -1, which is asked last."""
-    total, found = 0.0, []
-    for k in range(n):
-        log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        log += k * math.log(p) + (n - k) * math.log1p(-p) if p < 1 else -math.inf
-        total += math.exp(log)
-        found.append(total)
-    return [*found, 0.0]
+    from scipy.special import bdtr
+
+    return [*(float(bdtr(k, n, p)) for k in range(n)), 0.0]

@@ -12,7 +12,7 @@ from typing import Any
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
-from raygrid.reports.statistics import _mean, confidence, paper_error, spread, wilson
+from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
 from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
 
 Key = tuple[Any, ...]
@@ -118,8 +118,8 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     cell = Cell(
         axes=dict(zip(AXES, key, strict=True)),
         metric=metric,
-        final_acc=_mean(list(final.values())),
-        peak_acc=_mean(list(_known(done, "peak_acc").values())),
+        final_acc=average(list(final.values())),
+        peak_acc=average(list(_known(done, "peak_acc").values())),
         seeds=tuple(sorted({trial["seed"] for trial in trials})),
         failed=status.count("failed"),
         diverged=status.count("diverged"),
@@ -152,7 +152,7 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
     images: on how many test images each value was measured, for the interval of a single seed.
     """
     numbers = [values[seed] for seed in sorted(values)]
-    std, mean = spread(numbers), _mean(numbers)
+    std, mean = spread(numbers), average(numbers)
     share = cell.metric.endswith("_acc") or cell.metric.startswith("detection_")
     low, high, interval = confidence(numbers, images if cell.metric.endswith("_acc") else 0)
     if share and low is not None and high is not None:

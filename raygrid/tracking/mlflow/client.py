@@ -97,7 +97,7 @@ class MlflowExperiment:
         return made
 
     def search(self, condition: str = "") -> Iterator[Any]:
-        """All runs of the experiment that fulfil `condition`, page by page."""
+        """All runs of the experiment that fulfill `condition`, page by page."""
         token: str | None = None
         while True:
             page = self.client.search_runs([self.id], condition, max_results=1000, page_token=token)
