@@ -93,7 +93,7 @@ def test_without_the_program_trials_take_turns(tmp_path: Path) -> None:
 def test_a_daemon_that_does_not_start_is_done_without(
     node: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder(tmp_path).mkdir()
+    folder(tmp_path).mkdir(mode=0o700)
     (folder(tmp_path) / "refuses").touch()
     env = dict(node)
     assert not mps.use_mps(0.5, env)

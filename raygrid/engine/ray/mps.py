@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from raygrid.engine.ray.sockets import own_folder
 
 log = logging.getLogger(__name__)
 CONTROL = "nvidia-cuda-mps-control"
@@ -56,12 +57,7 @@ def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
 
 def home() -> Path:
     """The folder of this user's daemon; raises OSError if it is somebody else's."""
-    folder = Path(tempfile.gettempdir()) / f"raygrid-mps-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} is not a folder of this user")
-    return folder
+    return own_folder(Path(tempfile.gettempdir()) / f"raygrid-mps-{os.getuid()}")
 
 
 def answers(folder: Path, env: Mapping[str, str]) -> bool:

@@ -31,6 +31,19 @@ def too_long(env: Mapping[str, str] = os.environ) -> bool:
     return len(os.fsencode(usual_folder(env))) > LONGEST
 
 
+def own_folder(folder: Path) -> Path:
+    """The folder, made if it is missing; raises OSError unless it is this user's alone.
+
+    Others may have made it first where everybody writes, or may look into it.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not own or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(f"{folder} is not a folder of this user alone")
+    return folder
+
+
 def short_folder() -> Path:
     """A folder for Ray that is this user's alone, short enough, the same in every run.
 
@@ -38,14 +51,9 @@ def short_folder() -> Path:
     """
     folder = SHORT / f"raygrid-ray-{os.getuid()}"
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-        if own and not stat.S_IMODE(found.st_mode) & 0o077:
-            return folder
-        why = f"{folder} is not a folder of this user alone"
+        return own_folder(folder)
     except OSError as error:
-        why = f"{folder} cannot be made ({error.strerror})"
+        why = f"{folder} cannot be made ({error.strerror})" if error.strerror else str(error)
     raise StartError(
         f"Ray does not start on this machine: no socket fits into {usual_folder()}, which has "
         f"{len(usual_folder())} characters where {LONGEST} are allowed, and {why}; set RAY_TMPDIR "
