@@ -205,6 +205,9 @@ def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatc
     assert book.reasons == {"k": "no progress for 31 s, twice"}
     patient = booking.Watchdog(book, None)
     assert patient._patience(book.open["k"]) == booking.HOUR
+    days: Any = SimpleNamespace(seconds=3 * booking.HOUR)
+    assert patient._patience(days) == 30 * booking.HOUR
+    assert dog._patience(days) == 30.0
 
 
 def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path: Path) -> None:
