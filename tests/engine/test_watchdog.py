@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from raygrid.core import retry
 from raygrid.core.errors import Moving, StoreError
 from raygrid.core.retry import PATIENCE, patiently
 from raygrid.engine.grid import plan
@@ -33,14 +32,6 @@ from tests.engine.test_run import Recorder
 assert plugin.CARD
 BUNDLE = Bundle({"x": torch.arange(3)})
 FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No pause lasts; their seconds are noted."""
-    pauses: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", pauses.append)
-    return pauses
 
 
 class Failing:

@@ -10,7 +10,7 @@ from raygrid.core.images import Images, Poison
 from raygrid.protocols.setups import SetupRule
 from raygrid.trials.artifacts import World
 from raygrid.trials.evaluate import AT_ONCE, Probed, ask, probes_for, score
-from tests.conftest import toy
+from tests.conftest import seeded, toy
 
 
 def negative(x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def asked(world: World, poison: Poison, mask: Tensor, wanted: dict[str, Images])
 
 def test_each_view_of_partial_poisoning_is_asked_about_its_own_images() -> None:
     train, test = toy(40, side=8, seed=1), toy(24, side=8, seed=2)
-    rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    rows = torch.randperm(40, generator=seeded())
     mask = torch.zeros(40, dtype=torch.bool)
     mask[rows[:12]] = True
     dark = train.pixels // 3
