@@ -29,6 +29,7 @@ import torch
 from hypothesis import settings
 from matplotlib.figure import Figure
 
+from raygrid.core import retry
 from raygrid.core.images import Images
 from raygrid.core.options import Options
 from raygrid.core.seeds import Stream
@@ -102,6 +103,14 @@ def one_thread() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """No pause lasts; their seconds are noted."""
+    pauses: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", pauses.append)
+    return pauses
 
 
 @pytest.fixture
@@ -216,6 +225,10 @@ def toy(
     noise = torch.randn(n, 3, side, side, generator=generator)
     values = 128 + signal * patterns[labels].sign() / 3 + 24 * noise
     return Images(values.round().clamp(0, 255).to(torch.uint8), labels, classes)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

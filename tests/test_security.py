@@ -30,7 +30,8 @@ from raygrid.tracking.mlflow import Tracker, check_tracking, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from tests import plugin
 from tests.patience import crowd
-from tests.storage.test_bucket import free_port, s3
+from tests.ports import free_port
+from tests.storage.test_bucket import s3
 from tests.tracking.tracked import children, drive, parents, planned, server
 
 assert s3

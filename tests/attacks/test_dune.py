@@ -11,7 +11,6 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
-from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.attacks.common.swarm import Swarm, uniform_similarity, unnatural
@@ -21,20 +20,12 @@ from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.engine.grid import plan
 from raygrid.nn.trainer import freeze
+from tests.attacks.toys import attack_of
+from tests.conftest import seeded
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 
 EPS = 8 / 255
 PART = "dune(surrogate=small_cnn, batch_size=16, surrogate_epochs=2, checkpoints=2"
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def made(part: str) -> Dune:
-    attack = ATTACKS.make(part)
-    assert isinstance(attack, Dune)
-    return attack
 
 
 def members() -> nn.ModuleList:
@@ -67,7 +58,7 @@ def test_noise_is_that_of_the_code_on_the_same_checkpoints(images: Images) -> No
     part = (
         "dune(surrogate=small_cnn, batch_size=16, color=false, surrogate_epochs=2, checkpoints=2)"
     )
-    found = made(part).poison(images, context(networks)).pixels
+    found = attack_of(Dune, part).poison(images, context(networks)).pixels
     expected = to_uint8(ensemble(networks, images, 30))
     assert float((found != expected).float().mean()) < 2e-3
     assert int((found.int() - expected.int()).abs().max()) <= 2
@@ -97,13 +88,13 @@ def bowl(place: np.ndarray | Tensor) -> float:
 
 
 def test_the_swarm_is_the_one_of_the_code_its_moving_best_included() -> None:
-    generator = rng(4)
+    generator = seeded(4)
     position, velocity = (
         (torch.rand(10, 3, generator=generator, dtype=torch.float64).numpy() * 2 - 1) * scale
         for scale in (0.1, 0.01)
     )
     expected = swarm_of_the_code(position, velocity)
-    found = Swarm(10, 6, 0.1, aliased=True)(bowl, 3, rng(4))
+    found = Swarm(10, 6, 0.1, aliased=True)(bowl, 3, seeded(4))
     assert np.abs(found.numpy() - expected).max() < 1e-12
     seen: list[float] = []
 
@@ -111,7 +102,7 @@ def test_the_swarm_is_the_one_of_the_code_its_moving_best_included() -> None:
         seen.append(bowl(place))
         return seen[-1]
 
-    best = Swarm(10, 6, 0.1, aliased=False)(noted, 3, rng(4))
+    best = Swarm(10, 6, 0.1, aliased=False)(noted, 3, seeded(4))
     assert bowl(best) == min(seen)
     assert bowl(found) != min(seen), "where the particle has moved to"
 
@@ -130,8 +121,8 @@ def structural_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_similarity_is_the_one_of_scikit_image() -> None:
-    a = torch.rand(3, 3, 20, 18, generator=rng(), dtype=torch.float64)
-    b = (a + 0.2 * torch.rand(3, 3, 20, 18, generator=rng(1), dtype=torch.float64)).clamp(0, 1)
+    a = torch.rand(3, 3, 20, 18, generator=seeded(), dtype=torch.float64)
+    b = (a + 0.2 * torch.rand(3, 3, 20, 18, generator=seeded(1), dtype=torch.float64)).clamp(0, 1)
     pairs = zip(a.numpy(), b.numpy(), strict=True)
     expected = [structural_similarity(x, y) for x, y in pairs]
     assert uniform_similarity(a, b).tolist() == pytest.approx(expected, abs=1e-9)
@@ -139,7 +130,7 @@ def test_similarity_is_the_one_of_scikit_image() -> None:
 
 def test_what_looks_changed_is_counted_from_20_decibels_and_four_fifths() -> None:
     gray = torch.full((1, 3, 16, 16), 0.5)
-    textured = gray + 0.1 * torch.randn(1, 3, 16, 16, generator=rng())
+    textured = gray + 0.1 * torch.randn(1, 3, 16, 16, generator=seeded())
     for shift, short in ((0.05, 0.0), (0.1, 0.0), (0.2, 20 + 20 * np.log10(0.2))):
         found = unnatural(textured + shift, textured, 20.0, 0.0)
         assert float(found) == pytest.approx(short, abs=1e-3)
@@ -150,7 +141,7 @@ def test_what_looks_changed_is_counted_from_20_decibels_and_four_fifths() -> Non
 
 def test_each_class_has_one_shift_on_top_of_its_noise(images: Images) -> None:
     networks = members()
-    colored = made(f"{PART}, steps=3, spatial=0.0)")
+    colored = attack_of(Dune, f"{PART}, steps=3, spatial=0.0)")
     pixels = colored.poison(images, context(networks)).pixels.float()
     change = (pixels - images.pixels.float()).flatten(2)
     inside = ((images.pixels > 60) & (images.pixels < 195)).flatten(2)
@@ -165,7 +156,7 @@ def test_each_class_has_one_shift_on_top_of_its_noise(images: Images) -> None:
 def test_the_budget_holds_the_sum_of_both(images: Images) -> None:
     networks = members()
     released, held = (
-        made(f"{PART}, steps=20{budget})").poison(images, context(networks)).pixels
+        attack_of(Dune, f"{PART}, steps=20{budget})").poison(images, context(networks)).pixels
         for budget in ("", ", budget=8/255")
     )
     assert float(size_of_change(images.pixels, released, "linf").max()) > EPS + 2 / 255
@@ -188,7 +179,7 @@ def test_dune_bites(budget: str, drop: float) -> None:
     """
     train = photo_digits().train
     quick = ", ".join(f"{k}={v}" for k, v in Dune.quick.items())
-    attack = made(f"dune({quick}, spatial=16/255{budget})")
+    attack = attack_of(Dune, f"dune({quick}, spatial=16/255{budget})")
     (recipe,) = attack.needs()
     networks = train_surrogate(recipe, train, Stream("surrogate"), torch.device("cpu"))
     assert isinstance(networks, nn.ModuleList)

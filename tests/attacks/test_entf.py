@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from raygrid.architectures.networks.network import Network
-from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.features import mean_features
 from raygrid.attacks.common.surrogate_training import _Fitting, train_surrogate
@@ -25,17 +24,12 @@ from raygrid.nn.trainer import Batch, Step, Trainer, freeze
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
+from tests.attacks.toys import attack_of
 from tests.conftest import toy
 from tests.float64 import doubled
 from tests.victims import photo_digits
 
 CPU = torch.device("cpu")
-
-
-def made(part: str) -> EntF:
-    attack = ATTACKS.make(part)
-    assert isinstance(attack, EntF)
-    return attack
 
 
 def nearest_of_the_code(feature: Tensor, label: int, means: Tensor) -> Tensor:
@@ -50,7 +44,7 @@ def test_images_are_pulled_to_the_class_that_the_code_finds() -> None:
     means = torch.randn(6, 8, generator=rng)
     features = torch.randn(40, 8, generator=rng)
     labels = torch.randint(6, (40,), generator=rng)
-    found = made("entf(variant=pull)").distances(features, labels, means)
+    found = attack_of(EntF, "entf(variant=pull)").distances(features, labels, means)
     pairs = zip(features, labels.tolist(), strict=True)
     wanted = torch.stack([nearest_of_the_code(f, y, means) for f, y in pairs])
     torch.testing.assert_close(found, (features - wanted).square().mean(1))
@@ -60,21 +54,21 @@ def test_far_from_all_others_an_image_is_pulled_to_its_own_class() -> None:
     """The own class counts as being at distance 1, so it wins where the others are further."""
     means = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
     features, labels = torch.tensor([[0.5, 0.0]]), torch.tensor([0])
-    assert float(made("entf(variant=pull)").distances(features, labels, means)) == 0.125
+    assert float(attack_of(EntF, "entf(variant=pull)").distances(features, labels, means)) == 0.125
     close = torch.tensor([[0.0, 0.0], [1.5, 0.0]])
-    assert float(made("entf(variant=pull)").distances(features, labels, close)) == 0.5
+    assert float(attack_of(EntF, "entf(variant=pull)").distances(features, labels, close)) == 0.5
 
 
 def test_push_raises_the_mean_squared_distance_to_the_own_class() -> None:
     means = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
-    found = made("entf").distances(torch.zeros(2, 2), torch.tensor([0, 1]), means)
+    found = attack_of(EntF, "entf").distances(torch.zeros(2, 2), torch.tensor([0, 1]), means)
     assert found.tolist() == [-2.5, 0.0]
 
 
 def test_centroids_are_summed_as_in_the_code() -> None:
     """get_emb: sums of features in float64, image by image, over the number of each class."""
     images = toy(50, 16, 4)
-    network = freeze(made("entf(surrogate=small_cnn)").recipe.build(images, 0, CPU))
+    network = freeze(attack_of(EntF, "entf(surrogate=small_cnn)").recipe.build(images, 0, CPU))
     sums, counts = [np.zeros(network.width) for _ in range(4)], [0] * 4
     for feature, label in zip(network.features(images.floats()), images.labels, strict=True):
         sums[int(label)] += feature.numpy()
@@ -103,7 +97,7 @@ def test_the_reference_model_is_trained_as_in_the_code() -> None:
     Its 0.00784 stands for 2 / 255, which is taken here.
     """
     images, stream = toy(64, 16, 4), Stream("surrogate")
-    recipe = made("entf(surrogate=small_cnn, surrogate_epochs=4)").recipe
+    recipe = attack_of(EntF, "entf(surrogate=small_cnn, surrogate_epochs=4)").recipe
     assert recipe.climb == (10, 0.5)
     small = recipe.recipe.with_(batch_size=32, precision="fp32")
     recipe = replace(recipe, recipe=small, climb=(10, 0.00784 / (4 / 255)))
@@ -149,7 +143,7 @@ def test_images_are_pushed_off_their_class_or_pulled_to_another(
     """In the features of the network that they were made on, without augmentation."""
     part = "entf(batch_size=32, surrogate=small_cnn, surrogate_epochs=3, robust_radius=0.0, "
     part += "augmentation=none, budget=16/255, steps=12, step=0.2, "
-    attack = made(f"{part}variant={variant})")
+    attack = attack_of(EntF, f"{part}variant={variant})")
     network = freeze(train_surrogate(attack.recipe, images, Stream("surrogate"), CPU))
     assert isinstance(network, Network)
     context = AttackContext(Stream("poison"), surrogates={"entf100": network})
@@ -165,7 +159,7 @@ def test_images_are_pushed_off_their_class_or_pulled_to_another(
 
 
 def test_the_surrogate_is_trained_against_ten_steps_of_half_its_radius() -> None:
-    recipe = made("entf").recipe
+    recipe = attack_of(EntF, "entf").recipe
     assert (recipe.radius, recipe.climb) == (4 / 255, (10, 0.5))
     assert (recipe.recipe.epochs, recipe.recipe.milestones) == (100, (75, 90))
     assert recipe.resolved()["climb"] == (10, 0.5)
@@ -176,7 +170,7 @@ def test_entf_bites_where_the_victim_is_trained_adversarially() -> None:
     """Measured once, seed 0, victim and surrogate trained against 2/255: 0.42 to 0.28."""
     split = photo_digits()
     part = "entf(surrogate=small_cnn, surrogate_epochs=10, batch_size=128, steps=20, step=0.1, "
-    attack = made(f"{part}budget=32/255, robust_radius=2/255)")
+    attack = attack_of(EntF, f"{part}budget=32/255, robust_radius=2/255)")
     stream = Stream("surrogate", ("photo_digits", 0))
     network = freeze(train_surrogate(attack.recipe, split.train, stream, CPU))
     context = AttackContext(Stream("poison"), surrogates={"entf100": network})

@@ -20,7 +20,7 @@ from raygrid.core.spec import Part
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import BuildContext
 from raygrid.trials.resolve import resolve
-from tests.attacks.toys import victim
+from tests.attacks.toys import attack_of, victim
 from tests.conftest import toy
 
 EPS = 8 / 255
@@ -29,9 +29,7 @@ STREAM = Stream("poison", ("toy", "gue", 0))
 
 
 def made(more: str = "") -> Gue:
-    attack = ATTACKS.make(f"gue(surrogate=small_cnn, {TINY}{more})")
-    assert isinstance(attack, Gue)
-    return attack
+    return attack_of(Gue, f"gue(surrogate=small_cnn, {TINY}{more})")
 
 
 def game(attack: Gue, images: Images) -> Game:

@@ -21,17 +21,12 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.pgd import Descent, frozen
 from raygrid.nn.trainer import Batch, freeze
+from tests.attacks.toys import attack_of
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 
 CPU = torch.device("cpu")
 EPS, STEP = 8 / 255, 0.8 / 255
 PART = "pue(surrogate=small_cnn, batch_size=32, weight_draws=3, noise_draws=2, weight_noise=0.1)"
-
-
-def made(part: str = PART) -> Pue:
-    attack = ATTACKS.make(part)
-    assert isinstance(attack, Pue)
-    return attack
 
 
 def moved_weights(network: nn.Module, sigma: float, rng: torch.Generator) -> list[Tensor]:
@@ -107,7 +102,7 @@ def test_the_network_takes_a_step_a_level_as_in_the_code(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raygrid.nn.trainer.autocast", plain)
-    attack = made()
+    attack = attack_of(Pue, PART)
     context = AttackContext(Stream("poison"))
     noise = attack.start(images, context)
     noise.on.fill_(1)
@@ -148,7 +143,7 @@ def test_weights_come_back_exactly() -> None:
 def test_weights_are_disturbed_from_the_first_round_on_that_gets_half_right(
     errors: list[float], on: int, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack, context = made(), AttackContext(Stream("poison"))
+    attack, context = attack_of(Pue, PART), AttackContext(Stream("poison"))
     noise = attack.start(images, context)
     student = attack.student(noise, context)
     passed = attack.passed(noise, context)
@@ -166,7 +161,7 @@ def constant(value: float) -> Callable[..., float]:
 
 def test_the_levels_are_those_of_the_code() -> None:
     """int(0.25 / 0.05) + 1 of them."""
-    assert made("pue").levels == pytest.approx((0, 0.05, 0.1, 0.15, 0.2, 0.25))
+    assert attack_of(Pue, "pue").levels == pytest.approx((0, 0.05, 0.1, 0.15, 0.2, 0.25))
     with pytest.raises(SpecError, match="pue is class-wise"):
         ATTACKS.make("pue(mode=sample)")
 
@@ -176,7 +171,7 @@ def test_pue_bites() -> None:
     """Measured once, seed 0, quick settings at twice the budget: 0.11, noise of that size 0.72."""
     train = photo_digits().train
     quick = ", ".join(f"{k}={v}" for k, v in Pue.quick.items())
-    attack = made(f"pue({quick}, budget=2x)")
+    attack = attack_of(Pue, f"pue({quick}, budget=2x)")
     context = AttackContext(Stream("poison", ("digits", "pue", 0)))
     pixels = attack.poison(train, context).pixels
     reached = victim_accuracy(train.with_pixels(pixels))

@@ -57,8 +57,7 @@ def test_a_control_answers_the_same_questions(catalog: Catalog, fetch: Fetch) ->
     assert probes["class_trigger"]["n"] == 16
     assert probes["all_trigger"]["n"] == 48
     assert all(math.isfinite(probes[name]["logodds"]) for name in TARGET)
-    plain = rows["clean"].probes["target"]
-    assert plain != dirty  # answers are rows, not sets
+    assert rows["clean"].probes["target"] != probes["target"], "one shows no trigger"
     again = run_trial(resolve(spec(), catalog), fetch, TrialContext())
     assert again.probes == rows["clean"].probes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
 from tests.conftest import toy
 
+A = TypeVar("A", bound=Attack)
 CPU = torch.device("cpu")
 WORLD, TEST = toy(256), toy(256, seed=1)
 RECIPE = Recipe(epochs=3, batch_size=16, precision="fp32")
@@ -23,6 +25,13 @@ RECIPE = Recipe(epochs=3, batch_size=16, precision="fp32")
 
 def make(name: str, **settings: object) -> Attack:
     return ATTACKS[name](**{"surrogate": "small_cnn", **settings})  # type: ignore[arg-type]
+
+
+def attack_of(kind: type[A], part: str) -> A:
+    """An attack by its part, of which the tests know the class."""
+    attack = ATTACKS.make(part)
+    assert isinstance(attack, kind)
+    return attack
 
 
 def linear(weights: Tensor) -> Callable[[Tensor, int], Tensor]:

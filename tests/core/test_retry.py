@@ -9,14 +9,6 @@ from raygrid.core.errors import StoreError
 from raygrid.core.retry import patiently, retried, until
 
 
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No pause lasts; their seconds are noted."""
-    pauses: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", pauses.append)
-    return pauses
-
-
 class Failing:
     """Raises its errors one after the other, then gives 7."""
 
@@ -29,35 +21,35 @@ class Failing:
         return 7
 
 
-def test_it_is_tried_again_after_each_pause_and_then_once_more(slept: list[float]) -> None:
+def test_it_is_tried_again_after_each_pause_and_then_once_more(hurried: list[float]) -> None:
     told: list[tuple[str, float]] = []
     action = Failing(OSError("a"), OSError("b"))
     before = lambda error, pause: told.append((str(error), pause))  # noqa: E731
     assert retried(action, (0.5, 1.0), lambda error: True, before) == 7
-    assert slept == [0.5, 1.0]
+    assert hurried == [0.5, 1.0]
     assert told == [("a", 0.5), ("b", 1.0)]
 
 
-def test_the_last_error_is_raised_as_it_is(slept: list[float]) -> None:
+def test_the_last_error_is_raised_as_it_is(hurried: list[float]) -> None:
     last = OSError("c")
     with pytest.raises(OSError, match="c") as found:
         retried(Failing(OSError("a"), last), (0.5,), lambda error: True)
     assert found.value is last
-    assert slept == [0.5]
+    assert hurried == [0.5]
 
 
-def test_an_error_that_would_come_again_is_raised_at_once(slept: list[float]) -> None:
+def test_an_error_that_would_come_again_is_raised_at_once(hurried: list[float]) -> None:
     with pytest.raises(KeyError):
         retried(Failing(KeyError("a")), (0.5,), lambda error: isinstance(error, OSError))
-    assert slept == []
+    assert hurried == []
 
 
-def test_a_store_is_waited_for_only_where_its_fault_may_pass(slept: list[float]) -> None:
+def test_a_store_is_waited_for_only_where_its_fault_may_pass(hurried: list[float]) -> None:
     assert patiently(Failing(StoreError("away", passing=True))) == 7
-    assert slept == [1.0]
+    assert hurried == [1.0]
     with pytest.raises(StoreError, match="read-only"):
         patiently(Failing(StoreError("read-only")))
-    assert slept == [1.0]
+    assert hurried == [1.0]
 
 
 def test_pauses_go_on_for_their_time(monkeypatch: pytest.MonkeyPatch) -> None:

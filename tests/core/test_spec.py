@@ -170,6 +170,7 @@ def test_budgets_are_told_whatever_a_spec_writes(text: str, said: str) -> None:
 def test_levels_are_whole_steps() -> None:
     assert Budget("linf", 8 / 255).levels == 8
     assert Budget("linf", 0.032).levels == 8
+    assert Budget("linf", 0.05).levels == 12, "12.75 steps: the thirteenth is beyond the budget"
 
 
 @pytest.mark.parametrize("name", ["resnet-18", "ResNet18", "resnet 18", "resnet81"])

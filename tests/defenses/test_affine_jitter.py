@@ -13,13 +13,9 @@ from raygrid.defenses import DEFENSES
 from raygrid.defenses.affine_jitter import AffineJitter, rotated, sheared
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
-from tests.conftest import toy
+from tests.conftest import seeded, toy
 
 CPU = torch.device("cpu")
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def theirs(x: Tensor, drawn: Tensor, order: list[int]) -> Tensor:
@@ -46,8 +42,8 @@ def theirs(x: Tensor, drawn: Tensor, order: list[int]) -> Tensor:
 def test_images_are_those_of_the_code(side: int) -> None:
     """All but the few pixels whose place lies halfway between two others."""
     x = toy(24, side).floats()
-    found, _ = AffineJitter().augment(x, torch.zeros(24), rng())
-    again = rng()
+    found, _ = AffineJitter().augment(x, torch.zeros(24), seeded())
+    again = seeded()
     drawn, order = draws.rand((6, 24), again, CPU), draws.randperm(3, again).tolist()
     for image, made, values in zip(x, found, drawn.T, strict=True):
         off = (theirs(image, values, order) - made).abs().amax(0)
@@ -73,7 +69,7 @@ def test_turns_and_shears_go_where_they_should() -> None:
 def test_draws_fill_their_ranges() -> None:
     """The level of gray images tells their factor of brightness, the others leave it alone."""
     gray = torch.ones(512, 3, 8, 8) / 2
-    bright = AffineJitter(rotation=0, shear=0, scale=0).augment(gray, torch.zeros(512), rng())[0]
+    bright = AffineJitter(rotation=0, shear=0, scale=0).augment(gray, torch.zeros(512), seeded())[0]
     level = 2 * bright[:, 0, 4, 4]
     assert 0.8 <= float(level.min()) < 0.81
     assert 1.19 < float(level.max()) <= 1.2
@@ -85,7 +81,7 @@ def test_the_printed_row_is_a_chain_that_mixes_a_box_of_half_of_the_batches() ->
     assert [link.id for link in chain.purifiers] == ["op"]
     assert chain.mixes
     x, y = toy(8, 32).floats(), torch.eye(10)[torch.arange(8)]
-    mixed = [not torch.equal(chain.augment(x, y, rng(seed))[1], y) for seed in range(40)]
+    mixed = [not torch.equal(chain.augment(x, y, seeded(seed))[1], y) for seed in range(40)]
     assert 10 <= sum(mixed) <= 30
 
 

@@ -34,14 +34,10 @@ from raygrid.nn.linear import LinearFit
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
-from tests.conftest import toy
+from tests.conftest import seeded, toy
 from tests.victims import photo_digits, poisoned
 
 CPU = torch.device("cpu")
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def fit_context() -> FitContext:
@@ -57,8 +53,8 @@ def purified(part: str, images: Images) -> Images:
 
 def test_projections_are_those_of_the_code() -> None:
     """One vector of Q after the other is taken away, with numpy's QR of the normalized rows."""
-    pixels = torch.randint(256, (20, 3, 8, 8), generator=rng(), dtype=torch.uint8)
-    weight = torch.randn(5, 192, generator=rng(1))
+    pixels = torch.randint(256, (20, 3, 8, 8), generator=seeded(), dtype=torch.uint8)
+    weight = torch.randn(5, 192, generator=seeded(1))
     rows = [w / np.linalg.norm(w) for w in weight.double().numpy()]
     q, _ = np.linalg.qr(np.stack(rows).T)
     expected = pixels.double().flatten(1).numpy() / 255
@@ -115,8 +111,8 @@ def test_without_directions_nothing_is_taken_away() -> None:
 
 
 def test_pixels_are_interpolated_as_scipy_does_it() -> None:
-    x = torch.rand(3, 3, 12, 9, generator=rng(), dtype=torch.float64)
-    offsets = (torch.rand(2, 3, 12, 9, generator=rng(1), dtype=torch.float64) * 2 - 1) * 2.5
+    x = torch.rand(3, 3, 12, 9, generator=seeded(), dtype=torch.float64)
+    offsets = (torch.rand(2, 3, 12, 9, generator=seeded(1), dtype=torch.float64) * 2 - 1) * 2.5
     rows = torch.arange(12.0)[:, None] + offsets[0]
     columns = torch.arange(9.0) + offsets[1]
     found = interpolated(x, rows, columns, "scipy")
@@ -134,7 +130,7 @@ def test_pixels_are_interpolated_as_scipy_does_it() -> None:
 def test_offsets_are_the_same_in_all_channels_and_within_their_reach() -> None:
     ramp = torch.arange(32.0).repeat(32, 1) / 255 * 8
     x = torch.stack([ramp, ramp, ramp]).repeat(8, 1, 1, 1)
-    moved, _ = Coin(reach=2.0).augment(x, torch.zeros(8), rng())
+    moved, _ = Coin(reach=2.0).augment(x, torch.zeros(8), seeded())
     assert torch.equal(moved[:, 0], moved[:, 1])
     inner = (moved - x)[..., 3:-3] * 255 / 8
     assert float(inner.abs().max()) <= 2 + 1 / 8
@@ -144,7 +140,7 @@ def test_offsets_are_the_same_in_all_channels_and_within_their_reach() -> None:
 
 def test_what_is_shown_are_whole_levels() -> None:
     x = toy(4, 32).floats()
-    moved, _ = Coin().augment(x, torch.zeros(4), rng())
+    moved, _ = Coin().augment(x, torch.zeros(4), seeded())
     levels = moved * 255
     assert float((levels - levels.round()).abs().max()) < 1e-4
     with pytest.raises(SpecError, match="reach is 20"):
@@ -155,7 +151,7 @@ def test_what_is_shown_are_whole_levels() -> None:
 
 
 def test_images_are_sharpened_by_a_kernel_of_their_own() -> None:
-    x = torch.rand(2, 3, 10, 10, generator=rng())
+    x = torch.rand(2, 3, 10, 10, generator=seeded())
     kernels = torch.tensor([[2.5, -0.4, -0.3, -0.35, -0.45], [2.0, -0.1, -0.2, -0.3, -0.4]])
     found = sharpened(x, kernels)
     for image, made, (center, above, left, right, below) in zip(x, found, kernels, strict=True):
@@ -168,14 +164,14 @@ def test_images_are_sharpened_by_a_kernel_of_their_own() -> None:
 
 
 def test_kernels_have_the_code_s_means_and_spread() -> None:
-    drawn = SharpenDct().kernels(torch.randn(4000, 5, generator=rng()))
+    drawn = SharpenDct().kernels(torch.randn(4000, 5, generator=seeded()))
     assert drawn.mean(0).tolist() == pytest.approx([2.5] + [-0.375] * 4, abs=0.01)
     sd = [0.1] + [math.hypot(0.1, 0.1 / 4)] * 4
     assert drawn.std(0).tolist() == pytest.approx(sd, abs=0.005)
 
 
 def test_the_lowest_rows_and_columns_of_the_cosine_transform_stay() -> None:
-    x = torch.rand(2, 3, 30, 30, generator=rng())
+    x = torch.rand(2, 3, 30, 30, generator=seeded())
     waves = scipy.fft.dctn(x.double().numpy(), axes=(2, 3), norm="ortho")
     waves[:, :, 9:] = 0
     waves[:, :, :, 9:] = 0
@@ -236,7 +232,7 @@ def test_histograms_are_equalized_by_the_rule_of_opencv() -> None:
 
 
 def test_lab_is_the_one_of_kornia_and_comes_back() -> None:
-    x = torch.rand(4, 3, 9, 9, generator=rng())
+    x = torch.rand(4, 3, 9, 9, generator=seeded())
     lab = to_lab(x)
     assert float((lab - rgb_to_lab(x)).abs().max()) < 0.2
     assert float((from_lab(lab_shares(lab)) - x).abs().max()) < 2e-3

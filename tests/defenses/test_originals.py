@@ -30,14 +30,10 @@ from raygrid.nn.diffusion import Predictor
 from raygrid.nn.diffusion.files import SCORE_SDE
 from raygrid.nn.pgd import frozen
 from raygrid.nn.trainer import Batch
-from tests.conftest import toy
+from tests.conftest import seeded, toy
 
 CPU = torch.device("cpu")
 EPS = 8 / 255
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # RoCL: Kim-Minseon/RoCL@b6d5185, attack_lib.py (RepresentationAdv), loss.py, rocl_train.py

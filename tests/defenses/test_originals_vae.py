@@ -24,6 +24,7 @@ from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae import VaeFit, VaeSize
 from raygrid.nn.vae.fitting import fit, fresh_autoencoder, objective
 from raygrid.nn.vae.networks import AutoEncoder
+from tests.conftest import seeded
 from tests.defenses.toys import smooth
 
 LATE = VaeFit(VaeSize(8), 1.0, 60).late
@@ -200,10 +201,6 @@ def pair(name: str, shrink: int = 1) -> tuple[AutoEncoder, Theirs, Tensor, Tenso
         ours(x.flip(0), y, seeded(1))
         ours.mean.weight.mul_(8)  # a rate above all limits
     return ours, Theirs(ours), x, y
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def sample(plan: VaeSize, n: int, rng: torch.Generator) -> Tensor:

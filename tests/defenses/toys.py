@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
+from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.datasets.base import Dataset, Split
@@ -37,6 +39,13 @@ HEAVY = {"avatar", "bridgepure", "eclipse"}  # imports diffusers, which takes se
 
 def small(text: str) -> Defense:
     return DEFENSES.tiny(text)
+
+
+def refused(text: str) -> str:
+    """What is said of the bad parameters of a defense."""
+    with pytest.raises(SpecError) as caught:
+        DEFENSES.make(text)
+    return str(caught.value)
 
 
 def fit_context(seed: int = 0) -> FitContext:

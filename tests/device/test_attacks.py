@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,17 +15,11 @@ from raygrid.nn.trainer import freeze
 from tests.attacks import test_targeted as targeted
 from tests.attacks.test_attacks import AVAILABILITY, small
 from tests.conftest import toy
-from tests.device.pretend import CPU, DEVICE, Log, watched
+from tests.device.pretend import CPU, DEVICE, Log
 
 SLOW = {"aap", "cp", "tue"}  # pairs of views: seconds each, and others take the same way
 ATTACKS = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in AVAILABILITY]
 TARGETED = [n for n in targeted.TARGETED if n != "clbd"] + ["clbd"]
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    with watched() as log:
-        yield log
 
 
 def context_for(attack: Attack, images: Images, device: torch.device) -> AttackContext:

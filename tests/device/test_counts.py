@@ -6,7 +6,6 @@ What is sent without waiting (order and draws, many batches at a time) is counte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from raygrid.learners.base import Session
 from tests.attacks.test_attacks import AVAILABILITY
 from tests.attacks.test_attacks import small as attack_of
 from tests.conftest import toy
-from tests.device.pretend import CPU, DEVICE, Log, watched
+from tests.device.pretend import CPU, DEVICE, Log
 from tests.device.test_attacks import context_for
 from tests.device.test_training import same, task_on
 from tests.learners.toys import RECIPE, small
@@ -28,12 +27,6 @@ from tests.learners.toys import RECIPE, small
 STEPS = 6
 WAITS = {"standard": 0, "none": 0, "cutout": 0, "cutmix": 0, "mixup": 0, "at": 0}
 PAIRS = {"simclr": 1, "moco": 1, "byol": 1, "simsiam": 1}
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    with watched() as log:
-        yield log
 
 
 def waits(session: Session, log: Log) -> tuple[float, dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.conftest import toy
 from tests.defenses.test_defenses import TRAINED
 from tests.defenses.toys import acting
 from tests.defenses.toys import small as defense_of
-from tests.device.pretend import DEVICE, Log, watched
+from tests.device.pretend import DEVICE, Log
 from tests.device.pretend.tape import PretendRecorder
 from tests.device.test_training import same, task_on
 from tests.learners.toys import RECIPE
@@ -37,12 +37,6 @@ SUPERVISED = [
     for n in TRAINED
     if n in ACTING and defense_of(n).learners != "views"
 ]
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    with watched() as log:
-        yield log
 
 
 @pytest.fixture

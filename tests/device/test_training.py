@@ -36,7 +36,7 @@ from tests.conftest import toy
 from tests.defenses.test_defenses import TRAINED
 from tests.defenses.toys import FITTED, HEAVY, acting, given
 from tests.defenses.toys import small as defense_of
-from tests.device.pretend import CPU, DEVICE, Log, OnDevice, watched
+from tests.device.pretend import CPU, DEVICE, Log, OnDevice
 from tests.learners.toys import small as learner_of
 from tests.learners.toys import task_of, tensors_of
 
@@ -58,12 +58,6 @@ def same(one: object, other: object) -> bool:
     """The same tensors, whatever they are on."""
     left, right = ({k: t.cpu() for k, t in tensors_of(x).items()} for x in (one, other))
     return left.keys() == right.keys() and all(torch.equal(t, right[k]) for k, t in left.items())
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    with watched() as log:
-        yield log
 
 
 def task_on(device: torch.device, images: Images, **changes: Any) -> Task:

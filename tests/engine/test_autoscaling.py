@@ -22,7 +22,7 @@ import pytest
 from tests import fake_nodes
 from tests.engine.test_faults import CLEAN, POISONED, ROOT, WORDS, Lab, Undisturbed, assert_whole
 from tests.engine.test_faults import undisturbed as undisturbed
-from tests.storage.test_bucket import free_port
+from tests.ports import free_ports
 
 pytestmark = [
     pytest.mark.cluster,
@@ -75,7 +75,7 @@ def lab(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = Path(tempfile.mkdtemp(prefix="ra"))
     (folder / "ray").mkdir()
     host = ray.util.get_node_ip_address()
-    gcs, *ports = (free_port() for _ in range(4))
+    gcs, *ports = free_ports(4)
     address = f"{host}:{gcs}"
     (folder / "cluster.yaml").write_text(json.dumps(description(address)))
     lab = Lab(

@@ -74,6 +74,27 @@ def test_a_driver_that_lost_its_claim_stops_with_a_line(options: Options, execut
     assert '"KILLED"' in (options.out / "grids.jsonl").read_text()
 
 
+def test_what_another_driver_finished_before_the_claim_is_not_run_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked at the rows, saw one missing, and waited for its claim while the other ended."""
+    monkeypatch.setenv("RAYGRID_CACHE", str(tmp_path / "cache"))
+    options = replace(options, store=(tmp_path / "far").as_uri())
+    spec, thief = "dots/clean/none/small_cnn/sleeper/brief/0", Thief(tmp_path)
+    with monkeypatch.context() as patch:
+
+        def late(*held: Any) -> Any:
+            patch.undo()
+            other = run_grid([spec], replace(options, out=tmp_path / "other"))
+            assert (other.submitted, other.failed) == (1, [])
+            return leases.leased(*held)
+
+        patch.setattr("raygrid.api.run_grid.leased", late)
+        outcome = run_grid([spec], options, thief)
+    assert (outcome.submitted, thief.started_trials) == (0, 0)
+    assert [row.status for row in outcome.results] == ["done"]
+
+
 def test_all_listeners_are_closed_whatever_one_of_them_meets(tmp_path: Path) -> None:
     """A display on a closed terminal cannot print its last line."""
 

@@ -32,7 +32,7 @@ from raygrid.trials.result import Result
 from tests import faulty
 from tests.engine.test_run import essence
 from tests.patience import crowd, until
-from tests.storage.test_bucket import free_port
+from tests.ports import free_port
 from tests.tracking.tracked import children, parents
 
 pytestmark = [

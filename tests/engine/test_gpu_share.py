@@ -276,9 +276,8 @@ def test_the_longest_go_first_and_the_clock_is_right() -> None:
     known = lengths([2.0, 3.0, 4.0, 3.0])
     agenda = Agenda(naps(4).trials, lambda a: False)
     for job in agenda.jobs.values():
-        if job.trial is not None:
-            job.rank = known[job.key]
-    agenda._ready = [(-job.rank, job.key) for job in agenda.jobs.values() if not job.needs]
+        job.seconds = known.get(job.key, 1.0)
+    agenda.divide(slots=1)  # it orders them anew
 
     def seconds(job: Job, share: float) -> float:
         return known.get(job.key, 1.0)
@@ -288,6 +287,26 @@ def test_the_longest_go_first_and_the_clock_is_right() -> None:
     assert line.makespan == pytest.approx(making + 6.0)
     assert line.work == pytest.approx(making + 12.0)
     assert line.packed == {1.0: 4}
+
+
+def test_what_the_longest_way_begins_with_is_taken_first() -> None:
+    """The surrogate of TAP takes less time than EM's poison, with what comes after it more."""
+    specs = [f"cifar10/{name}/none/resnet18/supervised/tp/0" for name in ("clean", "lsp", "tap")]
+    specs += [spec.replace("clean", name) for name in ("em", "rem") for spec in specs[:1]]
+    agenda = Agenda(plan(specs, None).trials, lambda a: a.kind == "dataset")
+    taken = list(iter(agenda.take, None))
+    assert [job.label.split(" on ")[0] for job in taken] == [
+        *("poison rem", "surrogate resnet18", "poison em", "poison lsp"),
+        specs[0],
+    ]
+    seconds = {job.label: job.seconds for job in taken}
+    assert seconds["surrogate resnet18 on cifar10"] < seconds["poison em on cifar10"]
+    agenda.finish(taken[1].key)
+    agenda.give_back(taken[3].key)
+    assert [job.label for job in iter(agenda.take, None)] == [
+        "poison tap on cifar10",
+        "poison lsp on cifar10",
+    ]
 
 
 def test_no_gpu_is_overfull_and_packing_shortens_a_run() -> None:

@@ -9,15 +9,10 @@ import torch
 
 from raygrid.engine.costs.measure import Rehearsal, can_measure, noise
 from raygrid.engine.costs.profiles import Profiles
-from raygrid.engine.grid import plan
-from raygrid.trials.trial import Trial
 from tests import plugin
+from tests.engine.toys import trials_of
 
 assert plugin.CARD
-
-
-def trials_of(*specs: str) -> list[Trial]:
-    return plan(specs, None).trials
 
 
 @pytest.mark.parametrize("learner", ["supervised", "simclr"])

@@ -13,9 +13,9 @@ import torch
 from raygrid.api.run_grid import Options, make_plan
 from raygrid.engine.costs.gpu_share import Sharing
 from raygrid.engine.costs.profiles import Profile, Profiles, kind
-from raygrid.engine.grid import plan
 from raygrid.trials.trial import Trial
 from tests import plugin
+from tests.engine.toys import trials_of
 
 ray = pytest.importorskip("ray")
 
@@ -30,10 +30,6 @@ from raygrid.engine.ray.worker import WorkerConfig  # noqa: E402
 assert plugin.CARD
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves processes to be waited for
 ROW = {"status": "done", "device": "NVIDIA A10G", "gpu_share": 1.0}
-
-
-def trials_of(*specs: str) -> list[Trial]:
-    return plan(specs, None).trials
 
 
 def several(architecture: str, count: int = WORTH, defense: str = "standard") -> list[Trial]:

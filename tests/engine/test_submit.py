@@ -23,6 +23,7 @@ from raygrid.engine.ray.dashboard import Tunnel, wait_for_answer
 from raygrid.engine.ray.homecoming import INSIDE, MARK
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
+from tests.ports import free_ports
 from tests.tracking.tracked import children, parents
 
 ROOT = Path(__file__).parents[2]
@@ -88,18 +89,20 @@ def test_a_closed_dashboard_port_is_one_error() -> None:
 def cluster() -> Iterator[str]:
     """A real head on loopback with a dashboard, in a folder and process group of its own."""
     folder = tempfile.mkdtemp(prefix="rg")
-    ports = {"--port": 26379, "--dashboard-port": 28265, "--ray-client-server-port": 26301}
+    gcs, dashboard, client, agent = free_ports(4)
+    ports = {"--port": gcs, "--dashboard-port": dashboard, "--ray-client-server-port": client}
     command = [sys.executable, "-m", "raygrid.engine.ray.start", "start", "--head", "--block"]
     command += [f"{name}={port}" for name, port in ports.items()]
     command += ["--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
-    command += ["--dashboard-host=127.0.0.1", "--dashboard-agent-listen-port=26365"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={agent}"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     head = subprocess.Popen(command, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
     try:
-        wait_for_answer("http://127.0.0.1:28265", 120 * crowd())
-        yield "http://127.0.0.1:28265"
+        address = f"http://127.0.0.1:{dashboard}"
+        wait_for_answer(address, 120 * crowd())
+        yield address
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         head.wait(60)

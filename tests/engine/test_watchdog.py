@@ -15,25 +15,23 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from raygrid.core import retry
 from raygrid.core.errors import Moving, StoreError
 from raygrid.core.retry import PATIENCE, patiently
+from raygrid.engine.grid import plan
+from raygrid.engine.local import run_inline
+from raygrid.engine.schedule import Agenda
+from raygrid.engine.worker import Worker
 from raygrid.storage import checkpoints
 from raygrid.storage import store as store_module
 from raygrid.storage.checkpoints import Checkpointer, CheckpointSlot
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Bundle, Store
+from tests import plugin
+from tests.engine.test_run import Recorder
 
+assert plugin.CARD
 BUNDLE = Bundle({"x": torch.arange(3)})
 FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No pause lasts; their seconds are noted."""
-    pauses: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", pauses.append)
-    return pauses
 
 
 class Failing:
@@ -93,6 +91,20 @@ def test_a_checkpoint_that_cannot_be_kept_stops_nobody(
     assert keeper.partial.load() is not None
 
 
+def test_a_checkpoint_is_waited_for_while_its_store_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hurried: list[float]
+) -> None:
+    """Without it the work would begin anew; one that cannot be read at all is done without."""
+    partial = CheckpointSlot(store, "t")
+    partial.save(BUNDLE)
+    monkeypatch.setattr(store, "get", Failing(store.get, 2, StoreError("away", passing=True)))
+    assert partial.load() is not None
+    assert hurried == list(PATIENCE[:2])
+    monkeypatch.setattr(store, "get", Failing(store.get, 1, StoreError("denied")))
+    assert partial.load() is None
+    assert len(hurried) == 2
+
+
 def test_checkpoints_are_rarer_where_they_cost_much(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +129,16 @@ def test_a_machine_that_leaves_keeps_the_state_first(store: Store) -> None:
     with pytest.raises(Moving):
         keeper.save(lambda: BUNDLE)
     assert keeper.partial.load() is not None
+
+
+def test_a_driver_that_leaves_starts_no_job(store: Store) -> None:
+    jobs = plan(["dots/lsp/none/small_cnn/sleeper/brief/0"], None).trials
+    told, worker = Recorder(), Worker(store, leaving=lambda: True)
+    with pytest.raises(Moving):
+        run_inline(Agenda(jobs, lambda artifact: False), worker, told)
+    assert (told.artifacts, told.rows) == ([], [])
+    run_inline(Agenda(jobs, lambda artifact: False), Worker(store), told)
+    assert [row.status for row in told.rows] == ["done"]
 
 
 class Metadata(BaseHTTPRequestHandler):
@@ -205,6 +227,9 @@ def test_a_job_without_progress_gets_one_try_more(monkeypatch: pytest.MonkeyPatc
     assert book.reasons == {"k": "no progress for 31 s, twice"}
     patient = booking.Watchdog(book, None)
     assert patient._patience(book.open["k"]) == booking.HOUR
+    days: Any = SimpleNamespace(seconds=3 * booking.HOUR)
+    assert patient._patience(days) == 30 * booking.HOUR
+    assert dog._patience(days) == 30.0
 
 
 def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path: Path) -> None:

@@ -213,6 +213,13 @@ def test_unprinted_cells_have_no_counterpart() -> None:
         agreement([row("lsp@0.5", "none", 0.5), row("noise", "random_blur", 0.5)])
 
 
+def test_a_number_that_looks_wrong_in_its_paper_is_no_counterpart() -> None:
+    specs = [f"svhn/ar/{d}/resnet18/supervised/apbench/0" for d in ("standard", "early_stopping")]
+    rows = [{**row("ar", "standard", 0.2), "spec": spec, "key": spec} for spec in specs]
+    found = agreement(rows).cells
+    assert [(one["defense"], one["printed_acc"]) for one in found] == [("standard", 0.1923)]
+
+
 def test_partly_poisoned_cells_stand_apart_beside_the_number_of_their_ratio() -> None:
     """Most of them are near the clean accuracy: among the others they would help any ranking."""
     parts = [row(f"cuda@{ratio}", "standard", acc) for ratio, acc in ((0.2, 0.9), (0.8, 0.8))]

@@ -43,6 +43,18 @@ def test_controls_take_part_in_no_contest() -> None:
     assert [panel.strongest(column) for column in panel.columns] == [{"lsp"}, {"ops"}]
 
 
+def test_who_is_within_the_spread_of_the_leaders_seeds_leads_with_it() -> None:
+    """The best has 40 and 60 %, a standard deviation of 14.1 points."""
+    values = {"standard": (0.4, 0.6), "jpeg": (0.36, 0.36), "bdr": (0.35, 0.35)}
+    rows = [
+        trial(TOY.format("lsp", defense, "supervised", seed), acc)
+        for defense, accuracies in values.items()
+        for seed, acc in enumerate(accuracies)
+    ]
+    (panel,) = table("defense", trial_lines(rows)).panels
+    assert panel.best("lsp") == {"standard", "jpeg"}
+
+
 @pytest.mark.parametrize("oracle", ["iss", "early_stopping"])
 def test_what_chooses_by_the_test_set_is_never_the_best(oracle: str) -> None:
     made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", oracle): 0.7})

@@ -51,6 +51,7 @@ def test_victims_of_one_poison_are_averaged_by_set_up() -> None:
     mean = panel.cells[BP, "mean(of=vgg11:mobilenetv2)"]
     assert mean.value == pytest.approx(0.15)
     assert mean.n == 20
+    assert mean.std == pytest.approx((0.15 * 0.85 / 40) ** 0.5), "of 40 trials in 20 set-ups"
     assert mean.published == 0.085
     assert mean.interval == "bootstrap over set-ups"
     assert mean.low is not None

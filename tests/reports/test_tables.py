@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from raygrid.core.spec import TrialSpec
 from raygrid.literature.names import SIX
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.blocks import blocks, blocks_within
+from raygrid.reports.tables.cells import beyond_noise
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import latex
@@ -266,6 +268,26 @@ def test_published_stands_beside_measured_and_differences_are_marked() -> None:
     assert "[32.83, learned_faster]" in plain_text(
         table("defense", trial_lines([trial(CIFAR.format("em", "quick", 0), 0.9)]))
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "printed", "limit"),
+    [
+        ("final_acc", None, None, 0.06),
+        ("peak_acc", None, None, 0.12),
+        ("peak_acc", 0.02, None, 0.12),
+        ("final_acc", None, 0.07, 0.21),
+        ("final_acc", 0.03, 0.04, 0.15),
+    ],
+)
+def test_noise_is_the_band_or_three_deviations_of_both(
+    metric: str, own: float | None, printed: float | None, limit: float
+) -> None:
+    made = table("defense", trial_lines([trial(CIFAR.format("lsp", "apbench", 0), 0.5)]))
+    measured = replace(cell(made, "lsp", "standard"), metric=metric, std=own)
+    for sign in (-1, 1):
+        assert not beyond_noise(measured, 0.5 + sign * (limit - 0.001), printed)
+        assert beyond_noise(measured, 0.5 + sign * (limit + 0.001), printed)
 
 
 def test_suspect_numbers_are_marked() -> None:

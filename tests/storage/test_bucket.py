@@ -5,31 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from raygrid.core.errors import StoreError
+from raygrid.storage import mirrored
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
+from tests.ports import free_port
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
 OTHER = Bundle({"x": torch.zeros(2, 3), "y": torch.ones(2)}, {"note": "b"})
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -273,16 +269,35 @@ def test_an_older_remote_row_does_not_replace_a_newer_one(machine: Opener) -> No
     assert keys(machine("c").results()) == {"x": 2.0}
 
 
-def test_rows_are_uploaded_in_batches_while_a_run_goes_on(machine: Opener) -> None:
+def test_rows_are_uploaded_in_batches_while_a_run_goes_on(
+    machine: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns)
+    monkeypatch.setattr(mirrored, "time", clock)
     store = machine("a")
-    log = MirroredLog(store.root / "results.jsonl", store.remote, every=0.1)
-    log.append(row("x", 1.0))
-    log.append(row("y", 2.0))
-    assert store.remote.names("results") == []
-    time.sleep(0.11)
-    log.append(row("z", 3.0))
-    assert len(store.remote.names("results")) == 1
-    assert keys(machine("b").results()) == {"x": 1.0, "y": 2.0, "z": 3.0}
+    log = MirroredLog(store.root / "results.jsonl", store.remote, every=30.0)
+    for now, key, parts in (
+        *((1.0, "v", []), (29.0, "w", [])),
+        *((30.0, "x", ["vwx"]), (59.0, "y", ["vwx"]), (60.0, "z", ["vwx", "yz"])),
+    ):
+        log.append(row(key, now))
+        there = [store.remote.read(name) or b"" for name in store.remote.names("results")]
+        found = ["".join(json.loads(line)["key"] for line in part.splitlines()) for part in there]
+        assert sorted(found) == parts
+    assert keys(machine("b").results()) == {"v": 1.0, "w": 29.0, "x": 30.0, "y": 59.0, "z": 60.0}
+
+
+def test_opening_a_log_again_appends_nothing(machine: Opener) -> None:
+    first = machine("a").results()
+    first.append(row("x", 1.0))
+    first.close()
+    path = machine("b").results().path
+    before = path.read_bytes()
+    assert before.count(b"\n") == 1
+    machine("b").results().close()
+    assert path.read_bytes() == before
+    assert len(machine("c").remote.names("results")) == 1
 
 
 def test_a_log_may_lie_beside_the_store(machine: Opener, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from raygrid.core.errors import StoreError
+from raygrid.storage import results
 from raygrid.storage.results import ResultLog
 from tests.places import fill, small_disk
 
@@ -55,6 +57,20 @@ def test_broken_lines_are_kept_aside_once(tmp_path: Path) -> None:
         assert log.set_aside() == tmp_path / "results.broken"
         assert (tmp_path / "results.broken").read_bytes() == b'null\n{"key": "torn\n'
     assert log.path.read_bytes() == before, "the log itself is nobody's to rewrite"
+
+
+def test_a_row_is_on_the_disk_when_the_append_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses its power then has it."""
+    flushed: list[int] = []
+    monkeypatch.setattr(results.os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
+    log = ResultLog(tmp_path / "results.jsonl")
+    sizes = []
+    for key in "ab":
+        log.append({**GOOD, "key": key})
+        sizes.append(log.path.stat().st_size)
+    assert flushed == sizes
 
 
 def test_a_full_disk_takes_no_half_of_a_row(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import check_tracking
 from raygrid.tracking.mlflow.client import PARENT
 from raygrid.tracking.mlflow.view import QUERY
-from tests.tracking.tracked import Tracked, free_port, row, runs, server
+from tests.ports import free_port
+from tests.tracking.tracked import Tracked, row, runs, server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

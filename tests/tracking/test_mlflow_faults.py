@@ -25,13 +25,14 @@ from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.process import WriterProcess
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.trials.result import Result
+from tests.patience import crowd
+from tests.ports import free_port
 from tests.tracking.tracked import (
     FILES,
     Tracked,
     children,
     content,
     drive,
-    free_port,
     parents,
     planned,
     row,
@@ -136,9 +137,9 @@ def test_a_server_that_is_away_costs_the_driver_the_stated_time(
     tracker = Tracked(out, uri=f"http://127.0.0.1:{free_port()}", every=0.01, wait=0.5)
     started = time.perf_counter()
     drive(tracker, grid, grid.trials)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 1 * crowd()
     tracker.close(interrupted=False)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < 3 * crowd()
     assert "lacks about 4 entries" in caplog.text
     assert sync(out).written == 4
     assert len(children(out)) == 4
@@ -282,7 +283,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
     with locked(out / "mlflow.db"):
         started = time.perf_counter()
         tell(tracker, grid.trials[2:])
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < 1 * crowd()
         time.sleep(30)
         assert tracker.follower.missing > 0
     tracker.close(interrupted=False)

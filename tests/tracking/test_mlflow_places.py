@@ -12,7 +12,8 @@ from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import Tracker, check_tracking, store_uri, sync
 from raygrid.tracking.mlflow.address import database_path, without_credentials
 from raygrid.tracking.mlflow.client import MlflowExperiment
-from tests.tracking.tracked import FILES, Tracked, drive, free_port, planned, row, runs
+from tests.ports import free_port
+from tests.tracking.tracked import FILES, Tracked, drive, planned, row, runs
 
 
 @pytest.mark.parametrize(

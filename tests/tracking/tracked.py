@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -122,12 +121,6 @@ def content(out: Path, uri: str | None = None) -> dict[str, Any]:
         ]
         said[key] = (run.info.status, run.info.run_name, run.data.params, tags, points)
     return said
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

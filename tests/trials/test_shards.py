@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.attacks import ATTACKS
-from raygrid.core.errors import SpecError, StoreError
+from raygrid.core.errors import Moving, SpecError, StoreError
 from raygrid.engine.schedule import LEAST_SHARD, Agenda
-from raygrid.storage.store import Store
-from raygrid.trials.artifacts import Artifact
+from raygrid.storage.store import Bundle, Store
+from raygrid.trials.artifacts import Artifact, BuildContext
+from raygrid.trials.artifacts.build import BuildObserver, build
 from raygrid.trials.artifacts.shards import Joined, Shard, begun_counts, ranges, split
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.resolve import resolve
@@ -154,3 +156,18 @@ def test_pieces_that_cannot_be_removed_fail_no_poison(
     monkeypatch.setattr(Store, "drop", refuse)
     (row,) = run_grid([TRIAL.format(PGD)], replace(options, shards=3)).results
     assert row.status == "done"
+
+
+def test_nothing_is_left_of_a_poison_that_another_process_ended(
+    catalog: Catalog, fetch: Callable[[Artifact], Bundle]
+) -> None:
+    """The first had to go and left a checkpoint, from which the second went on."""
+    poison = resolve(TRIAL.format(PGD), catalog).poison
+    store, context = catalog.store, BuildContext(torch.device("cpu"), catalog.data_root)
+    for need in poison.needs():
+        fetch(need)
+    with pytest.raises(Moving):
+        build(poison, store, context, fetch, BuildObserver(leaving=lambda: True))
+    assert store.names("partial") == {f"{poison.key}.1"}
+    assert build(poison, store, context, fetch)[1]
+    assert store.names("partial") == set()
