@@ -1,0 +1,143 @@
+"""Methods of other people: what is loaded, and what is refused in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import raygrid as rg
+from raygrid.attacks.lsp import Lsp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+"""
+WAVE = """
+@rg.ATTACKS.register("wave")
+@dataclass(frozen=True, kw_only=True)
+class Wave(rg.Attack):
+    card = rg.Card(paper="yours")
+    budget: rg.Budget = rg.Budget("linf", 8 / 255)
+{fields}
+    def {method}(self, images, context):
+        return context.stream.rows("sign", context.index(images), images.shape, "normal")
+"""
+GOOD = HEAD + WAVE.format(fields="", method="propose")
+
+
+def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, in a folder: what it registers is nobody else's."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def wave(fields: str = "", method: str = "propose") -> str:
+    return HEAD + WAVE.format(fields=fields, method=method)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (wave(method="perturb"), "class Wave: it does not define propose"),
+        (wave("    steps: int"), "field steps has no default"),
+        (wave("    budget: float = 8 / 255"), r"field budget is 0\.03\d+, allowed is a Budget"),
+        (
+            wave("    start: Tensor = None"),
+            r"class Wave: the type of start cannot be told .*Tensor",
+        ),
+        (
+            wave('    card = rg.Card(paper="x", published={"cifar10/wave": 0.5})'),
+            r"class Wave: published 'cifar10/wave': ",
+        ),
+        (
+            wave(
+                '    card = rg.Card(paper="x", published={"cifar10/wave/standard/resnet18/'
+                'supervised/quick/0": 12.5})'
+            ),
+            r"published 'cifar10/wave/.*' is 12\.5, allowed are fractions from 0 to 1",
+        ),
+        (
+            HEAD + '@rg.ATTACKS.register("wider")\nclass Wider(Lsp):\n    patch: int = 4\n',
+            r"class Wider: it lacks its own @dataclass\(frozen=True, kw_only=True\)",
+        ),
+    ],
+    ids=["hook", "default", "budget", "type", "spec", "percent", "dataclass"],
+)
+def test_a_class_that_would_fail_later_is_refused_as_it_is_filed(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks", "--import", "mine.py")
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.count("\n") == 1, done.stderr
+    prefix = "" if "cannot be told" in says else r"raygrid: --import mine\.py: "
+    assert re.search(f"{prefix}.*({says})", done.stderr), done.stderr
+
+
+def test_the_line_that_is_named_is_the_users_own_and_not_one_of_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HEAD + "@dataclass\nclass Odd(Lsp):\n    steps: int = 3\n")
+    line = HEAD.count("\n") + 1
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks", "--import", "mine.py")
+    says = rf"TypeError: .* \({re.escape(str(tmp_path))}/mine\.py, line {line}\)\n"
+    assert re.fullmatch(rf"raygrid: --import mine\.py: {says}", done.stderr), done.stderr
+
+
+def test_a_file_finds_the_modules_beside_it(tmp_path: Path) -> None:
+    beside = tmp_path / "elsewhere"
+    beside.mkdir()
+    (beside / "helper.py").write_text("FLOOR = 8 / 255\n")
+    text = GOOD.replace("8 / 255", "FLOOR").replace("import raygrid", "import helper, raygrid")
+    text = text.replace("FLOOR", "helper.FLOOR")
+    (beside / "mine.py").write_text(text)
+    words = ("show", "wave", "--import", "elsewhere/mine.py")
+    done = ran(tmp_path, "-m", "raygrid", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## wave")
+
+
+def installed(folder: Path, module: str) -> None:
+    """What an installed package `theirs` leaves that offers a module."""
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[raygrid.methods]\nsignals = {module}\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rg.poison((np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1]), 'wave')",
+        "rg.plan(rg.Grid(attacks=['wave']))",
+        "rg.published('cifar10/wave/standard/resnet18/supervised/quick/0')",
+    ],
+)
+def test_what_a_package_offers_is_known_in_python_too(call: str, tmp_path: Path) -> None:
+    (tmp_path / "their_methods.py").write_text(GOOD)
+    installed(tmp_path, "their_methods")
+    after = "assert 'wave' in rg.ATTACKS"
+    done = ran(tmp_path, "-c", f"import numpy as np; import raygrid as rg; {call}; {after}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "their_methods.py").write_text("import nothing_such\n")
+    installed(tmp_path, "their_methods")
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks")
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"raygrid: the installed package theirs offers signals = their_methods to raygrid and "
+        r"cannot be imported: ModuleNotFoundError: No module named 'nothing_such' "
+        r"\(.*their_methods\.py, line 1\); mend or uninstall it\n",
+        done.stderr,
+    ), done.stderr
