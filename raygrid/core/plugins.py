@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
 @functools.cache
 def _load_installed() -> None:
     """Import what installed packages offer, once a process."""
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
+    for entry in _installed():
         try:
             entry.load()
         except (Exception, SystemExit) as error:
@@ -46,6 +47,29 @@ def _load_installed() -> None:
                 f"the installed package {package} offers {entry.name} = {entry.value} to raygrid "
                 f"and cannot be imported: {_told(error, entry.module)}; mend or uninstall it"
             ) from error
+
+
+def _installed() -> metadata.EntryPoints:
+    return metadata.entry_points(group=ENTRY_POINTS)
+
+
+def refuse_unsent(methods: Iterable[object], modules: tuple[str, ...]) -> None:
+    """Raise SpecError for a method that processes elsewhere do not know.
+
+    They import raygrid, what installed packages offer, and `modules` with all that these import:
+    with any of those only a script or a notebook itself is sure not to be among them.
+    """
+    known = {"raygrid", *(e.module.partition(".")[0] for e in _installed())}
+    for cls in map(type, methods):
+        home = cls.__module__
+        if home.partition(".")[0] in known or (modules and home != "__main__"):
+            continue
+        script = 'put it in a file and give imports=("file.py",)'
+        remedy = script if home == "__main__" else f'give imports=("{home}",)'
+        raise SpecError(
+            f"{getattr(cls, 'id', cls.__name__)} is defined in {home}, which workers do not "
+            f'import: {remedy}, or executor="inline"'
+        )
 
 
 def absolute(module: str) -> str:

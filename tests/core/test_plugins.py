@@ -141,3 +141,55 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) 
         r"\(.*their_methods\.py, line 1\); mend or uninstall it\n",
         done.stderr,
     ), done.stderr
+
+
+def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) -> None:
+    cell = "photo_digits/{}/standard/small_cnn/supervised/quick/0"
+    paper = "Doe et al. 2025 (Waves; arXiv)"
+    printed = {cell.format("wave"): 0.125, cell.format("lsp"): 0.25}
+    card = f"    card = rg.Card(paper={paper!r}, published={printed!r})"
+    (tmp_path / "mine.py").write_text(wave(card))
+    text = f"""
+import raygrid as rg
+assert rg.published({cell.format("wave")!r}) is None
+import mine
+found = rg.published({cell.format("wave(budget=8/255)")!r})
+print(found.best.value, found.own, found.best.cite(), sep="|")
+print(rg.published({cell.format("wave").replace("quick", "fast")!r}).apart)
+print(rg.published("cifar10/lsp/standard/resnet18/supervised/apbench/0").best.paper)
+"""
+    done = ran(tmp_path, "-c", text)
+    assert done.returncode == 0, done.stderr
+    said = ["0.125|True|Doe et al. 2025 card", "Doe et al. 2025", "apbench"]
+    assert done.stdout.splitlines() == said
+
+
+CALL = """
+spec = "photo_digits(every=20)/wave/none/small_cnn/supervised/quick(epochs=1)/0"
+try:
+    rg.run(spec, executor="ray")
+except rg.RaygridError as error:
+    print(error)
+print(rg.run(spec, executor="inline").failed)
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "remedy"),
+    [
+        ("__main__", 'put it in a file and give imports=("file.py",)'),
+        ("beside", 'give imports=("beside",)'),
+    ],
+    ids=["script", "module"],
+)
+def test_a_method_that_workers_cannot_import_is_refused_before_ray_starts(
+    home: str, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "beside.py").write_text(GOOD)
+    (tmp_path / "script.py").write_text(GOOD + CALL)
+    text = "import raygrid as rg\nimport beside\n" + CALL
+    done = ran(tmp_path, *(("script.py",) if home == "__main__" else ("-c", text)))
+    assert done.stdout.splitlines() == [
+        f'wave is defined in {home}, which workers do not import: {remedy}, or executor="inline"',
+        "()",
+    ], done.stderr
