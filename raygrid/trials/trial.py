@@ -146,7 +146,10 @@ class Trial:
         learner = self.learner.id
         said = f"protocol {self.protocol.id} has no recipe for the learner {learner}"
         having = [name for name in PROTOCOLS if learner in PROTOCOLS[name].recipes]
-        return f"{said}; these have: {', '.join(having)}" if having else said
+        if having:
+            return f"{said}; these have: {', '.join(having)}"
+        cls = type(self.learner).__name__
+        return f"{said}, and no other has one: add it there, or set `recipe` on the class {cls}"
 
     @property
     def bases(self) -> tuple[TrialSpec, ...]:
