@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError
+from raygrid.core.plugins import refuse_unsent
+from raygrid.core.registry import Card, Method
 
 HEAD = """
 from __future__ import annotations
@@ -33,6 +39,13 @@ class Wave(rg.Attack):
         return context.stream.rows("sign", context.index(images), images.shape, "normal")
 """
 GOOD = HEAD + WAVE.format(fields="", method="propose")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outsider(Method):
+    """A method outside of raygrid, for these tests."""
+
+    card = Card(paper="none")
 
 
 def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -164,32 +177,20 @@ print(rg.published("cifar10/lsp/standard/resnet18/supervised/apbench/0").best.pa
     assert done.stdout.splitlines() == said
 
 
-CALL = """
-spec = "photo_digits(every=20)/wave/none/small_cnn/supervised/quick(epochs=1)/0"
-try:
-    rg.run(spec, executor="ray")
-except rg.RaygridError as error:
-    print(error)
-print(rg.run(spec, executor="inline").failed)
-"""
+@pytest.mark.slow
+def test_a_method_of_a_script_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    spec = "photo_digits(every=20)/wave/none/small_cnn/supervised/quick(epochs=1)/0"
+    (tmp_path / "script.py").write_text(GOOD + f"rg.run({spec!r}, executor='ray')")
+    done = ran(tmp_path, "script.py")
+    assert done.stderr.splitlines()[-1] == (
+        "raygrid.core.errors.SpecError: wave is defined in __main__, which workers do not import: "
+        'put it in a file and give imports=("file.py",), or executor="inline"'
+    )
 
 
-@pytest.mark.parametrize(
-    ("home", "remedy"),
-    [
-        ("__main__", 'put it in a file and give imports=("file.py",)'),
-        ("beside", 'give imports=("beside",)'),
-    ],
-    ids=["script", "module"],
-)
-def test_a_method_that_workers_cannot_import_is_refused_before_ray_starts(
-    home: str, remedy: str, tmp_path: Path
-) -> None:
-    (tmp_path / "beside.py").write_text(GOOD)
-    (tmp_path / "script.py").write_text(GOOD + CALL)
-    text = "import raygrid as rg\nimport beside\n" + CALL
-    done = ran(tmp_path, *(("script.py",) if home == "__main__" else ("-c", text)))
-    assert done.stdout.splitlines() == [
-        f'wave is defined in {home}, which workers do not import: {remedy}, or executor="inline"',
-        "()",
-    ], done.stderr
+def test_what_workers_import_is_not_refused() -> None:
+    own = Outsider()
+    with pytest.raises(SpecError, match=r'give imports=\("tests\.core\.test_plugins",\), or'):
+        refuse_unsent([own], ())
+    refuse_unsent([own], ("tests.core.test_plugins",))
+    refuse_unsent([ATTACKS.make("lsp")], ())
