@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raygrid.api.run_grid import run_grid
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.options import Options, hints
+from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
@@ -115,6 +116,7 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     >>> len(found.trials), len(found.skips)
     (4, 0)
     """
+    load_plugins()
     if data is None:
         return grids.plan(_listed(specs), None)
     import tempfile
@@ -153,6 +155,7 @@ def run(
     (['done'], ())
     """
     chosen = _options(out, data, options)
+    load_plugins(chosen.imports)  # which budgets an attack of one's own takes, its class says
     outcome = run_grid(_listed(specs), chosen, *listeners)
     return Run(tuple(outcome.results), chosen.out, outcome.plan)
 
@@ -175,6 +178,7 @@ def results(out: str | Path = "runs") -> Run:
     log = Path(out) / "results.jsonl"
     if not log.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
+    load_plugins()
     rows = ResultLog(log.absolute()).rows()
     return Run(tuple(Result.from_row(row) for row in rows), Path(out))
 
@@ -222,4 +226,5 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
     """
     from raygrid.literature.lookup import find
 
+    load_plugins()
     return find(spec, measure)

@@ -16,7 +16,7 @@ from raygrid.core.errors import ClaimedError, ClaimLost, StartError, StoreError
 from raygrid.core.lazy import torch
 from raygrid.core.local_gpus import UNCOUNTED
 from raygrid.core.options import Options as Options
-from raygrid.core.plugins import load_plugins
+from raygrid.core.plugins import load_plugins, refuse_unsent
 from raygrid.core.retry import patiently
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU
@@ -115,6 +115,8 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
+    if options.engine == "ray":
+        refuse_unsent((method for trial in todo for method in trial.methods), options.imports)
     held = leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
     with held as claim:
         if todo:  # another driver may just have finished some

@@ -108,8 +108,6 @@ class File(Attack):
                 f"file: {int(over.sum())} of {len(clean)} images were clipped to {limit}; "
                 f"the largest change was {Budget(limit.norm, largest)}"
             )
-        if limit.norm == "l2":  # of pixels, the budget bounds no length
-            whole = whole.where(~over.view(-1, 1, 1, 1), _shrunk(clean, whole, limit))
         return enforce(clean, whole, limit)
 
     def _are_images(self, path: Path, values: Tensor, images: Images) -> bool:
@@ -197,11 +195,6 @@ def _nearer(pixels: Tensor, images: Images) -> int:
         near = (shown.int() - own.int()).abs().flatten(1).sum(1)
         found += int((near < (shown.int() - other.int()).abs().flatten(1).sum(1)).sum())
     return found
-
-
-def _shrunk(clean: Tensor, pixels: Tensor, limit: Budget) -> Tensor:
-    """The same change at the length of an l2 budget, uint8."""
-    return enforce(clean, (pixels.float() - clean.float()) / 255, limit)
 
 
 def _as_planes(path: Path, values: Tensor, images: Images) -> Tensor:

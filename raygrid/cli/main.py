@@ -162,6 +162,7 @@ def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables.trial_lines import in_order, trial_lines
     from raygrid.storage.results import ResultLog
 
+    load_plugins(tuple(args.imports))
     log = ResultLog(args.out.absolute() / "results.jsonl")
     rows = list(log.rows())
     say_broken(log)
@@ -189,6 +190,7 @@ def write_report(args: argparse.Namespace) -> int:
 def fetch_data(args: argparse.Namespace) -> int:
     from raygrid.datasets import DATASETS
 
+    load_plugins(tuple(args.imports))
     DATASETS.make(args.dataset).download(args.data)
     print(json.dumps({"data": str(args.data)}) if args.json else f"{args.dataset}: {args.data}")
     return 0
@@ -197,6 +199,7 @@ def fetch_data(args: argparse.Namespace) -> int:
 def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
+    load_plugins(tuple(args.imports))
     done = rebuild(args.out.absolute(), args.tracking)
     if args.json:
         print(json.dumps({"written": done.written, "runs": done.there}))

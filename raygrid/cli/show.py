@@ -14,6 +14,7 @@ from typing import Any
 from raygrid.cli.common import results_of
 from raygrid.cli.methods import method_section, registries
 from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
@@ -56,7 +57,7 @@ def show_one(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(row, indent=1))
     else:
-        for name, text in trial_lines_of(row, args.out):
+        for name, text in trial_lines_of(row, args):
             line = f"{name:<10} {text}"
             print(line if name in COPIED else wrapped(line, 11))
     return 0
@@ -110,7 +111,7 @@ def _nearest(near: list[str]) -> str:
     return f"; the nearest one is {near[0]}" if near else ", which holds no results"
 
 
-def trial_lines_of(row: Row, out: Path) -> Iterator[tuple[str, str]]:
+def trial_lines_of(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """What a person asks of a trial, a name and a text a line."""
     yield "spec", row["spec"]
     yield "key", row["key"]
@@ -127,11 +128,19 @@ def trial_lines_of(row: Row, out: Path) -> Iterator[tuple[str, str]]:
     if row.get("history"):
         yield "by epoch", _curve(row["history"])
     for kind, key in (row.get("artifacts") or {}).items():
-        picture = picture_of(out, key) if kind == "poison" else None
+        picture = picture_of(args.out, key) if kind == "poison" else None
         yield kind, f"{key}  {picture}" if picture and picture.is_file() else key
-    yield "again", f"raygrid run {shlex.quote(row['spec'])} --out again"
+    yield "again", _again(row["spec"], args)
     if row.get("error"):
         yield "error", row["error"].rstrip()
+
+
+def _again(spec: str, args: argparse.Namespace) -> str:
+    """The command that runs a trial once more, from this folder."""
+    words = ["raygrid", "run", spec, "--out", "again"]
+    words += [word for module in args.imports for word in ("--import", module)]
+    words += ["--data", str(args.data)] if args.data != Options().data else []
+    return shlex.join(words)
 
 
 def _percent(value: float | None) -> str:

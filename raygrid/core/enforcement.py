@@ -21,7 +21,8 @@ def enforce(clean: Tensor, proposed: Tensor, budget: Budget, out: Tensor | None 
     """Final pixels that hold the budget after rounding.
 
     clean: uint8 (n, C, H, W). proposed: float perturbation or uint8 pixels of the same shape.
-    linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255; l0 exact
+    linf is exact in whole levels; l2 within the rounding bound 0.5 * sqrt(CHW) / 255, where pixels
+    that keep it stay as they are and others are shrunk as a perturbation is; l0 exact
     (a proposal that changes more pixels raises SpecError, there is no nearest legal one).
     out: where the result goes, uint8 of the same shape; by default somewhere new.
     Raises DivergedError for a perturbation that is not finite.
@@ -39,7 +40,7 @@ def _step(images: Tensor) -> int:
 
 
 def _hold(clean: Tensor, proposed: Tensor, budget: Budget) -> Tensor:
-    out = proposed if proposed.dtype == torch.uint8 else _add(clean, proposed, budget)
+    out = (_shrunk if proposed.dtype == torch.uint8 else _add)(clean, proposed, budget)
     if budget.norm == "linf":
         change = out.short() - clean.short()
         return (clean.short() + change.clamp_(-budget.levels, budget.levels)).to(torch.uint8)
@@ -56,6 +57,14 @@ def _add(clean: Tensor, delta: Tensor, budget: Budget) -> Tensor:
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
         delta = delta * (budget.value / length).clamp_max(1.0).view(-1, 1, 1, 1)
     return to_uint8(clean.float().div_(255).add_(delta))
+
+
+def _shrunk(clean: Tensor, pixels: Tensor, budget: Budget) -> Tensor:
+    """The same pixels; those beyond an l2 budget with the same change at its length."""
+    if budget.norm != "l2":
+        return pixels
+    over = beyond(clean, pixels, budget).view(-1, 1, 1, 1)
+    return pixels.where(~over, _add(clean, (pixels.float() - clean.float()) / 255, budget))
 
 
 def size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:

@@ -32,6 +32,9 @@ class SpecErrors(SpecError):
         self.faults = tuple(faults)
         super().__init__("; ".join(self.faults))
 
+    def __reduce__(self) -> tuple[type[SpecErrors], tuple[tuple[str, ...]]]:
+        return (SpecErrors, (self.faults,))
+
 
 class DataError(RaygridError):
     """A dataset that is missing, damaged or of the wrong shape."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -82,6 +84,26 @@ class Images:
         if self.device.type == "cuda":  # from pinned memory the device fetches it by itself
             part = part.pin_memory()
         return part.to(self.device, non_blocking=True).float().div_(255)
+
+
+@contextmanager
+def left_alone(images: Images, method: str, what: str) -> Iterator[None]:
+    """Raise DataError if the block, a method's work on `images`, writes into them.
+
+    What it makes is compared with them, and others use them after it. what: what they are, in
+    words for the message.
+    """
+    before = _writes(images)
+    yield
+    if _writes(images) != before:
+        raise DataError(
+            f"{method} writes into the {what} it was given; change a copy: images.pixels.clone()"
+        )
+
+
+def _writes(images: Images) -> list[int]:
+    """How often the pixels and the labels were written to; 0 of tensors that nobody counts for."""
+    return [0 if t.is_inference() else t._version for t in (images.pixels, images.labels)]
 
 
 Quant = Literal["round", "trunc"]

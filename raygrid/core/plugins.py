@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
 import re
 import sys
+import traceback
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -23,15 +26,50 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
     A module is named as in an `import`, also one of the current folder, or by the path of its file.
     Raises SpecError, in one line, for one that is not there and for whatever goes wrong in it.
     """
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
-        entry.load()
+    _load_installed()
     for module in modules:
         try:
             _load(module)
-        except SpecError:
-            raise
         except (Exception, SystemExit) as error:
-            raise SpecError(f"--import {module}: {_told(error)}") from error
+            name = Path(module).stem if _is_file(module) else module
+            raise SpecError(f"--import {module}: {_told(error, name)}") from error
+
+
+@functools.cache
+def _load_installed() -> None:
+    """Import what installed packages offer, once a process."""
+    for entry in _installed():
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            package = entry.dist.name if entry.dist else "a package"
+            raise SpecError(
+                f"the installed package {package} offers {entry.name} = {entry.value} to raygrid "
+                f"and cannot be imported: {_told(error, entry.module)}; mend or uninstall it"
+            ) from error
+
+
+def _installed() -> metadata.EntryPoints:
+    return metadata.entry_points(group=ENTRY_POINTS)
+
+
+def refuse_unsent(methods: Iterable[object], modules: tuple[str, ...]) -> None:
+    """Raise SpecError for a method that processes elsewhere do not know.
+
+    They import raygrid, what installed packages offer, and `modules` with all that these import:
+    with any of those only a script or a notebook itself is sure not to be among them.
+    """
+    known = {"raygrid", *(e.module.partition(".")[0] for e in _installed())}
+    for cls in map(type, methods):
+        home = cls.__module__
+        if home.partition(".")[0] in known or (modules and home != "__main__"):
+            continue
+        script = 'put it in a file and give imports=("file.py",)'
+        remedy = script if home == "__main__" else f'give imports=("{home}",)'
+        raise SpecError(
+            f"{getattr(cls, 'id', cls.__name__)} is defined in {home}, which workers do not "
+            f'import: {remedy}, or executor="inline"'
+        )
 
 
 def absolute(module: str) -> str:
@@ -49,8 +87,7 @@ def _load(module: str) -> None:
         return
     if not _NAME.match(module):
         raise SpecError(
-            f"--import {module!r} is neither a module, such as my_package.attacks, nor a file, "
-            f"such as my_attack.py"
+            "it is neither a module, such as my_package.attacks, nor a file, such as my_attack.py"
         )
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:  # an installed command does not look there
@@ -60,27 +97,27 @@ def _load(module: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and what it imports is not
-        raise SpecError(
-            f"--import {module}: there is no such module, installed or in {here}"
-        ) from None
+        raise SpecError(f"there is no such module, installed or in {here}") from None
 
 
 def _load_file(path: Path) -> None:
-    """Import a file under the name of its stem, once."""
+    """Import a file under the name of its stem, once; modules beside it are found, too."""
     if path.suffix != ".py" or not path.is_file():
-        raise SpecError(f"--import {path}: there is no such file, or it does not end with .py")
+        raise SpecError("there is no such file, or it does not end with .py")
     if not _NAME.match(path.stem):
-        raise SpecError(f"--import {path}: {path.stem!r} cannot be the name of a module")
+        raise SpecError(f"{path.stem!r} cannot be the name of a module")
     known = sys.modules.get(path.stem)
     if known is not None:
         if _file_of(known) == path.resolve():
             return
-        raise SpecError(f"--import {path}: a module {path.stem} is there already; rename the file")
+        raise SpecError(f"a module {path.stem} is there already; rename the file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = made
+    if str(path.parent) not in sys.path:  # for good: what is imported in a function is found later
+        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(made)
     except BaseException:
@@ -93,15 +130,23 @@ def _file_of(module: ModuleType) -> Path | None:
     return Path(name).resolve() if name else None
 
 
-def _told(error: BaseException) -> str:
-    """Kind and words of what went wrong in a module, and its file and line."""
+def _told(error: BaseException, module: str) -> str:
+    """What went wrong in a module: its kind, its words, and the file and line.
+
+    The line is the last one of the module and of those beside it, not of what they call.
+    """
+    if isinstance(error, SpecError):
+        return str(error)
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen") and Path(file) != Path(__file__):
-            place = f" ({file}, line {trace.tb_lineno})"
-        trace = trace.tb_next
     words = in_one_line(error) if isinstance(error, Exception) else str(error)
-    return f"{type(error).__name__}: {words}{place}"
+    return f"{type(error).__name__}: {words}{_place(error, module)}"
+
+
+def _place(error: BaseException, module: str) -> str:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    files = [(Path(frame.f_code.co_filename), line) for frame, line in frames]
+    names = [frame.f_globals.get("__name__") for frame, _ in frames]
+    folder = next((f.parent for (f, _), n in zip(files, names, strict=True) if n == module), None)
+    own = [f" ({file}, line {line})" for file, line in files if file.parent == folder]
+    return own[-1] if own else ""

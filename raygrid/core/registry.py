@@ -10,8 +10,9 @@ import importlib.util
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
+from raygrid.core.admission import refuse_incomplete, types_of
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import NAME, Part, Scalar
@@ -116,7 +117,7 @@ class Registry(Generic[M]):
     own: how a person names one of their own, `{}` for its name, said where a name is not known.
     """
 
-    def __init__(self, kind: str, base: type[M], own: str = "") -> None:
+    def __init__(self, kind: str, base: type[M], own: str = "loaded with --import FILE") -> None:
         self.kind = kind
         self.own = own
         self.base = base
@@ -124,7 +125,10 @@ class Registry(Generic[M]):
         self._types: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str) -> Callable[[type[K]], type[K]]:
-        """Class decorator: file the class under `name`; a taken or malformed name raises."""
+        """Class decorator: file the class under `name`.
+
+        A taken or malformed name raises SpecError, and so does a class that lacks something.
+        """
 
         def add(cls: type[K]) -> type[K]:
             self._check(name, cls)
@@ -144,6 +148,7 @@ class Registry(Generic[M]):
             raise SpecError(f"{cls.__name__} is no {self.base.__name__}")
         if not isinstance(cls.__dict__.get("card", getattr(cls, "card", None)), Card):
             raise SpecError(f"{self.kind} {name!r} has no card")
+        refuse_incomplete(cls)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._methods))
@@ -161,7 +166,7 @@ class Registry(Generic[M]):
     def expect(self, name: str) -> None:
         """Raise SpecError that says the nearest name unless a method is filed under `name`."""
         if name not in self._methods:
-            own = f"; one of your own is {self.own.format(name)}" if self.own else ""
+            own = f"; one of your own is {self.own.format(name)}"
             raise SpecError(unknown(self.kind, name, self._methods) + own)
 
     def make(self, part: Part | str) -> M:
@@ -191,7 +196,7 @@ class Registry(Generic[M]):
     def _types_of(self, name: str) -> dict[str, Any]:
         """The types of a method's fields, worked out once: a large grid asks very often."""
         if name not in self._types:
-            self._types[name] = get_type_hints(self._methods[name])
+            self._types[name] = types_of(self._methods[name])
         return self._types[name]
 
 

@@ -1,7 +1,11 @@
-"""Lookup: what the papers printed for a trial, under the names that papers share."""
+"""Lookup: what the papers printed for a trial, under the names that papers share.
+
+A cell that no file of `data/` has may still be on the card of a method, as of one's own.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,9 +19,14 @@ from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
+from raygrid.learners import LEARNERS
 from raygrid.literature.names import MADE, MADE_ON, places_of, split_budget
 from raygrid.literature.reference import printed_rows
+from raygrid.protocols import PROTOCOLS
 
+KINDS: tuple[Registry[Any], ...] = (
+    *(ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, LEARNERS, PROTOCOLS),
+)
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
 
 
@@ -38,7 +47,7 @@ class PublishedValue:
     note: str
 
     def cite(self) -> str:
-        """Paper and tables, as in `apbench T3, T16`."""
+        """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
         return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
 
 
@@ -73,10 +82,12 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
     """The published numbers of a cell, best one first; None if no paper has it.
 
     `seed` does not matter. The protocol does: the number of the paper whose protocol it is comes
-    first, else the first paper that has one; numbers marked as suspect come last.
+    first, else the first paper that has one; numbers marked as suspect come last. Those of cards
+    count where no paper's file has the cell.
     """
     spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
-    figures = _index().get((cell_key(spec), measure))
+    cell = cell_key(spec), measure
+    figures = _index().get(cell) or _on_cards(sum(map(len, KINDS))).get(cell)
     if not figures:
         return None
     protocol, methods = _protocol(spec), _methods(spec)
@@ -112,6 +123,23 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
             note=row["note"],
         )
         _join(index.setdefault(key, []), new)
+    return index
+
+
+@cache
+def _on_cards(methods: int) -> dict[tuple[str, str], list[PublishedValue]]:
+    """The numbers of the cards of all methods; how many these are tells whether there are more."""
+    index: dict[tuple[str, str], list[PublishedValue]] = {}
+    cards = (registry[name].card for registry in KINDS for name in registry)
+    for card, text, value in ((c, *item) for c in cards for item in c.published.items()):
+        spec = TrialSpec.parse(text)
+        attack = spec.attack.name
+        on_target = attack in ATTACKS and ATTACKS[attack].on_target
+        paper = re.split("[(;,:]", card.paper)[0].strip() or card.paper
+        made, protocol = _methods(spec), _protocol(spec)
+        new = PublishedValue(paper, made, protocol, ("card",), value, None, False, "")
+        measure = "target_success" if on_target else "final_acc"
+        _join(index.setdefault((cell_key(spec), measure), []), new)
     return index
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from raygrid.architectures.base import Architecture
 from raygrid.attacks.base import Attack
 from raygrid.core.hashing import key_of
-from raygrid.core.registry import Combination
+from raygrid.core.registry import Combination, Method
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets.base import Dataset
@@ -134,21 +134,22 @@ class Trial:
         if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
             return reason
         cell = self.cell()
-        methods = (
-            self.dataset,
-            self.attack,
-            *self.defense.links,
-            self.architecture,
-            self.learner,
-            self.protocol,
-        )
-        return next(filter(None, (method.skip(cell) for method in methods)), None)
+        return next(filter(None, (method.skip(cell) for method in self.methods)), None)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """All that the spec names, in its order."""
+        before = (self.dataset, self.attack, *self.defense.links)
+        return (*before, self.architecture, self.learner, self.protocol)
 
     def _no_recipe(self) -> str:
         learner = self.learner.id
         said = f"protocol {self.protocol.id} has no recipe for the learner {learner}"
         having = [name for name in PROTOCOLS if learner in PROTOCOLS[name].recipes]
-        return f"{said}; these have: {', '.join(having)}" if having else said
+        if having:
+            return f"{said}; these have: {', '.join(having)}"
+        cls = type(self.learner).__name__
+        return f"{said}, and no other has one: add it there, or set `recipe` on the class {cls}"
 
     @property
     def bases(self) -> tuple[TrialSpec, ...]:

@@ -265,6 +265,16 @@ def test_enforce_holds_every_norm() -> None:
         enforce(clean, wild * float("nan"), Budget("linf", 8 / 255))
 
 
+def test_pixels_beyond_an_l2_budget_are_shrunk_and_others_stay() -> None:
+    clean = torch.full((2, 3, 4, 4), 100, dtype=torch.uint8)
+    proposed = clean.clone()
+    proposed[0, 0, 0, 0] += 51  # 0.2, which the budget allows
+    proposed[1] += 102  # 0.4 in 48 values: 2.77
+    held = enforce(clean, proposed, Budget("l2", 1.0))
+    assert torch.equal(held[0], proposed[0])
+    assert (held[1].short() - 100).unique().tolist() == [37]  # 255 / sqrt(48) = 36.8
+
+
 def test_ratios_are_nested(images: Images) -> None:
     poison = ATTACKS.make("lsp").poison(images, AttackContext(Stream("poison")))
     masks = [poison.overlay(images, r, Stream("ratio"))[1] for r in (0.2, 0.4, 0.8, 1.0)]

@@ -45,6 +45,15 @@ def test_a_trial_is_found_by_spec_and_by_the_beginning_of_its_key(
     assert said["again"] == f"raygrid run {SPEC} --out again"
 
 
+def test_the_way_to_run_it_again_has_what_it_was_shown_with(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--import", "tests.plugin", "--data", "my data"]
+    assert main(["show", SPEC, "--out", str(out), *given]) == 0
+    again = f"raygrid run {SPEC} --out again --import tests.plugin --data 'my data'"
+    assert f"\nagain      {again}\n" in capsys.readouterr().out
+
+
 def test_a_failed_trial_says_why_and_json_is_its_row(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

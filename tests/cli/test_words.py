@@ -52,6 +52,19 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["plan", SPEC.replace("photo_digits", "shapes")],
             "; one of your own is folder(name=shapes)",
         ),
+        (
+            ["plan", SPEC.replace("lsp", "waves")],
+            "; one of your own is loaded with --import FILE",
+        ),
+        (
+            ["table", "defense", "--import", "absent.py"],
+            "--import absent.py: there is no such file",
+        ),
+        (["sync", "--import", "absent.py"], "--import absent.py: there is no such file"),
+        (
+            ["download", "cifar10", "--import", "absent.py"],
+            "--import absent.py: there is no such file",
+        ),
         (["run", SPEC, "--per-gpu", "3"], "per_gpu is 3, allowed are 1, 2, 4, 8"),
         (
             ["run", SPEC, "--address", "auto", "--executor", "inline"],

@@ -70,3 +70,10 @@ def test_a_broken_purifier_is_one_clear_error(
 ) -> None:
     with pytest.raises(DataError, match=f"broken.*{says}"):
         purify(Broken(wrong=wrong), images, fit_context())
+
+
+def test_a_purifier_that_writes_into_its_images_is_told_to_change_a_copy(images: Images) -> None:
+    own = dataclasses.replace(images, pixels=images.pixels.clone())
+    link = Broken(wrong=lambda given: given.with_pixels(given.pixels.mul_(0)))
+    with pytest.raises(DataError, match=r"^broken writes into the images it was given; .*clone"):
+        purify(link, own, fit_context())

@@ -297,6 +297,20 @@ def test_all_faults_come_at_once_and_nothing_is_written(options: Options) -> Non
     assert not (options.out / "results.jsonl").exists()
 
 
+class Aimless(plugin.Sleeper):
+    """A learner of which no protocol has heard."""
+
+    id = "aimless"
+
+
+def test_a_learner_without_any_recipe_is_told_where_one_may_stand() -> None:
+    trial = resolve("photo_digits/clean/none/small_cnn/supervised/quick/0", None)
+    assert replace(trial, learner=Aimless()).skip() == (
+        "protocol quick has no recipe for the learner aimless, and no other has one: add it there, "
+        "or set `recipe` on the class Aimless"
+    )
+
+
 def test_impossible_cells_are_skipped_with_the_reason_or_refused(options: Options) -> None:
     grid = replace(GRID, learners=["supervised", "sleeper"], attacks=["clean"], protocols=["quick"])
     grid = replace(grid, defenses=["none"], protocols=["quick(epochs=1)"])

@@ -613,6 +613,20 @@ def test_a_five_behind_the_last_digit_is_rounded_up(value: float, said: str) -> 
     assert number(value, "final_acc", 1) == said
 
 
+def test_the_budget_of_an_attack_that_is_not_here_is_the_one_that_its_row_was_made_with() -> None:
+    spec = TOY.format("{}", "standard", "supervised", 0)
+    made = {"resolved": {"attack": {"id": "theirs", "version": 1, "budget": "8/255"}}}
+    rows = [trial(spec.format("theirs"), 0.2, **made), trial(spec.format("clean"), 0.9)]
+    rows += [trial(spec.format("theirs(budget=16/255)"), 0.1)]
+    lines = trial_lines(rows)
+    assert [(x["method"], x["budget"], x["norm"]) for x in lines] == [
+        ("theirs", "8/255", "linf"),
+        ("clean", "", ""),
+        ("theirs", "16/255", "linf"),
+    ]
+    assert table("budget", lines).panels[0].columns == ("0", "8/255", "16/255")
+
+
 def test_a_budget_that_grows_stands_at_its_size() -> None:
     """At 64 pixels the default stood left of its half."""
     spec = "tinyimagenet/{}/standard/resnet18/supervised/apbench/0"

@@ -8,7 +8,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,16 @@ import torch
 from PIL import Image
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext
+from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.file import File
+from raygrid.core.budget import Budget
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, fingerprint
+from raygrid.core.registry import Card
 from raygrid.core.seeds import Stream
 from raygrid.reports.figures.gallery import gallery
 from raygrid.storage.store import Bundle
-from raygrid.trials.artifacts import Artifact
+from raygrid.trials.artifacts import Artifact, BuildContext
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.export import Form, export, read_export
 from raygrid.trials.poisons import Poisoned, inspect, make
@@ -46,6 +48,29 @@ def applied(images: Images, **settings: object) -> torch.Tensor:
 
 
 # making and looking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scribbler(Attack):
+    """Blackens the very images that it is given, for these tests."""
+
+    id = "scribbler"
+    card = Card(paper="none")
+    budget: Budget = Budget("linf", 8 / 255)
+
+    def propose(self, images: Images, context: AttackContext) -> torch.Tensor:
+        return images.pixels.mul_(0)
+
+
+def test_an_attack_that_writes_into_the_clean_images_is_told_to_change_a_copy(
+    catalog: Catalog,
+) -> None:
+    trial = resolve("photo_digits(every=20)/lsp/none/small_cnn/supervised/quick/0", catalog)
+    context = BuildContext(torch.device("cpu"), catalog.data_root)
+    data = trial.data.make((), context)
+    says = r"^scribbler writes into the clean images it was given; .*images\.pixels\.clone\(\)"
+    with pytest.raises(DataError, match=says):
+        replace(trial.poison, attack=Scribbler()).make([data], context)
 
 
 def test_a_made_set_is_the_one_a_trial_would_train_on(

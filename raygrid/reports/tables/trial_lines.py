@@ -93,7 +93,9 @@ def trial_line(row: Row) -> Line:
     """The line of one row; see `trial_lines`."""
     spec = TrialSpec.parse(row["spec"])
     clean = spec.attack.name == "clean" or spec.poison_ratio == 0
-    method, budget, norm, size = _budget(spec.attack, _side(spec.dataset))
+    resolved = row.get("resolved") or {}
+    kept = (resolved.get("attack") or {}).get("budget")
+    method, budget, norm, size = _budget(spec.attack, _side(spec.dataset), kept)
     line: Line = {name: row.get(name) for name in PLAIN}
     line |= {
         "dataset": str(spec.dataset),
@@ -114,7 +116,7 @@ def trial_line(row: Row) -> Line:
     }
     marks = (mark for mark in row.get("marks") or () if mark.startswith(OTHER_DATA))
     line["other_data"] = next(marks, "").removeprefix(OTHER_DATA)
-    links = (row.get("resolved") or {}).get("defense") or ()
+    links = resolved.get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)
     contrastive = row.get("knn_peak") is not None
@@ -151,10 +153,11 @@ def _side(dataset: Part) -> int:
 
 
 @cache
-def _budget(attack: Part, side: int) -> tuple[str, str, str, float | None]:
+def _budget(attack: Part, side: int, kept: str | None = None) -> tuple[str, str, str, float | None]:
     """Method without budget, text, norm and value of the budget; the attack's own if not set.
 
-    side: of the images, with which the own budget of some attacks grows.
+    side: of the images, with which the own budget of some attacks grows. kept: the budget that the
+    row was made with, for an attack that is not installed here.
     """
     params = dict(attack.params)
     text = params.pop("budget", None)
@@ -162,7 +165,8 @@ def _budget(attack: Part, side: int) -> tuple[str, str, str, float | None]:
     try:
         made = ATTACKS.make(attack)
         budget = None if made.limit is None else made.limit_at(side)
-    except SpecError:  # an attack that is not installed here: only what the spec says
+    except SpecError:  # an attack that is not installed here: what its row says, else its spec
+        text = kept or text
         budget = None if text is None else Budget.parse(str(text), Budget("linf", 8 / 255))
     if budget is None:
         return method, "" if text is None else str(text), "", None

@@ -11,7 +11,7 @@ from raygrid.attacks.base import Attack, AttackContext
 from raygrid.core.budget import NORMS
 from raygrid.core.enforcement import size_of_change
 from raygrid.core.hashing import key_of
-from raygrid.core.images import Images, Poison, Target, Trigger, count_at, prefix
+from raygrid.core.images import Images, Poison, Target, Trigger, count_at, left_alone, prefix
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.speed import Speed
@@ -159,7 +159,8 @@ class PoisonArtifact(Artifact):
         train = World.of(inputs[0], self.setup).train
         started = time.perf_counter()
         attacked = self.attack_context(inputs, context, units)
-        poison = self.attack.poison(train, attacked)
+        with left_alone(train, self.attack.id, "clean images"):
+            poison = self.attack.poison(train, attacked)
         seconds = time.perf_counter() - started
         needed = (mark for need in inputs[1:] for mark in need.facts.get("marks", ()))
         marks = sorted({*needed, *attacked.marks})

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
-from raygrid.core.images import Images
+from raygrid.core.images import Images, left_alone
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.core.speed import Speed
@@ -138,10 +138,11 @@ def purified_of(bundle: Bundle) -> Images:
 def purify(link: Defense, images: Images, fit_context: FitContext) -> Images:
     """What a purifier makes of a set; raises one DataError that names it if that is no such set."""
     nameless = images.with_pixels(images.pixels)  # only unpoisoned images have a fingerprint
-    try:
-        purified = link.purify(nameless, fit_context)
-    except DataError as error:
-        raise DataError(f"{link.id}: {error}") from error
+    with left_alone(nameless, link.id, "images"):
+        try:
+            purified = link.purify(nameless, fit_context)
+        except DataError as error:
+            raise DataError(f"{link.id}: {error}") from error
     check_purified(images, purified, link)
     return purified
 

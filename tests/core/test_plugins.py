@@ -1,0 +1,196 @@
+"""Methods of other people: what is loaded, and what is refused in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from raygrid.attacks import ATTACKS
+from raygrid.core.errors import SpecError
+from raygrid.core.plugins import refuse_unsent
+from raygrid.core.registry import Card, Method
+
+HEAD = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import raygrid as rg
+from raygrid.attacks.lsp import Lsp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+"""
+WAVE = """
+@rg.ATTACKS.register("wave")
+@dataclass(frozen=True, kw_only=True)
+class Wave(rg.Attack):
+    card = rg.Card(paper="yours")
+    budget: rg.Budget = rg.Budget("linf", 8 / 255)
+{fields}
+    def {method}(self, images, context):
+        return context.stream.rows("sign", context.index(images), images.shape, "normal")
+"""
+GOOD = HEAD + WAVE.format(fields="", method="propose")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outsider(Method):
+    """A method outside of raygrid, for these tests."""
+
+    card = Card(paper="none")
+
+
+def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, in a folder: what it registers is nobody else's."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def wave(fields: str = "", method: str = "propose") -> str:
+    return HEAD + WAVE.format(fields=fields, method=method)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (wave(method="perturb"), "class Wave: it does not define propose"),
+        (wave("    steps: int"), "field steps has no default"),
+        (wave("    budget: float = 8 / 255"), r"field budget is 0\.03\d+, allowed is a Budget"),
+        (
+            wave("    start: Tensor = None"),
+            r"class Wave: the type of start cannot be told .*Tensor",
+        ),
+        (
+            wave('    card = rg.Card(paper="x", published={"cifar10/wave": 0.5})'),
+            r"class Wave: published 'cifar10/wave': ",
+        ),
+        (
+            wave(
+                '    card = rg.Card(paper="x", published={"cifar10/wave/standard/resnet18/'
+                'supervised/quick/0": 12.5})'
+            ),
+            r"published 'cifar10/wave/.*' is 12\.5, allowed are fractions from 0 to 1",
+        ),
+        (
+            HEAD + '@rg.ATTACKS.register("wider")\nclass Wider(Lsp):\n    patch: int = 4\n',
+            r"class Wider: it lacks its own @dataclass\(frozen=True, kw_only=True\)",
+        ),
+    ],
+    ids=["hook", "default", "budget", "type", "spec", "percent", "dataclass"],
+)
+def test_a_class_that_would_fail_later_is_refused_as_it_is_filed(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks", "--import", "mine.py")
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.count("\n") == 1, done.stderr
+    prefix = "" if "cannot be told" in says else r"raygrid: --import mine\.py: "
+    assert re.search(f"{prefix}.*({says})", done.stderr), done.stderr
+
+
+def test_the_line_that_is_named_is_the_users_own_and_not_one_of_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HEAD + "@dataclass\nclass Odd(Lsp):\n    steps: int = 3\n")
+    line = HEAD.count("\n") + 1
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks", "--import", "mine.py")
+    says = rf"TypeError: .* \({re.escape(str(tmp_path))}/mine\.py, line {line}\)\n"
+    assert re.fullmatch(rf"raygrid: --import mine\.py: {says}", done.stderr), done.stderr
+
+
+def test_a_file_finds_the_modules_beside_it(tmp_path: Path) -> None:
+    beside = tmp_path / "elsewhere"
+    beside.mkdir()
+    (beside / "helper.py").write_text("FLOOR = 8 / 255\n")
+    text = GOOD.replace("8 / 255", "FLOOR").replace("import raygrid", "import helper, raygrid")
+    text = text.replace("FLOOR", "helper.FLOOR")
+    (beside / "mine.py").write_text(text)
+    words = ("show", "wave", "--import", "elsewhere/mine.py")
+    done = ran(tmp_path, "-m", "raygrid", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## wave")
+
+
+def installed(folder: Path, module: str) -> None:
+    """What an installed package `theirs` leaves that offers a module."""
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[raygrid.methods]\nsignals = {module}\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rg.poison((np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1]), 'wave')",
+        "rg.plan(rg.Grid(attacks=['wave']))",
+        "rg.published('cifar10/wave/standard/resnet18/supervised/quick/0')",
+    ],
+)
+def test_what_a_package_offers_is_known_in_python_too(call: str, tmp_path: Path) -> None:
+    (tmp_path / "their_methods.py").write_text(GOOD)
+    installed(tmp_path, "their_methods")
+    after = "assert 'wave' in rg.ATTACKS"
+    done = ran(tmp_path, "-c", f"import numpy as np; import raygrid as rg; {call}; {after}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "their_methods.py").write_text("import nothing_such\n")
+    installed(tmp_path, "their_methods")
+    done = ran(tmp_path, "-m", "raygrid", "list", "attacks")
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"raygrid: the installed package theirs offers signals = their_methods to raygrid and "
+        r"cannot be imported: ModuleNotFoundError: No module named 'nothing_such' "
+        r"\(.*their_methods\.py, line 1\); mend or uninstall it\n",
+        done.stderr,
+    ), done.stderr
+
+
+def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) -> None:
+    cell = "photo_digits/{}/standard/small_cnn/supervised/quick/0"
+    paper = "Doe et al. 2025 (Waves; arXiv)"
+    printed = {cell.format("wave"): 0.125, cell.format("lsp"): 0.25}
+    card = f"    card = rg.Card(paper={paper!r}, published={printed!r})"
+    (tmp_path / "mine.py").write_text(wave(card))
+    text = f"""
+import raygrid as rg
+assert rg.published({cell.format("wave")!r}) is None
+import mine
+found = rg.published({cell.format("wave(budget=8/255)")!r})
+print(found.best.value, found.own, found.best.cite(), sep="|")
+print(rg.published({cell.format("wave").replace("quick", "fast")!r}).apart)
+print(rg.published("cifar10/lsp/standard/resnet18/supervised/apbench/0").best.paper)
+"""
+    done = ran(tmp_path, "-c", text)
+    assert done.returncode == 0, done.stderr
+    said = ["0.125|True|Doe et al. 2025 card", "Doe et al. 2025", "apbench"]
+    assert done.stdout.splitlines() == said
+
+
+@pytest.mark.slow
+def test_a_method_of_a_script_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    spec = "photo_digits(every=20)/wave/none/small_cnn/supervised/quick(epochs=1)/0"
+    (tmp_path / "script.py").write_text(GOOD + f"rg.run({spec!r}, executor='ray')")
+    done = ran(tmp_path, "script.py")
+    assert done.stderr.splitlines()[-1] == (
+        "raygrid.core.errors.SpecError: wave is defined in __main__, which workers do not import: "
+        'put it in a file and give imports=("file.py",), or executor="inline"'
+    )
+
+
+def test_what_workers_import_is_not_refused() -> None:
+    own = Outsider()
+    with pytest.raises(SpecError, match=r'give imports=\("tests\.core\.test_plugins",\), or'):
+        refuse_unsent([own], ())
+    refuse_unsent([own], ("tests.core.test_plugins",))
+    refuse_unsent([ATTACKS.make("lsp")], ())
