@@ -21,6 +21,7 @@ from raygrid.cli.options import (
     add_fleet,
     add_options,
     add_running,
+    axes_given,
     fleet_of,
     options_of,
     with_axes,
@@ -123,10 +124,17 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
     """Specs given one by one and in files; without any, the grid of the axes."""
+    if not args.specs:
+        return [*specs_from_grids(with_axes([Grid()], args))]
+    if given := axes_given(args):
+        raise SpecError(
+            f"{args.specs[0]} names whole trials, which {', '.join(given)} would not change: "
+            "give specs or axes"
+        )
     specs: list[TrialSpec | str] = []
     for text in args.specs:
         specs += read_specs(Path(text[1:])) if text.startswith("@") else [text]
-    return specs or [*specs_from_grids(with_axes([Grid()], args))]
+    return specs
 
 
 def show_grid_plan(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, SpecErrors
+from raygrid.core.registry import require
 from raygrid.core.spec import (
     Part,
     TrialSpec,
@@ -253,12 +254,14 @@ def _list(faults: list[str]) -> str:
 def read_specs(path: Path) -> list[str]:
     """Spec strings from a text file, one a line; blank lines and `#` comments are left out.
 
-    Raises SpecError for a file that cannot be read.
+    Raises SpecError for a file that cannot be read and for one without specs.
     """
     try:
-        texts = path.read_text().splitlines()
+        texts = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         why = "it is no text in UTF-8" if isinstance(error, ValueError) else error.strerror
         raise SpecError(f"@{path} cannot be read: {why}; expected a file of specs") from None
     lines = (next(split_outside(line, "#")).strip() for line in texts)
-    return [line for line in lines if line]
+    found = [line for line in lines if line]
+    require(bool(found), f"@{path} holds no spec")
+    return found
