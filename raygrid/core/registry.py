@@ -92,6 +92,7 @@ class Combination:
     pretrains: whether the protocol has a pre-trained extractor for this trial.
     train_size: training images that are left beside the protocol's validation part.
     stops_early: whether the test accuracy may end a trial before its last epoch.
+    images: all training images of the data at hand, 0 where nobody looked at them.
     """
 
     dataset: Method
@@ -108,6 +109,7 @@ class Combination:
     targets: bool = False
     pretrains: bool = False
     stops_early: bool = False
+    images: int = 0
 
 
 class Registry(Generic[M]):

@@ -80,6 +80,11 @@ class Dataset(Method):
             object.__setattr__(known, name, value)  # on the instance, over the class's value
         return known
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether the sizes are those of data at hand (see `seen`)."""
+        return "train_size" in vars(self)
+
     def other_data(self) -> str:
         """How the data at hand differ from the official ones, such as `250 of 50,000 images`.
 
