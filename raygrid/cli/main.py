@@ -35,6 +35,7 @@ from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import say, wrapped
 from raygrid.engine.grid import Grid, read_specs
@@ -170,6 +171,8 @@ def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables.trial_lines import in_order, trial_lines
     from raygrid.storage.results import ResultLog
 
+    plain = args.format == "text" or not args.json
+    require(plain, f"--format {args.format} and --json are two forms: leave one of them out")
     log = ResultLog(args.out.absolute() / "results.jsonl")
     rows = list(log.rows())
     say_broken(log)

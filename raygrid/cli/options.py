@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from raygrid.core.errors import unknown
 from raygrid.core.flags import Flag, Group, plain_type
 from raygrid.core.options import Options, flags, hints
+from raygrid.core.registry import require
 from raygrid.core.secrets import without_secrets
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
@@ -111,6 +112,7 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
 def fleet_of(args: argparse.Namespace) -> Fleet | None:
     """The fleet that was named."""
     if not args.gpus:
+        require(args.price == 0, f"--price {args.price} is of a fleet: say which with --gpus")
         return None
     return replace(Fleet.parse(args.gpus, args.price), per_gpu=args.per_gpu)
 

@@ -71,6 +71,21 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["poison", "cifar10", "lsp", "--form", "nppz"],
             "unknown form 'nppz' (did you mean 'npz'?); known: npz, parquet, png, pt, triples",
         ),
+        (["plan", "--price", "1"], "--price 1.0 is of a fleet: say which with --gpus"),
+        (["list", "--json", "--markdown"], "--json and --markdown are two forms: leave one of"),
+        (["table", "defense", "--format", "csv", "--json"], "--format csv and --json are two"),
+        (
+            ["poison", "photo_digits", "lsp", "--form", "npz"],
+            "--form npz is of an export: say where to with --export",
+        ),
+        (
+            ["poison", "photo_digits", "lsp", "--form", "triples", "--export", "x"],
+            "lsp is made for no target; triples hold the poisons of a set-up",
+        ),
+        (
+            ["poison", "photo_digits", "lsp(budget=l2:1)", "--budget", "l2:2"],
+            "lsp(budget=l2:1) has the budget l2:1, --budget says l2:2: give one",
+        ),
         (["run", SPEC, "--per-gpu", "3"], "per_gpu is 3, allowed are 1, 2, 4, 8"),
         (
             ["run", SPEC, "--address", "auto", "--executor", "inline"],
