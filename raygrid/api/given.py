@@ -120,6 +120,12 @@ def resolve_given(spec: str, images: GivenImages) -> Trial:
     return trial
 
 
+def refuse_derived(trial: Trial, defense: str, verb: str) -> None:
+    """Raise SpecError for a trial whose row follows from others'; verb: what it does not do."""
+    if trial.bases:
+        raise SpecError(f"{defense} is derived from finished trials and {verb} nothing: run a grid")
+
+
 def place_of(images: GivenImages) -> str:
     """What stands for the dataset in a spec string."""
     return str(images.part())

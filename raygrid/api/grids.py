@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from raygrid.literature.lookup import Finding
     from raygrid.reports.tables.layout import Table
 
+log = logging.getLogger(__name__)
 Specs = Grid | TrialSpec | str | Iterable[Grid | TrialSpec | str]
 SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
 
@@ -64,7 +66,9 @@ class Run:
     def _words(self) -> str:
         done = sum(result.status == "done" for result in self.results)
         lost = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{done} of {len(self.results)} trials done{lost}, in {self.out}"
+        skips = self.plan.skips if self.plan is not None else []
+        left = f", {len(skips)} skipped (the first: {skips[0].reason})" if skips else ""
+        return f"{done} of {len(self.results)} trials done{lost}{left}, in {self.out}"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: one line and the first rows."""
@@ -89,6 +93,13 @@ def _listed(specs: Specs) -> list[TrialSpec | str]:
     if isinstance(specs, TrialSpec | str):
         return [specs]
     return [spec for each in specs for spec in _listed(each)]
+
+
+def _typed(specs: Specs) -> bool:
+    """Whether specs were written down one by one, so that none of them may be skipped."""
+    if isinstance(specs, Grid):
+        return False
+    return isinstance(specs, TrialSpec | str) or all(map(_typed, specs))
 
 
 def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
@@ -141,7 +152,8 @@ def run(
     of everything that happens. options: fields of `Options` by name, such as `executor="inline"`,
     `keep=["weights"]`, `tracking=None` for MLflow under `out` (off by default here).
 
-    Returns a `Run` of all rows of the grid, those of earlier runs too.
+    Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
+    cannot run are skipped; a spec that cannot run is an error.
     Raises SpecError, DataError, StoreError or ClusterError before anything runs; a trial's own
     failure is a row in `.failed`.
 
@@ -152,7 +164,13 @@ def run(
     >>> found.df["status"].tolist(), found.failed
     (['done'], ())
     """
-    chosen = _options(out, data, options)
+    specs = specs if isinstance(specs, Grid | TrialSpec | str) else list(specs)
+    chosen = _options(out, data, {"strict": _typed(specs), **options})
+    if chosen.driver is not None:
+        raise SpecError(
+            f"driver is {chosen.driver!r}, but several drivers share a grid from the command line "
+            "alone: raygrid run --driver I/N"
+        )
     outcome = run_grid(_listed(specs), chosen, *listeners)
     return Run(tuple(outcome.results), chosen.out, outcome.plan)
 
@@ -162,7 +180,8 @@ def results(out: str | Path = "runs") -> Run:
 
     out: the folder of a run.
 
-    Returns a `Run`. Raises DataError if the folder holds no results.
+    Returns a `Run`; lines that cannot be read are logged as a warning. Raises DataError if the
+    folder holds no results.
 
     >>> import tempfile
     >>> spec = "photo_digits(every=20)/clean/none/small_cnn/supervised/quick(epochs=1)/0"
@@ -172,11 +191,13 @@ def results(out: str | Path = "runs") -> Run:
     >>> [result.status for result in found.results]
     ['done']
     """
-    log = Path(out) / "results.jsonl"
-    if not log.exists():
+    path = Path(out) / "results.jsonl"
+    if not path.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
-    rows = ResultLog(log.absolute()).rows()
-    return Run(tuple(Result.from_row(row) for row in rows), Path(out))
+    written = ResultLog(path.absolute())
+    if written.warning():
+        log.warning(written.warning())
+    return Run(tuple(Result.from_row(row) for row in written.rows()), Path(out))
 
 
 def table(
@@ -214,12 +235,15 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
 
     spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
     Returns a `Finding`: `.best.value` is a fraction, `.best.cite()` says paper and table, `.apart`
-    what sets it apart from the spec. Raises SpecError for a spec that cannot be read.
+    what sets it apart from the spec. Raises SpecError for a spec that cannot be read, and for
+    methods and measures that there are none of.
 
     >>> found = published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     >>> found.best.cite().split()[0], found.best.value > 0.5
     ('apbench', True)
     """
-    from raygrid.literature.lookup import find
+    from raygrid.literature.lookup import check_asked, find
 
-    return find(spec, measure)
+    asked = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    check_asked(asked, measure)
+    return find(asked, measure)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from raygrid.api.arrays import as_images
-from raygrid.api.given import UNNAMED, GivenImages, in_memory, place_of, resolve_given
+from raygrid.api.given import (
+    UNNAMED,
+    GivenImages,
+    in_memory,
+    place_of,
+    refuse_derived,
+    resolve_given,
+)
 from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -75,8 +82,7 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     reason = trial.skip()
     if reason is not None:
         raise SpecError(reason)
-    if trial.bases:
-        raise SpecError(f"{defense} is derived from finished trials and trains nothing: run a grid")
+    refuse_derived(trial, defense, "trains")
     result, weights = _run(trial)
     model = network_from(trial, weights, count, best_device())
     untested = () if shown is not None else ("test_acc", "test_loss")

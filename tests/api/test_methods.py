@@ -84,6 +84,11 @@ def test_a_defense_that_acts_in_training_purifies_nothing(chain: str) -> None:
         purify(toy(8), chain)
 
 
+def test_a_derived_defense_purifies_nothing() -> None:
+    with pytest.raises(SpecError, match="iss is derived from finished trials and purifies noth"):
+        purify(toy(16), "iss")
+
+
 def test_training_is_that_of_a_trial(digits: Split, catalog: Catalog, fetch: Fetch) -> None:
     """The same losses and the same accuracy as the trial with this dataset has."""
     trial = resolve(f"{DIGITS}/clean/jpeg/small_cnn/supervised/quick(epochs=2)/1", catalog)
