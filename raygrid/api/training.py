@@ -79,6 +79,8 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     given = GivenImages.of(clean, shown or clean.rows(torch.arange(1)), name)
     spec = f"{place_of(given)}/clean/{defense}/{architecture}/{learner}/{protocol}/{seed}"
     trial = resolve_given(spec, given)
+    if trial.setup is not None and shown is None:
+        raise SpecError(f"{protocol} puts every trial before a target, a test image: give test=")
     reason = trial.skip()
     if reason is not None:
         raise SpecError(reason)

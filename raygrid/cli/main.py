@@ -208,6 +208,7 @@ def fetch_data(args: argparse.Namespace) -> int:
 def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
+    require(args.tracking != "off", "sync writes to MLflow, and --tracking off says not to")
     done = rebuild(args.out.absolute(), args.tracking)
     if args.json:
         print(json.dumps({"written": done.written, "runs": done.there}))

@@ -123,6 +123,11 @@ def test_without_test_images_nothing_is_tested() -> None:
         ({"architecture": "resnet19"}, "unknown architecture 'resnet19'"),
         ({"learner": "simclr", "defense": "mixup"}, "mixup has no meaning for the learner simclr"),
         ({"defense": "early_stopping"}, "derived from finished trials"),
+        (
+            {"learner": "finetune", "protocol": "pretrained_quick"},
+            "pretrained_quick trains a network on clean images for finetune to start from; which",
+        ),
+        ({"protocol": "toxic_quick"}, "toxic_quick puts every trial before a target, a test image"),
     ],
 )
 def test_what_cannot_be_trained_is_said(options: dict[str, str], says: str) -> None:

@@ -71,6 +71,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["poison", "cifar10", "lsp", "--form", "nppz"],
             "unknown form 'nppz' (did you mean 'npz'?); known: npz, parquet, png, pt, triples",
         ),
+        (["sync", "--tracking", "off"], "sync writes to MLflow, and --tracking off says not to"),
+        (
+            ["download", "photo_digits"],
+            "photo_digits is made of what comes with scikit-learn and needs no files",
+        ),
+        (["download", "folder(name=x)"], "put its files under data/x"),
         (["plan", "--price", "1"], "--price 1.0 is of a fleet: say which with --gpus"),
         (["list", "--json", "--markdown"], "--json and --markdown are two forms: leave one of"),
         (["table", "defense", "--format", "csv", "--json"], "--format csv and --json are two"),
