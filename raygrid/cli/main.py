@@ -38,6 +38,7 @@ from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import say, wrapped
+from raygrid.engine.costs.simulate import check_price
 from raygrid.engine.grid import Grid, read_specs
 from raygrid.tracking import status
 
@@ -154,6 +155,9 @@ def _strict(args: argparse.Namespace) -> Options:
 def show_status(args: argparse.Namespace) -> int:
     from raygrid.storage.results import ResultLog
 
+    check_price(args.price)
+    devices = args.devices
+    require(devices >= 1, f"devices is {devices}, allowed are whole numbers from 1")
     say_broken(ResultLog(args.out.absolute() / "results.jsonl"))
     found = status.read_all(args.out.absolute())
     alone = found.get("") if len(found) == 1 else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -233,13 +234,15 @@ def _coerce_plain(raw: Scalar, wanted: Any) -> Any:
 
 
 def _to_float(raw: Scalar) -> float:
-    if isinstance(raw, str):
-        top, slash, bottom = raw.partition("/")
-        try:
-            return float(top) / float(bottom) if slash else float(raw)
-        except (ValueError, ZeroDivisionError):
-            raise SpecError(f"{raw!r} is not a number") from None
-    return float(raw)
+    top, slash, bottom = raw.partition("/") if isinstance(raw, str) else (raw, "", "")
+    try:
+        value = float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError):
+        raise SpecError(f"{raw!r} is not a number") from None
+    except OverflowError:  # of a whole number with hundreds of digits
+        value = math.inf
+    require(math.isfinite(value), f"{raw} is not a finite number")
+    return value
 
 
 def require(condition: bool, message: str) -> None:

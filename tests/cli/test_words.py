@@ -77,6 +77,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "photo_digits is made of what comes with scikit-learn and needs no files",
         ),
         (["download", "folder(name=x)"], "put its files under data/x"),
+        (
+            ["plan", "--gpus", "8xA10G", "--price", "nan"],
+            "price is nan, allowed are numbers from 0",
+        ),
+        (["status", "--price", "nan"], "price is nan, allowed are numbers from 0"),
+        (["status", "--devices", "-3"], "devices is -3, allowed are whole numbers from 1"),
         (["plan", "--price", "1"], "--price 1.0 is of a fleet: say which with --gpus"),
         (["list", "--json", "--markdown"], "--json and --markdown are two forms: leave one of"),
         (["table", "defense", "--format", "csv", "--json"], "--format csv and --json are two"),
