@@ -244,6 +244,6 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
     """
     from raygrid.literature.lookup import check_asked, find
 
-    asked = TrialSpec.parse(spec) if isinstance(spec, str) else spec
-    check_asked(asked, measure)
-    return find(asked, measure)
+    whole = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    check_asked(whole, measure)
+    return find(whole, measure)

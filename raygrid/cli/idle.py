@@ -10,11 +10,11 @@ from raygrid.core.errors import SpecError
 
 def refuse_idle(
     args: argparse.Namespace,
-    asked: str,
+    question: str,
     takes: Mapping[str, Sequence[str]],
     add: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """Raise one SpecError for all options that were set and that `asked` would ignore.
+    """Raise one SpecError for all options that were set and that `question` would ignore.
 
     takes: the options that belong to each question. add: adds them all to a parser, which knows
     the defaults.
@@ -23,9 +23,9 @@ def refuse_idle(
     add(bare)
     names = dict.fromkeys(name for taken in takes.values() for name in taken)
     given = (n for n in names if getattr(args, n) != bare.get_default(n))
-    if idle := [name for name in given if name not in takes[asked]]:
-        own = f"takes {said(takes[asked])}" if takes[asked] else "takes none of these options"
-        raise SpecError(f"{said(idle)}: {asked} would ignore what is set here; it {own}")
+    if idle := [name for name in given if name not in takes[question]]:
+        own = f"takes {said(takes[question])}" if takes[question] else "takes none of these options"
+        raise SpecError(f"{said(idle)}: {question} would ignore what is set here; it {own}")
 
 
 def said(names: Sequence[str]) -> str:

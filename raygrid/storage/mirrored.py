@@ -114,7 +114,9 @@ class MirroredStore(Store):
             for _ in range(2):  # a transfer may fail where the file is sound
                 there = self.remote.download(_data(kind, key, meta), stage / DATA)
                 if there and checksum(stage / DATA) == meta["sha256"]:
-                    (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
+                    (stage / META).write_text(
+                        json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8"
+                    )
                     self._publish(stage, target)
                     return True
         finally:

@@ -41,7 +41,7 @@ class Wanted:
             f"{path} has shape {shape}, expected {expected}, channels last, or one for all images"
         )
 
-    def check_labels(self, path: Path, held: Held) -> None:
+    def check_labels(self, path: Path, held: ArrayFacts) -> None:
         """Raise DataError for labels that no order of the images could have."""
         if held.labels is None or held.shape[:1] != (self.images,) or held.one_each:
             return
@@ -55,7 +55,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Held:
+class ArrayFacts:
     """What the array of a file is like.
 
     least, most: of its values, floats times `scale` and integers in 1/255 steps. labels: how many,
@@ -90,7 +90,7 @@ def fault_of(path: Path, entry: str, scale: float, wanted: Wanted | None) -> str
 
 
 @lru_cache(maxsize=64)
-def _held(path: Path, entry: str, scale: float, content: str) -> Held | str:
+def _held(path: Path, entry: str, scale: float, content: str) -> ArrayFacts | str:
     """What a file holds, or why it cannot be read; the key of its content is for the cache."""
     try:
         found = load_published(path, entry, LARGEST_ARRAYS)
@@ -106,7 +106,7 @@ def _held(path: Path, entry: str, scale: float, content: str) -> Held | str:
         each = len(labels), int(labels.min()), int(labels.max())
     alone = labels is not None and len(labels.unique()) == len(labels)
     ends = float(values.min()) * step, float(values.max()) * step
-    return Held(tuple(values.shape), *ends, each, alone)
+    return ArrayFacts(tuple(values.shape), *ends, each, alone)
 
 
 def check_type(path: Path, values: Tensor) -> None:

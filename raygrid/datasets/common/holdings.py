@@ -181,7 +181,7 @@ def spoken(classes: Iterable[str], place: Path) -> tuple[str, ...]:
     found = next((file for file in files if file.is_file()), None)
     if found is None:
         return tuple(names)
-    lines = found.read_text(errors="replace").splitlines()
+    lines = found.read_text(errors="replace", encoding="utf-8").splitlines()
     words = {parts[0]: parts[1] for line in lines if len(parts := line.split(None, 1)) == 2}
     return tuple(words.get(name, name).split(",")[0].strip() for name in names)
 

@@ -149,6 +149,6 @@ def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
                 path = Path(hf_hub_download(checkpoint, name))
             except EntryNotFoundError:  # or out of reach, and not kept from an earlier time
                 return None
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
     except (OSError, ValueError, TypeError) as error:
         raise unloadable(checkpoint, error) from error
