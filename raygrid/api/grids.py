@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.api.run_grid import run_grid
-from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
 from raygrid.core.options import Options, hints
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
 from raygrid.storage.results import ResultLog
+from raygrid.storage.store import remove_unused
 from raygrid.trials.result import Result
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     datasets' files; without it no data are looked at, and keys are not those of a run.
 
     Returns a `Plan`: `.trials` to train, `.derived` rows that follow from others, `.skips` with
-    their reasons, `.artifacts`. Raises SpecError that lists every fault, DataError for data that
-    are missing.
+    their reasons, `.artifacts`. Raises SpecError that lists every fault, data that are missing
+    among them.
 
     >>> found = plan(Grid(attacks=["clean", "lsp"], defenses=["standard", "jpeg"]))
     >>> len(found.trials), len(found.skips)
@@ -154,8 +155,8 @@ def run(
 
     Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
     cannot run are skipped; a spec that cannot run is an error.
-    Raises SpecError, DataError, StoreError or ClusterError before anything runs; a trial's own
-    failure is a row in `.failed`.
+    Raises SpecError, of data that are missing too, StoreError or ClusterError before anything runs;
+    a trial's own failure is a row in `.failed`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -171,7 +172,11 @@ def run(
             f"driver is {chosen.driver!r}, but several drivers share a grid from the command line "
             "alone: raygrid run --driver I/N"
         )
-    outcome = run_grid(_listed(specs), chosen, *listeners)
+    try:
+        outcome = run_grid(_listed(specs), chosen, *listeners)
+    except RaygridError:
+        remove_unused()
+        raise
     return Run(tuple(outcome.results), chosen.out, outcome.plan)
 
 

@@ -169,6 +169,9 @@ class Registry(Generic[M]):
 
     def make(self, part: Part | str) -> M:
         """Build the method that `part` names; raise SpecError for a bad name or parameter."""
+        given: Any = part  # callers are not always type-checked
+        named = isinstance(given, Part | str)
+        require(named, f"{self.kind} is {given!r}, allowed is a text such as {next(iter(self))!r}")
         part = Part.parse(part) if isinstance(part, str) else part
         cls = self[part.name]
         types_ = self._types_of(part.name)

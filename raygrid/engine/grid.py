@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import product
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ class Grid:
     learners: Axis = ("supervised",)
     protocols: Axis = ("quick",)
     seeds: Sequence[int | str] = (0,)
+
+    def __post_init__(self) -> None:
+        """A text alone is one value, not its letters; raises SpecError for what is no axis."""
+        for axis in fields(self):
+            object.__setattr__(self, axis.name, _axis(axis.name, getattr(self, axis.name)))
 
     def specs(self) -> Iterator[TrialSpec]:
         """All points; raises SpecErrors with the faults of all fragments and of their methods."""
@@ -108,6 +114,20 @@ class Grid:
             if value is not None and value not in seen:
                 seen.add(value)
                 yield value
+
+
+def _axis(name: str, value: Any) -> tuple[Any, ...]:
+    """The values of an axis; raises SpecError for anything but texts, or numbers where they are."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        require(isinstance(value, str), f"{name} is {value!r}, allowed is a list of its values")
+        return (value,)
+    every = tuple(value)
+    number = {"seeds": Integral, "poison_ratios": Real}.get(name)
+    words = "texts" if number is None else "numbers and texts"
+    for each in every:
+        fits = isinstance(each, str) or (number is not None and isinstance(each, number))
+        require(fits, f"{name} has the value {each!r}, allowed are {words}")
+    return every
 
 
 def _attack(text: str, budget: str) -> Part | None:

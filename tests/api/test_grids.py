@@ -141,6 +141,41 @@ def test_a_spec_that_cannot_run_is_refused_and_one_of_a_grid_skipped_aloud(tmp_p
     assert repr(found).startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        ({"seeds": 3}, "seeds is 3, allowed is a list of its values"),
+        ({"poison_ratios": 0.5}, "poison_ratios is 0.5, allowed is a list of its values"),
+        ({"budgets": [8 / 255]}, "budgets has the value 0.03137.*, allowed are texts"),
+        ({"attacks": None}, "attacks is None, allowed is a list of its values"),
+        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are numbers and texts"),
+    ],
+)
+def test_what_is_no_axis_is_said(axes: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        rg.Grid(**axes)
+
+
+def test_a_text_alone_is_one_value_of_an_axis() -> None:
+    grid = rg.Grid(attacks="lsp", seeds="012")
+    assert (grid.attacks, grid.seeds) == (("lsp",), ("012",))
+    assert rg.Grid(seeds=range(2), attacks=["lsp"]) == rg.Grid(seeds=(0, 1), attacks=("lsp",))
+
+
+def test_data_that_are_missing_leave_nothing_behind(tmp_path: Path) -> None:
+    spec = "cifar10/clean/none/small_cnn/supervised/quick/0"
+    with pytest.raises(SpecError, match="no cifar10 in"):
+        rg.plan(spec, data=tmp_path / "nodata")
+    with pytest.raises(SpecError, match="no cifar10 in"):
+        rg.run(spec, tmp_path / "out", data=tmp_path / "nodata", executor="inline")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frame_of_something_else_is_refused(run: rg.Run) -> None:
+    with pytest.raises(DataError, match="the frame lacks the columns attack, seed; allowed are"):
+        rg.table(run.df.drop(columns=["attack", "seed"]))
+
+
 def test_one_word_is_a_sequence_of_one(tmp_path: Path) -> None:
     found = rg.run(WHERE.format("clean", "none"), tmp_path, executor="inline", keep="weights")
     assert found.df["status"].tolist() == ["done"]

@@ -25,7 +25,13 @@ GRID = {
 WRONG: Mapping[str, Sequence[str]] = {
     "out": ("--out FILE", "--out FILE/x", "--out ''"),
     "data": ("--data ''", "--datasets cifar10 --data absent"),
-    "store": ("--store FILE", "--store FILE/x", "--store ftp://host/x", "--store file://host/x"),
+    "store": (
+        "--store FILE",
+        "--store FILE/x",
+        "--store s3:/x",
+        "--store ftp://host/x",
+        "--store file://host/x",
+    ),
     "executor": ("--executor rya",),
     "address": ("--address auto --executor inline", "--address 127.0.0.1:1 --executor inline"),
     "cpus": ("--cpus 0", "--cpus many"),
