@@ -62,6 +62,22 @@ def test_imports_point_downward(path: Path) -> None:
                 assert room(path) != other, f"{path.name} imports {name}"
 
 
+def is_text(call: ast.Call) -> bool:
+    """Whether a call reads or writes a text file, as far as its words show."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    modes = [each.value for each in call.args if isinstance(each, ast.Constant)]
+    named = any(word.arg in ("newline", "errors") for word in call.keywords)
+    opened = name == "open" and (named or any(mode in ("r", "w", "a", "x") for mode in modes))
+    return opened or name in ("read_text", "write_text")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_text_files_are_utf_8_wherever_they_are_read(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and is_text(node):
+            assert "encoding" in {word.arg for word in node.keywords}, node.lineno
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ray_and_mlflow_stay_in_their_rooms(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}

@@ -116,7 +116,7 @@ def epoch(images: Images) -> float:
 
 def machine() -> str:
     """The processor and the commit that is measured."""
-    with open("/proc/cpuinfo") as file:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
         names = {line.split(":", 1)[1].strip() for line in file if line.startswith("model name")}
     command = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

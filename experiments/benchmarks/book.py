@@ -34,7 +34,7 @@ class Book:
     def note(self, part: str, what: str, **facts: Any) -> None:
         row = {"part": part, "what": what, **facts}
         self.rows.append(row)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, default=str) + "\n")
         print("  ", what, {k: short(v) for k, v in facts.items()}, flush=True)
 

@@ -122,7 +122,7 @@ def noting() -> Iterator[Memory]:
 
 def write(rows: Sequence[tuple[str, float]]) -> None:
     path = Path(raygrid.__file__).parent / "engine" / "costs" / "footprints.csv"
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("kind", "memory_mb"), *((name, round(mb)) for name, mb in rows)])
 

@@ -275,7 +275,7 @@ def main() -> None:
     device = torch.device(args.device or best_device())
     settle(device)
     end = time.monotonic() + 60 * args.minutes
-    before = args.out.read_text().splitlines() if args.go_on else []
+    before = args.out.read_text(encoding="utf-8").splitlines() if args.go_on else []
     rows = [json.loads(line) for line in before]
     whole = Book(args.out, end, device, args.small, rows, end, tuple(args.imports), args.data)
     if not args.go_on:

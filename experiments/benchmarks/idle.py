@@ -28,7 +28,7 @@ def private_mb() -> float:
 
     (A page of the store that just one process has touched so far counts as `Private`.)
     """
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous")) / 1024
 
 

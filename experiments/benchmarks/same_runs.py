@@ -54,7 +54,7 @@ def artifacts_of(folder: Path) -> dict[str, str]:
     """The checksum of every artifact's tensors in a run folder's store, by kind and key."""
     found = {}
     for meta in sorted((folder / "store").rglob("meta.json")):
-        said = json.loads(meta.read_text())
+        said = json.loads(meta.read_text(encoding="utf-8"))
         found[str(meta.parent.relative_to(folder / "store"))] = str(said.get("checksum"))
     return found
 

@@ -106,7 +106,7 @@ def undisturbed(base: Path) -> tuple[dict[str, dict[str, Any]], float]:
     quiet = Round(base / "whole", base / "whole" / "disk", 0.0, random.Random(0))
     quiet.start()
     if quiet.end() != 0:
-        raise SystemExit(f"the undisturbed run failed:\n{quiet.log.read_text()}")
+        raise SystemExit(f"the undisturbed run failed:\n{quiet.log.read_text(encoding='utf-8')}")
     return rows_of(quiet.out), time.monotonic() - started
 
 

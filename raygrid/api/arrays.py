@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, fingerprint
+from raygrid.core.registry import require
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -28,17 +29,20 @@ def as_images(
     classes: the number of classes; by default one more than the largest label.
     what: the name of the argument, for the messages.
 
-    Raises DataError that names what was given and what is allowed. Nothing is scaled, cut or
+    Raises DataError that names what was given and what is allowed, SpecError for a number of
+    classes that there cannot be. Nothing is scaled, cut or
     converted to another range.
     """
     given: Any = images  # callers are not always type-checked
+    _check_classes(classes)
     if isinstance(given, Images):
         made = given
     elif isinstance(given, tuple | list) and len(given) == 2:
         pixels, labels = _pixels(given[0], what), _labels(given[1], what)
         if len(pixels) != len(labels):
             raise DataError(f"{what}: {len(pixels)} pictures have {len(labels)} labels")
-        count = classes or (int(labels.max()) + 1 if len(labels) else 0)
+        most = int(labels.max()) + 1 if len(labels) else 0
+        count = most if classes is None else classes
         made = Images(pixels, labels, count)
     else:
         kind = type(given).__name__
@@ -46,11 +50,18 @@ def as_images(
     return _checked(made, classes, what)
 
 
+def _check_classes(given: Any) -> None:
+    kind = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    whole = kind and int(given) >= 1
+    allowed = "allowed are None and whole numbers from 1"
+    require(given is None or whole, f"classes is {given!r}, {allowed}")
+
+
 def _checked(images: Images, classes: int | None, what: str) -> Images:
     if len(images) == 0:
         raise DataError(f"{what} is empty, wanted is one image or more")
     low, high = int(images.labels.min()), int(images.labels.max())
-    count = classes or images.classes
+    count = images.classes if classes is None else int(classes)
     if low < 0 or high >= count:
         wrong = low if low < 0 else high
         raise DataError(

@@ -16,7 +16,7 @@ from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
 from raygrid.storage.store import Bundle
 from raygrid.trials import privileges
-from raygrid.trials.artifacts import Artifact, BuildContext, DatasetArtifact
+from raygrid.trials.artifacts import Artifact, BuildContext, DatasetArtifact, GivenPretraining
 from raygrid.trials.resolve import resolve
 from raygrid.trials.trial import Trial
 
@@ -69,7 +69,9 @@ class GivenImages(Dataset):
             "image_size": self.train.shape[-1],
             "train_size": len(self.train),
             "test_size": len(self.test),
+            "looked_at": True,
             "augmentation": known.augmentation if known else "crop_flip",
+            "pretraining": known.pretraining if known else _PLACE,
             "mean": mean,
             "std": std,
         }
@@ -115,9 +117,20 @@ def resolve_given(spec: str, images: GivenImages) -> Trial:
     """
     trial = resolve(spec, GivenCatalog(images))
     said = privileges.of_defense(trial.spec.chain)
+    if trial.pretraining is not None and not isinstance(trial.pretraining, GivenPretraining):
+        raise SpecError(
+            f"{trial.spec.protocol} trains a network on clean images for {trial.spec.learner} to "
+            "start from; which those are is known on a grid alone"
+        )
     if said and not trial.bases:
         raise SpecError(f"{trial.spec.chain} {said}; which those are is known on a grid alone")
     return trial
+
+
+def refuse_derived(trial: Trial, defense: str, verb: str) -> None:
+    """Raise SpecError for a trial whose row follows from others'; verb: what it does not do."""
+    if trial.bases:
+        raise SpecError(f"{defense} is derived from finished trials and {verb} nothing: run a grid")
 
 
 def place_of(images: GivenImages) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.api.run_grid import run_grid
-from raygrid.core.errors import DataError, SpecError, unknown
+from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
 from raygrid.core.options import Options, hints
 from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
 from raygrid.storage.results import ResultLog
+from raygrid.storage.store import remove_unused
 from raygrid.trials.result import Result
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from raygrid.literature.lookup import Finding
     from raygrid.reports.tables.layout import Table
 
+log = logging.getLogger(__name__)
 Specs = Grid | TrialSpec | str | Iterable[Grid | TrialSpec | str]
 SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
 
@@ -65,7 +68,9 @@ class Run:
     def _words(self) -> str:
         done = sum(result.status == "done" for result in self.results)
         lost = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{done} of {len(self.results)} trials done{lost}, in {self.out}"
+        skips = self.plan.skips if self.plan is not None else []
+        left = f", {len(skips)} skipped (the first: {skips[0].reason})" if skips else ""
+        return f"{done} of {len(self.results)} trials done{lost}{left}, in {self.out}"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: one line and the first rows."""
@@ -92,6 +97,13 @@ def _listed(specs: Specs) -> list[TrialSpec | str]:
     return [spec for each in specs for spec in _listed(each)]
 
 
+def _typed(specs: Specs) -> bool:
+    """Whether specs were written down one by one, so that none of them may be skipped."""
+    if isinstance(specs, Grid):
+        return False
+    return isinstance(specs, TrialSpec | str) or all(map(_typed, specs))
+
+
 def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
     """Run options from words; raises SpecError for one that there is none of."""
     known = hints().keys() - {"out", "data"}
@@ -109,8 +121,8 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     datasets' files; without it no data are looked at, and keys are not those of a run.
 
     Returns a `Plan`: `.trials` to train, `.derived` rows that follow from others, `.skips` with
-    their reasons, `.artifacts`. Raises SpecError that lists every fault, DataError for data that
-    are missing.
+    their reasons, `.artifacts`. Raises SpecError that lists every fault, data that are missing
+    among them.
 
     >>> found = plan(Grid(attacks=["clean", "lsp"], defenses=["standard", "jpeg"]))
     >>> len(found.trials), len(found.skips)
@@ -143,9 +155,10 @@ def run(
     of everything that happens. options: fields of `Options` by name, such as `executor="inline"`,
     `keep=["weights"]`, `tracking=None` for MLflow under `out` (off by default here).
 
-    Returns a `Run` of all rows of the grid, those of earlier runs too.
-    Raises SpecError, DataError, StoreError or ClusterError before anything runs; a trial's own
-    failure is a row in `.failed`.
+    Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
+    cannot run are skipped; a spec that cannot run is an error.
+    Raises SpecError, of data that are missing too, StoreError or ClusterError before anything runs;
+    a trial's own failure is a row in `.failed`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -154,9 +167,19 @@ def run(
     >>> found.df["status"].tolist(), found.failed
     (['done'], ())
     """
-    chosen = _options(out, data, options)
+    specs = specs if isinstance(specs, Grid | TrialSpec | str) else list(specs)
+    chosen = _options(out, data, {"strict": _typed(specs), **options})
+    if chosen.driver is not None:
+        raise SpecError(
+            f"driver is {chosen.driver!r}, but several drivers share a grid from the command line "
+            "alone: raygrid run --driver I/N"
+        )
     load_plugins(chosen.imports)  # which budgets an attack of one's own takes, its class says
-    outcome = run_grid(_listed(specs), chosen, *listeners)
+    try:
+        outcome = run_grid(_listed(specs), chosen, *listeners)
+    except RaygridError:
+        remove_unused()
+        raise
     return Run(tuple(outcome.results), chosen.out, outcome.plan)
 
 
@@ -165,7 +188,8 @@ def results(out: str | Path = "runs") -> Run:
 
     out: the folder of a run.
 
-    Returns a `Run`. Raises DataError if the folder holds no results.
+    Returns a `Run`; lines that cannot be read are logged as a warning. Raises DataError if the
+    folder holds no results.
 
     >>> import tempfile
     >>> spec = "photo_digits(every=20)/clean/none/small_cnn/supervised/quick(epochs=1)/0"
@@ -175,12 +199,14 @@ def results(out: str | Path = "runs") -> Run:
     >>> [result.status for result in found.results]
     ['done']
     """
-    log = Path(out) / "results.jsonl"
-    if not log.exists():
+    path = Path(out) / "results.jsonl"
+    if not path.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
     load_plugins()
-    rows = ResultLog(log.absolute()).rows()
-    return Run(tuple(Result.from_row(row) for row in rows), Path(out))
+    written = ResultLog(path.absolute())
+    if written.warning():
+        log.warning(written.warning())
+    return Run(tuple(Result.from_row(row) for row in written.rows()), Path(out))
 
 
 def table(
@@ -218,13 +244,16 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
 
     spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
     Returns a `Finding`: `.best.value` is a fraction, `.best.cite()` says paper and table, `.apart`
-    what sets it apart from the spec. Raises SpecError for a spec that cannot be read.
+    what sets it apart from the spec. Raises SpecError for a spec that cannot be read, and for
+    methods and measures that there are none of.
 
     >>> found = published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     >>> found.best.cite().split()[0], found.best.value > 0.5
     ('apbench', True)
     """
-    from raygrid.literature.lookup import find
+    from raygrid.literature.lookup import check_asked, find
 
     load_plugins()
-    return find(spec, measure)
+    whole = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    check_asked(whole, measure)
+    return find(whole, measure)

@@ -12,6 +12,7 @@ from raygrid.api.given import (
     GivenImages,
     in_memory,
     place_of,
+    refuse_derived,
     resolve_given,
 )
 from raygrid.attacks import ATTACKS
@@ -119,6 +120,7 @@ def purify(
     given = GivenImages.of(as_images(images, classes), None, name)
     spec = f"{place_of(given)}/clean/{defense}/small_cnn/supervised/quick/{seed}"
     trial = resolve_given(spec, given)
+    refuse_derived(trial, defense, "purifies")
     idle = [str(link.part()) for link in trial.defense.links if link not in trial.defense.purifiers]
     if idle or trial.purified is None:
         raise SpecError(

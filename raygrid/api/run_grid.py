@@ -232,7 +232,7 @@ def _are_shown(out: Path, log: ResultLog) -> bool:
     if not (out / "tables").is_dir():
         return False
     try:
-        return int((out / SHOWN).read_text()) == log.path.stat().st_size
+        return int((out / SHOWN).read_text(encoding="utf-8")) == log.path.stat().st_size
     except (OSError, ValueError):
         return False
 
@@ -249,7 +249,7 @@ def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     files = [*write_made(out, folder.tables), *write_figures(out, folder.rows)]
     files.append(write_page([folder], out / FILE))  # with the pictures that were just written
     listener.tables(files)
-    (out / SHOWN).write_text(f"{size}\n")
+    (out / SHOWN).write_text(f"{size}\n", encoding="utf-8")
     return files
 
 

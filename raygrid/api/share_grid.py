@@ -13,7 +13,6 @@ import contextlib
 import logging
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.api.run_grid import is_open, make_plan, run_grid
-from raygrid.core.errors import ClaimedError, Moving, SpecError, StoreError
+from raygrid.core.driver import Driver
+from raygrid.core.errors import ClaimedError, Moving, StoreError
 from raygrid.core.options import Options
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
@@ -39,25 +39,6 @@ LEAST = 4
 """Trials of a part, where there are so many; a part costs the start of its workers."""
 PAUSE = 5.0  # seconds until a driver looks again for what others have finished
 FOLDER, STORE = "drivers", "shared"
-
-
-@dataclass(frozen=True)
-class Driver:
-    """One of several drivers of a grid. number: from 0; count: how many there are."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Driver:
-        """The driver that a text names, e.g. `0/4`; raises SpecError."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        if found is None or not int(found[1]) < int(found[2]):
-            raise SpecError(
-                f"driver is {text!r}, allowed are its number, from 0, and how many there are: "
-                "0/4, 1/4, 2/4, 3/4"
-            )
-        return cls(int(found[1]), int(found[2]))
 
 
 def shared_options(options: Options) -> Options:

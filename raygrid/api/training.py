@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from raygrid.api.arrays import as_images
-from raygrid.api.given import UNNAMED, GivenImages, in_memory, place_of, resolve_given
+from raygrid.api.given import (
+    UNNAMED,
+    GivenImages,
+    in_memory,
+    place_of,
+    refuse_derived,
+    resolve_given,
+)
 from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -75,11 +82,12 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     given = GivenImages.of(clean, shown or clean.rows(torch.arange(1)), name)
     spec = f"{place_of(given)}/clean/{defense}/{architecture}/{learner}/{protocol}/{seed}"
     trial = resolve_given(spec, given)
+    if trial.setup is not None and shown is None:
+        raise SpecError(f"{protocol} puts every trial before a target, a test image: give test=")
     reason = trial.skip()
     if reason is not None:
         raise SpecError(reason)
-    if trial.bases:
-        raise SpecError(f"{defense} is derived from finished trials and trains nothing: run a grid")
+    refuse_derived(trial, defense, "trains")
     result, weights = _run(trial)
     model = network_from(trial, weights, count, best_device())
     untested = () if shown is not None else ("test_acc", "test_loss")

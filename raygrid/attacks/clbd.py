@@ -60,6 +60,9 @@ class Clbd(CleanLabel):
         ARCHITECTURES.expect(self.surrogate)
         variants = ("clipped", "unclipped")
         require(self.variant in variants, unknown("variant", self.variant, variants))
+        epochs = self.surrogate_epochs
+        require(epochs >= 1, f"surrogate_epochs is {epochs}, allowed are whole numbers from 1")
+        require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
 
     def passes(self, n: int) -> float:

@@ -45,6 +45,7 @@ class ConvexPolytope(Polytope):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.tolerance >= 0, f"tolerance is {self.tolerance}, allowed are numbers from 0")
         require(self.inner >= 1, f"inner is {self.inner}, allowed are whole numbers from 1")
 
     def loss(self, state: PolytopeState) -> PolytopeLoss:

@@ -143,6 +143,8 @@ class Cp(GradientAttack):
         require(self.steps is None or self.steps >= 0, f"steps is {self.steps}, allowed from 0")
         require(self.step is None or self.step > 0, f"step is {self.step}, allowed: above 0")
         require(self.lr is None or self.lr > 0, f"lr is {self.lr}, allowed: above 0")
+        share = self.momentum is None or 0 <= self.momentum <= 1
+        require(share, f"momentum is {self.momentum}, allowed are 0 to 1")
         require(self.queue >= 1, f"queue is {self.queue}, allowed are whole numbers from 1")
         if self.framework == "moco":
             whole_batches(self.queue, self.batch_size)

@@ -58,6 +58,7 @@ class FeatureCollision(ExtractorAttack):
         super().__post_init__()
         require(self.steps >= 0, f"steps is {self.steps}, allowed are whole numbers from 0")
         require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
+        require(self.weight >= 0, f"weight is {self.weight}, allowed are numbers from 0")
         require(0 <= self.watermark <= 1, f"watermark is {self.watermark}, allowed are 0 to 1")
 
     def passes(self, n: int) -> float:

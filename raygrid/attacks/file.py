@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.arrays import Published, content_hash, load_published
+from raygrid.attacks.common.fitting import Wanted, check_range, check_type, fault_of
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import beyond, enforce, size_of_change
 from raygrid.core.errors import DataError
@@ -70,8 +71,11 @@ class File(Attack):
     def skip(self, cell: Combination) -> str | None:
         if not self.path:
             return "file needs a path: file(path=/where/it/is.pt)"
-        there = Path(self.path).is_file() or Path(self.path).is_dir()
-        return None if there else f"{self.path} is not there"
+        path, side = Path(self.path), cell.image_size
+        if not (path.is_file() or path.is_dir()):
+            return f"{self.path} is not there"
+        wanted = Wanted(cell.images, cell.classes, (3, side, side)) if cell.images else None
+        return fault_of(path, self.entry, self.scale, wanted)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         path, index = Path(self.path), context.index(images)
@@ -116,7 +120,7 @@ class File(Attack):
         if values.dtype == torch.uint8:
             return True
         step = self.scale if values.is_floating_point() else 1 / 255
-        least, most = float(values.min()) * step, float(values.max()) * step
+        least, most = (end * step for end in _ends(values))
         if most > NEAR and len(values) == len(images):
             if least >= 0 and _near(values, images, step, 0.0):
                 return True
@@ -153,10 +157,10 @@ class File(Attack):
 
     def _pixels(self, path: Path, values: Tensor) -> Tensor:
         if not values.is_floating_point():
-            _check_range(path, values, 0, 255)
+            check_range(path, *_ends(values), 0, 255)
             return values.to(torch.uint8)
         values = values.float() * self.scale
-        _check_range(path, values, 0, 1)
+        check_range(path, *_ends(values), 0, 1)
         return to_uint8(values)
 
     def _perturbation(self, path: Path, values: Tensor) -> Tensor:
@@ -164,18 +168,12 @@ class File(Attack):
             raise DataError(f"{path} is uint8 and has no negative values: it holds content=images")
         step = self.scale if values.is_floating_point() else 1 / 255
         values = values.float() * step
-        _check_range(path, values, -1, 1)
+        check_range(path, *_ends(values), -1, 1)
         return values
 
 
-def _check_range(path: Path, values: Tensor, low: float, high: float) -> None:
-    least, most = float(values.min()), float(values.max())
-    slack = 1e-5  # of float arithmetic
-    if not (low - slack <= least and most <= high + slack):  # NaN fails too
-        raise DataError(
-            f"{path} has values from {least:.4g} to {most:.4g}, expected {low} to {high}; "
-            "scale=1/255 turns a float file of levels into fractions"
-        )
+def _ends(values: Tensor) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _near(values: Tensor, images: Images, step: float, shift: float) -> bool:
@@ -200,20 +198,12 @@ def _nearer(pixels: Tensor, images: Images) -> int:
 def _as_planes(path: Path, values: Tensor, images: Images) -> Tensor:
     """(M, C, H, W) of real numbers: M is the number of images, of classes or 1; else DataError."""
     channels, height, width = images.shape
-    if values.is_complex() or values.dtype == torch.bool:
-        raise DataError(f"{path} holds {values.dtype}, expected integers or floats")
-    shape, last = tuple(values.shape), (height, width, channels)
-    if shape in (images.shape, last):
+    check_type(path, values)
+    Wanted(len(images), images.classes, images.shape).check(path, tuple(values.shape))
+    last = (height, width, channels)
+    if tuple(values.shape) in (images.shape, last):
         values = values.unsqueeze(0)
-    if tuple(values.shape[1:]) == last:
-        values = values.permute(0, 3, 1, 2)
-    fits = tuple(values.shape[1:]) == images.shape
-    if not fits or len(values) not in (1, len(images), images.classes):
-        expected = f"({len(images)} or {images.classes}, {channels}, {height}, {width})"
-        raise DataError(
-            f"{path} has shape {shape}, expected {expected}, channels last, or one for all images"
-        )
-    return values
+    return values.permute(0, 3, 1, 2) if tuple(values.shape[1:]) == last else values
 
 
 def _rows(path: Path, found: Published, images: Images, context: AttackContext) -> Tensor:

@@ -57,6 +57,9 @@ class Htbd(ExtractorAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.steps >= 1, f"steps is {self.steps}, allowed are whole numbers from 1")
+        require(self.step > 0, f"step is {self.step}, allowed are positive numbers")
+        require(0 < self.decay <= 1, f"decay is {self.decay}, allowed are above 0 to 1")
+        require(self.enough >= 0, f"enough is {self.enough}, allowed are numbers from 0")
         require(self.period >= 1, f"period is {self.period}, allowed are whole numbers from 1")
 
     def passes(self, n: int) -> float:

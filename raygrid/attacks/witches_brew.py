@@ -74,6 +74,7 @@ class WitchesBrew(CleanLabel):
         for name in ("surrogate_epochs", "steps", "restarts", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, allowed are whole numbers from 1")
+        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
 
     def passes(self, n: int) -> float:
         return 6.0 * self.restarts * self.steps

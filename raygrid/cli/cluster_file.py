@@ -33,7 +33,7 @@ QUOTAS = {
 def examine_cluster(path: Path) -> list[Check]:
     """All findings about a file of `ray up`, KubeRay or SkyPilot; others raise DataError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         documents = [each for each in yaml.safe_load_all(text) if each is not None]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +58,18 @@ def victims_of(records: Records, what: str, specs: Sequence[str]) -> list[Victim
     return [records.victim(spec) for spec in specs]
 
 
-def rows_of(records: Records, args: argparse.Namespace) -> list[Row]:
-    """The rows of the given specs, or all of the output folder; DataError if one is missing."""
+def rows_of(
+    records: Records, args: argparse.Namespace, rows: Mapping[str, Row] | None = None
+) -> list[Row]:
+    """The rows of the given specs, or all; DataError if one is missing or there are none.
+
+    rows: those of the output folder by spec, if they were read already.
+    """
     from raygrid.trials.resolve import resolve
 
-    rows = results_of(args)
+    rows = results_of(args) if rows is None else rows
+    if not rows:
+        raise DataError(f"there are no results under {args.out}")
     wanted = [str(resolve(spec, records.catalog).spec) for spec in args.specs] or list(rows)
     for spec in wanted:
         if spec not in rows:
@@ -71,8 +78,10 @@ def rows_of(records: Records, args: argparse.Namespace) -> list[Row]:
 
 
 def results_of(args: argparse.Namespace) -> dict[str, Row]:
-    """All rows of the output folder by spec."""
-    return {row["spec"]: row for row in ResultLog(args.out.absolute() / "results.jsonl").rows()}
+    """All rows of the output folder by spec; lines that cannot be read are told of."""
+    log = ResultLog(args.out.absolute() / "results.jsonl")
+    say_broken(log)
+    return {row["spec"]: row for row in log.rows()}
 
 
 def is_poison(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ from raygrid.cli.common import (
     rows_of,
     victims_of,
 )
+from raygrid.cli.idle import refuse_idle
 from raygrid.core.errors import SpecError
-from raygrid.core.registry import coerce
+from raygrid.core.registry import coerce, require
 from raygrid.core.spec import parse_scalar
 from raygrid.core.text import wrapped
 from raygrid.reports.tables.blocks import blocks_within
@@ -31,6 +33,21 @@ if TYPE_CHECKING:
 MANY = 16  # columns that no terminal is wide enough for
 WHOLE = ("seeds", "cost", "agreement")
 """Questions to all trials of the output folder, if none is named."""
+TAKES: Mapping[str, Sequence[str]] = {
+    "transferability": ("victims", "seed", "epoch"),
+    "robustness": ("radius", "step", "steps", "images", "epoch"),
+    "linearity": ("radius", "images", "two_layer", "seed", "epoch"),
+    "learnability": ("sigma", "draws", "quantile", "epoch"),
+    "sets": ("on", "seed", "epoch"),
+    "fidelity": ("seed",),
+    "norms": ("seed",),
+    "classes": (),  # predictions are kept of the last epoch alone
+    "seeds": ("metric",),
+    "compare": ("metric",),
+    "cost": (),
+    "agreement": ("metric",),
+}
+"""By its question the options that it takes."""
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +68,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         default="final_acc",
         help="of seeds, compare and agreement",
     )
-    parser.add_argument("--victims", nargs="+", default=[], help="of transferability: trials")
-    parser.add_argument("--on", nargs="+", default=[], help="of sets: more poisons to try")
+    parser.add_argument(
+        "--victims", nargs="+", action="extend", default=[], help="of transferability: trials"
+    )
+    parser.add_argument(
+        "--on", nargs="+", action="extend", default=[], help="of sets: more poisons to try"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
     parser.add_argument("--radius", default="8/255", help="of robustness, linearity, in [0, 1]")
     parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
@@ -72,6 +93,9 @@ def evaluate(args: argparse.Namespace) -> int:
     """Answer a question and print its rows."""
     if not args.specs and args.question not in WHOLE:
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
+    refuse_idle(args, args.question, TAKES, add_evaluate)
+    if args.seed and not any(map(is_poison, (*args.specs, *args.on))):
+        raise SpecError("--seed is of poisons (dataset/attack), and there is none")
     if args.question == "agreement":
         return _agreement(records_of(args), args)
     rows = ANSWERS[args.question](records_of(args), args)
@@ -94,11 +118,10 @@ def _robustness(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.reports.analysis.questions import robustness
 
     radius, step = (coerce(parse_scalar(t), float, 0.0) for t in (args.radius, args.step))
-    if not 0 <= radius <= 1 or step <= 0 or args.steps < 0 or (args.images or 1) < 1:
-        raise SpecError(
-            f"radius {args.radius}, step {args.step}, steps {args.steps}, images {args.images}: "
-            "allowed are 0 to 1, above 0, from 0 and from 1"
-        )
+    require(0 <= radius <= 1, f"radius is {args.radius}, allowed are numbers from 0 to 1")
+    require(0 < step < math.inf, f"step is {args.step}, allowed are numbers above 0")
+    require(args.steps >= 0, f"steps is {args.steps}, allowed are whole numbers from 0")
+    _check_images(args)
     ball = Ball(radius, args.steps, step)
     return robustness([records.victim(spec) for spec in args.specs], ball, args.images)
 
@@ -109,8 +132,7 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
     radius = coerce(parse_scalar(args.radius), float, 0.0)
     if not 0 < radius <= 1:
         raise SpecError(f"radius is {args.radius}, allowed are numbers above 0 to 1")
-    if args.images is not None and args.images < 1:
-        raise SpecError(f"images is {args.images}, allowed are whole numbers from 1")
+    _check_images(args)
     if args.two_layer and not any(map(is_poison, args.specs)):
         raise SpecError("--two-layer is of poisons (dataset/attack), and there is none")
     rows: list[Row] = []
@@ -122,6 +144,11 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
         else:
             rows.append(linearity_of_victim(records.victim(text), radius, args.images))
     return rows
+
+
+def _check_images(args: argparse.Namespace) -> None:
+    some = args.images is None or args.images >= 1
+    require(some, f"images is {args.images}, allowed are whole numbers from 1")
 
 
 def _learnability(records: Records, args: argparse.Namespace) -> list[Row]:
@@ -180,7 +207,8 @@ def _compare(records: Records, args: argparse.Namespace) -> list[Row]:
 def _cost(records: Records, args: argparse.Namespace) -> list[Row]:
     from raygrid.reports.analysis.summary import costs
 
-    return costs(rows_of(records, args), records.store, results_of(args).values())
+    every = results_of(args)
+    return costs(rows_of(records, args, every), records.store, every.values())
 
 
 def _agreement(records: Records, args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,9 @@ from raygrid.cli.common import (
     rows_of,
     victims_of,
 )
+from raygrid.cli.idle import refuse_idle
 from raygrid.core.errors import DataError, SpecError
+from raygrid.core.registry import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +34,17 @@ PAIRS = {
     "psnr-final": ("psnr", "final_acc"),
 }
 """Scatters by name: what is asked of a poison, and the accuracy of the trial with it."""
+TAKES: Mapping[str, Sequence[str]] = {
+    "tsne": ("seed",),  # features are kept of the last epoch alone
+    "perturbations": ("seed", "normalize", "gain"),
+    "grad-cam": ("layer", "of", "epoch"),
+    "shapley": ("of", "estimator", "samples", "baseline", "epoch"),
+    "transfer-peak": ("victims", "epoch"),
+    "transfer-final": ("victims", "epoch"),
+    "psnr-final": (),
+    "agreement": (),
+}
+"""By its figure the options that it takes."""
 FIGURES = ("tsne", "perturbations", "grad-cam", "shapley", *PAIRS, "agreement")
 
 
@@ -46,13 +61,15 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", type=Path, required=True, help="picture to write")
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
-    parser.add_argument("--victims", nargs="+", default=[], help="of transfer-...: clean trials")
+    parser.add_argument(
+        "--victims", nargs="+", action="extend", default=[], help="of transfer-...: clean trials"
+    )
     parser.add_argument(
         "--normalize",
         nargs="+",
+        action="extend",
         choices=("minmax", "symmetric", "gain"),
-        default=("symmetric",),
-        help="of perturbations: each to its range, each around gray, all by one factor",
+        help="of perturbations: each to its range, each around gray (default), all by one factor",
     )
     parser.add_argument("--gain", type=float, help="that factor (without clipping)")
     parser.add_argument("--layer", default="", help="of grad-cam, e.g. body.layer3")
@@ -71,6 +88,7 @@ def figure(args: argparse.Namespace) -> int:
 
     if not args.specs and args.figure != "agreement":
         raise SpecError(f"{args.figure} needs the spec of a trial or poison")
+    _check_options(args)
     check_picture(args.file)
     records = records_of(args)
     if args.figure == "agreement":
@@ -91,6 +109,17 @@ def figure(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise SpecError for options that would be ignored."""
+    refuse_idle(args, args.figure, TAKES, add_figure)
+    poisons = any(map(is_poison, args.specs))
+    require(not args.seed or poisons, "--seed is of poisons (dataset/attack), and there is none")
+    gained = args.gain is None or "gain" in (args.normalize or ())
+    require(gained, "--gain is the factor of --normalize gain, which is not given")
+    sampled = args.baseline == "zero" or args.estimator == "sampling"
+    require(sampled, "--baseline is of --estimator sampling, which is not given")
+
+
 def _agreement(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.reports.analysis.agreement import agreement
     from raygrid.reports.figures.agreement import draw_agreement
@@ -103,8 +132,8 @@ def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
     from raygrid.reports.figures.changes import draw_changes
     from raygrid.reports.figures.gallery import names_of_classes
 
-    if args.gain is not None and not args.gain > 0:
-        raise SpecError(f"gain is {args.gain}, allowed are numbers above 0")
+    finite = args.gain is None or 0 < args.gain < math.inf
+    require(finite, f"gain is {args.gain}, allowed are numbers above 0")
     poisons = poisons_of(records, args)
     for poisoned in poisons:
         if not poisoned.replaced:
@@ -112,7 +141,7 @@ def _perturbations(records: Records, args: argparse.Namespace) -> Figure:
     names = telling([poisoned.spec for poisoned in poisons])
     sets = {names[each.spec]: (each.clean, each.images) for each in poisons}
     called = partial(names_of_classes, poisons[0].spec, data=args.data)
-    return draw_changes(sets, args.normalize, args.gain, called=called)
+    return draw_changes(sets, args.normalize or ["symmetric"], args.gain, called=called)
 
 
 def _scatter(records: Records, args: argparse.Namespace) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ def guarded(action: Any) -> int:
     second Ctrl-C does not cut the clean end short, a third one ends at once. SIGUSR1 says that
     this process has to go soon: it saves what it runs and ends with `SAVED`.
     """
+    _ready_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what runs behind
@@ -41,6 +43,14 @@ def guarded(action: Any) -> int:
     except KeyboardInterrupt:
         print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
         return 130
+
+
+def _ready_streams() -> None:
+    """What is printed goes somewhere: letters that the output has not as `?`, all if it is shut."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _refuse(message: str) -> int:

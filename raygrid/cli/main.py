@@ -21,6 +21,7 @@ from raygrid.cli.options import (
     add_fleet,
     add_options,
     add_running,
+    axes_given,
     fleet_of,
     options_of,
     with_axes,
@@ -34,8 +35,10 @@ from raygrid.cli.submit import add_submit, split_command
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import say, wrapped
+from raygrid.engine.costs.simulate import check_price
 from raygrid.engine.grid import Grid, read_specs
 from raygrid.tracking import status
 
@@ -123,10 +126,17 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
     """Specs given one by one and in files; without any, the grid of the axes."""
+    if not args.specs:
+        return [*specs_from_grids(with_axes([Grid()], args))]
+    if given := axes_given(args):
+        raise SpecError(
+            f"{args.specs[0]} names whole trials, which {', '.join(given)} would not change: "
+            "give specs or axes"
+        )
     specs: list[TrialSpec | str] = []
     for text in args.specs:
         specs += read_specs(Path(text[1:])) if text.startswith("@") else [text]
-    return specs or [*specs_from_grids(with_axes([Grid()], args))]
+    return specs
 
 
 def show_grid_plan(args: argparse.Namespace) -> int:
@@ -145,6 +155,9 @@ def _strict(args: argparse.Namespace) -> Options:
 def show_status(args: argparse.Namespace) -> int:
     from raygrid.storage.results import ResultLog
 
+    check_price(args.price)
+    devices = args.devices
+    require(devices >= 1, f"devices is {devices}, allowed are whole numbers from 1")
     say_broken(ResultLog(args.out.absolute() / "results.jsonl"))
     found = status.read_all(args.out.absolute())
     alone = found.get("") if len(found) == 1 else None
@@ -162,6 +175,8 @@ def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables.trial_lines import in_order, trial_lines
     from raygrid.storage.results import ResultLog
 
+    plain = args.format == "text" or not args.json
+    require(plain, f"--format {args.format} and --json are two forms: leave one of them out")
     load_plugins(tuple(args.imports))
     log = ResultLog(args.out.absolute() / "results.jsonl")
     rows = list(log.rows())
@@ -199,6 +214,7 @@ def fetch_data(args: argparse.Namespace) -> int:
 def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
+    require(args.tracking != "off", "sync writes to MLflow, and --tracking off says not to")
     load_plugins(tuple(args.imports))
     done = rebuild(args.out.absolute(), args.tracking)
     if args.json:

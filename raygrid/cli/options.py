@@ -10,8 +10,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
+from raygrid.core.errors import unknown
 from raygrid.core.flags import Flag, Group, plain_type
 from raygrid.core.options import Options, flags, hints
+from raygrid.core.registry import require
 from raygrid.core.secrets import without_secrets
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
@@ -35,6 +37,13 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         line = without_secrets(" ".join(message.split()))
         self.exit(2, f"raygrid: {line}; see {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Say the nearest of the values that there are; `argparse` alone lists them."""
+        if action.choices is not None and value not in action.choices:
+            name = action.dest if action.dest != argparse.SUPPRESS else str(action.metavar).lower()
+            known = map(str, action.choices)
+            raise argparse.ArgumentError(None, unknown(name, str(value), known))
 
 
 class FilledLater(CommandParser):
@@ -71,9 +80,17 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
     """One option per axis, singular and plural."""
     group = parser.add_argument_group("axes (each takes one or more values)")
     for axis, text in AXES.items():
-        flags = dict.fromkeys([f"--{axis}", f"--{singular(axis)}"])
-        dashed = [flag.replace("_", "-") for flag in flags]
-        group.add_argument(*dashed, nargs="+", metavar="X", dest=axis, help=text)
+        words = dict.fromkeys([axis_flag(axis), axis_flag(singular(axis))])
+        group.add_argument(*words, nargs="+", action="extend", metavar="X", dest=axis, help=text)
+
+
+def axis_flag(axis: str) -> str:
+    return f"--{axis.replace('_', '-')}"
+
+
+def axes_given(args: argparse.Namespace) -> list[str]:
+    """The flags of the axes that were given."""
+    return [axis_flag(axis) for axis in AXES if getattr(args, axis) is not None]
 
 
 def singular(axis: str) -> str:
@@ -95,6 +112,7 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
 def fleet_of(args: argparse.Namespace) -> Fleet | None:
     """The fleet that was named."""
     if not args.gpus:
+        require(args.price == 0, f"--price {args.price} is of a fleet: say which with --gpus")
         return None
     return replace(Fleet.parse(args.gpus, args.price), per_gpu=args.per_gpu)
 
@@ -133,7 +151,7 @@ def facts_of(name: str, flag: Flag, default: Any) -> dict[str, Any]:
     metavar = flag.metavar or (f"{{{','.join(map(str, allowed))}}}" if allowed else None)
     facts["metavar"] = metavar
     if get_origin(kind) is tuple:
-        listed = {"action": "append"} if flag.repeated else {"nargs": "+"}
+        listed = {"action": "append"} if flag.repeated else {"nargs": "+", "action": "extend"}
         return {**facts, **listed, "default": list(default)}
     if default is not None:
         facts["help"] += " (%(default)s)"

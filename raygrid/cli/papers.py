@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from raygrid.cli.options import FilledLater, add_fleet, add_options, add_running
 from raygrid.core.errors import unknown
@@ -82,8 +82,10 @@ def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(table=PAPERS[name].main)
     parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALES)
     parser.add_argument("--dataset", help="only this dataset of it")
-    parser.add_argument("--attacks", nargs="+", metavar="X", default=[], help="only these of it")
-    parser.add_argument("--defenses", nargs="+", metavar="X", default=[], help="only these of it")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "X", "default": []}
+    several["help"] = "only these of it"
+    parser.add_argument("--attacks", **several)
+    parser.add_argument("--defenses", **several)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, a file of score-SDE"
     parser.add_argument(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from raygrid.cli.common import check_picture
 from raygrid.cli.options import options_of
-from raygrid.core.errors import SpecError
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import Part, parse_ratio, parse_scalar
 from raygrid.storage.mirrored import open_store
 
 if TYPE_CHECKING:
-    from raygrid.protocols.setups.triples import Triple
+    from raygrid.trials.poisons import Poisoned
+
+Form = Literal["png", "npz", "pt", "parquet", "triples"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def add_poison(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,9 @@ def add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ratio", default="1.0", help="share of the images that is poisoned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", type=Path, metavar="DIR", help="new folder for the images")
-    parser.add_argument("--form", choices=("png", "npz", "pt", "parquet", "triples"), default="png")
+    parser.add_argument(
+        "--form", choices=FORMS, help=f"of --export: {', '.join(FORMS)} (default: {FORMS[0]})"
+    )
     parser.add_argument(
         "--from",
         type=Path,
@@ -47,14 +52,13 @@ def make_poison(args: argparse.Namespace) -> int:
 
     options = options_of(args)
     load_plugins(options.imports)
+    form = _form_of(args)
+    attack = _attack_of(args)
     if args.gallery is not None:
         check_picture(args.gallery)
     if args.export is not None:
         export.check_new(args.export)
     store = open_store(options.store_url)
-    attack = Part.parse(args.attack)
-    if args.budget is not None:
-        attack = attack.with_params(budget=parse_scalar(args.budget))
     text = f"{args.dataset}/{attack}@{parse_ratio(args.ratio)!r}"
     if args.taken is not None:
         export.adopt(args.taken, text, Catalog(store, options.data), args.seed)
@@ -64,10 +68,8 @@ def make_poison(args: argparse.Namespace) -> int:
         text, Catalog(store, options.data), worker.tell_and_fetch, args.seed, victim
     )
     facts = poisons.inspect(made)
-    if args.export is not None and args.form == "triples":
-        facts["triple"] = str(_write_triple(made.triple, args.export / str(args.seed), made.spec))
-    elif args.export is not None:
-        facts["manifest"] = str(export.export(made, args.export, args.form))
+    if args.export is not None:
+        facts |= _exported(made, args.export, form, args.seed)
     if args.gallery is not None:
         facts["gallery"] = str(gallery.gallery(made, args.gallery, data=options.data))
     if args.json:
@@ -78,11 +80,38 @@ def make_poison(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_triple(triple: Triple | None, folder: Path, spec: str) -> Path:
-    """The benchmark's three pickles of one set-up."""
+def _exported(made: Poisoned, folder: Path, form: Form, seed: int) -> dict[str, str]:
+    """Write the images, or the benchmark's three pickles of a set-up; says where they are."""
     from raygrid.protocols.setups.triples import write_triple
+    from raygrid.trials.export import export
 
-    if triple is None:
-        raise SpecError(f"{spec} is made for no target; triples hold the poisons of a set-up")
-    write_triple(triple, folder)
-    return folder
+    if form != "triples":
+        return {"manifest": str(export(made, folder, form))}
+    assert made.triple is not None, "its attack is made for a target"
+    write_triple(made.triple, folder / str(seed))
+    return {"triple": str(folder / str(seed))}
+
+
+def _attack_of(args: argparse.Namespace) -> Part:
+    """The attack with the budget that was asked for."""
+    attack = Part.parse(args.attack)
+    if args.budget is None:
+        return attack
+    own = dict(attack.params).get("budget")
+    two = f"{args.attack} has the budget {own}, --budget says {args.budget}: give one"
+    require(own is None, two)
+    return attack.with_params(budget=parse_scalar(args.budget))
+
+
+def _form_of(args: argparse.Namespace) -> Form:
+    """The form of an export; raises SpecError for one that nothing will have."""
+    exported = args.form is None or args.export is not None
+    require(exported, f"--form {args.form} is of an export: say where to with --export")
+    if args.form == "triples":
+        from raygrid.attacks import ATTACKS
+
+        attack = ATTACKS[Part.parse(args.attack).name]
+        why = f"{args.attack} is made for no target; triples hold the poisons of a set-up"
+        require(attack.on_target, why)
+    form: Form = args.form or FORMS[0]
+    return form

@@ -16,11 +16,13 @@ from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import reference
 from raygrid.literature.questions import QUESTIONS
 from raygrid.literature.reference import tables_of
+from raygrid.nn.diffusion.checkpoints import hub_unasked, on_hub
 from raygrid.reports.tables import render, write
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -49,7 +51,14 @@ SCREEN = (
 def reproduce(args: argparse.Namespace) -> int:
     """Plan or run the table or figure that was asked for, and show it beside the paper's."""
     load_plugins(tuple(args.imports))
-    return _figure(args) if args.figure else _table(args)
+    require(args.seeds >= 1, f"seeds is {args.seeds}, allowed are whole numbers from 1")
+    answer = _figure if args.figure else _table
+    if not args.dry_run:
+        return answer(args)
+    if on_hub(args.diffusion):
+        print(f"note: the hub is not asked for {args.diffusion} in a dry run", file=sys.stderr)
+    with hub_unasked():
+        return answer(args)
 
 
 def files_of(args: argparse.Namespace) -> Files:

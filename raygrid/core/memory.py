@@ -53,7 +53,7 @@ def _lower_mark() -> bool:
     """Begin a span; whether this system has a mark to read and lets it be lowered."""
     with contextlib.suppress(OSError):
         if "VmHWM" in _fields():
-            _MARK.write_text(_LOWER_THE_MARK)
+            _MARK.write_text(_LOWER_THE_MARK, encoding="utf-8")
             return True
     return False
 
@@ -65,4 +65,4 @@ def _mark_without_shared() -> float:
 
 def _fields() -> dict[str, int]:
     """What the kernel says of this process's memory, in kB."""
-    return {name: int(size) for name, size in _FIELD.findall(_STATUS.read_text())}
+    return {name: int(size) for name, size in _FIELD.findall(_STATUS.read_text(encoding="utf-8"))}

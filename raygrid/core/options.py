@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from raygrid.core.driver import Driver
 from raygrid.core.errors import SpecError, SpecErrors
 from raygrid.core.flags import Flag, checked_value, no_flag, option
 from raygrid.core.plugins import absolute
@@ -127,6 +128,11 @@ class Options:
             try:
                 value = checked_value(name, getattr(self, name), hint, flags().get(name))
                 object.__setattr__(self, name, value)
+            except SpecError as error:
+                faults.append(str(error))
+        if not faults and self.driver is not None:
+            try:
+                Driver.parse(self.driver)
             except SpecError as error:
                 faults.append(str(error))
         if not faults and self.deadline is not None and self.engine == "inline":

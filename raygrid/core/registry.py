@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class Combination:
     pretrains: whether the protocol has a pre-trained extractor for this trial.
     train_size: training images that are left beside the protocol's validation part.
     stops_early: whether the test accuracy may end a trial before its last epoch.
+    images: all training images of the data at hand, 0 where nobody looked at them.
     """
 
     dataset: Method
@@ -109,6 +111,7 @@ class Combination:
     targets: bool = False
     pretrains: bool = False
     stops_early: bool = False
+    images: int = 0
 
 
 class Registry(Generic[M]):
@@ -171,6 +174,9 @@ class Registry(Generic[M]):
 
     def make(self, part: Part | str) -> M:
         """Build the method that `part` names; raise SpecError for a bad name or parameter."""
+        given: Any = part  # callers are not always type-checked
+        named = isinstance(given, Part | str)
+        require(named, f"{self.kind} is {given!r}, allowed is a text such as {next(iter(self))!r}")
         part = Part.parse(part) if isinstance(part, str) else part
         cls = self[part.name]
         types_ = self._types_of(part.name)
@@ -236,13 +242,15 @@ def _coerce_plain(raw: Scalar, wanted: Any) -> Any:
 
 
 def _to_float(raw: Scalar) -> float:
-    if isinstance(raw, str):
-        top, slash, bottom = raw.partition("/")
-        try:
-            return float(top) / float(bottom) if slash else float(raw)
-        except (ValueError, ZeroDivisionError):
-            raise SpecError(f"{raw!r} is not a number") from None
-    return float(raw)
+    top, slash, bottom = raw.partition("/") if isinstance(raw, str) else (raw, "", "")
+    try:
+        value = float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError):
+        raise SpecError(f"{raw!r} is not a number") from None
+    except OverflowError:  # of a whole number with hundreds of digits
+        value = math.inf
+    require(math.isfinite(value), f"{raw} is not a finite number")
+    return value
 
 
 def require(condition: bool, message: str) -> None:

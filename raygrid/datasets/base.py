@@ -51,6 +51,7 @@ class Dataset(Method):
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
     pretraining: ClassVar[str] = ""
     class_names: ClassVar[tuple[str, ...]] = ()  # in the order of the labels
+    looked_at: ClassVar[bool] = False  # whether the sizes are those of data at hand (see `seen`)
     official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
     exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
 
@@ -76,7 +77,7 @@ class Dataset(Method):
     def seen(self, root: Path) -> Self:
         """This dataset, equal to itself, with the sizes of the data under `root`."""
         known = replace(self)
-        for name, value in asdict(self.describe(root)).items():
+        for name, value in (asdict(self.describe(root)) | {"looked_at": True}).items():
             object.__setattr__(known, name, value)  # on the instance, over the class's value
         return known
 
@@ -113,13 +114,18 @@ class Dataset(Method):
         return self.class_names
 
     @property
+    def folder(self) -> str:
+        """The folder's name under the data root."""
+        return self.id
+
+    @property
     def downloads(self) -> bool:
         """Whether `download` knows where the official files are."""
         return type(self).download is not Dataset.download
 
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
-        raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.id}")
+        raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.folder}")
 
 
 DATASETS: Registry[Dataset] = Registry("dataset", Dataset, "folder(name={})")  # type: ignore[type-abstract]

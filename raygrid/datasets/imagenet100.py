@@ -76,7 +76,7 @@ class ImageNet100(FileDataset):
     def _chosen(self, place: Path) -> list[str]:
         """The class folders that count, sorted by name."""
         given = place / "classes.txt"
-        names = given.read_text().split() if given.exists() else None
+        names = given.read_text(encoding="utf-8").split() if given.exists() else None
         wnids = sorted(names or [folder.name for folder in subfolders(place / "train")])
         if len(wnids) < self.classes or (names and len(wnids) != self.classes):
             where = given if names else place / "train"

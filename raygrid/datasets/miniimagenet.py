@@ -77,7 +77,7 @@ def _from_csv(place: Path) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     for path in lists:
         try:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     by_class.setdefault(row["label"], []).append(place / "images" / row["filename"])
         except (OSError, KeyError) as error:

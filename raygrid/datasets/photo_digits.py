@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import np, torch
 from raygrid.core.registry import Card, require
@@ -54,6 +55,9 @@ class PhotoDigits(Dataset):
 
     def source(self, root: Path) -> str:
         return "scikit-learn"
+
+    def download(self, root: Path) -> None:
+        raise DataError(f"{self.id} is made of what comes with scikit-learn and needs no files")
 
     def load(self, root: Path) -> Split:
         from sklearn.datasets import load_digits

@@ -49,7 +49,7 @@ class TinyImageNet(FileDataset):
         home = place if (place / "wnids.txt").exists() else place / "tiny-imagenet-200"
         if not (home / "wnids.txt").exists():
             return None
-        wnids = sorted((home / "wnids.txt").read_text().split())
+        wnids = sorted((home / "wnids.txt").read_text(encoding="utf-8").split())
         if len(wnids) != self.classes:
             raise DataError(f"{home / 'wnids.txt'} has {len(wnids)} classes, not {self.classes}")
         train = {wnid: self._images(home / "train" / wnid / "images") for wnid in wnids}
@@ -70,7 +70,9 @@ class TinyImageNet(FileDataset):
             return listing(class_folders(home / "val", wnids))
         files = self._images(home / "val" / "images")
         try:
-            lines = (line.split("\t") for line in annotations.read_text().splitlines())
+            lines = (
+                line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()
+            )
             wnid = {fields[0]: fields[1] for fields in lines}
             return Listing(files, [wnids.index(wnid[file.name]) for file in files])
         except (OSError, LookupError, ValueError) as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import product
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, SpecErrors
+from raygrid.core.registry import require
 from raygrid.core.spec import (
     Part,
     TrialSpec,
@@ -45,6 +47,11 @@ class Grid:
     learners: Axis = ("supervised",)
     protocols: Axis = ("quick",)
     seeds: Sequence[int | str] = (0,)
+
+    def __post_init__(self) -> None:
+        """A text alone is one value, not its letters; raises SpecError for what is no axis."""
+        for axis in fields(self):
+            object.__setattr__(self, axis.name, _axis(axis.name, getattr(self, axis.name)))
 
     def specs(self) -> Iterator[TrialSpec]:
         """All points; raises SpecErrors with the faults of all fragments and of their methods."""
@@ -107,6 +114,20 @@ class Grid:
             if value is not None and value not in seen:
                 seen.add(value)
                 yield value
+
+
+def _axis(name: str, value: Any) -> tuple[Any, ...]:
+    """The values of an axis; raises SpecError for anything but texts, or numbers where they are."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        require(isinstance(value, str), f"{name} is {value!r}, allowed is a list of its values")
+        return (value,)
+    every = tuple(value)
+    number = {"seeds": Integral, "poison_ratios": Real}.get(name)
+    words = "texts" if number is None else "numbers and texts"
+    for each in every:
+        fits = isinstance(each, str) or (number is not None and isinstance(each, number))
+        require(fits, f"{name} has the value {each!r}, allowed are {words}")
+    return every
 
 
 def _attack(text: str, budget: str) -> Part | None:
@@ -253,12 +274,14 @@ def _list(faults: list[str]) -> str:
 def read_specs(path: Path) -> list[str]:
     """Spec strings from a text file, one a line; blank lines and `#` comments are left out.
 
-    Raises SpecError for a file that cannot be read.
+    Raises SpecError for a file that cannot be read and for one without specs.
     """
     try:
-        texts = path.read_text().splitlines()
+        texts = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         why = "it is no text in UTF-8" if isinstance(error, ValueError) else error.strerror
         raise SpecError(f"@{path} cannot be read: {why}; expected a file of specs") from None
     lines = (next(split_outside(line, "#")).strip() for line in texts)
-    return [line for line in lines if line]
+    found = [line for line in lines if line]
+    require(bool(found), f"@{path} holds no spec")
+    return found

@@ -1,8 +1,8 @@
 """Learners: one file each. Importing this package registers all of them.
 
 A learner trains the victim, with the hooks of the defense inside, and hands out a classifier after
-every epoch. The rooms `literature`, `trials`, `engine`, `reports`, `reproduce` and `cli` import it. Start with
-`base.py`, then `supervised.py`; what several share lies in `common/`.
+every epoch. The rooms `literature`, `trials`, `engine`, `reports`, `reproduce` and `cli` import it.
+Start with `base.py`, then `supervised.py`; what several share lies in `common/`.
 """
 
 from raygrid.learners import byol as byol

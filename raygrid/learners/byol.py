@@ -43,6 +43,8 @@ class Byol(TwoViews):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.hidden >= 1, f"hidden is {self.hidden}, allowed from 1")
+        require(self.output >= 1, f"output is {self.output}, allowed from 1")
         require(0 <= self.momentum <= 1, f"momentum is {self.momentum}, allowed are 0 to 1")
         require(self.ema_updates >= 1, f"ema_updates is {self.ema_updates}, allowed from 1")
         require(self.factor > 0, f"factor is {self.factor}, allowed: above 0")

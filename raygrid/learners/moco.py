@@ -48,6 +48,8 @@ class Moco(TwoViews):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.temperature > 0, f"temperature is {self.temperature}, allowed: above 0")
+        require(self.hidden >= 1, f"hidden is {self.hidden}, allowed from 1")
+        require(self.output >= 1, f"output is {self.output}, allowed from 1")
         require(0 <= self.momentum <= 1, f"momentum is {self.momentum}, allowed are 0 to 1")
         require(self.queue >= 1, f"queue is {self.queue}, allowed from 1")
 

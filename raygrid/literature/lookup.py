@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,13 +15,13 @@ from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
-from raygrid.core.errors import SpecError
-from raygrid.core.registry import Registry
+from raygrid.core.errors import SpecError, unknown
+from raygrid.core.registry import Registry, require
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import MADE, MADE_ON, places_of, split_budget
+from raygrid.literature.names import MADE, MADE_ON, MEASURES, places_of, split_budget
 from raygrid.literature.reference import printed_rows
 from raygrid.protocols import PROTOCOLS
 
@@ -103,6 +104,35 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
     unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
     apart = best.paper if best.protocol != protocol else ", ".join(unlike)
     return Finding(best, apart, tuple(others))
+
+
+def check_asked(spec: TrialSpec, measure: str) -> None:
+    """Raise SpecError for methods that neither raygrid nor a paper has, and for other measures."""
+    for registry, parts in _parts_of(spec):
+        for part in parts:
+            if part.name in registry or part.name not in _printed_names()[registry.kind]:
+                registry.make(part)
+    known = set(MEASURES.values())
+    require(measure in known, unknown("measure", measure, known))
+
+
+def _parts_of(spec: TrialSpec) -> Iterator[tuple[Registry[Any], tuple[Part, ...]]]:
+    yield DATASETS, (spec.dataset,)
+    yield ATTACKS, (spec.attack,)
+    yield DEFENSES, spec.defense
+    yield ARCHITECTURES, (spec.architecture,)
+    yield LEARNERS, (spec.learner,)
+    yield PROTOCOLS, (spec.protocol,)
+
+
+@cache
+def _printed_names() -> dict[str, set[str]]:
+    """Names in the tables of papers by kind, also those of means and of what raygrid has not."""
+    found: dict[str, set[str]] = {}
+    for text in {row[name] for row in printed_rows() for name in ("cell", "made") if row[name]}:
+        for registry, parts in _parts_of(TrialSpec.parse(text)):
+            found.setdefault(registry.kind, set()).update(part.name for part in parts)
+    return found
 
 
 @cache

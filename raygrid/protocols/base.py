@@ -75,6 +75,8 @@ class Protocol(Method):
             self.patience is None or self.patience >= 1,
             f"patience is {self.patience}, allowed are none and whole numbers from 1",
         )
+        least = self.min_epochs
+        require(least >= 1, f"min_epochs is {least}, allowed are whole numbers from 1")
         require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}, allowed from 1")
         size, rate = self.batch_size, self.lr
         require(size is None or size >= 2, f"batch_size is {size}, allowed are 2 and more")

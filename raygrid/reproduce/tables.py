@@ -77,7 +77,8 @@ class Only:
 
     def of(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
         """The trials that belong to it; raises SpecError for a name that none of them has."""
-        kept = [s for s in specs if self.dataset is None or _is(s.dataset, self.dataset)]
+        wanted = () if self.dataset is None else (self.dataset,)
+        kept = _named("dataset", wanted, list(specs), lambda spec: (spec.dataset,))
         kept = _named("attack", self.attacks, kept, lambda spec: (spec.attack,))
         return _named("defense", self.defenses, kept, lambda spec: spec.defense)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 def _boot() -> str:
     """What sets this start of this machine, or this container, apart; empty where nothing does."""
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return ""
 
@@ -29,7 +29,7 @@ def born(pid: int) -> str:
     A number of a process is used again, its number and its beginning are not.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return ""
     return fields[19]

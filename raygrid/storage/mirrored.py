@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -41,6 +42,9 @@ def open_store(where: str | Path, cache: Path | None = None, reading: bool = Fal
     RAYGRID_CACHE or `~/.cache/raygrid`. reading: see `Store`. Raises StoreError.
     """
     text = str(where)
+    if re.match(r"[a-z][a-z0-9+]+:/(?!/)", text):
+        scheme, _, rest = text.partition(":/")
+        raise StoreError(f"store {text} has one slash, an address has two: {scheme}://{rest}")
     if "://" not in text:
         return Store(where, reading)
     home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
@@ -114,7 +118,9 @@ class MirroredStore(Store):
             for _ in range(2):  # a transfer may fail where the file is sound
                 there = self.remote.download(_data(kind, key, meta), stage / DATA)
                 if there and checksum(stage / DATA) == meta["sha256"]:
-                    (stage / META).write_text(json.dumps(meta, indent=1, sort_keys=True))
+                    (stage / META).write_text(
+                        json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8"
+                    )
                     self._publish(stage, target)
                     return True
         finally:

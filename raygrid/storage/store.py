@@ -170,7 +170,7 @@ class Store:
             stage.mkdir(parents=True)
             save_file(_apart(bundle.tensors), stage / DATA)
             text = describe(entry(kind, key), stage / DATA, bundle.tensors, bundle.facts)
-            (stage / META).write_text(text)
+            (stage / META).write_text(text, encoding="utf-8")
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
             why = f"cannot write {kind} {key} to {self.root}: {error}"
@@ -211,7 +211,7 @@ class Store:
             raise StoreError(why) from None
         log.warning("%s is damaged (%s); it is made again", folder, error)
         with suppress(OSError):  # what is no folder has no room for a note
-            (aside / "why.txt").write_text(f"{error}\n")
+            (aside / "why.txt").write_text(f"{error}\n", encoding="utf-8")
 
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""

@@ -42,7 +42,9 @@ class Journal(Listener):
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         specs = [str(trial.spec) for trial in (*plan.trials, *plan.derived)]
         self.grid = grid_key(self.out, specs)
-        (self.out / EPOCHS).write_text("")  # of trials that have their rows by now, or run again
+        (self.out / EPOCHS).write_text(
+            "", encoding="utf-8"
+        )  # of trials that have their rows by now, or run again
         self._say(event="started", name=self.name, specs=specs, published=published_of(specs))
 
     def trial_started(self, trial: Trial) -> None:
@@ -71,7 +73,7 @@ class Journal(Listener):
 
     def _append(self, name: str, line: Json) -> None:
         """Add a line. One that cannot be written ends no run: a follower lacks it until `sync`."""
-        with suppress(OSError), (self.out / name).open("a") as file:
+        with suppress(OSError), (self.out / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
@@ -84,9 +86,9 @@ def folder_mark(out: Path) -> str:
     """A random text that names a run folder, wherever it is moved."""
     out.mkdir(parents=True, exist_ok=True)
     mark = out / "grid_id"
-    with suppress(FileExistsError), mark.open("x") as file:
+    with suppress(FileExistsError), mark.open("x", encoding="utf-8") as file:
         file.write(uuid.uuid4().hex)
-    return mark.read_text()
+    return mark.read_text(encoding="utf-8")
 
 
 def grid_key(out: Path, specs: Iterable[str]) -> str:

@@ -115,7 +115,7 @@ class StatusFile(RunCounts):
         self._wrote, self._unsaid = self.now(), False
         new = self.path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            new.write_text(json.dumps(self.facts()))
+            new.write_text(json.dumps(self.facts()), encoding="utf-8")
             new.replace(self.path)
 
     def facts(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def read_status(out: Path, now: float | None = None) -> dict[str, Any]:
     Raises DataError where no run has been.
     """
     try:
-        found: dict[str, Any] = json.loads((out / FILE).read_text())
+        found: dict[str, Any] = json.loads((out / FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         raise DataError(f"no run has left a {FILE} in {out}; name its folder with --out") from None
     silence = (time.time() if now is None else now) - found["written"]

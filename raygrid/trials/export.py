@@ -50,7 +50,7 @@ def export(poisoned: Poisoned, folder: Path, form: Form = "png") -> Path:
     else:
         {"png": _write_png, "npz": _write_npz, "pt": _write_pt}[form](images, folder)
     path = folder / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1) + "\n")
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -77,7 +77,7 @@ def _write_parquet(poisoned: Poisoned, folder: Path, manifest: dict[str, Any]) -
     pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     pictures = Pictures(pixels, images.labels.numpy(), kept.numpy())
     files = write_pictures(folder, pictures, images.classes)
-    (folder / "README.md").write_text(dataset_card(manifest, len(files)))
+    (folder / "README.md").write_text(dataset_card(manifest, len(files)), encoding="utf-8")
 
 
 def _write_npz(images: Images, folder: Path) -> None:
@@ -92,7 +92,7 @@ def _write_pt(images: Images, folder: Path) -> None:
 def read_export(folder: Path) -> tuple[Images, dict[str, Any]]:
     """An exported set and its manifest; raises DataError if files and checksum do not agree."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         form, classes, checksum = manifest["form"], manifest["classes"], manifest["checksum"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} has no readable {MANIFEST}: {in_one_line(error)}") from None

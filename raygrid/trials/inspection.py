@@ -50,7 +50,8 @@ def look_into(path: Path, entry: str = "", clean: Images | None = None) -> dict[
         facts["entries"] = {name: _entry(value) for name, value in entries.items()}
         shaped = [value for value in entries.values() if value.ndim >= 3]
         if not entry and len(entries) > 1 and len(shaped) != 1:
-            return facts  # which one is meant has to be said
+            names = ", ".join(entries)
+            return {**facts, "guess": f"nothing yet: name the entry that is meant, of {names}"}
         found = load_published(path, entry)
     facts["labels"] = 0 if found.labels is None else len(found.labels)
     facts["rows"] = 0 if found.rows is None else len(found.rows)

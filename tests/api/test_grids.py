@@ -117,6 +117,8 @@ def test_a_plan_with_data_has_the_keys_of_the_run(run: rg.Run, tmp_path: Path) -
     [
         ({"exekutor": "inline"}, "unknown run option 'exekutor' .did you mean 'executor'"),
         ({"keep": ["wheights"]}, "did you mean 'weights'"),
+        ({"driver": "7/3"}, "driver is '7/3', allowed are its number, from 0, and how many"),
+        ({"driver": "0/3"}, "driver is '0/3', but several drivers share a grid from the command"),
     ],
 )
 def test_bad_options_are_said_before_anything_runs(
@@ -126,6 +128,52 @@ def test_bad_options_are_said_before_anything_runs(
     with pytest.raises(SpecError, match=says):
         rg.run(GRID, out, **options)
     assert not out.exists()
+
+
+def test_a_spec_that_cannot_run_is_refused_and_one_of_a_grid_skipped_aloud(tmp_path: Path) -> None:
+    spec = "photo_digits(every=20)/clean/mixup/small_cnn/simclr/quick/0"
+    for typed in (spec, [rg.TrialSpec.parse(spec)], iter([spec])):
+        with pytest.raises(SpecError, match="mixup has no meaning for the learner simclr"):
+            rg.run(typed, tmp_path / "out", executor="inline")
+    axes = {"datasets": ["photo_digits(every=20)"], "defenses": ["mixup"], "learners": ["simclr"]}
+    found = rg.run(rg.Grid(**axes), tmp_path / "out", executor="inline")
+    says = "<0 of 0 trials done, 1 skipped (the first: mixup has no meaning for the learner simclr"
+    assert repr(found).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        ({"seeds": 3}, "seeds is 3, allowed is a list of its values"),
+        ({"poison_ratios": 0.5}, "poison_ratios is 0.5, allowed is a list of its values"),
+        ({"budgets": [8 / 255]}, "budgets has the value 0.03137.*, allowed are texts"),
+        ({"attacks": None}, "attacks is None, allowed is a list of its values"),
+        ({"seeds": [0.5]}, "seeds has the value 0.5, allowed are numbers and texts"),
+    ],
+)
+def test_what_is_no_axis_is_said(axes: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        rg.Grid(**axes)
+
+
+def test_a_text_alone_is_one_value_of_an_axis() -> None:
+    grid = rg.Grid(attacks="lsp", seeds="012")
+    assert (grid.attacks, grid.seeds) == (("lsp",), ("012",))
+    assert rg.Grid(seeds=range(2), attacks=["lsp"]) == rg.Grid(seeds=(0, 1), attacks=("lsp",))
+
+
+def test_data_that_are_missing_leave_nothing_behind(tmp_path: Path) -> None:
+    spec = "cifar10/clean/none/small_cnn/supervised/quick/0"
+    with pytest.raises(SpecError, match="no cifar10 in"):
+        rg.plan(spec, data=tmp_path / "nodata")
+    with pytest.raises(SpecError, match="no cifar10 in"):
+        rg.run(spec, tmp_path / "out", data=tmp_path / "nodata", executor="inline")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frame_of_something_else_is_refused(run: rg.Run) -> None:
+    with pytest.raises(DataError, match="the frame lacks the columns attack, seed; allowed are"):
+        rg.table(run.df.drop(columns=["attack", "seed"]))
 
 
 def test_one_word_is_a_sequence_of_one(tmp_path: Path) -> None:
@@ -139,9 +187,39 @@ def test_a_folder_without_results_is_said(tmp_path: Path) -> None:
         rg.results(tmp_path)
 
 
+def test_lines_that_cannot_be_read_are_told_of(
+    run: rg.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = (run.out / "results.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "results.jsonl").write_text(f"{whole}{{broken\n", encoding="utf-8")
+    assert len(rg.results(tmp_path)) == len(rg.results(run.out))
+    (said,) = caplog.messages
+    assert said.startswith(f"1 broken lines in {tmp_path / 'results.jsonl'} are not used: ")
+
+
 def test_published_numbers_are_found_by_spec() -> None:
     found = rg.published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     assert found is not None
     assert (found.best.paper, found.apart) == ("apbench", "")
     assert found.best.value == pytest.approx(0.8072)  # APBench, table 3
     assert rg.published(WHERE.format("clean", "none")) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "measure", "says"),
+    [
+        ("em_apb", "em_ap", "final_acc", "unknown attack 'em_ap' .did you mean 'em_apb'"),
+        ("jpeg", "jpge", "final_acc", "unknown defense 'jpge' .did you mean 'jpeg'"),
+        ("em_apb", "em(mod=1)", "final_acc", "unknown parameter of em 'mod' .did you mean 'mode'"),
+        (
+            "em_apb",
+            "em_apb",
+            "acc",
+            "unknown measure 'acc' .did you mean 'peak_acc'.*final_",
+        ),
+    ],
+)
+def test_a_misspelling_is_not_unpublished(old: str, new: str, measure: str, says: str) -> None:
+    spec = "cifar10/em_apb/jpeg/resnet18/supervised/apbench/0".replace(old, new)
+    with pytest.raises(SpecError, match=says):
+        rg.published(spec, measure)

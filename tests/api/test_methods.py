@@ -86,6 +86,25 @@ def test_a_defense_that_acts_in_training_purifies_nothing(chain: str) -> None:
         purify(toy(8), chain)
 
 
+def test_no_name_at_all_is_said(digits: Split) -> None:
+    with pytest.raises(SpecError, match="dataset is None, allowed is a text such as 'cifar10'"):
+        dataset(None)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="attack is None, allowed is a text such as 'aap'"):
+        poison(digits.train, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [0, -1, 12.0, "10", True])
+def test_a_number_of_classes_is_a_whole_one_from_one(classes: Any) -> None:
+    says = f"classes is {classes!r}, allowed are None and whole numbers from 1"
+    with pytest.raises(SpecError, match=says):
+        poison(toy(16), "lsp", classes=classes)
+
+
+def test_a_derived_defense_purifies_nothing() -> None:
+    with pytest.raises(SpecError, match="iss is derived from finished trials and purifies noth"):
+        purify(toy(16), "iss")
+
+
 def test_training_is_that_of_a_trial(digits: Split, catalog: Catalog, fetch: Fetch) -> None:
     """The same losses and the same accuracy as the trial with this dataset has."""
     trial = resolve(f"{DIGITS}/clean/jpeg/small_cnn/supervised/quick(epochs=2)/1", catalog)
@@ -120,6 +139,11 @@ def test_without_test_images_nothing_is_tested() -> None:
         ({"architecture": "resnet19"}, "unknown architecture 'resnet19'"),
         ({"learner": "simclr", "defense": "mixup"}, "mixup has no meaning for the learner simclr"),
         ({"defense": "early_stopping"}, "derived from finished trials"),
+        (
+            {"learner": "finetune", "protocol": "pretrained_quick"},
+            "pretrained_quick trains a network on clean images for finetune to start from; which",
+        ),
+        ({"protocol": "toxic_quick"}, "toxic_quick puts every trial before a target, a test image"),
     ],
 )
 def test_what_cannot_be_trained_is_said(options: dict[str, str], says: str) -> None:

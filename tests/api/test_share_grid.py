@@ -16,8 +16,9 @@ import pytest
 
 from raygrid.api import share_grid as sharing
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.api.share_grid import Driver, View, exclusive_tables, share_grid, shared_options
+from raygrid.api.share_grid import View, exclusive_tables, share_grid, shared_options
 from raygrid.cli.main import main
+from raygrid.core.driver import Driver
 from raygrid.core.errors import Moving, SpecError, StoreError
 from raygrid.engine import notice
 from raygrid.storage import leases

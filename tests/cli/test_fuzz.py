@@ -133,13 +133,24 @@ def elsewhere() -> Iterator[Path]:
             os.chdir(before)
 
 
+def named(argv: list[str]) -> bool:
+    """Whether specs are among the words; words that cannot be parsed name none."""
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        try:
+            return bool(parser().parse_args(argv).specs)
+        except SystemExit:
+            return False
+
+
 def typed(argv: list[str]) -> tuple[int, str, list[str]]:
     """Exit status, what stands on the standard error, and the files that are there afterwards.
 
-    The dataset of an axis is always one that is not there, so that nothing can run for long.
+    Without specs the grid of the axes has a dataset that is not there, so that nothing can run for
+    long.
     """
     out, err = io.StringIO(), io.StringIO()
-    axes = ["--datasets", "cifar10"] if argv[:1] in (["run"], ["plan"]) else []
+    axes = ["--datasets", "cifar10"] if argv[:1] in (["run"], ["plan"]) and not named(argv) else []
     with elsewhere() as folder:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -82,3 +83,16 @@ def test_who_presses_three_times_ends_at_once_what_does_not_come_to_its_end(
     assert command.stderr.readline() == "ending in order; Ctrl-C once more ends at once\n"
     command.send_signal(INT)
     assert command.wait(60) == -INT
+
+
+def test_letters_that_an_output_has_not_end_no_command() -> None:
+    code = "from raygrid.cli.guard import guarded; guarded(lambda: print('5 \u2013 6 \u2192') or 0)"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"5 ? 6 ?\n", b"")
+
+
+def test_an_output_that_is_shut_ends_no_command() -> None:
+    line = f"{sys.executable} -m raygrid list datasets >&-"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -57,6 +57,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: fill(p, 2, 1, 16, "Training Testing"),
         r"which holds Testing, Training; rename Testing to test and Training to train",
     ),
+    "train and valid": (
+        lambda p: fill(p, 2, 1, 16, "train valid"),
+        r"lacks test/<class>/\*.png: the test part is missing; rename valid to test",
+    ),
+    "a file": (lambda p: p.write_text("x"), r"mine is a file, expected a folder"),
     "no split": (lambda p: fill(p, 2, 1, 16, "cats dogs"), r"which holds cats, dogs; put the"),
     "zip": (zipped, r"which holds mine.zip; unpack mine.zip"),
 }

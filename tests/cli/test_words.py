@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.cli.main import main
+from raygrid.cli.main import main, parser
+from raygrid.cli.options import options_of
 from raygrid.core.errors import unknown
+from raygrid.engine.grid import read_specs
 from tests.reports.rows import TOY, trial
 
 SPEC = "photo_digits/lsp/none/small_cnn/supervised/quick/0"
@@ -65,6 +67,50 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["download", "cifar10", "--import", "absent.py"],
             "--import absent.py: there is no such file",
         ),
+        (
+            ["plan", SPEC, "--attacks", "em", "--seeds", "1", "2"],
+            f"{SPEC} names whole trials, which --attacks, --seeds would not change: give specs or",
+        ),
+        (["lst"], "raygrid: unknown command 'lst' (did you mean 'list'?); known: doctor, "),
+        (["table", "defens"], "unknown kind 'defens' (did you mean 'defense'?); known: budget, "),
+        (["evaluate", "sed"], "unknown question 'sed' (did you mean 'seeds'?); known: "),
+        (["figure", "tsn"], "unknown figure 'tsn' (did you mean 'tsne'?); known: agreement, "),
+        (["reproduce", "apbnch"], "unknown paper 'apbnch' (did you mean 'apbench'?); known: "),
+        (
+            ["reproduce", "apbench", "--table", "3", "--scale", "smok"],
+            "unknown scale 'smok' (did you mean 'smoke'?); known: grid, paper, quick, screen, ",
+        ),
+        (
+            ["poison", "cifar10", "lsp", "--form", "nppz"],
+            "unknown form 'nppz' (did you mean 'npz'?); known: npz, parquet, png, pt, triples",
+        ),
+        (["sync", "--tracking", "off"], "sync writes to MLflow, and --tracking off says not to"),
+        (
+            ["download", "photo_digits"],
+            "photo_digits is made of what comes with scikit-learn and needs no files",
+        ),
+        (["download", "folder(name=x)"], "put its files under data/x"),
+        (
+            ["plan", "--gpus", "8xA10G", "--price", "nan"],
+            "price is nan, allowed are numbers from 0",
+        ),
+        (["status", "--price", "nan"], "price is nan, allowed are numbers from 0"),
+        (["status", "--devices", "-3"], "devices is -3, allowed are whole numbers from 1"),
+        (["plan", "--price", "1"], "--price 1.0 is of a fleet: say which with --gpus"),
+        (["list", "--json", "--markdown"], "--json and --markdown are two forms: leave one of"),
+        (["table", "defense", "--format", "csv", "--json"], "--format csv and --json are two"),
+        (
+            ["poison", "photo_digits", "lsp", "--form", "npz"],
+            "--form npz is of an export: say where to with --export",
+        ),
+        (
+            ["poison", "photo_digits", "lsp", "--form", "triples", "--export", "x"],
+            "lsp is made for no target; triples hold the poisons of a set-up",
+        ),
+        (
+            ["poison", "photo_digits", "lsp(budget=l2:1)", "--budget", "l2:2"],
+            "lsp(budget=l2:1) has the budget l2:1, --budget says l2:2: give one",
+        ),
         (["run", SPEC, "--per-gpu", "3"], "per_gpu is 3, allowed are 1, 2, 4, 8"),
         (
             ["run", SPEC, "--address", "auto", "--executor", "inline"],
@@ -84,11 +130,31 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_slip_is_told_in_one_line(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = [] if words[0] == "reproduce" else ["--out", str(tmp_path / "out")]
+    places = [] if words[0] in ("reproduce", "lst") else ["--out", str(tmp_path / "out")]
     line = refused([*words, *places], capsys)
     assert said in line
     assert "MLFLOW_TRACKING_URI" not in line
     assert not list(tmp_path.rglob("*.jsonl")), "nothing was started"
+
+
+def test_a_file_of_comments_is_no_default_grid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "specs.txt"
+    file.write_text("# none yet\n\n")
+    assert refused(["plan", f"@{file}"], capsys) == f"raygrid: @{file} holds no spec"
+    file.write_text(f"\ufeff{SPEC}\n", encoding="utf-8")  # as some editors save it
+    assert read_specs(file) == [SPEC]
+
+
+def test_a_flag_that_is_repeated_adds_its_values() -> None:
+    given = parser().parse_args(
+        ["plan", "--attack", "clean", "--attacks", "lsp", "--keep", "weights", "--keep", "features"]
+    )
+    assert given.attacks == ["clean", "lsp"]
+    assert options_of(given).keep == ("weights", "features")
+    words = ["reproduce", "apbench", "--table", "3", "--attacks", "em", "--attacks", "lsp"]
+    assert parser().parse_args(words).attacks == ["em", "lsp"]
 
 
 def test_names_with_numbers_are_listed_by_value() -> None:

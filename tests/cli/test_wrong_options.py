@@ -13,15 +13,25 @@ from raygrid.cli.options import AXES
 from raygrid.core.flags import plain_type
 from raygrid.core.options import flags, hints
 
-GRID = (
-    *("--datasets", "photo_digits(every=20)", "--attacks", "clean", "--defenses", "none"),
-    *("--architectures", "small_cnn", "--learners", "supervised"),
-    *("--protocols", "quick(epochs=1)", "--seeds", "0"),
-)
+GRID = {
+    "--datasets": "photo_digits(every=20)",
+    "--attacks": "clean",
+    "--defenses": "none",
+    "--architectures": "small_cnn",
+    "--learners": "supervised",
+    "--protocols": "quick(epochs=1)",
+    "--seeds": "0",
+}
 WRONG: Mapping[str, Sequence[str]] = {
     "out": ("--out FILE", "--out FILE/x", "--out ''"),
     "data": ("--data ''", "--datasets cifar10 --data absent"),
-    "store": ("--store FILE", "--store FILE/x", "--store ftp://host/x", "--store file://host/x"),
+    "store": (
+        "--store FILE",
+        "--store FILE/x",
+        "--store s3:/x",
+        "--store ftp://host/x",
+        "--store file://host/x",
+    ),
     "executor": ("--executor rya",),
     "address": ("--address auto --executor inline", "--address 127.0.0.1:1 --executor inline"),
     "cpus": ("--cpus 0", "--cpus many"),
@@ -78,8 +88,9 @@ def refused(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> str:
     words = ["" if word == "''" else word for word in named.split()]
     place = [] if "--out" in words else ["--out", "a/new/folder"]
     own = [] if "--executor" in words or "--address" in words else ["--executor", "inline"]
+    rest = [word for axis in GRID.items() if axis[0] not in words for word in axis]
     try:
-        status = main(["run", *GRID, "--quiet", *place, *own, *words])
+        status = main(["run", *rest, "--quiet", *place, *own, *words])
     except SystemExit as end:
         status = int(end.code or 0)
     said = capsys.readouterr()

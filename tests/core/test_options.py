@@ -42,6 +42,7 @@ def test_text_and_lists_stand_for_paths_and_tuples(tmp_path: Path) -> None:
         ({"imports": [3]}, "imports is 3, allowed is a text"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1, allowed are numbers from 0"),
         ({"checkpoint_every": float("nan")}, "checkpoint_every is nan, allowed is a finite"),
+        ({"driver": "3/3"}, "driver is '3/3', allowed are its number, from 0, and how many"),
         ({"out": 7}, "out is 7, allowed is a path"),
         ({"out": ""}, "out is '', allowed is a path"),
         ({"data": None}, "data is None, allowed is a path"),

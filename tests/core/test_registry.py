@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import pytest
 
@@ -105,6 +105,43 @@ def test_version_and_parameters_are_in_what_is_hashed(
     assert resolved["version"] >= 1
     assert {f.name for f in dataclasses.fields(registry[name])} - younger <= set(resolved)
     assert not younger & set(resolved)
+
+
+@pytest.mark.parametrize(("registry", "name"), METHODS, ids=lambda v: getattr(v, "kind", v))
+def test_no_number_of_a_method_is_without_end(registry: Registry[Method], name: str) -> None:
+    hints = get_type_hints(registry[name])
+    for field in dataclasses.fields(registry[name]):
+        if float not in (hints[field.name], *get_args(hints[field.name])):
+            continue
+        for value in ("nan", "inf", "-inf", "1e999", "1" * 400):
+            with pytest.raises(SpecError, match=f"{field.name}: .* is not a finite number"):
+                registry.make(f"{name}({field.name}={value})")
+
+
+@pytest.mark.parametrize(
+    ("registry", "part"),
+    [
+        (LEARNERS, "byol(hidden=0)"),
+        (LEARNERS, "byol(output=0)"),
+        (LEARNERS, "moco(hidden=0)"),
+        (LEARNERS, "moco(output=0)"),
+        (ATTACKS, "clbd(step=-1)"),
+        (ATTACKS, "clbd(surrogate_epochs=-1)"),
+        (ATTACKS, "convex_polytope(tolerance=-1)"),
+        (ATTACKS, "cp(momentum=-1)"),
+        (ATTACKS, "feature_collision(weight=-1)"),
+        (ATTACKS, "htbd(step=-1)"),
+        (ATTACKS, "htbd(decay=-1)"),
+        (ATTACKS, "htbd(enough=-1)"),
+        (ATTACKS, "witches_brew(lr=-1)"),
+        *((PROTOCOLS, f"{name}(min_epochs=-1)") for name in PROTOCOLS),
+    ],
+    ids=lambda v: getattr(v, "kind", v),
+)
+def test_a_number_below_what_is_possible_is_refused(registry: Registry[Method], part: str) -> None:
+    key, _, value = part.partition("(")[2].rstrip(")").partition("=")
+    with pytest.raises(SpecError, match=rf"{key} is {value}(\.0)?, allowed"):
+        registry.make(part)
 
 
 @pytest.mark.parametrize("registry", ALL, ids=lambda r: r.kind)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from torch import nn
 
 from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
+from raygrid.cli import evaluate, figure
+from raygrid.cli.evaluate import add_evaluate
+from raygrid.cli.figure import add_figure
 from raygrid.core.errors import DataError
 from raygrid.core.seeds import Stream
 from raygrid.nn.pgd import Ball
@@ -258,6 +263,9 @@ def test_answers_are_those_about_the_poison_of_each_row(records: Records) -> Non
     assert len(set(expected)) == 4, "else this test could not tell the rows apart"
 
 
+GAIN = ("--normalize", "gain", "--gain", "0")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -266,8 +274,25 @@ def test_answers_are_those_about_the_poison_of_each_row(records: Records) -> Non
         (("evaluate", "sets"), "sets needs the spec of a trial or poison"),
         (("evaluate", "norms", "dots/lsp"), "dots/lsp/0 was not made by a D-VAE"),
         (("evaluate", "seeds", CLEAN.format(9)), "there is no result of dots/clean/none"),
-        (("evaluate", "robustness", LSP, "--radius", "2"), "radius 2"),
-        (("evaluate", "robustness", LSP, "--steps", "-1"), "steps -1"),
+        (("evaluate", "robustness", LSP, "--radius", "2"), "radius is 2, allowed are numbers"),
+        (("evaluate", "robustness", LSP, "--steps", "-1"), "steps is -1, allowed are whole"),
+        (("evaluate", "robustness", LSP, "--step", "0"), "step is 0, allowed are numbers above 0"),
+        (("evaluate", "robustness", LSP, "--images", "0"), "images is 0, allowed are whole"),
+        (("evaluate", "classes", LSP, "--epoch", "peak"), "--epoch: classes would ignore what is"),
+        (
+            ("evaluate", "seeds", "--epoch", "peak", "--victims", "x", "--steps", "3"),
+            "--victims, --epoch, --steps: seeds would ignore what is set here; it takes --metric",
+        ),
+        (("evaluate", "sets", LSP, "--seed", "1"), "--seed is of poisons (dataset/attack), and"),
+        (("figure", "tsne", LSP, "--epoch", "peak", "--file", "x.png"), "--epoch: tsne would"),
+        (
+            ("figure", "perturbations", "dots/lsp", "--gain", "1", "--file", "x.png"),
+            "--gain is the factor of --normalize gain, which is not given",
+        ),
+        (
+            ("figure", "shapley", LSP, "--baseline", "mean", "--file", "x.png"),
+            "--baseline is of --estimator sampling, which is not given",
+        ),
         (
             ("evaluate", "classes", CLEAN.format(9)),
             "left no predictions: run it with --keep predictions",
@@ -277,7 +302,10 @@ def test_answers_are_those_about_the_poison_of_each_row(records: Records) -> Non
         (("figure", "tsne", "dots/clean", "--file", "x.png"), "changed no image"),
         (("figure", "perturbations", "dots/clean", "--file", "x.png"), "nothing was changed"),
         (("figure", "perturbations", "dots/withheld@0.5", "--file", "x.png"), "withholds images"),
-        (("figure", "perturbations", "dots/lsp", "--gain", "0", "--file", "x.png"), "gain is 0"),
+        (
+            (*("figure", "perturbations", "dots/lsp", "--file", "x.png"), *GAIN),
+            "gain is 0.0, allowed are numbers above 0",
+        ),
         (("figure", "grad-cam", LSP, "--layer", "body.77", "--file", "x.png"), "unknown layer"),
     ],
 )
@@ -286,3 +314,33 @@ def test_questions_that_have_no_answer(
 ) -> None:
     assert command(finished, *words) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("question", ["seeds", "cost", "agreement"])
+def test_a_folder_without_results_is_no_empty_answer(
+    question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path / "resluts", "evaluate", question) == 2
+    assert f"there are no results under {tmp_path / 'resluts'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("evaluate", "cost"), ("show", BARE)])
+def test_broken_lines_are_told_of_once(
+    words: tuple[str, ...], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    with (tmp_path / "out" / "results.jsonl").open("a") as file:
+        file.write("{broken\n")
+    assert command(tmp_path / "out", *words) == 0
+    assert capsys.readouterr().err.count("1 broken lines in ") == 1
+
+
+def test_options_of_questions_are_all_in_the_table() -> None:
+    for add, takes, own in (
+        (add_evaluate, evaluate.TAKES, {"help", "question", "specs"}),
+        (add_figure, figure.TAKES, {"help", "figure", "specs", "file"}),
+    ):
+        parser = argparse.ArgumentParser()
+        add(parser)
+        names = {name for taken in takes.values() for name in taken}
+        assert {action.dest for action in parser._actions} - own == names

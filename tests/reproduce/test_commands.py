@@ -87,6 +87,37 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_asks_no_hub(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *names: asked.append(names[0]))
+    words = ["--table", "3", "--attacks", "lsp", "--defenses", "avatar", "--diffusion", "nofile"]
+    assert cli.main(["reproduce", "apbench", *words, "--dry-run", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "checkpoint=nofile" in json.loads(said.out)["trials"][0]["spec"]
+    assert "note: the hub is not asked for nofile in a dry run" in said.err
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--dataset", "cifar11"], "unknown dataset here 'cifar11' (did you mean 'cifar10'?); kno"),
+        (["--dataset", "CIFAR10"], "unknown dataset here 'CIFAR10' (did you mean 'cifar10'?); kno"),
+        (["--seeds", "0"], "seeds is 0, allowed are whole numbers from 1"),
+        (["--seeds", "-1"], "seeds is -1, allowed are whole numbers from 1"),
+    ],
+)
+def test_a_part_that_is_not_there_is_said_with_the_nearest(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "apbench", "--table", "3", "--dry-run", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_a_predictor_is_found_from_every_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

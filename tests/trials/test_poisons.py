@@ -285,8 +285,9 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, kind: str) -> None:
             archive.writestr("noise.npy", inner.getvalue())
     else:
         path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(DataError, match="pickled code, which is never run"):
+    with pytest.raises(DataError) as caught:
         applied(toy(8), path=str(path))
+    assert str(caught.value) == f"{path} is damaged or holds pickled code, which is never run"
     assert not Bomb.ran
 
 
@@ -358,4 +359,37 @@ def test_a_spec_without_a_file_is_skipped_with_the_reason(tmp_path: Path) -> Non
     gone = f"file(path={tmp_path}/gone.pt)"
     assert "is not there" in str(resolve(text.format(gone), None).skip())
     (tmp_path / "gone.pt").write_bytes(b"")
+    assert "is damaged" in str(resolve(text.format(gone), None).skip())
+    torch.save(torch.zeros(10, 3, 32, 32), tmp_path / "gone.pt")
     assert resolve(text.format(gone), None).skip() is None
+
+
+NOISE = np.zeros((216, 3, 32, 32), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"": NOISE[:215]}, "has shape (215, 3, 32, 32), expected (216 or 10, 3, 32, 32)"),
+        ({"": NOISE[:, :, 4:, 4:]}, "has shape (216, 3, 28, 28), expected (216 or 10, 3, 32, 32)"),
+        ({"": np.full_like(NOISE, np.nan)}, "has values from nan to nan, expected -1 to 1"),
+        ({"": NOISE + 765}, "has values from 765 to 765, expected -1 to 1; scale=1/255 turns"),
+        ({"": NOISE > 0}, "holds torch.bool, expected integers or floats"),
+        ({"a": NOISE, "b": NOISE}, "unknown entry ''; known: a, b"),
+        ({"a": NOISE, "y": np.arange(216) % 11}, "has labels from 0 to 10, expected 0 to 9"),
+        ({"a": NOISE, "y": np.arange(80) % 10}, "has 80 labels, expected 216"),
+        ({"a": NOISE, "y": np.arange(216) % 10}, None),
+        ({"": NOISE.transpose(0, 2, 3, 1)}, None),
+        ({"": NOISE[0]}, None),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_the_plan(
+    tmp_path: Path, catalog: Catalog, entries: dict[str, np.ndarray], says: str | None
+) -> None:
+    if "" in entries:
+        np.save(path := tmp_path / "poison.npy", entries[""])
+    else:
+        np.savez(path := tmp_path / "poison.npz", **entries)
+    spec = f"photo_digits(every=20)/file(path={path})/none/small_cnn/supervised/quick/0"
+    reason = resolve(spec, catalog).skip()
+    assert says in reason if says and reason else reason is says, reason

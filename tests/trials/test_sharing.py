@@ -192,6 +192,14 @@ def test_inspect_says_what_a_file_is_and_what_it_does(tmp_path: Path) -> None:
         look_into(tmp_path / "nothing")
 
 
+def test_inspect_says_which_entries_there_are_to_choose_from(tmp_path: Path) -> None:
+    noise = np.zeros((3, 3, 4, 4), np.float32)
+    np.savez(tmp_path / "two.npz", first=noise, second=noise)
+    said = "nothing yet: name the entry that is meant, of first, second"
+    assert look_into(tmp_path / "two.npz")["guess"] == said
+    assert look_into(tmp_path / "two.npz", "first")["guess"] == "perturbation"
+
+
 def test_the_commands_inspect_and_poison_from(tmp_path: Path) -> None:
     made, _ = made_in(tmp_path / "here")
     export.export(made, tmp_path / "shared", "parquet")

@@ -73,12 +73,18 @@ def files_damaged(round_: Round) -> bool:
 def claim_of_the_dead(round_: Round) -> bool:
     """A driver on a machine that is gone left its note."""
     rows = round_.store / "store" / "claims"
-    notes = [json.loads(p.read_text()) for p in rows.glob("*.json")] if rows.is_dir() else []
+    notes = (
+        [json.loads(p.read_text(encoding="utf-8")) for p in rows.glob("*.json")]
+        if rows.is_dir()
+        else []
+    )
     keys = sorted({key for note in notes for key in note["keys"]})
     if not keys:
         return False
     note = {"host": "gone", "boot": "x", "pid": 7, "born": "1", "beat": 3, "keys": keys}
-    (rows / f"dead{round_.rng.randrange(10**6)}.json").write_text(json.dumps(note))
+    (rows / f"dead{round_.rng.randrange(10**6)}.json").write_text(
+        json.dumps(note), encoding="utf-8"
+    )
     return True
 
 

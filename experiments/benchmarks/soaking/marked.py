@@ -45,7 +45,7 @@ class MarkedSession(SupervisedSession):
     def _mark(self, event: str, epoch: int) -> None:
         """Add a line, short enough to be written whole beside other processes."""
         facts = {"trial": self.trial, "event": event, "epoch": epoch, "at": time.time()}
-        with Path(os.environ[MARKS]).open("a") as file:
+        with Path(os.environ[MARKS]).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
 
 

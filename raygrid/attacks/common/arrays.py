@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import pickle
+import re
 import warnings
 import zipfile
 import zlib
@@ -41,6 +42,8 @@ _UNREADABLE = (
     zlib.error,
     lzma.LZMAError,
 )
+_ADVICE = re.compile(r"allow_pickle|weights_only|weights only|trust the", re.IGNORECASE)
+"""What libraries say where a person could make them run the code in a file."""
 _FLAT = "data"  # the folder that some sources put around their pictures
 
 
@@ -119,9 +122,11 @@ def load_entries(path: Path, most: float = LARGEST_ARRAYS) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(f"{path} is not there") from None
     except _UNREADABLE as error:
-        message = f"{path} is damaged or holds pickled code, which is never run: "
-        message += in_one_line(error)
-        raise DataError(message) from None
+        said = in_one_line(error)
+        why = "" if _ADVICE.search(said) else f": {said}"
+        raise DataError(
+            f"{path} is damaged or holds pickled code, which is never run{why}"
+        ) from None
 
 
 def _load_torch(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from raygrid.datasets.common.holdings import (
     ImageFiles,
     identity,
     listing,
+    renamed,
     spoken,
     train_and_test,
     unpacked,
@@ -31,13 +32,6 @@ _ENDINGS = "|".join(map(re.escape, SUFFIXES))
 IN_ARCHIVE = re.compile(
     rf"(?:^|.*/)(train|test|val)/[^/.][^/]*/[^/.][^/]*(?:{_ENDINGS})$", re.IGNORECASE
 )
-
-
-PARTS = {
-    "train": ("train", "training", "trainset", "train_set"),
-    "test": ("test", "testing", "testset", "test_set", "val", "valid", "validation", "eval"),
-}
-"""Names that people give to the parts of a dataset, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +51,6 @@ class FileDataset(Dataset):
     def fit(self) -> Resizing:
         """How image files come to the dataset's size."""
         return Resizing(self.image_size)
-
-    @property
-    def folder(self) -> str:
-        """The folder's name under the data root."""
-        return self.id
 
     def class_folders(self, place: Path) -> Holding | None:
         """`train/<class>/*.png` and `test/<class>/*.png` if there is one of them in `place`."""
@@ -91,6 +80,8 @@ class FileDataset(Dataset):
         archives = sorted(f for f in home.glob("*") if f.name.endswith(ARCHIVES))
         if archives and self.archived:
             return Archive(archives[0], self)
+        if home.exists() and not home.is_dir():
+            raise DataError(f"no {self.id} in {root}: {home} is a file, expected a folder")
         wanted = "put the official files or train/<class>/*.png and test/<class>/*.png there"
         wanted += f", or fetch them: raygrid download {self.id}" * self.downloads
         names = sorted(f.name for f in home.iterdir() if visible(f)) if home.is_dir() else []
@@ -98,7 +89,7 @@ class FileDataset(Dataset):
             state = "is empty" if home.is_dir() else "does not exist"
             raise MissingDataError(f"no {self.id} in {root}: {home} {state}; {wanted}")
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        hint = f"unpack {archives[0].name}" if archives else _renamed(names) or wanted
+        hint = f"unpack {archives[0].name}" if archives else renamed(names) or wanted
         raise DataError(f"no {self.id} in {home}, which holds {', '.join(names[:5])}{more}; {hint}")
 
     def source(self, root: Path) -> str:
@@ -112,17 +103,6 @@ class FileDataset(Dataset):
 
     def named_classes(self, root: Path) -> tuple[str, ...]:
         return self.class_names or self.find(root).names
-
-
-def _renamed(names: Sequence[str]) -> str:
-    """What to rename where parts of a dataset have other names than `train` and `test`; or empty.
-
-    Names are not guessed while data are read: who has `valid` beside `test` has to say which one
-    is meant.
-    """
-    meant = {name: part for name in names for part, a in PARTS.items() if name.lower() in a}
-    pairs = [f"{name} to {part}" for name, part in meant.items() if name != part]
-    return f"rename {' and '.join(pairs)}" if pairs else ""
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,24 @@ def listing(by_class: dict[str, list[Path]]) -> Listing:
     return Listing(files, labels)
 
 
+PARTS = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "test": ("test", "testing", "testset", "test_set", "val", "valid", "validation", "eval"),
+}
+"""Names that people give to the parts of a dataset, in lower case."""
+
+
+def renamed(names: Sequence[str]) -> str:
+    """What to rename where parts of a dataset have other names than `train` and `test`; or empty.
+
+    Names are not guessed while data are read: who has `valid` beside `test` has to say which one
+    is meant.
+    """
+    meant = {name: part for name in names for part, a in PARTS.items() if name.lower() in a}
+    pairs = [f"{name} to {part}" for name, part in meant.items() if name != part]
+    return f"rename {' and '.join(pairs)}" if pairs else ""
+
+
 def train_and_test(
     place: Path, classes: Collection[str] | None = None
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
@@ -134,7 +152,11 @@ def train_and_test(
     test_folder = next((place / t for t in TEST_FOLDERS if (place / t).is_dir()), None)
     for folder, name in ((place / "train", "train"), (test_folder, "test")):
         if folder is None or not folder.is_dir():
-            raise DataError(f"{place} lacks {name}/<class>/*.png: the {name} part is missing")
+            hint = renamed([each.name for each in subfolders(place)])
+            raise DataError(
+                f"{place} lacks {name}/<class>/*.png: the {name} part is missing"
+                + (f"; {hint}" if hint else "")
+            )
     assert test_folder is not None
     train = class_folders(place / "train", classes)
     test = class_folders(test_folder, classes)
@@ -159,7 +181,7 @@ def spoken(classes: Iterable[str], place: Path) -> tuple[str, ...]:
     found = next((file for file in files if file.is_file()), None)
     if found is None:
         return tuple(names)
-    lines = found.read_text(errors="replace").splitlines()
+    lines = found.read_text(errors="replace", encoding="utf-8").splitlines()
     words = {parts[0]: parts[1] for line in lines if len(parts := line.split(None, 1)) == 2}
     return tuple(words.get(name, name).split(",")[0].strip() for name in names)
 

@@ -63,7 +63,11 @@ def footprints() -> dict[str, float]:
 
     What a GPU's pool takes beyond that, workspaces and fragments, is left to `gpu_share.ROOM`.
     """
-    text = resources.files("raygrid.engine.costs").joinpath("footprints.csv").read_text()
+    text = (
+        resources.files("raygrid.engine.costs")
+        .joinpath("footprints.csv")
+        .read_text(encoding="utf-8")
+    )
     return {row["kind"]: float(row["memory_mb"]) for row in csv.DictReader(text.splitlines())}
 
 

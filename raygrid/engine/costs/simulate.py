@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raygrid.core.errors import SpecError
+from raygrid.core.registry import require
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.engine.costs.estimate import crowded
 from raygrid.engine.costs.gpu_share import BASE, Gpu, Sharing, card
@@ -17,6 +19,11 @@ from raygrid.engine.costs.profiles import Profiles
 from raygrid.engine.schedule import Agenda, Job
 
 WORKER_START = 8.0  # seconds until a new worker process has imported everything
+
+
+def check_price(price: float) -> None:
+    """Raise SpecError for what no device costs an hour."""
+    require(0 <= price < math.inf, f"price is {price}, allowed are numbers from 0")
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,7 @@ class Fleet:
         found = re.fullmatch(r"(\d+)x(\w+)", text.strip())
         if not found or int(found[1]) < 1:
             raise SpecError(f"{text!r} is no fleet: expected a count and a kind, as in 8xA10G")
-        if price < 0:
-            raise SpecError(f"price is {price}, allowed from 0")
+        check_price(price)
         count, name = int(found[1]), found[2]
         if name.upper() == "CPU":
             return cls(cpus=count, name="CPU", price=price)

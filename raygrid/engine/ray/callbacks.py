@@ -263,7 +263,7 @@ class Watchdog(Callback):  # type: ignore[misc]
 def last_error(trial: Any) -> str:
     """The last failure that Tune noted of a trial: what was raised, then the end of where."""
     try:
-        whole = Path(trial.error_file).read_text()
+        whole = Path(trial.error_file).read_text(encoding="utf-8")
     except (OSError, TypeError):
         return f"the worker was lost at {time.strftime('%H:%M:%S')}"
     trace = whole.rpartition("Failure # ")[2].partition("\n")[2].rstrip()[-2000:]

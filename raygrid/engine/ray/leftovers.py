@@ -37,7 +37,7 @@ def note_started(folder: Path, before: set[int]) -> None:
     }
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / NOTE).write_text(json.dumps(note))
+        (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
 
 
 def forget(folder: Path) -> None:
@@ -52,7 +52,7 @@ def end_leftovers(folder: Path) -> int:
     A process is known by its number and its beginning, so no other one is ended.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):
-        note = json.loads((folder / NOTE).read_text())
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         if note["machine"] != machine() or lives(*note["driver"]):
             return 0
         ended = sum(map(_end, note["started"]))

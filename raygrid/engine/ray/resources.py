@@ -67,6 +67,8 @@ def promised(config: Path = BOOTSTRAP) -> dict[str, float]:
     """
     types: dict[str, Any] = {}
     with contextlib.suppress(OSError, yaml.YAMLError):
-        types = yaml.safe_load(config.expanduser().read_text())["available_node_types"]
+        types = yaml.safe_load(config.expanduser().read_text(encoding="utf-8"))[
+            "available_node_types"
+        ]
     offered = any(kind.get("resources", {}).get("GPU") for kind in types.values())
     return {"GPU": 1.0} if offered or os.environ.get("RAYGRID_GPUS") == "1" else {}

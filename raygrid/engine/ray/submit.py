@@ -75,7 +75,7 @@ def _worth_asking(config: Path) -> bool:
     import yaml
 
     try:
-        kind = yaml.safe_load(config.read_text())["provider"]["type"]
+        kind = yaml.safe_load(config.read_text(encoding="utf-8"))["provider"]["type"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ClusterError(f"{config} is not a cluster file: {error!r}") from None
     return has_credentials(kind)

@@ -80,7 +80,11 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _walk(folder: Path, rules: list[Rule]) -> Iterator[Path]:
     found = [folder / name for name in IGNORE_FILES]
-    inside = [_rule(folder, file.read_text().splitlines()) for file in found if file.is_file()]
+    inside = [
+        _rule(folder, file.read_text(encoding="utf-8").splitlines())
+        for file in found
+        if file.is_file()
+    ]
     rules = rules + inside
     for path in sorted(folder.iterdir()):
         if any(rule(path) for rule in rules):

@@ -69,13 +69,13 @@ class RayNode:
             )
         # Ray writes the head's address into its folder once its node is there.
         said, end = ray / "ray_current_cluster", time.monotonic() + seconds
-        while not said.exists() or not said.read_text():
+        while not said.exists() or not said.read_text(encoding="utf-8"):
             late = time.monotonic() > end
             if late or self.process.poll() is not None:
                 why = f"in {seconds:.0f} s" if late else f"({_last_line(log)})"
                 raise ClusterError(f"Ray does not start on node {self.share.node} {why}")
             time.sleep(0.1)
-        self.address = said.read_text()
+        self.address = said.read_text(encoding="utf-8")
 
     def command(self, folder: Path) -> list[str]:
         """What starts Ray, with what the job holds of this node and no more."""
@@ -132,5 +132,9 @@ def free_port() -> int:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     return lines[-1] if lines else "it says nothing"

@@ -40,7 +40,7 @@ def descendants(root: int) -> list[int]:
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             # The name may hold spaces and brackets; state and parent follow its last bracket.
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+            state, parent = status.read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
             if state != "Z":
                 parents.setdefault(int(parent), []).append(int(status.parent.name))
     found, open_ = [], [root]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ _SCHEDULE = {
     "prediction_type": "epsilon",
 }
 _CLASS = "UNet2DModel"
+_asks: ContextVar[bool] = ContextVar("asks", default=True)
 
 
 def content(checkpoint: str) -> str:
@@ -37,7 +41,22 @@ def content(checkpoint: str) -> str:
 def fault(checkpoint: str, side: int) -> str | None:
     """What is wrong with it for images of `side` pixels, as far as settings and shapes show."""
     path = Path(checkpoint)
+    if not _asks.get() and on_hub(checkpoint):
+        return None
     return _misfit(checkpoint, side, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@contextmanager
+def hub_unasked() -> Iterator[None]:
+    """A place where the hub is not asked what it has of a checkpoint: nothing is known against it.
+
+    Files and folders of this machine are looked at there as anywhere.
+    """
+    before = _asks.set(False)
+    try:
+        yield
+    finally:
+        _asks.reset(before)
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +74,7 @@ def _misfit(checkpoint: str, side: int, changed: int) -> str | None:
     return None
 
 
-def _on_hub(checkpoint: str) -> bool:
+def on_hub(checkpoint: str) -> bool:
     """Whether it is an id there: nothing here has this name, and it does not look like a place."""
     named = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", checkpoint) is not None
     return named and not is_file(checkpoint) and not Path(checkpoint).exists()
@@ -95,12 +114,12 @@ def _checked(checkpoint: str, side: int) -> str | None:
 
     Raises DataError that says what in its settings does not fit.
     """
-    if not _on_hub(checkpoint):
+    if not on_hub(checkpoint):
         require_there(checkpoint)
     alone = _settings(checkpoint, "config.json")
     found = alone or _settings(checkpoint, "unet/config.json")
     if found is None:
-        where = "it or the hub cannot be reached, or it" if _on_hub(checkpoint) else "it"
+        where = "it or the hub cannot be reached, or it" if on_hub(checkpoint) else "it"
         raise DataError(f"checkpoint {checkpoint} cannot be loaded: {where} has no config.json")
     schedule = _settings(checkpoint, f"{'' if alone else 'scheduler/'}scheduler_config.json") or {}
     for key, value in _SCHEDULE.items():
@@ -122,7 +141,7 @@ def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
     """A file of settings in a folder or under a hub id; None if it is not there."""
     path = Path(checkpoint) / name
     try:
-        if _on_hub(checkpoint):
+        if on_hub(checkpoint):
             from huggingface_hub import hf_hub_download
             from huggingface_hub.errors import EntryNotFoundError
 
@@ -130,6 +149,6 @@ def _settings(checkpoint: str, name: str) -> dict[str, Any] | None:
                 path = Path(hf_hub_download(checkpoint, name))
             except EntryNotFoundError:  # or out of reach, and not kept from an earlier time
                 return None
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
     except (OSError, ValueError, TypeError) as error:
         raise unloadable(checkpoint, error) from error

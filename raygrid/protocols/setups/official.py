@@ -36,7 +36,9 @@ _PATTERNS = {  # sha256 of the decoded pixels, (H, W, C)
 @cache
 def digests() -> dict[str, dict[str, Any]]:
     """The sha256 of the pickle and of the JSON, and K, by file name without suffix."""
-    text = (resources.files("raygrid.protocols.setups") / "digests.json").read_text()
+    text = (resources.files("raygrid.protocols.setups") / "digests.json").read_text(
+        encoding="utf-8"
+    )
     known: dict[str, dict[str, Any]] = json.loads(text)
     return known
 

@@ -145,7 +145,7 @@ def linearity_of_victim(victim: Victim, radius: float, images: int | None = None
     fgsm_rate: of the test images that it has right, the share that it has wrong at x + radius *
     sign(gradient), clipped; the more linear a network, the larger (Liu et al. 2026, PIL).
     """
-    test = victim.test.rows(torch.arange(min(images or len(victim.test), len(victim.test))))
+    test = victim.first(images)
     right = lost = 0
     for rows in torch.arange(len(test)).split(_CHUNK):
         x = test.floats(rows).to(victim.device)

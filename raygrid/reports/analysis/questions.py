@@ -84,7 +84,7 @@ def robustness(
     """
     rows = []
     for victim in victims:
-        test = victim.test.rows(torch.arange(min(images or len(victim.test), len(victim.test))))
+        test = victim.first(images)
         source = _next_seed(victim, victims)
         clean = _score(victim, test)
         white = attacked(victim, victim, test, ball)

@@ -42,6 +42,10 @@ class Victim:
     def name(self) -> str:
         return str(self.trial.spec)
 
+    def first(self, count: int | None) -> Images:
+        """The first images of the test set, all of them without a count."""
+        return self.test if count is None else self.test.rows(torch.arange(len(self.test))[:count])
+
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device

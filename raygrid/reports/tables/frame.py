@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from raygrid.core.errors import DataError
 from raygrid.reports.tables.trial_lines import (
     AXES,
     FIELDS,
@@ -28,7 +29,15 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def lines_of(table: pd.DataFrame) -> list[Line]:
-    """The lines that a frame was made of, also where rows were chosen from it."""
+    """The lines that a frame was made of, also where rows were chosen from it.
+
+    Raises DataError for a frame of other columns.
+    """
+    if lacking := [name for name in (*AXES, "seed", "status") if name not in table]:
+        raise DataError(
+            f"the frame lacks the columns {', '.join(lacking)}; allowed are the frame of a run "
+            "(Run.df) and rows chosen from it"
+        )
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(name): value for name, value in record.items()} for record in records]
 

@@ -77,5 +77,5 @@ def write_table(folder: Path, stem: str, made: Table, note: str = "") -> list[Pa
     paths = []
     for suffix, writer in WRITERS.items():
         paths.append(folder / f"{stem}.{suffix}")
-        paths[-1].write_text(writer(made) + (note if suffix == "md" else ""))
+        paths[-1].write_text(writer(made) + (note if suffix == "md" else ""), encoding="utf-8")
     return paths

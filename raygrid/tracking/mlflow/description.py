@@ -37,7 +37,11 @@ def description(files: Iterable[Path], links: Iterable[str] = ()) -> str:
     out at the end, with a word that says so.
     """
     named = {file.name: file for file in files}
-    texts = [named[name].read_text() for name in SHOWN if name in named and named[name].exists()]
+    texts = [
+        named[name].read_text(encoding="utf-8")
+        for name in SHOWN
+        if name in named and named[name].exists()
+    ]
     said = "\n".join(links)
     for block in (block for text in texts for block in _blocks(text)):
         if len(said) + len(block) + len(MORE) > TAG_LENGTH:
