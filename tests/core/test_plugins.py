@@ -164,8 +164,9 @@ def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) 
     (tmp_path / "mine.py").write_text(wave(card))
     text = f"""
 import raygrid as rg
-assert rg.published({cell.format("wave")!r}) is None
+assert rg.published({cell.format("lsp")!r}) is None
 import mine
+assert rg.published({cell.format("lsp")!r}).best.value == 0.25
 found = rg.published({cell.format("wave(budget=8/255)")!r})
 print(found.best.value, found.own, found.best.cite(), sep="|")
 print(rg.published({cell.format("wave").replace("quick", "fast")!r}).apart)
