@@ -33,7 +33,7 @@ SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed",
 
 @dataclass(frozen=True)
 class Run:
-    """The rows of a grid, for a notebook: `.df`, `.table(kind)`, `.failed`.
+    """The rows of a grid, for a notebook: `.df`, `.table(kind)`, `.failed`, `.diverged`.
 
     results: one `Result` a trial. out: the folder that holds them. plan: what the grid came to,
     None if the rows were read from a folder.
@@ -52,8 +52,13 @@ class Run:
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """The rows whose trial failed or diverged, with their `error`."""
-        return tuple(r for r in self.results if r.status in ("failed", "diverged"))
+        """The rows whose trial failed, with their `error`; they run again with the next run."""
+        return tuple(r for r in self.results if r.status == "failed")
+
+    @property
+    def diverged(self) -> tuple[Result, ...]:
+        """The rows whose numbers stopped being finite, with their `error`; that is their result."""
+        return tuple(r for r in self.results if r.status == "diverged")
 
     def table(self, kind: str = "defense", metric: str = "final_acc") -> Table:
         """A table of these rows, published beside measured; see the function `table`."""
@@ -67,7 +72,8 @@ class Run:
 
     def _words(self) -> str:
         done = sum(result.status == "done" for result in self.results)
-        lost = f", {len(self.failed)} failed" if self.failed else ""
+        kinds = {"failed": self.failed, "diverged": self.diverged}
+        lost = "".join(f", {len(found)} {name}" for name, found in kinds.items() if found)
         skips = self.plan.skips if self.plan is not None else []
         left = f", {len(skips)} skipped (the first: {skips[0].reason})" if skips else ""
         return f"{done} of {len(self.results)} trials done{lost}{left}, in {self.out}"

@@ -262,8 +262,9 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     from raygrid.tracking.mlflow.view import QUERY
 
     show_found(outcome, options.out)
-    for result in outcome.failed:
-        print(f"FAILED {result.spec}: {(result.error or '').splitlines()[0]}")
+    for result in outcome.results:
+        if result.status in ("failed", "diverged"):
+            print(f"{result.status.upper()} {result.spec}: {(result.error or '').splitlines()[0]}")
     print(
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"

@@ -66,7 +66,7 @@ class RunCounts(Listener):
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.now = now
         self.begun = now()
-        self.total = self.already = self.done = self.failed = 0
+        self.total = self.already = self.done = self.failed = self.diverged = 0
         self.made = self.reused = self.needed = 0
         self.names: Mapping[str, str] = {}
         self.work: Remaining | None = None
@@ -132,7 +132,8 @@ class RunCounts(Listener):
     def trial_finished(self, trial: Trial, result: Result) -> None:
         if result.derived_from is None:
             self.done += 1
-            self.failed += result.status in ("failed", "diverged")
+            self.failed += result.status == "failed"
+            self.diverged += result.status == "diverged"
         if self.work is not None:
             self.work.finished(trial.key, worked=result.status == "done")
         self.trials.pop(trial.key, None)
@@ -160,13 +161,17 @@ class RunCounts(Listener):
         """Seconds left by estimated work, None before there is anything to go by."""
         return None if self.work is None else self.work.left(self.now())
 
+    def beyond_numbers(self) -> list[str]:
+        """How many trials left the finite numbers, if any: a result, which nobody tries again."""
+        return [f"{self.diverged} diverged"] if self.diverged else []
+
     def line(self) -> str:
         """One line: counts and time left."""
         parts = [f"{self.already + self.done}/{self.total} trials"]
         if self.already:
             parts.append(f"{self.already} from earlier runs")
         parts += [f"{len(self.running)} running"] if self.running else []
-        parts.append(f"{self.failed} failed")
+        parts += [f"{self.failed} failed", *self.beyond_numbers()]
         parts.append(f"artifacts {self.made} made, {self.reused} reused")
         if self.done + self.already < self.total and (left := self.left) is not None:
             parts.append(f"{clock(left)} left")

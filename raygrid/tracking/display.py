@@ -128,6 +128,7 @@ def _bars(counts: RunCounts) -> Table:
     """How far trials and artifacts are, and how long the rest takes."""
     finished, artifacts = counts.already + counts.done, counts.made + counts.reused
     said = [f"{counts.failed} failed"] if counts.failed else []
+    said += counts.beyond_numbers()
     if finished < counts.total and (left := counts.left) is not None:
         said.append(f"{clock(left)} left")
     reused = f"{counts.reused} reused" if counts.reused else ""

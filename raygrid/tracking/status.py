@@ -130,6 +130,7 @@ class StatusFile(RunCounts):
             "trials": self.total,
             "done": finished,
             "failed": self.failed,
+            "diverged": self.diverged,
             "queued": max(0, self.total - finished - len(self.trials)),
             "artifacts": {"made": self.made, "reused": self.reused},
             "trials_per_hour": 3600 * self.done / max(self.elapsed, 1e-9),
@@ -173,10 +174,12 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
     made = found["artifacts"]
     going = found["state"] in ("running", "lost")
     word = "for" if going else "after"
+    diverged = f"{found['diverged']} diverged, " if found.get("diverged") else ""
     lines = [
         f"{found['state']} on {found['host']} (process {found['pid']}) {word} {clock(elapsed)}",
         f"{found['done']} of {found['trials']} trials done, {found['failed']} failed, "
-        f"{found['queued']} queued; artifacts {made['made']} made, {made['reused']} reused",
+        f"{diverged}{found['queued']} queued; "
+        f"artifacts {made['made']} made, {made['reused']} reused",
         f"{found['trials_per_hour']:.0f} trials an hour{_left(found)}",
     ]
     if price:

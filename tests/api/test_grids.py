@@ -11,6 +11,7 @@ import pytest
 
 import raygrid as rg
 from raygrid.core.errors import DataError, SpecError
+from raygrid.trials.result import Result, Status
 from tests import plugin
 
 assert plugin.CARD
@@ -223,3 +224,11 @@ def test_a_misspelling_is_not_unpublished(old: str, new: str, measure: str, says
     spec = "cifar10/em_apb/jpeg/resnet18/supervised/apbench/0".replace(old, new)
     with pytest.raises(SpecError, match=says):
         rg.published(spec, measure)
+
+
+def test_a_run_tells_failed_trials_from_diverged_ones(tmp_path: Path) -> None:
+    states: tuple[Status, ...] = ("done", "failed", "diverged")
+    rows = tuple(Result(f"spec{n}", f"key{n}", status=s) for n, s in enumerate(states))
+    found = rg.Run(rows, tmp_path)
+    assert (found.failed, found.diverged) == (rows[1:2], rows[2:])
+    assert repr(found) == f"<1 of 3 trials done, 1 failed, 1 diverged, in {tmp_path}>"

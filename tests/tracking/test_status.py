@@ -183,3 +183,13 @@ def test_a_job_that_lost_its_worker_waits_and_derived_rows_fail_with_their_trial
     derived = Result("iss", "other", status="failed", derived_from=trial.key)
     counts.trial_finished(trial, derived)
     assert counts.line().startswith("1/1 trials, 1 failed")
+
+
+def test_what_diverged_is_a_result_and_no_failure() -> None:
+    """A failed trial runs again with the next run and ends a command with 1; it does neither."""
+    trials = [resolve(spec, None) for spec in SPECS[:2]]
+    counts = RunCounts()
+    counts.started(Plan(trials=trials), trials)
+    for trial, state in zip(trials, ("failed", "diverged"), strict=True):
+        counts.trial_finished(trial, Result(str(trial.spec), trial.key, status=state))
+    assert counts.line().startswith("2/2 trials, 1 failed, 1 diverged, artifacts")
