@@ -223,7 +223,7 @@ def test_a_run_in_postgresql_is_whole_and_written_once(
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     found = children(tmp_path, postgres)
-    assert set(found) == set(grid.by_key())
+    assert set(found) == {trial.key for trial in grid.trials}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert [run.info.status for run in parents(tmp_path, postgres)] == ["FINISHED"]
     assert sync(tmp_path, postgres) == 0

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raygrid.attacks.common.surrogates import moments
 from raygrid.core.errors import SpecError
-from raygrid.core.images import Images, fingerprint
+from raygrid.core.images import Images, fingerprint, moments
 from raygrid.core.registry import Card
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS

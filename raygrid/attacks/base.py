@@ -16,8 +16,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene
-from raygrid.storage.checkpoints import NoProgress as NoProgress
-from raygrid.storage.checkpoints import Progress as Progress
+from raygrid.storage.checkpoints import NoProgress, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,8 +24,7 @@ from raygrid.attacks.common.students import (
     training,
     whole_batches,
 )
-from raygrid.attacks.common.surrogates import moments
-from raygrid.core.images import Images
+from raygrid.core.images import Images, moments
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked

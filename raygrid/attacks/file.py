@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS, Attack, AttackContext
-from raygrid.attacks.common.arrays import Published, content_hash, load_published
 from raygrid.attacks.common.fitting import Wanted, check_range, check_type, fault_of
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import beyond, enforce, size_of_change
@@ -15,6 +14,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
 from raygrid.core.registry import Card, Combination, require
+from raygrid.storage.published_arrays import Published, content_hash, load_published
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from raygrid.attacks.base import ATTACKS, AttackContext, Progress
+from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.images import Images
@@ -15,6 +15,7 @@ from raygrid.core.lazy import no_grad, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
+from raygrid.storage.checkpoints import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -234,3 +234,15 @@ class Poison:
             order = self.indices.argsort()
             pixels, labels = pixels[order], labels[order]
         return Images(pixels, labels, clean.classes)
+
+
+def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, sds = [], []
+    for channel in pixels.unbind(1):
+        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
+        mean = float(share @ levels)
+        means.append(mean)
+        sds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))
+    return tuple(means), tuple(sds)

@@ -198,9 +198,6 @@ class Plan:
                 _collect(artifact, found)
         return list(found.values())
 
-    def by_key(self) -> dict[str, Trial]:
-        return {trial.key: trial for trial in self.trials}
-
 
 def _collect(artifact: Artifact, found: dict[str, Artifact]) -> None:
     if artifact.key in found:

@@ -174,7 +174,3 @@ class ResultLog:
 
     def close(self) -> None:
         """The run is over; a mirrored log uploads what it still holds."""
-
-    def done(self) -> set[str]:
-        """Keys that need no further run: finished, diverged, or skipped."""
-        return {row["key"] for row in self.rows() if row["status"] != "failed"}

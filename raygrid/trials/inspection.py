@@ -6,12 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import AttackContext
-from raygrid.attacks.common.arrays import (
-    Published,
-    load_class_folders,
-    load_entries,
-    load_published,
-)
 from raygrid.attacks.file import NEAR, File
 from raygrid.core.budget import NORMS
 from raygrid.core.enforcement import size_of_change
@@ -21,6 +15,12 @@ from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.storage.parquet import parquet_files
 from raygrid.storage.pictures import subfolders
+from raygrid.storage.published_arrays import (
+    Published,
+    load_class_folders,
+    load_entries,
+    load_published,
+)
 from raygrid.trials.export import MANIFEST, read_export
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from raygrid.attacks.common.surrogate_training import accuracy, train_surrogate
-from raygrid.attacks.common.surrogates import SurrogateRecipe, moments, shortfall, tap40
+from raygrid.attacks.common.surrogates import SurrogateRecipe, shortfall, tap40
 from raygrid.attacks.common.transfer import crop_flip_by
-from raygrid.core.images import Images
+from raygrid.core.images import Images, moments
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.nn.augment import CropFlip, shift_by

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from raygrid.attacks import ATTACKS
-from raygrid.attacks.base import AttackContext, NoProgress
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common import autoregression
 from raygrid.attacks.common.autoregression import (
     border_size,
@@ -29,6 +29,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.engine.grid import Grid
+from raygrid.storage.checkpoints import NoProgress
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog

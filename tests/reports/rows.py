@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.kinds import all_tables
 from raygrid.reports.tables.layout import Table
+from raygrid.reports.tables.trial_lines import in_order, trial_lines
+from raygrid.reports.tables.write import write_made
 from raygrid.trials.result import Result
 
 Json = dict[str, Any]
@@ -25,6 +30,11 @@ def trial(spec: str, acc: float | None = None, **fields: Any) -> Json:
         row.peak_acc, row.peak_epoch = min(1.0, acc + 0.05), 3
         row.probes = {"clean_test": {"k": acc * 1000, "n": 1000, "acc": acc, "loss": 1.0}}
     return row.row()
+
+
+def write_tables(folder: Path, rows: Iterable[Json], pictures: int = 24) -> list[Path]:
+    """The tables that a run writes of its rows."""
+    return write_made(folder, all_tables(trial_lines(in_order(rows))), pictures)
 
 
 def cell(made: Table, row: str, column: str) -> Cell:

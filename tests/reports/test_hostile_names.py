@@ -23,10 +23,9 @@ from raygrid.reports.figures.write import write_figures
 from raygrid.reports.page.folders import RunFolder
 from raygrid.reports.page.write import FILE, write_page
 from raygrid.reports.tables.trial_lines import in_order
-from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
 from tests.conftest import toy
-from tests.reports.rows import trial
+from tests.reports.rows import trial, write_tables
 from tests.reports.test_pictures import noisy, recorded
 
 assert recorded  # a fixture: t-SNE that places points at once

@@ -20,9 +20,8 @@ from raygrid.reports.page.folders import labels_of, read_folders
 from raygrid.reports.page.panels import HEADINGS
 from raygrid.reports.page.write import contents, poison_pictures, report, script_json
 from raygrid.reports.tables.kinds import KINDS
-from raygrid.reports.tables.write import write_tables
 from raygrid.tracking.journal import picture_of
-from tests.reports.rows import CIFAR, TOY, trial
+from tests.reports.rows import CIFAR, TOY, trial, write_tables
 
 Json = dict[str, Any]
 EVIL = "<script>document.title = 'taken'</script>\n'quotes\" & </script>"

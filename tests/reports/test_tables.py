@@ -27,10 +27,10 @@ from raygrid.reports.tables.notes import number
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import json_text, markdown, plain_text
 from raygrid.reports.tables.trial_lines import trial_lines
-from raygrid.reports.tables.write import worth_drawing, write_tables
+from raygrid.reports.tables.write import worth_drawing
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
-from tests.reports.rows import CIFAR, TOY, cell, grid, trial
+from tests.reports.rows import CIFAR, TOY, cell, grid, trial, write_tables
 
 
 def test_equal_rows_make_equal_files_in_whatever_order_they_came(tmp_path: Path) -> None:

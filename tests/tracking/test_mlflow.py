@@ -69,7 +69,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     ]
 
     found = children(out)
-    assert set(found) == set(grid.by_key())
+    assert set(found) == {trial.key for trial in grid.trials}
     trial = next(t for t in grid.trials if str(t.spec).startswith("photo_digits/lsp(patch=4)/gray"))
     child = found[trial.key]
     assert child.info.status == "FINISHED"
@@ -115,7 +115,7 @@ def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
         kind, _, name = column.partition(".")
         assert name.strip("`") in kinds[kind]
     listed = client.search_runs([experiment.experiment_id], state["searchFilter"])
-    assert {run.data.tags[KEY] for run in listed} == set(grid.by_key())
+    assert {run.data.tags[KEY] for run in listed} == {trial.key for trial in grid.trials}
 
 
 def test_every_status_ends_its_run(out: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_resumed_run_brings_rows_that_were_never_told(out: Path) -> None:
     tracker = Tracked(out, every=0.05)
     drive(tracker, grid, grid.trials[3:])
     tracker.close(interrupted=False)
-    assert set(children(out)) == set(grid.by_key())
+    assert set(children(out)) == {trial.key for trial in grid.trials}
 
 
 def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
@@ -409,7 +409,8 @@ def test_several_grids_of_one_folder_keep_their_parents(out: Path) -> None:
     assert set(found) == {"first", "second"}
     assert found["first"].data.tags["raygrid.trials"] == "2"
     assert found["second"].data.tags["raygrid.trials"] == "4"
-    home = {run.data.tags[PARENT] for key, run in children(out).items() if key in half.by_key()}
+    ours = {trial.key for trial in half.trials}
+    home = {run.data.tags[PARENT] for key, run in children(out).items() if key in ours}
     assert home == {found["first"].info.run_id}
     before = content(out)
     assert sync(out).written == 0

@@ -12,12 +12,12 @@ from PIL import Image
 
 from raygrid.engine.grid import Grid, plan
 from raygrid.reports.page.write import report
-from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import check_tracking
 from raygrid.tracking.mlflow.client import PARENT
 from raygrid.tracking.mlflow.view import QUERY
 from tests.ports import free_port
+from tests.reports.rows import write_tables
 from tests.tracking.tracked import Tracked, row, runs, server
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def test_lost_requests_and_lost_answers_leave_no_ghosts(
     tracker.close(interrupted=False)
     assert set(flaky.left.values()) == {0}
     found = children(out)
-    assert set(found) == set(grid.by_key())
+    assert set(found) == {trial.key for trial in grid.trials}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert len(parents(out)) == 1
     before = content(out)
@@ -288,7 +288,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(out: Path) -> None:
         assert tracker.follower.missing > 0
     tracker.close(interrupted=False)
     found = children(out)
-    assert set(found) == set(grid.by_key())
+    assert set(found) == {trial.key for trial in grid.trials}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     before = content(out)
     assert sync(out).written == 0
@@ -316,7 +316,7 @@ def test_a_server_killed_and_restarted_during_a_run_loses_nothing(out: Path) -> 
     with server(out, port):
         tracker.close(interrupted=False)
         found = children(out, uri)
-        assert set(found) == set(grid.by_key())
+        assert set(found) == {trial.key for trial in grid.trials}
         assert {run.info.status for run in found.values()} == {"FINISHED"}
         assert len(parents(out, uri)) == 1
         before = content(out, uri)

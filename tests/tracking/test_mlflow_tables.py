@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from raygrid.engine.grid import plan
-from raygrid.reports.tables.write import write_tables
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.mlflow import store_uri, sync
 from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.description import description, findings
 from raygrid.tracking.mlflow.tables import Mirror
+from tests.reports.rows import write_tables
 from tests.tracking.tracked import Tracked, drive, parents, runs
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from raygrid.api.run_grid import Options
-from raygrid.attacks.common.arrays import load_published
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
 from raygrid.engine.worker import Worker
+from raygrid.storage.published_arrays import load_published
 from raygrid.storage.store import Store
 from raygrid.trials import export, poisons
 from raygrid.trials.catalog import Catalog

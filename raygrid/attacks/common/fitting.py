@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygrid.attacks.common.arrays import content_hash, load_published
 from raygrid.core.errors import DataError
 from raygrid.core.lazy import torch
 from raygrid.storage.limits import LARGEST_ARRAYS
+from raygrid.storage.published_arrays import content_hash, load_published
 
 if TYPE_CHECKING:
     from torch import Tensor

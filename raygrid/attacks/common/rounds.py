@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from raygrid.attacks.base import AttackContext, Progress
+from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.noise import SampleNoise
 from raygrid.attacks.common.students import Student
 from raygrid.core.errors import DivergedError
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
 from raygrid.nn.pgd import frozen
+from raygrid.storage.checkpoints import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import fan_out_init
-from raygrid.core.images import Images
+from raygrid.core.images import Images, moments
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination
 from raygrid.nn.augment import CropFlip, Views, affine_shift
@@ -116,18 +116,6 @@ def sep120(architecture: str, epochs: int, count: int) -> SurrogateRecipe:
         warmup_lr=0.001,
     )
     return SurrogateRecipe("sep120", architecture, recipe, "crop_flip", "data", kept)
-
-
-def moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and sd of each channel of uint8 (N, C, H, W), in [0, 1]; exact, from counts."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means, sds = [], []
-    for channel in pixels.unbind(1):
-        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
-        mean = float(share @ levels)
-        means.append(mean)
-        sds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))
-    return tuple(means), tuple(sds)
 
 
 def normalized_by(network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
-from raygrid.attacks.common.weight_noise import disturbed
 from raygrid.core.errors import SpecError
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream
+from raygrid.nn.disturbed import disturbed
 from raygrid.reports.analysis.records import Victim
 from raygrid.trials.evaluate import score
 

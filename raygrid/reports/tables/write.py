@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from raygrid.reports.tables.kinds import KINDS, all_tables
+from raygrid.reports.tables.kinds import KINDS
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import json_text, markdown
 from raygrid.reports.tables.tidy import csv_text
-from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES, Row, in_order, trial_lines
+from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
 
 WRITERS: dict[str, Callable[[Table], str]] = {
     "md": markdown,
@@ -18,11 +18,6 @@ WRITERS: dict[str, Callable[[Table], str]] = {
     "tex": latex,
     "json": json_text,
 }
-
-
-def write_tables(out_dir: Path, rows: Iterable[Row], pictures: int = 24) -> list[Path]:
-    """Write every table that the rows suffice for; see `write_made`."""
-    return write_made(out_dir, all_tables(trial_lines(in_order(rows))), pictures)
 
 
 def write_made(out_dir: Path, made: list[Table], pictures: int = 24) -> list[Path]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from raygrid.attacks.base import NoProgress, Progress
 from raygrid.core.lazy import torch
 from raygrid.core.speed import Speed
+from raygrid.storage.checkpoints import NoProgress, Progress
 from raygrid.storage.store import Bundle
 
 
