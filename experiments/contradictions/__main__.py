@@ -30,7 +30,7 @@ from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.reproduce.scales import SIZES
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import log_of
 
 SEPARABLE = "ar_separable"
 KNOWN = {
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace, options: Options) -> Iterator[str]:
     """The tables of what was asked for, from the rows that are there, in Markdown."""
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    log = log_of(options.out)
     rows = {row["spec"]: row for row in log.rows() if row["status"] == "done"}
     yield f"# Contradictions at scale {args.scale}"
     yield ""

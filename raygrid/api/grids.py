@@ -15,7 +15,7 @@ from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import ROWS, ResultLog
 from raygrid.storage.store import remove_unused
 from raygrid.trials.result import Result
 
@@ -205,7 +205,7 @@ def results(out: str | Path = "runs") -> Run:
     >>> [result.status for result in found.results]
     ['done']
     """
-    path = Path(out) / "results.jsonl"
+    path = Path(out) / ROWS
     if not path.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
     load_plugins()
@@ -221,7 +221,8 @@ def table(
     """A table of a run, published beside measured.
 
     source: a `Run`, the folder of one, or the frame of one (`Run.df`). kind: `defense`,
-    `transfer`, `worst-learner`, `ratio`, `budget`, `peak`, `success`, `detection`. metric: what is
+    `transfer`, `worst-learner`, `ratio`, `budget`, `jpeg-quality`, `peak`, `success`, `detection`.
+    metric: what is
     measured, `final_acc` or `peak_acc` among others.
 
     Returns a `Table`; `raygrid.reports.tables` renders it as text, Markdown, CSV or LaTeX. Raises

@@ -30,7 +30,7 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.leases import Lease, leased
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import SHOWN, ResultLog
+from raygrid.storage.results import ROWS, SHOWN, ResultLog
 from raygrid.storage.store import LOCK, Store, make_folder
 from raygrid.tracking.journal import Journal
 from raygrid.trials.artifacts import Artifact
@@ -170,7 +170,7 @@ def known_profiles(plan: Plan, log: ResultLog, profile_store: ProfileStore) -> P
 
 def _open(plan: Plan, store: Store, options: Options) -> tuple[ResultLog, list[Trial]]:
     """The result log, and the trials that it lacks or that did not leave all that is to be kept."""
-    log = store.results(options.out.absolute() / "results.jsonl")
+    log = store.results(options.out.absolute() / ROWS)
     status = {row["key"]: row["status"] for row in log.rows()}
     found = ((trial, status.get(trial.key, "failed")) for trial in plan.trials)
     return log, [trial for trial, said in found if is_open(said, trial.key, store, options.keep)]

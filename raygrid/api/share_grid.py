@@ -29,7 +29,7 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
 from raygrid.storage.leases import Lease, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import ROWS, log_of
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.trial import Trial
@@ -92,7 +92,7 @@ def share_grid(
 
 
 def _ended(plan: Plan, whole: Options, own: Options, view: View) -> SharedGrid:
-    rows = ResultLog(own.out.absolute() / "results.jsonl").rows()
+    rows = log_of(own.out).rows()
     lost = {row["key"] for row in rows if row["status"] == "failed"}
     ended: dict[bool, list[TrialSpec]] = {True: [], False: []}
     for trial in (*plan.trials, *plan.derived):
@@ -151,7 +151,7 @@ class View:
         kept, is not tried again by this run.
         watch: make sure that those who claim something live.
         """
-        rows = store.results(options.out.absolute() / "results.jsonl").rows()
+        rows = store.results(options.out.absolute() / ROWS).rows()
 
         keys = {trial.key for trial in plan.trials}
 

@@ -13,7 +13,7 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import ResultLog, log_of
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records, Victim
@@ -79,7 +79,7 @@ def rows_of(
 
 def results_of(args: argparse.Namespace) -> dict[str, Row]:
     """All rows of the output folder by spec; lines that cannot be read are told of."""
-    log = ResultLog(args.out.absolute() / "results.jsonl")
+    log = log_of(args.out)
     say_broken(log)
     return {row["spec"]: row for row in log.rows()}
 

@@ -10,7 +10,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.text import DAY, about
 from raygrid.engine.grid import Plan
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import log_of
 from raygrid.storage.store import Store
 
 
@@ -24,7 +24,7 @@ def ask_if_long(plan: Plan, store: Store, options: Options) -> None:
     seconds, places = _estimate(plan, PlanStatus(), options)
     if seconds <= DAY:
         return
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    log = log_of(options.out)
     state = PlanStatus(True, {row["key"]: row for row in log.rows()}, there(plan, store))
     seconds, places = _estimate(plan, state, options)
     if seconds <= DAY:

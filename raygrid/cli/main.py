@@ -153,12 +153,12 @@ def _strict(args: argparse.Namespace) -> Options:
 
 
 def show_status(args: argparse.Namespace) -> int:
-    from raygrid.storage.results import ResultLog
+    from raygrid.storage.results import log_of
 
     check_price(args.price)
     devices = args.devices
     require(devices >= 1, f"devices is {devices}, allowed are whole numbers from 1")
-    say_broken(ResultLog(args.out.absolute() / "results.jsonl"))
+    say_broken(log_of(args.out))
     found = status.read_all(args.out.absolute())
     alone = found.get("") if len(found) == 1 else None
     if args.json:
@@ -173,12 +173,12 @@ def show_status(args: argparse.Namespace) -> int:
 def show_table(args: argparse.Namespace) -> int:
     from raygrid.reports.tables import kinds, latex, render, tidy
     from raygrid.reports.tables.trial_lines import in_order, trial_lines
-    from raygrid.storage.results import ResultLog
+    from raygrid.storage.results import log_of
 
     plain = args.format == "text" or not args.json
     require(plain, f"--format {args.format} and --json are two forms: leave one of them out")
     load_plugins(tuple(args.imports))
-    log = ResultLog(args.out.absolute() / "results.jsonl")
+    log = log_of(args.out)
     rows = list(log.rows())
     say_broken(log)
     if not rows:

@@ -28,7 +28,7 @@ from raygrid.engine.grid import Plan
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import log_of
 from raygrid.storage.store import Store
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.outputs import left_nbytes
@@ -225,7 +225,7 @@ def show_plan(
 ) -> int:
     """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
     load_plugins(options.imports)  # whose faults are none of the data
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    log = log_of(options.out)
     rows = {row["key"]: row for row in log.rows()}
     say_broken(log)
     note = ""

@@ -32,7 +32,7 @@ from raygrid.reproduce.papers import PAPERS
 from raygrid.reproduce.scales import STAND_INS
 from raygrid.reproduce.tables import Files, Only, PaperTable, compared, paper_table, paper_table_of
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import log_of
 
 if TYPE_CHECKING:
     from raygrid.reproduce.questions import FinishedTrials
@@ -87,7 +87,7 @@ def _table(args: argparse.Namespace) -> int:
         if args.dry_run:
             answer(options)
         if args.table == "flip":
-            log = ResultLog(options.out.absolute() / "results.jsonl")
+            log = log_of(options.out)
             print(*mirrored(log.rows(), wanted.printed), sep="\n")
     return status
 
@@ -133,7 +133,7 @@ def _evidence(options: Options) -> FinishedTrials:
     from raygrid.reports.analysis.records import Records
     from raygrid.reproduce.questions import FinishedTrials
 
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    log = log_of(options.out)
     records = Records(open_store(options.store_url), options.data)
     return FinishedTrials(records, {row["spec"]: row for row in log.rows()})
 
@@ -207,7 +207,7 @@ def show_tables(
     note = {"smoke": SMOKE, "screen": SCREEN}.get(args.scale, PAPERS[args.paper].quick)
     planned = plan(wanted.specs, None)
     names = {str(trial.spec) for trial in (*planned.trials, *planned.derived)}
-    log = ResultLog(options.out.absolute() / "results.jsonl")
+    log = log_of(options.out)
     trials = trial_lines(row for row in log.rows() if row["spec"] in names)
     print(f"{sum(trial['status'] == 'done' for trial in trials)} of {len(names)} rows are there")
     for kind in kinds:

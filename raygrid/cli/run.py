@@ -42,7 +42,7 @@ from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
 from raygrid.engine.ray.homecoming import send_home
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import log_of
 from raygrid.tracking.status import StatusFile
 
 Scales = Mapping[str, Sequence[Grid]]
@@ -208,7 +208,7 @@ def run_and_show(
     if options.keep and not options.quiet:
         print(f"kept: {kept_text(plan, options.keep)}", file=sys.stderr)
     with exclusive(options.out.absolute()):
-        log = ResultLog(options.out.absolute() / "results.jsonl")
+        log = log_of(options.out)
         aside = log.set_aside()
         if aside is not None:
             print(f"note: {log.warning()}; copied to {aside.name}", file=sys.stderr)

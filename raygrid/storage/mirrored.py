@@ -29,7 +29,7 @@ from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.meta import read_meta
-from raygrid.storage.results import Json, ResultLog, latest, read_row, when
+from raygrid.storage.results import ROWS, Json, ResultLog, latest, read_row, when
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class MirroredStore(Store):
         self.remote.remove(entry(kind, key))
 
     def results(self, path: Path | None = None) -> MirroredLog:
-        return MirroredLog(path or self.root / "results.jsonl", self.remote)
+        return MirroredLog(path or self.root / ROWS, self.remote)
 
     def _remote_meta(self, kind: str, key: str) -> Json | None:
         content = self.remote.read(_meta(kind, key))

@@ -91,6 +91,10 @@ def latest(rows: Iterable[Json]) -> dict[str, Json]:
     return found
 
 
+ROWS = "results.jsonl"
+"""The name of the log in the folder of a run."""
+
+
 class ResultLog:
     """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
 
@@ -174,3 +178,8 @@ class ResultLog:
 
     def close(self) -> None:
         """The run is over; a mirrored log uploads what it still holds."""
+
+
+def log_of(out: Path) -> ResultLog:
+    """The log of a run's folder."""
+    return ResultLog(out.absolute() / ROWS)

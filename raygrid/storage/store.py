@@ -29,7 +29,7 @@ from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
 from raygrid.core.options import LEFT
 from raygrid.storage.meta import check_tensors, describe, read_meta
-from raygrid.storage.results import Json, ResultLog
+from raygrid.storage.results import ROWS, Json, ResultLog
 
 if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
     import numpy as np
@@ -215,7 +215,7 @@ class Store:
 
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
-        return ResultLog(path or self.root / "results.jsonl")
+        return ResultLog(path or self.root / ROWS)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

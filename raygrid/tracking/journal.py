@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from raygrid.trials.trial import Trial
 
 Json = dict[str, Any]
-GRIDS, EPOCHS, ROWS = "grids.jsonl", "epochs.jsonl", "results.jsonl"
+GRIDS, EPOCHS = "grids.jsonl", "epochs.jsonl"
 PICTURES = "pictures"
 EVERY = 1.0  # seconds between two lines of one trial: its row will hold every epoch
 

@@ -18,12 +18,11 @@ import tempfile
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
-from raygrid.storage.results import SHOWN, ResultLog
+from raygrid.storage.results import ROWS, SHOWN, ResultLog
 
 INSIDE = "RAYGRID_INSIDE"
 """In the environment of a job."""
 MARK, DIGEST = "raygrid-archive:", "sha256:"
-ROWS = "results.jsonl"
 PIECE = 4000  # letters of a line
 
 

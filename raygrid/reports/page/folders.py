@@ -14,7 +14,7 @@ from raygrid.core.text import clock
 from raygrid.reports.tables.kinds import CellSource, all_tables
 from raygrid.reports.tables.layout import Table
 from raygrid.reports.tables.trial_lines import Row, in_order, trial_lines
-from raygrid.storage.results import STATES, ResultLog
+from raygrid.storage.results import STATES, log_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_folders(paths: Sequence[Path]) -> list[RunFolder]:
 
 
 def _read(path: Path, label: str) -> RunFolder:
-    log = ResultLog(path.absolute() / "results.jsonl")
+    log = log_of(path)
     if not log.path.exists():
         raise DataError(f"{path} holds no results.jsonl; give the folder of a run (--out of it)")
     rows = tuple(in_order(log.rows()))

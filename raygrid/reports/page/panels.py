@@ -13,6 +13,7 @@ from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import UNITS, Panel, Table
 from raygrid.reports.tables.notes import EPOCHS, head, measured_text, notes, quoted
 from raygrid.reports.tables.write import worth_drawing
+from raygrid.storage.results import ROWS
 
 HEADINGS = {
     "defense": "Attacks against defenses",
@@ -54,7 +55,7 @@ def _png(folder: RunFolder, kind: str, panel: Panel) -> bytes:
     from raygrid.reports.tables.plots import picture
 
     drawn = folder.path / "tables" / f"{kind}-{panel.slug}.png"
-    rows = folder.path / "results.jsonl"
+    rows = folder.path / ROWS
     if drawn.exists() and drawn.stat().st_mtime >= rows.stat().st_mtime:
         return drawn.read_bytes()
     file = io.BytesIO()
