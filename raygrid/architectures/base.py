@@ -52,14 +52,13 @@ class Architecture(Method):
         images: what the network will be trained on, on any device. seed: the network's.
         """
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
+        side = combination.image_size
         low, high = self.sizes
-        if not low <= cell.image_size <= high:
-            return f"{self.id} takes images of {low} to {high} pixels, not {cell.image_size}"
-        if cell.image_size % self.multiple:
-            return (
-                f"{self.id} takes image sides divisible by {self.multiple}, not {cell.image_size}"
-            )
+        if not low <= side <= high:
+            return f"{self.id} takes images of {low} to {high} pixels, not {side}"
+        if side % self.multiple:
+            return f"{self.id} takes image sides divisible by {self.multiple}, not {side}"
         return None
 
 

@@ -28,13 +28,15 @@ class Dla34(Architecture):
     megabytes: ClassVar[float] = 61
     stand_in: ClassVar[str] = "small_resnet"
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         """Its trees join what max-pools and strides of 2 halve, which is the same for even sides
         alone: three times, and twice more in timm's own stem."""
-        multiple = 8 if cell.image_size < 112 else 32
-        if cell.image_size % multiple:
-            return f"{self.id} takes image sides divisible by {multiple}, not {cell.image_size}"
-        return super().skip(cell)
+        multiple = 8 if combination.image_size < 112 else 32
+        if combination.image_size % multiple:
+            return (
+                f"{self.id} takes image sides divisible by {multiple}, not {combination.image_size}"
+            )
+        return super().skip(combination)
 
     def body(self, image_size: int) -> tuple[nn.Module, int]:
         import timm

@@ -44,8 +44,8 @@ class Timm(Architecture):
             width = net.eval()(torch.zeros(1, 3, image_size, image_size)).shape[1]
         return net.train(), int(width)
 
-    def skip(self, cell: Combination) -> str | None:
-        return super().skip(cell) or side_fault(self.model, cell.image_size)
+    def skip(self, combination: Combination) -> str | None:
+        return super().skip(combination) or side_fault(self.model, combination.image_size)
 
 
 def created(model: str, side: int) -> Any:

@@ -219,7 +219,7 @@ class Attack(Method):
         """
         return None
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         return None
 
 

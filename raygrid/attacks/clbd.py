@@ -90,5 +90,5 @@ class Clbd(CleanLabel):
             return super().pixels(images, context)
         return self.propose(images, context)
 
-    def skip(self, cell: Combination) -> str | None:
-        return super().skip(cell) or no_surrogate(self.id, (self.surrogate,), cell)
+    def skip(self, combination: Combination) -> str | None:
+        return super().skip(combination) or no_surrogate(self.id, (self.surrogate,), combination)

@@ -87,10 +87,10 @@ class Cuda(Attack):
             drawn[label, torch.randint(side * side, (), generator=rng)] = 1.0
         return drawn.view(-1, side, side)
 
-    def skip(self, cell: Combination) -> str | None:
-        if self.kernel is None or self.kernel <= cell.image_size:
+    def skip(self, combination: Combination) -> str | None:
+        if self.kernel is None or self.kernel <= combination.image_size:
             return None
-        return f"kernel={self.kernel} is larger than images of {cell.image_size} pixels"
+        return f"kernel={self.kernel} is larger than images of {combination.image_size} pixels"
 
 
 def convolved(x: Tensor, kernels: Tensor, border: str = "black") -> Tensor:

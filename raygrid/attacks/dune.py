@@ -123,10 +123,10 @@ class Dune(GradientAttack):
     def intended(self, labels: Tensor, classes: int) -> Tensor:
         return (labels + self.shift) % classes
 
-    def skip(self, cell: Combination) -> str | None:
-        if self.shift % cell.classes == 0:
-            return f"shift={self.shift} leads back to each of {cell.classes} classes"
-        return super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        if self.shift % combination.classes == 0:
+            return f"shift={self.shift} leads back to each of {combination.classes} classes"
+        return super().skip(combination)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         networks = context.surrogates["dune80"]

@@ -70,8 +70,8 @@ class DVaeGrow(Disentangled):
         grown[seed] = few.pixels
         return grown
 
-    def skip(self, cell: Combination) -> str | None:
-        return self._too_few(cell.train_size) or super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        return self._too_few(combination.train_size) or super().skip(combination)
 
     def _too_few(self, images: int) -> str | None:
         count = round(self.share * images)

@@ -68,13 +68,17 @@ class File(Attack):
         content = content_hash(Path(self.path)) if self.path else ""
         return {**super().resolved(), "path": content}
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         if not self.path:
             return "file needs a path: file(path=/where/it/is.pt)"
-        path, side = Path(self.path), cell.image_size
+        path, side = Path(self.path), combination.image_size
         if not (path.is_file() or path.is_dir()):
             return f"{self.path} is not there"
-        wanted = Wanted(cell.images, cell.classes, (3, side, side)) if cell.images else None
+        wanted = (
+            Wanted(combination.images, combination.classes, (3, side, side))
+            if combination.images
+            else None
+        )
         return fault_of(path, self.entry, self.scale, wanted)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:

@@ -57,8 +57,8 @@ class LowFrequency(ClassWise):
         super().__post_init__()
         require(2 <= self.n <= 64, f"n is {self.n}, allowed are 2 to 64 (published: 2 to 8)")
 
-    def skip(self, cell: Combination) -> str | None:
-        return self._fault(cell.image_size, cell.image_size)
+    def skip(self, combination: Combination) -> str | None:
+        return self._fault(combination.image_size, combination.image_size)
 
     def patterns(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape

@@ -98,8 +98,8 @@ class Lsp(Piecewise):
             signal[here] = mixed.add_(centers[label], alpha=self.separation)
         return signal
 
-    def skip(self, cell: Combination) -> str | None:
-        features = 3 * (-(-cell.image_size // self.patch)) ** 2
-        if features >= 63 or cell.classes <= 2**features:
+    def skip(self, combination: Combination) -> str | None:
+        features, classes = 3 * (-(-combination.image_size // self.patch)) ** 2, combination.classes
+        if features >= 63 or classes <= 2**features:
             return None
-        return f"patch={self.patch} leaves {features} blocks, too few for {cell.classes} classes"
+        return f"patch={self.patch} leaves {features} blocks, too few for {classes} classes"

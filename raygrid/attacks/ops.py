@@ -54,8 +54,8 @@ class Ops(Attack):
 
     budget: Budget = Budget("l0", 1)  # pixels of an image
 
-    def skip(self, cell: Combination) -> str | None:
-        return self._fault(cell.image_size, cell.image_size)
+    def skip(self, combination: Combination) -> str | None:
+        return self._fault(combination.image_size, combination.image_size)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape

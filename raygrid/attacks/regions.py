@@ -73,9 +73,9 @@ class Regions(ClassWise):
         power = self.n.bit_length() - 1
         return 2 ** (power // 2), 2 ** (power - power // 2)
 
-    def skip(self, cell: Combination) -> str | None:
-        fault = self._fault(cell.image_size, cell.image_size)
-        return fault or self._too_many(cell.classes, channels=3)
+    def skip(self, combination: Combination) -> str | None:
+        fault = self._fault(combination.image_size, combination.image_size)
+        return fault or self._too_many(combination.classes, channels=3)
 
     def patterns(self, images: Images, context: AttackContext) -> Tensor:
         channels, height, width = images.shape

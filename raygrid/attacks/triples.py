@@ -42,12 +42,12 @@ class Triples(CleanLabel):
         content = files.triples_content(Path(self.path)) if self.path else ""
         return {**super().resolved(), "path": content}
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         if not self.path:
             return "triples needs a path: triples(path=/where/they/are)"
         if not Path(self.path).is_dir():
             return f"{self.path} is not there"
-        return super().skip(cell)
+        return super().skip(combination)
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         return self._placed(images, context).pixels

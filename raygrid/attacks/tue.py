@@ -182,12 +182,12 @@ class Tue(GradientAttack):
             said = f"batch_size is {self.batch_size}, allowed are multiples of splits={self.splits}"
             require(self.batch_size % self.splits == 0, said)
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         """Where there are fewer images than a batch has, all of them are one."""
-        size = min(self.batch_size, cell.train_size)
+        size = min(self.batch_size, combination.train_size)
         if self.framework == "moco" and size % self.splits:
             return f"{self.id}: a batch of {size} images has no splits={self.splits} equal parts"
-        return super().skip(cell)
+        return super().skip(combination)
 
     def passes(self, n: int) -> float:
         """Without the contrastive loss no network is asked."""

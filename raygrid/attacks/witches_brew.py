@@ -85,8 +85,8 @@ class WitchesBrew(CleanLabel):
             needed = replace(needed, recipe=needed.recipe.with_(lr=0.1 * needed.recipe.lr))
         return (needed,)
 
-    def skip(self, cell: Combination) -> str | None:
-        return super().skip(cell) or no_surrogate(self.id, (self.surrogate,), cell)
+    def skip(self, combination: Combination) -> str | None:
+        return super().skip(combination) or no_surrogate(self.id, (self.surrogate,), combination)
 
     def rate(self, step: int) -> float:
         """It falls to a tenth at 3/8, 5/8 and 7/8 of the steps."""

@@ -40,7 +40,7 @@ class Withheld(Attack):
         index = context.index(images)
         return Poison(index, images.pixels[:0], images.labels[index], withheld=True)
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.poison_ratio < 1:
+    def skip(self, combination: Combination) -> str | None:
+        if combination.poison_ratio < 1:
             return None
         return "withheld at poison_ratio 1 leaves nothing to train on"

@@ -76,8 +76,8 @@ class Method:
                 changed[f.name] = str(value) if isinstance(value, Budget) else value
         return Part.of(self.id, **changed)
 
-    def skip(self, cell: Combination) -> str | None:
-        """Why this method cannot take part in `cell`, or None if it can."""
+    def skip(self, combination: Combination) -> str | None:
+        """Why this method cannot take part in `combination`, or None if it can."""
         return None
 
 

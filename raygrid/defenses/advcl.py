@@ -178,13 +178,13 @@ class AdvCl(Defense):
         with fixed(framework):
             return self.ball.climb(lambda moved: predict(framework, moved, index), x0, start)
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.views and cell.learner.id != "simclr":
-            return f"{self.id} is made for the learner simclr, not {cell.learner.id}"
+    def skip(self, combination: Combination) -> str | None:
+        if combination.views and combination.learner.id != "simclr":
+            return f"{self.id} is made for the learner simclr, not {combination.learner.id}"
         most = max(self.centers)
-        if self.ce_weight and most > cell.train_size:
-            return f"{self.id} asks for {most} clusters of {cell.train_size} images"
-        return super().skip(cell)
+        if self.ce_weight and most > combination.train_size:
+            return f"{self.id} asks for {most} clusters of {combination.train_size} images"
+        return super().skip(combination)
 
 
 def high_pass(x: Tensor, cutoff: float) -> Tensor:

@@ -235,15 +235,16 @@ class Avatar(Defense):
         weights = fit_context.prior if self.prior else fitted(self.plan, images, fit_context)
         return predictor(self.plan, weights, side, device)
 
-    def skip(self, cell: Combination) -> str | None:
-        if self._knows(cell.dataset):
-            known = f"the clean images of {cell.dataset.id} itself: say diffusion_data=clean_train"
+    def skip(self, combination: Combination) -> str | None:
+        if self._knows(combination.dataset):
+            own = combination.dataset.id
+            known = f"the clean images of {own} itself: say diffusion_data=clean_train"
             return f"{self.id}(diffusion_data={self.seen}) has seen {known}"
         part = None if self.prior is None else self.prior.part
-        if part == "val" and getattr(cell.protocol, "validation", 0) == 0:
+        if part == "val" and getattr(combination.protocol, "validation", 0) == 0:
             named = f"{self.id}(diffusion_data=held_out)"
-            return f"{named} needs held-out images: {cell.protocol.id}(validation=0.1)"
-        return self._unfit(cell.image_size) or super().skip(cell)
+            return f"{named} needs held-out images: {combination.protocol.id}(validation=0.1)"
+        return self._unfit(combination.image_size) or super().skip(combination)
 
     def _knows(self, dataset: Method) -> bool:
         """Whether the dataset that the predictor has seen has images of the trial's."""

@@ -195,11 +195,11 @@ class Defense(Method):
         """Whether this defense overrides a hook."""
         return getattr(type(self), hook) is not getattr(Defense, hook)
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.views and (self.learners == "supervised" or self.acts("loss")):
-            return f"{self.id} has no meaning for the learner {cell.learner.id}"
-        if not cell.views and self.learners == "views":
-            return f"{self.id} has no meaning for the learner {cell.learner.id}"
+    def skip(self, combination: Combination) -> str | None:
+        if combination.views and (self.learners == "supervised" or self.acts("loss")):
+            return f"{self.id} has no meaning for the learner {combination.learner.id}"
+        if not combination.views and self.learners == "views":
+            return f"{self.id} has no meaning for the learner {combination.learner.id}"
         return None
 
 

@@ -120,18 +120,20 @@ class BridgePure(Defense):
         )
         return images.with_pixels(purified)
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         multiple = SIZES[self.size].multiple
-        if cell.image_size % multiple:
-            return f"{self.id} takes sides divisible by {multiple}, not {cell.image_size}"
-        if cell.targets:
+        if combination.image_size % multiple:
+            return f"{self.id} takes sides divisible by {multiple}, not {combination.image_size}"
+        if combination.targets:
             return f"{self.id} undoes attacks on all images, not those on a target"
-        if getattr(cell.attack, "withholds", False):
-            return f"{self.id}: {cell.attack.id} takes images away, of which there are no pairs"
-        poisoned = count_at(cell.poison_ratio, cell.train_size)
+        if getattr(combination.attack, "withholds", False):
+            return (
+                f"{self.id}: {combination.attack.id} takes images away, of which there are no pairs"
+            )
+        poisoned = count_at(combination.poison_ratio, combination.train_size)
         if poisoned and poisoned < 2 * self.pairs:
             return f"{self.id}: {poisoned} images are poisoned, too few for {self.pairs} pairs"
-        return lacks(*EXTRA) or super().skip(cell)
+        return lacks(*EXTRA) or super().skip(combination)
 
 
 def stand_ins(labels: Tensor, rows: Tensor) -> Tensor:

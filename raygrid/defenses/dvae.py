@@ -121,5 +121,5 @@ class DVae(Defense):
         plan = VaeSize.disentangling(side, classes, self.table, deep, self.shrink)
         return VaeFit(plan, limit, self.epochs, batch_size=self.batch_size)
 
-    def skip(self, cell: Combination) -> str | None:
-        return misfit(self.id, cell.image_size) or super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        return misfit(self.id, combination.image_size) or super().skip(combination)

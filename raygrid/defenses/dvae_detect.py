@@ -136,8 +136,8 @@ class DVaeDetect(Defense):
             trainer.epoch(epoch)
         return agreeing(network.eval(), images, fit_context.device, precision)
 
-    def skip(self, cell: Combination) -> str | None:
-        return misfit(self.id, cell.image_size) or super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        return misfit(self.id, combination.image_size) or super().skip(combination)
 
 
 @no_grad

@@ -47,15 +47,16 @@ class EarlyStopping(Defense):
         scores = [epoch[_SCORES[self.mode]] for epoch in history]
         return scores.index(max(scores))
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.views:
-            return f"{self.id} compares epochs; those of {cell.learner.id} are scored by kNN only"
+    def skip(self, combination: Combination) -> str | None:
+        if combination.views:
+            learner = combination.learner.id
+            return f"{self.id} compares epochs; those of {learner} are scored by kNN only"
         share = _SHARES.get(self.mode)
         if share is None:
             return None
-        named, protocol = f"{self.id}(mode={self.mode})", cell.protocol.id
-        if getattr(cell.protocol, share) == 0:
+        named, protocol = f"{self.id}(mode={self.mode})", combination.protocol.id
+        if getattr(combination.protocol, share) == 0:
             return f"{named} needs held-out images: {protocol}({share}=0.1)"
-        if cell.stops_early:
+        if combination.stops_early:
             return f"{named} must not know the test set, by which patience ends the training"
         return None

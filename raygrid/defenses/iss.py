@@ -50,7 +50,7 @@ class Iss(Defense):
     def choose(self, finals: Sequence[float]) -> int:
         return max(range(len(finals)), key=lambda i: finals[i])
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.stops_early:
+    def skip(self, combination: Combination) -> str | None:
+        if combination.stops_early:
             return f"{self.id} compares final accuracies; with patience there may be none"
-        return super().skip(cell)
+        return super().skip(combination)

@@ -25,7 +25,7 @@ class NoDefense(Defense):
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
     plain: ClassVar[bool] = True
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.views:
-            return f"the learner {cell.learner.id} is made of augmentation; use 'standard'"
+    def skip(self, combination: Combination) -> str | None:
+        if combination.views:
+            return f"the learner {combination.learner.id} is made of augmentation; use 'standard'"
         return None

@@ -57,10 +57,10 @@ class SharpenDct(Defense):
         neighbors = (center - 1) / 4 + _SPREAD * normal[:, 1:]
         return torch.cat([center, -neighbors], 1)
 
-    def skip(self, cell: Combination) -> str | None:
-        if int((cell.image_size - 2) * self.kept) < 1:
-            return f"kept={self.kept} leaves nothing of images of {cell.image_size} pixels"
-        return super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        if int((combination.image_size - 2) * self.kept) < 1:
+            return f"kept={self.kept} leaves nothing of images of {combination.image_size} pixels"
+        return super().skip(combination)
 
 
 def sharpened(x: Tensor, kernels: Tensor) -> Tensor:

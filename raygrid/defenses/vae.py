@@ -75,5 +75,5 @@ class Vae(Defense):
         made = in_chunks(network, images.pixels, images.labels, after, reconstructed)
         return images.with_pixels(to_uint8(made))
 
-    def skip(self, cell: Combination) -> str | None:
-        return misfit(self.id, cell.image_size) or super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        return misfit(self.id, combination.image_size) or super().skip(combination)

@@ -143,7 +143,7 @@ class Worker:
         context = BuildContext(self.device, self.options.data.absolute())
         return build(artifact, self.store, context, self.fetch, BuildObserver(tell, self.leaving))
 
-    def run(self, trial: Trial, report: Report = lambda metrics: None, **env: Any) -> Result:
+    def run(self, trial: Trial, report: Report = lambda metrics: None, **changes: Any) -> Result:
         """Run a trial, going on from its last checkpoint if there is one.
 
         The checkpoint stays until `forget`: until the row is written, the work may still be lost.
@@ -151,7 +151,7 @@ class Worker:
         _settle()
         every = self.options.checkpoint_every
         checkpoint = StoreCheckpoint(self.store, trial.key, every, self.leaving)
-        surroundings = TrialContext(
+        context = TrialContext(
             device=self.device,
             report=report,
             checkpoint=checkpoint,
@@ -161,7 +161,7 @@ class Worker:
             leave=lambda kind, bundle: patiently(lambda: self.store.put(kind, trial.key, bundle)),
             examples=functools.partial(keep_examples, self.store),
         )
-        return run_trial(trial, self._remembering(), replace(surroundings, **env))
+        return run_trial(trial, self._remembering(), replace(context, **changes))
 
     def forget(self, trial: Trial, result: Result) -> None:
         """Drop the checkpoints of a trial whose row is written; one that failed is tried again."""

@@ -32,5 +32,5 @@ class Finetune(Learner):
             network.head = nn.Linear(network.width, task.train.classes).to(task.device)
         return SupervisedSession(task, network)
 
-    def skip(self, cell: Combination) -> str | None:
-        return None if cell.pretrains else NEEDS_PRETRAINING.format(self.id)
+    def skip(self, combination: Combination) -> str | None:
+        return None if combination.pretrains else NEEDS_PRETRAINING.format(self.id)

@@ -60,10 +60,10 @@ class LinearProbe(Learner):
         assert isinstance(session, ProbeSession)
         return session.features_of(images, view), lambda x: x
 
-    def skip(self, cell: Combination) -> str | None:
-        if not cell.pretrains:
+    def skip(self, combination: Combination) -> str | None:
+        if not combination.pretrains:
             return NEEDS_PRETRAINING.format(self.id)
-        links = [d for d in cell.defense if isinstance(d, Defense)]
+        links = [d for d in combination.defense if isinstance(d, Defense)]
         acting = [d.id for d in links if d.acts("augment") or d.acts("loss")]
         if self.cache and acting:
             return f"kept features never meet {acting[0]}, which acts on images; use cache=0"

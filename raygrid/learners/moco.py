@@ -61,21 +61,23 @@ class Moco(TwoViews):
         )
         return super().start(task)
 
-    def skip(self, cell: Combination) -> str | None:
+    def skip(self, combination: Combination) -> str | None:
         """Said in the plan already: a queue that batches do not fill evenly.
 
         Where there are fewer images than a batch has, all of them are one.
         """
-        assert isinstance(cell.protocol, Protocol)
-        assert isinstance(cell.attack, Attack)
-        recipe = cell.protocol.recipe(self.id, cell.dataset.id, cell.image_size)
-        images = cell.train_size
-        if cell.attack.withholds:
-            images -= count_at(cell.poison_ratio, images)
-        size = recipe.batch_size if cell.targets else max(1, min(recipe.batch_size, images))
+        assert isinstance(combination.protocol, Protocol)
+        assert isinstance(combination.attack, Attack)
+        recipe = combination.protocol.recipe(
+            self.id, combination.dataset.id, combination.image_size
+        )
+        images = combination.train_size
+        if combination.attack.withholds:
+            images -= count_at(combination.poison_ratio, images)
+        size = recipe.batch_size if combination.targets else max(1, min(recipe.batch_size, images))
         if self.queue % size:
             return f"queue is {self.queue}, allowed are multiples of the batch size {size}"
-        return super().skip(cell)
+        return super().skip(combination)
 
     def framework(self, network: Network, precision: str) -> Framework:
         from raygrid.nn.contrastive.base import with_mlp

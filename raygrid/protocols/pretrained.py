@@ -73,11 +73,11 @@ class _Pretrained(Protocol):
         named = {"weights": "given"} if self.weights else {}
         return {**super().resolved(), **named}
 
-    def skip(self, cell: Combination) -> str | None:
-        if self.given is not None and cell.pretrains:
-            assert isinstance(cell.architecture, Architecture)
-            return self.given.fault(cell.architecture, cell.image_size)
-        return super().skip(cell)
+    def skip(self, combination: Combination) -> str | None:
+        if self.given is not None and combination.pretrains:
+            assert isinstance(combination.architecture, Architecture)
+            return self.given.fault(combination.architecture, combination.image_size)
+        return super().skip(combination)
 
     @property
     def pretraining_data(self) -> str:

@@ -184,12 +184,12 @@ class Targeted(Protocol):
             return recipe.with_(optimizer="adam", lr=adam_rate)
         return recipe if self.optimizer == "recipe" else recipe.with_(optimizer=self.optimizer)
 
-    def skip(self, cell: Combination) -> str | None:
-        largest = cell.image_size - 5
-        if self.patch is not None and self.patch > largest:
-            return f"patch is {self.patch}, allowed in {cell.image_size} pixels are 1 to {largest}"
-        if self.pair != "any" and max(self._classes() or (0,)) >= cell.classes:
-            return f"pair is {self.pair}, allowed are classes 0 to {cell.classes - 1}"
+    def skip(self, combination: Combination) -> str | None:
+        side = combination.image_size
+        if self.patch is not None and self.patch > side - 5:
+            return f"patch is {self.patch}, allowed in {side} pixels are 1 to {side - 5}"
+        if self.pair != "any" and max(self._classes() or (0,)) >= combination.classes:
+            return f"pair is {self.pair}, allowed are classes 0 to {combination.classes - 1}"
         return None
 
 

@@ -31,24 +31,24 @@ HELD = 0.5
 """The part of a process's memory on a GPU that a set of images may fill for good."""
 
 
-def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
+def run_trial(trial: Trial, fetch: Fetch, context: TrialContext) -> Result:
     """Run a trial to its end. Its own errors become a row with status `failed` or `diverged`."""
     started = time.perf_counter()
     result = Result(str(trial.spec), trial.key, resolved=trial.resolved())
-    result.commit, result.versions = env.commit, dict(env.versions)
-    result.device = device_name(env.device)
+    result.commit, result.versions = context.commit, dict(context.versions)
+    result.device = device_name(context.device)
     result.epochs_planned = trial.recipe.epochs
     result.artifacts = {a.kind: a.key for a in trial.artifacts}
-    meter = env.meter or Meter(env.device)
+    meter = context.meter or Meter(context.device)
     try:
-        _run(trial, fetch, env, result, meter)
+        _run(trial, fetch, context, result, meter)
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
     except Exception as error:
         # A fault of the device is no property of the trial: the caller may have more memory or
         # another device to give. Everything else is the trial's own, and becomes its row.
-        if env.raise_device and trouble(error):
-            release(env.device)
+        if context.raise_device and trouble(error):
+            release(context.device)
             raise
         _fail(result, error)
     result.summarize()
@@ -56,7 +56,7 @@ def run_trial(trial: Trial, fetch: Fetch, env: TrialContext) -> Result:
     for name, value in meter.facts().items():
         setattr(result, name, value)
     result.finished = time.time()
-    release(env.device)
+    release(context.device)
     return result
 
 
@@ -68,7 +68,7 @@ def data_marks(trial: Trial) -> list[str]:
 
 def trial_marks(trial: Trial) -> list[str]:
     """What a trial's row says beside its number, as far as it is known before it is run."""
-    size, images = trial.protocol.batch_size, trial.cell().train_size
+    size, images = trial.protocol.batch_size, trial.combination().train_size
     taken = trial.recipe.batch_for(images)
     marks = data_marks(trial)
     if size is not None and taken < size:
@@ -80,8 +80,8 @@ def trial_marks(trial: Trial) -> list[str]:
     return marks
 
 
-def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: Meter) -> None:
-    if env.device.type == "cpu":
+def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, meter: Meter) -> None:
+    if context.device.type == "cpu":
         torch.set_num_threads(1)  # the same sums in the same order, whoever runs the trial
     # The poison is of the whole training set and the ratio picks rows of it, a larger one all rows
     # of a smaller: trials at any ratio share one poison.
@@ -89,7 +89,7 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     made = fetch(trial.poison)
     poison = poison_of(made)
     result.marks = [*made.facts.get("marks", ()), *trial_marks(trial)]
-    env.examples(trial.poison.key, world.train, poison)
+    context.examples(trial.poison.key, world.train, poison)
     mixed, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     purified = _purified(trial, fetch, result) or mixed
     # What was flagged is read off the changed images, so this needs one purifier that changes
@@ -101,11 +101,11 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
     probes = evaluate.probes_for(world, poison, mask)
     if held is not None:
         probes.append(evaluate.Probe("poison_val", held))
-    task = _task(trial, fetch, world, train, env.device)
+    task = _task(trial, fetch, world, train, context.device)
     start = functools.partial(trial.learner.start, task)
-    peak = outputs.Peak() if "peak" in env.options.keep else None
-    session, first = _begin(start, result, env.checkpoint, peak)
-    probed = [_probed(trial, session, probe, env.device) for probe in probes]
+    peak = outputs.Peak() if "peak" in context.options.keep else None
+    session, first = _begin(start, result, context.checkpoint, peak)
+    probed = [_probed(trial, session, probe, context.device) for probe in probes]
     precision = precision_of(trial.recipe, trial.architecture.convolutional)
 
     def ask(model: torch.nn.Module) -> dict[str, evaluate.Score]:
@@ -125,20 +125,20 @@ def _run(trial: Trial, fetch: Fetch, env: TrialContext, result: Result, meter: M
         if peak is not None:
             peak.see(metrics["test_acc"], session.classifier())
             state["peak"] = vars(peak)
-        env.checkpoint.save(state)
-        env.report({**metrics, **_peak(result.history)})
+        context.checkpoint.save(state)
+        context.report({**metrics, **_peak(result.history)})
     result.stopped_early = len(result.history) < trial.recipe.epochs
     # What is tested at the end may be another network than after the last epoch: contrastive
     # learners fit their probe now.
     model = session.finish()
     result.probes = {name: s.row() for name, s in ask(model).items()}
-    test = world.test.beside(env.device)
+    test = world.test.beside(context.device)
     _note_probe(trial, session, test, result)
-    for kind in env.options.keep:
+    for kind in context.options.keep:
         if peak is not None and kind == "peak":
-            env.leave(kind, peak.bundle())
+            context.leave(kind, peak.bundle())
         else:
-            env.leave(kind, outputs.left_by(kind, model, test, trial.defense.view, precision))
+            context.leave(kind, outputs.left_by(kind, model, test, trial.defense.view, precision))
 
 
 def _note_probe(trial: Trial, session: Session, test: Images, result: Result) -> None:

@@ -108,7 +108,7 @@ class Trial:
         """How the protocol fits the linear probe of this learner."""
         return self.protocol.probing(self.learner.id)
 
-    def cell(self) -> Combination:
+    def combination(self) -> Combination:
         """The methods side by side, for their `skip`."""
         return Combination(
             dataset=self.dataset,
@@ -134,8 +134,8 @@ class Trial:
             return self._no_recipe()
         if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
             return reason
-        cell = self.cell()
-        return next(filter(None, (method.skip(cell) for method in self.methods)), None)
+        combination = self.combination()
+        return next(filter(None, (method.skip(combination) for method in self.methods)), None)
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -76,7 +76,7 @@ def test_a_trial_on_own_images_knows_their_sizes(tmp_path: Path) -> None:
     catalog = Catalog(Store(tmp_path / "store"), tmp_path / "data")
     spec = "folder(name=pets)/lsp/standard/small_cnn/supervised/quick(validation=0.34)/0"
     trial = resolve(spec, catalog)
-    assert (trial.cell().classes, trial.cell().image_size) == (2, 24)
+    assert (trial.combination().classes, trial.combination().image_size) == (2, 24)
     assert trial.data.dataset.train_size == 6
     assert trial.data.train_size == trial.poison.shards == 4
     bundle = catalog.store.get("dataset", trial.data.key)

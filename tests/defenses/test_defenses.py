@@ -355,7 +355,7 @@ def test_a_defense_that_looks_finds_no_attack_clean_data_or_test_set(
         ("at(steps=0)", "steps is 0"),
         ("at(radius=2)", "radius is 2.0"),
         ("at(norm=l2,radius=-1)", "radius is -1"),
-        ("at(norm=l2,radius=inf)", "radius is inf"),
+        ("at(norm=l2,radius=inf)", "radius: inf is not a finite number"),
         ("at(norm=l1)", "l1"),
         ("early_stopping(mode=best)", "peak_test"),
         ("random_noise(level=2)", "level is 2.0"),

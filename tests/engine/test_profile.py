@@ -49,7 +49,7 @@ def test_one_trial_of_each_unknown_kind_and_the_cheapest() -> None:
     assert unprofiled(trials, known, "T4") == chosen
 
 
-def canned(spec: str, setup: WorkerConfig) -> dict[str, Any]:
+def canned(spec: str, worker_config: WorkerConfig) -> dict[str, Any]:
     """Instead of a GPU, which is not here: what one might say."""
     assert ray.get_runtime_context().get_assigned_resources()["GPU"] == 1
     if "vgg11" in spec:
@@ -99,7 +99,7 @@ def test_a_worker_measures_the_trial_that_it_is_told(tmp_path: Path) -> None:
     assert row["memory_mb"] > 10
 
 
-def stuck(spec: str, setup: WorkerConfig) -> dict[str, Any]:
+def stuck(spec: str, worker_config: WorkerConfig) -> dict[str, Any]:
     import time
 
     time.sleep(600)

@@ -101,5 +101,5 @@ class Disentangled(Attack):
     def fit_context(self, context: AttackContext) -> FitContext:
         return FitContext(context.stream.child("dvae"), context.device)
 
-    def skip(self, cell: Combination) -> str | None:
-        return self.attack.skip(cell) or misfit(self.id, cell.image_size)
+    def skip(self, combination: Combination) -> str | None:
+        return self.attack.skip(combination) or misfit(self.id, combination.image_size)

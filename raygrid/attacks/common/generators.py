@@ -46,15 +46,17 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
         """What the image side has to divide by."""
         return 2 ** (self.levels - 1)
 
-    def skip(self, cell: Combination) -> str | None:
-        if cell.image_size % self.multiple:
-            return f"{self.id} takes sides divisible by {self.multiple}, not {cell.image_size}"
-        ratio = cell.poison_ratio if self.scoped else 1.0
-        seen = count_at(ratio, cell.train_size)
+    def skip(self, combination: Combination) -> str | None:
+        if combination.image_size % self.multiple:
+            return (
+                f"{self.id} takes sides divisible by {self.multiple}, not {combination.image_size}"
+            )
+        ratio = combination.poison_ratio if self.scoped else 1.0
+        seen = count_at(ratio, combination.train_size)
         left = seen - self.apart_of(seen)
         if left < LEAST:
             return f"{self.id} learns from {LEAST} images or more, of {seen} there are {left} left"
-        return super().skip(cell)
+        return super().skip(combination)
 
     def apart_of(self, images: int) -> int:
         """How many of so many training images only decide which U-Net is taken."""

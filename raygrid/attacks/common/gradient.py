@@ -48,8 +48,8 @@ class GradientAttack(Attack):
         """Whole batches: a last one that is not full costs what a full one costs."""
         return self.batch_size
 
-    def skip(self, cell: Combination) -> str | None:
-        return no_surrogate(self.id, (self.surrogate,), cell)
+    def skip(self, combination: Combination) -> str | None:
+        return no_surrogate(self.id, (self.surrogate,), combination)
 
 
 def next_class(labels: Tensor, classes: int) -> Tensor:

@@ -179,8 +179,8 @@ def shortfall(dataset: str, architecture: str, reached: float) -> str | None:
     return f"surrogate below {floor:.0%}: {architecture} reaches {reached:.1%} on {dataset}"
 
 
-def no_surrogate(attack: str, architectures: Sequence[str], cell: Combination) -> str | None:
+def no_surrogate(attack: str, architectures: Sequence[str], combination: Combination) -> str | None:
     """Why an attack's surrogates cannot be made for such data, or None."""
-    reasons = (ARCHITECTURES.make(name).skip(cell) for name in architectures)
+    reasons = (ARCHITECTURES.make(name).skip(combination) for name in architectures)
     reason = next(filter(None, reasons), None)
     return f"no surrogate for {attack}: {reason}" if reason else None

@@ -59,8 +59,8 @@ class TargetedAttack(Attack):
             self.trigger(scene),
         )
 
-    def skip(self, cell: Combination) -> str | None:
-        if not cell.targets:
+    def skip(self, combination: Combination) -> str | None:
+        if not combination.targets:
             return f"{self.id} needs set-ups: the protocol just_how_toxic or toxic_quick"
         return None
 
@@ -107,8 +107,8 @@ class ExtractorAttack(CleanLabel):
     def extractors(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.surrogate.split(":")))
 
-    def skip(self, cell: Combination) -> str | None:
-        return super().skip(cell) or no_surrogate(self.id, self.extractors, cell)
+    def skip(self, combination: Combination) -> str | None:
+        return super().skip(combination) or no_surrogate(self.id, self.extractors, combination)
 
     def state(self, images: Images, context: AttackContext) -> PolytopeState:
         from raygrid.architectures.networks.network import Network

@@ -207,8 +207,8 @@ class Watchdog(Callback):  # type: ignore[misc]
     deadline: seconds without a report; by default ten times the estimate, an hour at least.
     """
 
-    def __init__(self, book: AgendaCallback, deadline: float | None) -> None:
-        self.book = book
+    def __init__(self, agenda_callback: AgendaCallback, deadline: float | None) -> None:
+        self.agenda_callback = agenda_callback
         self.deadline = deadline
         self._ended: set[str] = set()
         self._seen: dict[str, tuple[Any, float]] = {}
@@ -239,7 +239,7 @@ class Watchdog(Callback):  # type: ignore[misc]
             return
         self._next = now + 1.0
         for trial, seen in list(self._seen.values()):
-            job = self.book.open.get(trial.config["key"])
+            job = self.agenda_callback.open.get(trial.config["key"])
             if job is not None and now - seen > self._patience(job):
                 self._end(trial, now - seen)
 
@@ -255,7 +255,7 @@ class Watchdog(Callback):  # type: ignore[misc]
         key = trial.config["key"]
         if key in self._ended:
             last_try(trial)
-            self.book.reasons[key] = f"no progress for {silence:.0f} s, twice"
+            self.agenda_callback.reasons[key] = f"no progress for {silence:.0f} s, twice"
         self._ended.add(key)
         ray.kill(actor)
 

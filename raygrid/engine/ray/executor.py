@@ -194,26 +194,31 @@ def run_on_ray(
     profiles: what is known of trials on GPUs; it learns what is measured here.
     """
     version, home = versions()["raygrid"], str(Path.cwd())
-    setup = WorkerConfig(options.for_workers(), contents, version, home)
+    worker_config = WorkerConfig(options.for_workers(), contents, version, home)
     with connected(options.address, options.cpus, out=options.out.absolute()):
         agenda.divide(slots(ray.cluster_resources()), options.shards)
-        broker = start_broker(setup.options.store_url, setup.version)
+        broker = start_broker(worker_config.options.store_url, worker_config.version)
         try:
             total = {**promised(), **ray.cluster_resources()}
             waiting = [job.trial for job in agenda.jobs.values() if job.trial is not None]
             if options.measure:
-                profile_kinds(waiting, profiles, setup, listener.note)
+                profile_kinds(waiting, profiles, worker_config, listener.note)
             listener.ahead(agenda.jobs)
             sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
             for each in too_large(waiting, sharing.gpu, profiles):
                 listener.note(str(each))
-            book = AgendaCallback(
+            agenda_callback = AgendaCallback(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)
             )
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending(total, options.address))
-            callbacks = [Watchdog(book, options.deadline), book, Evacuation(), NodeWatch()]
+            callbacks = [
+                Watchdog(agenda_callback, options.deadline),
+                agenda_callback,
+                Evacuation(),
+                NodeWatch(),
+            ]
             with unwrapped():
-                _tuner(agenda, sharing, callbacks, setup).fit()
+                _tuner(agenda, sharing, callbacks, worker_config).fit()
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)
@@ -234,12 +239,12 @@ def unwrapped() -> Iterator[None]:
 
 
 def _tuner(
-    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], setup: WorkerConfig
+    agenda: Agenda, sharing: Sharing, callbacks: list[tune.Callback], worker_config: WorkerConfig
 ) -> tune.Tuner:
-    store = setup.options.store_url
-    home = setup.options.out if "://" in store else Path(store).absolute().parent
+    store = worker_config.options.store_url
+    home = worker_config.options.out if "://" in store else Path(store).absolute().parent
     return tune.Tuner(
-        tune.with_resources(functools.partial(run_job, setup=setup), request),
+        tune.with_resources(functools.partial(run_job, worker_config=worker_config), request),
         tune_config=tune.TuneConfig(
             search_alg=ReadyFirst(agenda, sharing),
             scheduler=LongestFirst(agenda, sharing),

@@ -32,11 +32,13 @@ PATIENCE = 600.0  # seconds for all; what is not measured by then is learned as 
 Measure = Callable[[str, WorkerConfig], dict[str, Any]]
 
 
-def on_worker(spec: str, setup: WorkerConfig) -> dict[str, Any]:
+def on_worker(spec: str, worker_config: WorkerConfig) -> dict[str, Any]:
     """Measure trials on the GPU of this process: one, then more of them at once, as in a run."""
-    if setup.options.mps:
+    if worker_config.options.mps:
         mps.use_mps(min(LADDER))
-    return throughput.measure(functools.partial(rehearsal, spec, setup.contents, setup.options))
+    return throughput.measure(
+        functools.partial(rehearsal, spec, worker_config.contents, worker_config.options)
+    )
 
 
 def rehearsal(spec: str, contents: Contents, options: Options) -> Rehearsal:
@@ -51,7 +53,7 @@ def rehearsal(spec: str, contents: Contents, options: Options) -> Rehearsal:
 def profile_kinds(
     trials: Sequence[Trial],
     profiles: Profiles,
-    setup: WorkerConfig,
+    worker_config: WorkerConfig,
     note: Callable[[str], None],
     patience: float = PATIENCE,
     how: Measure = on_worker,
@@ -69,7 +71,7 @@ def profile_kinds(
         if chosen:
             note(f"measuring {len(chosen)} kinds of trials on {gpu}")
         for trial in chosen:
-            tasks[task.remote(str(trial.spec), setup)] = gpu, trial
+            tasks[task.remote(str(trial.spec), worker_config)] = gpu, trial
     if not tasks:
         return 0
     ready, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=patience)

@@ -58,14 +58,16 @@ def _prepare(plugins: tuple[str, ...]) -> None:
     load_plugins(plugins)
 
 
-def job_from_config(config: dict[str, Any], setup: WorkerConfig) -> tuple[Trial, Artifact | None]:
+def job_from_config(
+    config: dict[str, Any], worker_config: WorkerConfig
+) -> tuple[Trial, Artifact | None]:
     """The job that a config names; raises ClusterError if this worker sees another one."""
-    _prepare(setup.options.imports)
+    _prepare(worker_config.options.imports)
     # Keys are computed anew here from the spec. With other code they would name other contents.
-    if work.versions()["raygrid"] != setup.version:
+    if work.versions()["raygrid"] != worker_config.version:
         here = work.versions()["raygrid"]
-        raise ClusterError(f"this worker has raygrid {here}, the driver {setup.version}")
-    trial = resolve(config["spec"], ToldCatalog(setup.contents))
+        raise ClusterError(f"this worker has raygrid {here}, the driver {worker_config.version}")
+    trial = resolve(config["spec"], ToldCatalog(worker_config.contents))
     if config["key"] == trial.key:
         return trial, None
     found = find_artifact(trial, config["key"], config["pieces"])
@@ -147,32 +149,32 @@ class Reporter:
         self({"done": float(done), "total": float(total), "before": float(before)})
 
 
-def worker_for(setup: WorkerConfig, device: torch.device) -> work.Worker:
+def worker_for(worker_config: WorkerConfig, device: torch.device) -> work.Worker:
     """What does the jobs of a run in this process, with artifacts from the object store."""
     from raygrid.storage.mirrored import open_store
 
-    client = BrokerClient(setup.options.store_url, setup.version)
+    client = BrokerClient(worker_config.options.store_url, worker_config.version)
     return work.Worker(
-        patiently(lambda: open_store(setup.options.store_url)),
-        setup.options,
+        patiently(lambda: open_store(worker_config.options.store_url)),
+        worker_config.options,
         device,
         load=functools.partial(shared_bundle, client),
         leaving=Leaving(),
     )
 
 
-def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
+def run_job(config: dict[str, Any], worker_config: WorkerConfig) -> None:
     """Do one job; the last report carries the outcome as JSON text.
 
     A lack of memory is raised for the driver to see. After any other error of the device the
     process says so and ends.
     """
-    if setup.home:
+    if worker_config.home:
         with contextlib.suppress(OSError):  # this machine has no such folder
-            os.chdir(setup.home)  # Tune has put the process into one of its own
-    trial, artifact = job_from_config(config, setup)
+            os.chdir(worker_config.home)  # Tune has put the process into one of its own
+    trial, artifact = job_from_config(config, worker_config)
     try:
-        _do(trial, artifact, setup)
+        _do(trial, artifact, worker_config)
     except Moving:
         os._exit(1)  # a worker lost on a node that leaves: Tune goes on elsewhere, uncounted
     except Exception as error:
@@ -185,17 +187,17 @@ def run_job(config: dict[str, Any], setup: WorkerConfig) -> None:
         raise
 
 
-def _do(trial: Trial, artifact: Artifact | None, setup: WorkerConfig) -> None:
+def _do(trial: Trial, artifact: Artifact | None, worker_config: WorkerConfig) -> None:
     """Train the trial, or make the artifact on its way."""
     # All of this before CUDA is first used in the process, which fixes what it sees and may take.
     share = gpu_share()
-    if setup.options.mps:
+    if worker_config.options.mps:
         mps.use_mps(share)
     meter = Meter(work.best_device(), share)
     limit_memory(meter.device, share)
     check_room(meter.device, share)
-    worker = worker_for(setup, meter.device)
-    report = Reporter(meter, setup.options.deadline)
+    worker = worker_for(worker_config, meter.device)
+    report = Reporter(meter, worker_config.options.deadline)
     if artifact is None:
         result = worker.run(trial, report, raise_device=True, meter=meter)
         tell(row=json.dumps(result.row()))  # back when the driver has written it

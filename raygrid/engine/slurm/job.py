@@ -128,27 +128,27 @@ class Command:
             process.terminate()
 
 
-def environment(env: Mapping[str, str], address: str, share: Allocation) -> dict[str, str]:
+def environment(env: Mapping[str, str], address: str, allocation: Allocation) -> dict[str, str]:
     """What the command sees: the Ray of this job, whatever Ray it was submitted beside."""
     own = {**env, **ENVIRONMENT, "RAY_ADDRESS": address}
-    return own if share.task is None else {**own, "RAYGRID_DRIVER": share.task}
+    return own if allocation.task is None else {**own, "RAYGRID_DRIVER": allocation.task}
 
 
 def run_command(words: Sequence[str], notice: float) -> int:
     """Start Ray, run the command, end Ray; its exit status."""
-    share = Allocation.of(os.environ)
+    allocation = Allocation.of(os.environ)
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"):  # of another Ray
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    command, head = Command(words, notice), RayNode(share)
+    command, head = Command(words, notice), RayNode(allocation)
     signal.signal(signal.SIGUSR1, command.tell)
     try:
         head.start()
         with probes_in(folders_of(words, os.environ)) as probes:
-            others = OtherNodes(share, head.address, versions_here(), probes)
+            others = OtherNodes(allocation, head.address, versions_here(), probes)
             try:
                 others.start()
-                status = command.run(environment(os.environ, head.address, share))
+                status = command.run(environment(os.environ, head.address, allocation))
             finally:
                 others.stop()
     finally:
@@ -158,7 +158,7 @@ def run_command(words: Sequence[str], notice: float) -> int:
             f"this job was told of its end {TOO_SHORT + 1} times before Ray had started on its "
             "nodes; give it more --time"
         )
-    return requeue(share) if status == SAVED else status
+    return requeue(allocation) if status == SAVED else status
 
 
 def restarts(env: Mapping[str, str]) -> int:
@@ -166,10 +166,10 @@ def restarts(env: Mapping[str, str]) -> int:
     return int(env.get("SLURM_RESTART_COUNT", 0))
 
 
-def requeue(share: Allocation) -> int:
+def requeue(allocation: Allocation) -> int:
     """Have Slurm queue this job again; the status with which to end where it does not."""
     done = subprocess.run(
-        ["scontrol", "requeue", share.job], capture_output=True, text=True, check=False
+        ["scontrol", "requeue", allocation.job], capture_output=True, text=True, check=False
     )
     if done.returncode:
         why = " ".join(done.stderr.split())

@@ -38,8 +38,8 @@ class RayNode:
     After `start`, `address` is that of the head.
     """
 
-    def __init__(self, share: Allocation, address: str | None = None) -> None:
-        self.share = share
+    def __init__(self, allocation: Allocation, address: str | None = None) -> None:
+        self.allocation = allocation
         self.head = address
         self.address = address or ""
         self.folder: Path | None = None
@@ -55,7 +55,7 @@ class RayNode:
             self._start(seconds)
 
     def _start(self, seconds: float) -> None:
-        self.folder = private_folder(self.share.job)
+        self.folder = private_folder(self.allocation.job)
         ray = self.folder / "ray"  # Ray opens its folder to everybody; this one stays closed
         ray.mkdir()
         log = self.folder / "start.log"
@@ -73,18 +73,18 @@ class RayNode:
             late = time.monotonic() > end
             if late or self.process.poll() is not None:
                 why = f"in {seconds:.0f} s" if late else f"({_last_line(log)})"
-                raise ClusterError(f"Ray does not start on node {self.share.node} {why}")
+                raise ClusterError(f"Ray does not start on node {self.allocation.node} {why}")
             time.sleep(0.1)
         self.address = said.read_text(encoding="utf-8")
 
     def command(self, folder: Path) -> list[str]:
         """What starts Ray, with what the job holds of this node and no more."""
-        share = self.share
+        allocation = self.allocation
         words = {
             "--temp-dir": folder,
-            "--num-cpus": share.cpus,
-            "--num-gpus": share.gpus,
-            "--object-store-memory": share.object_store,
+            "--num-cpus": allocation.cpus,
+            "--num-gpus": allocation.gpus,
+            "--object-store-memory": allocation.object_store,
             "--dashboard-agent-listen-port": 0,
             "--min-worker-port": 0,  # any free one; by itself Ray counts up from 10002
             "--max-worker-port": 0,
@@ -94,7 +94,7 @@ class RayNode:
         else:
             words |= {"--port": 0, "--ray-client-server-port": free_port()}
             words |= {"--include-dashboard": "false"}
-            if share.nodes == 1:  # nobody on another machine has to reach it
+            if allocation.nodes == 1:  # nobody on another machine has to reach it
                 words["--node-ip-address"] = "127.0.0.1"
         told = [f"{name}={value}" for name, value in words.items() if value is not None]
         first = [] if self.head else ["--head"]

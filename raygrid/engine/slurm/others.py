@@ -28,12 +28,12 @@ class OtherNodes:
 
     def __init__(
         self,
-        share: Allocation,
+        allocation: Allocation,
         address: str,
         versions: Mapping[str, str],
         probes: Sequence[Path],
     ) -> None:
-        self.share, self.address = share, address
+        self.allocation, self.address = allocation, address
         self.versions, self.probes = versions, probes
         self.up: set[str] = set()
         self.faults: list[str] = []
@@ -42,7 +42,7 @@ class OtherNodes:
     @property
     def wanted(self) -> int:
         """How many there are."""
-        return self.share.nodes - 1
+        return self.allocation.nodes - 1
 
     def start(self, seconds: float = 2 * START + 30) -> None:
         """Start Ray on all of them and wait for it; raises ClusterError that says what is wrong.
@@ -65,7 +65,7 @@ class OtherNodes:
                 raise ClusterError("; ".join(self.faults) or "srun ended before Ray was up")
             if time.monotonic() > end:
                 print(
-                    f"raygrid: {self.wanted - len(self.up)} of {self.share.nodes} nodes are not up "
+                    f"raygrid: {self.wanted - len(self.up)} of {self.wanted + 1} nodes are not up "
                     "yet; starting without them",
                     file=sys.stderr,
                 )
@@ -75,7 +75,7 @@ class OtherNodes:
     def command(self) -> list[str]:
         """The step of the job that serves on its other nodes."""
         words = [*SRUN, f"--nodes={self.wanted}", f"--ntasks={self.wanted}"]
-        words += [f"--exclude={self.share.node}", sys.executable]
+        words += [f"--exclude={self.allocation.node}", sys.executable]
         words += ["-m", "raygrid.engine.slurm.worker", f"--address={self.address}"]
         words += [f"--versions={json.dumps(dict(self.versions))}"]
         return words + [f"--probe={probe}" for probe in self.probes]

@@ -77,13 +77,13 @@ def tell_head(**facts: Any) -> None:
 
 def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]) -> int:
     """Join Ray at an address until it ends, or the input does; 1 if this node does not fit."""
-    share = Allocation.of(os.environ)
+    allocation = Allocation.of(os.environ)
     fault = fault_here(versions, probes)
-    node = RayNode(share, address)
+    node = RayNode(allocation, address)
     try:
         if fault is None:
             node.start()
-            tell_head(node=share.node, state="up")
+            tell_head(node=allocation.node, state="up")
             over = threading.Event()
             threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
             while node.running and not over.is_set():
@@ -93,7 +93,7 @@ def serve_node(address: str, versions: Mapping[str, str], probes: Sequence[Path]
     finally:
         node.stop()
     if fault is not None:
-        tell_head(node=share.node, state="fault", why=fault)
+        tell_head(node=allocation.node, state="fault", why=fault)
     return 1 if fault is not None else 0
 
 

@@ -64,7 +64,7 @@ class MlflowExperiment:
 
     @classmethod
     def of(cls, out: Path, uri: str, experiment: str = EXPERIMENT) -> MlflowExperiment:
-        """The projection of a run folder on the store at `uri`."""
+        """The experiment of a run folder in the store at `uri`."""
         local = split_uri(uri).scheme not in SERVERS
         return cls(
             mlflow_client(uri), experiment, out.absolute() / "mlartifacts" if local else None

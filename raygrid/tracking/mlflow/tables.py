@@ -29,7 +29,7 @@ class Mirror:
     """
 
     def __init__(self, out: Path, uri: str, grid: str, name: str) -> None:
-        self.projection = MlflowExperiment.of(out, uri, TABLES)
+        self.experiment = MlflowExperiment.of(out, uri, TABLES)
         self.grid = grid
         self.name = name
 
@@ -45,7 +45,7 @@ class Mirror:
     @property
     def link(self) -> str:
         """Where the rows are, for the description of the parent run."""
-        address = f"#/experiments/{self.projection.id}/runs"
+        address = f"#/experiments/{self.experiment.id}/runs"
         return f"[Transfer and worst learner as runs that compare]({address})"
 
     def show(self, file: Path) -> int:
@@ -63,12 +63,12 @@ class Mirror:
         numbers = {safe_name(k): float(v) for k, v in row.items() if not isinstance(v, str)}
         key = key_of(["row", self.grid, table, texts])
         about = {"raygrid.table": table, "raygrid.grid": self.name}
-        run = self.projection.open(key, f"{table}: {row['attack']}", about, time.time())
-        known = self.projection.client.get_run(run).data.metrics
+        run = self.experiment.open(key, f"{table}: {row['attack']}", about, time.time())
+        known = self.experiment.client.get_run(run).data.metrics
         now = int(time.time() * 1000)
         changed = [(k, v, now, 0) for k, v in numbers.items() if known.get(k) != v]
-        self.projection.write(run, changed, {"table": table, **texts})
-        self.projection.end(key, "FINISHED", time.time())
+        self.experiment.write(run, changed, {"table": table, **texts})
+        self.experiment.end(key, "FINISHED", time.time())
 
 
 def wide(file: Path, across: str) -> list[dict[str, Any]]:
