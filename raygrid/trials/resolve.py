@@ -143,7 +143,7 @@ def _pretraining(
     recipe = protocol.pretraining(origin.id)
     if recipe is None:
         return None
-    augmentation = protocol.augmentations.get(origin.id, "crop_flip")
+    augmentation = protocol.augmentations.get(origin.id, origin.augmentation)
     return Pretraining(*_other(origin, catalog), recipe, augmentation)
 
 

@@ -21,23 +21,25 @@ SPEC = "{}/lsp/standard/{}/{}/{}/0"
 
 
 @pytest.mark.parametrize(
-    ("dataset", "protocol", "origin"),
+    ("dataset", "protocol", "origin", "augmentation"),
     [
-        ("cifar10", "pretrained", "cifar100"),
-        ("photo_digits_last", "pretrained_quick", "photo_digits_first"),
-        ("cifar10", "pretrained(pretrain=svhn)", "svhn"),
+        ("cifar10", "pretrained", "cifar100", "crop_flip"),
+        ("photo_digits_last", "pretrained_quick", "photo_digits_first", "crop"),
+        ("cifar10", "pretrained(pretrain=svhn)", "svhn", "none"),
     ],
 )
 @pytest.mark.parametrize("learner", ["finetune", "linear_probe"])
 def test_the_extractor_is_that_of_other_data_and_no_target_is_asked_for(
-    dataset: str, protocol: str, origin: str, learner: str
+    dataset: str, protocol: str, origin: str, augmentation: str, learner: str
 ) -> None:
+    """Its images are seen as those of its own data usually are: no mirrored digits."""
     made = resolve(SPEC.format(dataset, "resnet18", learner, protocol), None)
     assert made.skip() is None
     assert made.setup is None
     assert made.extractor is not None
     assert made.extractor.data.dataset.id == origin
     assert made.extractor.recipe.architecture == "resnet18"
+    assert made.extractor.recipe.augmentation == augmentation
 
 
 def test_a_fresh_victim_stands_beside_them_and_needs_no_extractor() -> None:

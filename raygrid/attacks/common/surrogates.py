@@ -12,7 +12,8 @@ from raygrid.architectures.base import fan_out_init
 from raygrid.core.images import Images, moments
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination
-from raygrid.nn.augment import CropFlip, Views, affine_shift
+from raygrid.nn.augment import Views, affine_shift
+from raygrid.nn.augment.standards import standard
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.trainer import untrained
 
@@ -136,35 +137,26 @@ Augmentation: TypeAlias = "Callable[[Tensor, torch.Generator, Tensor | None], Te
 """Of images (n, C, H, W) with their draws; bool (n,): which are mirrored, None: drawn as well."""
 
 
-def _unchanged(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
-    return x
-
-
-def _crop_flip(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
-    return CropFlip(x.shape[-1] // 8)(x, rng, mirrored)
-
-
 def augmentation(name: str, network: nn.Module) -> Augmentation:
     """What the images of a surrogate's training go through before `network` sees them.
 
-    `none`, `crop_flip`, `crop4_flip`, `affine_shift`, or contrastive views of a strength (see
-    `Views.of_strength`): `views:<strength>`, or `upright:<strength>` for none mirrored.
+    `affine_shift`, the standard augmentation of a dataset (see `standard`), or contrastive views of
+    a strength (see `Views.of_strength`): `views:<strength>`, or `upright:<strength>` for none
+    mirrored.
     """
     kind, colon, strength = name.partition(":")
-    if not colon:
-        fill = normalized_by(network)[0]
+    if colon:
+        return Views.of_strength(float(strength), flip=kind == "views")
+    fill = normalized_by(network)[0]
 
-        def shift(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
-            return affine_shift(x, rng, fill, mirrored)
+    def shift(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+        return affine_shift(x, rng, fill, mirrored)
 
-        known: dict[str, Augmentation] = {
-            "none": _unchanged,
-            "crop_flip": _crop_flip,
-            "crop4_flip": CropFlip(4),
-            "affine_shift": shift,
-        }
-        return known[name]
-    return Views.of_strength(float(strength), flip=kind == "views")
+    def usual(x: Tensor, rng: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+        made = standard(name, x.shape[-1])
+        return x if made is None else made(x, rng, mirrored)
+
+    return shift if name == "affine_shift" else usual
 
 
 FLOORS = {("cifar10", "resnet18"): 0.93}
