@@ -104,10 +104,13 @@ def _listed(specs: Specs) -> list[TrialSpec | str]:
 
 
 def _typed(specs: Specs) -> bool:
-    """Whether specs were written down one by one, so that none of them may be skipped."""
-    if isinstance(specs, Grid):
-        return False
-    return isinstance(specs, TrialSpec | str) or all(map(_typed, specs))
+    """Whether specs were written down one by one, so that none of them may be skipped.
+
+    Those that come out of an iterator, as of `Grid.specs`, were not.
+    """
+    if isinstance(specs, TrialSpec | str):
+        return True
+    return isinstance(specs, Sequence) and all(isinstance(s, TrialSpec | str) for s in specs)
 
 
 def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
@@ -173,7 +176,6 @@ def run(
     >>> found.df["status"].tolist(), found.failed
     (['done'], ())
     """
-    specs = specs if isinstance(specs, Grid | TrialSpec | str) else list(specs)
     chosen = _options(out, data, {"strict": _typed(specs), **options})
     if chosen.driver is not None:
         raise SpecError(

@@ -111,7 +111,9 @@ def _form_of(args: argparse.Namespace) -> Form:
         from raygrid.attacks import ATTACKS
 
         attack = ATTACKS[Part.parse(args.attack).name]
-        why = f"{args.attack} is made for no target; triples hold the poisons of a set-up"
-        require(attack.on_target, why)
+        ratio = parse_ratio(args.ratio)
+        poison = args.attack if ratio else f"{args.attack}@{ratio}"
+        why = f"{poison} is made for no target; triples hold the poisons of a set-up"
+        require(attack.on_target and ratio > 0, why)
     form: Form = args.form or FORMS[0]
     return form

@@ -56,16 +56,16 @@ def _installed() -> metadata.EntryPoints:
 def refuse_unsent(methods: Iterable[object], modules: tuple[str, ...]) -> None:
     """Raise SpecError for a method that processes elsewhere do not know.
 
-    They import raygrid, what installed packages offer, and `modules` with all that these import:
+    They import raygrid, what installed packages offer, and `modules`, with all that these import:
     with any of those only a script or a notebook itself is sure not to be among them.
     """
-    known = {"raygrid", *(e.module.partition(".")[0] for e in _installed())}
+    more = bool(modules or _installed())
     for cls in map(type, methods):
         home = cls.__module__
-        if home.partition(".")[0] in known or (modules and home != "__main__"):
+        if home.partition(".")[0] == "raygrid" or (more and home != "__main__"):
             continue
         script = 'put it in a file and give imports=("file.py",)'
-        remedy = script if home == "__main__" else f'give imports=("{home}",)'
+        remedy = script if home == "__main__" else f'give --import {home} or imports=("{home}",)'
         raise SpecError(
             f"{getattr(cls, 'id', cls.__name__)} is defined in {home}, which workers do not "
             f'import: {remedy}, or executor="inline"'

@@ -94,7 +94,7 @@ class Combination:
     pretrains: whether the protocol has a pre-trained extractor for this trial.
     train_size: training images that are left beside the protocol's validation part.
     stops_early: whether the test accuracy may end a trial before its last epoch.
-    images: all training images of the data at hand, 0 where nobody looked at them.
+    images: those that the attack is given, 0 where nobody looked at the data yet.
     """
 
     dataset: Method
@@ -120,7 +120,9 @@ class Registry(Generic[M]):
     own: how a person names one of their own, `{}` for its name, said where a name is not known.
     """
 
-    def __init__(self, kind: str, base: type[M], own: str = "loaded with --import FILE") -> None:
+    def __init__(
+        self, kind: str, base: type[M], own: str = "loaded with --import FILE (in Python: imported)"
+    ) -> None:
         self.kind = kind
         self.own = own
         self.base = base

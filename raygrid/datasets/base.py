@@ -22,12 +22,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be known of a dataset without decoding it. image_size: height and width."""
+    """What can be known of a dataset without decoding it.
+
+    image_size: height and width. looked_at: whether the sizes are exactly those of the data there.
+    """
 
     classes: int
     image_size: int
     train_size: int
     test_size: int
+    looked_at: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +72,17 @@ class Dataset(Method):
 
     def describe(self, root: Path) -> Facts:
         """Look, without decoding, what lies under `root`; raises DataError like `source`."""
-        return self.nominal
+        return replace(self.nominal, looked_at=True)
 
     @property
     def nominal(self) -> Facts:
-        return Facts(self.classes, self.image_size, self.train_size, self.test_size)
+        sizes = self.train_size, self.test_size
+        return Facts(self.classes, self.image_size, *sizes, looked_at=self.looked_at)
 
     def seen(self, root: Path) -> Self:
         """This dataset, equal to itself, with the sizes of the data under `root`."""
         known = replace(self)
-        for name, value in (asdict(self.describe(root)) | {"looked_at": True}).items():
+        for name, value in asdict(self.describe(root)).items():
             object.__setattr__(known, name, value)  # on the instance, over the class's value
         return known
 

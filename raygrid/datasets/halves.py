@@ -36,8 +36,8 @@ class Half(Dataset):
         """Sizes as if all classes of the whole had equally many images."""
         whole = self.of.describe(root)
         share = (self.high - self.low) / whole.classes
-        sizes = (round(n * share) for n in (whole.train_size, whole.test_size))
-        return Facts(self.high - self.low, whole.image_size, *sizes)
+        train, test = (round(n * share) for n in (whole.train_size, whole.test_size))
+        return Facts(self.high - self.low, whole.image_size, train, test, looked_at=False)
 
     def load(self, root: Path) -> Split:
         whole = self.of.load(root)
@@ -98,7 +98,7 @@ class _DigitsHalf(Half):
     augmentation: ClassVar[str] = PhotoDigits.augmentation
 
     def describe(self, root: Path) -> Facts:
-        return self.nominal
+        return replace(self.nominal, looked_at=True)
 
 
 @DATASETS.register("photo_digits_first")

@@ -308,7 +308,7 @@ def places_of(spec: TrialSpec) -> tuple[str, str]:
 def as_elsewhere(spec: TrialSpec) -> TrialSpec:
     """The trial with what its paper ran where nothing of its own was asked for."""
     here = [
-        (Part.parse(name), Part.parse(made))
+        (Part.parse(MADE.get((paper, name), name)), Part.parse(made))
         for place in places_of(spec)
         for (paper, asking, name), made in MADE_ON.items()
         if (PROTOCOL[paper], asking) == (spec.protocol.name, place)

@@ -203,9 +203,10 @@ class JustHowToxic(Targeted):
         code="aks2203/poisoning-benchmark@97a67ae",
         notes="pre-training on Tiny ImageNet at 0.1 and in batches of 128 as the paper says (its "
         "scripts: 0.01, 64). Extractors normalize by their own training set; the code takes "
-        "CIFAR-10's numbers for CIFAR-100. They see crops and flips, those of FC's and CP's "
-        "authors plain images. Crops have 4 pixels of padding at every size. On Tiny ImageNet its "
-        "networks are resnet34_strided and vgg16_max, as victims and as surrogates",
+        "CIFAR-10's numbers for CIFAR-100. They see what is usual for their data, crops and flips "
+        "on CIFAR, those of FC's and CP's authors plain images. Crops have 4 pixels of padding at "
+        "every size. On Tiny ImageNet its networks are resnet34_strided and vgg16_max, as victims "
+        "and as surrogates",
     )
     augmentations: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("tinyimagenet", "tinyimagenet_first", "tinyimagenet_last"), "crop4_flip"

@@ -125,7 +125,7 @@ class Trial:
             pretrains=self.pretraining is not None,
             train_size=self.data.train_size,
             stops_early=self.protocol.patience is not None,
-            images=self.dataset.train_size if self.dataset.looked_at else 0,
+            images=self.poison.pool_size if self.dataset.looked_at else 0,
         )
 
     def skip(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_bad_options_are_said_before_anything_runs(
 
 def test_a_spec_that_cannot_run_is_refused_and_one_of_a_grid_skipped_aloud(tmp_path: Path) -> None:
     spec = "photo_digits(every=20)/clean/mixup/small_cnn/simclr/quick/0"
-    for typed in (spec, [rg.TrialSpec.parse(spec)], iter([spec])):
+    for typed in (spec, [rg.TrialSpec.parse(spec)], (spec,)):
         with pytest.raises(SpecError, match="mixup has no meaning for the learner simclr"):
             rg.run(typed, tmp_path / "out", executor="inline")
     axes = {"datasets": ["photo_digits(every=20)"], "defenses": ["mixup"], "learners": ["simclr"]}
@@ -232,3 +233,14 @@ def test_a_run_tells_failed_trials_from_diverged_ones(tmp_path: Path) -> None:
     found = rg.Run(rows, tmp_path)
     assert (found.failed, found.diverged) == (rows[1:2], rows[2:])
     assert repr(found) == f"<1 of 3 trials done, 1 failed, 1 diverged, in {tmp_path}>"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_specs_that_come_out_of_an_iterator_run_and_skip(tmp_path: Path, nested: bool) -> None:
+    """Those of a grid, say, of which some may not fit each other."""
+    grid = rg.Grid(datasets=("photo_digits(every=20)",), defenses=("none", "mixup"))
+    specs = replace(grid, learners=("simclr",), protocols=("quick(epochs=1)",)).specs()
+    found = rg.run([specs] if nested else specs, tmp_path, executor="inline")
+    assert found.plan is not None
+    assert len(found.plan.skips) == 2
+    assert found.results == ()

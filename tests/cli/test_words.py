@@ -108,6 +108,20 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "lsp is made for no target; triples hold the poisons of a set-up",
         ),
         (
+            [
+                "poison",
+                "photo_digits",
+                "htbd",
+                "--ratio",
+                "0",
+                "--form",
+                "triples",
+                "--export",
+                "x",
+            ],
+            "htbd@0.0 is made for no target; triples hold the poisons of a set-up",
+        ),
+        (
             ["poison", "photo_digits", "lsp(budget=l2:1)", "--budget", "l2:2"],
             "lsp(budget=l2:1) has the budget l2:1, --budget says l2:2: give one",
         ),

@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
-from raygrid.core.plugins import refuse_unsent
+from raygrid.core.plugins import ENTRY_POINTS, refuse_unsent
 from raygrid.core.registry import Card, Method
 
 HEAD = """
@@ -189,9 +190,16 @@ def test_a_method_of_a_script_is_refused_before_ray_starts(tmp_path: Path) -> No
     )
 
 
-def test_what_workers_import_is_not_refused() -> None:
+def test_what_workers_import_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Outsider()
-    with pytest.raises(SpecError, match=r'give imports=\("tests\.core\.test_plugins",\), or'):
+    said = (
+        r'give --import tests\.core\.test_plugins or imports=\("tests\.core\.test_plugins",\), or'
+    )
+    with pytest.raises(SpecError, match=said):
         refuse_unsent([own], ())
+    offered = metadata.EntryPoint("theirs", "their_entry", ENTRY_POINTS)
+    monkeypatch.setattr("raygrid.core.plugins._installed", lambda: [offered])
+    refuse_unsent([own], ())  # what a package offers may import it from another one
+    monkeypatch.undo()
     refuse_unsent([own], ("tests.core.test_plugins",))
     refuse_unsent([ATTACKS.make("lsp")], ())

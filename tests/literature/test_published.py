@@ -16,6 +16,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature import names
 from raygrid.literature.lookup import cell_key, find
+from raygrid.literature.names import as_elsewhere
 from raygrid.literature.reference import load, printed_rows, specs_of, tables_of
 from raygrid.protocols import PROTOCOLS
 
@@ -430,3 +431,29 @@ def test_worst_is_the_largest_of_the_six_except_for_one_misprint() -> None:
             assert by.drop("worst").idxmax() == "byol"
             assert group.set_index("learner").loc["worst", "suspect"]
     assert slips == [("6", "mobilenetv2", 0.4182)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "there", "elsewhere"),
+    [
+        ("imagenet100", f"{EM}/standard", "em_remrepo/standard"),
+        (
+            "imagenet100",
+            "tap_remrepo(step=0.02, steps=100, surrogate_epochs=39)/at(steps=5)",
+            "tap_remrepo/at(step=1.6/255)",
+        ),
+        (
+            "cifar100",
+            "clean/avatar(centered=false, diffusion_data=cifar10)",
+            "clean/avatar(centered=false, diffusion_data=clean_train)",
+        ),
+        ("imagenet100", "lsp/dvae(epochs=20, limit1=1.5)", "lsp/dvae"),
+    ],
+)
+def test_where_a_paper_asks_for_nothing_of_its_own_it_runs_its_own_methods(
+    dataset: str, there: str, elsewhere: str
+) -> None:
+    where = f"{dataset}/{{}}/resnet18/supervised/dvae/0"
+    assert as_elsewhere(TrialSpec.parse(where.format(there))) == TrialSpec.parse(
+        where.format(elsewhere)
+    )

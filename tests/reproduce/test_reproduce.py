@@ -113,6 +113,7 @@ def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
             "lsp/dvae(batch_size=32, epochs=4, second=false, shrink=4)",
         ),
         ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=50)"),
+        ("lsp/at(steps=5)/dvae", "lsp/at(step=1.6/255)"),
         (
             "lsp/dvae(epochs=20, limit1=1.5)/apbench",
             "lsp/dvae(batch_size=32, epochs=20, limit1=1.5, shrink=4)",

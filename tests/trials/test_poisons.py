@@ -393,3 +393,24 @@ def test_a_file_that_does_not_fit_is_refused_by_the_plan(
     spec = f"photo_digits(every=20)/file(path={path})/none/small_cnn/supervised/quick/0"
     reason = resolve(spec, catalog).skip()
     assert says in reason if says and reason else reason is says, reason
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cell", "images"),
+    [
+        ("photo_digits(every=20)", "supervised/quick(validation=0.1)", 194),
+        ("photo_digits_last", "linear_probe/toxic_quick", 1250),
+    ],
+)
+def test_a_file_has_to_fit_the_images_that_an_attack_is_given(
+    tmp_path: Path, catalog: Catalog, dataset: str, cell: str, images: int
+) -> None:
+    """Without those that a protocol holds out, or the pool of a target alone."""
+    for count in (images, images + 1):
+        np.save(path := tmp_path / f"{count}.npy", np.zeros((count, 3, 32, 32), np.float32))
+        trial = resolve(f"{dataset}/file(path={path})/none/small_cnn/{cell}/0", catalog)
+        assert trial.poison.pool_size == images
+        refused = (trial.skip() or "").startswith(
+            f"{path} has shape ({count}, 3, 32, 32), expected"
+        )
+        assert refused == (count != images)

@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -96,7 +96,7 @@ class FileDataset(Dataset):
         return self.find(root).source()
 
     def describe(self, root: Path) -> Facts:
-        return self.find(root).facts(self.nominal)
+        return self.find(root).facts(super().describe(root))
 
     def load(self, root: Path) -> Split:
         return self.find(root).load()
@@ -119,8 +119,10 @@ class Archive(Holding):
         parts = [found[1].lower() for found in map(IN_ARCHIVE.match, self._names()) if found]
         train = parts.count("train")
         if not train:
-            return nominal
-        return Facts(nominal.classes, nominal.image_size, train, len(parts) - train)
+            return replace(nominal, looked_at=False)
+        # A dataset that takes some of the pictures alone says so when it reads them.
+        sizes = train, len(parts) - train
+        return Facts(nominal.classes, nominal.image_size, *sizes, looked_at=False)
 
     def _names(self) -> list[str]:
         try:
