@@ -302,11 +302,7 @@ def test_what_the_longest_way_begins_with_is_taken_first() -> None:
     seconds = {job.label: job.seconds for job in taken}
     assert seconds["surrogate resnet18 on cifar10"] < seconds["poison em on cifar10"]
     agenda.finish(taken[1].key)
-    agenda.give_back(taken[3].key)
-    assert [job.label for job in iter(agenda.take, None)] == [
-        "poison tap on cifar10",
-        "poison lsp on cifar10",
-    ]
+    assert [job.label for job in iter(agenda.take, None)] == ["poison tap on cifar10"]
 
 
 def test_no_gpu_is_overfull_and_packing_shortens_a_run() -> None:

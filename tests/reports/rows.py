@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from raygrid.literature.reference import load
 from raygrid.reports.tables.cells import Cell
+from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import all_tables
 from raygrid.reports.tables.layout import Table
 from raygrid.reports.tables.trial_lines import in_order, trial_lines
@@ -30,6 +34,16 @@ def trial(spec: str, acc: float | None = None, **fields: Any) -> Json:
         row.peak_acc, row.peak_epoch = min(1.0, acc + 0.05), 3
         row.probes = {"clean_test": {"k": acc * 1000, "n": 1000, "acc": acc, "loss": 1.0}}
     return row.row()
+
+
+def as_if_run(paper: str, table: str) -> pd.DataFrame:
+    """The trials of a printed table as a frame, one seed each."""
+    rows = load()
+    rows = rows[(rows["paper"] == paper) & (rows["table"] == table) & rows["spec"].notna()]
+    made: dict[str, Json] = {}
+    for spec, measure, value in zip(rows["spec"], rows["measure"], rows["accuracy"], strict=True):
+        made.setdefault(spec, {"spec": spec, "key": spec, "status": "done"})[measure] = value
+    return frame(made.values())
 
 
 def write_tables(folder: Path, rows: Iterable[Json], pictures: int = 24) -> list[Path]:

@@ -14,13 +14,12 @@ from raygrid.core.errors import SpecError
 from raygrid.literature.reference import load
 from raygrid.reports.figures.curves import training_curves
 from raygrid.reports.figures.partial import partial_poisoning, partial_under_defenses
-from raygrid.reports.figures.published import printed, published_scatter
 from raygrid.reports.figures.scatters import answer_against, peak_against_final, speed_against_peak
 from raygrid.reports.figures.write import write_figures
 from raygrid.reports.statistics import _kendall, _spearman, correlate
 from raygrid.reports.tables.frame import curves, frame
 from raygrid.trials.result import OTHER_DATA
-from tests.reports.rows import TOY, Json, trial
+from tests.reports.rows import TOY, Json, as_if_run, trial
 
 
 def run(attack: str, acc: float, seed: int = 0, defense: str = "standard", **fields: Any) -> Json:
@@ -47,13 +46,13 @@ def drawn(figure: Figure, panel: int = 0) -> dict[str, tuple[list[float], list[f
 
 def test_the_published_scatter_has_the_published_correlations() -> None:
     """r = 0.62 and rho = 0.53 over the 25 poisons of the paper's table 1."""
-    trials = printed("learned_faster", "1")
+    trials = as_if_run("learned_faster", "1")
     found = correlate(trials["final_acc"], trials["peak_acc"])
     assert found.n == 25
     assert round(found.pearson.value, 2) == 0.62
     assert round(found.spearman.value, 2) == 0.53
     assert 0 < found.pearson.low < found.pearson.value < found.pearson.high < 1
-    figure = published_scatter()
+    figure = peak_against_final(trials)
     assert "n = 25; r = 0.62" in str(figure.get_label())
     points = drawn(figure)
     assert len(points) == 25
@@ -373,7 +372,7 @@ def test_what_the_rows_suffice_for_is_written(tmp_path: Path, saved: list[Figure
 
 
 def test_printed_tables_become_frames() -> None:
-    trials = printed("dvae", "9")
+    trials = as_if_run("dvae", "9")
     assert isinstance(trials, pd.DataFrame)
     em = trials[trials["attack"] == "em_remrepo"].set_index("defense")
     assert em.loc["standard", "final_acc"] == 0.1226

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from raygrid.literature.names import SIX
-from raygrid.reports.figures.published import printed
 from raygrid.reports.tables.escape import escape, escape_lines
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import PREAMBLE, latex
 from raygrid.reports.tables.layout import Table
 from raygrid.reports.tables.trial_lines import trial_lines
 from tests.reports import test_success
-from tests.reports.rows import CIFAR, TOY, trial
+from tests.reports.rows import CIFAR, TOY, as_if_run, trial
 
 pytestmark = pytest.mark.slow
 ENGINES = {
@@ -103,7 +102,7 @@ def test_every_kind_of_table_compiles_and_fits_the_page(kind: str, tmp_path: Pat
 
 def apbench(seeds: int) -> list[dict[str, Any]]:
     """Table 3 of APBench as if it had been run, each seed a point away from what is printed."""
-    frame = printed("apbench", "3")
+    frame = as_if_run("apbench", "3")
     return [
         trial(spec.rpartition("/")[0] + f"/{seed}", acc + 0.01 * (seed - 1))
         for spec, acc in zip(frame["spec"], frame["final_acc"], strict=True)

@@ -15,7 +15,6 @@ from raygrid.core.errors import SpecError
 from raygrid.reports.analysis.explanation import grad_cam
 from raygrid.reports.analysis.fidelity import fidelity_of_purified
 from raygrid.reports.figures.changes import draw_changes
-from raygrid.reports.figures.maps import examples
 from raygrid.reproduce.figure_list import (
     LISTS,
     PaperFigure,
@@ -24,6 +23,7 @@ from raygrid.reproduce.figure_list import (
 from raygrid.reproduce.figures import DRAWINGS, FigureData, draw
 from raygrid.reproduce.questions import FinishedTrials
 from raygrid.trials.artifacts import purified_of
+from raygrid.trials.examples import first_of_classes
 from tests.reports.test_figures import drawn
 from tests.reproduce.evidence import CLEAN, JPEG, LSP, VAE, WHERE
 
@@ -129,7 +129,7 @@ def test_maps_are_pictures_of_each_group(
     (figure,) = saved
     grid = np.array(figure.axes).reshape(3, 4)
     victims = [evidence.records.victim(spec) for spec in (CLEAN[0], LSP)]
-    images = victims[0].test.rows(examples(victims[0].test))
+    images = victims[0].test.rows(first_of_classes(victims[0].test.labels, 10))
     for line, victim in zip(grid[1:], victims, strict=True):
         found = np.stack([axes.images[-1].get_array() for axes in line])
         assert np.allclose(found, grad_cam(victim, images.floats(), images.labels), atol=1e-6)
