@@ -30,8 +30,7 @@ def as_images(
     what: the name of the argument, for the messages.
 
     Raises DataError that names what was given and what is allowed, SpecError for a number of
-    classes that there cannot be. Nothing is scaled, cut or
-    converted to another range.
+    classes that there cannot be. Nothing is scaled, cut or converted to another range.
     """
     given: Any = images  # callers are not always type-checked
     _check_classes(classes)

@@ -15,7 +15,7 @@ from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
-from raygrid.storage.results import ROWS, ResultLog
+from raygrid.storage.results import log_of
 from raygrid.storage.store import remove_unused
 from raygrid.trials.result import Result
 
@@ -207,11 +207,10 @@ def results(out: str | Path = "runs") -> Run:
     >>> [result.status for result in found.results]
     ['done']
     """
-    path = Path(out) / ROWS
-    if not path.exists():
+    written = log_of(Path(out))
+    if not written.path.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
     load_plugins()
-    written = ResultLog(path.absolute())
     if written.warning():
         log.warning(written.warning())
     return Run(tuple(Result.from_row(row) for row in written.rows()), Path(out))
@@ -224,8 +223,7 @@ def table(
 
     source: a `Run`, the folder of one, or the frame of one (`Run.df`). kind: `defense`,
     `transfer`, `worst-learner`, `ratio`, `budget`, `jpeg-quality`, `peak`, `success`, `detection`.
-    metric: what is
-    measured, `final_acc` or `peak_acc` among others.
+    metric: what is measured, `final_acc` or `peak_acc` among others.
 
     Returns a `Table`; `raygrid.reports.tables` renders it as text, Markdown, CSV or LaTeX. Raises
     SpecError for an unknown kind or metric.

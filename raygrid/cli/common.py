@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.options import options_of
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog, log_of
@@ -82,6 +83,12 @@ def results_of(args: argparse.Namespace) -> dict[str, Row]:
     log = log_of(args.out)
     say_broken(log)
     return {row["spec"]: row for row in log.rows()}
+
+
+def only_of_poisons(option: str, given: object, specs: Iterable[str]) -> None:
+    """Raise SpecError for an option of poisons that is given where no spec is of one."""
+    used = not given or any(map(is_poison, specs))
+    require(used, f"{option} is of poisons (dataset/attack), and there is none")
 
 
 def is_poison(text: str) -> bool:

@@ -14,6 +14,7 @@ from raygrid.cli.common import (
     Row,
     add_epoch,
     is_poison,
+    only_of_poisons,
     poisons_of,
     records_of,
     results_of,
@@ -94,8 +95,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if not args.specs and args.question not in WHOLE:
         raise SpecError(f"{args.question} needs the spec of a trial or poison")
     refuse_idle(args, args.question, TAKES, add_evaluate)
-    if args.seed and not any(map(is_poison, (*args.specs, *args.on))):
-        raise SpecError("--seed is of poisons (dataset/attack), and there is none")
+    only_of_poisons("--seed", args.seed, (*args.specs, *args.on))
     if args.question == "agreement":
         return _agreement(records_of(args), args)
     rows = ANSWERS[args.question](records_of(args), args)
@@ -133,8 +133,7 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
     if not 0 < radius <= 1:
         raise SpecError(f"radius is {args.radius}, allowed are numbers above 0 to 1")
     _check_images(args)
-    if args.two_layer and not any(map(is_poison, args.specs)):
-        raise SpecError("--two-layer is of poisons (dataset/attack), and there is none")
+    only_of_poisons("--two-layer", args.two_layer, args.specs)
     rows: list[Row] = []
     for text in args.specs:
         if is_poison(text):

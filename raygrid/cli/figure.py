@@ -14,6 +14,7 @@ from raygrid.cli.common import (
     add_epoch,
     check_picture,
     is_poison,
+    only_of_poisons,
     poisons_of,
     records_of,
     rows_of,
@@ -112,8 +113,7 @@ def figure(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> None:
     """Raise SpecError for options that would be ignored."""
     refuse_idle(args, args.figure, TAKES, add_figure)
-    poisons = any(map(is_poison, args.specs))
-    require(not args.seed or poisons, "--seed is of poisons (dataset/attack), and there is none")
+    only_of_poisons("--seed", args.seed, args.specs)
     gained = args.gain is None or "gain" in (args.normalize or ())
     require(gained, "--gain is the factor of --normalize gain, which is not given")
     sampled = args.baseline == "zero" or args.estimator == "sampling"

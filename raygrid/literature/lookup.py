@@ -21,7 +21,8 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import MADE, MADE_ON, MEASURES, places_of, split_budget
+from raygrid.literature.made import MADE, MADE_ON, places_of, split_budget
+from raygrid.literature.names import MEASURES
 from raygrid.literature.reference import printed_rows
 from raygrid.protocols import PROTOCOLS
 

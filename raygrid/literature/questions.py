@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec
-from raygrid.literature.names import MEASURES, PROTOCOL, Row, axes_of, made_by
+from raygrid.literature.made import made_by
+from raygrid.literature.names import MEASURES, PROTOCOL, Row, axes_of
 
 VICTIMS = ("resnet18", "vgg19", "mobilenet", "googlenet")
 """Whose mean Sandoval-Segura et al. print, table 2."""

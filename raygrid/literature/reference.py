@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import toxic
-from raygrid.literature.names import MEASURES, PAPERS, SIX, made_by, map_row
+from raygrid.literature.made import made_by
+from raygrid.literature.names import MEASURES, PAPERS, SIX, map_row
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion, questions_of
 
 if TYPE_CHECKING:

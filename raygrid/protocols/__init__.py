@@ -5,6 +5,7 @@ in every key, and no table mixes two. Attacks, learners, trials and what lies ab
 room. Start with `base.py`, then `quick.py`; `setups/` holds targets and bases of targeted attacks.
 """
 
+from raygrid.protocols import contrastive as contrastive
 from raygrid.protocols import fast as fast
 from raygrid.protocols import later as later
 from raygrid.protocols import papers as papers

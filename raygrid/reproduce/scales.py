@@ -17,7 +17,7 @@ from raygrid.core.spec import Part, Scalar, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import as_elsewhere
+from raygrid.literature.made import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.screening import NETWORK, PROTOCOL, not_screened, screened

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 from raygrid.core.errors import DataError, in_one_line
 from raygrid.core.images import Images, Poison, fingerprint
 from raygrid.core.lazy import np, torch
+from raygrid.storage.array_files import load_array
 from raygrid.storage.parquet import Pictures, write_pictures
-from raygrid.storage.published_arrays import load_array, load_class_folders, load_published
+from raygrid.storage.published_arrays import load_class_folders, load_published
 from raygrid.trials.artifacts.poison import poison_bundle
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.dataset_card import dataset_card

@@ -13,12 +13,12 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
+from raygrid.storage.array_files import load_entries
 from raygrid.storage.parquet import parquet_files
 from raygrid.storage.pictures import subfolders
 from raygrid.storage.published_arrays import (
     Published,
     load_class_folders,
-    load_entries,
     load_published,
 )
 from raygrid.trials.export import MANIFEST, read_export

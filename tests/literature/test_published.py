@@ -16,7 +16,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature import names
 from raygrid.literature.lookup import cell_key, find
-from raygrid.literature.names import as_elsewhere
+from raygrid.literature.made import as_elsewhere
 from raygrid.literature.reference import load, printed_rows, specs_of, tables_of
 from raygrid.protocols import PROTOCOLS
 

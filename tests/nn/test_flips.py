@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import torch
@@ -108,18 +109,24 @@ def test_advcl_clusters_what_may_be_mirrored(
     assert asked == [FLIPS[kind] if flip is None else flip]
 
 
-@pytest.mark.parametrize("kind", ["none", "crop", "crop_flip"])
-@pytest.mark.parametrize("flip", ["none", "false", "true"])
-def test_advcl_moves_crops_that_are_mirrored_where_the_views_are(
-    kind: str, flip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def crops_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each crop that a module makes from here on mirrors images."""
     made: list[bool] = []
 
     def crop(padding: int, flip: bool) -> CropFlip:
         made.append(flip)
         return CropFlip(padding, flip)
 
-    monkeypatch.setattr(advcl, "CropFlip", crop)
+    monkeypatch.setattr(module, "CropFlip", crop)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["none", "crop", "crop_flip"])
+@pytest.mark.parametrize("flip", ["none", "false", "true"])
+def test_advcl_moves_crops_that_are_mirrored_where_the_views_are(
+    kind: str, flip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = crops_of(advcl, monkeypatch)
     images = toy(8)
     task = Task(
         train=images,
@@ -163,12 +170,6 @@ def test_the_network_that_detects_trains_as_the_dataset_is_trained_on(
 def test_noise_predictors_see_what_may_be_mirrored(
     kind: str, flip: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[bool] = []
-
-    def crop(padding: int, flip: bool) -> CropFlip:
-        made.append(flip)
-        return CropFlip(padding, flip)
-
-    monkeypatch.setattr(denoisers, "CropFlip", crop)
+    made = crops_of(denoisers, monkeypatch)
     fitted(DenoiserPlan("tiny", 1, 150, flip), toy(8), shop(kind))
     assert made == [FLIPS[kind] if flip is None else flip]

@@ -14,7 +14,8 @@ from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.names import PROTOCOL, Row, axes_of, made_by
+from raygrid.literature.made import made_by
+from raygrid.literature.names import PROTOCOL, Row, axes_of
 from raygrid.literature.reference import specs_of
 from raygrid.protocols import PROTOCOLS
 

@@ -22,8 +22,8 @@ from raygrid.core.errors import DataError
 from raygrid.datasets import DATASETS
 from raygrid.datasets.common.holdings import extract
 from raygrid.storage import limits
+from raygrid.storage.array_files import load_entries
 from raygrid.storage.pictures import opened
-from raygrid.storage.published_arrays import load_entries
 
 CONTENT = np.random.default_rng(0).integers(0, 9, 30_000).astype(np.uint8).tobytes()
 
