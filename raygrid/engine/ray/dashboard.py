@@ -6,7 +6,6 @@ Either its address is reached directly, or through an SSH tunnel that `ray dashb
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.request import urlopen
 from raygrid.core.errors import ClusterError
 from raygrid.core.retry import retried, until
 from raygrid.core.secrets import shown
+from raygrid.engine.ports import free_port
 
 
 class Way:
@@ -34,9 +34,7 @@ class Tunnel(Way):
     """An SSH tunnel to the dashboard of a cluster file; it ends where its connection breaks."""
 
     def __init__(self, config: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port("127.0.0.1")
         super().__init__(f"http://127.0.0.1:{port}")
         command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(config)]
         self.command = [*command, "-p", str(port)]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
+from raygrid.engine.ports import free_port
 from raygrid.engine.slurm.allocation import Allocation, private_folder
 from raygrid.engine.slurm.processes import end_descendants
 
@@ -122,13 +122,6 @@ class RayNode:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def _last_line(log: Path) -> str:

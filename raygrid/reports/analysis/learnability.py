@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from raygrid.core.errors import SpecError
+from raygrid.core.lazy import np
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream
 from raygrid.nn.disturbed import disturbed
@@ -77,4 +78,4 @@ def _cumulative(n: int, p: float) -> Sequence[float]:
     """P(X <= k) of a binomial X for k = 0 to n - 1, and 0 for k = -1, which is asked last."""
     from scipy.special import bdtr
 
-    return [*(float(bdtr(k, n, p)) for k in range(n)), 0.0]
+    return [*bdtr(np.arange(n), n, p).tolist(), 0.0]
