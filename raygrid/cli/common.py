@@ -91,6 +91,12 @@ def only_of_poisons(option: str, given: object, specs: Iterable[str]) -> None:
     require(used, f"{option} is of poisons (dataset/attack), and there is none")
 
 
+def only_of_trials(option: str, given: object, specs: Iterable[str]) -> None:
+    """Raise SpecError for an option of trials that is given where every spec is a poison."""
+    used = not given or not all(map(is_poison, specs))
+    require(used, f"{option} is of trials, and there are only poisons (dataset/attack)")
+
+
 def is_poison(text: str) -> bool:
     """Whether it is `dataset/attack` and not a trial."""
     return len(list(split_outside(text, "/"))) == 2

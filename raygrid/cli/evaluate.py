@@ -15,6 +15,7 @@ from raygrid.cli.common import (
     add_epoch,
     is_poison,
     only_of_poisons,
+    only_of_trials,
     poisons_of,
     records_of,
     results_of,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records
 
 MANY = 16  # columns that no terminal is wide enough for
+RADIUS = "8/255"
 WHOLE = ("seeds", "cost", "agreement")
 """Questions to all trials of the output folder, if none is named."""
 TAKES: Mapping[str, Sequence[str]] = {
@@ -76,7 +78,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--on", nargs="+", action="extend", default=[], help="of sets: more poisons to try"
     )
     parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
-    parser.add_argument("--radius", default="8/255", help="of robustness, linearity, in [0, 1]")
+    parser.add_argument("--radius", default=RADIUS, help="of robustness, linearity; in [0, 1]")
     parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
     parser.add_argument("--steps", type=int, default=20, help="of robustness")
     help_ = "of robustness, linearity: only so many test images, or drawn images of a poison"
@@ -134,6 +136,7 @@ def _linearity(records: Records, args: argparse.Namespace) -> list[Row]:
         raise SpecError(f"radius is {args.radius}, allowed are numbers above 0 to 1")
     _check_images(args)
     only_of_poisons("--two-layer", args.two_layer, args.specs)
+    only_of_trials("--radius", args.radius != RADIUS, args.specs)
     rows: list[Row] = []
     for text in args.specs:
         if is_poison(text):
