@@ -13,6 +13,7 @@ from settings import Contradiction, Setting
 
 from raygrid.core.spec import TrialSpec
 from raygrid.literature.lookup import CONTRADICTION, PublishedValue, find
+from raygrid.reports.tables.notes import number
 
 APART = 100 * CONTRADICTION
 """Points from which numbers contradict each other, printed or measured."""
@@ -177,5 +178,10 @@ def _summed(values: Sequence[float]) -> str:
     """Mean ± standard deviation (number of seeds)."""
     if not values:
         return "–"
-    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{spread} ({len(values)})"
+    spread = f" ± {_points(stdev(values))}" if len(values) > 1 else ""
+    return f"{_points(mean(values))}{spread} ({len(values)})"
+
+
+def _points(percent: float) -> str:
+    """As tables round it, who have fractions: 69.35 may be 69.3499999 by now."""
+    return number(round(percent / 100, 12), "final_acc", 1)
