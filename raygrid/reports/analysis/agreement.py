@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raygrid.core.errors import DataError, SpecError
-from raygrid.reports.analysis.counterparts import CONTROL, OTHER, counterpart
+from raygrid.reports.analysis.counterparts import CONTROL, PARTLY, counterpart
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -28,8 +28,10 @@ class Agreeing:
     that was printed or, for the `airbench` family, compared with ResNet-18; `control`: no poison;
     else all that is the case of: `other network`, the cell's stands in for the printed one as
     MobileNetV2's small one does; `other surrogate`, the poison was made with a network that the
-    paper did not use, or with fewer steps; `other purifier`, a defense's own networks have another
-    size or were fitted for another time; `partly poisoned`, only a part of the images is.
+    paper did not use, or with other steps; `other purifier`, a defense's own networks have another
+    size or were fitted for another time; `other method`, the paper ran another attack or defense
+    under that name; `other data`, the images are not those that the dataset's name stands for, or
+    others than the paper's; `partly poisoned`, only a part of the images is.
     network: the architecture whose number was printed.
     """
 
@@ -163,7 +165,7 @@ def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     by the printed ones; else `no`. loss_acc: how much worse the measured winner is than the
     printed one, by the printed numbers.
     """
-    whole = [p for p in pairs if p.group != CONTROL and OTHER[-1] not in p.group]
+    whole = [p for p in pairs if p.group != CONTROL and PARTLY not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
         for defense, own in _by(members, lambda p: p.defense).items():
