@@ -62,7 +62,7 @@ def test_an_upside_down_copy_disagrees_and_its_far_cells_are_marked() -> None:
     found = agreement(turned)
     (line, _) = found.correlations
     assert line["spearman"] == pytest.approx(-1.0)
-    far = [d for d in DEFENSES if abs(1 - 2 * printed("lsp", d)) > 0.15]
+    far = sorted(d for d in DEFENSES if abs(1 - 2 * printed("lsp", d)) > 0.15)
     assert [cell["defense"] for cell in found.cells if cell["far"]] == far
     assert line["far"] == len(far)
     (winner,) = found.winners
@@ -83,6 +83,24 @@ def test_the_strongest_attack_is_the_one_with_the_lowest_accuracy() -> None:
 def winner(*rows: Any) -> Any:
     (found,) = [line for line in agreement(rows).winners if line["question"] == "strongest attack"]
     return found
+
+
+def test_defenses_that_know_more_than_others_may_are_never_the_best() -> None:
+    """`early_stopping` chooses by the test set, `avatar` here has seen the clean training set."""
+    seen = "avatar(centered=false, diffusion_data=clean_train)"
+    accuracies = {"early_stopping": 0.9, seen: 0.8, "jpeg": 0.7, "bdr": 0.6}
+    found = agreement([row("lsp", *each) for each in accuracies.items()])
+    assert len(found.cells) == 4, "beside the printed numbers they stand like all others"
+    (winner,) = found.winners
+    assert (winner["by_measured"], winner["by_printed"], winner["among"]) == ("jpeg", "jpeg", 2)
+
+
+def test_the_order_of_the_log_changes_nothing() -> None:
+    measured = [row(a, d, printed(a, d) ** 2) for a in ("lsp", "ops", "ar") for d in DEFENSES]
+    there, back = agreement(measured), agreement(reversed(measured))
+    assert (there.cells, there.correlations, there.winners) == (
+        *(back.cells, back.correlations, back.winners),
+    )
 
 
 def test_winners_that_no_measurement_tells_apart_tie() -> None:
@@ -252,8 +270,8 @@ def test_a_group_names_all_that_is_other() -> None:
     em = "em_apb(max_rounds=10, surrogate=small_airbench)"
     cells = agreement([row(tap, "dvae(epochs=10)", 0.5), row(em, "standard", 0.5, where=MOBILE)])
     assert [cell["group"] for cell in cells.cells] == [
-        "other surrogate, other purifier",
         "other network, other surrogate",
+        "other surrogate, other purifier",
     ]
     with pytest.raises(DataError):
         agreement([lsp])  # behind D-VAE no VGG was printed with it
