@@ -13,7 +13,7 @@ from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup
 from raygrid.literature.lookup import PublishedValue
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.trial_lines import CONTROLS
+from raygrid.trials.contest import CONTROLS
 
 CONTROL, PRINTED = "control", "as printed"
 NETWORK, SURROGATE, PURIFIER = "other network", "other surrogate", "other purifier"

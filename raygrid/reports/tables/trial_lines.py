@@ -16,6 +16,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
+from raygrid.trials.contest import PLAIN_DEFENSES
 from raygrid.trials.result import OTHER_DATA
 
 SCREENING = "screening"
@@ -41,10 +42,6 @@ DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision",
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
-CONTROLS = ("clean", "withheld")
-"""What stands among attacks and is none: no poison, and training on the clean part alone."""
-PLAIN_DEFENSES = ("none", "standard")
-"""Those that leave the loss as it is, so that its fall can be compared."""
 
 NUMBERS = (
     *VALUES,
