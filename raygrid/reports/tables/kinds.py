@@ -297,7 +297,7 @@ KINDS: dict[str, Kind] = {
     "peak": Kind(
         (*_VICTIM, "poison_ratio", "defense"),
         "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
-        "until the training loss is below 0.5.",
+        "until the training loss is below 0.5, none where smoothed labels keep it above.",
         _peak,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
     ),
