@@ -50,10 +50,10 @@ def counterpart(cell: Cell, metric: str) -> Counterpart | None:
 
     metric: `final_acc` or `peak_acc`.
     """
-    asked = cell.spec()
-    control = asked.attack.name in CONTROLS
+    trial = cell.spec()
+    control = trial.attack.name in CONTROLS
     data = {DATA} if cell.facts.get("other_data") else set()
-    for differences, spec in _candidates(asked):
+    for differences, spec in _candidates(trial):
         found = lookup.find(spec, metric)
         if found is not None and not found.best.suspect:
             other = {*differences, *_unlike(spec, found.best), *data}
