@@ -71,6 +71,7 @@ class Aue(GradientAttack):
         "epochs": 2,
         "steps": 2,
     }
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"epochs", "lr", "step", "steps"}
 
     mode: Literal["sample", "class"] = "sample"
     epochs: int = 60

@@ -86,7 +86,9 @@ class Attack(Method):
     multiple of it (`2x`); another budget that the user sets is taken as it is. instant: takes no
     time, so that whoever needs it makes it, with no job of its own. on_target: perturbs the bases
     of a set-up alone, for its target. withholds: takes its rows away. one_surrogate: the surrogates
-    of `needs` are the same for every seed.
+    of `needs` are the same for every seed. effort: parameters that only say which network it asks
+    and how long or how finely it is made; with others an attack is the same one, made faster or
+    better.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -98,6 +100,7 @@ class Attack(Method):
     instant: ClassVar[bool] = False
     withholds: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
+    effort: ClassVar[frozenset[str]] = frozenset()
     pasted: ClassVar[str] = ""
 
     @property

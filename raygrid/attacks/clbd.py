@@ -48,6 +48,7 @@ class Clbd(CleanLabel):
     pasted: ClassVar[str] = "clbd"
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "surrogate_epochs": 8}
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 4}
+    effort: ClassVar[frozenset[str]] = frozenset({"step", "steps", "surrogate", "surrogate_epochs"})
 
     variant: str = "clipped"
     surrogate: str = "resnet18"

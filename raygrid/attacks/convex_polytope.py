@@ -39,6 +39,7 @@ class ConvexPolytope(Polytope):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100, "inner": 200}
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 4, "inner": 50}
+    effort: ClassVar[frozenset[str]] = Polytope.effort | {"inner"}
 
     inner: int = 10_000  # most steps on the weights before each step on the images
     tolerance: float = 1e-6  # relative change of the weights that ends them

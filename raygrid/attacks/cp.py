@@ -111,6 +111,16 @@ class Cp(GradientAttack):
         "class_batches": 2,
         "steps": 2,
     }
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {
+        "class_batches",
+        "class_rounds",
+        "epochs",
+        "kept",
+        "lr",
+        "start",  # uniform noise spares the class-wise generation before
+        "step",
+        "steps",
+    }
 
     framework: Literal["simclr", "moco", "byol", "align_uniform"] = "simclr"
     mode: Literal["sample", "class"] = "sample"

@@ -72,6 +72,13 @@ class Dc(GeneratorAttack):
     }
 
     version: ClassVar[int] = 2
+    effort: ClassVar[frozenset[str]] = GeneratorAttack.effort | {
+        "classifier_lr",
+        "generator_lr",
+        "inner_epochs",
+        "patience",
+        "trials",
+    }
 
     surrogate: str = "vgg11_narrow"
     batch_size: int = 256

@@ -81,6 +81,15 @@ class Dune(GradientAttack):
         "particles": 2,
         "iterations": 2,
     }
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {
+        "checkpoints",
+        "iterations",
+        "particles",
+        "step",
+        "steps",
+        "surrogate_epochs",
+        "swarm_images",
+    }
 
     budget: Budget = Budget("linf", 1.0)
     batch_size: int = 500

@@ -47,6 +47,7 @@ class FeatureCollision(ExtractorAttack):
     )
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "step": 0.01}
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 6, "step": 0.01}
+    effort: ClassVar[frozenset[str]] = ExtractorAttack.effort | {"step"}
 
     variant: Literal["monotone", "released", "penalty"] = "monotone"
     steps: int = 120

@@ -70,6 +70,7 @@ class Functional(GradientAttack):
     sharded: ClassVar[bool] = True
     version: ClassVar[int] = 3
     seeded: ClassVar[bool] = False
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"lr", "steps", "surrogate_epochs"}
 
     budget: Budget = Budget("linf", 1.0)
     batch_size: int = 128

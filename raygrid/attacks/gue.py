@@ -73,6 +73,15 @@ class Gue(GeneratorAttack):
         "width": 4,
         "levels": 2,
     }
+    effort: ClassVar[frozenset[str]] = GeneratorAttack.effort | {
+        "classifier_lr",
+        "epochs",
+        "generator_lr",
+        "judge_epochs",
+        "judge_every",
+        "look_ahead",
+        "look_ahead_lr",
+    }
 
     batch_size: int = 256
     epochs: int = 50

@@ -46,6 +46,7 @@ class Htbd(ExtractorAttack):
     pasted: ClassVar[str] = "htbd"
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 150, "step": 0.01}
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 5, "step": 0.01}
+    effort: ClassVar[frozenset[str]] = ExtractorAttack.effort | {"step"}
 
     pairing: Literal["one_to_one", "released"] = "one_to_one"
     steps: int = 5000

@@ -50,6 +50,7 @@ class Pil(GradientAttack):
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate_epochs": 2, "batch_size": 16, "steps": 3}
     sharded: ClassVar[bool] = True
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"step", "steps", "surrogate_epochs"}
 
     surrogate: str = "linear_product"
     surrogate_epochs: int = 30

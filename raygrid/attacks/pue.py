@@ -60,6 +60,7 @@ class Pue(Em):
         "noise_draws": 1,
         "weight_step": 0.25,
     }
+    effort: ClassVar[frozenset[str]] = Em.effort | {"noise_draws", "weight_draws"}
 
     mode: Literal["sample", "class"] = "class"
     model_steps: int = 20

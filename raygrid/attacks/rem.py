@@ -54,6 +54,7 @@ class Rem(StepwiseAttack):
         "adv_step": 0.5,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {**StepwiseAttack.tiny, "adv_steps": 1, "copies": 2}
+    effort: ClassVar[frozenset[str]] = StepwiseAttack.effort | {"adv_step", "adv_steps", "copies"}
 
     adv_radius: float = 0.5  # of the budget
     adv_steps: int = 10

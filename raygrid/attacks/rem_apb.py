@@ -55,6 +55,7 @@ class RemApb(RoundsAttack):
         "batch_size": 16,
         "max_rounds": 2,
     }
+    effort: ClassVar[frozenset[str]] = RoundsAttack.effort | {"up_step", "up_steps"}
 
     batch_size: int = 128
     steps: int | None = 5

@@ -71,6 +71,13 @@ class Sep(GradientAttack):
     sharded: ClassVar[bool] = True
 
     version: ClassVar[int] = 2
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {
+        "checkpoints",
+        "inner_steps",
+        "step",
+        "steps",
+        "surrogate_epochs",
+    }
 
     variant: Literal["ce", "fa", "fa_vr"] = "fa_vr"
     surrogate_epochs: int = 120

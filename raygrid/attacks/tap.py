@@ -82,6 +82,7 @@ class TapFull(Tap):
     )
     tiny: ClassVar[Mapping[str, Scalar]] = {**TransferAttack.tiny, "restarts": 2}
     sharded: ClassVar[bool] = False
+    effort: ClassVar[frozenset[str]] = Tap.effort | {"restarts"}
 
     restarts: int = 8
 

@@ -88,6 +88,13 @@ class Tp(GradientAttack):
         "cl_steps": 1,
         "sl_steps": 1,
     }
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {
+        "cl_lr",
+        "epochs",
+        "sl_lr",
+        "step",
+        "surrogate_epochs",
+    }
 
     variant: Literal["shared", "two_models", "tap_based", "hf", "cc"] = "shared"
     epochs: int = 300

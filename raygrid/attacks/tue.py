@@ -153,6 +153,12 @@ class Tue(GradientAttack):
     }
 
     version: ClassVar[int] = 3
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {
+        "epochs",
+        "step",
+        "steps",
+        "train_batches",
+    }
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

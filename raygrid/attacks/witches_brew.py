@@ -59,6 +59,9 @@ class WitchesBrew(CleanLabel):
         "restarts": 1,
     }
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 3, "restarts": 2}
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "lr", "restarts", "steps", "surrogate", "surrogate_epochs"}
+    )
 
     surrogate: str = "resnet18"
     surrogate_epochs: int = 40

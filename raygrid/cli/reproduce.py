@@ -141,6 +141,12 @@ def _evidence(options: Options) -> FinishedTrials:
 def _figure(args: argparse.Namespace) -> int:
     """Run what a figure shows, if that takes a victim, and draw it."""
     shown, files = drawn_figures_of(args.paper)[args.figure], files_of(args)
+    counts_epochs = shown.drawing == "speed_peak" and args.scale == "screen"
+    require(
+        not counts_epochs,
+        f"figure {args.figure} counts epochs until the training loss is below 0.5, and "
+        "at --scale screen smoothed labels keep it above; allowed are all other scales",
+    )
     trials = files.into(part_of(args).of([TrialSpec.parse(text) for text in shown.trials]))
     shown = replace(shown, trials=tuple(map(str, trials)))
     wanted = paper_table_of(trials, args.scale, range(args.seeds))

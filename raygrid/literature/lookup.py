@@ -92,7 +92,7 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
     figures = _index().get(cell) or _on_cards(sum(map(len, KINDS))).get(cell)
     if not figures:
         return None
-    protocol, methods = _protocol(spec), _methods(spec)
+    protocol, methods = _protocol(spec), methods_of(spec)
 
     def distance(figure: PublishedValue) -> tuple[bool, bool, bool]:
         return (
@@ -145,7 +145,7 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
         key = (cell_key(TrialSpec.parse(row["cell"])), row["measure"])
         new = PublishedValue(
             paper=row["paper"],
-            made=_methods(TrialSpec.parse(row["made"])),
+            made=methods_of(TrialSpec.parse(row["made"])),
             protocol=_protocol(TrialSpec.parse(row["made"])),
             tables=(row["table"],),
             value=row["accuracy"],
@@ -167,7 +167,7 @@ def _on_cards(methods: int) -> dict[tuple[str, str], list[PublishedValue]]:
         attack = spec.attack.name
         on_target = attack in ATTACKS and ATTACKS[attack].on_target
         paper = re.split("[(;,:]", card.paper)[0].strip() or card.paper
-        made, protocol = _methods(spec), _protocol(spec)
+        made, protocol = methods_of(spec), _protocol(spec)
         new = PublishedValue(paper, made, protocol, ("card",), value, None, False, "")
         measure = "target_success" if on_target else "final_acc"
         _join(index.setdefault((cell_key(spec), measure), []), new)
@@ -225,7 +225,7 @@ def _protocol(spec: TrialSpec) -> str:
     return str(Part.of(spec.protocol.name, **params))
 
 
-def _methods(spec: TrialSpec) -> tuple[str, str, str, str]:
+def methods_of(spec: TrialSpec) -> tuple[str, str, str, str]:
     """Attack, defense, architecture and dataset of a spec, each as short as it can be said."""
     chain = "+".join(canonical(DEFENSES, part) for part in spec.defense)
     attack, dataset = canonical(ATTACKS, spec.attack), canonical(DATASETS, spec.dataset)

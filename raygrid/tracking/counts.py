@@ -11,6 +11,7 @@ from raygrid.core.text import clock
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Job
+from raygrid.tracking.leaders import Leaders, cell_of
 from raygrid.tracking.names import names_of
 from raygrid.tracking.remaining import Remaining
 from raygrid.trials.artifacts import Artifact
@@ -72,14 +73,17 @@ class RunCounts(Listener):
         self.work: Remaining | None = None
         self.trials: dict[str, Running] = {}
         self.builds: dict[str, Running] = {}
-        self.best: dict[str, Result] = {}
+        self.cells: Mapping[str, str] = {}
+        self.leaders = Leaders()
 
     def started(self, plan: Plan, todo: Sequence[Trial]) -> None:
         self.begun = self.now()
         self.total = len(plan.trials)
         self.already = self.total - len(todo)
         self.needed = len(Plan(trials=list(todo)).artifacts)
-        self.names = names_of(str(trial.spec) for trial in (*plan.trials, *plan.derived))
+        every = (*plan.trials, *plan.derived)
+        self.names = names_of(str(trial.spec) for trial in every)
+        self.cells = names_of(str(cell_of(trial.spec)) for trial in every)
 
     def ahead(self, jobs: Mapping[str, Job]) -> None:
         self.work = Remaining(jobs, self.now())
@@ -137,15 +141,7 @@ class RunCounts(Listener):
         if self.work is not None:
             self.work.finished(trial.key, worked=result.status == "done")
         self.trials.pop(trial.key, None)
-        if result.peak_acc is not None:
-            self._compare(trial, result)
-
-    def _compare(self, trial: Trial, result: Result) -> None:
-        """Keep the strongest defense seen for each attack."""
-        name = str(trial.attack.part())
-        best = self.best.get(name)
-        if best is None or (best.peak_acc or 0.0) < (result.peak_acc or 0.0):
-            self.best[name] = result
+        self.leaders.add(trial, result)
 
     @property
     def running(self) -> list[Running]:

@@ -146,10 +146,10 @@ def _best(counts: RunCounts) -> Table:
     """The best defense so far of the attacks that are hardest to defend against."""
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
-    hardest = sorted(counts.best.items(), key=lambda item: item[1].peak_acc or 0.0)[:HARDEST]
+    hardest = counts.leaders.hardest(HARDEST)
     if hardest:
         table.add_row(Text("best defense so far against the strongest attacks", style="dim"))
-    for _, result in hardest:
-        name = counts.names.get(result.spec, result.spec)
-        table.add_row(Text(f"  {percent(result.peak_acc):>7}  {name}", style="dim"))
+    for leader in hardest:
+        name = counts.cells.get(leader.cell, leader.cell)
+        table.add_row(Text(f"  {percent(leader.accuracy):>7}  {name}", style="dim"))
     return table

@@ -10,6 +10,7 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
+from raygrid.core.spec import Part
 from raygrid.literature import lookup
 from raygrid.reports.analysis.agreement import TIE, agreement
 from raygrid.reports.analysis.counterparts import group_order
@@ -61,7 +62,7 @@ def test_an_upside_down_copy_disagrees_and_its_far_cells_are_marked() -> None:
     found = agreement(turned)
     (line, _) = found.correlations
     assert line["spearman"] == pytest.approx(-1.0)
-    far = [d for d in DEFENSES if abs(1 - 2 * printed("lsp", d)) > 0.15]
+    far = sorted(d for d in DEFENSES if abs(1 - 2 * printed("lsp", d)) > 0.15)
     assert [cell["defense"] for cell in found.cells if cell["far"]] == far
     assert line["far"] == len(far)
     (winner,) = found.winners
@@ -82,6 +83,24 @@ def test_the_strongest_attack_is_the_one_with_the_lowest_accuracy() -> None:
 def winner(*rows: Any) -> Any:
     (found,) = [line for line in agreement(rows).winners if line["question"] == "strongest attack"]
     return found
+
+
+def test_defenses_that_know_more_than_others_may_are_never_the_best() -> None:
+    """`early_stopping` chooses by the test set, `avatar` here has seen the clean training set."""
+    seen = "avatar(centered=false, diffusion_data=clean_train)"
+    accuracies = {"early_stopping": 0.9, seen: 0.8, "jpeg": 0.7, "bdr": 0.6}
+    found = agreement([row("lsp", *each) for each in accuracies.items()])
+    assert len(found.cells) == 4, "beside the printed numbers they stand like all others"
+    (winner,) = found.winners
+    assert (winner["by_measured"], winner["by_printed"], winner["among"]) == ("jpeg", "jpeg", 2)
+
+
+def test_the_order_of_the_log_changes_nothing() -> None:
+    measured = [row(a, d, printed(a, d) ** 2) for a in ("lsp", "ops", "ar") for d in DEFENSES]
+    there, back = agreement(measured), agreement(reversed(measured))
+    assert (there.cells, there.correlations, there.winners) == (
+        *(back.cells, back.correlations, back.winners),
+    )
 
 
 def test_winners_that_no_measurement_tells_apart_tie() -> None:
@@ -127,6 +146,58 @@ def test_a_poison_of_the_papers_own_surrogate_is_the_printed_one() -> None:
     assert (own["group"], own["printed_acc"]) == ("as printed", printed("pil", "cutmix"))
     (other,) = agreement([row("pil(surrogate=linear)", "cutmix", 0.11)]).cells
     assert other["group"] == "other surrogate"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "dune(color=false, surrogate=small_airbench)",
+        "tap(steps=60, targeted=false)",
+        "em(max_rounds=10, rectify=true)",
+        "sep(last_means=false)",
+    ],
+)
+def test_a_parameter_that_no_paper_printed_makes_another_attack(attack: str) -> None:
+    """Other networks and steps apart, which make the same one: see `Attack.effort`."""
+    plain = Part.parse(attack).name
+    effort = f"{plain}(batch_size=100, steps=9, surrogate=small_airbench)"
+    (cell,) = agreement([row(effort, "standard", 0.2)]).cells
+    assert (cell["group"], cell["printed_acc"]) == ("other surrogate", printed(plain, "standard"))
+    with pytest.raises(DataError):
+        agreement([row(attack, "standard", 0.2)])
+
+
+def group(attack: str, defense: str, where: str, **facts: Any) -> tuple[str, float]:
+    (cell,) = agreement([{**row(attack, defense, 0.2, where=where), **facts}]).cells
+    return cell["group"], cell["printed_acc"]
+
+
+def test_a_number_of_another_method_of_the_same_name_stands_apart() -> None:
+    """D-VAE ran `em_remrepo`, `tap_remrepo` and a float `bdr`, APBench `rem_apb`."""
+    apbench, dvae = (f"resnet18/supervised/{paper}" for paper in ("apbench", "dvae"))
+    assert group("em", "grayscale", dvae) == ("other method", pytest.approx(0.1950))
+    assert group("em_remrepo", "grayscale", dvae) == ("as printed", pytest.approx(0.1950))
+    assert group("rem", "standard", apbench) == ("other method", pytest.approx(0.1747))
+    assert group("rem_apb", "standard", apbench) == ("as printed", pytest.approx(0.1747))
+    assert group("tap", "standard", dvae)[0] == "other method"
+    assert group("tap(steps=60)", "standard", dvae)[0] == "other surrogate, other method"
+    assert group("lsp", "bdr", dvae)[0] == "other method"
+    assert group("lsp", "bdr(variant=float)", dvae)[0] == "as printed"
+
+
+def test_a_poison_that_the_paper_made_with_another_network_is_of_another_surrogate() -> None:
+    """Learned Faster asked a ResNet-50 where `pgd` asks a ResNet-18."""
+    where = "resnet18/supervised/learned_faster"
+    assert group("pgd(steps=100)", "standard", where)[0] == "other surrogate"
+    assert group("pgd(steps=100, surrogate=resnet50)", "standard", where)[0] == "as printed"
+
+
+def test_cells_of_other_data_than_the_papers_stand_apart() -> None:
+    marks = ["not the official data: cifar10 (10,000 of 50,000 images)"]
+    where = "resnet18/supervised/apbench"
+    assert group("lsp", "standard", where, marks=marks) == ("other data", pytest.approx(0.1306))
+    assert group("lsp", "standard", where)[0] == "as printed"
+    assert group("clean", "standard", where, marks=marks)[0] == "control"
 
 
 def test_the_control_is_listed_and_not_correlated() -> None:
@@ -194,13 +265,13 @@ def test_a_smaller_purifier_stands_apart_beside_the_number_of_the_usual_one() ->
 
 
 def test_a_group_names_all_that_is_other() -> None:
-    tap = "tap(steps=60, surrogate=small_airbench)"
+    tap = "tap_remrepo(steps=60, surrogate=small_airbench)"
     lsp = row("lsp", "dvae(epochs=10, shrink=4)", 0.5, where="small_vgg/supervised/fast")
     em = "em_apb(max_rounds=10, surrogate=small_airbench)"
     cells = agreement([row(tap, "dvae(epochs=10)", 0.5), row(em, "standard", 0.5, where=MOBILE)])
     assert [cell["group"] for cell in cells.cells] == [
-        "other surrogate, other purifier",
         "other network, other surrogate",
+        "other surrogate, other purifier",
     ]
     with pytest.raises(DataError):
         agreement([lsp])  # behind D-VAE no VGG was printed with it

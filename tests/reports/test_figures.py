@@ -148,6 +148,14 @@ def test_a_loss_that_never_falls_stands_one_epoch_past_the_end() -> None:
     assert sorted(xs[0] for xs, _ in drawn(speed_against_peak(frame(rows))).values())[-1] == 16.0
 
 
+def test_no_epochs_are_drawn_to_a_loss_that_smoothed_labels_keep_above() -> None:
+    rows = [run(a, 0.5, resolved={"recipe": {"smoothing": 0.2}}) for a in ("clean", "lsp")]
+    with pytest.raises(SpecError, match="no finished trial has a loss that gets below"):
+        speed_against_peak(frame(rows))
+    plain = drawn(speed_against_peak(frame([*rows, run("regions", 0.5, epochs_to_half=3)])))
+    assert [xs for xs, _ in plain.values()] == [[3.0]]
+
+
 @pytest.mark.parametrize(("answer", "scale"), [("transfer_rate", 100.0), ("psnr", 1.0)])
 @pytest.mark.parametrize("accuracy", ["peak_acc", "final_acc"])
 def test_answers_about_poisons_are_drawn_against_accuracies(

@@ -30,7 +30,7 @@ from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reports.tables.write import worth_drawing
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
-from tests.reports.rows import CIFAR, TOY, cell, grid, trial, write_tables
+from tests.reports.rows import CIFAR, TOY, Json, cell, grid, trial, write_tables
 
 
 def test_equal_rows_make_equal_files_in_whatever_order_they_came(tmp_path: Path) -> None:
@@ -335,6 +335,21 @@ def test_a_loss_that_never_falls_counts_as_one_epoch_past_the_plan() -> None:
     for piece in ("≥ 12 ± 6.9 (2 never)", "never (n = 1 of 3; 1 diverged)", "Never: counted as"):
         assert piece in text, piece
     assert json.loads(json_text(made))[0].get("never") is None, "of no other measure"
+
+
+def test_a_loss_that_smoothed_labels_keep_above_the_mark_has_no_epochs() -> None:
+    """A fifth of a label over ten classes leaves 0.867 to a network that is always right."""
+
+    def smoothed(share: float | None) -> Json:
+        resolved = {"recipe": {} if share is None else {"smoothing": share}}
+        return trial(TOY.format("lsp", "standard", "supervised", 0), 0.2, resolved=resolved)
+
+    for share, there in ((None, 16), (0.0, 16), (0.05, 16), (0.2, None)):
+        (line,) = trial_lines([smoothed(share)])
+        assert (line["epochs_to_half"], line["never"]) == (there, there is not None), share
+    text = plain_text(table("peak", trial_lines([smoothed(0.2)])), width=300)
+    assert "none where smoothed labels keep it above" in text
+    assert "never" not in text.lower()
 
 
 def test_epochs_of_another_loss_or_of_no_end_are_not_counted() -> None:

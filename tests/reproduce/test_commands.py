@@ -118,6 +118,16 @@ def test_a_part_that_is_not_there_is_said_with_the_nearest(
     assert says in capsys.readouterr().err
 
 
+def test_a_figure_of_losses_that_the_screening_victim_never_has_is_one_clear_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["reproduce", "learned_faster", "--figure", "1", "--dry-run", "--scale"]
+    assert cli.main([*words, "screen"]) == 2
+    says = "figure 1 counts epochs until the training loss is below 0.5, and at --scale screen"
+    assert says in capsys.readouterr().err
+    assert cli.main([*words, "smoke"]) == 0
+
+
 def test_a_predictor_is_found_from_every_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -111,7 +111,15 @@ def test_settings_are_of_attacks_that_ask_a_network(text: str) -> None:
     assert set(Part.of(part.name, **SHORTER[text]).params) <= set(made.params)
     takes = {field.name for field in dataclasses.fields(ATTACKS[part.name])}
     assert (dict(made.params).get("surrogate") == NETWORK) == ("surrogate" in takes)
+    assert set(SHORTER[text]) <= ATTACKS[part.name].effort
     assert ATTACKS.make(made).passes(50_000) <= ATTACKS.make(asking).passes(50_000)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_effort_of_an_attack_is_of_its_parameters_and_names_its_network(name: str) -> None:
+    takes = {field.name for field in dataclasses.fields(ATTACKS[name])}
+    assert ATTACKS[name].effort <= takes
+    assert ("surrogate" in ATTACKS[name].effort) == ("surrogate" in takes)
 
 
 @pytest.mark.parametrize("name", SMALLER)

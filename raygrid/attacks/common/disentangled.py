@@ -37,6 +37,7 @@ class Disentangled(Attack):
         "batch_size": 32,
         "shrink": 4,
     }
+    effort: ClassVar[frozenset[str]] = frozenset({"base_quick", "batch_size", "epochs", "shrink"})
 
     budget: Budget = Budget("linf", 1.0)  # by default as the network finds it
     base: str = "em"  # attack whose poison is taken

@@ -34,6 +34,13 @@ class RoundsAttack(JointAttack):
 
     version: ClassVar[int] = 3  # from here on convolutional networks compute in bf16
     fan_out: ClassVar[bool] = False  # how convolutions are drawn: see `students.fresh`
+    effort: ClassVar[frozenset[str]] = JointAttack.effort | {
+        "max_rounds",
+        "model_steps",
+        "step",
+        "steps",
+        "stop_error",
+    }
 
     steps: int | None = None  # descent steps of a round; 20
     step: float = 0.1  # of the budget

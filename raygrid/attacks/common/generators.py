@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
@@ -29,6 +29,8 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
 
     Which of the U-Nets of a search is taken is decided by held-out training images.
     """
+
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"levels", "width"}
 
     held_out: float = 0.1  # share of the training set
     width: int = 64  # channels of the U-Net's first level

@@ -28,6 +28,7 @@ class GradientAttack(Attack):
     """Base of attacks that differentiate a network with respect to its input."""
 
     tiny: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "batch_size": 16}
+    effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "surrogate"})
 
     budget: Budget = Budget("linf", 8 / 255)
     surrogate: str = "resnet18"  # architecture of the network that is differentiated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.targeted import AdamOnPixels, ExtractorAttack, PolytopeState
@@ -22,6 +22,8 @@ PolytopeLoss: TypeAlias = "Callable[[list[Tensor]], Tensor]"
 @dataclass(frozen=True, kw_only=True)
 class Polytope(ExtractorAttack):
     """Base of attacks that place the target among the features of the poisons together."""
+
+    effort: ClassVar[frozenset[str]] = ExtractorAttack.effort | {"lr"}
 
     steps: int = 1200
     lr: float = 0.04  # of Adam, on normalized pixels

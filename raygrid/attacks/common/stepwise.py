@@ -34,6 +34,12 @@ class StepwiseAttack(JointAttack):
         "steps": 2,
         "train_steps": 6,
     }
+    effort: ClassVar[frozenset[str]] = JointAttack.effort | {
+        "decay_every",
+        "step",
+        "steps",
+        "train_steps",
+    }
 
     batch_size: int = 128
     steps: int = 10  # descent steps each time

@@ -95,6 +95,7 @@ class ExtractorAttack(CleanLabel):
     """
 
     quick: ClassVar[Mapping[str, Scalar]] = {"surrogate": "small_cnn", "steps": 100}
+    effort: ClassVar[frozenset[str]] = frozenset({"steps", "surrogate"})
 
     surrogate: str = "resnet18"
 

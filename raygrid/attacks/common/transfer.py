@@ -58,6 +58,7 @@ class TransferAttack(GradientAttack):
 
     sharded: ClassVar[bool] = True
     box: ClassVar[bool] = True
+    effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"step", "steps", "surrogate_epochs"}
 
     surrogate_epochs: int | None = 40
     steps: int = 250

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raygrid.core.errors import DataError, SpecError
-from raygrid.reports.analysis.counterparts import CONTROL, OTHER, counterpart
+from raygrid.reports.analysis.counterparts import CONTROL, PARTLY, counterpart
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.trial_lines import trial_lines
+from raygrid.reports.tables.trial_lines import in_order, trial_lines
+from raygrid.trials import privileges
 
 Row = dict[str, Any]
 FAR = 0.15
@@ -28,8 +29,10 @@ class Agreeing:
     that was printed or, for the `airbench` family, compared with ResNet-18; `control`: no poison;
     else all that is the case of: `other network`, the cell's stands in for the printed one as
     MobileNetV2's small one does; `other surrogate`, the poison was made with a network that the
-    paper did not use, or with fewer steps; `other purifier`, a defense's own networks have another
-    size or were fitted for another time; `partly poisoned`, only a part of the images is.
+    paper did not use, or with other steps; `other purifier`, a defense's own networks have another
+    size or were fitted for another time; `other method`, the paper ran another attack or defense
+    under that name; `other data`, the images are not those that the dataset's name stands for, or
+    others than the paper's; `partly poisoned`, only a part of the images is.
     network: the architecture whose number was printed.
     """
 
@@ -109,7 +112,8 @@ def agreement(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> A
 
     metric: `final_acc` or `peak_acc`. Raises DataError if no row has a printed counterpart.
     """
-    pairs = tuple(_pairs(cells_of(trial_lines(rows), metric).values(), metric))
+    # Bootstrap intervals and ties hang on the order of cells, which is chance in a log.
+    pairs = tuple(_pairs(cells_of(trial_lines(in_order(rows)), metric).values(), metric))
     if not pairs:
         raise DataError("none of these trials has a number that a paper printed")
     return Agreement(pairs, tuple(_correlations(pairs)), tuple(_winners(pairs)))
@@ -158,18 +162,22 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
 def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     """Whether both name the same strongest attack on a defense, and the same best defense.
 
+    What knows more than others may (`privileges`) is not among those that are named.
+
     same: `yes` if the measured and the printed winner are one; `tie` if they are within TIE of each
     other by the measured numbers (or within the larger of their standard deviations over seeds) or
     by the printed ones; else `no`. loss_acc: how much worse the measured winner is than the
     printed one, by the printed numbers.
     """
-    whole = [p for p in pairs if p.group != CONTROL and OTHER[-1] not in p.group]
+    whole = [p for p in pairs if p.group != CONTROL and PARTLY not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
-        for defense, own in _by(members, lambda p: p.defense).items():
+        attacks = [p for p in members if not privileges.of_attack(p.attack)]
+        for defense, own in _by(attacks, lambda p: p.defense).items():
             if len(own) > 1:
                 yield {**where, **_winner("strongest attack", defense, own, -1.0)}
-        for attack, own in _by(members, lambda p: p.attack).items():
+        defenses = [p for p in members if not privileges.of_defense(p.defense)]
+        for attack, own in _by(defenses, lambda p: p.attack).items():
             if len(own) > 1:
                 yield {**where, **_winner("best defense", attack, own, 1.0)}
 

@@ -12,7 +12,8 @@ from raygrid.core.spec import parse_chain, split_outside
 from raygrid.defenses.chain import Chain
 from raygrid.reports.statistics import caution, confidence, holm, signed_rank, spread
 from raygrid.reports.tables.cells import Cell, cells_of
-from raygrid.reports.tables.trial_lines import AXES, CONTROLS, trial_lines
+from raygrid.reports.tables.trial_lines import AXES, trial_lines
+from raygrid.trials.contest import CONTROLS
 
 Row = dict[str, Any]
 SAME = ("dataset", "attack", "poison_ratio")

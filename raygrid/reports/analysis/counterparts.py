@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.airbench import AirBench
 from raygrid.attacks import ATTACKS
-from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup
 from raygrid.literature.lookup import PublishedValue
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.trial_lines import CONTROLS
+from raygrid.trials.contest import CONTROLS
 
 CONTROL, PRINTED = "control", "as printed"
-OTHER = ("other network", "other surrogate", "other purifier", "partly poisoned")
+NETWORK, SURROGATE, PURIFIER = "other network", "other surrogate", "other purifier"
+METHOD, DATA, PARTLY = "other method", "other data", "partly poisoned"
+OTHER = (NETWORK, SURROGATE, PURIFIER, METHOD, DATA, PARTLY)
 """In what a cell may differ from what papers mostly printed; a group is named after all it does."""
 RESNET = Part("resnet18")
 """The network of most printed numbers, with which the family of `airbench` is compared."""
@@ -48,23 +50,42 @@ def counterpart(cell: Cell, metric: str) -> Counterpart | None:
 
     metric: `final_acc` or `peak_acc`.
     """
-    for differences, spec in _candidates(cell.spec()):
+    trial = cell.spec()
+    control = trial.attack.name in CONTROLS
+    data = {DATA} if cell.facts.get("other_data") else set()
+    for differences, spec in _candidates(trial):
         found = lookup.find(spec, metric)
         if found is not None and not found.best.suspect:
-            group = ", ".join(name for name in OTHER if name in differences) or PRINTED
-            control = spec.attack.name in CONTROLS
+            other = {*differences, *_unlike(spec, found.best), *data}
+            group = ", ".join(name for name in OTHER if name in other) or PRINTED
             return Counterpart(CONTROL if control else group, str(spec.architecture), found.best)
     return None
 
 
 def _candidates(spec: TrialSpec) -> Iterator[tuple[set[str], TrialSpec]]:
     """Specs whose printed number may stand for a trial, the closest first, and what is other."""
-    part = {"partly poisoned"} if spec.poison_ratio < 1 else set()
+    part = {PARTLY} if spec.poison_ratio < 1 else set()
     for other_network, network in _networks(spec.architecture):
         for other_surrogate, attack in _attacks(spec.attack):
             for other_purifier, chain in _chains(spec.defense):
                 other = {*other_network, *other_surrogate, *other_purifier, *part}
                 yield other, spec.replace(attack=attack, defense=chain, architecture=network)
+
+
+def _unlike(spec: TrialSpec, printed: PublishedValue) -> Iterator[str]:
+    """In what the paper ran something else under the names of a trial."""
+    attack, chain, network, dataset = printed.made
+    our_attack, our_chain, our_network, our_dataset = lookup.methods_of(spec)
+    if attack != our_attack:
+        parts = map(Part.parse, (attack, our_attack))
+        yield SURROGATE if len(set(map(_attack_at_full_effort, parts))) == 1 else METHOD
+    if chain != our_chain:
+        chains = map(parse_chain, (chain, our_chain))
+        yield PURIFIER if len(set(map(_chain_at_full_effort, chains))) == 1 else METHOD
+    if network != our_network:
+        yield NETWORK
+    if dataset != our_dataset:
+        yield DATA
 
 
 def _networks(network: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
@@ -77,29 +98,37 @@ def _networks(network: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
         yield (), RESNET
     for name in lookup.printed_networks():
         if name != network.name and ARCHITECTURES[name].stand_in == network.name:
-            yield ("other network",), Part(name)
+            yield (NETWORK,), Part(name)
 
 
 def _attacks(attack: Part) -> Iterator[tuple[tuple[str, ...], Part]]:
     """The attack itself, then as papers name it where another network or other steps made it."""
     yield (), attack
-    if attack.name not in ATTACKS:
-        return
-    learned = {"surrogate", "base"} & set(ATTACKS[attack.name].__dataclass_fields__)
-    telling = lookup.printed_parameters(attack.name)
-    meant = {name: value for name, value in attack.params if name in telling}
-    if learned and len(meant) < len(attack.params):
-        yield ("other surrogate",), Part.of(attack.name, **meant)
+    usual = _attack_at_full_effort(attack)
+    if usual != attack:
+        yield (SURROGATE,), usual
+
+
+def _attack_at_full_effort(attack: Part) -> Part:
+    """The attack without what says how it was made, unless papers tell its versions apart by it."""
+    effort = ATTACKS[attack.name].effort if attack.name in ATTACKS else frozenset()
+    return _without(attack, effort - lookup.printed_parameters(attack.name))
 
 
 def _chains(chain: tuple[Part, ...]) -> Iterator[tuple[tuple[str, ...], tuple[Part, ...]]]:
     """The defenses themselves, then with networks of the usual size, fitted as long as usual."""
     yield (), chain
-    usual = tuple(map(_at_full_effort, chain))
+    usual = _chain_at_full_effort(chain)
     if usual != chain:
-        yield ("other purifier",), usual
+        yield (PURIFIER,), usual
 
 
-def _at_full_effort(defense: Part) -> Part:
-    effort = DEFENSES[defense.name].effort if defense.name in DEFENSES else frozenset()
-    return Part.of(defense.name, **{k: v for k, v in defense.params if k not in effort})
+def _chain_at_full_effort(chain: tuple[Part, ...]) -> tuple[Part, ...]:
+    return tuple(
+        _without(part, DEFENSES[part.name].effort) if part.name in DEFENSES else part
+        for part in chain
+    )
+
+
+def _without(method: Part, names: frozenset[str]) -> Part:
+    return Part.of(method.name, **{k: v for k, v in method.params if k not in names})

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
-from raygrid.reports.tables.trial_lines import CONTROLS, PLAIN_DEFENSES
-from raygrid.trials import privileges
+from raygrid.trials import contest
+from raygrid.trials.contest import PLAIN_DEFENSES
 
 SUMS = ("worst", "mean_of_max")
 """Columns of learners that sum up others."""
@@ -93,14 +93,9 @@ def _defense(panel: Panel) -> Iterator[str]:
 
 
 def _fair(panel: Panel, known: Known) -> Known:
-    """What is known of defenses proper: that neither saw the test set nor knew what others may not.
-
-    Augmentation alone is none.
-    """
+    """What is known of defenses proper."""
     return {
-        (row, column): value
-        for (row, column), value in known.items()
-        if column not in PLAIN_DEFENSES and not privileges.of_defense(column)
+        (row, column): value for (row, column), value in known.items() if contest.is_defense(column)
     }
 
 
@@ -181,9 +176,9 @@ def _budget(panel: Panel) -> Iterator[str]:
 
 
 def _plainest(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
-    """The panels of plain training; where there are none, of defenses proper (see `_fair`)."""
+    """The panels of plain training; where there are none, of defenses proper."""
     plain = tuple(panel for panel in panels if panel.where["defense"] in PLAIN_DEFENSES)
-    return plain or tuple(p for p in panels if not privileges.of_defense(p.where["defense"]))
+    return plain or tuple(p for p in panels if contest.is_defense(p.where["defense"]))
 
 
 def _place(panel: Panel) -> str:
@@ -198,8 +193,8 @@ def _values(panel: Panel) -> Known:
 
 
 def _attacks(panel: Panel) -> list[str]:
-    """Attacks proper: no control, and none that saw the test set."""
-    return [row for row in panel.rows if row not in CONTROLS and not privileges.of_attack(row)]
+    """Attacks proper."""
+    return [row for row in panel.rows if contest.is_attack(row)]
 
 
 def _percent(value: float) -> str:

@@ -12,7 +12,7 @@ from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.analysis.counterparts import CONTROL, group_order
 from raygrid.reports.drawing import STYLES, blank, mark_chance
 from raygrid.reports.figures.canvas import VICTIM, legend, title, victim_text
-from raygrid.reports.tables.trial_lines import CONTROLS
+from raygrid.trials.contest import CONTROLS
 
 
 def draw_agreement(found: Agreement) -> Figure:

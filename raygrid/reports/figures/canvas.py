@@ -15,7 +15,8 @@ from raygrid.core.labels import short
 from raygrid.core.lazy import np
 from raygrid.reports.drawing import BESIDE, blank, enlarge_letters, folded, name_ticks
 from raygrid.reports.tables.layout import data_name, order
-from raygrid.reports.tables.trial_lines import AXES, PLAIN_DEFENSES
+from raygrid.reports.tables.trial_lines import AXES
+from raygrid.trials.contest import PLAIN_DEFENSES
 
 VICTIM = ["dataset", "protocol", "architecture", "learner"]
 NARROW = 24  # letters of a name beside a row, or of a class

@@ -45,9 +45,12 @@ def peak_against_final(trials: pd.DataFrame) -> Figure:
 def speed_against_peak(trials: pd.DataFrame) -> Figure:
     """Scatter of the highest accuracy over the epochs until the training loss is below 0.5.
 
-    An attack that never gets there stands one past the planned epochs, as an open marker.
+    An attack that never gets there stands one past the planned epochs, as an open marker. Raises
+    SpecError where smoothed labels keep all losses above.
     """
     whole = _whole(trials).dropna(subset=["peak_acc", SPEED])
+    if whole.empty:
+        raise SpecError("no finished trial has a loss that gets below 0.5: labels are smoothed")
     points = points_of(whole, [SPEED, "peak_acc", "never"])
     figure = blank(7.2, 4.8)
     axes = figure.add_subplot()

@@ -17,8 +17,9 @@ from raygrid.reports.tables import success
 from raygrid.reports.tables.cells import Cell, cells_of, with_values
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel, Table, order
 from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
-from raygrid.reports.tables.trial_lines import DETECTION, PLAIN_DEFENSES, Line
+from raygrid.reports.tables.trial_lines import DETECTION, Line
 from raygrid.reports.tables.worst_learner import worst_panel
+from raygrid.trials.contest import PLAIN_DEFENSES
 
 Cells = Iterable[Cell]
 PRETRAINED = tuple(name for name in LEARNERS if LEARNERS[name].pretrained)
@@ -296,7 +297,7 @@ KINDS: dict[str, Kind] = {
     "peak": Kind(
         (*_VICTIM, "poison_ratio", "defense"),
         "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
-        "until the training loss is below 0.5.",
+        "until the training loss is below 0.5, none where smoothed labels keep it above.",
         _peak,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
     ),

@@ -15,8 +15,9 @@ from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.trial_lines import CONTROLS, SCREENING, tier
+from raygrid.reports.tables.trial_lines import SCREENING, tier
 from raygrid.trials import privileges
+from raygrid.trials.contest import CONTROLS
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {

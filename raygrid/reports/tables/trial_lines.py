@@ -5,6 +5,7 @@ Tables and commands read these; `frame` makes a pandas frame of them for figures
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -16,10 +17,13 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
+from raygrid.trials.contest import PLAIN_DEFENSES
 from raygrid.trials.result import OTHER_DATA
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
+HALF = 0.5
+"""The training loss that `epochs_to_half` counts the epochs to."""
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
 MEASURED = (
     *("final_acc", "peak_acc", "peak_epoch", "knn_peak", "probe_peak", "probe_final"),
@@ -41,10 +45,6 @@ DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision",
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
-CONTROLS = ("clean", "withheld")
-"""What stands among attacks and is none: no poison, and training on the clean part alone."""
-PLAIN_DEFENSES = ("none", "standard")
-"""Those that leave the loss as it is, so that its fall can be compared."""
 
 NUMBERS = (
     *VALUES,
@@ -80,10 +80,11 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     selection: images by which a derived defense selects, else "" (`Defense.selection`); winner:
     what it chose of several; selected_epoch: from 1. epochs_to_half: one past the planned epochs
     where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
-    stopped early; None of a contrastive learner, whose loss is another one and whose `knn_peak`
-    is not among accuracies: it has no peak_epoch. other_data: the dataset with its size where it
-    is not the official one. diffusion_data: what a defense's noise predictor has seen. n_test:
-    images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
+    stopped early; None where smoothed labels keep any loss above it, and of a contrastive learner,
+    whose loss is another one and whose `knn_peak` is not among accuracies: it has no peak_epoch.
+    other_data: the dataset with its size where it is not the official one. diffusion_data: what a
+    defense's noise predictor has seen. n_test: images of the test set. why: error, reason or marks.
+    `<probe>_acc`, `<probe>_loss`: views.
     target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     return [trial_line(row) for row in rows]
@@ -121,8 +122,11 @@ def trial_line(row: Row) -> Line:
     line["diffusion_data"] = next(seen, None)
     contrastive = row.get("knn_peak") is not None
     if contrastive:
-        line["peak_epoch"] = line["epochs_to_half"] = None
-    line["never"] = not contrastive and _never(row, spec)
+        line["peak_epoch"] = None
+    smoothing = (resolved.get("recipe") or {}).get("smoothing", 0.0)
+    falls = not contrastive and _least_loss(smoothing, _classes(spec.dataset)) < HALF
+    line["epochs_to_half"] = line["epochs_to_half"] if falls else None
+    line["never"] = falls and _never(row, spec)
     if line["never"]:
         line["epochs_to_half"] = row["epochs_planned"] + 1
     probes = row.get("probes") or {}
@@ -138,9 +142,28 @@ def trial_line(row: Row) -> Line:
 
 
 def _never(row: Row, spec: TrialSpec) -> bool:
-    """Whether plain training came to its end with a loss that is not below 0.5 in any epoch."""
+    """Whether plain training came to its end with a loss that is not below HALF in any epoch."""
     plain = spec.chain in PLAIN_DEFENSES and row.get("status") == "done"
     return plain and bool(row.get("epochs_planned")) and row.get("epochs_to_half") is None
+
+
+def _least_loss(smoothing: float, classes: int) -> float:
+    """The cross-entropy that nobody gets below: the entropy of a label, of which a share is spread.
+
+    smoothing: the share that all classes have alike, below 1.
+    """
+    other = smoothing / classes
+    own = 1 - (classes - 1) * other
+    return -sum(n * p * math.log(p) for n, p in ((1, own), (classes - 1, other)) if p > 0)
+
+
+@cache
+def _classes(dataset: Part) -> int:
+    """The classes of a dataset, as they are stated; 10 of one that nobody knows."""
+    try:
+        return DATASETS.make(dataset).classes
+    except SpecError:
+        return 10
 
 
 @cache

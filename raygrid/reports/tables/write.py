@@ -10,7 +10,7 @@ from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import Panel, Table
 from raygrid.reports.tables.render import json_text, markdown
 from raygrid.reports.tables.tidy import csv_text
-from raygrid.reports.tables.trial_lines import PLAIN_DEFENSES
+from raygrid.trials.contest import PLAIN_DEFENSES
 
 WRITERS: dict[str, Callable[[Table], str]] = {
     "md": markdown,
