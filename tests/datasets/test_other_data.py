@@ -11,6 +11,7 @@ from PIL import Image
 from raygrid.cli.plan import plan_marks, plan_text
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import plan
+from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import cells_of
 from raygrid.reports.tables.kinds import all_tables, table
 from raygrid.reports.tables.trial_lines import trial_lines
@@ -58,6 +59,37 @@ def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) 
     assert cell.own == (not marks)
     assert ("20 of 50,000" in cell.apart) == bool(marks)
     assert not (marks and cell.differs), "a difference from other data is no finding"
+
+
+def test_the_worst_learner_of_other_data_is_not_held_against_a_printed_one() -> None:
+    """One learner on them is enough: whichever is the largest, it is one of six unlike ones."""
+    specs = [f"cifar10/tp/standard/resnet18/{learner}/tp/0" for learner in SIX]
+    for marked in (set(), set(specs), {specs[-1]}):
+        lines = trial_lines([on_other_data(spec, spec in marked) for spec in specs])
+        (panel,) = table("worst-learner", lines).panels
+        worst = panel.cells["tp", "worst"]
+        assert (worst.value, worst.published) == (0.5, 0.4172)
+        assert (worst.own, worst.differs) == (not marked, not marked)
+        assert ("250 of 50,000" in worst.apart) == bool(marked)
+
+
+def test_success_on_other_data_is_not_held_against_a_printed_rate() -> None:
+    spec = "cifar10/bullseye_polytope/standard/{}/linear_probe/just_how_toxic(setups=/toxic)/{}"
+    hit = {"target": {"k": 0, "n": 1, "acc": 0.0, "loss": 1.0}}
+    victims = ("resnet18", "vgg11", "mobilenetv2")
+    for other in (False, True):
+        rows = [
+            on_other_data(spec.format(victim, seed), other, probes=hit)
+            for victim in victims
+            for seed in range(20)
+        ]
+        (panel,) = table("success", trial_lines(rows)).panels
+        cells = {column: cell for (_, column), cell in panel.cells.items()}
+        printed = {name: cell for name, cell in cells.items() if cell.published is not None}
+        means = {"mean(of=vgg11:mobilenetv2)", "mean(of=resnet18:vgg11:mobilenetv2)"}
+        assert set(printed) == {"resnet18", *means}
+        assert {"250 of 50,000" in cell.apart for cell in printed.values()} == {other}
+        assert cells["resnet18"].differs == (not other), "85 % are printed"
 
 
 def on_other_data(spec: str, other: bool = True, **fields: object) -> dict[str, object]:

@@ -13,7 +13,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
-from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
+from raygrid.reports.tables.trial_lines import AXES, DATA_MARKS, DETECTION, TARGETS, Line
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -111,8 +111,7 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     troubled = [trial for trial in trials if trial["status"] != "done"]
     whys = (trial["why"] for trial in troubled + done)
     facts: dict[str, Any] = {"selection": trials[0]["selection"]}
-    if other := trials[0]["other_data"]:
-        facts["other_data"] = other
+    facts |= {name: trial[name] for trial in trials for name in DATA_MARKS if trial[name]}
     if won := [name for trial in done if isinstance(name := trial["winner"], str)]:
         facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(
@@ -135,8 +134,6 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     counts = {} if metric in DETECTION else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
     found = lookup.find(trials[0]["spec"], metric)
-    if found is not None and other:
-        found = dataclasses.replace(found, apart=f"on other data than {other}")
     return with_published(with_values(cell, values, int(images)), found)
 
 
@@ -173,21 +170,30 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
 
 
 def with_published(cell: Cell, found: Finding | None) -> Cell:
-    """The cell with the number of a paper beside its own, and whether they differ."""
+    """The cell with the number of a paper beside its own, and whether they differ.
+
+    What the cell's facts say of its data sets a number apart too, whoever looked it up.
+    """
     if found is None:
         return cell
-    best = found.best
+    best, apart = found.best, _apart(found, cell.facts)
     return dataclasses.replace(
         cell,
         published=best.value,
         published_std=best.std,
         source=best.cite(),
-        own=found.own,
-        apart=found.apart,
+        own=not apart,
+        apart=apart,
         suspect=best.suspect,
         contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
-        differs=found.own and not best.suspect and beyond_noise(cell, best.value, best.std),
+        differs=not apart and not best.suspect and beyond_noise(cell, best.value, best.std),
     )
+
+
+def _apart(found: Finding, facts: Mapping[str, Any]) -> str:
+    """What sets a printed number apart from a cell's: its paper or methods, and the cell's data."""
+    other = facts.get("other_data")
+    return ", ".join(filter(None, (found.apart, f"on other data than {other}" if other else "")))
 
 
 def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:

@@ -5,7 +5,7 @@ Tables and commands read these; `frame` makes a pandas frame of them for figures
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -46,6 +46,9 @@ CONTROLS = ("clean", "withheld")
 PLAIN_DEFENSES = ("none", "standard")
 """Those that leave the loss as it is, so that its fall can be compared."""
 
+DATA_MARKS = {"other_data": OTHER_DATA}
+"""What a line says of its row's data, and how the mark of the row begins that says it."""
+
 NUMBERS = (
     *VALUES,
     "size",
@@ -56,7 +59,7 @@ NUMBERS = (
 )
 FIELDS = (
     *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
-    *("n_test", "why", "diffusion_data", "never", "other_data"),
+    *("n_test", "why", "diffusion_data", "never", *DATA_MARKS),
     *(*TARGETS, "target_logodds", *DETECTION),
     *PROBED,
 )
@@ -114,8 +117,7 @@ def trial_line(row: Row) -> Line:
         "selection": selection(spec.chain),
         "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
     }
-    marks = (mark for mark in row.get("marks") or () if mark.startswith(OTHER_DATA))
-    line["other_data"] = next(marks, "").removeprefix(OTHER_DATA)
+    line |= dict.fromkeys(DATA_MARKS, "") | data_facts(row.get("marks") or ())
     links = resolved.get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)
@@ -135,6 +137,12 @@ def trial_line(row: Row) -> Line:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
     return line
+
+
+def data_facts(marks: Collection[str]) -> dict[str, str]:
+    """What the marks of rows say of their data, by the names of DATA_MARKS; only what is said."""
+    said = ((name, begin, mark) for name, begin in DATA_MARKS.items() for mark in marks)
+    return {name: mark.removeprefix(begin) for name, begin, mark in said if mark.startswith(begin)}
 
 
 def _never(row: Row, spec: TrialSpec) -> bool:
