@@ -24,7 +24,7 @@ from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
-from raygrid.trials.result import OTHER_DATA, History, Result
+from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,9 @@ def run_trial(trial: Trial, fetch: Fetch, context: TrialContext) -> Result:
 
 def data_marks(dataset: Dataset) -> list[str]:
     """Says that the data at hand are not the official ones; empty if they are."""
-    other = dataset.other_data()
-    return [f"{OTHER_DATA}{dataset.part()} ({other})"] if other else []
+    other, files = dataset.other_data(), dataset.other_files()
+    said = ", ".join(filter(None, (other, files)))
+    return [f"{OTHER_DATA if other else OTHER_FILES}{dataset.part()} ({said})"] if said else []
 
 
 def trial_marks(trial: Trial) -> list[str]:

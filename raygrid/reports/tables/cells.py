@@ -192,8 +192,10 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
 
 def _apart(found: Finding, facts: Mapping[str, Any]) -> str:
     """What sets a printed number apart from a cell's: its paper or methods, and the cell's data."""
-    other = facts.get("other_data")
-    return ", ".join(filter(None, (found.apart, f"on other data than {other}" if other else "")))
+    if other := facts.get("other_data"):
+        return ", ".join(filter(None, (found.apart, f"on other data than {other}")))
+    files = facts.get("other_files") if found.own else ""
+    return f"on other files than {files}" if files else found.apart
 
 
 def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:

@@ -16,7 +16,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
-from raygrid.trials.result import OTHER_DATA
+from raygrid.trials.result import OTHER_DATA, OTHER_FILES, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
@@ -46,7 +46,7 @@ CONTROLS = ("clean", "withheld")
 PLAIN_DEFENSES = ("none", "standard")
 """Those that leave the loss as it is, so that its fall can be compared."""
 
-DATA_MARKS = {"other_data": OTHER_DATA}
+DATA_MARKS = {"other_data": OTHER_DATA, "other_files": OTHER_FILES}
 """What a line says of its row's data, and how the mark of the row begins that says it."""
 
 NUMBERS = (
@@ -85,7 +85,8 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
     stopped early; None of a contrastive learner, whose loss is another one and whose `knn_peak`
     is not among accuracies: it has no peak_epoch. other_data: the dataset with its size where it
-    is not the official one. diffusion_data: what a defense's noise predictor has seen. n_test:
+    is not the official one; other_files: the dataset where it is all there, in lossy copies of the
+    official files. diffusion_data: what a defense's noise predictor has seen. n_test:
     images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
     target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
@@ -96,7 +97,7 @@ def trial_line(row: Row) -> Line:
     """The line of one row; see `trial_lines`."""
     spec = TrialSpec.parse(row["spec"])
     clean = spec.attack.name == "clean" or spec.poison_ratio == 0
-    resolved = row.get("resolved") or {}
+    resolved, marks = row.get("resolved") or {}, row.get("marks") or ()
     kept = (resolved.get("attack") or {}).get("budget")
     method, budget, norm, size = _budget(spec.attack, _side(spec.dataset), kept)
     line: Line = {name: row.get(name) for name in PLAIN}
@@ -115,9 +116,9 @@ def trial_line(row: Row) -> Line:
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
         "selection": selection(spec.chain),
-        "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
+        "why": row.get("error") or row.get("reason") or "; ".join(own_marks(marks)) or None,
     }
-    line |= dict.fromkeys(DATA_MARKS, "") | data_facts(row.get("marks") or ())
+    line |= dict.fromkeys(DATA_MARKS, "") | data_facts(marks)
     links = resolved.get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)
