@@ -37,7 +37,8 @@ class Cell:
     contradicting: other papers' numbers, 5 points away or more.
     differs: further from `published` than noise explains; judged for own numbers only.
     facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
-        defense chose among several; further what only one kind of table has.
+        defense chose among several; `left_out`: how many trials are not in it, as they are of other
+        data or versions than its newest; further what only one kind of table has.
     """
 
     axes: Mapping[str, Any]
@@ -92,19 +93,34 @@ class Cell:
 
 
 def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
-    """All cells of trials by their axes; a trial that was run twice counts once, its last line."""
+    """All cells of trials by their axes; a trial that was run twice counts once, its last line.
+
+    A cell is of one version of each method and of the same data: those of its newest trial.
+    """
+    lines = list(lines)
+    newest, others = _newest(lines), defaultdict[Key, set[Any]](set)
     last: dict[Key, Line] = {}
     for line in lines:
         key = tuple(line[axis] for axis in (*AXES, "seed"))
+        if line["made_with"] not in ("", newest.get(key[:-1])):
+            others[key[:-1]].add((line["seed"], line["made_with"]))
+            continue
         last.pop(key, None)  # it takes the place of its last line, also in the order
         last[key] = line
     groups: dict[Key, list[Line]] = defaultdict(list)
     for key, line in last.items():
         groups[key[:-1]].append(line)
-    return {key: _cell(key, group, metric) for key, group in groups.items()}
+    return {key: _cell(key, group, metric, len(others[key])) for key, group in groups.items()}
 
 
-def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
+def _newest(lines: Iterable[Line]) -> dict[Key, str]:
+    """By axes what the trial that was over last was made with, of those that say it."""
+    said = [line for line in lines if line["made_with"]]
+    said.sort(key=lambda line: line["finished"] or 0.0)
+    return {tuple(line[axis] for axis in AXES): line["made_with"] for line in said}
+
+
+def _cell(key: Key, trials: list[Line], metric: str, left_out: int) -> Cell:
     status = [trial["status"] for trial in trials]
     done = [trial for trial in trials if trial["status"] == "done"]
     final = _known(done, "final_acc")
@@ -112,6 +128,8 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     whys = (trial["why"] for trial in troubled + done)
     facts: dict[str, Any] = {"selection": trials[0]["selection"]}
     facts |= {name: trial[name] for trial in trials for name in DATA_MARKS if trial[name]}
+    if left_out:
+        facts["left_out"] = left_out
     if won := [name for trial in done if isinstance(name := trial["winner"], str)]:
         facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(

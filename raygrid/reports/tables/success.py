@@ -16,7 +16,7 @@ from raygrid.reports.statistics import mcnemar, paper_error
 from raygrid.reports.tables.cells import Cell, with_published
 
 METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
-OF_ONE = ("gained", "lost", "p", "winners", "control", "excess")
+OF_ONE = ("gained", "lost", "p", "winners", "control", "excess", "left_out")
 """Facts of a victim that say nothing of a mean over several."""
 Placed = list[tuple[str, str, Cell]]
 """Attack, victim, cell."""

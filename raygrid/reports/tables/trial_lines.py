@@ -16,6 +16,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
+from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.result import OTHER_DATA, OTHER_FILES, own_marks
 
 SCREENING = "screening"
@@ -27,7 +28,7 @@ MEASURED = (
 )
 PLAIN = [
     *("spec", "key", "status", *MEASURED, "stopped_early", "epochs_run", "epochs_planned"),
-    *("epochs_to_half", "seconds", "derived_from", "winner"),
+    *("epochs_to_half", "seconds", "derived_from", "winner", "finished"),
 ]
 VALUES = [*MEASURED, "epochs_to_half", "n_test"]
 TARGETS = {
@@ -59,7 +60,7 @@ NUMBERS = (
 )
 FIELDS = (
     *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
-    *("n_test", "why", "diffusion_data", "never", *DATA_MARKS),
+    *("n_test", "why", "diffusion_data", "never", "made_with", *DATA_MARKS),
     *(*TARGETS, "target_logodds", *DETECTION),
     *PROBED,
 )
@@ -86,8 +87,10 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     stopped early; None of a contrastive learner, whose loss is another one and whose `knn_peak`
     is not among accuracies: it has no peak_epoch. other_data: the dataset with its size where it
     is not the official one; other_files: the dataset where it is all there, in lossy copies of the
-    official files. diffusion_data: what a defense's noise predictor has seen. n_test:
-    images of the test set. why: error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
+    official files. made_with: names data, versions and recipe, which a cell's rows share; finished:
+    when it was over, in seconds since 1970. diffusion_data: what a defense's noise predictor has
+    seen. n_test: images of the test set. why: error, reason or marks. `<probe>_acc`,
+    `<probe>_loss`: views.
     target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     return [trial_line(row) for row in rows]
@@ -118,6 +121,7 @@ def trial_line(row: Row) -> Line:
         "selection": selection(spec.chain),
         "why": row.get("error") or row.get("reason") or "; ".join(own_marks(marks)) or None,
     }
+    line["made_with"] = made_with(resolved)
     line |= dict.fromkeys(DATA_MARKS, "") | data_facts(marks)
     links = resolved.get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
