@@ -25,6 +25,7 @@ class Facts:
     """What can be known of a dataset without decoding it.
 
     image_size: height and width. looked_at: whether the sizes are exactly those of the data there.
+    lossy: whether some images lie in JPEG files.
     """
 
     classes: int
@@ -32,6 +33,7 @@ class Facts:
     train_size: int
     test_size: int
     looked_at: bool = True
+    lossy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class Dataset(Method):
     std: ClassVar[tuple[float, float, float]] = (0.25, 0.25, 0.25)
     pretraining: ClassVar[str] = ""
     class_names: ClassVar[tuple[str, ...]] = ()  # in the order of the labels
+    lossless: ClassVar[bool] = False  # whether the official files have every pixel as it was
+    lossy: ClassVar[bool] = False  # whether data at hand are JPEG files (see `seen`)
     looked_at: ClassVar[bool] = False  # whether the sizes are those of data at hand (see `seen`)
     official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
     exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
@@ -77,7 +81,7 @@ class Dataset(Method):
     @property
     def nominal(self) -> Facts:
         sizes = self.train_size, self.test_size
-        return Facts(self.classes, self.image_size, *sizes, looked_at=self.looked_at)
+        return Facts(self.classes, self.image_size, *sizes, self.looked_at, self.lossy)
 
     def seen(self, root: Path) -> Self:
         """This dataset, equal to itself, with the sizes of the data under `root`."""
@@ -106,6 +110,13 @@ class Dataset(Method):
             if abs(have - official) > slack * official
         )
         return ", ".join(odd)
+
+    def other_files(self) -> str:
+        """`JPEG files` where data at hand are that and the official files are lossless, else empty.
+
+        Empty as well where nobody looked (see `seen`).
+        """
+        return "JPEG files" if self.lossless and self.lossy else ""
 
     def shares_images(self, other: Dataset) -> bool:
         """Whether it is known that some of these images are the other one's too."""

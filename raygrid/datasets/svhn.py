@@ -42,6 +42,7 @@ class Svhn(FileDataset):
     image_size: ClassVar[int] = 32
     train_size: ClassVar[int] = 73_257
     test_size: ClassVar[int] = 26_032
+    lossless: ClassVar[bool] = True
     augmentation: ClassVar[str] = "none"
     mean: ClassVar[tuple[float, float, float]] = (0.4377, 0.4438, 0.4728)
     std: ClassVar[tuple[float, float, float]] = (0.1980, 0.2010, 0.1970)

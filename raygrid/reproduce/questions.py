@@ -10,6 +10,7 @@ from typing import Any
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
+from raygrid.datasets import DATASETS
 from raygrid.literature.lookup import Finding, PublishedValue
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion
 from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
@@ -18,12 +19,16 @@ from raygrid.reports.analysis.records import Records
 from raygrid.reports.analysis.summary import costs
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel, Table
+from raygrid.reports.tables.trial_lines import data_facts
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.scales import lacking, scaled
+from raygrid.trials.run import data_marks
 
 Found = Mapping[int, Mapping[str, float]]
 """By seed: what the metrics of a question come to."""
 Trials = Sequence[TrialSpec]
+Facts = Mapping[str, str]
+"""What sets the data of trials apart from the official ones, by the names of a cell's facts."""
 
 
 @dataclass
@@ -44,6 +49,11 @@ class FinishedTrials:
         if row is None or row["status"] != "done":
             raise DataError(f"there is no result of {name}")
         return costs([row], self.records.store)[0]
+
+    def data(self, about: Trials) -> Facts:
+        catalog = self.records.catalog
+        made = [catalog.artifact(DATASETS.make(spec.dataset), 0.0).dataset for spec in about]
+        return data_facts([mark for dataset in made for mark in data_marks(dataset)])
 
     def rate(self, poison: TrialSpec, victim: TrialSpec, seed: int) -> float:
         """The share of a trial's poison that another one's network gets wrong; looked at once."""
@@ -155,13 +165,14 @@ def answered(
     another machine where that matters, stand beside without being judged.
     """
     cells: dict[str, list[tuple[PrintedQuestion, Cell]]] = {}
-    known: dict[tuple[str, Trials], Found | str] = {}
+    known: dict[tuple[str, Trials], tuple[Found | str, Facts]] = {}
     for each in printed:
         about = _about(each, scale)
         key = each.question, about
         if key not in known:
             known[key] = _ask(each.question, evidence, about, seeds)
-        cells.setdefault(each.question, []).append((each, _cell(each, about, known[key], seeds)))
+        cell = _cell(each, about, *known[key], seeds)
+        cells.setdefault(each.question, []).append((each, cell))
     return [_table(question, placed) for question, placed in cells.items()]
 
 
@@ -175,24 +186,28 @@ def _about(printed: PrintedQuestion, scale: Scale) -> tuple[TrialSpec, ...]:
 
 def _ask(
     question: str, evidence: FinishedTrials | None, about: Trials, seeds: Sequence[int]
-) -> Found | str:
-    """By seed, or why there is no answer; nothing where nothing was run."""
+) -> tuple[Found | str, Facts]:
+    """By seed, or why there is no answer; nothing where nothing was run. Beside it the data."""
     if evidence is None:
-        return {}
+        return {}, {}
     try:
-        return ANSWERS[question](evidence, about, seeds)
+        return ANSWERS[question](evidence, about, seeds), evidence.data(about)
     except (DataError, SpecError) as error:
-        return str(error)
+        return str(error), {}
 
 
 def _cell(
-    printed: PrintedQuestion, about: Trials, found: Found | str, seeds: Sequence[int]
+    printed: PrintedQuestion,
+    about: Trials,
+    found: Found | str,
+    data: Facts,
+    seeds: Sequence[int],
 ) -> Cell:
     first = about[-1]
     axes = {"dataset": str(first.dataset), "protocol": str(first.protocol)}
     question = QUESTIONS[printed.question]
     axes |= {question.down: printed.row, question.across: printed.column}
-    facts = {"trials": " ".join(map(str, about))}
+    facts = {**data, "trials": " ".join(map(str, about))}
     why = found if isinstance(found, str) else None
     cell = Cell(axes, printed.metric, seeds=tuple(seeds), of=len(seeds), why=why, facts=facts)
     if not isinstance(found, str):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LOSSY = (".jpg", ".jpeg")
+"""Those whose pixels are not the ones that were saved."""
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
 """What desktop systems leave behind, besides names that begin with a dot; in lower case."""
 
@@ -45,6 +47,11 @@ def visible(path: Path) -> bool:
 def is_picture(path: Path) -> bool:
     """Whether a file counts as a picture, by its name."""
     return path.suffix.lower() in SUFFIXES and visible(path)
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a picture's format changes pixels, by its name."""
+    return path.suffix.lower() in LOSSY
 
 
 def subfolders(folder: Path) -> list[Path]:

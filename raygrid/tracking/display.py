@@ -18,7 +18,7 @@ from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
 from raygrid.tracking.counts import RunCounts, Running, percent
 from raygrid.trials.artifacts import Artifact
-from raygrid.trials.result import Result
+from raygrid.trials.result import Result, own_marks
 from raygrid.trials.trial import Trial
 
 SHOWN, HARDEST, BAR = 8, 3, 30  # lines of jobs and of best defenses; letters of a bar
@@ -107,7 +107,7 @@ def _outcome(result: Result) -> str:
     text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
     if result.knn_peak is not None:
         text = f"probe {percent(result.probe_final)}, kNN {percent(result.knn_peak)}"
-    return text + "".join(f" ({mark})" for mark in result.marks)
+    return text + "".join(f" ({mark})" for mark in own_marks(result.marks))
 
 
 def _jobs(running: Sequence[Running]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -12,6 +13,13 @@ COLLAPSED = "the features of the encoder have collapsed"
 
 OTHER_DATA = "not the official data: "
 """Begins the mark of a result on data that are not those whose name they have."""
+OTHER_FILES = "not the official files: "
+"""Begins the mark of a result on lossy copies of the official data, as many as there are."""
+
+
+def own_marks(marks: Iterable[str]) -> list[str]:
+    """Marks without the one on files: plans and tables say once what all trials on them share."""
+    return [mark for mark in marks if not mark.startswith(OTHER_FILES)]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from raygrid.core.device_errors import trouble
 from raygrid.core.errors import DivergedError, StoreError, told
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import Study
 from raygrid.learners.base import Session, Task
 from raygrid.nn import augment
@@ -23,7 +24,7 @@ from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
-from raygrid.trials.result import OTHER_DATA, History, Result
+from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,18 @@ def run_trial(trial: Trial, fetch: Fetch, context: TrialContext) -> Result:
     return result
 
 
-def data_marks(trial: Trial) -> list[str]:
-    """Says that a trial's data are not the official ones; empty if they are."""
-    other = trial.data.dataset.other_data()
-    return [f"{OTHER_DATA}{trial.spec.dataset} ({other})"] if other else []
+def data_marks(dataset: Dataset) -> list[str]:
+    """Says that the data at hand are not the official ones; empty if they are."""
+    other, files = dataset.other_data(), dataset.other_files()
+    said = ", ".join(filter(None, (other, files)))
+    return [f"{OTHER_DATA if other else OTHER_FILES}{dataset.part()} ({said})"] if said else []
 
 
 def trial_marks(trial: Trial) -> list[str]:
     """What a trial's row says beside its number, as far as it is known before it is run."""
     size, images = trial.protocol.batch_size, trial.combination().train_size
     taken = trial.recipe.batch_for(images)
-    marks = data_marks(trial)
+    marks = data_marks(trial.data.dataset)
     if size is not None and taken < size:
         said = f"batch_size is {size:,}, but of the {images:,} images of {trial.spec.dataset}"
         marks.append(f"{said} a batch has {taken:,}")

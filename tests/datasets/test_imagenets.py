@@ -154,7 +154,7 @@ def test_imagenet100_takes_the_first_wnids_or_the_listed_ones(tmp_path: Path) ->
                 write(home / part / name / f"{j}.JPEG", flat(2 * i + j, 16))
     dataset = DATASETS.make("imagenet100")
     agree(dataset, tmp_path)
-    assert dataset.describe(tmp_path) == Facts(100, 224, 200, 100)
+    assert dataset.describe(tmp_path) == Facts(100, 224, 200, 100, lossy=True)
     train = dataset.load(tmp_path).train
     assert train.pixels.shape == (200, 3, 224, 224)
     assert levels(train)[-1] == 2 * 99 + 1

@@ -16,6 +16,7 @@ from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_dis
 from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
 from raygrid.reports.tables.render import markdown
 from raygrid.reproduce.questions import PSNRS, FinishedTrials, answered
+from tests.plugin import Dots
 from tests.reproduce.evidence import CLEAN, JPEG, LSP, VAE, WHERE, first, only, question
 
 
@@ -156,6 +157,18 @@ def test_differences_are_marked_and_gaps_explained(evidence: FinishedTrials) -> 
     assert "left no weights: run it with --keep weights" in markdown(table)
     dry = only(answered([question("sets", "clean_train_acc", [LSP], 0.9)], None, "paper", (0,)))
     assert (dry.value, dry.published, dry.why) == (None, 0.9, None)
+
+
+def test_answers_of_other_data_are_not_held_against_printed_numbers(
+    evidence: FinishedTrials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = question("fidelity", "psnr", JPEG[:1], 1.0)
+    own = only(answered([each], evidence, "paper", (0,)))
+    assert (own.own, own.differs) == (True, True)
+    monkeypatch.setattr(Dots, "train_size", 512)  # the images at hand stay as they are
+    cell = only(answered([each], evidence, "paper", (0,)))
+    assert cell.apart == "on other data than dots (128 of 512 images)"
+    assert (cell.value, cell.published, cell.differs) == (own.value, 1.0, False)
 
 
 def test_stand_ins_say_what_they_stand_for() -> None:

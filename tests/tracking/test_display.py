@@ -15,7 +15,7 @@ from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay
-from raygrid.trials.result import Result
+from raygrid.trials.result import OTHER_FILES, Result
 from tests import plugin
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -164,6 +164,7 @@ def test_lines_of_finished_trials_fit_with_the_display(options: Options) -> None
     assert display.live is not None
     for trial in grid.trials:
         result = Result(str(trial.spec), trial.key, resolved=trial.resolved(), seconds=7200.0)
+        result.marks = [f"{OTHER_FILES}photo_digits (JPEG files)"]  # the plan has said it
         result.history = [{"epoch": 1.0, "test_acc": 0.5, "train_loss": 1.0}]
         result.probe_final = 0.25
         result.probes = {"clean_test": {"k": 1.0, "n": 2.0, "acc": 0.5, "loss": 1.0}}

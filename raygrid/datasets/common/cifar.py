@@ -33,6 +33,7 @@ class Cifar(FileDataset):
     image_size: ClassVar[int] = 32
     train_size: ClassVar[int] = 50_000
     test_size: ClassVar[int] = 10_000
+    lossless: ClassVar[bool] = True
 
     def official(self, place: Path) -> Holding | None:
         folder = place / self.batches

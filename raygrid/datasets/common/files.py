@@ -26,7 +26,7 @@ from raygrid.datasets.common.holdings import (
     train_and_test,
     unpacked,
 )
-from raygrid.storage.pictures import SUFFIXES, visible
+from raygrid.storage.pictures import SUFFIXES, is_lossy, visible
 
 _ENDINGS = "|".join(map(re.escape, SUFFIXES))
 IN_ARCHIVE = re.compile(
@@ -116,13 +116,15 @@ class Archive(Holding):
         return identity([self.path])
 
     def facts(self, nominal: Facts) -> Facts:
-        parts = [found[1].lower() for found in map(IN_ARCHIVE.match, self._names()) if found]
+        pictures = [found for found in map(IN_ARCHIVE.match, self._names()) if found]
+        parts = [found[1].lower() for found in pictures]
+        lossy = any(is_lossy(Path(found[0])) for found in pictures)
         train = parts.count("train")
         if not train:
             return replace(nominal, looked_at=False)
         # A dataset that takes some of the pictures alone says so when it reads them.
         sizes = train, len(parts) - train
-        return Facts(nominal.classes, nominal.image_size, *sizes, looked_at=False)
+        return Facts(nominal.classes, nominal.image_size, *sizes, looked_at=False, lossy=lossy)
 
     def _names(self) -> list[str]:
         try:

@@ -21,7 +21,7 @@ from raygrid.core.lazy import torch
 from raygrid.datasets.base import Facts, Split
 from raygrid.datasets.common.decoding import Resizing, decode
 from raygrid.storage.limits import check_disk, unpacked_size
-from raygrid.storage.pictures import SUFFIXES, pictures_in, subfolders
+from raygrid.storage.pictures import SUFFIXES, is_lossy, pictures_in, subfolders
 
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError),
@@ -84,7 +84,8 @@ class ImageFiles(Holding):
 
     def facts(self, nominal: Facts) -> Facts:
         sizes = len(self.train.files), len(self.test.files)
-        return Facts(self.classes, self.fit.side, *sizes)
+        lossy = any(is_lossy(file) for part in (self.train, self.test) for file in part.files)
+        return Facts(self.classes, self.fit.side, *sizes, lossy=lossy)
 
     def load(self) -> Split:
         train = self.train.images(self.classes, self.fit)

@@ -13,7 +13,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
-from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
+from raygrid.reports.tables.trial_lines import AXES, DATA_MARKS, DETECTION, TARGETS, Line
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -37,7 +37,8 @@ class Cell:
     contradicting: other papers' numbers, 5 points away or more.
     differs: further from `published` than noise explains; judged for own numbers only.
     facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
-        defense chose among several; further what only one kind of table has.
+        defense chose among several; `left_out`: how many trials are not in it, as they are of other
+        data or versions than its newest; further what only one kind of table has.
     """
 
     axes: Mapping[str, Any]
@@ -92,27 +93,43 @@ class Cell:
 
 
 def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
-    """All cells of trials by their axes; a trial that was run twice counts once, its last line."""
+    """All cells of trials by their axes; a trial that was run twice counts once, its last line.
+
+    A cell is of one version of each method and of the same data: those of its newest trial.
+    """
+    lines = list(lines)
+    newest, others = _newest(lines), defaultdict[Key, set[Any]](set)
     last: dict[Key, Line] = {}
     for line in lines:
         key = tuple(line[axis] for axis in (*AXES, "seed"))
+        if line["made_with"] not in ("", newest.get(key[:-1])):
+            others[key[:-1]].add((line["seed"], line["made_with"]))
+            continue
         last.pop(key, None)  # it takes the place of its last line, also in the order
         last[key] = line
     groups: dict[Key, list[Line]] = defaultdict(list)
     for key, line in last.items():
         groups[key[:-1]].append(line)
-    return {key: _cell(key, group, metric) for key, group in groups.items()}
+    return {key: _cell(key, group, metric, len(others[key])) for key, group in groups.items()}
 
 
-def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
+def _newest(lines: Iterable[Line]) -> dict[Key, str]:
+    """By axes what the trial that was over last was made with, of those that say it."""
+    said = [line for line in lines if line["made_with"]]
+    said.sort(key=lambda line: line["finished"] or 0.0)
+    return {tuple(line[axis] for axis in AXES): line["made_with"] for line in said}
+
+
+def _cell(key: Key, trials: list[Line], metric: str, left_out: int) -> Cell:
     status = [trial["status"] for trial in trials]
     done = [trial for trial in trials if trial["status"] == "done"]
     final = _known(done, "final_acc")
     troubled = [trial for trial in trials if trial["status"] != "done"]
     whys = (trial["why"] for trial in troubled + done)
     facts: dict[str, Any] = {"selection": trials[0]["selection"]}
-    if other := trials[0]["other_data"]:
-        facts["other_data"] = other
+    facts |= {name: trial[name] for trial in trials for name in DATA_MARKS if trial[name]}
+    if left_out:
+        facts["left_out"] = left_out
     if won := [name for trial in done if isinstance(name := trial["winner"], str)]:
         facts["winners"] = dict(Counter(won).most_common())
     cell = Cell(
@@ -135,8 +152,6 @@ def _cell(key: Key, trials: list[Line], metric: str) -> Cell:
     counts = {} if metric in DETECTION else _known(done, "n_test")
     images = next(iter(counts.values()), 0)
     found = lookup.find(trials[0]["spec"], metric)
-    if found is not None and other:
-        found = dataclasses.replace(found, apart=f"on other data than {other}")
     return with_published(with_values(cell, values, int(images)), found)
 
 
@@ -173,21 +188,32 @@ def with_values(cell: Cell, values: Mapping[int, float], images: int = 0) -> Cel
 
 
 def with_published(cell: Cell, found: Finding | None) -> Cell:
-    """The cell with the number of a paper beside its own, and whether they differ."""
+    """The cell with the number of a paper beside its own, and whether they differ.
+
+    What the cell's facts say of its data sets a number apart too, whoever looked it up.
+    """
     if found is None:
         return cell
-    best = found.best
+    best, apart = found.best, _apart(found, cell.facts)
     return dataclasses.replace(
         cell,
         published=best.value,
         published_std=best.std,
         source=best.cite(),
-        own=found.own,
-        apart=found.apart,
+        own=not apart,
+        apart=apart,
         suspect=best.suspect,
         contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
-        differs=found.own and not best.suspect and beyond_noise(cell, best.value, best.std),
+        differs=not apart and not best.suspect and beyond_noise(cell, best.value, best.std),
     )
+
+
+def _apart(found: Finding, facts: Mapping[str, Any]) -> str:
+    """What sets a printed number apart from a cell's: its paper or methods, and the cell's data."""
+    if other := facts.get("other_data"):
+        return ", ".join(filter(None, (found.apart, f"on other data than {other}")))
+    files = facts.get("other_files") if found.own else ""
+    return f"on other files than {files}" if files else found.apart
 
 
 def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:

@@ -163,6 +163,25 @@ def head(panel: Panel, label: str) -> str:
     return HEADS.get(label, panel.short.get(label, label))
 
 
+def _data(cells: list[Cell]) -> list[str]:
+    """How many trials are left out, and where the files only are copies of the official ones."""
+    lines = []
+    out = {tuple(c.axes.items()): c.facts["left_out"] for c in cells if "left_out" in c.facts}
+    if count := sum(out.values()):  # a trial is in several cells of a table of measures
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        lines.append(
+            f"{rows} left out: of another version of a method, or on other data, than the newest "
+            "row of the cell."
+        )
+    named = [str(cell.facts["other_files"]) for cell in cells if cell.facts.get("other_files")]
+    if not named:
+        return lines
+    some = f" in {len(named)} of {len(cells)} cells" * (len(named) < len(cells))
+    said = "; ".join(sorted(set(named)))
+    why = "these give other numbers, and no difference to a printed one is marked"
+    return [*lines, f"Not the official files{some}: {said}; {why}."]
+
+
 def _leaders(panel: Panel, marked: tuple[str, str]) -> list[str]:
     """What bold and underlined numbers are, of those that the panel has."""
     said = []
@@ -251,6 +270,7 @@ def notes(
     lines += _spread(panel, cells)
     if panel.screening:
         lines.append("Screening: a victim of minutes; compare its numbers with each other alone.")
+    lines += _data(cells)
     if panel.apart:
         lines.append(f"In brackets: published ({panel.apart}).")
     elif any(cell.published is not None for cell in cells):

@@ -16,7 +16,7 @@ from raygrid.reports.statistics import mcnemar, paper_error
 from raygrid.reports.tables.cells import Cell, with_published
 
 METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
-OF_ONE = ("gained", "lost", "p", "winners", "control", "excess")
+OF_ONE = ("gained", "lost", "p", "winners", "control", "excess", "left_out")
 """Facts of a victim that say nothing of a mean over several."""
 Placed = list[tuple[str, str, Cell]]
 """Attack, victim, cell."""
@@ -47,7 +47,7 @@ def _control_metric(attack: str) -> str:
 def _judged(cell: Cell, control: Cell | None) -> Cell:
     """The cell as a share of n set-ups."""
     facts = {**cell.facts, **_against(cell.values, control)}
-    return _with_paper(dataclasses.replace(cell, facts=facts))
+    return dataclasses.replace(cell, facts=facts)
 
 
 def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any]:
@@ -58,10 +58,6 @@ def _against(values: Mapping[int, float], control: Cell | None) -> dict[str, Any
     gained, lost, p = mcnemar(values, control.values)
     excess = sum(values[s] for s in both) / len(both) - rate
     return {"control": rate, "excess": excess, "gained": gained, "lost": lost, "p": p}
-
-
-def _with_paper(cell: Cell) -> Cell:
-    return with_published(cell, lookup.find(cell.spec(), METRICS[0]))
 
 
 @cache
@@ -104,10 +100,10 @@ def _mean(cells: list[Cell], part: Part) -> Cell:
         low=low,
         high=high,
         interval="bootstrap over set-ups",
-        facts={k: v for k, v in first.facts.items() if k not in OF_ONE}
+        facts={k: v for one in cells for k, v in one.facts.items() if k not in OF_ONE}
         | _mean_of_controls(cells, mean),
     )
-    return _with_paper(cell)
+    return with_published(cell, lookup.find(cell.spec(), METRICS[0]))
 
 
 def _mean_of_controls(cells: list[Cell], mean: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ OPTIONAL = (
     *("published_std", "apart", "contradicting", "differs", "suspect"),
     *("failed", "diverged", "skipped", "stopped", "never", "missing", "fewer_seeds", "why"),
     *("selection", "winners", "worst_learner", "worst_learners", "drop", "control", "p"),
-    *("gained", "lost", "other_data", "budget", "norm"),
+    *("gained", "lost", "other_data", "other_files", "left_out", "budget", "norm"),
 )
 """Columns of tables in which some cell has them."""
 

@@ -6,7 +6,7 @@ Tables and commands read these; `frame` makes a pandas frame of them for figures
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,8 +17,9 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
+from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.contest import PLAIN_DEFENSES
-from raygrid.trials.result import OTHER_DATA
+from raygrid.trials.result import OTHER_DATA, OTHER_FILES, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
@@ -31,7 +32,7 @@ MEASURED = (
 )
 PLAIN = [
     *("spec", "key", "status", *MEASURED, "stopped_early", "epochs_run", "epochs_planned"),
-    *("epochs_to_half", "seconds", "derived_from", "winner"),
+    *("epochs_to_half", "seconds", "derived_from", "winner", "finished"),
 ]
 VALUES = [*MEASURED, "epochs_to_half", "n_test"]
 TARGETS = {
@@ -46,6 +47,9 @@ DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision",
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
 
+DATA_MARKS = {"other_data": OTHER_DATA, "other_files": OTHER_FILES}
+"""What a line says of its row's data, and how the mark of the row begins that says it."""
+
 NUMBERS = (
     *VALUES,
     "size",
@@ -56,7 +60,7 @@ NUMBERS = (
 )
 FIELDS = (
     *(*AXES, "seed", "method", "budget", "norm", "size", "tier", "selection", *PLAIN),
-    *("n_test", "why", "diffusion_data", "never", "other_data"),
+    *("n_test", "why", "diffusion_data", "never", "made_with", *DATA_MARKS),
     *(*TARGETS, "target_logodds", *DETECTION),
     *PROBED,
 )
@@ -82,9 +86,11 @@ def trial_lines(rows: Iterable[Row]) -> list[Line]:
     where plain training (PLAIN_DEFENSES) was done and never got there (`never`), also where it
     stopped early; None where smoothed labels keep any loss above it, and of a contrastive learner,
     whose loss is another one and whose `knn_peak` is not among accuracies: it has no peak_epoch.
-    other_data: the dataset with its size where it is not the official one. diffusion_data: what a
-    defense's noise predictor has seen. n_test: images of the test set. why: error, reason or marks.
-    `<probe>_acc`, `<probe>_loss`: views.
+    other_data: the dataset with its size where it is not the official one; other_files: the dataset
+    where it is all there, in lossy copies of the official files. made_with: names data, versions
+    and recipe, which a cell's rows share; finished: when it was over, in seconds since 1970.
+    diffusion_data: what a defense's noise predictor has seen. n_test: images of the test set. why:
+    error, reason or marks. `<probe>_acc`, `<probe>_loss`: views.
     target_*: success on the target (TARGETS), and its log-odds. detection_*: see DETECTION.
     """
     return [trial_line(row) for row in rows]
@@ -94,7 +100,7 @@ def trial_line(row: Row) -> Line:
     """The line of one row; see `trial_lines`."""
     spec = TrialSpec.parse(row["spec"])
     clean = spec.attack.name == "clean" or spec.poison_ratio == 0
-    resolved = row.get("resolved") or {}
+    resolved, marks = row.get("resolved") or {}, row.get("marks") or ()
     kept = (resolved.get("attack") or {}).get("budget")
     method, budget, norm, size = _budget(spec.attack, _side(spec.dataset), kept)
     line: Line = {name: row.get(name) for name in PLAIN}
@@ -113,10 +119,10 @@ def trial_line(row: Row) -> Line:
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
         "selection": selection(spec.chain),
-        "why": row.get("error") or row.get("reason") or "; ".join(row.get("marks") or ()) or None,
+        "why": row.get("error") or row.get("reason") or "; ".join(own_marks(marks)) or None,
     }
-    marks = (mark for mark in row.get("marks") or () if mark.startswith(OTHER_DATA))
-    line["other_data"] = next(marks, "").removeprefix(OTHER_DATA)
+    line["made_with"] = made_with(resolved)
+    line |= dict.fromkeys(DATA_MARKS, "") | data_facts(marks)
     links = resolved.get("defense") or ()
     seen = (link["diffusion_data"] for link in links if "diffusion_data" in link)
     line["diffusion_data"] = next(seen, None)
@@ -139,6 +145,12 @@ def trial_line(row: Row) -> Line:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
     return line
+
+
+def data_facts(marks: Collection[str]) -> dict[str, str]:
+    """What the marks of rows say of their data, by the names of DATA_MARKS; only what is said."""
+    said = ((name, begin, mark) for name, begin in DATA_MARKS.items() for mark in marks)
+    return {name: mark.removeprefix(begin) for name, begin, mark in said if mark.startswith(begin)}
 
 
 def _never(row: Row, spec: TrialSpec) -> bool:

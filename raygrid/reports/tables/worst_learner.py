@@ -16,6 +16,7 @@ from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.rectangle import with_facts
+from raygrid.reports.tables.trial_lines import DATA_MARKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WORST = "worst"
 BY_SEED = "mean_of_max"
 RESAMPLES = 10_000
+SHARED = ("selection", *DATA_MARKS)
+"""Facts of a learner that say something of the worst case, too."""
 Cells = Mapping[str, Cell]
 Array: TypeAlias = "NDArray[np.float64]"
 
@@ -105,7 +108,7 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
         seeds=tuple(sorted({seed for cell in six.values() for seed in cell.seeds})),
         why="; ".join(f"{name}: {_why(six.get(name))}" for name in lacking) or None,
         facts={
-            **{k: v for k, v in base.facts.items() if k in ("selection", "other_data")},
+            **{k: v for cell in six.values() for k, v in cell.facts.items() if k in SHARED},
             "present": list(_there(six)),
             "missing": missing,
         },
