@@ -75,7 +75,7 @@ def _table(args: argparse.Namespace) -> int:
     seeds = range(max([args.seeds, *(question.seeds for question in questions)]))
     files = files_of(args)
     wanted = paper_table(args.paper, args.table, args.scale, part_of(args), seeds, files)
-    check_used(wanted, files)
+    check_used(wanted, files, args.scale)
     keep = {kind for question in questions for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{args.paper}-{args.table}")
     status, options = plan_or_run(wanted, args, keep, answer)
@@ -92,8 +92,13 @@ def _table(args: argparse.Namespace) -> int:
     return status
 
 
-def check_used(wanted: PaperTable, files: Files) -> None:
-    """Raise SpecError if a predictor is named that no trial loads, or one of them cannot load."""
+def check_used(wanted: PaperTable, files: Files, scale: str) -> None:
+    """Raise SpecError if a file is named that no trial loads, or a predictor that cannot load."""
+    if files.setups and not any(_drawn_from(text, files.setups) for text in wanted.specs):
+        raise SpecError(
+            f"--setups {files.setups}: no trial of scale {scale} reads the official set-ups; "
+            "allowed with it are --scale small and paper"
+        )
     if not files.checkpoint:
         return
     loading = [text for text in wanted.specs if _loads(text, files.checkpoint)]
@@ -101,6 +106,11 @@ def check_used(wanted: PaperTable, files: Files) -> None:
         raise SpecError(f"--diffusion {files.checkpoint}: nothing here is purified by diffusion")
     for skip in plan(loading, None).skips:
         raise SpecError(f"--diffusion {files.checkpoint}: {skip.reason}")
+
+
+def _drawn_from(spec: str, folder: str) -> bool:
+    """Whether a trial takes its set-up from that folder."""
+    return dict(TrialSpec.parse(spec).protocol.params).get("setups") == folder
 
 
 def _loads(spec: str, checkpoint: str) -> bool:
@@ -144,7 +154,7 @@ def _figure(args: argparse.Namespace) -> int:
     trials = files.into(part_of(args).of([TrialSpec.parse(text) for text in shown.trials]))
     shown = replace(shown, trials=tuple(map(str, trials)))
     wanted = paper_table_of(trials, args.scale, range(args.seeds))
-    check_used(wanted, files)
+    check_used(wanted, files, args.scale)
     drawn = partial(_draw, shown, args, f"{args.paper}-{args.figure}-{args.scale}")
     if shown.trained or args.dry_run:
         return plan_or_run(wanted, args, shown.keep, drawn)[0]

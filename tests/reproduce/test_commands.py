@@ -16,8 +16,8 @@ from raygrid.reproduce.figure_list import (
     PaperFigure,
     figures_of,
 )
-from raygrid.reproduce.papers import PAPERS
-from raygrid.reproduce.tables import paper_table, paper_table_of
+from raygrid.reproduce.papers import PAPERS, Scale
+from raygrid.reproduce.tables import Files, paper_table, paper_table_of
 from raygrid.storage.results import ResultLog
 from tests.nn.test_published_denoisers import score_sde, tiny
 from tests.reproduce.evidence import CLEAN, LSP, question
@@ -85,6 +85,26 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     assert cli.main(["reproduce", "apbench", *words, "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick"])
+def test_official_setups_that_no_trial_reads_are_one_clear_error(
+    scale: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At these scales digits stand in, whose set-ups nobody published."""
+    words = ["just_how_toxic", "--table", "3", "--setups", "theirs", "--scale", scale]
+    assert cli.main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
+    said = f"--setups theirs: no trial of scale {scale} reads the official set-ups; allowed with"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_official_setups_are_taken_where_the_papers_data_are(scale: Scale) -> None:
+    files = Files(setups="theirs")
+    wanted = paper_table("just_how_toxic", "3", scale, files=files)
+    assert all("setups=theirs" in spec for spec in wanted.specs)
+    reproduce.check_used(wanted, files, scale)
 
 
 def test_a_dry_run_asks_no_hub(
