@@ -72,6 +72,11 @@ class Budget:
         """The largest change in whole 1/255 steps that an `linf` budget allows."""
         return int(self.value * 255 + 1e-6)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether an `linf` budget above zero is less than the smallest step of a pixel."""
+        return self.norm == "linf" and self.value > 0 and self.levels == 0
+
     def __str__(self) -> str:
         if self.norm == "l0":
             return f"l0:{int(self.value)}"

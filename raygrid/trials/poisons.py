@@ -70,7 +70,7 @@ def make(
     """
     behind = f"/none/small_cnn/{victim[0]}/{victim[1]}/{seed}"
     trial = resolve(text + behind, catalog)
-    reason = trial.attack.skip(trial.combination())
+    reason = trial.attack.skip(trial.combination()) or trial.spares_all()
     if reason:
         raise SpecError(f"{text}: {reason}")
     world, poison = World.of(fetch(trial.data), trial.setup), poison_of(fetch(trial.poison))

@@ -135,6 +135,24 @@ def test_a_share_of_few_images_is_said_by_the_plan(tmp_path: Path) -> None:
     assert planned[1].endswith("share 0.25 of 2 images is 0, 2 are needed")
 
 
+def test_a_share_of_less_than_one_image_is_no_poison_and_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ran, and clean training stood in tables under the name of the attack."""
+    words = ["plan", "--attacks", "lsp", "clean", "--poison-ratios", "0.0001", "0.000232", "0"]
+    assert main([*words, "--json", "--out", str(tmp_path)]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    tail = "standard/small_cnn/supervised/quick/0"
+    ran = [trial["spec"] for trial in planned["trials"]]
+    assert ran == [f"photo_digits/lsp@0.000232/{tail}", f"photo_digits/clean/{tail}"]
+    assert planned["skips"] == [
+        {
+            "spec": f"photo_digits/lsp@0.0001/{tail}",
+            "reason": "poison_ratio 0.0001 of 4,311 images is less than one; allowed from 0.000232",
+        }
+    ]
+
+
 def test_a_batch_larger_than_the_set_is_said_by_the_plan_and_by_the_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
@@ -171,6 +172,17 @@ def test_levels_are_whole_steps() -> None:
     assert Budget("linf", 8 / 255).levels == 8
     assert Budget("linf", 0.032).levels == 8
     assert Budget("linf", 0.05).levels == 12, "12.75 steps: the thirteenth is beyond the budget"
+    assert Budget("linf", 0.03).levels == 7
+
+
+@pytest.mark.parametrize("part", ["noise(budget=0.1x)", "em(budget=0.003)", "ntga(budget=1/256)"])
+def test_a_budget_below_one_step_is_no_attack_and_refused(part: str) -> None:
+    """The images stayed as they were, and stood in tables as poisoned."""
+    with pytest.raises(SpecError, match="less than one step of a pixel: nothing") as no:
+        ATTACKS.make(part)
+    assert str(no.value).startswith(f"{part}: budget 0.003")
+    assert str(no.value).endswith("allowed from 1/255, and the attack 'clean' for no perturbation")
+    assert ATTACKS.make("noise(budget=1/255)").limit == Budget("linf", 1 / 255)
 
 
 @pytest.mark.parametrize("name", ["resnet-18", "ResNet18", "resnet 18", "resnet81"])
