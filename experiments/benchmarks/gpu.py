@@ -249,7 +249,7 @@ PARTS: dict[str, tuple[Callable[[Book], None], float]] = {
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")

@@ -45,7 +45,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["plan", "--ratio", "0.5"],
             "--ratio (did you mean --poison-ratio?); see raygrid plan --help",
         ),
-        (["reproduce", "apbench", "--seeds", "0", "1"], "see raygrid reproduce apbench --help"),
+        (
+            ["reproduce", "cuda", "2"],
+            "unrecognized arguments: 2; see raygrid reproduce cuda --help",
+        ),
+        (["plan", "--defens", "none"], "--defens (did you mean --defense?); see raygrid plan"),
+        (["run", SPEC, "--quie"], "unrecognized arguments: --quie (did you mean --quiet?); see"),
         (
             ["show", "learners", "op"],
             "'op' is a method of defenses and protocols, not of 'learners'",

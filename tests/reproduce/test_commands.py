@@ -127,8 +127,8 @@ def test_a_dry_run_asks_no_hub(
     [
         (["--dataset", "cifar11"], "unknown dataset here 'cifar11' (did you mean 'cifar10'?); kno"),
         (["--dataset", "CIFAR10"], "unknown dataset here 'CIFAR10' (did you mean 'cifar10'?); kno"),
-        (["--seeds", "0"], "seeds is 0, allowed are whole numbers from 1"),
-        (["--seeds", "-1"], "seeds is -1, allowed are whole numbers from 1"),
+        (["--seeds", "0-2"], "seed '0-2' is not a whole number from 0; several stand apart"),
+        (["--seeds", "-1"], "seed '-1' is not a whole number from 0"),
     ],
 )
 def test_a_part_that_is_not_there_is_said_with_the_nearest(
@@ -136,6 +136,33 @@ def test_a_part_that_is_not_there_is_said_with_the_nearest(
 ) -> None:
     assert cli.main(["reproduce", "apbench", "--table", "3", "--dry-run", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        ([], {0}),
+        (["--seed", "1"], {1}),
+        (["--seeds", "0", "1", "2"], {0, 1, 2}),
+        (["--seeds", "2", "--seeds", "1", "2"], {1, 2}),
+    ],
+)
+def test_seeds_are_given_as_to_a_grid(
+    words: list[str], seeds: set[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--seed 1` was one seed, the first, where a grid takes the second."""
+    part = ["--table", "3", "--attack", "lsp", "--defense", "standard", "--scale", "smoke"]
+    assert cli.main(["reproduce", "apbench", *part, "--dry-run", "--json", *words]) == 0
+    planned = [trial["spec"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+    assert len(planned) == len(seeds)
+    assert {TrialSpec.parse(spec).seed for spec in planned} == seeds
+
+
+def test_a_question_that_needs_more_seeds_gets_the_lowest_others() -> None:
+    assert reproduce.with_fewest((0,), 1) == (0,)
+    assert reproduce.with_fewest((0,), 3) == (0, 1, 2)
+    assert reproduce.with_fewest((1, 7), 3) == (1, 7, 0)
+    assert reproduce.with_fewest((4, 5, 6), 2) == (4, 5, 6)
 
 
 def test_a_predictor_is_found_from_every_folder(
