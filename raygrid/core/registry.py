@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origi
 from raygrid.core.admission import refuse_incomplete, types_of
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import NAME, Part, Scalar
+from raygrid.core.spec import METHODS, NAME, Part, Scalar
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ class Registry(Generic[M]):
             self._check(name, cls)
             cls.id = name
             self._methods[name] = cls  # type: ignore[assignment]
+            METHODS.add(name)
             return cls
 
         return add
