@@ -6,6 +6,7 @@ text; nothing is ever evaluated. Printing is the inverse of parsing.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ _INT = re.compile(r"[+-]?\d+\Z")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?\Z")
 METHODS: set[str] = set()
 """Names that registries know, of every kind: what a text that is no name may mean."""
+_PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?(?= *%)|\d{2}|100)(?: *%)?\Z")
 _SHAPE = "dataset/attack[@ratio]/defense[+defense]/architecture/learner/protocol/seed"
 
 
@@ -224,9 +226,13 @@ def parse_chain(text: str) -> tuple[Part, ...]:
 
 def parse_ratio(text: str) -> float:
     """Read a poison ratio; raise SpecError outside [0, 1]."""
-    value = parse_scalar(text.strip())
+    value: Scalar | None = None
+    with contextlib.suppress(SpecError):  # 80% is no literal
+        value = parse_scalar(text.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SpecError(f"poison_ratio {text!r} is not a number from 0 to 1")
+        percent = _PERCENT.match(text.strip())
+        near = f" (did you mean {float(percent[1]) / 100:g}?)" if percent else ""
+        raise SpecError(f"poison_ratio {text!r:.40} is not a number from 0 to 1{near}")
     return float(value)
 
 

@@ -10,7 +10,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
-from raygrid.core.spec import Part, TrialSpec, format_float, parse_scalar
+from raygrid.core.spec import Part, TrialSpec, format_float, parse_ratio, parse_scalar
 
 LONG = "photo_digits/lsp(budget=l2:1.3)@0.8/grayscale+jpeg(quality=10)/resnet18/simclr/quick/3"
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -103,6 +103,37 @@ def test_bad_specs_are_refused_with_the_piece(text: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         TrialSpec.parse(text)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        *(("80%", "0.8"), ("80", "0.8"), ("80 %", "0.8"), ("2.5%", "0.025"), ("100%", "1")),
+        *(("1.5", ""), ("-0.1", ""), ("150%", ""), ("2", ""), ("4/5", ""), ("half", ""), ("", "")),
+    ],
+)
+def test_a_ratio_that_is_none_is_said_with_the_share_that_was_meant(text: str, near: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_ratio(text)
+    hint = f" (did you mean {near}?)" if near else ""
+    assert str(caught.value) == f"poison_ratio {text!r} is not a number from 0 to 1{hint}"
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("lsp(budget=8)", "l2, such as l2:8"),
+        ("ops(budget=2)", "l0, such as l0:2"),
+        ("em(budget=8)", "linf, such as 8/255"),
+        ("em(budget=300/255)", "linf, such as 8/255"),
+        ("ar(budget=8.5)", "l2, such as l2:1.3 or linf, such as 8/255"),
+    ],
+)
+def test_a_number_too_large_for_linf_names_the_norms_of_the_attack(part: str, allowed: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        ATTACKS.make(part)
+    says = f"names no norm, so that it is linf and up to 1 (255/255); allowed here: {allowed}"
+    assert str(caught.value).endswith(says)
 
 
 def test_scalars_keep_their_kind() -> None:
