@@ -1,10 +1,12 @@
 """The main grid: attack, defense, architecture, poison ratio, budget, learner; printed beside it.
 
-    python experiments/full_grid.py                      quick: minutes, embedded dataset, no GPU
+    python experiments/full_grid.py                      quick: minutes, embedded dataset
+    ray up cluster.yaml && python experiments/full_grid.py      small, on that cluster
     python experiments/full_grid.py --scale screen       CIFAR-10, minutes of a CPU core a victim
     python experiments/full_grid.py --scale small        CIFAR-10, a GPU
     python experiments/full_grid.py --scale paper        CIFAR-10 at the papers' length, a cluster
 
+Without `--scale` it is `small` where a cluster is named or up, else `quick`, with a GPU or not.
 Any axis can be given, e.g. `--attacks clean lsp --seeds 0 1 2`. Run it again to fill gaps.
 """
 

@@ -42,8 +42,14 @@ def test_the_methods_that_the_glossary_names_are_there() -> None:
     known = {name for registry in registries().values() for name in registry}
     named = set(re.findall(r"`([a-z_]+)`", GLOSSARY))
     others = {"inline", "ray", "smoke", "paper", "final_acc", "peak_acc", "code", "poison_val"}
+    others |= {"probe", "probes", "probe_data", "probe_final"}
     assert named - others <= known
     assert len(named & known) >= 20
+
+
+@pytest.mark.parametrize("page", ["install", "scales", "clusters", "faq"])
+def test_a_card_is_a_methods_and_no_gpu(page: str) -> None:
+    assert not re.findall(r"\bcards?\b", (ROOT / "docs" / f"{page}.md").read_text())
 
 
 def test_the_markers_of_the_tests_are_those_that_are_listed() -> None:

@@ -83,7 +83,7 @@ class Claim:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
     parser.add_argument("--archive", type=Path, help="CIFAR-10 as class folders, .tar.gz")
     parser.add_argument("--out", type=Path, default=Path("runs/cp"))

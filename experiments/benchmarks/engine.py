@@ -46,7 +46,7 @@ def grid(specs: list[str], folder: Path) -> tuple[float, float, list[Result]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--cpus", type=int, default=2)

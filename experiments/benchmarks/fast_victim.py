@@ -201,7 +201,7 @@ def say_pair(alone: Sequence[float], both: Sequence[float], steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--network", default="small_airbench")
     parser.add_argument("--rung", default="minutes")
     parser.add_argument("--batch", type=int)

@@ -112,7 +112,7 @@ def fresh(trial: Trial, cache: BundleCache) -> tuple[float, Result]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--victims", type=int, default=100)
     parser.add_argument("--fresh", type=int, default=3, help="victims without kept features")
     parser.add_argument("--dataset", default="random_ten")

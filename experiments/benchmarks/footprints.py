@@ -60,7 +60,7 @@ SPECS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("specs", nargs="*", default=SPECS)
     parser.add_argument("--write", action="store_true", help="into the package")
     parser.add_argument("--check", action="store_true", help="count at the full batch too")

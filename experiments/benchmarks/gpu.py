@@ -249,11 +249,11 @@ PARTS: dict[str, tuple[Callable[[Book], None], float]] = {
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
-    parser.add_argument("--device", help="cuda:0 or cpu; CUDA_VISIBLE_DEVICES says which card")
+    parser.add_argument("--device", help="cuda:0 or cpu; CUDA_VISIBLE_DEVICES says which GPU")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE")
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--small", action="store_true", help="few and small, to try it out")

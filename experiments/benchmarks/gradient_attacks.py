@@ -180,7 +180,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("attacks", nargs="*", default=list(SETTINGS))
     parser.add_argument("--architecture", default="small_cnn")
     parser.add_argument("--images", type=int, default=1024)

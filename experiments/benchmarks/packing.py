@@ -53,7 +53,7 @@ def busy(rows: list[Result]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--per-gpu", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seconds", type=float, default=1.0, help="of a trial without a GPU")

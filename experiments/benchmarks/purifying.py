@@ -108,7 +108,7 @@ CASES: Cases = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--archive", type=Path, help="CIFAR-10 as class folders, .tar.gz")
     parser.add_argument("--out", type=Path, default=Path("runs/purifying"))

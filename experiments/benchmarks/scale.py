@@ -47,7 +47,7 @@ class Clock(Listener):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--tracking", action="store_true", help="log to MLflow as well")

@@ -294,7 +294,7 @@ def large(counts: list[int], gpus: int, cost: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("parts", nargs="*", default=["real", "packed", "driver", "large"])
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--gpus", type=int, default=1000)

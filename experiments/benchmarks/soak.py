@@ -121,7 +121,7 @@ def line(round_: Round, seconds: float, found: list[str]) -> str:
 
 def options() -> argparse.Namespace:
     """What was typed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=30.0, help="no round begins after them")
     parser.add_argument("--seed", type=int, default=0, help="which faults come when")
     parser.add_argument(

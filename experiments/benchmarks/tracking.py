@@ -40,7 +40,7 @@ def timed(out: Path, specs: list[str], tracking: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a trial")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Where a paper, its code and other papers disagree: how much does the number move?
 
     python experiments/contradictions [--which em_generator]
-        [--scale quick|screen|small|grid|paper]
+        [--scale quick|screen|small|grid|paper] [--seeds 0 1]
 
 Each contradiction runs its settings side by side, everything else equal, beside what the papers
 print for them. Scales: digits and a small network in minutes; CIFAR-10 with the trials of the
@@ -25,7 +25,16 @@ from verdict import RULE, table
 
 from raygrid.api.run_grid import Options
 from raygrid.cli.guard import guarded
-from raygrid.cli.options import add_fleet, add_options, add_running, fleet_of, options_of
+from raygrid.cli.options import (
+    CommandParser,
+    add_axis,
+    add_fleet,
+    add_options,
+    add_running,
+    fleet_of,
+    options_of,
+    seeds_of,
+)
 from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
@@ -41,12 +50,12 @@ KNOWN = {
 
 def main() -> int:
     listed = "\n".join(f"{name:15} {says}" for name, says in KNOWN.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--which", nargs="+", choices=KNOWN, help="all of the scale by default")
     parser.add_argument("--scale", choices=SIZES, default="quick")
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
+    add_axis(parser, "seeds", "whole numbers (0)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_fleet(parser)
@@ -73,6 +82,7 @@ def asked(which: Sequence[str] | None, scale: str) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     options: Options = options_of(args, name=f"contradictions-{args.scale}")
+    args.seeds = seeds_of(args)
     args.which = asked(args.which, args.scale)
     chosen = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]
     wanted = list(dict.fromkeys(s for one in chosen for s in specs(one, args.scale, args.seeds)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -123,9 +123,9 @@ def trial(claim: Contradiction, setting: Setting, case: Case, scale: str, seed: 
     return str(resolve(where, None).spec)
 
 
-def specs(claim: Contradiction, scale: str, seeds: int) -> Iterator[str]:
+def specs(claim: Contradiction, scale: str, seeds: Sequence[int]) -> Iterator[str]:
     """Every trial of a contradiction, and the clean ones that its attacks are held against."""
-    for seed, case, setting in product(range(seeds), cases(claim), claim.settings):
+    for seed, case, setting in product(seeds, cases(claim), claim.settings):
         met = [undefended(claim, case), case] if claim.defended else [case]
         for where in met:
             yield trial(claim, setting, where._replace(attack="clean"), scale, seed)

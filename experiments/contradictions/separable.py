@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -48,7 +48,7 @@ def noise_of(name: str, images: Images, scale: str, seed: int) -> Tensor:
     return (pixels.float() - images.pixels.float()).flatten(1)
 
 
-def table(scale: str, data: Path, seeds: int) -> Iterator[str]:
+def table(scale: str, data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """Both accuracies of each attack, and whether its noise is separable."""
     images = DATASETS.make(Part.parse(SIZES[scale].dataset)).load(data).train
     if len(images) > ROWS:
@@ -66,8 +66,7 @@ def table(scale: str, data: Path, seeds: int) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for name in SEPARATED:
         runs = [
-            accuracies(noise_of(name, images, scale, seed), images.labels, seed)
-            for seed in range(seeds)
+            accuracies(noise_of(name, images, scale, seed), images.labels, seed) for seed in seeds
         ]
         fitted, held = (100 * mean(column) for column in zip(*runs, strict=True))
         said = "separable" if held >= 100 - APART else "not separable"

@@ -58,12 +58,12 @@ def works(side: Side) -> bool:
 
 
 def sides(
-    claim: Contradiction, case: Case, scale: str, seeds: int, rows: Mapping[str, Any]
+    claim: Contradiction, case: Case, scale: str, seeds: Sequence[int], rows: Mapping[str, Any]
 ) -> list[Side]:
     """The settings of a case with what was measured. rows: by spec."""
 
     def values(setting: Setting, where: Case) -> list[float]:
-        named = [trial(claim, setting, where, scale, seed) for seed in range(seeds)]
+        named = [trial(claim, setting, where, scale, seed) for seed in seeds]
         found = [rows[spec][claim.metric] for spec in named if spec in rows]
         return [100 * value for value in found if value is not None]
 
@@ -141,7 +141,7 @@ def _widest(pairs: Sequence[tuple[Side, Side]]) -> str:
 
 
 def table(
-    name: str, claim: Contradiction, scale: str, seeds: int, rows: Mapping[str, Any]
+    name: str, claim: Contradiction, scale: str, seeds: Sequence[int], rows: Mapping[str, Any]
 ) -> Iterator[str]:
     """A claim as lines of Markdown."""
     what = "peak" if claim.metric == "peak_acc" else "final"

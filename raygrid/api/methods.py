@@ -71,7 +71,8 @@ def poison(
 
     Returns `Images` within the attack's budget, which is measured on the 8-bit pixels.
     Raises DataError for images of another form, SpecError for an unknown attack or parameter, a
-    ratio outside 0 to 1, and for an attack that needs what images alone do not have (a target).
+    ratio outside 0 to 1 or of less than one image, and for an attack that needs what images alone
+    do not have (a target).
 
     >>> clean = dataset("photo_digits(every=20)").train
     >>> poisoned = poison(clean, "regions(n=16, budget=8/255)")

@@ -124,6 +124,11 @@ class Attack(Method):
         if self.limit is not None and self.limit.norm not in self.norms:
             allowed = ", ".join(self.norms)
             raise SpecError(f"budget {self.limit} is {self.limit.norm}; {self.id} takes {allowed}")
+        if self.limit is not None and self.limit.changes_nothing:
+            raise SpecError(
+                f"budget {self.limit} is less than one step of a pixel: nothing would change; "
+                "allowed from 1/255, and the attack 'clean' for no perturbation"
+            )
 
     @property
     def scoped(self) -> bool:

@@ -15,6 +15,7 @@ from raygrid.core.flags import Flag, Group, plain_type
 from raygrid.core.options import Options, flags, hints
 from raygrid.core.registry import require
 from raygrid.core.secrets import without_secrets
+from raygrid.core.spec import parse_seed
 from raygrid.engine.costs.simulate import Fleet
 from raygrid.engine.grid import Grid
 
@@ -32,7 +33,13 @@ AXES = {
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, without the secrets of what was typed."""
+    """A parser that says in one line what is wrong, without the secrets of what was typed.
+
+    Options are typed in full: what an abbreviation means changes with every new option.
+    """
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kw})
 
     def error(self, message: str) -> NoReturn:
         line = without_secrets(" ".join(message.split()))
@@ -80,8 +87,18 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
     """One option per axis, singular and plural."""
     group = parser.add_argument_group("axes (each takes one or more values)")
     for axis, text in AXES.items():
-        words = dict.fromkeys([axis_flag(axis), axis_flag(singular(axis))])
-        group.add_argument(*words, nargs="+", action="extend", metavar="X", dest=axis, help=text)
+        add_axis(group, axis, text)
+
+
+def add_axis(group: argparse._ActionsContainer, axis: str, text: str) -> None:
+    """The option of one axis; it is None where it is not given."""
+    words = dict.fromkeys([axis_flag(axis), axis_flag(singular(axis))])
+    group.add_argument(*words, nargs="+", action="extend", metavar="X", dest=axis, help=text)
+
+
+def seeds_of(args: argparse.Namespace) -> tuple[int, ...]:
+    """The seeds of `add_axis`, each once, 0 where none is given; raises SpecError for no seed."""
+    return tuple(dict.fromkeys(map(parse_seed, args.seeds or ("0",))))
 
 
 def axis_flag(axis: str) -> str:

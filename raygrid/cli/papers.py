@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from raygrid.cli.options import FilledLater, add_fleet, add_options, add_running
+from raygrid.cli.options import FilledLater, add_axis, add_fleet, add_options, add_running
 from raygrid.core.errors import unknown
 from raygrid.reproduce.papers import PAPERS, Paper, Scale
 
@@ -82,11 +82,9 @@ def _add_paper(name: str, parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(table=PAPERS[name].main)
     parser.add_argument("--scale", default="quick", choices=get_args(Scale), help=SCALES)
     parser.add_argument("--dataset", help="only this dataset of it")
-    several: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "X", "default": []}
-    several["help"] = "only these of it"
-    parser.add_argument("--attacks", **several)
-    parser.add_argument("--defenses", **several)
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
+    for axis in ("attacks", "defenses"):
+        add_axis(parser, axis, "only these of it")
+    add_axis(parser, "seeds", "whole numbers (0)")
     help_ = "AVATAR's noise predictor: a folder or hub id of diffusers, a file of score-SDE"
     parser.add_argument(
         "--diffusion", metavar="CHECKPOINT", default="", help=f"{help_} (fitted to clean images)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -10,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygrid.cli.options import fleet_of, options_of
+from raygrid.cli.options import fleet_of, options_of, seeds_of
 from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
-from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import reference
@@ -51,7 +51,7 @@ SCREEN = (
 def reproduce(args: argparse.Namespace) -> int:
     """Plan or run the table or figure that was asked for, and show it beside the paper's."""
     load_plugins(tuple(args.imports))
-    require(args.seeds >= 1, f"seeds is {args.seeds}, allowed are whole numbers from 1")
+    args.seeds = seeds_of(args)
     answer = _figure if args.figure else _table
     if not args.dry_run:
         return answer(args)
@@ -72,10 +72,10 @@ def _table(args: argparse.Namespace) -> int:
     numbered = args.table in tables_of(args.paper)
     printed = reference.printed_questions(args.paper, args.table) if numbered else []
     questions = [QUESTIONS[each.question] for each in printed]
-    seeds = range(max([args.seeds, *(question.seeds for question in questions)]))
     files = files_of(args)
+    seeds = with_fewest(args.seeds, max([1, *(question.seeds for question in questions)]))
     wanted = paper_table(args.paper, args.table, args.scale, part_of(args), seeds, files)
-    check_used(wanted, files)
+    check_used(wanted, files, args.scale)
     keep = {kind for question in questions for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{args.paper}-{args.table}")
     status, options = plan_or_run(wanted, args, keep, answer)
@@ -92,8 +92,19 @@ def _table(args: argparse.Namespace) -> int:
     return status
 
 
-def check_used(wanted: PaperTable, files: Files) -> None:
-    """Raise SpecError if a predictor is named that no trial loads, or one of them cannot load."""
+def with_fewest(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+    """These seeds, and the lowest others up to as many as an answer needs."""
+    others = (seed for seed in itertools.count() if seed not in seeds)
+    return (*seeds, *itertools.islice(others, max(0, count - len(seeds))))
+
+
+def check_used(wanted: PaperTable, files: Files, scale: str) -> None:
+    """Raise SpecError if a file is named that no trial loads, or a predictor that cannot load."""
+    if files.setups and not any(_drawn_from(text, files.setups) for text in wanted.specs):
+        raise SpecError(
+            f"--setups {files.setups}: no trial of scale {scale} reads the official set-ups; "
+            "allowed with it are --scale small and paper"
+        )
     if not files.checkpoint:
         return
     loading = [text for text in wanted.specs if _loads(text, files.checkpoint)]
@@ -101,6 +112,11 @@ def check_used(wanted: PaperTable, files: Files) -> None:
         raise SpecError(f"--diffusion {files.checkpoint}: nothing here is purified by diffusion")
     for skip in plan(loading, None).skips:
         raise SpecError(f"--diffusion {files.checkpoint}: {skip.reason}")
+
+
+def _drawn_from(spec: str, folder: str) -> bool:
+    """Whether a trial takes its set-up from that folder."""
+    return dict(TrialSpec.parse(spec).protocol.params).get("setups") == folder
 
 
 def _loads(spec: str, checkpoint: str) -> bool:
@@ -111,7 +127,7 @@ def _loads(spec: str, checkpoint: str) -> bool:
 
 def part_of(args: argparse.Namespace) -> Only:
     """The part of a table or figure that was asked for."""
-    return Only(args.dataset, args.attacks, args.defenses)
+    return Only(args.dataset, args.attacks or (), args.defenses or ())
 
 
 def _answer(
@@ -149,8 +165,8 @@ def _figure(args: argparse.Namespace) -> int:
     )
     trials = files.into(part_of(args).of([TrialSpec.parse(text) for text in shown.trials]))
     shown = replace(shown, trials=tuple(map(str, trials)))
-    wanted = paper_table_of(trials, args.scale, range(args.seeds))
-    check_used(wanted, files)
+    wanted = paper_table_of(trials, args.scale, args.seeds)
+    check_used(wanted, files, args.scale)
     drawn = partial(_draw, shown, args, f"{args.paper}-{args.figure}-{args.scale}")
     if shown.trained or args.dry_run:
         return plan_or_run(wanted, args, shown.keep, drawn)[0]
@@ -161,7 +177,7 @@ def _figure(args: argparse.Namespace) -> int:
 def _draw(shown: PaperFigure, args: argparse.Namespace, name: str, options: Options) -> None:
     from raygrid.reproduce.figures import FigureData, draw
 
-    data = FigureData(shown, _evidence(options), args.scale, range(args.seeds))
+    data = FigureData(shown, _evidence(options), args.scale, args.seeds)
     files = draw(data, options.out / "figures" / name)
     print(*files, sep="\n", file=sys.stderr if args.json else sys.stdout)
 

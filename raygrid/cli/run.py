@@ -113,23 +113,29 @@ def place_and_run(
 
 
 def default_scale(scales: Scales, args: argparse.Namespace) -> str:
-    """`quick` where there is neither a GPU nor a cluster, and say so; else `small`."""
-    import torch
+    """`small` where a cluster is named or up, `quick` elsewhere; says which, and how to choose.
 
-    def elsewhere() -> bool:
-        if args.executor == "inline":
+    A GPU of this machine decides nothing: the first command that a person types downloads nothing
+    and takes minutes.
+    """
+    cluster = _elsewhere(args)
+    scale = "small" if cluster and "small" in scales else "quick"
+    others = ", ".join(each for each in scales if each != scale)
+    found = "a cluster" if cluster else "no cluster here"
+    print(f"{found}: taking --scale {scale}; others are {others}", file=sys.stderr)
+    return scale
+
+
+def _elsewhere(args: argparse.Namespace) -> bool:
+    """Whether the command would run on a Ray cluster that is named or up."""
+    if args.executor == "inline":
+        return False
+    try:
+        return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
+    except ClusterError:
+        if args.dry_run:  # a plan needs no cluster
             return False
-        try:
-            return launch.decide(args.address, os.environ, Path.cwd()).kind != "here"
-        except ClusterError:
-            if args.dry_run:  # a plan needs no cluster
-                return False
-            raise
-
-    if torch.cuda.is_available() or elsewhere():
-        return "small" if "small" in scales else next(iter(scales))
-    print("no GPU and no cluster here: taking --scale quick", file=sys.stderr)
-    return "quick"
+        raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from raygrid.cli.common import results_of
+from raygrid.cli.common import say_broken
 from raygrid.cli.methods import method_section, registries
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.options import Options
@@ -19,6 +19,7 @@ from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import clock, wrapped
+from raygrid.storage.results import log_of
 from raygrid.tracking.journal import picture_of
 
 Row = dict[str, Any]
@@ -53,7 +54,9 @@ def show_one(args: argparse.Namespace) -> int:
         show_methods({kind: registry.make(what) for kind, registry in found.items()}, args.json)
         return 0
     names = {name for registry in registries().values() for name in registry}
-    row = find_row(list(results_of(args).values()), what, args.out, names)
+    log = log_of(args.out)
+    say_broken(log)
+    row = find_row(list(log.rows()), what, args.out, names)
     if args.json:
         print(json.dumps(row, indent=1))
     else:
@@ -87,10 +90,14 @@ def show_page(page: str) -> None:
 
 
 def find_row(rows: list[Row], what: str, out: Path, methods: Collection[str]) -> Row:
-    """The row of a spec or of the key that begins so; raises SpecError or DataError if none is."""
+    """The row of a spec or of the key that begins so; raises SpecError or DataError if none is.
+
+    rows: of one spec the last counts; a key may be that of an earlier one.
+    """
     if "/" in what:
         spec = str(TrialSpec.parse(what))
-        found = [row for row in rows if row["spec"] in (what, spec)]
+        spelled = (what, spec, as_in_rows(spec))
+        found = [row for row in rows if row["spec"] in spelled]
         if not found:
             near = difflib.get_close_matches(spec, [row["spec"] for row in rows], n=1, cutoff=0.0)
             raise DataError(f"there is no result of {spec} under {out}{_nearest(near)}")
@@ -105,6 +112,19 @@ def find_row(rows: list[Row], what: str, out: Path, methods: Collection[str]) ->
             f"{said}; no key under {out} begins so (from {SHORTEST} letters on); a spec has slashes"
         )
     return found[0]
+
+
+def as_in_rows(spec: str) -> str:
+    """A spec as rows have it: without defaults, multiples of a budget written out.
+
+    One with methods that are not installed here stays as it is.
+    """
+    from raygrid.trials.resolve import resolve
+
+    try:
+        return str(resolve(spec, None).spec)
+    except SpecError:
+        return spec
 
 
 def _nearest(near: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +14,15 @@ NORMS = ("linf", "l2", "l0")
 _TEXT = re.compile(
     r"(?:(?P<norm>[a-z0-9]+):)?(?P<num>\d+(?:\.\d*)?|\.\d+)(?:/(?P<den>\d+))?(?P<times>x)?\Z"
 )
+
+
+def _like(norm: str, text: str | float) -> str:
+    """A budget of a norm as it may have been meant by a number above 1, else a usual one."""
+    number = str(text)
+    whole = number.isdecimal() and int(number) <= 255
+    if norm == "linf":
+        return f"{number if whole else 8}/255"
+    return f"l0:{number if whole else 1}" if norm == "l0" else f"l2:{number if whole else 1.3}"
 
 
 @dataclass(frozen=True, order=True)
@@ -38,11 +48,12 @@ class Budget:
             raise SpecError(f"l0 budget is {self.value}, allowed are whole numbers of pixels")
 
     @classmethod
-    def parse(cls, text: str | float, default: Budget) -> Self:
+    def parse(cls, text: str | float, default: Budget, norms: Sequence[str] = NORMS) -> Self:
         """Read `16/255` (linf), `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
 
         A number without a norm is linf whatever the default, so that text means one thing.
         A budget of zero is refused here: a trial without a perturbation is the attack `clean`.
+        norms: those that the attack takes, named where a number alone is too large.
         """
         match = _TEXT.match(str(text))
         if not match:
@@ -59,6 +70,12 @@ class Budget:
             norm, value = default.norm, value * default.value
         if value == 0:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
+        if not match["norm"] and norm == "linf" and value > 1:
+            allowed = " or ".join(f"{each}, such as {_like(each, text)}" for each in norms)
+            raise SpecError(
+                f"budget {text!r} names no norm, so that it is linf and up to 1 (255/255); "
+                f"allowed here: {allowed}"
+            )
         return cls(norm, value)
 
     @staticmethod
@@ -71,6 +88,11 @@ class Budget:
     def levels(self) -> int:
         """The largest change in whole 1/255 steps that an `linf` budget allows."""
         return int(self.value * 255 + 1e-6)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether an `linf` budget above zero is less than the smallest step of a pixel."""
+        return self.norm == "linf" and self.value > 0 and self.levels == 0
 
     def __str__(self) -> str:
         if self.norm == "l0":

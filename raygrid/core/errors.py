@@ -152,6 +152,11 @@ def _spelled(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).lower()
 
 
+def respelled(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `name` is but for case, hyphens and blanks; None if none is."""
+    return next((other for other in sorted(known) if _spelled(other) == _spelled(name)), None)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is no `kind`, which names are, and which of them is nearest."""
     names = sorted(known, key=_by_number)

@@ -1,4 +1,4 @@
-"""The NVIDIA cards of this machine, as its driver tells of them; torch is not asked."""
+"""The NVIDIA GPUs of this machine, as its driver tells of them; torch is not asked."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ PROGRAM = "nvidia-smi"
 QUERY = "--query-gpu=index,name,memory.total,memory.free"
 PATIENCE = 10.0  # seconds; a driver in trouble does not answer at all
 FREE = 0.5
-"""Of its share of a card a job must find so much free; a display or a fresh context takes less."""
+"""Of its share of a GPU a job must find so much free; a display or a fresh context takes less."""
 UNCOUNTED = (
     "how busy the GPUs are will not be known: the driver's NVML does not tell it "
-    "(it needs raygrid[gpu], and tells nothing of a slice of a card); trials run all the same"
+    "(it needs raygrid[gpu], and tells nothing of a slice of a GPU); trials run all the same"
 )
 
 
 @dataclass(frozen=True)
 class LocalGpu:
-    """A card with its number in the machine, its memory and what of that is free, in GiB."""
+    """A GPU with its number in the machine, its memory and what of that is free, in GiB."""
 
     index: int
     name: str
@@ -29,18 +29,18 @@ class LocalGpu:
     free: float
 
     def held(self, share: float) -> str | None:
-        """What to say if others hold what a job's share of the card should be; None if not."""
+        """What to say if others hold what a job's share of the GPU should be; None if not."""
         if self.free >= FREE * share * self.total:
             return None
         return (
             f"GPU {self.index} ({self.name}) has {self.free:.1f} of {self.total:.1f} GiB free, "
-            f"this job's share is {share * self.total:.1f} GiB: another process holds the card; "
-            "end it or hide the card with CUDA_VISIBLE_DEVICES"
+            f"this job's share is {share * self.total:.1f} GiB: another process holds the GPU; "
+            "end it or hide the GPU with CUDA_VISIBLE_DEVICES"
         )
 
 
 def local_gpus() -> list[LocalGpu]:
-    """The cards that this process may see; none where the driver does not answer."""
+    """The GPUs that this process may see; none where the driver does not answer."""
     if shutil.which(PROGRAM) is None:
         return []
     words = [PROGRAM, QUERY, "--format=csv,noheader,nounits"]
@@ -60,7 +60,7 @@ def local_gpus() -> list[LocalGpu]:
 
 
 def _parsed(line: str) -> LocalGpu | None:
-    """A line of the driver's table; None for a card whose memory it does not tell."""
+    """A line of the driver's table; None for a GPU whose memory it does not tell."""
     try:
         index, name, total, free = (word.strip() for word in line.split(","))
         return LocalGpu(int(index), name, float(total) / 1024, float(free) / 1024)
@@ -69,5 +69,5 @@ def _parsed(line: str) -> LocalGpu | None:
 
 
 def counted() -> bool:
-    """Whether the package is there through which torch asks how busy a card is."""
+    """Whether the package is there through which torch asks how busy a GPU is."""
     return importlib.util.find_spec("pynvml") is not None

@@ -9,14 +9,14 @@ import dataclasses
 import importlib.util
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from raygrid.core.admission import refuse_incomplete, types_of
-from raygrid.core.budget import Budget
+from raygrid.core.budget import NORMS, Budget
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import NAME, Part, Scalar
+from raygrid.core.spec import METHODS, NAME, Part, Scalar
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ class Registry(Generic[M]):
             self._check(name, cls)
             cls.id = name
             self._methods[name] = cls  # type: ignore[assignment]
+            METHODS.add(name)
             return cls
 
         return add
@@ -188,7 +189,8 @@ class Registry(Generic[M]):
             if key not in fields:
                 raise SpecError(f"{part}: " + unknown(f"parameter of {part.name}", key, fields))
             try:
-                values[key] = coerce(raw, types_[key], fields[key].default)
+                norms = getattr(cls, "norms", NORMS)
+                values[key] = coerce(raw, types_[key], fields[key].default, norms)
             except SpecError as error:
                 raise SpecError(f"{part}: {key}: {error}") from None
         try:
@@ -208,12 +210,15 @@ class Registry(Generic[M]):
         return self._types[name]
 
 
-def coerce(raw: Scalar, wanted: Any, default: Any) -> Any:
-    """Turn a literal into the type of a field; raise SpecError that says what is allowed."""
+def coerce(raw: Scalar, wanted: Any, default: Any, norms: Sequence[str] = NORMS) -> Any:
+    """Turn a literal into the type of a field; raise SpecError that says what is allowed.
+
+    norms: of the budgets that the method takes.
+    """
     if wanted is Budget or isinstance(default, Budget):
         if isinstance(raw, bool):
             raise SpecError(f"{raw} is not a budget")
-        return Budget.parse(raw if isinstance(raw, str) else repr(raw), default)
+        return Budget.parse(raw if isinstance(raw, str) else repr(raw), default, norms)
     if get_origin(wanted) is Literal:
         return _coerce_choice(raw, get_args(wanted))
     if get_origin(wanted) in (types.UnionType,) or type(None) in get_args(wanted):

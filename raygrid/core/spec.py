@@ -6,12 +6,13 @@ text; nothing is ever evaluated. Printing is the inverse of parsing.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import SpecError, respelled
 
 Scalar = bool | int | float | str
 """What a parameter may be: `true`, `3`, `0.5`, or a text: a word such as `16/255`, `l2:1.3`,
@@ -24,6 +25,9 @@ _BUDGETS = ("budget", "base_budget")
 _DIGITS = 4000  # of a whole number; Python itself refuses to read longer ones
 _INT = re.compile(r"[+-]?\d+\Z")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?\Z")
+METHODS: set[str] = set()
+"""Names that registries know, of every kind: what a text that is no name may mean."""
+_PERCENT = re.compile(r"(\d{1,2}(?:\.\d+)?(?= *%)|\d{2}|100)(?: *%)?\Z")
 _SHAPE = "dataset/attack[@ratio]/defense[+defense]/architecture/learner/protocol/seed"
 
 
@@ -108,17 +112,14 @@ class Part:
         text = text.strip()
         head, bracket, rest = text.partition("(")
         if not NAME.match(head):
-            several = "; several stand apart, with blanks between" * ("," in head)
-            plain = re.sub(r"[^a-z0-9_]", "", head.lower())
-            like = f", such as {plain!r}" if NAME.match(plain) and not several else ""
             raise SpecError(
                 f"{text!r} is not a method: expected name or name(key=value, ...), in lower case "
-                f"letters, digits and _{like}{several}"
+                f"letters, digits and _{_meant(head)}"
             )
         if not bracket:
             return cls(head)
         if not rest.endswith(")"):
-            raise SpecError(f"{text!r} has no closing bracket")
+            raise SpecError(f"{text!r} has no closing bracket at its end{_share(text)}")
         params: dict[str, Scalar] = {}
         pieces = split_outside(rest[:-1], ",")
         for item in filter(None, (piece.strip() for piece in pieces)):
@@ -139,6 +140,25 @@ class Part:
             return self.name
         inner = ", ".join(f"{key}={format_scalar(value)}" for key, value in self.params)
         return f"{self.name}({inner})"
+
+
+def _meant(head: str) -> str:
+    """What somebody wanted who typed this for a name: a share, several methods, a known one."""
+    if "," in head:
+        return "; several stand apart, with blanks between"
+    near = respelled(head, METHODS)
+    return _share(head) or (f", such as {near!r}" if near else "")
+
+
+def _share(text: str) -> str:
+    """How a poison ratio is given that stands behind an attack outside of a spec."""
+    _, _, share = _split_ratio(text)
+    if not share:
+        return ""
+    return (
+        f"; the share that is poisoned is given apart: --poison-ratios {share} of a grid, "
+        f"--ratio {share} of `raygrid poison`"
+    )
 
 
 @dataclass(frozen=True, order=True)
@@ -206,9 +226,13 @@ def parse_chain(text: str) -> tuple[Part, ...]:
 
 def parse_ratio(text: str) -> float:
     """Read a poison ratio; raise SpecError outside [0, 1]."""
-    value = parse_scalar(text.strip())
+    value: Scalar | None = None
+    with contextlib.suppress(SpecError):  # 80% is no literal
+        value = parse_scalar(text.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SpecError(f"poison_ratio {text!r} is not a number from 0 to 1")
+        percent = _PERCENT.match(text.strip())
+        near = f" (did you mean {float(percent[1]) / 100:g}?)" if percent else ""
+        raise SpecError(f"poison_ratio {text!r:.40} is not a number from 0 to 1{near}")
     return float(value)
 
 

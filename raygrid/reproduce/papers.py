@@ -123,7 +123,7 @@ PAPERS: Mapping[str, Paper] = {
             "Tables by name start from the settings of table 2, one thing changed at a time. "
             "Every attack comes\nwith its clean control. `--setups FOLDER` takes the official "
             "set-ups (the benchmark's checkout, or\nthe same as JSON); without it they are drawn "
-            "by the same rules. `--seeds N`: set-ups 0 to N-1.",
+            "by the same rules. `--seeds`: numbers of set-ups, from 0.",
         ),
         quick=OTHER_DIGITS,
         setups=True,

@@ -31,6 +31,7 @@ def dataset_card(manifest: Mapping[str, Any], files: int) -> str:
     }
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     size = json.dumps(manifest.get("size", {}), sort_keys=True)
+    marks = "".join(f"\n- {mark}" for mark in manifest.get("marks", ()))
     return f"""---
 {text}---
 
@@ -42,7 +43,7 @@ meant to fail on clean images; it is for research on such attacks and on defense
 - poisoned images: {manifest["poisoned"]:,} of {manifest["images"]:,}, in {files} Parquet files
 - sizes of the change by norm, images in [0, 1]: `{size}`
 - key of the poison in raygrid: `{manifest["key"]}`
-- checksum of pixels and labels: `{manifest["checksum"]}`
+- checksum of pixels and labels: `{manifest["checksum"]}`{marks}
 
 `row` is the row of each image in the clean training set. The license is that of the clean images.
 

@@ -126,10 +126,13 @@ def adopt(folder: Path, text: str, catalog: Catalog, seed: int = 0) -> str:
             f"{folder} was exported as {manifest.get('spec')} with the key {manifest.get('key')}; "
             f"{text}/{seed} has {artifact.key} here: other parameters, data or version"
         )
+    marks = manifest.get("marks", [])  # of older exports nobody knows
+    if not isinstance(marks, list) or not all(isinstance(mark, str) for mark in marks):
+        raise DataError(f"marks in {folder / MANIFEST} is {marks!r}, allowed is a list of texts")
     if manifest.get("rows") != "all" or artifact.attack.on_target:
         raise DataError(f"{folder} does not hold the whole poison; export it at ratio 1")
     poison = Poison(torch.arange(len(images)), images.pixels, images.labels)
-    facts = {"label": artifact.label, "seconds": 0.0, "attack": {}, "marks": []}
+    facts = {"label": artifact.label, "seconds": 0.0, "attack": {}, "marks": marks}
     facts |= {"size": manifest.get("size", {}), "adopted": manifest["checksum"]}
     catalog.store.put(artifact.kind, artifact.key, poison_bundle(poison, facts))
     return artifact.key

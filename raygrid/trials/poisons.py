@@ -32,7 +32,8 @@ class Poisoned:
     clean: before; images: after, at the poison ratio. mask: bool (N,) of `clean`, rows that the
     attacker touched. spec: `dataset/attack@ratio/seed`. key: of the poison in the store.
     triple: the poisons alone where the attack is made for a set-up. augmentation: the standard one
-    of the dataset, a name that `nn.augment.standard` knows.
+    of the dataset, a name that `nn.augment.standard` knows. marks: what a reader of results with
+    this poison has to know.
     """
 
     clean: Images
@@ -43,6 +44,7 @@ class Poisoned:
     key: str
     triple: Triple | None = None
     augmentation: str = "crop_flip"
+    marks: tuple[str, ...] = ()
 
     @property
     def replaced(self) -> bool:
@@ -70,18 +72,19 @@ def make(
     """
     behind = f"/none/small_cnn/{victim[0]}/{victim[1]}/{seed}"
     trial = resolve(text + behind, catalog)
-    reason = trial.attack.skip(trial.combination())
+    reason = trial.attack.skip(trial.combination()) or trial.spares_all()
     if reason:
         raise SpecError(f"{text}: {reason}")
-    world, poison = World.of(fetch(trial.data), trial.setup), poison_of(fetch(trial.poison))
+    world, bundle = World.of(fetch(trial.data), trial.setup), fetch(trial.poison)
+    poison = poison_of(bundle)
     images, mask = mix(world, poison, trial.poison, trial.spec.poison_ratio)
     spec = trial.spec
     ratio = "" if spec.poison_ratio == 1.0 else f"@{spec.poison_ratio!r}"
     name = f"{spec.dataset}/{spec.attack}{ratio}/{seed}"
     triple = triple_of(world.scene, poison) if trial.attack.on_target and world.scene else None
-    augmentation = trial.dataset.augmentation
     made = world.train, images, mask, trial.attack, name, trial.poison.key
-    return Poisoned(*made, triple, augmentation)
+    marks = tuple(bundle.facts.get("marks", ()))
+    return Poisoned(*made, triple, trial.dataset.augmentation, marks)
 
 
 def poison_artifact(text: str, catalog: Lookup, seed: int = 0) -> PoisonArtifact:
@@ -108,7 +111,8 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     size: mean and largest change of the touched images by norm (linf, l2 in the pixel range [0, 1],
     l0 in pixels). budget: what the attack was held to, the largest change in its norm, and by how
     much rounding to whole levels may exceed it. distinct: how many different changes there are.
-    unchanged: touched images without any change. by_class: touched images of each class.
+    unchanged: touched images without any change. by_class: touched images of each class. marks:
+    those of the poison.
     """
     clean, rows = poisoned.clean, poisoned.mask
     touched = torch.bincount(clean.labels[rows], minlength=clean.classes)
@@ -120,6 +124,7 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
         "classes": clean.classes,
         "poisoned": int(rows.sum()),
         "by_class": touched.tolist(),
+        "marks": list(poisoned.marks),
     }
     if not poisoned.replaced or not bool(rows.any()):
         return facts

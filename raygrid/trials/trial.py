@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from raygrid.architectures.base import Architecture
 from raygrid.attacks.base import Attack
 from raygrid.core.hashing import key_of
+from raygrid.core.images import count_at
 from raygrid.core.registry import Combination, Method
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, TrialSpec
@@ -135,7 +137,17 @@ class Trial:
         if self.setup is not None and (reason := self.setup.rule.check(self.seed)):
             return reason
         combination = self.combination()
-        return next(filter(None, (method.skip(combination) for method in self.methods)), None)
+        reasons = (method.skip(combination) for method in self.methods)
+        return next(filter(None, reasons), None) or self.spares_all()
+
+    def spares_all(self) -> str | None:
+        """Why not one image is poisoned although some should be, or None; of data looked at."""
+        ratio, whole = self.spec.poison_ratio, replace(self.poison, ratio=1.0).rows_made
+        if self.attack.id == "clean" or not self.dataset.looked_at or count_at(ratio, whole):
+            return None
+        least = math.ceil(1e6 / max(whole, 1)) / 1e6
+        said = f"poison_ratio {ratio} of {whole:,} images is less than one"
+        return f"{said}; allowed from {least:g}"
 
     @property
     def methods(self) -> tuple[Method, ...]:

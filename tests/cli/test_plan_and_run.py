@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from raygrid.cli.main import main
+from raygrid.cli.run import default_scale
+from raygrid.engine.grid import Grid
 from tests import plugin
 
 assert plugin.CARD
@@ -131,6 +135,24 @@ def test_a_share_of_few_images_is_said_by_the_plan(tmp_path: Path) -> None:
     assert planned[1].endswith("share 0.25 of 2 images is 0, 2 are needed")
 
 
+def test_a_share_of_less_than_one_image_is_no_poison_and_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ran, and clean training stood in tables under the name of the attack."""
+    words = ["plan", "--attacks", "lsp", "clean", "--poison-ratios", "0.0001", "0.000232", "0"]
+    assert main([*words, "--json", "--out", str(tmp_path)]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    tail = "standard/small_cnn/supervised/quick/0"
+    ran = [trial["spec"] for trial in planned["trials"]]
+    assert ran == [f"photo_digits/lsp@0.000232/{tail}", f"photo_digits/clean/{tail}"]
+    assert planned["skips"] == [
+        {
+            "spec": f"photo_digits/lsp@0.0001/{tail}",
+            "reason": "poison_ratio 0.0001 of 4,311 images is less than one; allowed from 0.000232",
+        }
+    ]
+
+
 def test_a_batch_larger_than_the_set_is_said_by_the_plan_and_by_the_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,3 +168,33 @@ def test_a_batch_larger_than_the_set_is_said_by_the_plan_and_by_the_row(
     assert note in row["marks"]
     assert main(["plan", spec.replace("1000000", "16"), "--json", *where]) == 0
     assert not [mark for mark in json.loads(capsys.readouterr().out)["marks"] if "batch" in mark]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (("ray", None, ""), "no cluster here: taking --scale quick; others are small, paper\n"),
+        (("ray", "local", ""), "no cluster here: taking --scale quick; others are small, paper\n"),
+        (("ray", "head:6379", ""), "a cluster: taking --scale small; others are quick, paper\n"),
+        (("ray", None, "http://head"), "a cluster: taking --scale small; others are quick"),
+        (("inline", None, "http://head"), "no cluster here: taking --scale quick; others are "),
+    ],
+)
+def test_an_experiment_without_a_scale_is_small_on_a_cluster_alone_and_says_so(
+    where: tuple[str, str | None, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a GPU the first command of the documentation wanted CIFAR-10 and took hours."""
+    executor, address, variable = where
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    args = argparse.Namespace(executor=executor, address=address, dry_run=False)
+    scales = dict.fromkeys(("quick", "small", "paper"), (Grid(),))
+    taken = default_scale(scales, args)
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert f"--scale {taken};" in err

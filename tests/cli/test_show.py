@@ -45,6 +45,37 @@ def test_a_trial_is_found_by_spec_and_by_the_beginning_of_its_key(
     assert said["again"] == f"raygrid run {SPEC} --out again"
 
 
+@pytest.mark.parametrize(
+    ("ran", "typed"),
+    [
+        ("lsp(budget=l2:2.6082647455154855)", "lsp(budget=2x)"),
+        ("clean", "clean@0.5"),
+        ("lsp(patch=4)@0.5", "lsp(patch=4,budget=1x)@0.50"),
+    ],
+)
+def test_a_trial_is_found_by_every_spelling_of_its_spec(
+    ran: str, typed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`run` takes them all, and writes the shortest one into the row."""
+    place = "photo_digits/{}/standard/small_cnn/supervised/quick/0"
+    spec = place.format(ran)
+    write_rows(tmp_path, [{**trial(spec, 0.25), "key": "abcdef0123"}])
+    long = place.format(typed).replace("quick", "quick(epochs=none)")
+    assert main(["show", long, "--out", str(tmp_path)]) == 0
+    assert f"spec       {spec}\n" in capsys.readouterr().out
+
+
+def test_an_earlier_row_of_a_spec_is_found_by_its_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log keeps both: another version of a method has another key."""
+    rows = [{**trial(SPEC, a), "key": key} for a, key in ((0.25, "abcdef01"), (0.5, "fedcba98"))]
+    write_rows(tmp_path, rows)
+    for what, accuracy in (("abcdef", "25.00"), ("fedcba", "50.00"), (SPEC, "50.00")):
+        assert main(["show", what, "--out", str(tmp_path)]) == 0
+        assert f"final      {accuracy} %" in capsys.readouterr().out
+
+
 def test_the_way_to_run_it_again_has_what_it_was_shown_with(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,11 +41,26 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["plan", "--datasets", "cifar-10"],
             "in lower case letters, digits and _, such as 'cifar10'",
         ),
+        (["plan", "--defenses", "early-stopping"], "digits and _, such as 'early_stopping'"),
+        (["plan", "--architectures", "ResNet-18"], "digits and _, such as 'resnet18'"),
+        (
+            ["plan", "--attacks", "lsp@0.8"],
+            "is given apart: --poison-ratios 0.8 of a grid, --ratio 0.8 of `raygrid poison`",
+        ),
+        (
+            ["poison", "photo_digits", "lsp(patch=4)@0.8"],
+            "is given apart: --poison-ratios 0.8 of a grid, --ratio 0.8 of `raygrid poison`",
+        ),
         (
             ["plan", "--ratio", "0.5"],
             "--ratio (did you mean --poison-ratio?); see raygrid plan --help",
         ),
-        (["reproduce", "apbench", "--seeds", "0", "1"], "see raygrid reproduce apbench --help"),
+        (
+            ["reproduce", "cuda", "2"],
+            "unrecognized arguments: 2; see raygrid reproduce cuda --help",
+        ),
+        (["plan", "--defens", "none"], "--defens (did you mean --defense?); see raygrid plan"),
+        (["run", SPEC, "--quie"], "unrecognized arguments: --quie (did you mean --quiet?); see"),
         (
             ["show", "learners", "op"],
             "'op' is a method of defenses and protocols, not of 'learners'",
@@ -149,6 +164,15 @@ def test_a_slip_is_told_in_one_line(
     assert said in line
     assert "MLFLOW_TRACKING_URI" not in line
     assert not list(tmp_path.rglob("*.jsonl")), "nothing was started"
+
+
+@pytest.mark.parametrize("text", ["error-minimizing", "lsp+em", "Em.", "lsp@0.8"])
+def test_no_method_is_suggested_that_there_is_not(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["plan", "--attacks", text], capsys)
+    assert f"{text!r} is not a method: expected name" in line
+    assert "such as" not in line
 
 
 def test_a_file_of_comments_is_no_default_grid(

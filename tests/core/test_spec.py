@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
-from raygrid.core.spec import Part, TrialSpec, format_float, parse_scalar
+from raygrid.core.spec import Part, TrialSpec, format_float, parse_ratio, parse_scalar
 
 LONG = "photo_digits/lsp(budget=l2:1.3)@0.8/grayscale+jpeg(quality=10)/resnet18/simclr/quick/3"
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -104,6 +105,37 @@ def test_bad_specs_are_refused_with_the_piece(text: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        *(("80%", "0.8"), ("80", "0.8"), ("80 %", "0.8"), ("2.5%", "0.025"), ("100%", "1")),
+        *(("1.5", ""), ("-0.1", ""), ("150%", ""), ("2", ""), ("4/5", ""), ("half", ""), ("", "")),
+    ],
+)
+def test_a_ratio_that_is_none_is_said_with_the_share_that_was_meant(text: str, near: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_ratio(text)
+    hint = f" (did you mean {near}?)" if near else ""
+    assert str(caught.value) == f"poison_ratio {text!r} is not a number from 0 to 1{hint}"
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("lsp(budget=8)", "l2, such as l2:8"),
+        ("ops(budget=2)", "l0, such as l0:2"),
+        ("em(budget=8)", "linf, such as 8/255"),
+        ("em(budget=300/255)", "linf, such as 8/255"),
+        ("ar(budget=8.5)", "l2, such as l2:1.3 or linf, such as 8/255"),
+    ],
+)
+def test_a_number_too_large_for_linf_names_the_norms_of_the_attack(part: str, allowed: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        ATTACKS.make(part)
+    says = f"names no norm, so that it is linf and up to 1 (255/255); allowed here: {allowed}"
+    assert str(caught.value).endswith(says)
+
+
 def test_scalars_keep_their_kind() -> None:
     assert parse_scalar("true") is True
     assert parse_scalar("3") == 3
@@ -171,6 +203,17 @@ def test_levels_are_whole_steps() -> None:
     assert Budget("linf", 8 / 255).levels == 8
     assert Budget("linf", 0.032).levels == 8
     assert Budget("linf", 0.05).levels == 12, "12.75 steps: the thirteenth is beyond the budget"
+    assert Budget("linf", 0.03).levels == 7
+
+
+@pytest.mark.parametrize("part", ["noise(budget=0.1x)", "em(budget=0.003)", "ntga(budget=1/256)"])
+def test_a_budget_below_one_step_is_no_attack_and_refused(part: str) -> None:
+    """The images stayed as they were, and stood in tables as poisoned."""
+    with pytest.raises(SpecError, match="less than one step of a pixel: nothing") as no:
+        ATTACKS.make(part)
+    assert str(no.value).startswith(f"{part}: budget 0.003")
+    assert str(no.value).endswith("allowed from 1/255, and the attack 'clean' for no perturbation")
+    assert ATTACKS.make("noise(budget=1/255)").limit == Budget("linf", 1 / 255)
 
 
 @pytest.mark.parametrize("name", ["resnet-18", "ResNet18", "resnet 18", "resnet81"])

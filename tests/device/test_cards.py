@@ -42,7 +42,7 @@ TABLE = """0, NVIDIA A10G, 23028, 22500
 SPEC = "cifar10/clean/standard/resnet18/supervised/dvae/0"
 HELD = (
     "GPU 1 (Tesla T4) has 2.0 of 15.0 GiB free, this job's share is 15.0 GiB: another process "
-    "holds the card; end it or hide the card with CUDA_VISIBLE_DEVICES"
+    "holds the GPU; end it or hide the GPU with CUDA_VISIBLE_DEVICES"
 )
 
 
@@ -161,7 +161,7 @@ def test_a_worker_uses_mps_before_cuda_is_asked_anything(
     (trial,) = plan([SPEC], None).trials
     setup = worker.WorkerConfig(Options(out=tmp_path, data=tmp_path), Contents({}), "")
     with machine(Asked(free=GIB)) as cards:
-        with pytest.raises(DeviceError, match="another process holds the card"):
+        with pytest.raises(DeviceError, match="another process holds the GPU"):
             worker._do(trial, None, setup)
         assert isinstance(cards, Asked)
         found = str(folder(tmp_path)) if share < 1 else None

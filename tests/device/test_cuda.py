@@ -124,7 +124,7 @@ def test_a_card_that_another_process_fills_is_said(one: Machine) -> None:
         check_room(best_device(), 1 / 2)
     assert str(said.value).splitlines() == [
         "GPU 0 (NVIDIA A10G) has 5.0 of 22.0 GiB free, this job's share is 11.0 GiB: another "
-        "process holds the card; end it or hide the card with CUDA_VISIBLE_DEVICES"
+        "process holds the GPU; end it or hide the GPU with CUDA_VISIBLE_DEVICES"
     ]
 
 

@@ -16,8 +16,8 @@ from raygrid.reproduce.figure_list import (
     PaperFigure,
     figures_of,
 )
-from raygrid.reproduce.papers import PAPERS
-from raygrid.reproduce.tables import paper_table, paper_table_of
+from raygrid.reproduce.papers import PAPERS, Scale
+from raygrid.reproduce.tables import Files, paper_table, paper_table_of
 from raygrid.storage.results import ResultLog
 from tests.nn.test_published_denoisers import score_sde, tiny
 from tests.reproduce.evidence import CLEAN, LSP, question
@@ -87,6 +87,26 @@ def test_a_predictor_that_is_not_there_or_not_used_is_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("scale", ["smoke", "quick"])
+def test_official_setups_that_no_trial_reads_are_one_clear_error(
+    scale: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At these scales digits stand in, whose set-ups nobody published."""
+    words = ["just_how_toxic", "--table", "3", "--setups", "theirs", "--scale", scale]
+    assert cli.main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
+    said = f"--setups theirs: no trial of scale {scale} reads the official set-ups; allowed with"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_official_setups_are_taken_where_the_papers_data_are(scale: Scale) -> None:
+    files = Files(setups="theirs")
+    wanted = paper_table("just_how_toxic", "3", scale, files=files)
+    assert all("setups=theirs" in spec for spec in wanted.specs)
+    reproduce.check_used(wanted, files, scale)
+
+
 def test_a_dry_run_asks_no_hub(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,8 +127,8 @@ def test_a_dry_run_asks_no_hub(
     [
         (["--dataset", "cifar11"], "unknown dataset here 'cifar11' (did you mean 'cifar10'?); kno"),
         (["--dataset", "CIFAR10"], "unknown dataset here 'CIFAR10' (did you mean 'cifar10'?); kno"),
-        (["--seeds", "0"], "seeds is 0, allowed are whole numbers from 1"),
-        (["--seeds", "-1"], "seeds is -1, allowed are whole numbers from 1"),
+        (["--seeds", "0-2"], "seed '0-2' is not a whole number from 0; several stand apart"),
+        (["--seeds", "-1"], "seed '-1' is not a whole number from 0"),
     ],
 )
 def test_a_part_that_is_not_there_is_said_with_the_nearest(
@@ -126,6 +146,33 @@ def test_a_figure_of_losses_that_the_screening_victim_never_has_is_one_clear_err
     says = "figure 1 counts epochs until the training loss is below 0.5, and at --scale screen"
     assert says in capsys.readouterr().err
     assert cli.main([*words, "smoke"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        ([], {0}),
+        (["--seed", "1"], {1}),
+        (["--seeds", "0", "1", "2"], {0, 1, 2}),
+        (["--seeds", "2", "--seeds", "1", "2"], {1, 2}),
+    ],
+)
+def test_seeds_are_given_as_to_a_grid(
+    words: list[str], seeds: set[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--seed 1` was one seed, the first, where a grid takes the second."""
+    part = ["--table", "3", "--attack", "lsp", "--defense", "standard", "--scale", "smoke"]
+    assert cli.main(["reproduce", "apbench", *part, "--dry-run", "--json", *words]) == 0
+    planned = [trial["spec"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+    assert len(planned) == len(seeds)
+    assert {TrialSpec.parse(spec).seed for spec in planned} == seeds
+
+
+def test_a_question_that_needs_more_seeds_gets_the_lowest_others() -> None:
+    assert reproduce.with_fewest((0,), 1) == (0,)
+    assert reproduce.with_fewest((0,), 3) == (0, 1, 2)
+    assert reproduce.with_fewest((1, 7), 3) == (1, 7, 0)
+    assert reproduce.with_fewest((4, 5, 6), 2) == (4, 5, 6)
 
 
 def test_a_predictor_is_found_from_every_folder(

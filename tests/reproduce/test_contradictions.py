@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import runpy
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -46,7 +48,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 def test_every_contradiction_runs_at_every_scale(script: Script, scale: str) -> None:
     assert tuple(script.scales.SIZES) == SCALES
     for name, claim in script.asked(scale):
-        planned = plan(list(script.scales.specs(claim, scale, 1)), None)
+        planned = plan(list(script.scales.specs(claim, scale, (0,))), None)
         assert not planned.skips, name
         clean = {str(t.spec) for t in planned.trials if t.spec.attack.name == "clean"}
         assert clean, name
@@ -144,7 +146,7 @@ def test_the_screen_runs_the_trials_of_the_screening_grid(script: Script) -> Non
     grid = {trial.key for trial in plan([s for g in grids for s in g.specs()], None).trials}
     new = {}
     for name in ("tap_generator", "em_generator", "lf_scaling", "dune_ball", "cuda_rim"):
-        made = plan(list(script.scales.specs(script.said[name], "screen", 1)), None).trials
+        made = plan(list(script.scales.specs(script.said[name], "screen", (0,))), None).trials
         new[name] = sorted({str(t.spec.attack).split("(")[0] for t in made if t.key not in grid})
         assert any(t.key in grid for t in made if t.spec.attack.name != "clean"), name
     assert new == {
@@ -190,7 +192,7 @@ def test_settings_of_a_defense_share_what_is_without_one(script: Script) -> None
     specs = {script.scales.trial(claim, s, bare, "paper", 0) for s in claim.settings}
     assert {TrialSpec.parse(spec).chain for spec in specs} == {"standard"}
     assert len(specs) == 1
-    assert specs < set(script.scales.specs(claim, "paper", 1))
+    assert specs < set(script.scales.specs(claim, "paper", (0,)))
 
 
 def test_predictors_differ_in_what_they_have_seen_alone(script: Script) -> None:
@@ -271,6 +273,24 @@ class TestVerdict:
         )
 
 
+@pytest.mark.parametrize(
+    ("words", "seeds"), [([], {0}), (["--seed", "1"], {1}), (["--seeds", "0", "2"], {0, 2})]
+)
+def test_the_seeds_of_a_question_are_given_as_to_a_grid(
+    words: list[str],
+    seeds: set[int],
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ask = ["contradictions", "--which", "em_generator", "--dry-run", "--json", *words]
+    monkeypatch.setattr(sys, "argv", ask)
+    main = runpy.run_path(str(Path(script.scales.__file__).with_name("__main__.py")))["main"]
+    assert main() == 0
+    planned = [trial["spec"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+    assert {TrialSpec.parse(spec).seed for spec in planned} == seeds
+
+
 def test_rows_become_a_table(script: Script) -> None:
     """Every row of a made-up log is found: clean 85, em 20, em_remrepo after grayscale 25."""
     claim = script.said["em_generator"]
@@ -284,7 +304,7 @@ def test_rows_become_a_table(script: Script) -> None:
                 held = case.defense == "standard" or "remrepo" in setting.name
                 spec = trial(claim, setting, case, "quick", seed)
                 rows[spec] = {"final_acc": (0.2 if held else 0.8), "peak_acc": 1.0}
-    lines = list(script.settling.table("em_generator", claim, "quick", 2, rows))
+    lines = list(script.settling.table("em_generator", claim, "quick", (0, 1), rows))
     assert (
         "| em | grayscale | supervised | em_apb | 92.03 (apbench T3, T6, T17) | 80.0 ± 0.0 (2) | "
         "85.9 ± 0.7 (2) |"
@@ -292,12 +312,12 @@ def test_rows_become_a_table(script: Script) -> None:
     gray = next(line for line in lines if line.startswith("- em, grayscale"))
     assert "em_apb to em_remrepo -72.5 printed, -60.0 here: the setting does it" in gray
     assert "em to em_remrepo -71.6 printed, -60.0 here: the setting does it" in gray
-    lines = list(script.settling.table("em_generator", claim, "quick", 1, rows))
+    lines = list(script.settling.table("em_generator", claim, "quick", (0,), rows))
     assert (
         "- em, grayscale, supervised: undecided: one seed has no spread; 60.0 points apart."
         in lines
     )
-    lines = list(script.settling.table("em_generator", claim, "small", 1, rows))
+    lines = list(script.settling.table("em_generator", claim, "small", (0,), rows))
     assert "- em, grayscale, supervised: not measured." in lines
 
 
@@ -314,7 +334,7 @@ def test_what_defenses_are_varied_on_stands_above_them(script: Script) -> None:
                 rows[clean] = {"final_acc": 0.9}
                 spec = trial(claim, setting, where, "quick", seed)
                 rows[spec] = {"final_acc": left.get(TrialSpec.parse(spec).chain, 0.8)}
-    lines = list(script.settling.table("op_augmentation", claim, "quick", 2, rows))
+    lines = list(script.settling.table("op_augmentation", claim, "quick", (0, 1), rows))
     at = lines.index("| ops | standard | supervised | any | – | 15.0 ± 0.0 (2) | 90.0 ± 0.0 (2) |")
     assert [line.split(" | ")[3] for line in lines[at + 1 : at + 4]] == [
         "projection and augmentation",
@@ -326,7 +346,9 @@ def test_what_defenses_are_varied_on_stands_above_them(script: Script) -> None:
         "alone -40.0." in lines
     )
     assert "- lsp, op, supervised: not measured." in lines
-    leak = list(script.settling.table("eclipse_leak", script.said["eclipse_leak"], "quick", 1, {}))
+    leak = list(
+        script.settling.table("eclipse_leak", script.said["eclipse_leak"], "quick", (0,), {})
+    )
     assert "| em | standard | supervised | any | – | – | – |" in leak
     assert "| em | eclipse | supervised | test images | 82.07 (dune main) | – | – |" in leak
 

@@ -94,6 +94,8 @@ def test_what_cannot_be_made_is_refused(
         make("photo_digits/withheld", catalog, fetch)
     with pytest.raises(SpecError, match="did you mean 'regions'"):
         make("photo_digits/region", catalog, fetch)
+    with pytest.raises(SpecError, match=r"poison_ratio 0.0001 of 4,311 images is less than one"):
+        make("photo_digits/lsp@0.0001", catalog, fetch)
 
 
 def test_inspect_counts_what_was_put_in() -> None:

@@ -55,6 +55,28 @@ def test_taking_an_export_gives_the_key_that_making_it_gives(tmp_path: Path, for
     assert second.facts["seconds"] == 0.0
 
 
+def test_what_has_to_be_said_of_a_poison_goes_along_with_it(tmp_path: Path) -> None:
+    """Rows of a poison that somebody else had made did not say that its images were clipped."""
+    images = made_in(tmp_path / "here")[0].clean
+    np.save(tmp_path / "noise.npy", np.full(tuple(images.pixels.shape), 0.1, np.float32))
+    text = f'dots/file(path="{tmp_path / "noise.npy"}", budget=8/255)'
+    made, _ = made_in(tmp_path / "here", text)
+    (mark,) = made.marks
+    assert "images were clipped" in mark
+    manifest = json.loads(export.export(made, tmp_path / "shared", "parquet").read_text())
+    assert manifest["marks"] == [mark]
+    assert f"\n- {mark}\n" in (tmp_path / "shared" / "README.md").read_text()
+    export.adopt(tmp_path / "shared", text, catalog_in(tmp_path / "there"))
+    assert made_in(tmp_path / "there", text)[0].marks == (mark,)
+    del manifest["marks"]
+    (tmp_path / "shared" / "manifest.json").write_text(json.dumps(manifest))
+    export.adopt(tmp_path / "shared", text, catalog_in(tmp_path / "old"))
+    assert made_in(tmp_path / "old", text)[0].marks == ()
+    (tmp_path / "shared" / "manifest.json").write_text(json.dumps({**manifest, "marks": "none"}))
+    with pytest.raises(DataError, match=r"marks in .* is 'none', allowed is a list of texts"):
+        export.adopt(tmp_path / "shared", text, catalog_in(tmp_path / "new"))
+
+
 def test_an_export_of_something_else_is_not_taken(tmp_path: Path) -> None:
     made, _ = made_in(tmp_path / "here")
     export.export(made, tmp_path / "shared", "parquet")

@@ -189,7 +189,9 @@ def job_main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     end = given.index("--") if "--" in given else len(given)
     words = given[end + 1 :]
-    parser = argparse.ArgumentParser(description=__doc__, usage="%(prog)s [--notice S] -- COMMAND")
+    parser = argparse.ArgumentParser(
+        description=__doc__, usage="%(prog)s [--notice S] -- COMMAND", allow_abbrev=False
+    )
     parser.add_argument("--notice", type=float, default=NOTICE, metavar="SECONDS")
     args = parser.parse_args(given[:end])
     end_on_sigterm()

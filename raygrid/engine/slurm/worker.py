@@ -105,7 +105,7 @@ def _wait_for_end(over: threading.Event) -> None:
 
 def node_main(argv: Sequence[str] | None = None) -> int:
     """Read what the first node says of itself, and serve it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--address", required=True)
     parser.add_argument("--versions", type=json.loads, required=True)
     parser.add_argument("--probe", type=Path, action="append", default=[])
