@@ -17,6 +17,7 @@ from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import reference
