@@ -86,7 +86,8 @@ class Attack(Method):
     multiple of it (`2x`); another budget that the user sets is taken as it is. instant: takes no
     time, so that whoever needs it makes it, with no job of its own. on_target: perturbs the bases
     of a set-up alone, for its target. withholds: takes its rows away. one_surrogate: the surrogates
-    of `needs` are the same for every seed.
+    of `needs` are the same for every seed. holds: what `propose` has on the device at once, at
+    least, in sizes of the images' pixels: 1 for these, 4 for float32 noise of each; 0: batches.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -99,6 +100,7 @@ class Attack(Method):
     withholds: ClassVar[bool] = False
     one_surrogate: ClassVar[bool] = False
     pasted: ClassVar[str] = ""
+    holds: ClassVar[float] = 0.0
 
     @property
     def limit(self) -> Budget | None:

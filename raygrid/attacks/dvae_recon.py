@@ -39,6 +39,7 @@ class DVaeRecon(Disentangled):
         notes="the accuracy on the original poison (91 to 100 %) is in `raygrid evaluate sets`. "
         "The code cuts images off to whole levels, here they are rounded",
     )
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1}
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:

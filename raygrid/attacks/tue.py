@@ -153,6 +153,7 @@ class Tue(GradientAttack):
     }
 
     version: ClassVar[int] = 3
+    holds: ClassVar[float] = 5.0
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

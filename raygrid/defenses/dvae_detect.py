@@ -57,6 +57,7 @@ class DVaeDetect(Defense):
         "classifier_epochs": 10,
         "augmentation": "none",
     }
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 1,
         "shrink": 4,

@@ -48,6 +48,7 @@ class Vae(Defense):
         "batch_size": 32,
         "shrink": 4,
     }
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
     effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "shrink"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
@@ -30,6 +30,7 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
     Which of the U-Nets of a search is taken is decided by held-out training images.
     """
 
+    holds: ClassVar[float] = 5.0
     held_out: float = 0.1  # share of the training set
     width: int = 64  # channels of the U-Net's first level
     levels: int = 4

@@ -208,7 +208,8 @@ def run_on_ray(
                 profile_kinds(waiting, profiles, worker_config, listener.note)
             listener.ahead(agenda.jobs)
             sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
-            for each in too_large(waiting, sharing.gpu, profiles):
+            works = [job.work for job in agenda.jobs.values()]
+            for each in too_large(works, sharing.gpu, profiles):
                 listener.note(str(each))
             agenda_callback = AgendaCallback(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)

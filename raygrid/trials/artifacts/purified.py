@@ -75,6 +75,10 @@ class PurifiedArtifact(Artifact):
     def nbytes(self) -> int:
         return self.poison.pool_size * self.poison.data.image_nbytes
 
+    @property
+    def held_nbytes(self) -> int:
+        return int(self.links[-1].holds * self.poison.pool_size * self.poison.data.pixel_nbytes)
+
     def seconds(self, speed: Speed) -> float:
         own = speed if self.links[-1].purify_precision == "bf16" else speed.of_float32
         return purifying_seconds(self.poison, self.cost, own)
