@@ -78,6 +78,13 @@ class Defense(Method):
         """The same for a set of so many images, of which some defenses see each more often."""
         return self.purify_cost
 
+    def purify_draws(self, side: int) -> float:
+        """Normal numbers that the host draws in `purify` for each image of `side` pixels.
+
+        For estimates: on a GPU drawing many takes longer than computing with them.
+        """
+        return 0.0
+
     @property
     def purify_precision(self) -> Literal["bf16", "fp32"]:
         """What the networks of `purify` compute in, for estimates."""

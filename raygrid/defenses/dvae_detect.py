@@ -94,6 +94,9 @@ class DVaeDetect(Defense):
         classifier = ARCHITECTURES.make(self.architecture).gflop / 1.11 * self.classifier_epochs
         return self.dvae().purify_cost + classifier
 
+    def purify_draws(self, side: int) -> float:
+        return self.dvae().purify_draws(side)
+
     def dvae(self) -> DVae:
         """The purification."""
         shared = ("limit1", "limit2", "epochs", "batch_size", "table", "shrink", "quant")
