@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,46 @@ def test_workers_are_spot_machines_that_scale_from_zero(path: Path) -> None:
         assert node["min_workers"] == 0
         assert is_spot(node)
     assert sum(node["max_workers"] for node in types.values()) <= config["max_workers"]
+
+
+def filled(config: dict[str, Any]) -> dict[str, Any]:
+    """A cluster's description with what Ray finds out of its machines: on Google's cloud nothing.
+
+    There it fills in TPUs alone, and wants Google's client for that.
+    """
+    from ray.autoscaler._private.providers import _get_node_provider_cls
+
+    if config["provider"]["type"] == "gcp":
+        return config
+    pytest.importorskip("boto3")
+    with pytest.importorskip("moto").mock_aws():
+        provider = _get_node_provider_cls(config["provider"])
+        made: dict[str, Any] = provider.fillout_available_node_types_resources(config)
+        return made
+
+
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_ray_starts_workers_for_parts_of_a_gpu(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.autoscaler._private import resource_demand_scheduler as scheduler
+    from ray.autoscaler._private.util import prepare_config
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    config = filled(prepare_config(loaded(path)))
+    types, head = config["available_node_types"], config["head_node_type"]
+    room = scheduler.NodeAvailabilitySummary(node_availabilities={})
+    fits = functools.partial(scheduler._default_utilization_scorer, node_availability_summary=room)
+    asked = [{"CPU": 1.0, "GPU": 0.25}] * 5
+    started, unmet = scheduler.get_nodes_for(types, {}, head, config["max_workers"], asked, fits)
+    assert unmet == []
+    assert started == {"gpu_small": 2}
+
+
+def test_the_image_on_google_has_a_driver_for_the_wheel_of_torch() -> None:
+    """The wheel brings CUDA 13, which begins with driver 580."""
+    (driver,) = set(re.findall(r"common-cu\d+-ubuntu-2204-nvidia-(\d+)$", GCP.read_text(), re.M))
+    assert int(driver) >= 580
+    assert "580 or newer" in (ROOT / "docs" / "install.md").read_text()
 
 
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
@@ -144,6 +185,19 @@ def test_kuberay_workers_hold_one_gpu_and_scale_from_zero() -> None:
     assert container["resources"]["limits"] == container["resources"]["requests"]
     drain = next(e for e in container["env"] if e["name"].startswith("RAY_GRACEFUL"))
     assert int(drain["value"]) < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_a_grid_on_kubernetes_asks_for_gpus_that_are_not_there_yet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from raygrid.engine.ray.resources import promised
+
+    pod = documents()["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]
+    monkeypatch.delenv("RAYGRID_GPUS", raising=False)
+    assert promised(tmp_path / "none") == {}
+    for word in pod["containers"][0]["env"]:
+        monkeypatch.setenv(word["name"], word["value"])
+    assert promised(tmp_path / "none") == {"GPU": 1.0}
 
 
 def test_kuberay_is_closed() -> None:

@@ -11,6 +11,7 @@ them has ended its first trial.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -21,6 +22,7 @@ from header import header
 
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.engine.ray.executor import connected
+from raygrid.engine.ray.worker import LOGICAL_GPUS
 from raygrid.trials.result import Result
 
 ASLEEP = "blank/clean/none/small_cnn/idle(seconds={seconds})/idle/{seed}"
@@ -61,6 +63,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000, help="of a trial on a GPU")
     parser.add_argument("--no-mps", dest="mps", action="store_false")
     args = parser.parse_args()
+    if not torch.cuda.is_available():
+        os.environ.setdefault(LOGICAL_GPUS, "1")
     print(header())
     print(f"{args.trials} trials on one {'GPU' if torch.cuda.is_available() else 'logical GPU'}")
     first: tuple[float, float] | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import tempfile
@@ -36,6 +37,7 @@ from raygrid.engine.grid import Plan, plan
 from raygrid.engine.ray.callbacks import AgendaCallback
 from raygrid.engine.ray.executor import connected
 from raygrid.engine.ray.queue import ReadyFirst
+from raygrid.engine.ray.worker import LOGICAL_GPUS
 from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
@@ -87,6 +89,7 @@ class Diary(Listener):
 @contextmanager
 def workplace(cpus: int, gpus: int = 0) -> Iterator[Options]:
     """A local Ray and a folder."""
+    os.environ.setdefault(LOGICAL_GPUS, "1")
     with tempfile.TemporaryDirectory() as folder, connected(cpus=cpus, gpus=gpus):
         yield Options(
             out=Path(folder) / "out",

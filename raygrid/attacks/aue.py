@@ -56,6 +56,7 @@ class Aue(GradientAttack):
         "aligned corners",
     )
     version: ClassVar[int] = 2
+    holds: ClassVar[float] = 5.0
 
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",

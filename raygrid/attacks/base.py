@@ -88,7 +88,8 @@ class Attack(Method):
     of a set-up alone, for its target. withholds: takes its rows away. one_surrogate: the surrogates
     of `needs` are the same for every seed. effort: parameters that only say which network it asks
     and how long or how finely it is made; with others an attack is the same one, made faster or
-    better.
+    better. holds: what `propose` has on the device at once, at least, in sizes of the images'
+    pixels: 1 for these, 4 for float32 noise of each; 0: batches.
     """
 
     norms: ClassVar[tuple[str, ...]] = ("linf",)
@@ -102,6 +103,7 @@ class Attack(Method):
     one_surrogate: ClassVar[bool] = False
     effort: ClassVar[frozenset[str]] = frozenset()
     pasted: ClassVar[str] = ""
+    holds: ClassVar[float] = 0.0
 
     @property
     def limit(self) -> Budget | None:

@@ -93,6 +93,7 @@ class Cp(GradientAttack):
         "not TP without its supervised half",
     )
     version: ClassVar[int] = 3
+    holds: ClassVar[float] = 5.0
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,

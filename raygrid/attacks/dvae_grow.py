@@ -39,7 +39,8 @@ class DVaeGrow(Disentangled):
             "cifar10/dvae_grow(base=ops)/standard/resnet18/supervised/dvae/0": 0.2059,
         },
         needs="the base attack's poison",
-        cost="the base attack; 46 epochs of standard training with steps=matched",
+        cost="the base attack; 46 epochs of standard training with steps=matched, on a GPU more: "
+        "the host draws the latent",
         notes="the paper does not say how long the network is fitted to so few images: `epochs` "
         "takes as many passes over them as over a whole set, `matched` as many updates. The "
         "poisoned images are those of the base attack on the whole set. The code cuts images off "

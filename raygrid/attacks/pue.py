@@ -35,7 +35,8 @@ class Pue(Em):
         paper="Wang et al. 2025, Provably Unlearnable Data Examples",
         code="NeuralSec/certified-data-learnability@3f34839 (make_pue.py, toolbox.py, trainer.py)",
         needs="labels",
-        cost="1,800 forward passes per image of a network batch: a GPU method",
+        cost="1,800 forward passes per image of a network batch: a GPU method; there drawing the "
+        "weights' noise on the host takes longer than they do",
         notes="the proof is about weights near those of the surrogate, not about all victims; "
         "`raygrid evaluate learnability` gives its certificate. Defaults are those of make_pue.sh "
         "(the parser's noise is 1.0), which is written for CIFAR-100 (`model_steps=10` is the "

@@ -72,6 +72,7 @@ class Tp(GradientAttack):
         "resized crops sample by kornia's aligned corners, here by half-pixel centers",
     )
     version: ClassVar[int] = 2
+    holds: ClassVar[float] = 5.0
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,

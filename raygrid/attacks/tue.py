@@ -159,6 +159,7 @@ class Tue(GradientAttack):
         "steps",
         "train_batches",
     }
+    holds: ClassVar[float] = 5.0
 
     framework: Literal["simclr", "moco", "simsiam"] = "simclr"
     ssl: float | None = None  # weight of the contrastive loss; 0, MoCo 1

@@ -30,6 +30,7 @@ from raygrid.engine.schedule import Agenda, Job
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import log_of
 from raygrid.storage.store import Store
+from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.outputs import left_nbytes
 from raygrid.trials.run import trial_marks
@@ -89,9 +90,14 @@ def simulated(plan: Plan, state: PlanStatus, fleet: Fleet) -> Timeline:
 
 
 def unfit(plan: Plan, state: PlanStatus, fleet: Fleet) -> list[TooLarge]:
-    """The trials left that need more memory than a card of the fleet has."""
-    waiting = [trial for trial in plan.trials if not state.done(trial)]
-    return too_large(waiting, fleet.name, state.profiles) if fleet.gpus else []
+    """The trials and artifacts left that need more memory than a card of the fleet has."""
+    return too_large(waiting(plan, state), fleet.name, state.profiles) if fleet.gpus else []
+
+
+def waiting(plan: Plan, state: PlanStatus) -> list[Trial | Artifact]:
+    """The trials of a plan that are left to run, and the artifacts that they still need."""
+    # Which jobs are left does not depend on the speed.
+    return [job.work for job in state.agenda(plan, CPU).jobs.values()]
 
 
 def notes_of_here(plan: Plan, state: PlanStatus) -> list[str]:
@@ -99,9 +105,8 @@ def notes_of_here(plan: Plan, state: PlanStatus) -> list[str]:
     if state.fleet is not None or not state.here:
         return []
     held = [said for card in state.here if (said := card.held(1.0)) is not None]
-    waiting = [trial for trial in plan.trials if not state.done(trial)]
-    kinds = dict.fromkeys(gpu_of(card.name) for card in state.here)
-    large = [str(each) for gpu in kinds for each in too_large(waiting, gpu, state.profiles)]
+    kinds, works = dict.fromkeys(gpu_of(card.name) for card in state.here), waiting(plan, state)
+    large = [str(each) for gpu in kinds for each in too_large(works, gpu, state.profiles)]
     return [*held, *large, *([] if counted() else [UNCOUNTED])]
 
 

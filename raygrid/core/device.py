@@ -13,7 +13,7 @@ from typing import Any
 
 from raygrid.core.errors import DeviceError
 from raygrid.core.lazy import torch
-from raygrid.core.local_gpus import LocalGpu
+from raygrid.core.local_gpus import LocalGpu, name_of
 from raygrid.core.memory import PeakMemory
 
 CONTEXT_MB = 600.0
@@ -128,7 +128,7 @@ def check_room(device: torch.device, share: float) -> None:
     if device.type != "cuda" or share <= 0:
         return
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
-    said = LocalGpu(device.index, device_name(device), total, free).held(share)
+    said = LocalGpu(name_of(device.index), device_name(device), total, free).held(share)
     if said is not None:
         raise DeviceError(said)
 

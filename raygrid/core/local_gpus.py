@@ -21,9 +21,12 @@ UNCOUNTED = (
 
 @dataclass(frozen=True)
 class LocalGpu:
-    """A GPU with its number in the machine, its memory and what of that is free, in GiB."""
+    """A GPU with its memory and what of that is free, in GiB.
 
-    index: int
+    index: its number in the machine, or its UUID where CUDA_VISIBLE_DEVICES names it by that.
+    """
+
+    index: int | str
     name: str
     total: float
     free: float
@@ -37,6 +40,12 @@ class LocalGpu:
             f"this job's share is {share * self.total:.1f} GiB: another process holds the GPU; "
             "end it or hide the GPU with CUDA_VISIBLE_DEVICES"
         )
+
+
+def name_of(index: int) -> str:
+    """What the machine calls the GPU that this process sees under a number: a number or UUID."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return (seen[index].strip() if index < len(seen) else "") or str(index)
 
 
 def local_gpus() -> list[LocalGpu]:

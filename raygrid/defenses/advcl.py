@@ -60,6 +60,7 @@ class AdvCl(Defense):
         "of the head for each kind, and starts that were cut off to the pixel range; frequencies "
         "at a distance of just the cutoff stay from there on, as in the code",
     )
+    holds: ClassVar[float] = 1.0
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ({},)
     version: ClassVar[int] = 5
     learners: ClassVar[Literal["all", "supervised", "views"]] = "views"

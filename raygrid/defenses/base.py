@@ -45,6 +45,8 @@ class Defense(Method):
         (mixed labels, say; a `loss` hook never has), or `views` where it has one only for these.
     idle: settings at which the defense changes nothing, for the tests; for `views` those of a
         learner without views. Empty: what it does has no zero.
+    holds: what `purify` or `study` has on the device at once at least, in sizes of the set's
+        pixels; 0: it goes by batches.
     effort: parameters that only say how large its own networks are and how long they are fitted or
         asked; with others a defense is the same one, made smaller, faster or better.
     """
@@ -57,6 +59,7 @@ class Defense(Method):
     learners: ClassVar[Literal["all", "supervised", "views"]] = "all"
     idle: ClassVar[tuple[Mapping[str, Scalar], ...]] = ()
     effort: ClassVar[frozenset[str]] = frozenset()
+    holds: ClassVar[float] = 0.0
 
     @property
     def cost(self) -> float:
@@ -74,6 +77,13 @@ class Defense(Method):
     def purify_cost_of(self, images: int) -> float:
         """The same for a set of so many images, of which some defenses see each more often."""
         return self.purify_cost
+
+    def purify_draws(self, side: int) -> float:
+        """Normal numbers that the host draws in `purify` for each image of `side` pixels.
+
+        For estimates: on a GPU drawing many takes longer than computing with them.
+        """
+        return 0.0
 
     @property
     def purify_precision(self) -> Literal["bf16", "fp32"]:

@@ -55,7 +55,8 @@ class DVae(Defense):
             "cifar10/lsp/dvae(subtract=false)/resnet18/supervised/dvae/0": 0.9063,
         },
         needs="labels, also under learners that do not use them",
-        cost="93 epochs of standard training for twice 60 epochs at 32 pixels",
+        cost="93 epochs of standard training for twice 60 epochs at 32 pixels; on a GPU the host's "
+        "draws of the latents take longer than that",
         notes="weights of the losses, the sampled latent, the map for each class and the bound on "
         "the amplitude from the 12th epoch on are the code's, which truncates: quant=trunc. For "
         "224 pixels: limit1=1.5, epochs=20. 60 epochs of 50,000 images are 23,400 updates; for few "
@@ -66,6 +67,7 @@ class DVae(Defense):
         "batch_size": 32,
         "shrink": 4,
     }
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
     effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "shrink"})
 
@@ -92,6 +94,11 @@ class DVae(Defense):
         fits = self.first + self.second
         return fits * 46.5 / 60 * self.epochs * relative_cost(self.shrink)
 
+    def purify_draws(self, side: int) -> float:
+        # How many classes there are does not matter: their branch draws nothing.
+        stages = [deep for deep, there in ((True, self.first), (False, self.second)) if there]
+        return float(self.epochs * sum(self._plan(side, 1, deep).drawn for deep in stages))
+
     def purify(self, images: Images, fit_context: FitContext) -> Images:
         network = self.stage1(images, fit_context) if self.first else None
         return self.purify_after(network, images, fit_context)
@@ -117,9 +124,11 @@ class DVae(Defense):
         return images.with_pixels(to_uint8(made, self.quant))
 
     def _fit(self, images: Images, limit: float, deep: bool = True) -> VaeFit:
-        side, classes = images.shape[-1], images.classes
-        plan = VaeSize.disentangling(side, classes, self.table, deep, self.shrink)
+        plan = self._plan(images.shape[-1], images.classes, deep)
         return VaeFit(plan, limit, self.epochs, batch_size=self.batch_size)
+
+    def _plan(self, side: int, classes: int, deep: bool) -> VaeSize:
+        return VaeSize.disentangling(side, classes, self.table, deep, self.shrink)
 
     def skip(self, combination: Combination) -> str | None:
         return misfit(self.id, combination.image_size) or super().skip(combination)

@@ -57,6 +57,7 @@ class DVaeDetect(Defense):
         "classifier_epochs": 10,
         "augmentation": "none",
     }
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 1,
         "shrink": 4,
@@ -92,6 +93,9 @@ class DVaeDetect(Defense):
     def purify_cost(self) -> float:
         classifier = ARCHITECTURES.make(self.architecture).gflop / 1.11 * self.classifier_epochs
         return self.dvae().purify_cost + classifier
+
+    def purify_draws(self, side: int) -> float:
+        return self.dvae().purify_draws(side)
 
     def dvae(self) -> DVae:
         """The purification."""

@@ -44,6 +44,7 @@ class OrthogonalProjection(Defense):
         "of what was taken away back. Its batches come in file order, here in one drawn order, "
         "smaller ones below 46,000 images",
     )
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 2}
 
     epochs: int = 20  # of the classifier

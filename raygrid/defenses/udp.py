@@ -50,6 +50,7 @@ class Udp(Defense):
     )
     version: ClassVar[int] = 2
     quick: ClassVar[Mapping[str, Scalar]] = {"epochs": 6}
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "steps": 1}
     effort: ClassVar[frozenset[str]] = frozenset({"epochs"})
 

@@ -36,7 +36,8 @@ class Vae(Defense):
         paper="Yu et al. 2024 (D-VAE), section 3",
         code="yuyi-sd/D-VAE@9d62e4c (configs/models/resnet.py)",
         needs="nothing but the training set",
-        cost="43 epochs of standard training for 60 epochs at 32 pixels",
+        cost="43 epochs of standard training for 60 epochs at 32 pixels; on a GPU the host's draws "
+        "of the latent take longer than that",
         notes="the paper shows curves over the limit only. A limit of 1 is 256 nats for a "
         "32-pixel image. The code has the network but no script that trains it: losses and "
         "training are those of dvae without its perturbation. Its setting for 224 pixels has "
@@ -48,6 +49,7 @@ class Vae(Defense):
         "batch_size": 32,
         "shrink": 4,
     }
+    holds: ClassVar[float] = 1.0
     tiny: ClassVar[Mapping[str, Scalar]] = {"epochs": 1, "shrink": 4}
     effort: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "shrink"})
 
@@ -66,9 +68,14 @@ class Vae(Defense):
     def purify_cost(self) -> float:
         return 43 / 60 * self.epochs * relative_cost(self.shrink)
 
+    def purify_draws(self, side: int) -> float:
+        return float(self.epochs * self._plan(side).drawn)
+
+    def _plan(self, side: int) -> VaeSize:
+        return VaeSize.reconstructing(side, self.width, self.shrink)
+
     def purify(self, images: Images, fit_context: FitContext) -> Images:
-        side = images.shape[-1]
-        plan = VaeSize.reconstructing(side, self.width, self.shrink)
+        plan = self._plan(images.shape[-1])
         how = VaeFit(plan, self.limit, self.epochs, batch_size=self.batch_size)
         network = fit(how, images, fit_context.part("fit"))
         after = fit_context.part("reconstruct")

@@ -22,7 +22,8 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.core.registry import Card
 from raygrid.core.spec import Part, parse_chain
-from raygrid.core.speed import GPU
+from raygrid.core.speed import CPU as CPU_CORE
+from raygrid.core.speed import DRAW, GPU
 from raygrid.defenses import DEFENSES
 from raygrid.defenses.base import Defense, FitContext, Pair, Study
 from raygrid.defenses.chain import Chain
@@ -422,8 +423,28 @@ def test_what_a_purifier_costs_is_planned_and_asks_for_a_gpu() -> None:
         trial = resolve(spec.format(text), None)
         assert trial.purified is not None
         assert trial.purified.gpu
+        assert trial.purified.cost == pytest.approx(epochs, rel=0.05)
+        drawn = {"vae": 60, "dvae": 120, "dvae_detect": 120}.get(text, 0)  # latents of an image
+        draws = 50_000 * drawn * 256 * 16 * 16 * DRAW
         seconds = trial.purified.seconds(GPU)
-        assert seconds / epoch == pytest.approx(epochs, rel=0.05)
+        assert seconds == pytest.approx(max(epochs * epoch, draws), rel=0.05)
+        assert (draws > epochs * epoch) == bool(drawn), "a GPU waits for the host"
+        there = CPU_CORE.of_float32 if drawn else CPU_CORE
+        alone = there.seconds(3.3, 50_000) * epochs
+        assert trial.purified.seconds(CPU_CORE) == pytest.approx(alone, rel=0.05)
+
+
+def test_only_what_a_latent_takes_is_planned_as_draws() -> None:
+    """Fewer channels draw less, a plain code nothing, and the other stage of D-VAE as much again.
+
+    Pictures of 224 pixels have features of stride 8, in the second stage of stride 2.
+    """
+    made = DEFENSES.make
+    assert made(Part.of("vae", shrink=4)).purify_draws(32) == 60 * 64 * 16**2
+    assert made(Part.of("vae", width=8)).purify_draws(32) == 0
+    assert made(Part.of("dvae", second=False)).purify_draws(32) == 60 * 256 * 16**2
+    assert made(Part.of("dvae", epochs=1)).purify_draws(224) == 256 * (28**2 + 112**2)
+    assert made(Part.of("jpeg")).purify_draws(32) == 0
 
 
 def test_a_missing_package_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+
+from raygrid.core.images import Images
 
 if TYPE_CHECKING:
     from tests.device.pretend import Log
@@ -18,3 +21,18 @@ def log() -> Iterator[Log]:
 
     with watched() as counted:
         yield counted
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images went to the device to stay there, each time."""
+    counts: list[int] = []
+    move = Images.to
+
+    def noted(images: Images, device: torch.device | str) -> Images:
+        if torch.device(device).type not in ("cpu", "meta"):
+            counts.append(len(images))
+        return move(images, device)
+
+    monkeypatch.setattr(Images, "to", noted)
+    return counts

@@ -28,8 +28,9 @@ from raygrid.engine.events import Listener
 from raygrid.engine.grid import plan
 from raygrid.engine.ray import mps, worker
 from raygrid.engine.ray.callbacks import AgendaCallback
+from raygrid.engine.ray.profile import rehearsal
 from raygrid.engine.schedule import Agenda
-from raygrid.engine.worker import best_device
+from raygrid.engine.worker import Worker, best_device
 from raygrid.trials.catalog import Contents
 from tests.device.cuda import GIB, Machine, machine
 from tests.engine.test_mps import folder, node
@@ -169,6 +170,46 @@ def test_a_worker_uses_mps_before_cuda_is_asked_anything(
         taken = dict(cards.fractions)
         limit_memory(best_device(), share)
         assert taken == cards.fractions
+
+
+@pytest.mark.parametrize("share", [1 / 8, 1.0])
+def test_a_job_whose_gpu_torch_does_not_see_says_so(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU it would hold its part of the card for days."""
+    monkeypatch.delenv(worker.LOGICAL_GPUS)
+    monkeypatch.setattr(worker, "gpu_share", lambda: share)
+    (trial,) = plan([SPEC], None).trials
+    setup = worker.WorkerConfig(Options(out=tmp_path, data=tmp_path), Contents({}), "")
+    found = rf"^GPUs that Ray counts for this process on .+: {share:g}, but torch 2.+ sees none"
+    with machine(Machine(visible=())):
+        with pytest.raises(DeviceError, match=found):
+            worker._do(trial, None, setup)
+        with pytest.raises(DeviceError, match=r": 1, but torch 2.+ sees none"):
+            rehearsal(SPEC, setup.contents, setup.options)
+
+
+@pytest.mark.parametrize("share", [0.0, 1 / 2])
+def test_a_job_without_a_part_of_a_gpu_leaves_cards_alone_that_it_sees(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hides them only where it was told to before it started."""
+    used: list[torch.device] = []
+
+    def stand_in(config: worker.WorkerConfig, device: torch.device) -> Worker:
+        used.append(device)
+        raise InterruptedError
+
+    monkeypatch.setattr(worker, "gpu_share", lambda: share)
+    monkeypatch.setattr(worker, "worker_for", stand_in)
+    (trial,) = plan([SPEC], None).trials
+    setup = worker.WorkerConfig(Options(out=tmp_path, data=tmp_path), Contents({}), "")
+    with machine(Machine()) as cards:
+        with pytest.raises(InterruptedError):
+            worker._do(trial, None, setup)
+        assert (used, bool(cards.calls)) == (
+            ([torch.device("cuda", 0)], True) if share else ([torch.device("cpu")], False)
+        )
 
 
 def test_doctor_names_the_cards_that_compute_bf16_in_software() -> None:

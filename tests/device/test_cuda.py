@@ -89,6 +89,21 @@ def test_of_several_cards_a_worker_takes_the_first_that_it_may_see() -> None:
         assert list(cards.fractions) == [0]
 
 
+@pytest.mark.parametrize(
+    ("visible", "name"), [("3", "3"), ("0, GPU-8f1c", "0"), ("GPU-8f1c,0", "GPU-8f1c"), (None, "0")]
+)
+def test_a_card_is_called_by_the_name_that_hides_it(
+    visible: str | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch counts anew from 0 what it may see; Ray lets each worker see one card."""
+    with machine(Machine(free=GIB)):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with pytest.raises(DeviceError, match=rf"^GPU {name} \(NVIDIA A10G\) has 1\.0 of 22\.0"):
+            check_room(best_device(), 1.0)
+
+
 FUSED = [
     (getattr(cuda, f"{name}_sdp_enabled"), getattr(cuda, f"enable_{name}_sdp"))
     for name in ("flash", "mem_efficient", "cudnn")

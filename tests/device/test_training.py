@@ -68,13 +68,15 @@ def task_on(device: torch.device, images: Images, **changes: Any) -> Task:
 
 
 @pytest.mark.parametrize("name", PURIFIERS)
-def test_a_purifier(name: str, log: Log) -> None:
+def test_a_purifier(name: str, log: Log, moved: list[int]) -> None:
+    """One that has the whole set there at once says so, for a plan to know what it takes."""
     purifier, images = defense_of(name), toy(32, 32, 10)
     context = given(name, images, 0)
     there, here = (
         purifier.purify(images, replace(context, device=device)).pixels.cpu()
         for device in (CPU, DEVICE)
     )
+    assert (purifier.holds >= 1) == (len(images) in moved), moved
     apart = (here.int() - there.int()).abs()
     if name in HEAVY:  # their U-Nets have attention too
         assert apart.max() <= 2

@@ -246,6 +246,44 @@ def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
     assert "will fail" not in plan_text(made, cores)
 
 
+def test_a_plan_says_beforehand_which_poison_is_too_large_for_a_gpu() -> None:
+    """EM keeps the pictures and float32 noise of each there, D-VAE the pictures."""
+    specs = [f"imagenet100/em/dvae/resnet18/supervised/dvae/{seed}" for seed in (0, 1)]
+    made = plan([*specs, "cifar10/em/dvae/resnet18/supervised/dvae/0"], None)
+    works = [*made.trials, *made.artifacts]
+    pictures = 3 * 224**2 * made.trials[0].dataset.train_size / 2**30
+    (poison,) = too_large(works, "A10G", Profiles())
+    assert (poison.kind, poison.trials, poison.artifacts) == ("poison em on imagenet100", 0, 2)
+    assert poison.needed == pytest.approx(5 * pictures + CONTEXT_MB / 1024)
+    assert [each.kind.split()[0] for each in too_large(works, "T4", Profiles())] == [
+        "poison",
+        "purified",
+    ]
+    assert too_large(works, "H200", Profiles()) == []
+    said = (
+        f"note: 2 artifacts such as poison em on imagenet100 need {poison.needed:.1f} GiB each, "
+        "one A10G has 22.5: they will fail; take a larger GPU"
+    )
+    state = PlanStatus(fleet=Fleet.parse("8xA10G"))
+    assert said in plan_text(made, state).splitlines()
+    assert plan_json(made, state)["fleet"]["too_large"][0]["artifacts"] == 2
+    there = PlanStatus(
+        fleet=Fleet.parse("8xA10G"), made={a.key: [] for a in made.artifacts if a.kind == "poison"}
+    )
+    assert "they will fail" not in plan_text(made, there)
+
+
+def test_an_artifact_that_holds_much_of_a_gpu_gets_all_of_it() -> None:
+    pictures, small = (
+        plan([f"{data}/lsp/dvae/resnet18/supervised/dvae/0"], None).artifacts
+        for data in ("imagenet100", "cifar10")
+    )
+    sharing = Sharing(Profiles(), "A10G")
+    assert [sharing.share(a) for a in pictures if a.kind == "purified"] == [1.0]
+    assert [sharing.share(a) for a in small if a.kind == "purified"] == [1 / 2]
+    assert [Sharing(Profiles(), "H200").share(a) for a in pictures if a.gpu][-1] == 1 / 2
+
+
 @pytest.mark.parametrize("gpu", ["A10G", "L40S"])
 def test_a_training_set_that_is_too_large_for_a_gpu_comes_in_batches(gpu: str) -> None:
     """19 GB of pictures are on the larger card alone, and a trial fits both."""

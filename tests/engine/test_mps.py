@@ -68,6 +68,19 @@ def test_the_first_worker_starts_the_daemon_and_all_find_it(
     assert folder(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
+def test_jobs_of_slurm_on_one_machine_do_not_share_a_daemon(
+    node: dict[str, str], tmp_path: Path
+) -> None:
+    """The first to end takes its daemon with it, and each has cards of its own."""
+    first, second = ({**node, "SLURM_JOB_ID": job} for job in ("4711", "4712"))
+    assert mps.use_mps(0.25, first)
+    assert mps.use_mps(0.25, second)
+    homes = [Path(env[mps.PIPES]) for env in (first, second)]
+    assert homes == [tmp_path / f"{folder(tmp_path).name}-{job}" for job in ("4711", "4712")]
+    assert all((home / "lives").exists() for home in homes)
+    assert not folder(tmp_path).exists()
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_who_shares_no_gpu_needs_no_daemon(
     node: dict[str, str], tmp_path: Path, share: float

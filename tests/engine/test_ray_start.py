@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.core.errors import ClusterError, StartError, StoreError
+from raygrid.core.errors import ClusterError, DeviceError, StartError, StoreError
 from raygrid.engine.events import Listener
 from tests import plugin
 
@@ -72,6 +72,23 @@ def test_a_ray_that_was_asked_for_is_one_error(
     assert isinstance(caught.value, ClusterError)
     assert "\n" not in str(caught.value)
     assert len(starts) == 2
+
+
+@pytest.mark.cluster
+def test_a_gpu_that_torch_does_not_see_is_an_error_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raygrid.engine.ray.executor import connected
+    from raygrid.engine.ray.worker import LOGICAL_GPUS
+
+    monkeypatch.delenv(LOGICAL_GPUS)
+    said = r"^GPUs that Ray counts for this process on .+: 1, but torch .+ sees none there"
+    with (
+        pytest.raises(DeviceError, match=said),
+        connected(cpus=1, gpus=1, out=tmp_path),
+    ):
+        pytest.fail("it begins to work")
+    assert not ray.is_initialized()
 
 
 def wrapped(first: Exception) -> None:

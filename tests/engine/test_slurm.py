@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from raygrid.cli.main import main
 from raygrid.core.errors import ClusterError, SpecError
 from raygrid.engine import notice
+from raygrid.engine.ray import mps
 from raygrid.engine.slurm.allocation import Allocation, private_folder
 from raygrid.engine.slurm.job import Command, folders_of, job_main, probes_in
 from raygrid.engine.slurm.node import RayNode
@@ -53,6 +55,19 @@ def test_the_shipped_script_is_what_the_command_shows(capsys: pytest.CaptureFixt
 
 def test_bash_accepts_the_shipped_script() -> None:
     assert subprocess.run(["bash", "-n", SHIPPED], check=False).returncode == 0
+
+
+def test_a_job_leaves_no_folder_of_its_own_daemon_and_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own, other = (mps.home({"SLURM_JOB_ID": job}) for job in ("4711", "4712"))
+    for folder in (own, other, tmp_path / "ray"):
+        folder.mkdir()
+    head = RayNode(Allocation.of(GIVEN))
+    head.folder = tmp_path / "ray"
+    head.stop()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_a_request_becomes_options_of_sbatch() -> None:

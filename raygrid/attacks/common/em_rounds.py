@@ -33,6 +33,7 @@ class RoundsAttack(JointAttack):
     """SGD steps on images + noise, then noise for the frozen network, until it errs rarely."""
 
     version: ClassVar[int] = 3  # from here on convolutional networks compute in bf16
+    holds: ClassVar[float] = 5.0
     fan_out: ClassVar[bool] = False  # how convolutions are drawn: see `students.fresh`
     effort: ClassVar[frozenset[str]] = JointAttack.effort | {
         "max_rounds",
@@ -116,7 +117,8 @@ class RoundsAttack(JointAttack):
         delta = rounds.run()
         error = rounds.error
         context.facts.update(rounds=rounds.done, error=error, converged=error <= stop_error)
-        return delta[noise.rows]
+        # A copy of the noise of all rows might not fit beside it.
+        return delta if len(noise.rows) == len(delta) else delta[noise.rows]
 
     def student(self, noise: SampleNoise, context: AttackContext) -> Student:
         """The network; it trains without augmentation and without clipping to the pixel range.

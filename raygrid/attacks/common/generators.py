@@ -31,6 +31,7 @@ class GeneratorAttack(GradientAttack, ScopedAttack):
     """
 
     effort: ClassVar[frozenset[str]] = GradientAttack.effort | {"levels", "width"}
+    holds: ClassVar[float] = 5.0
 
     held_out: float = 0.1  # share of the training set
     width: int = 64  # channels of the U-Net's first level

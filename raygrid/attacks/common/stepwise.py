@@ -28,6 +28,7 @@ class StepwiseAttack(JointAttack):
     Noise is rounded to whole levels and kept by image; at the end it is made once more for all.
     """
 
+    holds: ClassVar[float] = 7.0  # levels are int16, and floats in the end
     tiny: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 16,
@@ -100,7 +101,10 @@ class StepwiseAttack(JointAttack):
             done = levels.advance(done, chunk)
             context.progress.save(levels.tensors(), {"done": done})
             context.progress.report(done, levels.total)
-        return levels.kept[levels.rows].float() / 255
+        # Copies of all rows might not fit beside what is there.
+        whole = len(levels.rows) == len(levels.kept)
+        kept = levels.kept if whole else levels.kept[levels.rows]
+        return kept.float().div_(255)
 
 
 class _Levels:

@@ -80,7 +80,8 @@ class Sharing:
         if not self.gpu:
             return 0.0
         if isinstance(work, Artifact):
-            return ARTIFACT if work.gpu else 0.0
+            held = held_gib(work) / memory_gb(self.gpu)
+            return max(ARTIFACT, _step_up(held)) if work.gpu else 0.0
         profile = self.profiles.find(self.gpu, kind(work))
         wanted = 1 / self.per_gpu if self.per_gpu else self._measured(work, profile)
         return max(wanted, _step_up(profile.least) if profile.least else 0.0)
@@ -115,30 +116,52 @@ def fitting(memory_mb: float, total_mb: float) -> int:
 
 @dataclass(frozen=True)
 class TooLarge:
-    """Trials of one kind that need more memory in GiB than a GPU has, even alone on it."""
+    """Trials of one kind that need more memory in GiB than a GPU has, even alone on it.
+
+    Or artifacts, then `trials` is 0, that hold as much of a set and its noise; kind: one of them.
+    """
 
     kind: str
     trials: int
     needed: float
     gpu: str
+    artifacts: int = 0
 
     def __str__(self) -> str:
+        who, way = f"{self.trials} trials of {self.kind}", "take a larger GPU or a smaller batch"
+        if self.artifacts:
+            who, way = f"{self.artifacts} artifacts such as {self.kind}", "take a larger GPU"
         return (
-            f"{self.trials} trials of {self.kind} need {self.needed:.1f} GiB each, one {self.gpu} "
-            f"has {memory_gb(self.gpu):.1f}: they will fail; take a larger GPU or a smaller batch"
+            f"{who} need {self.needed:.1f} GiB each, one {self.gpu} has "
+            f"{memory_gb(self.gpu):.1f}: they will fail; {way}"
         )
 
 
-def too_large(trials: Iterable[Trial], gpu: str, profiles: Profiles) -> list[TooLarge]:
-    """What does not fit a kind of GPU, as far as its memory and that of the trials are known."""
+def too_large(works: Iterable[Trial | Artifact], gpu: str, profiles: Profiles) -> list[TooLarge]:
+    """What does not fit a kind of GPU, as far as its memory and that of the works are known."""
     if gpu not in CARDS:
         return []
-    sizes: dict[str, list[float]] = {}
-    for trial in trials:
-        gib = _least_gib(trial, gpu, profiles)
-        if gib > memory_gb(gpu):
-            sizes.setdefault(kind(trial), []).append(gib)
-    return [TooLarge(name, len(each), max(each), gpu) for name, each in sizes.items()]
+    trials: dict[str, list[float]] = {}
+    made: dict[tuple[str, float], list[Artifact]] = {}
+    for work in works:
+        if not isinstance(work, Artifact):
+            trials.setdefault(kind(work), []).append(_least_gib(work, gpu, profiles))
+        elif work.gpu:
+            made.setdefault((work.kind, held_gib(work)), []).append(work)
+    sizes = [(name, [gib for gib in each if gib > memory_gb(gpu)]) for name, each in trials.items()]
+    return [
+        *(TooLarge(name, len(each), max(each), gpu) for name, each in sizes if each),
+        *(
+            TooLarge(f"{name} {each[0].label}", 0, gib, gpu, len(each))
+            for (name, gib), each in made.items()
+            if gib > memory_gb(gpu)
+        ),
+    ]
+
+
+def held_gib(artifact: Artifact) -> float:
+    """What making an artifact takes of a GPU at least, in GiB."""
+    return artifact.held_nbytes / 2**30 + CONTEXT_MB / 1024
 
 
 def _least_gib(trial: Trial, gpu: str, profiles: Profiles) -> float:

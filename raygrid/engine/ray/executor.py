@@ -76,6 +76,7 @@ from raygrid.engine.ray.resources import (  # noqa: E402
 )
 from raygrid.engine.ray.worker import (  # noqa: E402
     WorkerConfig,
+    device_for,
     run_job,
 )
 from raygrid.engine.schedule import Agenda  # noqa: E402
@@ -120,6 +121,8 @@ def connected(
     if main and ends is not None:  # Ray puts one of its own in this place, which ends in no order
         signal.signal(signal.SIGTERM, ends)
     try:
+        if not address:  # else it is the workers' machines that count, and they look themselves
+            device_for(ray.cluster_resources().get("GPU", 0.0))
         yield
     finally:
         ray.shutdown()
@@ -205,7 +208,8 @@ def run_on_ray(
                 profile_kinds(waiting, profiles, worker_config, listener.note)
             listener.ahead(agenda.jobs)
             sharing = Sharing(profiles, gpu_kind(total), options.per_gpu)
-            for each in too_large(waiting, sharing.gpu, profiles):
+            works = [job.work for job in agenda.jobs.values()]
+            for each in too_large(works, sharing.gpu, profiles):
                 listener.note(str(each))
             agenda_callback = AgendaCallback(
                 agenda, listener, sharing, lambda keys: broker.release.remote(keys)

@@ -5,6 +5,8 @@ a folder in the environment. It stays when a run ends. To end it:
 
     echo quit | CUDA_MPS_PIPE_DIRECTORY=/tmp/raygrid-mps-$UID nvidia-cuda-mps-control
 
+A job of Slurm has a daemon of its own, which sees the job's cards and ends with it.
+
 Shares of the threads are not limited (CUDA_MPS_ACTIVE_THREAD_PERCENTAGE): a trial may use what its
 neighbors leave. https://docs.nvidia.com/deploy/mps/
 """
@@ -44,7 +46,7 @@ def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
     if shutil.which(CONTROL, path=env.get("PATH")) is None:
         return False
     try:
-        folder = home()
+        folder = own_folder(home(env))
         with FileLock(folder / "lock", timeout=PATIENCE):
             found = answers(folder, env) or start_daemon(folder, env)
     except (OSError, Timeout, subprocess.SubprocessError) as error:
@@ -55,9 +57,10 @@ def use_mps(share: float, env: MutableMapping[str, str] | None = None) -> bool:
     return found
 
 
-def home() -> Path:
-    """The folder of this user's daemon; raises OSError if it is somebody else's."""
-    return own_folder(Path(tempfile.gettempdir()) / f"raygrid-mps-{os.getuid()}")
+def home(env: Mapping[str, str]) -> Path:
+    """Where the folder of this user's daemon is, or of the daemon of this job of Slurm."""
+    names = ["raygrid-mps", str(os.getuid()), env.get("SLURM_JOB_ID", "")]
+    return Path(tempfile.gettempdir()) / "-".join(filter(None, names))
 
 
 def answers(folder: Path, env: Mapping[str, str]) -> bool:

@@ -12,13 +12,12 @@ import ray
 from raygrid.core.device import settle
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
-from raygrid.engine import worker as work
 from raygrid.engine.costs import throughput
 from raygrid.engine.costs.gpu_share import LADDER
 from raygrid.engine.costs.measure import Rehearsal, can_measure
 from raygrid.engine.costs.profiles import Profiles, kind
 from raygrid.engine.ray import mps
-from raygrid.engine.ray.worker import WorkerConfig
+from raygrid.engine.ray.worker import WorkerConfig, device_for
 from raygrid.nn import graphs
 from raygrid.trials.catalog import Contents, ToldCatalog
 from raygrid.trials.resolve import resolve
@@ -45,7 +44,7 @@ def rehearsal(spec: str, contents: Contents, options: Options) -> Rehearsal:
     """A trial that trains on noise on the GPU of the process that calls."""
     load_plugins(options.imports)
     graphs.SWITCH.on = options.graphs
-    device = work.best_device()
+    device = device_for(1.0)
     settle(device)
     return Rehearsal(resolve(spec, ToldCatalog(contents)), device)
 

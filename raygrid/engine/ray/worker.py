@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import platform
 import time
 import warnings
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from raygrid.trials.trial import Trial
 
 REPORT_EVERY = 1.0  # seconds; more reports cost the driver more than they tell a person
 REPORT_AT_LEAST = 60.0  # seconds
+LOGICAL_GPUS = "RAYGRID_LOGICAL_GPUS"
+"""Set to 1 where Ray's GPUs are numbers without a card, as tests have them: CPUs do the work."""
 NODE = "node"  # the word under which a report names its node
 SHARE = 1 / 20
 """The most of its time that a job waits for the driver to take its reports."""
@@ -112,6 +115,23 @@ def node_name() -> str:
 def gpu_share() -> float:
     """The part of a GPU that this worker holds: after a lack of memory more than was planned."""
     return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
+
+
+def device_for(share: float) -> torch.device:
+    """The device of a job that holds this part of a GPU: the first that it may see, else the CPU.
+
+    A job without a part leaves GPUs alone: Ray need not have hidden them. Raises DeviceError where
+    Ray counts a GPU and torch sees none, since a CPU would hold that part for days.
+    """
+    device = work.best_device() if share else torch.device("cpu")
+    if share and device.type == "cpu" and os.environ.get(LOGICAL_GPUS) != "1":
+        raise DeviceError(
+            f"GPUs that Ray counts for this process on {platform.node()}: {share:g}, but torch "
+            f"{torch.__version__} sees none there: the driver is older than this build of torch "
+            "needs, the build is one for CPUs, or MPS is broken (--no-mps); to train on CPUs set "
+            "CUDA_VISIBLE_DEVICES to nothing where Ray starts"
+        )
+    return device
 
 
 def tell(**words: str) -> None:
@@ -193,7 +213,7 @@ def _do(trial: Trial, artifact: Artifact | None, worker_config: WorkerConfig) ->
     share = gpu_share()
     if worker_config.options.mps:
         mps.use_mps(share)
-    meter = Meter(work.best_device(), share)
+    meter = Meter(device_for(share), share)
     limit_memory(meter.device, share)
     check_room(meter.device, share)
     worker = worker_for(worker_config, meter.device)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ports import free_port
+from raygrid.engine.ray import mps
 from raygrid.engine.slurm.allocation import Allocation, private_folder
 from raygrid.engine.slurm.processes import end_descendants
 
@@ -107,7 +108,7 @@ class RayNode:
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
-        """End Ray, all that this process has started beside it, and remove Ray's folder.
+        """End Ray and all that this process has started beside it, and remove their folders.
 
         Every other Ray of the machine stays.
         """
@@ -121,6 +122,7 @@ class RayNode:
             self.process = None
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(mps.home({"SLURM_JOB_ID": self.allocation.job}), ignore_errors=True)
             self.folder = None
 
 

@@ -55,6 +55,11 @@ class VaeSize:
         return LATENT // self.shrink
 
     @property
+    def drawn(self) -> int:
+        """Normal numbers that the latent of one image takes."""
+        return 0 if self.width else self.latent * self.grid**2
+
+    @property
     def grid(self) -> int:
         """Side of the feature map."""
         return self.side // (8 if self.deep else 2)

@@ -64,6 +64,14 @@ class Artifact(ABC):
         """About how many bytes its tensors take on disk."""
 
     @property
+    def held_nbytes(self) -> int:
+        """Bytes of images, and of noise for each, that `make` has on the device at once.
+
+        At least: networks and batches come on top. 0: images come in batches.
+        """
+        return 0
+
+    @property
     @abstractmethod
     def label(self) -> str:
         """A few words for a person."""

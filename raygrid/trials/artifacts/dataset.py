@@ -53,9 +53,14 @@ class DatasetArtifact(Artifact):
         return self.dataset.train_size - round(self.dataset.train_size * self.validation)
 
     @property
+    def pixel_nbytes(self) -> int:
+        """Bytes of the pixels of one image, uint8."""
+        return 3 * self.dataset.image_size**2
+
+    @property
     def image_nbytes(self) -> int:
         """Bytes of one image: its pixels uint8, and its label int64."""
-        return 3 * self.dataset.image_size**2 + LABEL
+        return self.pixel_nbytes + LABEL
 
     @property
     def nbytes(self) -> int:

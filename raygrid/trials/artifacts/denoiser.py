@@ -31,12 +31,16 @@ class DenoiserArtifact(Artifact):
     kind: ClassVar[str] = "denoiser"
 
     @property
-    def cost(self) -> float:
-        """The cost in epochs of a ResNet-18 on the training images, for estimates."""
+    def shown(self) -> int:
+        """How many images it is fitted to."""
         train = self.data.train_size
         rest = {"val": self.data.dataset.train_size - train, "test": self.data.dataset.test_size}
-        shown = rest.get(self.part, train)
-        return self.plan.cost(shown) * shown / train
+        return rest.get(self.part, train)
+
+    @property
+    def cost(self) -> float:
+        """The cost in epochs of a ResNet-18 on the training images, for estimates."""
+        return self.plan.cost(self.shown) * self.shown / self.data.train_size
 
     @property
     def key(self) -> str:
@@ -53,6 +57,10 @@ class DenoiserArtifact(Artifact):
     @property
     def nbytes(self) -> int:
         return self.plan.nbytes
+
+    @property
+    def held_nbytes(self) -> int:
+        return self.shown * self.data.pixel_nbytes
 
     def seconds(self, speed: Speed) -> float:
         return START + self.data.epoch_seconds(self.cost, speed)

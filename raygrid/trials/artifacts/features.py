@@ -73,6 +73,10 @@ class FeaturesArtifact(Artifact):
         width = network_size(architecture, data.classes, data.image_size).width
         return 4 * width * (self.passes * train + test) + LABEL * train
 
+    @property
+    def held_nbytes(self) -> int:
+        return self._images[0] * self.data.pixel_nbytes
+
     def seconds(self, speed: Speed) -> float:
         train, test = self._images
         passes = (self.passes * train + test) / self.data.train_size

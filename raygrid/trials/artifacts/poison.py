@@ -101,6 +101,10 @@ class PoisonArtifact(Artifact):
     def nbytes(self) -> int:
         return self.attack.poison_nbytes(self.rows_made, self.data.dataset.image_size)
 
+    @property
+    def held_nbytes(self) -> int:
+        return int(self.attack.holds * self.rows_made * self.data.pixel_nbytes)
+
     def seconds(self, speed: Speed) -> float:
         """The time of the passes through every network of the attack, in float32."""
         size = self.data.train_size

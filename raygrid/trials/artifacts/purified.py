@@ -12,7 +12,7 @@ from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, left_alone
 from raygrid.core.lazy import torch
 from raygrid.core.seeds import Stream
-from raygrid.core.speed import Speed
+from raygrid.core.speed import DRAW, Speed
 from raygrid.defenses.base import Defense, FitContext
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
@@ -75,9 +75,15 @@ class PurifiedArtifact(Artifact):
     def nbytes(self) -> int:
         return self.poison.pool_size * self.poison.data.image_nbytes
 
+    @property
+    def held_nbytes(self) -> int:
+        return int(self.links[-1].holds * self.poison.pool_size * self.poison.data.pixel_nbytes)
+
     def seconds(self, speed: Speed) -> float:
-        own = speed if self.links[-1].purify_precision == "bf16" else speed.of_float32
-        return purifying_seconds(self.poison, self.cost, own)
+        link, poison = self.links[-1], self.poison
+        own = speed if link.purify_precision == "bf16" else speed.of_float32
+        draws = poison.pool_size * link.purify_draws(poison.data.dataset.image_size)
+        return max(purifying_seconds(poison, self.cost, own), DRAW * draws)
 
     def needs(self) -> tuple[Artifact, ...]:
         before = self.before

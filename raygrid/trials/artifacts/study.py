@@ -60,6 +60,12 @@ class StudyArtifact(Artifact):
         size = self.poison.pool_size
         return self.link.study_nbytes(size - round(self.holdout * size))
 
+    @property
+    def held_nbytes(self) -> int:
+        size = self.poison.pool_size
+        shown = size - round(self.holdout * size)
+        return int(self.link.holds * shown * self.poison.data.pixel_nbytes)
+
     def seconds(self, speed: Speed) -> float:
         return purifying_seconds(self.poison, self.cost, speed.of_float32)
 

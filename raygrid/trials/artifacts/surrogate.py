@@ -49,6 +49,10 @@ class SurrogateArtifact(Artifact):
         one = weights_nbytes(architecture, data.classes, data.image_size)
         return one * max(1, len(self.recipe.kept))
 
+    @property
+    def held_nbytes(self) -> int:
+        return self.data.train_size * self.data.pixel_nbytes
+
     def seconds(self, speed: Speed) -> float:
         climbed = 2.0 * self.recipe.climb[0] if self.recipe.radius else 0.0
         passes = (3.0 + climbed) * self.recipe.recipe.epochs
