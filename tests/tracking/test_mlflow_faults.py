@@ -16,7 +16,7 @@ import pytest
 
 from raygrid.core.errors import TrackingError
 from raygrid.storage.results import ResultLog
-from raygrid.tracking.journal import Journal
+from raygrid.tracking.journal import GRIDS, Journal, Tail
 from raygrid.tracking.mlflow import check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.client import KEY, MlflowExperiment
@@ -228,6 +228,21 @@ def test_lines_that_are_no_rows_are_counted_and_the_others_written(out: Path) ->
     assert (follower.broken, follower.missing) == (3, 1)
     follower.write()
     assert set(children(out)) == {trial.key}
+
+
+def test_a_line_of_the_journal_that_was_cut_off_costs_no_other_line(out: Path) -> None:
+    """A full disk or a lost machine cuts it off; the next run began in the middle of it."""
+    grid = planned()
+    Journal(out, "first").started(grid, grid.trials)
+    with (out / GRIDS).open("ab") as file:
+        file.write(b'{"grid": "k", "at": 1.0, "event": "tab')
+    journal = Journal(out, "second")
+    journal.started(grid, grid.trials)
+    journal.close(interrupted=False)
+    tail = Tail(out / GRIDS)
+    events = [(line["event"], line.get("name")) for _, line in tail.read()]
+    assert events == [("started", "first"), ("started", "second"), ("ended", None)]
+    assert tail.broken == 1
 
 
 def test_a_driver_that_dies_leaves_nothing_running(out: Path) -> None:
