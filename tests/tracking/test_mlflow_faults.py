@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from raygrid.tracking.journal import GRIDS, Journal, Tail
 from raygrid.tracking.mlflow import check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.client import KEY, MlflowExperiment
+from raygrid.tracking.mlflow.connection import mlflow_client
 from raygrid.tracking.mlflow.facts import Shown
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.process import WriterProcess
@@ -186,6 +188,26 @@ def test_a_writer_of_its_own_that_dies_is_followed_by_another(
 def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
     with pytest.raises(TrackingError, match="MLflow at http"):
         Tracked(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
+
+
+def test_what_a_library_prints_in_a_writer_of_its_own_fills_no_pipe(out: Path) -> None:
+    """A client of a server prints for each run; after some 370 of them the writer stood still."""
+    process = Tracked(out, own=True).writer
+    assert isinstance(process, WriterProcess)
+    pipe = process._process.stdout
+    assert pipe is not None
+    assert select.select([pipe], [], [], 10 * crowd())[0] == [pipe]
+    assert pipe.read() == "", "nobody writes to it any more"
+    assert process._process.poll() is None
+    process.close(interrupted=False)
+    assert process._process.returncode is not None
+
+
+def test_a_client_of_a_server_prints_nothing_of_runs() -> None:
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+
+    mlflow_client("http://127.0.0.1:1")
+    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get() is True
 
 
 def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
