@@ -80,3 +80,8 @@ def is_transient(error: Exception) -> bool:
     if answer is not None:
         return answer.status_code in PASSING or answer.status_code >= 500
     return isinstance(error, OSError)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether MLflow has no experiment or run of the id that it was asked about."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
