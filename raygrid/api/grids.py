@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raygrid.api.run_grid import run_grid
+from raygrid.api.run_grid import make_plan, run_planned
 from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
 from raygrid.core.options import Options, hints
 from raygrid.core.plugins import load_plugins
@@ -17,6 +17,7 @@ from raygrid.engine import grid as grids
 from raygrid.engine.grid import Grid, Plan
 from raygrid.storage.results import log_of
 from raygrid.storage.store import remove_unused
+from raygrid.tracking.listeners import check_listeners, listeners_of
 from raygrid.trials.result import Result
 
 if TYPE_CHECKING:
@@ -162,12 +163,13 @@ def run(
     specs: a `Grid`, a spec string, a `TrialSpec`, or several of them. out: the folder for
     everything that the run writes. data: the folder with the datasets' files. listeners: are told
     of everything that happens. options: fields of `Options` by name, such as `executor="inline"`,
-    `keep=["weights"]`, `tracking=None` for MLflow under `out` (off by default here).
+    `keep=["weights"]`, `tracking=None` for MLflow under `out` or the address of one, `quiet=False`
+    for a display of the progress (both are off by default here).
 
     Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
     cannot run are skipped; a spec that cannot run is an error.
-    Raises SpecError, of data that are missing too, StoreError or ClusterError before anything runs;
-    a trial's own failure is a row in `.failed`.
+    Raises SpecError, of data that are missing too, StoreError, TrackingError or ClusterError before
+    anything runs; a trial's own failure is a row in `.failed`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -183,8 +185,11 @@ def run(
             "alone: raygrid run --driver I/N"
         )
     load_plugins(chosen.imports)  # which budgets an attack of one's own takes, its class says
+    check_listeners(chosen)
     try:
-        outcome = run_grid(_listed(specs), chosen, *listeners)
+        planned = make_plan(_listed(specs), chosen)  # every fault is said before MLflow starts
+        with listeners_of(chosen) as wanted:
+            outcome = run_planned(planned, chosen, *wanted, *listeners)
     except RaygridError:
         remove_unused()
         raise

@@ -40,6 +40,7 @@ from raygrid.trials.result import Result
 from raygrid.trials.trial import Trial
 
 Specs = Grid | Iterable[TrialSpec | str]
+Planned = tuple[Plan, Store, Catalog]
 
 
 @dataclass
@@ -100,7 +101,7 @@ class ProfileLearner(Listener):
         self.profile_store.save(self.profiles)
 
 
-def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
+def make_plan(specs: Specs, options: Options) -> Planned:
     """Check everything before anything runs; raises SpecError, DataError or StoreError."""
     load_plugins(options.imports)
     store = open_store(options.store_url)
@@ -111,8 +112,13 @@ def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
 
 def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     """Run what is not done yet and write all tables. Running it again fills gaps only."""
+    return run_planned(make_plan(specs, options), options, *listeners)
+
+
+def run_planned(planned: Planned, options: Options, *listeners: Listener) -> Outcome:
+    """The same for a plan that is made already, with these options."""
     started = time.perf_counter()
-    plan, store, catalog = make_plan(specs, options)
+    plan, store, catalog = planned
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
     if options.engine == "ray":

@@ -15,6 +15,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ LEAST = 4
 """Trials of a part, where there are so many; a part costs the start of its workers."""
 PAUSE = 5.0  # seconds until a driver looks again for what others have finished
 FOLDER, STORE = "drivers", "shared"
+ForPart = Callable[[Options], AbstractContextManager[Iterable[Listener]]]
+"""Makes the listeners of one part of a grid, from its options."""
 
 
 def shared_options(options: Options) -> Options:
@@ -66,7 +69,7 @@ class SharedGrid:
 def share_grid(
     specs: Sequence[TrialSpec | str],
     options: Options,
-    listeners: Callable[[Options], Iterable[Listener]] = lambda options: (),
+    listeners: ForPart = lambda options: contextlib.nullcontext(()),
 ) -> SharedGrid:
     """Run what no other driver has, until nothing is left to take.
 
@@ -118,10 +121,11 @@ def exclusive_tables(options: Options) -> Iterator[bool]:
 def _run_part(
     part: Sequence[Trial],
     options: Options,
-    listeners: Callable[[Options], Iterable[Listener]],
+    listeners: ForPart,
 ) -> None:
     try:
-        run_grid([trial.spec for trial in part], options, *listeners(options))
+        with listeners(options) as members:
+            run_grid([trial.spec for trial in part], options, *members)
     except StoreError as error:  # another driver was a moment earlier, or the store is away
         if not (isinstance(error, ClaimedError) or error.passing):
             raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raygrid.api.run_grid import Outcome, exclusive, make_plan, run_grid
+from raygrid.api.run_grid import Outcome, exclusive, make_plan, run_planned
 from raygrid.api.share_grid import exclusive_tables, share_grid
 from raygrid.cli.consent import ask_if_long
 from raygrid.cli.guard import guarded
@@ -36,14 +35,13 @@ from raygrid.core.errors import ClusterError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
-from raygrid.engine.events import Listener
 from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
 from raygrid.engine.ray.homecoming import send_home
 from raygrid.storage.results import log_of
-from raygrid.tracking.status import StatusFile
+from raygrid.tracking.listeners import check_listeners, listeners_of
 
 Scales = Mapping[str, Sequence[Grid]]
 
@@ -142,13 +140,9 @@ def _elsewhere(args: argparse.Namespace) -> bool:
 def reached(options: Options) -> Iterator[None]:
     """Where MLflow and Ray are said to be, looked at before anything is written; Ray is connected.
 
-    Raises TrackingError or ClusterError. Whether a database takes a client is found out by the
-    process that writes to it.
+    Raises TrackingError or ClusterError.
     """
-    if options.tracking != "off" and importlib.util.find_spec("mlflow") is not None:
-        from raygrid.tracking.mlflow.address import check_address, store_uri
-
-        check_address(store_uri(options.out, options.tracking))
+    check_listeners(options)
     if options.address is None or options.engine != "ray":
         yield
         return
@@ -156,23 +150,6 @@ def reached(options: Options) -> Iterator[None]:
 
     with connected(options.address):
         yield
-
-
-def listeners_for(options: Options) -> list[Listener]:
-    """The display and MLflow, as far as they are wanted; raises TrackingError if it is down."""
-    from raygrid.tracking.display import ProgressDisplay
-
-    listeners: list[Listener] = [StatusFile(options.out.absolute())]
-    if not options.quiet:
-        listeners.append(ProgressDisplay())
-    if options.tracking == "off":
-        return listeners
-    if importlib.util.find_spec("mlflow") is None:
-        print("MLflow is not installed: results are in results.jsonl alone", file=sys.stderr)
-        return listeners
-    from raygrid.tracking.mlflow import Tracker
-
-    return [*listeners, Tracker(options.out, options.tracking, own=True)]
 
 
 def share_and_show(
@@ -185,7 +162,7 @@ def share_and_show(
 
     1 if any trial failed.
     """
-    shared = share_grid(specs, options, listeners_for)
+    shared = share_grid(specs, options, listeners_of)
     if shared.others:
         count = len(shared.others)
         print(f"nothing is left for this driver; others still run {count} trials", file=sys.stderr)
@@ -205,7 +182,8 @@ def run_and_show(
     then: Callable[[], None] = lambda: None,
 ) -> int:
     """Run specs and print their tables; 1 if a trial failed."""
-    plan, store, _ = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    planned = make_plan(specs, options)  # every fault is said before MLflow or Ray start
+    plan, store, _ = planned
     if plan.skips and not (plan.trials or plan.derived):
         raise SpecError("\n".join(["nothing of this can be run", *skipped_text(plan)]))
     ask_if_long(plan, store, options)
@@ -218,7 +196,8 @@ def run_and_show(
         aside = log.set_aside()
         if aside is not None:
             print(f"note: {log.warning()}; copied to {aside.name}", file=sys.stderr)
-        outcome = run_grid(specs, options, *listeners_for(options))
+        with listeners_of(options) as listeners:
+            outcome = run_planned(planned, options, *listeners)
         if as_json:
             print(json.dumps(outcome_json(outcome), indent=1))
         else:

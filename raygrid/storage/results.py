@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from raygrid.core.errors import StoreError, may_pass
+from raygrid.storage.lines import append_line
 
 Json = dict[str, Any]
 
@@ -63,20 +63,6 @@ def _is_share(value: Any) -> bool:
     return number and math.isfinite(value) and 0 <= value <= 1
 
 
-def _write_whole(file: int, content: bytes) -> None:
-    """Append all of it or nothing: what a full disk took of it is given back."""
-    end = os.fstat(file).st_size
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        os.fsync(file)
-    except OSError:
-        with suppress(OSError):
-            os.ftruncate(file, end)
-        raise
-
-
 def when(row: Json) -> float:
     """When its trial was over, in seconds since 1970."""
     return float(row.get("finished") or 0.0)
@@ -107,20 +93,12 @@ class ResultLog:
 
         Raises StoreError, and leaves nothing of the row, where the disk is full.
         """
-        line = json.dumps(row, sort_keys=True) + "\n"
         try:
-            with self._lock, self.path.open("ab+", buffering=0) as file:
-                if file.tell() and not self._ends_line(file):
-                    line = "\n" + line
-                _write_whole(file.fileno(), line.encode())
+            with self._lock:
+                append_line(self.path, json.dumps(row, sort_keys=True))
         except OSError as error:
             why = f"cannot append to {self.path}: {error.strerror}"
             raise StoreError(why, may_pass(error)) from error
-
-    @staticmethod
-    def _ends_line(file: Any) -> bool:
-        file.seek(-1, os.SEEK_END)
-        return bool(file.read(1) == b"\n")
 
     def take_over(self, rows: Iterable[Json]) -> dict[str, Json]:
         """Append rows from elsewhere that are missing here or newer; the rows before, by key."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,12 +27,43 @@ QUICK = 1.0  # seconds below which a bar tells enough of an artifact
 HEARTBEAT = 30.0  # seconds between status lines when nothing else is said
 
 
+class LastingStream:
+    """A stream that drops what is written once it takes nothing any more; all else is its own.
+
+    A terminal may go before the run does, as of a broken connection or a process that was disowned.
+    The thread that draws a panel writes here too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if self._gone:
+            return
+        try:
+            action()
+        except OSError:
+            self._gone = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class ProgressDisplay(RunCounts):
-    """Chooses the form by what the output is."""
+    """Chooses the form by what the output is. One whose output is gone draws nothing more."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
-        self.console = Console(file=stream or sys.stderr, highlight=False)
+        output = cast(TextIO, LastingStream(stream or sys.stderr))
+        self.console = Console(file=output, highlight=False)
         self.live: Live | None = None
         self._spoke = time.monotonic()
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.core.hashing import key_of
 from raygrid.engine.events import Listener
+from raygrid.storage.lines import append_line
 from raygrid.tracking.published import published_of
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Journal(Listener):
 
     def _append(self, name: str, line: Json) -> None:
         """Add a line. One that cannot be written ends no run: a follower lacks it until `sync`."""
-        with suppress(OSError), (self.out / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with suppress(OSError):
+            append_line(self.out / name, json.dumps(line), durable=False)
 
 
 def picture_of(out: Path, poison: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 
 import raygrid as rg
-from raygrid.core.errors import DataError, SpecError
+from raygrid.core.errors import DataError, SpecError, TrackingError
 from raygrid.trials.result import Result, Status
 from tests import plugin
+from tests.ports import free_port
+from tests.tracking.tracked import children
 
 assert plugin.CARD
 WHERE = "dots/{}/{}/small_cnn/supervised/brief/0"
@@ -58,6 +61,50 @@ def test_running_again_runs_nothing(run: rg.Run) -> None:
     again = rg.run(GRID, run.out, executor="inline", listeners=[count])
     assert len(again) == 4
     assert count.trained == 0
+
+
+def test_a_run_that_asks_for_mlflow_and_a_display_gets_them(
+    tmp_path: Path,
+    mlflow_template: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    spec = WHERE.format("clean", "none")
+    found = rg.run(spec, tmp_path, executor="inline", tracking=None, quiet=False)
+    (shown,) = children(tmp_path).items()
+    assert (shown[0], shown[1].info.status) == (found.results[0].key, "FINISHED")
+    assert shown[1].data.metrics["final_acc"] == found.results[0].final_acc
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "1 of 1 trials to run"
+    assert said[-1].startswith("finished after ")
+    status = json.loads((tmp_path / "status.json").read_text(encoding="utf-8"))
+    assert (status["state"], status["done"]) == ("finished", 1)
+
+
+def test_a_run_is_silent_and_without_mlflow_unless_it_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rg.run(WHERE.format("clean", "none"), tmp_path, executor="inline")
+    assert capsys.readouterr() == ("", "")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://127.0.0.1:{port}", "MLflow at http.* does not answer"),
+        ("nonsense://x", "MLflow address 'nonsense://x' has the unknown kind 'nonsense'"),
+    ],
+)
+def test_an_mlflow_that_is_not_there_is_said_before_anything_runs(
+    address: str, says: str, tmp_path: Path
+) -> None:
+    out, spec = tmp_path / "out", WHERE.format("clean", "none")
+    with pytest.raises(TrackingError, match=says):
+        rg.run(spec, out, executor="inline", tracking=address.format(port=free_port()))
+    assert not out.exists()
 
 
 def test_tables_come_from_a_run_its_folder_or_its_frame(run: rg.Run) -> None:

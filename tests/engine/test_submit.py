@@ -246,6 +246,35 @@ def test_a_job_that_nobody_knows_is_not_waited_for(
         launch.ClusterJob(Replaced(), "raygrid-x").follow(tmp_path)
 
 
+class Mute(Distant):
+    """Its head says how the job ended; the agent that has the log is down for a while."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.asked, self.refusals = 2, refusals
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        raise RuntimeError("no agent")
+        yield
+
+    def get_job_logs(self, job: str) -> str:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise RuntimeError("Request failed with status code 500: agent not found.\nTraceback")
+        return "a line\n"
+
+
+def test_the_log_of_a_job_that_ended_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    assert launch.ClusterJob(Mute(launch.FORGOTTEN - 1), "raygrid-x").follow(tmp_path) == 0
+    assert capsys.readouterr().out == "a line\n"
+    says = r"raygrid-x ended, but .* its log.* home \(Request .* 500: agent not found\.\); run the"
+    with pytest.raises(ClusterError, match=says):
+        launch.ClusterJob(Mute(launch.FORGOTTEN), "raygrid-x").follow(tmp_path)
+
+
 def test_a_tunnel_that_ended_is_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

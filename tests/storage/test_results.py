@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raygrid.core.errors import StoreError
-from raygrid.storage import results
+from raygrid.storage import lines
 from raygrid.storage.results import ResultLog
 from tests.places import fill, small_disk
 
@@ -63,7 +63,7 @@ def test_a_row_is_on_the_disk_when_the_append_is_over(
 ) -> None:
     """A machine that loses its power then has it."""
     flushed: list[int] = []
-    monkeypatch.setattr(results.os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
+    monkeypatch.setattr(lines.os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
     log = ResultLog(tmp_path / "results.jsonl")
     sizes = []
     for key in "ab":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 from pathlib import Path
 
@@ -57,6 +59,24 @@ def test_a_second_run_says_what_is_there(options: Options) -> None:
     run_grid(SPECS, options, ProgressDisplay(stream))
     assert "0 of 2 trials to run" in stream.getvalue()
     assert "2/2 trials, 2 from earlier runs" in stream.getvalue()
+
+
+@pytest.mark.parametrize("when", ["before the run", "while it is drawn on"])
+def test_a_terminal_that_is_gone_ends_no_run(options: Options, when: str) -> None:
+    """Its connection broke, or the run was disowned and the window closed."""
+    other, terminal = os.openpty()
+    # What is left to write is tried once more where the stream is closed.
+    with contextlib.suppress(OSError), open(terminal, "w", encoding="utf-8") as stream:
+        display = ProgressDisplay(stream)
+        if when == "while it is drawn on":
+            grid = plan(SPECS, None)
+            display.started(grid, grid.trials)
+            assert display.live is not None
+        os.close(other)
+        display.note("nobody reads this")
+        display.close(interrupted=False)
+        run_grid(SPECS, options, display)
+    assert display.done == 2
 
 
 def panel(display: ProgressDisplay, width: int = 80) -> list[str]:

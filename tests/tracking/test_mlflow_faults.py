@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import select
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raygrid.core.errors import TrackingError
-from raygrid.storage.results import ResultLog
-from raygrid.tracking.journal import Journal
+from raygrid.storage.results import ROWS, ResultLog
+from raygrid.tracking.journal import GRIDS, Journal, Tail
 from raygrid.tracking.mlflow import check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import writer as writer_module
-from raygrid.tracking.mlflow.client import KEY, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
+from raygrid.tracking.mlflow.connection import mlflow_client
 from raygrid.tracking.mlflow.facts import Shown
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.process import WriterProcess
@@ -29,6 +31,7 @@ from tests.patience import crowd
 from tests.ports import free_port
 from tests.tracking.tracked import (
     FILES,
+    LATER,
     Tracked,
     children,
     content,
@@ -127,6 +130,8 @@ def test_a_store_that_refuses_never_reaches_the_driver(
     drive(tracker, grid, grid.trials)
     tracker.close(interrupted=False)
     assert caplog.text.count("MLflow refuses") == 4
+    assert tracker.follower.missing == 4
+    assert "lacks about 4 entries (it refuses them)" in caplog.text
     assert not tracker.writer._thread.is_alive()
 
 
@@ -188,6 +193,26 @@ def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
         Tracked(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
 
 
+def test_what_a_library_prints_in_a_writer_of_its_own_fills_no_pipe(out: Path) -> None:
+    """A client of a server prints for each run; after some 370 of them the writer stood still."""
+    process = Tracked(out, own=True).writer
+    assert isinstance(process, WriterProcess)
+    pipe = process._process.stdout
+    assert pipe is not None
+    assert select.select([pipe], [], [], 10 * crowd())[0] == [pipe]
+    assert pipe.read() == "", "nobody writes to it any more"
+    assert process._process.poll() is None
+    process.close(interrupted=False)
+    assert process._process.returncode is not None
+
+
+def test_a_client_of_a_server_prints_nothing_of_runs() -> None:
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+
+    mlflow_client("http://127.0.0.1:1")
+    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get() is True
+
+
 def test_the_driver_and_the_writer_share_no_heavy_library() -> None:
     """A run writes to MLflow without importing it, and the writer does without torch."""
     says = (
@@ -228,6 +253,21 @@ def test_lines_that_are_no_rows_are_counted_and_the_others_written(out: Path) ->
     assert (follower.broken, follower.missing) == (3, 1)
     follower.write()
     assert set(children(out)) == {trial.key}
+
+
+def test_a_line_of_the_journal_that_was_cut_off_costs_no_other_line(out: Path) -> None:
+    """A full disk or a lost machine cuts it off; the next run began in the middle of it."""
+    grid = planned()
+    Journal(out, "first").started(grid, grid.trials)
+    with (out / GRIDS).open("ab") as file:
+        file.write(b'{"grid": "k", "at": 1.0, "event": "tab')
+    journal = Journal(out, "second")
+    journal.started(grid, grid.trials)
+    journal.close(interrupted=False)
+    tail = Tail(out / GRIDS)
+    events = [(line["event"], line.get("name")) for _, line in tail.read()]
+    assert events == [("started", "first"), ("started", "second"), ("ended", None)]
+    assert tail.broken == 1
 
 
 def test_a_driver_that_dies_leaves_nothing_running(out: Path) -> None:
@@ -272,6 +312,81 @@ def locked(database: Path) -> Iterator[None]:
     finally:
         other.execute("ROLLBACK")
         other.close()
+
+
+def emptied(database: Path) -> None:
+    """What somebody does who starts MLflow afresh while a run goes on."""
+    with closing(sqlite3.connect(database, timeout=30)) as other, other:
+        names = other.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (name,) in names:
+            if name != "alembic_version":
+                other.execute(f'DELETE FROM "{name}"')
+
+
+@pytest.mark.parametrize("when", ["before the last rows", "before the tables", "before the end"])
+def test_an_mlflow_that_was_emptied_is_told_everything_anew(out: Path, when: str) -> None:
+    grid = planned()
+    report = out / "report.html"
+    report.write_text("a page", encoding="utf-8")
+    journal = Journal(out, "mine")
+    follower = Follower(out, store_uri(out))
+    journal.started(grid, grid.trials)
+    for trial in grid.trials[:-1]:
+        ResultLog(out / ROWS).append(row(trial).row())
+
+    def in_a_round() -> None:
+        follower.read()
+        follower.write()
+
+    def lost(action: Callable[[], None]) -> None:
+        emptied(out / "mlflow.db")
+        with pytest.raises(Exception, match=r"No Experiment|not found"):
+            action()
+        assert follower.missing >= 3, "everything waits again"
+
+    in_a_round()
+    ResultLog(out / ROWS).append(row(grid.trials[-1]).row())
+    if when == "before the last rows":
+        lost(in_a_round)
+    in_a_round()
+    journal.tables([report])
+    if when == "before the tables":
+        lost(in_a_round)
+    in_a_round()
+    journal.close(interrupted=False)
+    in_a_round()
+    if when == "before the end":
+        lost(lambda: follower.end("FINISHED", LATER))
+        in_a_round()
+    follower.end("FINISHED", LATER)
+    assert follower.missing == 0
+    found = children(out)
+    assert set(found) == {trial.key for trial in grid.trials}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    (parent,) = parents(out)
+    assert parent.info.status == "FINISHED"
+    assert {run.data.tags[PARENT] for run in found.values()} == {parent.info.run_id}
+    files = follower.experiment.client.list_artifacts(parent.info.run_id)
+    assert "report.html" in [file.path for file in files]
+
+
+def test_a_run_whose_mlflow_is_emptied_ends_with_all_of_it_there(
+    out: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SHORTEST", 0.01)
+    monkeypatch.setattr(writer_module, "LAST", 0.2)
+    grid = planned()
+    tracker = Tracked(out, every=0.01)
+    drive(tracker, grid, grid.trials[:2])
+    deadline = time.monotonic() + 60
+    while tracker.follower.written < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    emptied(out / "mlflow.db")
+    tell(tracker, grid.trials[2:])
+    tracker.close(interrupted=False)
+    assert set(children(out)) == {trial.key for trial in grid.trials}
+    assert {run.info.status for run in runs(out)} == {"FINISHED"}
+    assert "lacks" not in caplog.text
 
 
 @pytest.mark.slow

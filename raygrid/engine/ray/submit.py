@@ -28,7 +28,9 @@ from raygrid.engine.ray.upload import what_to_send
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 FORGOTTEN = 5
-"""Answers in a row that there is no such job, after which the cluster is taken for another one."""
+"""Answers in a row that there is no such job, after which the cluster is taken for another one.
+
+After as many refusals the log of a job that ended is given up."""
 HOW_IT_IS_TOLD = ("--quiet", "--json", "--yes")
 """Words of a command that do not change what its job does: with and without it is one job."""
 
@@ -148,9 +150,9 @@ class ClusterJob:
         """Print the job's log until it ends and unpack what it sends home; its exit status.
 
         A connection that breaks is opened again: a laptop may sleep in between. Raises
-        ClusterError if the cluster no longer knows the job.
+        ClusterError if the cluster no longer knows the job, or keeps its log to itself.
         """
-        unknown, apart = 0, False
+        unknown, refused, apart = 0, 0, False
         while True:
             with contextlib.suppress(Exception):
                 asyncio.run(self._tail())
@@ -163,6 +165,12 @@ class ClusterJob:
                     print(f"no connection to the cluster ({said}); trying again", file=sys.stderr)
                 apart = True
                 self.way.renew()
+                time.sleep(1)
+                continue
+            except RuntimeError as error:  # an answer, but not the log: its agent may start anew
+                refused += 1
+                if refused == FORGOTTEN:
+                    raise ClusterError(_without_log(self.id, error)) from error
                 time.sleep(1)
                 continue
             if status in ENDED:
@@ -215,6 +223,14 @@ def connect_jobs(address: str) -> Any:
     except (RuntimeError, ConnectionError) as error:
         where, reason = shown(address), str(error).splitlines()[0]
         raise ClusterError(f"the cluster at {where} refuses this client: {reason}") from error
+
+
+def _without_log(job: str, error: RuntimeError) -> str:
+    return (
+        f"the job {job} ended, but the cluster does not give its log, in which its tables come "
+        f"home ({in_one_line(error)}); run the same command again, it goes on with what the store "
+        "has"
+    )
 
 
 def _status(client: Any, job: str) -> str | None:

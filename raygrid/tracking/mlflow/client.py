@@ -14,7 +14,7 @@ from raygrid.tracking.mlflow.address import (
     SERVERS,
     split_uri,
 )
-from raygrid.tracking.mlflow.connection import mlflow_client
+from raygrid.tracking.mlflow.connection import is_gone, mlflow_client
 from raygrid.tracking.mlflow.facts import (
     LAYOUT,
     LAYOUT_TAG,
@@ -81,6 +81,27 @@ class MlflowExperiment:
             if known is not None:
                 self._retag(known.tags)
         return self._id
+
+    def has_lost(self, runs: Iterable[str]) -> bool:
+        """Whether the store no longer has the experiment that was found in it, or one of its runs.
+
+        runs: ids.
+        """
+        if self._id is None:
+            return False
+        known = self.client.get_experiment_by_name(self.experiment)
+        if known is None or known.experiment_id != self._id:
+            return True
+        return not all(map(self._has, runs))
+
+    def _has(self, run: str) -> bool:
+        try:
+            self.client.get_run(run)
+        except Exception as error:
+            if is_gone(error):
+                return False
+            raise
+        return True
 
     def _retag(self, known: Mapping[str, str]) -> None:
         """Bring the tags of an experiment up to date; what may be a person's choice stays."""

@@ -60,6 +60,8 @@ def mlflow_client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Of a server it prints two lines a run, after a request of its own for each.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow.tracking import MlflowClient
 
     # Its notes on tables and its tracebacks are no news: faults are told in one line here.
@@ -78,3 +80,8 @@ def is_transient(error: Exception) -> bool:
     if answer is not None:
         return answer.status_code in PASSING or answer.status_code >= 500
     return isinstance(error, OSError)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether MLflow has no experiment or run of the id that it was asked about."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"

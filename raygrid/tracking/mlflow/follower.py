@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from raygrid.storage.results import ROWS
 from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
-from raygrid.tracking.mlflow.connection import is_transient
+from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
 from raygrid.tracking.mlflow.facts import (
@@ -91,8 +92,13 @@ class Follower:
     def __init__(self, out: Path, uri: str) -> None:
         self.out, self.uri = out.absolute(), uri
         follow_folder(self.out, uri, (EXPERIMENT, TABLES))
-        self.experiment = MlflowExperiment.of(out, uri)
         self.written = 0
+        self._refused: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know neither what the files hold nor what MLflow has."""
+        self.experiment = MlflowExperiment.of(self.out, self.uri)
         self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
         self._epochs = Tail(self.out / EPOCHS)
         self._known: dict[str, FollowedGrid] = {}
@@ -102,15 +108,19 @@ class Follower:
         self._pictures = SharedPictures(self.out)
         self._running: dict[str, UnfinishedTrial] = {}
         self._over: dict[str, float] = {}  # key -> when its row was finished
-        self._refused: set[str] = set()
         self._complete: dict[str, str] | None = None
 
     @property
-    def missing(self) -> int:
-        """About how many entries MLflow lacks."""
+    def waiting(self) -> int:
+        """About how many entries are still to be told."""
         running = sum(trial.waits for trial in self._running.values())
         files = sum(len(grid.files) for grid in self._known.values())
         return len(self._waiting) + running + files
+
+    @property
+    def missing(self) -> int:
+        """About how many entries MLflow lacks, those among them that it refuses."""
+        return self.waiting + len(self._refused - self._waiting.keys())
 
     @property
     def broken(self) -> int:
@@ -161,7 +171,29 @@ class Follower:
             del epochs[:-MOST_EPOCHS]
 
     def write(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Tell MLflow what waits; raises at the first fault that may pass."""
+        """Tell MLflow what waits; raises at the first fault that may pass.
+
+        If MLflow was emptied, that is such a fault, and everything waits again.
+        """
+        with self._anew_if_lost():
+            self._write(stop)
+
+    @contextmanager
+    def _anew_if_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self._is_lost(error):
+                self._begin()
+                self.read()
+            raise
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether MLflow no longer has what was written to it: it was emptied or is another one."""
+        parents = (grid.parent for grid in self._known.values() if grid.parent)
+        return is_gone(error) and self.experiment.has_lost(parents)
+
+    def _write(self, stop: Callable[[], bool]) -> None:
         if self._complete is None:
             self._complete = self.experiment.complete()
         for grid in self._known.values():
@@ -214,21 +246,23 @@ class Follower:
 
     def _attempt(self, key: str, spec: str, action: Callable[[], None]) -> None:
         """Do it; what MLflow refuses twice is given up with a line, a passing fault is raised."""
-        try:
-            action()
-        except Exception as error:
-            self.experiment.forget(key)  # perhaps somebody deleted the run
-            if is_transient(error):
-                raise
+        for last in (False, True):
             try:
                 action()
-            except Exception as again:
-                self.experiment.forget(key)
-                if is_transient(again):
+            except Exception as error:
+                self.experiment.forget(key)  # perhaps somebody deleted the run
+                if is_transient(error) or self._is_lost(error):
                     raise
-                if key not in self._refused:
-                    log.warning("MLflow refuses %s: %s", spec, without_credentials(again))
-                self._refused.add(key)
+                if last:
+                    self._refuse(key, spec, error)
+            else:
+                self._refused.discard(key)
+                return
+
+    def _refuse(self, key: str, spec: str, error: Exception) -> None:
+        if key not in self._refused:
+            log.warning("MLflow refuses %s: %s", spec, without_credentials(error))
+        self._refused.add(key)
 
     def _write_tables(self, grid: FollowedGrid) -> None:
         if not grid.files:
@@ -292,7 +326,14 @@ class Follower:
         return grid.parent
 
     def end(self, status: str, at: float) -> None:
-        """Close all grids: nothing stays RUNNING. status: of those that never ended themselves."""
+        """Close all grids: nothing stays RUNNING. status: of those that never ended themselves.
+
+        Raises as `write` does.
+        """
+        with self._anew_if_lost():
+            self._end(status, at)
+
+    def _end(self, status: str, at: float) -> None:
         for grid in self._known.values():
             if grid.ended is not None and not grid.parent:
                 continue  # it was over before, and nothing of it was written now

@@ -116,6 +116,7 @@ def serve() -> None:
         print(json.dumps(str(error)), flush=True)
         return
     print(json.dumps(None), flush=True)
+    _close_stdout()
     if next(lines, None) != "start":
         return
     writer.start()
@@ -124,3 +125,10 @@ def serve() -> None:
         writer.finish("KILLED")
     else:
         writer.close(interrupted=last[1])
+
+
+def _close_stdout() -> None:
+    """Print into the void from now on: the driver reads no more, and who fills a pipe waits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

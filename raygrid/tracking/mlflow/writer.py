@@ -60,21 +60,24 @@ class MlflowWriter:
         self._give_up()
 
     def _give_up(self) -> None:
-        if self._thread.is_alive():
+        """The end, with a line if MLflow lacks anything."""
+        late, missing = self._thread.is_alive(), self.follower.missing
+        if late:
             self._abandoned.set()
+        if late or missing:
             log.warning(
                 "MLflow at %s lacks about %d entries (%s); `raygrid sync` brings them",
                 self._address,
-                self.follower.missing,
-                self.problem or "it is slow",
+                missing,
+                (self.problem or "it is slow") if late else "it refuses them",
             )
 
     def _see_through(self) -> None:
         """Wait for the writer for as long as it gets on; a person is told that it takes time."""
-        left, seen, said = self.follower.missing, time.monotonic(), False
+        left, seen, said = self.follower.waiting, time.monotonic(), False
         while self._thread.is_alive() and time.monotonic() - seen < self.wait:
             self._thread.join(min(self.wait / 4, LAST))
-            now = self.follower.missing
+            now = self.follower.waiting
             if now == left:
                 continue
             left, seen = now, time.monotonic()
@@ -96,7 +99,7 @@ class MlflowWriter:
             try:
                 self.follower.read()
                 self.follower.write(self._abandoned.is_set)
-                if last and not self.follower.missing:
+                if last and not self.follower.waiting:
                     self.follower.end(self._status, time.time())
                     return
                 pause, self.problem = self.every, None
