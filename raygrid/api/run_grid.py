@@ -46,7 +46,8 @@ Specs = Grid | Iterable[TrialSpec | str]
 class Outcome:
     """What a run came to.
 
-    results: all rows of the grid in its order, those of earlier runs too.
+    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: of this
+    run, at trials that an earlier one finished, to leave what is to be kept.
     """
 
     plan: Plan
@@ -54,10 +55,11 @@ class Outcome:
     submitted: int
     seconds: float
     files: list[Path] = field(default_factory=list)
+    failed_attempts: list[Result] = field(default_factory=list)
 
     @property
     def failed(self) -> list[Result]:
-        return [r for r in self.results if r.status == "failed"]
+        return [*(r for r in self.results if r.status == "failed"), *self.failed_attempts]
 
 
 class ResultWriter(Listener):
@@ -111,7 +113,7 @@ def make_plan(specs: Specs, options: Options) -> tuple[Plan, Store, Catalog]:
 
 def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     """Run what is not done yet and write all tables. Running it again fills gaps only."""
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.time()
     plan, store, catalog = make_plan(specs, options)
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
@@ -145,10 +147,21 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
                 listener.close(interrupted)
             finally:  # rows that others do not see yet are uploaded, whatever a terminal does
                 log.close()
+    rows = _in_order(plan, log.rows())
+    ends = {row.key: row.status for row in rows}
+    failed = [
+        row
+        for row in _in_order(plan, log.attempts(since=began))
+        if row.status == "failed" and ends[row.key] != "failed"
+    ]
+    return Outcome(plan, rows, len(todo), time.perf_counter() - started, files, failed)
+
+
+def _in_order(plan: Plan, rows: Iterable[dict[str, Any]]) -> list[Result]:
+    """The rows of a grid, in its order."""
     place = {t.key: i for i, t in enumerate((*plan.trials, *plan.derived))}
-    done = sorted((row for row in log.rows() if row["key"] in place), key=lambda r: place[r["key"]])
-    rows = [Result.from_row(row) for row in done]
-    return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
+    mine = sorted((row for row in rows if row["key"] in place), key=lambda row: place[row["key"]])
+    return [Result.from_row(row) for row in mine]
 
 
 def is_open(status: str, key: str, store: Store, keep: Iterable[str]) -> bool:

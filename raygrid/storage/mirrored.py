@@ -29,7 +29,7 @@ from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.meta import read_meta
-from raygrid.storage.results import ROWS, Json, ResultLog, latest, read_row, when
+from raygrid.storage.results import ROWS, Json, ResultLog, best, precedence, read_row
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _data(kind: str, key: str, meta: Json) -> str:
 class MirroredLog(ResultLog):
     """A result log whose rows are also uploaded, in parts of `every` seconds and at `close`.
 
-    Opening merges what other machines uploaded: of two rows of a key the later one counts. A
+    Opening merges what other machines uploaded, as `best` says which row of a key counts. A
     remote store that is away holds up nobody; the rows stay here and are uploaded later.
     """
 
@@ -154,13 +154,15 @@ class MirroredLog(ResultLog):
         self._waiting = self._merge()
 
     def _merge(self) -> list[Json]:
-        """Take over remote rows that are newer; returns the local ones that are missing there."""
+        """Take over remote rows that count more; returns the local ones that are missing there."""
         with ThreadPoolExecutor(16) as pool:
             parts = list(pool.map(self.remote.read, self.remote.names("results")))
-        there = latest(row for part in parts for row in _rows(part or b""))
+        there = best(row for part in parts for row in _rows(part or b""))
         here = self.take_over(there.values())
         return [
-            row for key, row in here.items() if key not in there or when(there[key]) < when(row)
+            row
+            for key, row in here.items()
+            if key not in there or precedence(there[key]) < precedence(row)
         ]
 
     def append(self, row: Json) -> None:

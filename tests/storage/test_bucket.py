@@ -269,6 +269,18 @@ def test_an_older_remote_row_does_not_replace_a_newer_one(machine: Opener) -> No
     assert keys(machine("c").results()) == {"x": 2.0}
 
 
+def test_a_result_of_a_slow_clock_beats_a_failure_of_a_fast_one(machine: Opener) -> None:
+    """Opened again, the machine that had run the trial took the failure for newer."""
+    first = machine("a").results()
+    first.append(row("x", 300.0, "failed"))
+    first.close()
+    second = machine("b").results()
+    second.append(row("x", 200.0))
+    second.close()
+    for name in "abc":
+        assert [each["status"] for each in machine(name).results().rows()] == ["done"]
+
+
 def test_rows_are_uploaded_in_batches_while_a_run_goes_on(
     machine: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
