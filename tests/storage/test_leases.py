@@ -18,7 +18,8 @@ import pytest
 
 from raygrid.core.errors import ClaimedError, ClaimLost, StoreError
 from raygrid.storage import leases as claims
-from raygrid.storage.leases import Lease, leased, shared_side
+from raygrid.storage.leases import Lease, claimed_keys, leased, shared_side
+from raygrid.storage.machine import facts
 from raygrid.storage.mirrored import ObjectStore, open_store
 
 Maker = Callable[..., Lease]
@@ -82,6 +83,91 @@ def test_a_killed_driver_of_this_machine_is_dead_at_once(make: Maker) -> None:
     heir.files.write("claims/corpse.json", json.dumps(note).encode())
     heir.files.write("claims/torn.json", b'{"ho')
     heir.take()
+    heir.release()
+
+
+def test_a_killed_driver_is_dead_before_anybody_has_waited_for_it(tmp_path: Path) -> None:
+    """Its parent lives on, as a shell script or a container's first process may: it is listed."""
+    heir = Lease(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=60)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "taken\n"
+    driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)
+    assert facts(driver.pid)[0] == "Z"
+    began = time.monotonic()
+    heir.take()
+    assert time.monotonic() - began < 10
+    assert notes(heir.files) == [heir.name]
+    heir.release()
+    driver.communicate()
+
+
+def test_a_note_that_the_store_kept_is_no_driver_in_the_same_process(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver took itself for another one that lives, and refused its own trials."""
+    first, again = make("x"), make("x")
+    first.take()
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "delete", refuse)
+        first.release()
+        assert first._alive is not None
+        first._alive.join()
+    assert notes(first.files) == [first.name]
+    assert claimed_keys(again.files, ["x"], watch=True) == set()
+    again.take()
+    with pytest.raises(StoreError, match=rf"process {os.getpid()} on"):
+        first.take()
+    again.release()
+
+
+def refuse(files: ObjectStore, name: str, *_: bytes) -> None:
+    raise StoreError(f"cannot touch {name}: the store is away", passing=True)
+
+
+def test_a_note_that_could_not_be_written_is_not_held(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = make("x")
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "write", refuse)
+        with pytest.raises(StoreError, match="the store is away"):
+            claim.take()
+    assert claim.name not in claims._held
+
+
+def test_a_beat_that_was_long_under_way_brings_no_lost_note_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It landed after another driver had taken the note for dead, and both went on."""
+    monkeypatch.setattr(claims, "_here", lambda note: False)
+    files = shared_side(open_store(tmp_path / "store"))
+    slow, heir = (Lease(files, frozenset(["x"]), beat=0.1, dead=0.6) for _ in range(2))
+    slow.take()
+    under_way, land, write = threading.Event(), threading.Event(), ObjectStore.write
+
+    def late(self: ObjectStore, name: str, content: bytes) -> None:
+        if name == slow.name and not under_way.is_set():
+            under_way.set()
+            land.wait(30)
+        write(self, name, content)
+
+    monkeypatch.setattr(ObjectStore, "write", late)
+    assert under_way.wait(30)
+    heir.take()
+    land.set()
+    assert slow._alive is not None
+    slow._alive.join(30)
+    with pytest.raises(ClaimLost, match="another one took over"):
+        slow.check()
+    heir.check()
+    assert notes(files) == [heir.name]
     heir.release()
 
 
