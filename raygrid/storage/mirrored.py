@@ -112,7 +112,7 @@ class MirroredStore(Store):
         if meta is None:
             return False
         target = self.path(kind, key)
-        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        stage = self._stage(target)
         stage.mkdir(parents=True)
         try:
             for _ in range(2):  # a transfer may fail where the file is sound

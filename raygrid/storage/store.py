@@ -15,6 +15,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from safetensors import SafetensorError
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
 from raygrid.core.options import LEFT
+from raygrid.storage.bucket import STAGE
 from raygrid.storage.meta import check_tensors, describe, read_meta
 from raygrid.storage.results import ROWS, Json, ResultLog
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What reading an entry raises of which a part is missing or is something else."""
 DATA, META = "data.safetensors", "meta.json"
+DAY = 86400.0
+"""Seconds without a write after which what is half written is nobody's any more."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -165,7 +169,7 @@ class Store:
         from safetensors.torch import save_file
 
         target = self.path(kind, key)
-        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        stage = self._stage(target)
         try:
             stage.mkdir(parents=True)
             save_file(_apart(bundle.tensors), stage / DATA)
@@ -177,6 +181,15 @@ class Store:
             raise StoreError(why, may_pass(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+    @staticmethod
+    def _stage(target: Path) -> Path:
+        """A new name beside an entry that is to be written; what killed writers left is removed."""
+        with suppress(OSError):
+            for stage in target.parent.glob(f"{STAGE}*"):
+                if time.time() - _touched(stage) > DAY:
+                    shutil.rmtree(stage, ignore_errors=True)
+        return target.with_name(f"{STAGE}{uuid.uuid4().hex}")
 
     def _publish(self, stage: Path, target: Path) -> None:
         try:
@@ -216,6 +229,11 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / ROWS)
+
+
+def _touched(folder: Path) -> float:
+    """When something was last written in a folder, in seconds since 1970."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
