@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from raygrid.storage.meta import read_meta
 from raygrid.storage.results import ROWS, Json, ResultLog, best, precedence, read_row
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
+UNSENT = "unsent"
+"""A mark in the folder of an entry that was put here and is not there yet."""
 log = logging.getLogger(__name__)
 
 
@@ -54,15 +57,20 @@ def open_store(where: str | Path, cache: Path | None = None, reading: bool = Fal
 class MirroredStore(Store):
     """Reads what is here, else what is there; writes here, then there.
 
-    A remote entry that is damaged counts as missing and is replaced by the next `put`.
+    A remote entry that is damaged counts as missing and is replaced by the next `put`. One of which
+    the upload fails is marked here and sent by the next `send`, so that others get it after all.
     """
+
+    MARKS = (UNSENT,)
 
     def __init__(self, url: str, root: Path | str) -> None:
         super().__init__(root)
         self.remote = ObjectStore.open(url)
 
     def has(self, kind: str, key: str) -> bool:
-        return super().has(kind, key) or self.remote.size(_meta(kind, key)) is not None
+        """Whether everybody has it: what is here and was not uploaded is still to be sent."""
+        here = super().has(kind, key) and not self._unsent(kind, key).exists()
+        return here or self.remote.size(_meta(kind, key)) is not None
 
     def meta(self, kind: str, key: str) -> Json | None:
         return super().meta(kind, key) or self._remote_meta(kind, key)
@@ -77,11 +85,26 @@ class MirroredStore(Store):
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:
         super().put(kind, key, bundle)
+        self._upload(kind, key)
+
+    def send(self, kind: str, key: str) -> bool:
+        found = self._unsent(kind, key).exists()  # no request where nothing is left to do
+        if found:
+            self._upload(kind, key)
+        return found
+
+    def _upload(self, kind: str, key: str) -> None:
         folder = self.path(kind, key)
         mine = self._meta(kind, key)
         if not self._is_whole(kind, key):
             self.remote.upload(folder / DATA, _data(kind, key, mine))
             self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+        with suppress(OSError):  # asked again, which changes nothing
+            self._unsent(kind, key).unlink()
+
+    def _unsent(self, kind: str, key: str) -> Path:
+        """A file that is there as long as an entry has not been uploaded."""
+        return self.path(kind, key) / UNSENT
 
     def names(self, kind: str) -> set[str]:
         return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))

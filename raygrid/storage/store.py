@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -91,6 +91,9 @@ class Store:
     reading: of somebody who looks at results and may have no right to write; the folder is made
     when something is put. Otherwise StoreError is raised for one that cannot be written.
     """
+
+    MARKS: ClassVar[tuple[str, ...]] = ()
+    """The names of empty files that a new entry begins with."""
 
     def __init__(self, root: Path | str, reading: bool = False) -> None:
         self.root = Path(root).absolute()
@@ -175,12 +178,18 @@ class Store:
             save_file(_apart(bundle.tensors), stage / DATA)
             text = describe(entry(kind, key), stage / DATA, bundle.tensors, bundle.facts)
             (stage / META).write_text(text, encoding="utf-8")
+            for name in self.MARKS:
+                (stage / name).touch()
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
             why = f"cannot write {kind} {key} to {self.root}: {error}"
             raise StoreError(why, may_pass(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+    def send(self, kind: str, key: str) -> bool:
+        """Bring an entry to where others look for it, if its `put` could not; whether it had to."""
+        return False
 
     @staticmethod
     def _stage(target: Path) -> Path:

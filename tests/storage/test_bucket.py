@@ -22,6 +22,8 @@ from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.trials.artifacts import BuildContext
+from raygrid.trials.artifacts.build import build
 from tests.ports import free_port
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
@@ -111,6 +113,38 @@ def test_what_is_here_is_not_asked_for_there(machine: Opener) -> None:
     store.remote = None  # type: ignore[assignment]
     assert store.has("poison", "k")
     assert same(store.get("poison", "k"), BUNDLE)
+
+
+def test_what_could_not_be_uploaded_is_sent_by_the_next_that_needs_it(
+    machine: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found here from then on, so that nobody ever brought it to the others."""
+    store = machine("a")
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "upload", refuse)
+        with pytest.raises(StoreError, match="cannot upload"):
+            store.put("poison", "k", BUNDLE)
+    again = machine("a")
+    assert not again.has("poison", "k"), "others lack it, so it is a job"
+    assert machine("b").get("poison", "k") is None
+    assert brought(again) == (True, False)
+    assert same(machine("c").get("poison", "k"), BUNDLE)
+    again.remote = None  # type: ignore[assignment]
+    assert again.has("poison", "k")
+    assert brought(again) == (True, False), "what was sent costs no request"
+
+
+def refuse(files: ObjectStore, *_: Any) -> None:
+    raise StoreError("cannot upload: the store is away")
+
+
+def brought(store: MirroredStore) -> tuple[bool, bool]:
+    """Whether whoever needs the poison finds it, and whether it was made for that."""
+    wanted: Any = SimpleNamespace(kind="poison", key="k", spent=())
+    found, made = build(
+        wanted, store, BuildContext(torch.device("cpu"), Path()), lambda need: BUNDLE
+    )
+    return same(found, BUNDLE), made
 
 
 def test_a_second_writer_changes_nothing(machine: Opener) -> None:
