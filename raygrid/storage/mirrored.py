@@ -20,9 +20,9 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def open_store(where: str | Path, cache: Path | None = None, reading: bool = Fal
     if "://" not in text:
         return Store(where, reading)
     home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
-    return MirroredStore(text, cache or home / key_of(text)[:12])
+    return MirroredStore(text, cache or home / key_of(text)[:12], reading)
 
 
 class MirroredStore(Store):
@@ -59,13 +59,16 @@ class MirroredStore(Store):
 
     A remote entry that is damaged counts as missing and is replaced by the next `put`. One of which
     the upload fails is marked here and sent by the next `send`, so that others get it after all.
+
+    reading: of somebody who may have no right to write there; what is made stays here then.
     """
 
     MARKS = (UNSENT,)
 
-    def __init__(self, url: str, root: Path | str) -> None:
+    def __init__(self, url: str, root: Path | str, reading: bool = False) -> None:
         super().__init__(root)
-        self.remote = ObjectStore.open(url)
+        self.reading = reading
+        self.remote = ObjectStore.open(url, reading)
 
     def has(self, kind: str, key: str) -> bool:
         """Whether everybody has it: what is here and was not uploaded is still to be sent."""
@@ -96,11 +99,22 @@ class MirroredStore(Store):
     def _upload(self, kind: str, key: str) -> None:
         folder = self.path(kind, key)
         mine = self._meta(kind, key)
-        if not self._is_whole(kind, key):
-            self.remote.upload(folder / DATA, _data(kind, key, mine))
-            self.remote.write(_meta(kind, key), (folder / META).read_bytes())
-        with suppress(OSError):  # asked again, which changes nothing
-            self._unsent(kind, key).unlink()
+        with self._writing():
+            if not self._is_whole(kind, key):
+                self.remote.upload(folder / DATA, _data(kind, key, mine))
+                self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+            with suppress(OSError):  # asked again, which changes nothing
+                self._unsent(kind, key).unlink()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """For changes there, which somebody who only reads can do without."""
+        try:
+            yield
+        except StoreError as error:
+            if not self.reading:
+                raise
+            log.warning("%s; that is left as it is", error)
 
     def _unsent(self, kind: str, key: str) -> Path:
         """A file that is there as long as an entry has not been uploaded."""
@@ -111,7 +125,8 @@ class MirroredStore(Store):
 
     def drop(self, kind: str, key: str) -> None:
         super().drop(kind, key)
-        self.remote.remove(entry(kind, key))
+        with self._writing():
+            self.remote.remove(entry(kind, key))
 
     def results(self, path: Path | None = None) -> MirroredLog:
         return MirroredLog(path or self.root / ROWS, self.remote)
@@ -149,7 +164,8 @@ class MirroredStore(Store):
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         log.warning("%s %s in %s is damaged; it is made again", kind, key, self.remote.url)
-        self.remote.delete(_meta(kind, key))
+        with self._writing():
+            self.remote.delete(_meta(kind, key))
         return False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from raygrid.cli.main import main
-from raygrid.core.errors import ClusterError, SpecError
+from raygrid.core.errors import ClusterError, SpecError, StoreError
 from raygrid.engine import notice
 from raygrid.engine.slurm.allocation import Allocation, private_folder
 from raygrid.engine.slurm.job import Command, folders_of, job_main, probes_in
@@ -195,8 +195,11 @@ def test_the_folders_that_nodes_share_are_those_of_the_command(
     assert folders_of(RUN, {}) == [tmp_path / "runs"]
     given = [*RUN, "--out=here", "--store", "s3://bucket/x"]
     assert folders_of(given, {}) == [tmp_path / "here"]
-    there = {"RAYGRID_STORE": f"file://{tmp_path}/there"}
-    assert folders_of(RUN, there) == [tmp_path / "runs", tmp_path / "there"]
+    there = {"RAYGRID_STORE": (tmp_path / "over there").as_uri()}
+    assert "over%20there" in there["RAYGRID_STORE"]
+    assert folders_of(RUN, there) == [tmp_path / "runs", tmp_path / "over there"]
+    with pytest.raises(StoreError, match="allowed are a path, s3, gs and file"):
+        folders_of(RUN, {"RAYGRID_STORE": "ftp://host/x"})
 
 
 def test_a_folder_that_is_not_shared_is_found_out(tmp_path: Path) -> None:

@@ -400,6 +400,9 @@ def test_the_local_side_is_named_after_the_url(
         ("file://folder/x", "no absolute path"),
         ("s3://grid/x?color=red", "has the unknown option color"),
         ("s3://me:secret@grid/x", "s3://***@grid/x holds credentials; take them out"),
+        ("s3://grid/run#1", "s3://grid/run#1 has a #, which ends an address; take a name without"),
+        ("s3://grid/run#", "s3://grid/run# has a #"),
+        ("file:///tmp/run#1", "file:///tmp/run#1 has a #, which ends an address; write %23 for it"),
     ],
 )
 def test_a_bad_address_is_refused(tmp_path: Path, where: str, says: str) -> None:
@@ -407,6 +410,26 @@ def test_a_bad_address_is_refused(tmp_path: Path, where: str, says: str) -> None
         open_store(where, tmp_path)
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_reader_needs_no_right_to_write(
+    machine: Opener, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions to finished trials ended with: cannot write .probe."""
+    machine("a").put("poison", "k", BUNDLE)
+
+    def deny(self: ObjectStore, name: str, *_: Any) -> None:
+        raise StoreError(f"cannot write {name} in {self.url}: ACCESS_DENIED")
+
+    for method in ("_put", "delete", "remove"):
+        monkeypatch.setattr(ObjectStore, method, deny)
+    with pytest.raises(StoreError, match=r"cannot write \.probe"):
+        open_store(url, tmp_path / "writer")
+    reader = open_store(url, tmp_path / "reader", reading=True)
+    assert same(reader.get("poison", "k"), BUNDLE)
+    reader.put("poison", "made", OTHER)
+    assert same(reader.get("poison", "made"), OTHER)
+    assert not reader.has("poison", "made"), "the others lack it"
 
 
 def test_a_store_that_does_not_answer_is_one_clear_error(

@@ -29,6 +29,7 @@ from raygrid.engine.slurm.others import OtherNodes
 from raygrid.engine.slurm.processes import adopt_orphans, end_on_sigterm
 from raygrid.engine.slurm.script import NOTICE
 from raygrid.engine.slurm.worker import versions_here
+from raygrid.storage.bucket import folder_of
 
 SAVING, ENDING = 0.6, 0.2
 """Parts of the notice: for the command to save its state, then for it to end when told to."""
@@ -42,8 +43,7 @@ def folders_of(command: Sequence[str], env: Mapping[str, str]) -> list[Path]:
     parser.add_argument("--out", default="runs")
     parser.add_argument("--store", default=env.get("RAYGRID_STORE"))
     found, _ = parser.parse_known_args(list(command[1:]))
-    store = (found.store or "").removeprefix("file://")
-    places = [found.out] if "://" in store else [found.out, store]
+    places = [found.out, folder_of(found.store or "")]
     return [Path(place).absolute() for place in places if place]
 
 
