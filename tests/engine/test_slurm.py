@@ -243,9 +243,18 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("code", [SAVES, HEEDLESS], ids=["saves", "heedless"])
+DEAF = """
+import sys, time
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+SHELL = SAVES.replace("75", "128 + signal.SIGUSR1")
+ENDS = {"saves": SAVES, "heedless": HEEDLESS, "dies": DEAF, "dies in a shell": SHELL}
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_a_command_that_is_told_of_the_end_saves_or_is_ended(code: str, tmp_path: Path) -> None:
-    """Both leave a job that is to be queued again; a command that ends by itself does not."""
+    """All leave a job that is to be queued again; a command that ends by itself does not."""
     ready = tmp_path / "ready"
     command = Command([sys.executable, "-c", code, str(ready)], notice=2.0)
     before = signal.signal(signal.SIGUSR1, command.tell)

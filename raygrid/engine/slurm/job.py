@@ -33,6 +33,11 @@ from raygrid.storage.bucket import folder_of
 
 SAVING, ENDING = 0.6, 0.2
 """Parts of the notice: for the command to save its state, then for it to end when told to."""
+CUT_SHORT = (
+    *(-signal.SIGTERM, -signal.SIGKILL, 130),  # the last is raygrid's own when it is told to stop
+    *(-signal.SIGUSR1, 128 + signal.SIGUSR1),  # it does not listen yet; so a shell says it of it
+)
+"""Statuses of a command that the notice ended, and not its work."""
 TOO_SHORT = 2
 """How often a job that never got to its command is queued again; Slurm would do so for ever."""
 
@@ -108,9 +113,7 @@ class Command:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(2 * STOP)
                 self.process.kill()
-        # 130 is what raygrid itself ends with when it is told to stop.
-        ended = status in (-signal.SIGTERM, -signal.SIGKILL, 130)
-        return SAVED if ended and self.was_told else status
+        return SAVED if status in CUT_SHORT and self.was_told else status
 
     @property
     def was_told(self) -> bool:
