@@ -28,7 +28,7 @@ from raygrid.engine.grid import Grid, Plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
-from raygrid.storage.leases import Lease, leased
+from raygrid.storage.claims import Claim, claimed
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ROWS, SHOWN, ResultLog
 from raygrid.storage.store import LOCK, Store, make_folder
@@ -75,7 +75,7 @@ class ResultWriter(Listener):
 class ClaimGuard(Listener):
     """Looks, before work goes on, whether this driver still holds its trials; else ClaimLost."""
 
-    def __init__(self, claim: Lease) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
     log, todo = _open(plan, store, options)
     if options.engine == "ray":
         refuse_unsent((method for trial in todo for method in trial.methods), options.imports)
-    held = leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
+    held = claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
     with held as claim:
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)

@@ -28,7 +28,7 @@ from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
-from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage.claims import Claim, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ROWS
 from raygrid.storage.store import Store
@@ -108,7 +108,7 @@ def _ended(plan: Plan, whole: Options, view: View) -> SharedGrid:
 def exclusive_tables(options: Options) -> Iterator[bool]:
     """Whether it falls to this driver to write the tables of the whole grid, in this block."""
     store = patiently(lambda: open_store(options.store_url))
-    claim = Lease(shared_side(store), frozenset(["tables"]))
+    claim = Claim(shared_side(store), frozenset(["tables"]))
     try:
         patiently(claim.take)
     except ClaimedError:

@@ -23,9 +23,9 @@ from raygrid.core import retry
 from raygrid.core.driver import Driver
 from raygrid.core.errors import Moving, SpecError, StoreError
 from raygrid.engine import notice
-from raygrid.storage import leases
+from raygrid.storage import claims
 from raygrid.storage.bucket import ObjectStore
-from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage.claims import Claim, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
@@ -101,7 +101,7 @@ def test_what_another_driver_claims_or_makes_is_left_to_it(options: Options) -> 
     whole = shared_options(options)
     plan, store, _ = sharing.make_plan(GRID, whole)
     keys = {str(trial.spec): trial.key for trial in plan.trials}
-    theirs = Lease(shared_side(store), frozenset([keys[GRID[2]]]), beat=0.05)
+    theirs = Claim(shared_side(store), frozenset([keys[GRID[2]]]), beat=0.05)
     theirs.take()
     try:
         view = View.of(plan, store, replace(whole, out=options.out / "drivers" / "0"), 0.0)
@@ -120,7 +120,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of another machine, whose beat stands still, and one of this machine that is gone."""
-    monkeypatch.setattr(leases, "DEAD", 0.3)
+    monkeypatch.setattr(claims, "DEAD", 0.3)
     files = shared_side(open_store(shared_options(options).store_url))
     corpse = subprocess.Popen([sys.executable, "-c", ""])
     corpse.wait()
@@ -129,7 +129,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
     files.write("claims/here.json", json.dumps({**here, "pid": corpse.pid}).encode())
     files.write("claims/there.json", json.dumps(there).encode())
     assert claimed_keys(files, ["x", "y", "z"]) == {"x", "y"}
-    living = Lease(files, frozenset(["z"]), beat=0.05)
+    living = Claim(files, frozenset(["z"]), beat=0.05)
     living.take()
     try:
         assert claimed_keys(files, ["x", "y", "z"], watch=True) == {"z"}
@@ -140,7 +140,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
 
 def _note(files: Any, keys: list[str]) -> bytes:
     """What a driver writes."""
-    claim = Lease(files, frozenset(keys))
+    claim = Claim(files, frozenset(keys))
     claim.take()
     content = bytes(files.read(claim.name))
     claim.release()

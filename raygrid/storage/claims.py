@@ -37,9 +37,9 @@ _held: set[str] = set()
 
 
 @contextlib.contextmanager
-def leased(store: Store, keys: Iterable[str]) -> Iterator[Lease]:
+def claimed(store: Store, keys: Iterable[str]) -> Iterator[Claim]:
     """Hold these trials while the block lasts; StoreError if a living driver runs one of them."""
-    claim = Lease(shared_side(store), frozenset(keys))
+    claim = Claim(shared_side(store), frozenset(keys))
     claim.take()
     try:
         yield claim
@@ -57,7 +57,7 @@ def shared_side(store: Store) -> ObjectStore:
 
 
 @dataclass
-class Lease:
+class Claim:
     """One driver's note. beat, dead: in seconds."""
 
     files: ObjectStore
@@ -245,7 +245,7 @@ def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -
     watch: believe no note whose beat stands still for `DEAD` seconds; that of a dead driver is
     removed. Without it every note counts, as it does where there is other work to do.
     """
-    asking = Lease(files, frozenset(keys))
+    asking = Claim(files, frozenset(keys))
     notes = dict(asking.others())
     if watch:
         notes = {name: notes[name] for name in asking.living(notes)}
