@@ -37,12 +37,14 @@ class Run:
     """The rows of a grid, for a notebook: `.df`, `.table(kind)`, `.failed`, `.diverged`.
 
     results: one `Result` a trial. out: the folder that holds them. plan: what the grid came to,
-    None if the rows were read from a folder.
+    None if the rows were read from a folder. failed_attempts: of this run, at trials that one
+    before it finished, to leave what is to be kept.
     """
 
     results: tuple[Result, ...]
     out: Path
     plan: Plan | None = None
+    failed_attempts: tuple[Result, ...] = ()
 
     @property
     def df(self) -> pd.DataFrame:
@@ -54,7 +56,7 @@ class Run:
     @property
     def failed(self) -> tuple[Result, ...]:
         """The rows whose trial failed, with their `error`; they run again with the next run."""
-        return tuple(r for r in self.results if r.status == "failed")
+        return (*(r for r in self.results if r.status == "failed"), *self.failed_attempts)
 
     @property
     def diverged(self) -> tuple[Result, ...]:
@@ -193,7 +195,7 @@ def run(
     except RaygridError:
         remove_unused()
         raise
-    return Run(tuple(outcome.results), chosen.out, outcome.plan)
+    return Run(tuple(outcome.results), chosen.out, outcome.plan, tuple(outcome.failed_attempts))
 
 
 def results(out: str | Path = "runs") -> Run:

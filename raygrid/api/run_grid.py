@@ -28,7 +28,7 @@ from raygrid.engine.grid import Grid, Plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
-from raygrid.storage.leases import Lease, leased
+from raygrid.storage.claims import Claim, claimed
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ROWS, SHOWN, ResultLog
 from raygrid.storage.store import LOCK, Store, make_folder
@@ -47,7 +47,8 @@ Planned = tuple[Plan, Store, Catalog]
 class Outcome:
     """What a run came to.
 
-    results: all rows of the grid in its order, those of earlier runs too.
+    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: of this
+    run, at trials that an earlier one finished, to leave what is to be kept.
     """
 
     plan: Plan
@@ -55,10 +56,11 @@ class Outcome:
     submitted: int
     seconds: float
     files: list[Path] = field(default_factory=list)
+    failed_attempts: list[Result] = field(default_factory=list)
 
     @property
     def failed(self) -> list[Result]:
-        return [r for r in self.results if r.status == "failed"]
+        return [*(r for r in self.results if r.status == "failed"), *self.failed_attempts]
 
 
 class ResultWriter(Listener):
@@ -74,7 +76,7 @@ class ResultWriter(Listener):
 class ClaimGuard(Listener):
     """Looks, before work goes on, whether this driver still holds its trials; else ClaimLost."""
 
-    def __init__(self, claim: Lease) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
 
     def artifact(self, artifact: Artifact, state: ArtifactState, facts: dict[str, Any]) -> None:
@@ -117,13 +119,13 @@ def run_grid(specs: Specs, options: Options, *listeners: Listener) -> Outcome:
 
 def run_planned(planned: Planned, options: Options, *listeners: Listener) -> Outcome:
     """The same for a plan that is made already, with these options."""
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.time()
     plan, store, catalog = planned
     options.out.mkdir(parents=True, exist_ok=True)
     log, todo = _open(plan, store, options)
     if options.engine == "ray":
         refuse_unsent((method for trial in todo for method in trial.methods), options.imports)
-    held = leased(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
+    held = claimed(store, (trial.key for trial in todo)) if todo else contextlib.nullcontext()
     with held as claim:
         if todo:  # another driver may just have finished some
             log, todo = _open(plan, store, options)
@@ -151,10 +153,21 @@ def run_planned(planned: Planned, options: Options, *listeners: Listener) -> Out
                 listener.close(interrupted)
             finally:  # rows that others do not see yet are uploaded, whatever a terminal does
                 log.close()
+    rows = _in_order(plan, log.rows())
+    ends = {row.key: row.status for row in rows}
+    failed = [
+        row
+        for row in _in_order(plan, log.attempts(since=began))
+        if row.status == "failed" and ends[row.key] != "failed"
+    ]
+    return Outcome(plan, rows, len(todo), time.perf_counter() - started, files, failed)
+
+
+def _in_order(plan: Plan, rows: Iterable[dict[str, Any]]) -> list[Result]:
+    """The rows of a grid, in its order."""
     place = {t.key: i for i, t in enumerate((*plan.trials, *plan.derived))}
-    done = sorted((row for row in log.rows() if row["key"] in place), key=lambda r: place[r["key"]])
-    rows = [Result.from_row(row) for row in done]
-    return Outcome(plan, rows, len(todo), time.perf_counter() - started, files)
+    mine = sorted((row for row in rows if row["key"] in place), key=lambda row: place[row["key"]])
+    return [Result.from_row(row) for row in mine]
 
 
 def is_open(status: str, key: str, store: Store, keep: Iterable[str]) -> bool:

@@ -10,27 +10,28 @@ charge, so drivers may come, go and be lost at any time.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from raygrid.api.run_grid import is_open, make_plan, run_grid
 from raygrid.core.driver import Driver
 from raygrid.core.errors import ClaimedError, Moving, StoreError
 from raygrid.core.options import Options
+from raygrid.core.retry import patiently
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import notice
 from raygrid.engine.events import Listener
 from raygrid.engine.grid import Plan
-from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage.claims import Claim, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ROWS, log_of
+from raygrid.storage.results import ROWS
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.trial import Trial
@@ -79,36 +80,40 @@ def share_grid(
     whole = replace(shared_options(options), driver=None)
     own = replace(whole, out=options.out / FOLDER / str(driver.number), tracking="off")
     plan, store, _ = make_plan(specs, whole)
-    began = time.time()
+    current_view = functools.partial(View.of, plan, store, own, time.time())
     while True:
         if notice.given():
             raise Moving("this driver has to go")
-        view = View.of(plan, store, own, began)
+        view = patiently(current_view)
         if not view.free and (view.blocked or view.others):  # unless their drivers are dead
-            view = View.of(plan, store, own, began, watch=True)
+            view = patiently(functools.partial(current_view, watch=True))
         if view.free:
             _run_part(view.part(driver), own, listeners)
         elif view.blocked:
             time.sleep(PAUSE)
         else:
-            return _ended(plan, whole, own, view)
+            return _ended(plan, whole, view)
 
 
-def _ended(plan: Plan, whole: Options, own: Options, view: View) -> SharedGrid:
-    rows = log_of(own.out).rows()
-    lost = {row["key"] for row in rows if row["status"] == "failed"}
-    ended: dict[bool, list[TrialSpec]] = {True: [], False: []}
+def _ended(plan: Plan, whole: Options, view: View) -> SharedGrid:
+    """What became of all; a derived trial fails, and waits for others, with any of its bases."""
+    others, lost = ({str(trial.spec) for trial in part} for part in (view.others, view.lost))
+    finished: list[TrialSpec] = []
+    failed: list[TrialSpec] = []
     for trial in (*plan.trials, *plan.derived):
-        ended[trial.key in lost].append(trial.spec)
-    return SharedGrid(whole, [trial.spec for trial in view.others], ended[False], ended[True])
+        names = {str(spec) for spec in (trial.spec, *trial.bases)}
+        if names.isdisjoint(others):
+            (finished if names.isdisjoint(lost) else failed).append(trial.spec)
+    return SharedGrid(whole, [trial.spec for trial in view.others], finished, failed)
 
 
 @contextlib.contextmanager
 def exclusive_tables(options: Options) -> Iterator[bool]:
     """Whether it falls to this driver to write the tables of the whole grid, in this block."""
-    claim = Lease(shared_side(open_store(options.store_url)), frozenset(["tables"]))
+    store = patiently(lambda: open_store(options.store_url))
+    claim = Claim(shared_side(store), frozenset(["tables"]))
     try:
-        claim.take()
+        patiently(claim.take)
     except ClaimedError:
         yield False
         return
@@ -138,33 +143,33 @@ class View:
     """What is open at a moment.
 
     others: trials that drivers claim. blocked: open trials that need an artifact which another
-    driver makes, or will. free: all the rest.
+    driver makes, or will. lost: those that this run has tried in vain. free: all the rest.
     """
 
     free: list[Trial]
     blocked: list[Trial]
     others: list[Trial]
+    lost: list[Trial] = field(default_factory=list)
 
     @classmethod
     def of(
         cls, plan: Plan, store: Store, options: Options, began: float, watch: bool = False
     ) -> View:
-        """Look at the rows and claims of all drivers.
+        """Look at the rows and claims of all drivers, after sending them what they lack of here.
 
         began: seconds since 1970; a trial that failed after that, or did not leave what is to be
         kept, is not tried again by this run.
         watch: make sure that those who claim something live.
         """
-        rows = store.results(options.out.absolute() / ROWS).rows()
-
-        keys = {trial.key for trial in plan.trials}
-
-        def is_over(row: Mapping[str, Any]) -> bool:
-            again = is_open(row["status"], row["key"], store, options.keep)
-            return not again or row.get("finished", 0.0) > began
-
-        over = {row["key"] for row in rows if row["key"] in keys and is_over(row)}
-        open_ = [trial for trial in plan.trials if trial.key not in over]
+        log = store.results(options.out.absolute() / ROWS)
+        log.close()  # a part that ended while the store was away has rows that nobody else sees
+        status = {row["key"]: row["status"] for row in log.rows()}
+        tried = {row["key"] for row in log.attempts(since=began)}
+        open_: list[Trial] = []
+        lost: list[Trial] = []
+        for trial in plan.trials:
+            if is_open(status.get(trial.key, "failed"), trial.key, store, options.keep):
+                (lost if trial.key in tried else open_).append(trial)
         taken = claimed_keys(shared_side(store), (trial.key for trial in open_), watch)
         others = [trial for trial in open_ if trial.key in taken]
         unmade = Unmade(store)
@@ -174,7 +179,7 @@ class View:
         for trial in open_:
             if trial.key not in taken:
                 (blocked if theirs.intersection(unmade(trial.artifacts)) else free).append(trial)
-        return cls(free, blocked, others)
+        return cls(free, blocked, others, lost)
 
     def part(self, driver: Driver) -> list[Trial]:
         """What a driver takes next: half of its share of what is free.

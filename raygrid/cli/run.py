@@ -247,7 +247,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     from raygrid.tracking.mlflow.view import QUERY
 
     show_found(outcome, options.out)
-    for result in outcome.results:
+    for result in (*outcome.results, *outcome.failed_attempts):
         if result.status in ("failed", "diverged"):
             print(f"{result.status.upper()} {result.spec}: {(result.error or '').splitlines()[0]}")
     print(

@@ -37,14 +37,18 @@ class ObjectStore:
     patience: tuple[float, ...] = (0.5, 2.0)
 
     @classmethod
-    def open(cls, url: str) -> ObjectStore:
-        """Find the file system and check that it can be written; raises StoreError."""
+    def open(cls, url: str, reading: bool = False) -> ObjectStore:
+        """Find the file system and check that it can be written; raises StoreError.
+
+        reading: of somebody who may have no right to write, so that is not checked.
+        """
         scheme, base, options = _parse(url)
         try:
             remote = cls(url.partition("?")[0], _filesystem(scheme, options), base)
         except (OSError, ValueError) as error:
             raise StoreError(f"store {url} cannot be opened: {in_one_line(error)}") from None
-        remote.write(".probe", b"")
+        if not reading:
+            remote.write(".probe", b"")
         return remote
 
     def _path(self, name: str) -> str:
@@ -160,6 +164,14 @@ class ObjectStore:
             self._try(lambda: self.filesystem.delete_dir(self._path(folder)), "delete", folder)
 
 
+def folder_of(where: str) -> str | None:
+    """The folder of a store by path or `file://`, None of one in a bucket; raises StoreError."""
+    if "://" not in where:
+        return where
+    scheme, base, _ = _parse(where)
+    return base if scheme == "file" else None
+
+
 def _parse(url: str) -> tuple[str, str, dict[str, str]]:
     """Scheme, path and options of a URL; raises StoreError that does not repeat credentials."""
     try:
@@ -174,6 +186,9 @@ def _parse(url: str) -> tuple[str, str, dict[str, str]]:
             f"the store's address {shown(url)} holds credentials; take them "
             f"out and set them where the cloud's own tools look (environment or profile)"
         )
+    if "#" in url:  # what stands behind it is no part of the path: other stores would be the same
+        what = "write %23 for it" if parts.scheme == "file" else "take a name without it"
+        raise StoreError(f"store {shown(url)} has a #, which ends an address; {what}")
     odd = sorted(set(options) - OPTIONS.get(parts.scheme, set()))
     path = unquote(parts.path) if parts.scheme == "file" else parts.path
     base = f"{parts.netloc}{path}".rstrip("/")

@@ -23,16 +23,29 @@ def machine() -> str:
     return f"{socket.gethostname()} {_boot()}".strip()
 
 
+ENDED = "ZX"
+"""States of a process that has ended: one for which nobody has waited yet is still listed."""
+
+
+def facts(pid: int) -> list[str]:
+    """What Linux says of a process behind its name: its state, its parent; empty without it."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()  # the name may hold spaces and brackets
+
+
 def born(pid: int) -> str:
     """When a process began, as the system counts; empty where it does not tell.
 
     A number of a process is used again, its number and its beginning are not.
     """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return fields[19]
+    return _beginning(facts(pid))
+
+
+def _beginning(found: list[str]) -> str:
+    return found[19] if found else ""
 
 
 def lives(pid: int, beginning: str = "") -> bool:
@@ -43,4 +56,7 @@ def lives(pid: int, beginning: str = "") -> bool:
         return False
     except PermissionError:
         pass
-    return not beginning or beginning == born(pid)
+    found = facts(pid)
+    if found and found[0] in ENDED:
+        return False
+    return not beginning or beginning == _beginning(found)

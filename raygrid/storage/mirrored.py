@@ -20,8 +20,9 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from raygrid.core.errors import StoreError
 from raygrid.core.hashing import checksum, key_of
 from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.meta import read_meta
-from raygrid.storage.results import ROWS, Json, ResultLog, latest, read_row, when
+from raygrid.storage.results import ROWS, Json, ResultLog, best, precedence, read_row
 from raygrid.storage.store import DATA, META, Bundle, Store, entry
 
+UNSENT = "unsent"
+"""A mark in the folder of an entry that was put here and is not there yet."""
 log = logging.getLogger(__name__)
 
 
@@ -48,21 +51,29 @@ def open_store(where: str | Path, cache: Path | None = None, reading: bool = Fal
     if "://" not in text:
         return Store(where, reading)
     home = Path(os.environ.get("RAYGRID_CACHE") or Path.home() / ".cache" / "raygrid")
-    return MirroredStore(text, cache or home / key_of(text)[:12])
+    return MirroredStore(text, cache or home / key_of(text)[:12], reading)
 
 
 class MirroredStore(Store):
     """Reads what is here, else what is there; writes here, then there.
 
-    A remote entry that is damaged counts as missing and is replaced by the next `put`.
+    A remote entry that is damaged counts as missing and is replaced by the next `put`. One of which
+    the upload fails is marked here and sent by the next `send`, so that others get it after all.
+
+    reading: of somebody who may have no right to write there; what is made stays here then.
     """
 
-    def __init__(self, url: str, root: Path | str) -> None:
+    MARKS = (UNSENT,)
+
+    def __init__(self, url: str, root: Path | str, reading: bool = False) -> None:
         super().__init__(root)
-        self.remote = ObjectStore.open(url)
+        self.reading = reading
+        self.remote = ObjectStore.open(url, reading)
 
     def has(self, kind: str, key: str) -> bool:
-        return super().has(kind, key) or self.remote.size(_meta(kind, key)) is not None
+        """Whether everybody has it: what is here and was not uploaded is still to be sent."""
+        here = super().has(kind, key) and not self._unsent(kind, key).exists()
+        return here or self.remote.size(_meta(kind, key)) is not None
 
     def meta(self, kind: str, key: str) -> Json | None:
         return super().meta(kind, key) or self._remote_meta(kind, key)
@@ -77,18 +88,45 @@ class MirroredStore(Store):
 
     def put(self, kind: str, key: str, bundle: Bundle) -> None:
         super().put(kind, key, bundle)
+        self._upload(kind, key)
+
+    def send(self, kind: str, key: str) -> bool:
+        found = self._unsent(kind, key).exists()  # no request where nothing is left to do
+        if found:
+            self._upload(kind, key)
+        return found
+
+    def _upload(self, kind: str, key: str) -> None:
         folder = self.path(kind, key)
         mine = self._meta(kind, key)
-        if not self._is_whole(kind, key):
-            self.remote.upload(folder / DATA, _data(kind, key, mine))
-            self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+        with self._writing():
+            if not self._is_whole(kind, key):
+                self.remote.upload(folder / DATA, _data(kind, key, mine))
+                self.remote.write(_meta(kind, key), (folder / META).read_bytes())
+            with suppress(OSError):  # asked again, which changes nothing
+                self._unsent(kind, key).unlink()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """For changes there, which somebody who only reads can do without."""
+        try:
+            yield
+        except StoreError as error:
+            if not self.reading:
+                raise
+            log.warning("%s; that is left as it is", error)
+
+    def _unsent(self, kind: str, key: str) -> Path:
+        """A file that is there as long as an entry has not been uploaded."""
+        return self.path(kind, key) / UNSENT
 
     def names(self, kind: str) -> set[str]:
         return super().names(kind) | set(self.remote.folders(f"artifacts/{kind}"))
 
     def drop(self, kind: str, key: str) -> None:
         super().drop(kind, key)
-        self.remote.remove(entry(kind, key))
+        with self._writing():
+            self.remote.remove(entry(kind, key))
 
     def results(self, path: Path | None = None) -> MirroredLog:
         return MirroredLog(path or self.root / ROWS, self.remote)
@@ -112,7 +150,7 @@ class MirroredStore(Store):
         if meta is None:
             return False
         target = self.path(kind, key)
-        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        stage = self._stage(target)
         stage.mkdir(parents=True)
         try:
             for _ in range(2):  # a transfer may fail where the file is sound
@@ -126,7 +164,8 @@ class MirroredStore(Store):
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         log.warning("%s %s in %s is damaged; it is made again", kind, key, self.remote.url)
-        self.remote.delete(_meta(kind, key))
+        with self._writing():
+            self.remote.delete(_meta(kind, key))
         return False
 
 
@@ -141,7 +180,7 @@ def _data(kind: str, key: str, meta: Json) -> str:
 class MirroredLog(ResultLog):
     """A result log whose rows are also uploaded, in parts of `every` seconds and at `close`.
 
-    Opening merges what other machines uploaded: of two rows of a key the later one counts. A
+    Opening merges what other machines uploaded, as `best` says which row of a key counts. A
     remote store that is away holds up nobody; the rows stay here and are uploaded later.
     """
 
@@ -154,13 +193,15 @@ class MirroredLog(ResultLog):
         self._waiting = self._merge()
 
     def _merge(self) -> list[Json]:
-        """Take over remote rows that are newer; returns the local ones that are missing there."""
+        """Take over remote rows that count more; returns the local ones that are missing there."""
         with ThreadPoolExecutor(16) as pool:
             parts = list(pool.map(self.remote.read, self.remote.names("results")))
-        there = latest(row for part in parts for row in _rows(part or b""))
+        there = best(row for part in parts for row in _rows(part or b""))
         here = self.take_over(there.values())
         return [
-            row for key, row in here.items() if key not in there or when(there[key]) < when(row)
+            row
+            for key, row in here.items()
+            if key not in there or precedence(there[key]) < precedence(row)
         ]
 
     def append(self, row: Json) -> None:

@@ -68,11 +68,20 @@ def when(row: Json) -> float:
     return float(row.get("finished") or 0.0)
 
 
-def latest(rows: Iterable[Json]) -> dict[str, Json]:
-    """The rows by key, of several of one key the one that was over last."""
+def precedence(row: Json) -> tuple[bool, float]:
+    """What decides between two rows of a key, the larger one counts.
+
+    A trial that has come to an end keeps it whatever becomes of later attempts, such as for what is
+    to be kept of it; among equals the last one counts.
+    """
+    return row["status"] in ("done", "diverged"), when(row)
+
+
+def best(rows: Iterable[Json]) -> dict[str, Json]:
+    """The rows by key, in the order in which keys first came; of several the one that counts."""
     found: dict[str, Json] = {}
     for row in rows:
-        if row["key"] not in found or when(found[row["key"]]) <= when(row):
+        if row["key"] not in found or precedence(found[row["key"]]) <= precedence(row):
             found[row["key"]] = row
     return found
 
@@ -82,7 +91,7 @@ ROWS = "results.jsonl"
 
 
 class ResultLog:
-    """One JSON object a line, appended and flushed to disk; the last line of a key counts."""
+    """One JSON object a line, appended and flushed to disk; of a key's lines the best counts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,20 +110,22 @@ class ResultLog:
             raise StoreError(why, may_pass(error)) from error
 
     def take_over(self, rows: Iterable[Json]) -> dict[str, Json]:
-        """Append rows from elsewhere that are missing here or newer; the rows before, by key."""
-        here = latest(self.rows())
-        for key, row in latest(rows).items():
-            if key not in here or when(here[key]) < when(row):
+        """Append rows from elsewhere that are missing here or count more; those before, by key."""
+        here = best(self.attempts())
+        for key, row in best(rows).items():
+            if key not in here or precedence(here[key]) < precedence(row):
                 ResultLog.append(self, row)
         return here
 
     def rows(self) -> Iterator[Json]:
-        """The latest row of each key, in the order in which keys first came; broken lines aside."""
-        latest: dict[str, Json] = {}
+        """The row that counts of each key, in the order in which keys first came."""
+        yield from best(self.attempts()).values()
+
+    def attempts(self, since: float = -math.inf) -> Iterator[Json]:
+        """All rows that were over after a time, broken lines aside: several of a key, if tried."""
         for row in self._lines():
-            if not isinstance(row, BrokenLine):
-                latest[row["key"]] = row
-        yield from latest.values()
+            if not isinstance(row, BrokenLine) and when(row) > since:
+                yield row
 
     def broken(self) -> list[BrokenLine]:
         """The lines that are no rows and that nobody uses."""

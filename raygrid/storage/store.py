@@ -15,12 +15,13 @@ import errno
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -28,6 +29,7 @@ from safetensors import SafetensorError
 from raygrid.core.errors import StoreError, may_pass
 from raygrid.core.hashing import checksum
 from raygrid.core.options import LEFT
+from raygrid.storage.bucket import STAGE
 from raygrid.storage.meta import check_tensors, describe, read_meta
 from raygrid.storage.results import ROWS, Json, ResultLog
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:  # reading raw arrays must not cost the import of torch
 GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What reading an entry raises of which a part is missing or is something else."""
 DATA, META = "data.safetensors", "meta.json"
+DAY = 86400.0
+"""Seconds without a write after which what is half written is nobody's any more."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,9 @@ class Store:
     reading: of somebody who looks at results and may have no right to write; the folder is made
     when something is put. Otherwise StoreError is raised for one that cannot be written.
     """
+
+    MARKS: ClassVar[tuple[str, ...]] = ()
+    """The names of empty files that a new entry begins with."""
 
     def __init__(self, root: Path | str, reading: bool = False) -> None:
         self.root = Path(root).absolute()
@@ -165,18 +172,33 @@ class Store:
         from safetensors.torch import save_file
 
         target = self.path(kind, key)
-        stage = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        stage = self._stage(target)
         try:
             stage.mkdir(parents=True)
             save_file(_apart(bundle.tensors), stage / DATA)
             text = describe(entry(kind, key), stage / DATA, bundle.tensors, bundle.facts)
             (stage / META).write_text(text, encoding="utf-8")
+            for name in self.MARKS:
+                (stage / name).touch()
             self._publish(stage, target)
         except (OSError, SafetensorError) as error:
             why = f"cannot write {kind} {key} to {self.root}: {error}"
             raise StoreError(why, may_pass(error)) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+    def send(self, kind: str, key: str) -> bool:
+        """Bring an entry to where others look for it, if its `put` could not; whether it had to."""
+        return False
+
+    @staticmethod
+    def _stage(target: Path) -> Path:
+        """A new name beside an entry that is to be written; what killed writers left is removed."""
+        with suppress(OSError):
+            for stage in target.parent.glob(f"{STAGE}*"):
+                if time.time() - _touched(stage) > DAY:
+                    shutil.rmtree(stage, ignore_errors=True)
+        return target.with_name(f"{STAGE}{uuid.uuid4().hex}")
 
     def _publish(self, stage: Path, target: Path) -> None:
         try:
@@ -216,6 +238,11 @@ class Store:
     def results(self, path: Path | None = None) -> ResultLog:
         """The result log, in the store's folder or at `path`."""
         return ResultLog(path or self.root / ROWS)
+
+
+def _touched(folder: Path) -> float:
+    """When something was last written in a folder, in seconds since 1970."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ def derive_row(trial: Trial, bases: Sequence[Result]) -> Result:
     """The row of a derived trial from the rows of its `bases`, in their order.
 
     `derived_from` is the row that counts: the one the defense chose, or the first that failed.
-    Where the defense selects an epoch, accuracies and probes are those after it.
+    Where the defense selects an epoch, accuracies and probes are those after it. It is over when
+    the last of its bases is: a row made anew is never older than the one before.
     """
     assert trial.bases, f"{trial.spec} is trained, not derived"
     defense = trial.defense.derived or trial.defense.links[0]
@@ -43,6 +44,7 @@ def derive_row(trial: Trial, bases: Sequence[Result]) -> Result:
         winner=None if broken or len(bases) == 1 else trial.bases[at].chain,
         resolved=trial.resolved(),
         seconds=0.0,
+        finished=max(base.finished for base in bases),
     )
     chosen = None if broken else defense.select(base.history)
     if chosen is not None:

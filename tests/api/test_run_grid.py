@@ -10,9 +10,11 @@ import pytest
 
 from raygrid.api import run_grid as module
 from raygrid.api.run_grid import Options, run_grid
+from raygrid.cli.run import print_outcome
 from raygrid.core import retry
 from raygrid.core.errors import StoreError
 from raygrid.engine.events import Listener
+from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Bundle, Store
 from tests.engine.test_run import GRID, Recorder
 
@@ -73,6 +75,31 @@ def test_rows_reach_the_shared_store_though_the_terminal_is_gone(
         run_grid(GRID_OF_ONE, far, Mute())
     (part,) = (tmp_path / "far" / "results").glob("*.jsonl")
     assert len(part.read_text().splitlines()) == 1
+
+
+def test_a_finished_trial_that_later_cannot_leave_its_weights_stays_finished(
+    options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its accuracy was gone from every table; that the run was in vain is said all the same."""
+    (first,) = run_grid(GRID_OF_ONE, options).results
+    put = Store.put
+
+    def full(self: Store, kind: str, key: str, bundle: Bundle) -> None:
+        if kind == "weights":
+            raise StoreError("cannot write: No space left on device")
+        put(self, kind, key, bundle)
+
+    monkeypatch.setattr(Store, "put", full)
+    kept = replace(options, keep=("weights",))
+    outcome = run_grid(GRID_OF_ONE, kept)
+    (row,) = outcome.results
+    assert (row.status, row.final_acc, row.finished) == ("done", first.final_acc, first.finished)
+    (failed,) = outcome.failed
+    assert (failed.status, failed.key) == ("failed", first.key)
+    print_outcome(outcome, kept)
+    assert f"FAILED {first.spec}: " in capsys.readouterr().out
+    assert [row["status"] for row in ResultLog(options.out / "results.jsonl").rows()] == ["done"]
+    assert run_grid(GRID_OF_ONE, options).failed == []
 
 
 def test_a_trial_that_could_not_leave_its_weights_keeps_its_checkpoint(

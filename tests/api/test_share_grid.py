@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from raygrid.api import share_grid as sharing
 from raygrid.api.run_grid import Options, run_grid
 from raygrid.api.share_grid import View, exclusive_tables, share_grid, shared_options
 from raygrid.cli.main import main
+from raygrid.core import retry
 from raygrid.core.driver import Driver
 from raygrid.core.errors import Moving, SpecError, StoreError
 from raygrid.engine import notice
-from raygrid.storage import leases
-from raygrid.storage.leases import Lease, claimed_keys, shared_side
+from raygrid.storage import claims
+from raygrid.storage.bucket import ObjectStore
+from raygrid.storage.claims import Claim, claimed_keys, shared_side
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import ResultLog
 from raygrid.trials.result import Result
@@ -98,7 +101,7 @@ def test_what_another_driver_claims_or_makes_is_left_to_it(options: Options) -> 
     whole = shared_options(options)
     plan, store, _ = sharing.make_plan(GRID, whole)
     keys = {str(trial.spec): trial.key for trial in plan.trials}
-    theirs = Lease(shared_side(store), frozenset([keys[GRID[2]]]), beat=0.05)
+    theirs = Claim(shared_side(store), frozenset([keys[GRID[2]]]), beat=0.05)
     theirs.take()
     try:
         view = View.of(plan, store, replace(whole, out=options.out / "drivers" / "0"), 0.0)
@@ -117,7 +120,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of another machine, whose beat stands still, and one of this machine that is gone."""
-    monkeypatch.setattr(leases, "DEAD", 0.3)
+    monkeypatch.setattr(claims, "DEAD", 0.3)
     files = shared_side(open_store(shared_options(options).store_url))
     corpse = subprocess.Popen([sys.executable, "-c", ""])
     corpse.wait()
@@ -126,7 +129,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
     files.write("claims/here.json", json.dumps({**here, "pid": corpse.pid}).encode())
     files.write("claims/there.json", json.dumps(there).encode())
     assert claimed_keys(files, ["x", "y", "z"]) == {"x", "y"}
-    living = Lease(files, frozenset(["z"]), beat=0.05)
+    living = Claim(files, frozenset(["z"]), beat=0.05)
     living.take()
     try:
         assert claimed_keys(files, ["x", "y", "z"], watch=True) == {"z"}
@@ -137,7 +140,7 @@ def test_a_dead_drivers_claim_is_found_dead_and_removed(
 
 def _note(files: Any, keys: list[str]) -> bytes:
     """What a driver writes."""
-    claim = Lease(files, frozenset(keys))
+    claim = Claim(files, frozenset(keys))
     claim.take()
     content = bytes(files.read(claim.name))
     claim.release()
@@ -206,6 +209,107 @@ def test_a_full_disk_ends_a_driver_with_an_error(
     monkeypatch.setattr(sharing, "run_grid", full)
     with pytest.raises(StoreError, match="No space left"):
         share_grid(GRID, options)
+
+
+class Booked:
+    """Takes the place of training: each part has its rows at once, done but for `failing`.
+
+    during: called with the number of the part before its log is closed.
+    """
+
+    def __init__(
+        self, failing: tuple[str, ...] = (), during: Callable[[int], None] = lambda part: None
+    ) -> None:
+        self.failing, self.during = failing, during
+        self.parts: list[list[str]] = []
+
+    def __call__(self, specs: Any, options: Options, *listeners: Any) -> None:
+        plan, store, _ = sharing.make_plan(specs, options)
+        log = store.results(options.out.absolute() / "results.jsonl")
+        self.parts.append([str(trial.spec) for trial in plan.trials])
+        for trial in plan.trials:
+            lost = str(trial.spec) in self.failing
+            row = Result(str(trial.spec), trial.key, "failed" if lost else "done")
+            log.append({**row.row(), "finished": time.time()})
+        self.during(len(self.parts))
+        log.close()
+
+
+def left(specs: list[Any], options: Options) -> list[str]:
+    """What the writer of the tables would train, in the folder of all."""
+    plan, store, _ = sharing.make_plan(specs, options)
+    ends = {row["key"]: row["status"] for row in store.results(options.out / "rows").rows()}
+    return [str(trial.spec) for trial in plan.trials if ends.get(trial.key) != "done"]
+
+
+SIX = [SPEC.format("clean", seed) for seed in range(6)]
+
+
+def away(patch: pytest.MonkeyPatch, name: str, times: int, place: str = "") -> None:
+    """A method of the store refuses so often, then works again."""
+    work, refused = getattr(ObjectStore, name), []
+
+    def refuse(self: ObjectStore, where: str, *rest: Any) -> Any:
+        if where.startswith(place) and len(refused) < times:
+            refused.append(where)
+            raise StoreError(f"cannot {name} {where}: 503", passing=True)
+        return work(self, where, *rest)
+
+    patch.setattr(ObjectStore, name, refuse)
+
+
+def test_a_store_that_is_away_between_two_parts_ends_no_driver(
+    options: Options, monkeypatch: pytest.MonkeyPatch, hurried: list[float]
+) -> None:
+    """Looking at the rows of all, and asking whose the tables are, was tried once."""
+    outage = Booked(during=lambda part: away(monkeypatch, "names", 3) if part == 1 else None)
+    monkeypatch.setattr(sharing, "run_grid", outage)
+    shared = share_grid(SIX, replace(options, driver="0/1"))
+    assert [str(spec) for spec in shared.finished] == SIX
+    assert [len(part) for part in outage.parts] == [4, 2]
+    assert hurried == list(retry.PATIENCE[:3])
+    away(monkeypatch, "write", 2, "claims/")
+    with exclusive_tables(shared.options) as mine:
+        assert mine
+
+
+def test_rows_that_a_part_could_not_upload_are_uploaded_before_the_end(
+    options: Options, monkeypatch: pytest.MonkeyPatch, hurried: list[float]
+) -> None:
+    """They stayed in the driver's own folder, and the writer of the tables trained them again."""
+    outage = Booked(during=lambda part: away(monkeypatch, "write", 1, "results/"))
+    monkeypatch.setattr(sharing, "run_grid", outage)
+    shared = share_grid(SIX, replace(options, driver="0/1"))
+    assert [len(part) for part in outage.parts] == [4, 2]
+    assert len(shared.finished) == 6
+    assert left(list(shared.finished), shared.options) == []
+
+
+def test_what_is_derived_of_a_failed_trial_is_not_brought_to_the_tables(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planning it brought the failed trial back: one driver trained it again, alone."""
+    spec = "photo_digits/lsp/{}/small_cnn/supervised/quick/0"
+    failing = spec.format("grayscale")
+    monkeypatch.setattr(sharing, "run_grid", Booked((failing,)))
+    given = [spec.format("iss"), spec.format("early_stopping")]
+    shared = share_grid(given, replace(options, driver="0/1"))
+    assert [str(each) for each in shared.failed] == [failing, spec.format("iss")]
+    assert spec.format("early_stopping") in [str(each) for each in shared.finished]
+    assert left(list(shared.finished), shared.options) == []
+
+
+def test_a_finished_trial_that_cannot_leave_its_weights_is_tried_once(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row that counts is the old one, which alone says nothing of this run's attempt."""
+    monkeypatch.setattr(sharing, "run_grid", Booked())
+    share_grid(GRID[:1], options)
+    again = Booked((GRID[0],))
+    monkeypatch.setattr(sharing, "run_grid", again)
+    shared = share_grid(GRID[:1], replace(options, keep=("weights",)))
+    assert again.parts == [GRID[:1]]
+    assert (shared.finished, [str(spec) for spec in shared.failed]) == ([], GRID[:1])
 
 
 def test_what_is_to_be_kept_is_open_to_shared_drivers_too(options: Options) -> None:

@@ -146,6 +146,21 @@ def test_iss_is_the_best_of_its_members() -> None:
     assert (row.status, row.derived_from, row.winner) == ("failed", made.trials[2].key, None)
 
 
+def test_a_row_of_several_bases_is_as_new_as_the_newest_of_them() -> None:
+    """The best base ran first and was made anew later, so the newer row looked older and lost."""
+    made = plan(["photo_digits/lsp/iss/small_cnn/supervised/quick/0"], None)
+    (trial,) = made.derived
+    accuracies, ends = (0.3, 0.7, 0.5), (10.0, 20.0, 30.0)
+    rows = [
+        Result(str(t.spec), t.key, last_acc=acc, history=[{"test_acc": acc}], finished=end)
+        for t, acc, end in zip(made.trials, accuracies, ends, strict=True)
+    ]
+    row = derive_row(trial, rows)
+    assert (row.derived_from, row.finished) == (rows[1].key, 30.0)
+    rows[0].status = "failed"
+    assert derive_row(trial, rows).finished == 30.0
+
+
 def test_iss_reduces_bits_as_it_is_told() -> None:
     specs = [
         f"photo_digits/lsp/{d}/small_cnn/supervised/quick/0" for d in ("iss", "iss(bdr=float)")

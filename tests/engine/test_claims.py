@@ -20,7 +20,7 @@ from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.errors import StoreError
 from raygrid.engine.events import Listener, Listeners
 from raygrid.engine.ray.leftovers import end_leftovers
-from raygrid.storage import leases
+from raygrid.storage import claims
 from raygrid.storage.machine import born, machine
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal
@@ -55,7 +55,7 @@ class Thief(Listener):
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
-    monkeypatch.setattr(leases, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "BEAT", 0.05)
     monkeypatch.setenv(faulty.FOLDER, str(tmp_path))
     return Options(out=tmp_path / "out", data=tmp_path, executor="inline")
 
@@ -87,9 +87,9 @@ def test_what_another_driver_finished_before_the_claim_is_not_run_again(
             patch.undo()
             other = run_grid([spec], replace(options, out=tmp_path / "other"))
             assert (other.submitted, other.failed) == (1, [])
-            return leases.leased(*held)
+            return claims.claimed(*held)
 
-        patch.setattr("raygrid.api.run_grid.leased", late)
+        patch.setattr("raygrid.api.run_grid.claimed", late)
         outcome = run_grid([spec], options, thief)
     assert (outcome.submitted, thief.started_trials) == (0, 0)
     assert [row.status for row in outcome.results] == ["done"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from raygrid.cli.main import main
-from raygrid.core.errors import ClusterError, SpecError
+from raygrid.core.errors import ClusterError, SpecError, StoreError
 from raygrid.engine import notice
 from raygrid.engine.ray import mps
 from raygrid.engine.slurm.allocation import Allocation, private_folder
@@ -210,8 +210,11 @@ def test_the_folders_that_nodes_share_are_those_of_the_command(
     assert folders_of(RUN, {}) == [tmp_path / "runs"]
     given = [*RUN, "--out=here", "--store", "s3://bucket/x"]
     assert folders_of(given, {}) == [tmp_path / "here"]
-    there = {"RAYGRID_STORE": f"file://{tmp_path}/there"}
-    assert folders_of(RUN, there) == [tmp_path / "runs", tmp_path / "there"]
+    there = {"RAYGRID_STORE": (tmp_path / "over there").as_uri()}
+    assert "over%20there" in there["RAYGRID_STORE"]
+    assert folders_of(RUN, there) == [tmp_path / "runs", tmp_path / "over there"]
+    with pytest.raises(StoreError, match="allowed are a path, s3, gs and file"):
+        folders_of(RUN, {"RAYGRID_STORE": "ftp://host/x"})
 
 
 def test_a_folder_that_is_not_shared_is_found_out(tmp_path: Path) -> None:
@@ -255,9 +258,18 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("code", [SAVES, HEEDLESS], ids=["saves", "heedless"])
+DEAF = """
+import sys, time
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+SHELL = SAVES.replace("75", "128 + signal.SIGUSR1")
+ENDS = {"saves": SAVES, "heedless": HEEDLESS, "dies": DEAF, "dies in a shell": SHELL}
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_a_command_that_is_told_of_the_end_saves_or_is_ended(code: str, tmp_path: Path) -> None:
-    """Both leave a job that is to be queued again; a command that ends by itself does not."""
+    """All leave a job that is to be queued again; a command that ends by itself does not."""
     ready = tmp_path / "ready"
     command = Command([sys.executable, "-c", code, str(ready)], notice=2.0)
     before = signal.signal(signal.SIGUSR1, command.tell)

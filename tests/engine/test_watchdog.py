@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from raygrid.api.run_grid import Options, run_grid
 from raygrid.core.errors import Moving, StoreError
 from raygrid.core.retry import PATIENCE, patiently
+from raygrid.engine import notice
 from raygrid.engine.grid import plan
 from raygrid.engine.local import run_inline
 from raygrid.engine.schedule import Agenda
@@ -139,6 +143,31 @@ def test_a_driver_that_leaves_starts_no_job(store: Store) -> None:
     assert (told.artifacts, told.rows) == ([], [])
     run_inline(Agenda(jobs, lambda artifact: False), Worker(store), told)
     assert [row.status for row in told.rows] == ["done"]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_notice_that_tune_takes_for_itself_is_one_all_the_same(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune ended with every job open, and the command with status 0: nothing queued it again."""
+    from raygrid.engine.ray.evacuation import Evacuation
+
+    def told(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(Evacuation, "setup", told)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        with pytest.raises(Moving):
+            run_grid(
+                ["dots/clean/none/small_cnn/supervised/brief/0"],
+                replace(options, executor="ray", cpus=1, imports=("tests.plugin",)),
+            )
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert list(ResultLog(options.out / "results.jsonl").rows()) == []
+    assert not notice.given()
 
 
 class Metadata(BaseHTTPRequestHandler):

@@ -22,6 +22,8 @@ from raygrid.storage.bucket import ObjectStore
 from raygrid.storage.checkpoints import CheckpointSlot
 from raygrid.storage.mirrored import MirroredLog, MirroredStore, open_store
 from raygrid.storage.store import DATA, META, Bundle, Store
+from raygrid.trials.artifacts import BuildContext
+from raygrid.trials.artifacts.build import build
 from tests.ports import free_port
 
 BUNDLE = Bundle({"x": torch.arange(6).view(2, 3), "y": torch.ones(2)}, {"note": "a"})
@@ -111,6 +113,38 @@ def test_what_is_here_is_not_asked_for_there(machine: Opener) -> None:
     store.remote = None  # type: ignore[assignment]
     assert store.has("poison", "k")
     assert same(store.get("poison", "k"), BUNDLE)
+
+
+def test_what_could_not_be_uploaded_is_sent_by_the_next_that_needs_it(
+    machine: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found here from then on, so that nobody ever brought it to the others."""
+    store = machine("a")
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "upload", refuse)
+        with pytest.raises(StoreError, match="cannot upload"):
+            store.put("poison", "k", BUNDLE)
+    again = machine("a")
+    assert not again.has("poison", "k"), "others lack it, so it is a job"
+    assert machine("b").get("poison", "k") is None
+    assert brought(again) == (True, False)
+    assert same(machine("c").get("poison", "k"), BUNDLE)
+    again.remote = None  # type: ignore[assignment]
+    assert again.has("poison", "k")
+    assert brought(again) == (True, False), "what was sent costs no request"
+
+
+def refuse(files: ObjectStore, *_: Any) -> None:
+    raise StoreError("cannot upload: the store is away")
+
+
+def brought(store: MirroredStore) -> tuple[bool, bool]:
+    """Whether whoever needs the poison finds it, and whether it was made for that."""
+    wanted: Any = SimpleNamespace(kind="poison", key="k", spent=())
+    found, made = build(
+        wanted, store, BuildContext(torch.device("cpu"), Path()), lambda need: BUNDLE
+    )
+    return same(found, BUNDLE), made
 
 
 def test_a_second_writer_changes_nothing(machine: Opener) -> None:
@@ -269,6 +303,18 @@ def test_an_older_remote_row_does_not_replace_a_newer_one(machine: Opener) -> No
     assert keys(machine("c").results()) == {"x": 2.0}
 
 
+def test_a_result_of_a_slow_clock_beats_a_failure_of_a_fast_one(machine: Opener) -> None:
+    """Opened again, the machine that had run the trial took the failure for newer."""
+    first = machine("a").results()
+    first.append(row("x", 300.0, "failed"))
+    first.close()
+    second = machine("b").results()
+    second.append(row("x", 200.0))
+    second.close()
+    for name in "abc":
+        assert [each["status"] for each in machine(name).results().rows()] == ["done"]
+
+
 def test_rows_are_uploaded_in_batches_while_a_run_goes_on(
     machine: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +400,9 @@ def test_the_local_side_is_named_after_the_url(
         ("file://folder/x", "no absolute path"),
         ("s3://grid/x?color=red", "has the unknown option color"),
         ("s3://me:secret@grid/x", "s3://***@grid/x holds credentials; take them out"),
+        ("s3://grid/run#1", "s3://grid/run#1 has a #, which ends an address; take a name without"),
+        ("s3://grid/run#", "s3://grid/run# has a #"),
+        ("file:///tmp/run#1", "file:///tmp/run#1 has a #, which ends an address; write %23 for it"),
     ],
 )
 def test_a_bad_address_is_refused(tmp_path: Path, where: str, says: str) -> None:
@@ -361,6 +410,26 @@ def test_a_bad_address_is_refused(tmp_path: Path, where: str, says: str) -> None
         open_store(where, tmp_path)
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_reader_needs_no_right_to_write(
+    machine: Opener, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions to finished trials ended with: cannot write .probe."""
+    machine("a").put("poison", "k", BUNDLE)
+
+    def deny(self: ObjectStore, name: str, *_: Any) -> None:
+        raise StoreError(f"cannot write {name} in {self.url}: ACCESS_DENIED")
+
+    for method in ("_put", "delete", "remove"):
+        monkeypatch.setattr(ObjectStore, method, deny)
+    with pytest.raises(StoreError, match=r"cannot write \.probe"):
+        open_store(url, tmp_path / "writer")
+    reader = open_store(url, tmp_path / "reader", reading=True)
+    assert same(reader.get("poison", "k"), BUNDLE)
+    reader.put("poison", "made", OTHER)
+    assert same(reader.get("poison", "made"), OTHER)
+    assert not reader.has("poison", "made"), "the others lack it"
 
 
 def test_a_store_that_does_not_answer_is_one_clear_error(

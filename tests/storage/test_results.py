@@ -72,6 +72,27 @@ def test_a_row_is_on_the_disk_when_the_append_is_over(
     assert flushed == sizes
 
 
+@pytest.mark.parametrize("end", ["done", "diverged"])
+def test_an_attempt_that_failed_hides_no_result_whatever_the_clocks_say(
+    tmp_path: Path, end: str
+) -> None:
+    """The failed one came last, or from a machine whose clock was ahead."""
+    good, later = {**GOOD, "status": end, "finished": 2.0}, {**GOOD, "finished": 3.0}
+    failed = {**GOOD, "status": "failed", "finished": 9.0}
+    log, other = ResultLog(tmp_path / "results.jsonl"), ResultLog(tmp_path / "other.jsonl")
+    for row in (good, failed):
+        log.append(row)
+    assert list(log.rows()) == [good]
+    assert list(log.attempts(since=2.0)) == [failed]
+    other.append(failed)
+    other.take_over(log.rows())
+    assert list(other.rows()) == [good]
+    other.take_over([failed])
+    assert len(other.path.read_bytes().splitlines()) == 2, "what counts less is not taken over"
+    other.take_over([later])
+    assert list(other.rows()) == [later]
+
+
 def test_a_full_disk_takes_no_half_of_a_row(tmp_path: Path) -> None:
     """A row larger than what is left of the disk; with room again it is there once and whole."""
     rows = [{**GOOD, "key": key, "spec": key, "note": key * 5000} for key in "ab"]

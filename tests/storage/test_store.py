@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,27 @@ def test_a_second_writer_changes_nothing(store: Store) -> None:
     store.put("poison", "k", BUNDLE)
     assert (store.path("poison", "k") / DATA).stat().st_ino == before
     assert not list(store.path("poison", "k").parent.glob(".tmp-*"))
+
+
+def test_what_killed_writers_left_is_removed_when_it_is_a_day_old(store: Store) -> None:
+    """Half an entry took its room for ever; one that is still being written is left alone."""
+    store.put("poison", "k", BUNDLE)
+    kind = store.path("poison", "k").parent
+    for name, folder_age, file_age in (("dead", 2, 2), ("fresh", 0, 0), ("growing", 2, 0)):
+        stage = kind / f".tmp-{name}"
+        stage.mkdir()
+        (stage / DATA).write_bytes(bytes(64))
+        for path, days in ((stage / DATA, file_age), (stage, folder_age)):
+            at = time.time() - days * 86_400
+            os.utime(path, (at, at))
+    store.put("poison", "other", BUNDLE)
+    assert sorted(path.name for path in kind.iterdir()) == [
+        ".tmp-fresh",
+        ".tmp-growing",
+        "k",
+        "other",
+    ]
+    assert store.get("poison", "k") is not None
 
 
 def test_tensors_that_share_memory_are_stored_each(store: Store) -> None:

@@ -22,7 +22,7 @@ from importlib import resources
 from typing import Any
 
 from raygrid.core.errors import StoreError
-from raygrid.storage.leases import shared_side
+from raygrid.storage.claims import shared_side
 from raygrid.storage.store import Store
 from raygrid.trials.trial import Trial
 

@@ -40,7 +40,7 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from raygrid.core.errors import ClusterError, RaygridError, StartError  # noqa: E402
+from raygrid.core.errors import ClusterError, Moving, RaygridError, StartError  # noqa: E402
 from raygrid.core.options import Options  # noqa: E402
 from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
@@ -193,6 +193,7 @@ def run_on_ray(
 ) -> None:
     """Do every job of the agenda on the cluster; returns when all have an outcome.
 
+    Raises Moving after a notice, with everything saved.
     contents: what the datasets' files hold, so that workers name artifacts without reading them.
     profiles: what is known of trials on GPUs; it learns what is measured here.
     """
@@ -223,6 +224,8 @@ def run_on_ray(
             ]
             with unwrapped():
                 _tuner(agenda, sharing, callbacks, worker_config).fit()
+            if len(agenda):  # before `Evacuation` listens, Tune takes the notice and ends quietly
+                raise Moving("the driver has to go")
         finally:
             with contextlib.suppress(Exception):
                 ray.kill(broker)

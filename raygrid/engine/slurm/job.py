@@ -29,9 +29,15 @@ from raygrid.engine.slurm.others import OtherNodes
 from raygrid.engine.slurm.processes import adopt_orphans, end_on_sigterm
 from raygrid.engine.slurm.script import NOTICE
 from raygrid.engine.slurm.worker import versions_here
+from raygrid.storage.bucket import folder_of
 
 SAVING, ENDING = 0.6, 0.2
 """Parts of the notice: for the command to save its state, then for it to end when told to."""
+CUT_SHORT = (
+    *(-signal.SIGTERM, -signal.SIGKILL, 130),  # the last is raygrid's own when it is told to stop
+    *(-signal.SIGUSR1, 128 + signal.SIGUSR1),  # it does not listen yet; so a shell says it of it
+)
+"""Statuses of a command that the notice ended, and not its work."""
 TOO_SHORT = 2
 """How often a job that never got to its command is queued again; Slurm would do so for ever."""
 
@@ -42,8 +48,7 @@ def folders_of(command: Sequence[str], env: Mapping[str, str]) -> list[Path]:
     parser.add_argument("--out", default="runs")
     parser.add_argument("--store", default=env.get("RAYGRID_STORE"))
     found, _ = parser.parse_known_args(list(command[1:]))
-    store = (found.store or "").removeprefix("file://")
-    places = [found.out] if "://" in store else [found.out, store]
+    places = [found.out, folder_of(found.store or "")]
     return [Path(place).absolute() for place in places if place]
 
 
@@ -108,9 +113,7 @@ class Command:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(2 * STOP)
                 self.process.kill()
-        # 130 is what raygrid itself ends with when it is told to stop.
-        ended = status in (-signal.SIGTERM, -signal.SIGKILL, 130)
-        return SAVED if ended and self.was_told else status
+        return SAVED if status in CUT_SHORT and self.was_told else status
 
     @property
     def was_told(self) -> bool:

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from raygrid.storage.machine import ENDED, facts
+
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -37,12 +39,10 @@ def end_on_sigterm() -> None:
 def descendants(root: int) -> list[int]:
     """Children of a process and their children, at any distance; without those that have ended."""
     parents: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name may hold spaces and brackets; state and parent follow its last bracket.
-            state, parent = status.read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
-            if state != "Z":
-                parents.setdefault(int(parent), []).append(int(status.parent.name))
+    for pid in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")):
+        said = facts(pid)
+        if said and said[0] not in ENDED:
+            parents.setdefault(int(said[1]), []).append(pid)
     found, open_ = [], [root]
     while open_:
         children = parents.get(open_.pop(), [])

@@ -67,11 +67,11 @@ def build(
     Returns the content and whether it was made now. Only one process of a machine makes a key;
     the others wait and load. A DivergedError of its making says whose it is.
     """
-    found = patiently(lambda: store.get(artifact.kind, artifact.key))
+    found = _found(artifact, store)
     if found is not None:
         return found, False
     with store.lock(artifact.key):
-        found = patiently(lambda: store.get(artifact.kind, artifact.key))
+        found = _found(artifact, store)
         if found is not None:
             return found, False
         progress = StoreProgress(store, artifact.key, watch or BuildObserver())
@@ -84,8 +84,21 @@ def build(
         facts = {"label": artifact.label, "seconds": time.perf_counter() - started, **made.facts}
         made = Bundle(made.tensors, facts)
         patiently(lambda: store.put(artifact.kind, artifact.key, made))
-        progress.partial.clear()
-        for need in artifact.spent:
-            with suppress(StoreError):  # what is left over costs room, not the whole
-                store.drop(need.kind, need.key)
+        _clear(artifact, store)
     return made, True
+
+
+def _found(artifact: Artifact, store: Store) -> Bundle | None:
+    """The content of an artifact that is there; one that could not be uploaded is sent now."""
+    found = patiently(lambda: store.get(artifact.kind, artifact.key))
+    if found is not None and patiently(lambda: store.send(artifact.kind, artifact.key)):
+        _clear(artifact, store)
+    return found
+
+
+def _clear(artifact: Artifact, store: Store) -> None:
+    """Remove what its making needed and nobody needs any more."""
+    CheckpointSlot(store, artifact.key).clear()
+    for need in artifact.spent:
+        with suppress(StoreError):  # what is left over costs room, not the whole
+            store.drop(need.kind, need.key)

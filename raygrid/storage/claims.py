@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 BEAT, DEAD = 10.0, 40.0  # seconds between beats; of silence after which a note counts as dead
 TRIES = 3
 Note = dict[str, Any]
+_held: set[str] = set()
+"""The names of the notes that drivers in this process hold."""
 
 
 @contextlib.contextmanager
-def leased(store: Store, keys: Iterable[str]) -> Iterator[Lease]:
+def claimed(store: Store, keys: Iterable[str]) -> Iterator[Claim]:
     """Hold these trials while the block lasts; StoreError if a living driver runs one of them."""
-    claim = Lease(shared_side(store), frozenset(keys))
+    claim = Claim(shared_side(store), frozenset(keys))
     claim.take()
     try:
         yield claim
@@ -55,7 +57,7 @@ def shared_side(store: Store) -> ObjectStore:
 
 
 @dataclass
-class Lease:
+class Claim:
     """One driver's note. beat, dead: in seconds."""
 
     files: ObjectStore
@@ -81,7 +83,12 @@ class Lease:
         for attempt in range(TRIES):
             # It beats while it looks for others: watching dead notes takes as long as it takes
             # others to hold this one for dead.
-            self._write()
+            _held.add(self.name)
+            try:
+                self._write()
+            except BaseException:
+                self.release()
+                raise
             self._over, self._lost = threading.Event(), False
             self._alive = threading.Thread(target=self._live, name="claim", daemon=True)
             self._alive.start()
@@ -121,8 +128,9 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Take the note away."""
+        """Take the note away; one that the store keeps counts as dead, since nobody holds it."""
         self._over.set()
+        _held.discard(self.name)
         with contextlib.suppress(StoreError):
             self.files.delete(self.name)
 
@@ -139,16 +147,27 @@ class Lease:
         self._lost = self._lost or self.files.size(self.name) is None
 
     def _live(self) -> None:
+        alone = self._written  # when this note was last known not to have been taken for dead
         while not self._over.wait(self.beat) and not self._lost:
             try:
                 self._confirm()
                 if not self._lost:
                     self._write()
+                if self._written - alone > self.dead - self.beat:
+                    self._lost = self._lost or self._overtaken()
+                alone = self._written
             except StoreError as error:
                 log.warning("%s; trying again", error)
-        if not self._lost:
-            with contextlib.suppress(StoreError):  # a beat may have crossed the release
-                self.files.delete(self.name)
+        with contextlib.suppress(StoreError):  # a beat may have crossed the release, or the heir
+            self.files.delete(self.name)
+
+    def _overtaken(self) -> bool:
+        """Whether a driver that may have taken this note for dead has one of these trials.
+
+        A beat that was long under way brings back a note which such a driver has removed. On this
+        machine none is taken for dead whose process lives.
+        """
+        return any(_lives(name, note) is None for name, note in self.others())
 
     def _rival(self) -> Note | None:
         """The note of a living driver that has one of these trials; those of dead ones are removed.
@@ -157,7 +176,7 @@ class Lease:
         """
         silent: dict[str, Note] = {}
         for name, note in self.others():
-            fate = _lives(note)
+            fate = _lives(name, note)
             if fate is None:
                 silent[name] = note
             elif fate:
@@ -173,7 +192,7 @@ class Lease:
         while waiting:
             for name, before in list(waiting.items()):
                 now = read_note(self.files.read(name) or b"")
-                fate = _lives(before)
+                fate = _lives(name, before)
                 if now is not None and (fate or (fate is None and now["beat"] != before["beat"])):
                     alive.add(name)
                 elif now is not None and fate is None and time.monotonic() < end:
@@ -226,7 +245,7 @@ def claimed_keys(files: ObjectStore, keys: Iterable[str], watch: bool = False) -
     watch: believe no note whose beat stands still for `DEAD` seconds; that of a dead driver is
     removed. Without it every note counts, as it does where there is other work to do.
     """
-    asking = Lease(files, frozenset(keys))
+    asking = Claim(files, frozenset(keys))
     notes = dict(asking.others())
     if watch:
         notes = {name: notes[name] for name in asking.living(notes)}
@@ -249,17 +268,19 @@ def read_note(content: bytes) -> Note | None:
     return note if texts and numbers and listed else None
 
 
-def _lives(note: Note) -> bool | None:
+def _lives(name: str, note: Note) -> bool | None:
     """Whether the driver of a note lives; None where its beat alone can tell.
 
     That is on another machine, and where a process has its number of which nobody knows when it
-    began: it may be any other.
+    began: it may be any other. In this process a driver lives as long as it holds its note.
     """
     if not _here(note):
         return None
     if not lives(note["pid"], note["born"]):
         return False
-    return True if note["born"] else None
+    if not note["born"]:
+        return None
+    return note["pid"] != os.getpid() or name in _held
 
 
 def _here(note: Note) -> bool:

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from raygrid.core.errors import ClaimedError, ClaimLost, StoreError
-from raygrid.storage import leases as claims
-from raygrid.storage.leases import Lease, leased, shared_side
+from raygrid.storage import claims
+from raygrid.storage.claims import Claim, claimed, claimed_keys, shared_side
+from raygrid.storage.machine import facts
 from raygrid.storage.mirrored import ObjectStore, open_store
 
-Maker = Callable[..., Lease]
+Maker = Callable[..., Claim]
 
 
 @pytest.fixture(params=["folder", "url"])
@@ -29,10 +30,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     """Claims of quick drivers on one store, each with a local side of its own."""
     place = tmp_path / "store" if request.param == "folder" else (tmp_path / "far").as_uri()
 
-    def claim(*keys: str, beat: float = 0.02) -> Lease:
+    def claim(*keys: str, beat: float = 0.02) -> Claim:
         name = f"cache{len(list(tmp_path.iterdir()))}"
         files = shared_side(open_store(place, tmp_path / name))
-        return Lease(files, frozenset(keys), beat=beat, dead=0.5)
+        return Claim(files, frozenset(keys), beat=beat, dead=0.5)
 
     return claim
 
@@ -85,11 +86,96 @@ def test_a_killed_driver_of_this_machine_is_dead_at_once(make: Maker) -> None:
     heir.release()
 
 
+def test_a_killed_driver_is_dead_before_anybody_has_waited_for_it(tmp_path: Path) -> None:
+    """Its parent lives on, as a shell script or a container's first process may: it is listed."""
+    heir = Claim(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=60)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "taken\n"
+    driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)
+    assert facts(driver.pid)[0] == "Z"
+    began = time.monotonic()
+    heir.take()
+    assert time.monotonic() - began < 10
+    assert notes(heir.files) == [heir.name]
+    heir.release()
+    driver.communicate()
+
+
+def test_a_note_that_the_store_kept_is_no_driver_in_the_same_process(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver took itself for another one that lives, and refused its own trials."""
+    first, again = make("x"), make("x")
+    first.take()
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "delete", refuse)
+        first.release()
+        assert first._alive is not None
+        first._alive.join()
+    assert notes(first.files) == [first.name]
+    assert claimed_keys(again.files, ["x"], watch=True) == set()
+    again.take()
+    with pytest.raises(StoreError, match=rf"process {os.getpid()} on"):
+        first.take()
+    again.release()
+
+
+def refuse(files: ObjectStore, name: str, *_: bytes) -> None:
+    raise StoreError(f"cannot touch {name}: the store is away", passing=True)
+
+
+def test_a_note_that_could_not_be_written_is_not_held(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = make("x")
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "write", refuse)
+        with pytest.raises(StoreError, match="the store is away"):
+            claim.take()
+    assert claim.name not in claims._held
+
+
+def test_a_beat_that_was_long_under_way_brings_no_lost_note_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It landed after another driver had taken the note for dead, and both went on."""
+    monkeypatch.setattr(claims, "_here", lambda note: False)
+    files = shared_side(open_store(tmp_path / "store"))
+    slow, heir = (Claim(files, frozenset(["x"]), beat=0.1, dead=0.6) for _ in range(2))
+    slow.take()
+    under_way, land, write = threading.Event(), threading.Event(), ObjectStore.write
+
+    def late(self: ObjectStore, name: str, content: bytes) -> None:
+        if name == slow.name and not under_way.is_set():
+            under_way.set()
+            land.wait(30)
+        write(self, name, content)
+
+    monkeypatch.setattr(ObjectStore, "write", late)
+    assert under_way.wait(30)
+    heir.take()
+    land.set()
+    assert slow._alive is not None
+    slow._alive.join(30)
+    with pytest.raises(ClaimLost, match="another one took over"):
+        slow.check()
+    heir.check()
+    assert notes(files) == [heir.name]
+    heir.release()
+
+
 def test_of_many_that_start_together_one_at_most_runs(make: Maker) -> None:
     together = [make("x") for _ in range(4)]
-    taken: list[Lease] = []
+    taken: list[Claim] = []
 
-    def attempt(claim: Lease) -> None:
+    def attempt(claim: Claim) -> None:
         try:
             claim.take()
         except StoreError:
@@ -108,7 +194,7 @@ def test_of_many_that_start_together_one_at_most_runs(make: Maker) -> None:
 
 def test_the_block_holds_the_claim(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with leased(store, ["x"]):
+    with claimed(store, ["x"]):
         assert len(notes(shared_side(store))) == 1
     assert notes(shared_side(store)) == []
 
@@ -139,7 +225,7 @@ def test_a_malformed_claim_is_removed_with_a_line(
     heir.release()
 
 
-def elsewhere(heir: Lease, number: int) -> None:
+def elsewhere(heir: Claim, number: int) -> None:
     note = {"host": f"node{number}", "boot": "", "pid": 1, "born": "", "beat": 1, "keys": ["x"]}
     heir.files.write(f"claims/dead{number}.json", json.dumps(note).encode())
 
@@ -203,9 +289,9 @@ def test_a_number_of_a_process_that_was_used_again_is_not_the_driver(make: Maker
 SLEEPER = """
 import sys
 from raygrid.core.errors import ClaimLost
-from raygrid.storage.leases import Lease, shared_side
+from raygrid.storage.claims import Claim, shared_side
 from raygrid.storage.store import Store
-claim = Lease(shared_side(Store(sys.argv[1])), frozenset(["x"]), beat=60, dead=60.1)
+claim = Claim(shared_side(Store(sys.argv[1])), frozenset(["x"]), beat=60, dead=60.1)
 claim.take()
 print("taken", flush=True)
 input()  # stopped here
@@ -221,7 +307,7 @@ def test_a_driver_that_slept_looks_before_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R5: both ran on; the first never learned that it had lost its claim."""
-    heir = Lease(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=0.5)
+    heir = Claim(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=0.5)
     sleeper = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -258,7 +344,7 @@ def test_a_note_that_is_still_being_written_is_nobodys(tmp_path: Path) -> None:
     half = tmp_path / "store" / "claims" / "abc.json.tmp-1234"
     half.parent.mkdir()
     half.write_text('{"ho')
-    claim = Lease(files, frozenset(["x"]))
+    claim = Claim(files, frozenset(["x"]))
     claim.take()
     claim.release()
     assert half.exists()
@@ -272,7 +358,7 @@ def test_of_two_that_watch_a_dead_note_one_runs(
     files = shared_side(open_store(tmp_path / "store"))
     dead = {"host": "gone", "boot": "b", "pid": 1, "born": "1", "beat": 7, "keys": ["x"]}
     files.write("claims/dead.json", json.dumps(dead).encode())
-    first, second = (Lease(files, frozenset(["x"]), beat=0.1, dead=0.6) for _ in range(2))
+    first, second = (Claim(files, frozenset(["x"]), beat=0.1, dead=0.6) for _ in range(2))
     errors: list[Exception] = []
 
     def late() -> None:
@@ -301,7 +387,7 @@ def test_where_nobody_knows_when_a_process_began_its_beat_decides(
     files = shared_side(open_store(tmp_path / "store"))
     note = {"host": socket.gethostname(), "boot": "", "pid": os.getpid(), "born": ""}
     files.write("claims/old.json", json.dumps({**note, "beat": 3, "keys": ["x"]}).encode())
-    heir, third = (Lease(files, frozenset(["x"]), beat=0.05, dead=0.4) for _ in range(2))
+    heir, third = (Claim(files, frozenset(["x"]), beat=0.05, dead=0.4) for _ in range(2))
     heir.take()
     with pytest.raises(ClaimedError, match="another raygrid run works on 1 of these trials"):
         third.take()
