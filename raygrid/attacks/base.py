@@ -166,6 +166,10 @@ class Attack(Method):
         networks = self.surrogate if isinstance(self, _HasSurrogate) else "resnet18"
         return tuple((name, self.passes(n)) for name in networks.split(":"))
 
+    def draws(self, side: int) -> float:
+        """Normal numbers that each image of this side takes of the host, which a GPU waits for."""
+        return 0.0
+
     def poison_nbytes(self, rows: int, side: int) -> int:
         """Bytes of a poison of so many images: pixels uint8, rows and labels int64."""
         return rows * (3 * side**2 + 16)

@@ -212,6 +212,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "submitted": outcome.submitted,
         "seconds": round(outcome.seconds, 2),
         "results": [r.row() for r in outcome.results],
+        "failed_attempts": [r.row() for r in outcome.failed_attempts],
         "skips": [{"spec": s.spec, "reason": s.reason} for s in outcome.plan.skips],
         "files": [str(path) for path in outcome.files],
     }

@@ -141,7 +141,7 @@ def trial_lines_of(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, st
     yield "final", _percent(row.get("final_acc"))
     peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
     yield "peak", f"{_percent(peak)} (epoch {row.get('peak_epoch') or '-'})"
-    yield "published", _published(row["spec"])
+    yield "published", _published(row)
     planned, ran = row.get("epochs_planned") or 0, row.get("epochs_run") or 0
     where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or '-'}"
     yield "run", f"{ran} of {planned} epochs in {clock(row.get('seconds') or 0.0)} on {where}"
@@ -167,11 +167,11 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def _published(spec: str) -> str:
-    from raygrid.tracking.published import published_of
+def _published(row: Row) -> str:
+    from raygrid.tracking.published import beside, published_of
 
-    found = published_of([spec]).get(spec)
-    return f"{_percent(found[0])} ({found[1]})" if found else "-"
+    found = published_of([row["spec"]]).get(row["spec"])
+    return f"{_percent(found[0])} ({beside(found, row.get('marks') or ())})" if found else "-"
 
 
 def _curve(history: list[dict[str, float]]) -> str:

@@ -70,6 +70,11 @@ class Budget:
             norm, value = default.norm, value * default.value
         if value == 0:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
+        if match["times"] and norm == "linf" and value > 1:
+            raise SpecError(
+                f"budget {text!r} is linf {value:g}, {match['num']} times {default}; "
+                f"allowed are values up to 1 (255/255), here {1 / default.value:g}x"
+            )
         if not match["norm"] and norm == "linf" and value > 1:
             allowed = " or ".join(f"{each}, such as {_like(each, text)}" for each in norms)
             raise SpecError(

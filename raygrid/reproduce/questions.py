@@ -19,9 +19,9 @@ from raygrid.reports.analysis.records import Records
 from raygrid.reports.analysis.summary import costs
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel, Table
-from raygrid.reports.tables.trial_lines import data_facts
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.scales import lacking, scaled
+from raygrid.trials.result import data_facts
 from raygrid.trials.run import data_marks
 
 Found = Mapping[int, Mapping[str, float]]

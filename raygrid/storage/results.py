@@ -74,7 +74,7 @@ def precedence(row: Json) -> tuple[bool, float]:
     A trial that has come to an end keeps it whatever becomes of later attempts, such as for what is
     to be kept of it; among equals the last one counts.
     """
-    return row["status"] in ("done", "diverged"), when(row)
+    return row.get("status") in ("done", "diverged"), when(row)
 
 
 def best(rows: Iterable[Json]) -> dict[str, Json]:

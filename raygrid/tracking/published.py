@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
+from raygrid.trials.result import data_facts, set_apart
 
 if TYPE_CHECKING:
     from raygrid.literature.lookup import Finding
@@ -35,6 +36,13 @@ def published_of(specs: Iterable[str]) -> dict[str, Published]:
         if (number := known[cell]) is not None:
             found[text] = number
     return found
+
+
+def beside(published: Published | None, marks: Collection[str]) -> str:
+    """The source of a number beside a result with these marks, and what sets its data apart."""
+    if published is None:
+        return ""
+    return "; ".join(filter(None, (published[1], set_apart(data_facts(marks)))))
 
 
 def _source(found: Finding) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -15,6 +15,23 @@ OTHER_DATA = "not the official data: "
 """Begins the mark of a result on data that are not those whose name they have."""
 OTHER_FILES = "not the official files: "
 """Begins the mark of a result on lossy copies of the official data, as many as there are."""
+
+DATA_MARKS = {"other_data": OTHER_DATA, "other_files": OTHER_FILES}
+"""What marks say of a result's data, by name, and how the mark begins that says it."""
+
+
+def data_facts(marks: Collection[str]) -> dict[str, str]:
+    """What the marks of rows say of their data, by the names of DATA_MARKS; only what is said."""
+    said = ((name, begin, mark) for name, begin in DATA_MARKS.items() for mark in marks)
+    return {name: mark.removeprefix(begin) for name, begin, mark in said if mark.startswith(begin)}
+
+
+def set_apart(facts: Mapping[str, Any]) -> str:
+    """What in such data sets a printed number apart; empty where they are the official ones."""
+    if other := facts.get("other_data"):
+        return f"on other data than {other}"
+    files = facts.get("other_files")
+    return f"on other files than {files}" if files else ""
 
 
 def own_marks(marks: Iterable[str]) -> list[str]:

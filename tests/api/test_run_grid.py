@@ -10,7 +10,7 @@ import pytest
 
 from raygrid.api import run_grid as module
 from raygrid.api.run_grid import Options, run_grid
-from raygrid.cli.run import print_outcome
+from raygrid.cli.run import outcome_json, print_outcome
 from raygrid.core import retry
 from raygrid.core.errors import StoreError
 from raygrid.engine.events import Listener
@@ -96,6 +96,7 @@ def test_a_finished_trial_that_later_cannot_leave_its_weights_stays_finished(
     assert (row.status, row.final_acc, row.finished) == ("done", first.final_acc, first.finished)
     (failed,) = outcome.failed
     assert (failed.status, failed.key) == ("failed", first.key)
+    assert [each["error"] for each in outcome_json(outcome)["failed_attempts"]] == [failed.error]
     print_outcome(outcome, kept)
     assert f"FAILED {first.spec}: " in capsys.readouterr().out
     assert [row["status"] for row in ResultLog(options.out / "results.jsonl").rows()] == ["done"]

@@ -172,6 +172,10 @@ def test_budgets_parse_and_print(text: str, budget: Budget) -> None:
         ("l0:1.5", "whole numbers"),
         ("8/0", "divides by zero"),
         ("l2:2x", "the default that it multiplies is linf"),
+        (
+            "99x",
+            "3.10588, 99 times 8/255; allowed are values up to 1 (255/255), here 31.875x",
+        ),
         ("lots", "not of the form"),
     ],
 )

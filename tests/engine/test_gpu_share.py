@@ -238,9 +238,9 @@ def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
     assert too_large(made.trials, "H200", profiles) == []
     assert too_large(made.trials, "an unknown card", profiles) == []
     state = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xA10G"))
-    said = f"note: 1 trials of {kind(large)} need"
+    said = f"note: a trial of {kind(large)} needs"
     assert said in plan_text(made, state)
-    assert "A10G has 22.5: they will fail; take a larger GPU" in plan_text(made, state)
+    assert "A10G has 22.5: it will fail; take a larger GPU" in plan_text(made, state)
     assert plan_json(made, state)["fleet"]["too_large"][0]["kind"] == kind(large)
     cores = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xCPU"))
     assert "will fail" not in plan_text(made, cores)

@@ -72,6 +72,17 @@ def test_the_versions_of_the_newest_row_win_and_the_others_are_counted_once() ->
     assert cell.values == {0: 0.5, 2: 0.5}, "an older version that was run again is the newest"
 
 
+def test_a_failure_of_a_newer_version_takes_no_finished_seed_away() -> None:
+    """One that ran out of memory after an upgrade emptied the cell."""
+    rows = [row("lsp", seed, 0.5 + seed / 100, 1.0 + seed, **OLD) for seed in (0, 2)]
+    rows.append({**row("lsp", 1, 0.9, 9.0), "status": "failed", "final_acc": None})
+    (cell,) = table("defense", trial_lines(rows)).panels[0].cells.values()
+    assert cell.values == {0: 0.5, 2: 0.52}
+    rows.append(row("lsp", 1, 0.75, 9.5))
+    (cell,) = table("defense", trial_lines(rows)).panels[0].cells.values()
+    assert cell.values == {1: 0.75}
+
+
 def test_sides_are_compared_by_the_rows_of_their_newest_versions() -> None:
     rows = [row("lsp", seed, 0.75, 9.0) for seed in (0, 1)]
     rows += [row("lsp", 2, 0.25, 1.0, **OLD)]

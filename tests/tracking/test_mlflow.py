@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from raygrid.tracking.mlflow import store_uri, sync
 from raygrid.tracking.mlflow.client import KEY, PARENT, WRITTEN, MlflowExperiment
 from raygrid.tracking.mlflow.connection import is_transient
 from raygrid.tracking.mlflow.facts import (
+    Shown,
     epoch_points,
     final_metrics,
     params_of,
@@ -453,6 +455,35 @@ def test_an_older_row_does_not_stand_for_a_newer_one(out: Path) -> None:
         ResultLog(out / "results.jsonl").append(result.row())
         assert sync(out).written == 1
     assert children(out)[trial.key].data.metrics["peak_acc"] == 0.1
+
+
+def test_a_failed_attempt_at_a_finished_trial_leaves_it_finished(out: Path) -> None:
+    """Tables say so too; a disk that was full for weights to keep made it FAILED."""
+    trial = planned().trials[0]
+    log = ResultLog(out / "results.jsonl")
+    log.append(row(trial, finished=LATER + 1000.0).row())
+    assert sync(out).written == 1
+    log.append(row(trial, status="failed", finished=LATER + 2000.0).row())
+    assert sync(out).written == 0
+    child = children(out)[trial.key]
+    assert (child.info.status, child.data.tags["raygrid.status"]) == ("FINISHED", "done")
+    assert sync(out, f"sqlite:///{out}/other.db").written == 1
+    (again,) = children(out, f"sqlite:///{out}/other.db").values()
+    assert again.info.status == "FINISHED"
+
+
+def test_nothing_is_subtracted_from_a_number_on_other_data() -> None:
+    (trial,) = plan(["cifar10/lsp/jpeg/resnet18/supervised/apbench/0"], None).trials
+    shown = Shown("lsp", published=(0.8, "apbench T3"))
+    few = "cifar10 (9 of 10 images)"
+    for mark, subtracted in ((f"not the official data: {few}", False), ("x", True)):
+        result = replace(row(trial), marks=[mark])
+        names = {name for name, *_ in final_metrics(result, shown)}
+        assert "published_acc" in names
+        assert ("minus_published" in names) == subtracted
+        said = tags_of(result, shown)["raygrid.published"]
+        apart = f"; on other data than {few}"
+        assert said == "apbench T3" + ("" if subtracted else apart)
 
 
 def test_names_and_values_fit_mlflow() -> None:

@@ -80,6 +80,11 @@ class Disentangled(Attack):
         """A forward and a full backward pass an epoch, each about one through a ResNet-18."""
         return 3.0 * self.epochs * relative_cost(self.shrink)
 
+    def draws(self, side: int) -> float:
+        # How many classes there are does not matter: their branch draws nothing.
+        plan = VaeSize.disentangling(side, 1, self.table, shrink=self.shrink)
+        return float(self.epochs * plan.drawn)
+
     def original(self, images: Images, context: AttackContext) -> Images:
         """The whole training set under the base attack: what a grid has under its name."""
         if context.base is not None:

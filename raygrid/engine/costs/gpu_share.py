@@ -128,13 +128,16 @@ class TooLarge:
     artifacts: int = 0
 
     def __str__(self) -> str:
-        who, way = f"{self.trials} trials of {self.kind}", "take a larger GPU or a smaller batch"
+        size = f"{self.needed:.1f} GiB"
+        has = f"one {self.gpu} has {memory_gb(self.gpu):.1f}"
+        way = "take a larger GPU" + ("" if self.artifacts else " or a smaller batch")
+        if self.trials + self.artifacts == 1:
+            what = self.kind if self.artifacts else f"a trial of {self.kind}"
+            return f"{what} needs {size}, {has}: it will fail; {way}"
+        many = f"{self.trials} trials of {self.kind}"
         if self.artifacts:
-            who, way = f"{self.artifacts} artifacts such as {self.kind}", "take a larger GPU"
-        return (
-            f"{who} need {self.needed:.1f} GiB each, one {self.gpu} has "
-            f"{memory_gb(self.gpu):.1f}: they will fail; {way}"
-        )
+            many = f"{self.artifacts} artifacts such as {self.kind}"
+        return f"{many} need {size} each, {has}: they will fail; {way}"
 
 
 def too_large(works: Iterable[Trial | Artifact], gpu: str, profiles: Profiles) -> list[TooLarge]:

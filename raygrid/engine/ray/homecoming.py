@@ -52,8 +52,8 @@ def print_log(text: str) -> None:
 def unpack_home(log: str, folder: Path) -> None:
     """Take over what a job's log carries: its rows beside those of `folder`, tables, figures.
 
-    Of two rows of a key the later one counts. Paths that leave the folder are refused. Raises
-    ClusterError, with nothing changed, if the log does not hold all of it.
+    Of two rows of a key that one counts which `best` says. Paths that leave the folder are refused.
+    Raises ClusterError, with nothing changed, if the log does not hold all of it.
     """
     lines = [line.removeprefix(MARK).strip() for line in log.splitlines() if line.startswith(MARK)]
     if not lines:

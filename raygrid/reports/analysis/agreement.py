@@ -12,7 +12,7 @@ from raygrid.reports.analysis.counterparts import CONTROL, PARTLY, counterpart
 from raygrid.reports.statistics import Correlation, correlate
 from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.trial_lines import in_order, trial_lines
-from raygrid.trials import privileges
+from raygrid.trials import contest
 
 Row = dict[str, Any]
 FAR = 0.15
@@ -162,7 +162,7 @@ def _correlation(where: Row, pairs: Sequence[Agreeing]) -> Row:
 def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     """Whether both name the same strongest attack on a defense, and the same best defense.
 
-    What knows more than others may (`privileges`) is not among those that are named.
+    Only what is an attack or a defense proper (`contest`) is among those that are named.
 
     same: `yes` if the measured and the printed winner are one; `tie` if they are within TIE of each
     other by the measured numbers (or within the larger of their standard deviations over seeds) or
@@ -172,11 +172,11 @@ def _winners(pairs: Sequence[Agreeing]) -> Iterator[Row]:
     whole = [p for p in pairs if p.group != CONTROL and PARTLY not in p.group]
     for (setting, group), members in _by(whole, lambda p: (p.setting, p.group)).items():
         where = {"setting": setting, "group": group}
-        attacks = [p for p in members if not privileges.of_attack(p.attack)]
+        attacks = [p for p in members if contest.is_attack(p.attack)]
         for defense, own in _by(attacks, lambda p: p.defense).items():
             if len(own) > 1:
                 yield {**where, **_winner("strongest attack", defense, own, -1.0)}
-        defenses = [p for p in members if not privileges.of_defense(p.defense)]
+        defenses = [p for p in members if contest.is_defense(p.defense)]
         for attack, own in _by(defenses, lambda p: p.attack).items():
             if len(own) > 1:
                 yield {**where, **_winner("best defense", attack, own, 1.0)}

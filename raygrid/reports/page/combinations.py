@@ -13,6 +13,7 @@ from raygrid.reports.tables.cells import Cell, Key
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.notes import marks, measured_text, number
 from raygrid.reports.tables.trial_lines import AXES, Row
+from raygrid.trials.result import own_marks
 
 MEASURES = {
     "final_acc": "final",
@@ -164,7 +165,7 @@ def trial_facts(row: Row, folder: int) -> Json:
         "seconds": round(float(row.get("seconds") or 0.0), 1),
         "device": row.get("device"),
         "commit": row.get("commit"),
-        "why": row.get("reason") or "; ".join(row.get("marks") or ()),
+        "why": row.get("reason") or "; ".join(own_marks(row.get("marks") or ())),
         "error": error[:ERROR] + (CUT if len(error) > ERROR else ""),
         "winner": row.get("winner"),
         "poison": (row.get("artifacts") or {}).get("poison"),

@@ -13,7 +13,9 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
-from raygrid.reports.tables.trial_lines import AXES, DATA_MARKS, DETECTION, TARGETS, Line
+from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
+from raygrid.storage.results import precedence
+from raygrid.trials.result import DATA_MARKS, set_apart
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -95,7 +97,8 @@ class Cell:
 def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
     """All cells of trials by their axes; a trial that was run twice counts once, its last line.
 
-    A cell is of one version of each method and of the same data: those of its newest trial.
+    A cell is of one version of each method and of the same data: those of its newest trial that
+    came to an end.
     """
     lines = list(lines)
     newest, others = _newest(lines), defaultdict[Key, set[Any]](set)
@@ -114,9 +117,11 @@ def cells_of(lines: Iterable[Line], metric: str) -> dict[Key, Cell]:
 
 
 def _newest(lines: Iterable[Line]) -> dict[Key, str]:
-    """By axes what the trial that was over last was made with, of those that say it."""
-    said = [line for line in lines if line["made_with"]]
-    said.sort(key=lambda line: line["finished"] or 0.0)
+    """By axes what the newest trial that came to an end was made with, of those that say it.
+
+    One that failed since with another version takes away nothing; see `precedence`.
+    """
+    said = sorted((line for line in lines if line["made_with"]), key=precedence)
     return {tuple(line[axis] for axis in AXES): line["made_with"] for line in said}
 
 
@@ -209,11 +214,13 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
 
 
 def _apart(found: Finding, facts: Mapping[str, Any]) -> str:
-    """What sets a printed number apart from a cell's: its paper or methods, and the cell's data."""
-    if other := facts.get("other_data"):
-        return ", ".join(filter(None, (found.apart, f"on other data than {other}")))
-    files = facts.get("other_files") if found.own else ""
-    return f"on other files than {files}" if files else found.apart
+    """What sets a printed number apart from a cell's: its paper or methods, and the cell's data.
+
+    Of a number that is apart already nobody need know that the files are lossy as well.
+    """
+    if facts.get("other_data") or found.own:
+        return ", ".join(filter(None, (found.apart, set_apart(facts))))
+    return found.apart
 
 
 def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:

@@ -6,7 +6,7 @@ Tables and commands read these; `frame` makes a pandas frame of them for figures
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.contest import PLAIN_DEFENSES
-from raygrid.trials.result import OTHER_DATA, OTHER_FILES, own_marks
+from raygrid.trials.result import DATA_MARKS, data_facts, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
@@ -46,9 +46,6 @@ DETECTION = tuple(f"detection_{rate}" for rate in ("acc", "recall", "precision",
 """How well a defense finds the poisoned images; positive means poisoned."""
 PROBES = ("clean_test", "unlearnable", "original", "clean_train")
 PROBED = tuple(f"{probe}_{what}" for probe in PROBES for what in ("acc", "loss"))
-
-DATA_MARKS = {"other_data": OTHER_DATA, "other_files": OTHER_FILES}
-"""What a line says of its row's data, and how the mark of the row begins that says it."""
 
 NUMBERS = (
     *VALUES,
@@ -145,12 +142,6 @@ def trial_line(row: Row) -> Line:
         line[f"{probe}_acc"] = probes.get(probe, {}).get("acc")
         line[f"{probe}_loss"] = probes.get(probe, {}).get("loss")
     return line
-
-
-def data_facts(marks: Collection[str]) -> dict[str, str]:
-    """What the marks of rows say of their data, by the names of DATA_MARKS; only what is said."""
-    said = ((name, begin, mark) for name, begin in DATA_MARKS.items() for mark in marks)
-    return {name: mark.removeprefix(begin) for name, begin, mark in said if mark.startswith(begin)}
 
 
 def _never(row: Row, spec: TrialSpec) -> bool:

@@ -16,7 +16,7 @@ from raygrid.literature.names import SIX
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.rectangle import with_facts
-from raygrid.reports.tables.trial_lines import DATA_MARKS
+from raygrid.trials.result import DATA_MARKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

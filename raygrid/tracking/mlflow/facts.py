@@ -16,8 +16,8 @@ from typing import Any
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, format_scalar
-from raygrid.tracking.published import Published
-from raygrid.trials.result import Result
+from raygrid.tracking.published import Published, beside
+from raygrid.trials.result import Result, data_facts
 
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH, DATASET_LENGTH = 6000, 8000, 250, 500  # characters
 STATUS = {"done": "FINISHED", "skipped": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
@@ -158,7 +158,7 @@ def _summary(result: Result, shown: Shown) -> dict[str, float | None]:
         values |= {"knn_peak": result.peak_acc, "peak_acc": None}
     if shown.published is not None:
         values["published_acc"] = shown.published[0]
-        if result.final_acc is not None:
+        if result.final_acc is not None and not data_facts(result.marks):
             values["minus_published"] = result.final_acc - shown.published[0]
     return values
 
@@ -167,7 +167,7 @@ def tags_of(result: Result, shown: Shown | None = None) -> dict[str, str]:
     """What one filters and groups by."""
     tags = {
         "raygrid.spec": result.spec,
-        "raygrid.published": shown.published[1] if shown and shown.published else "",
+        "raygrid.published": beside(shown.published, result.marks) if shown else "",
         "raygrid.picture": shown.picture_at if shown else "",
         "raygrid.status": result.status,
         "raygrid.device": result.device,

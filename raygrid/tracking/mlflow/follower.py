@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from raygrid.storage.results import ROWS
+from raygrid.storage.results import ROWS, best, precedence, when
 from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
@@ -107,7 +107,8 @@ class Follower:
         self._controls = Controls()
         self._pictures = SharedPictures(self.out)
         self._running: dict[str, UnfinishedTrial] = {}
-        self._over: dict[str, float] = {}  # key -> when its row was finished
+        self._over: dict[str, float] = {}  # key -> when its last attempt was over
+        self._rank: dict[str, tuple[bool, float]] = {}  # key -> why its row counts
         self._complete: dict[str, str] | None = None
 
     @property
@@ -134,8 +135,10 @@ class Follower:
         for place, line in self._rows.read():
             key = line.get("key")
             if isinstance(key, str):
-                self._waiting |= {key: place, **self._controls.take(line, place)}
-                self._over[key] = float(line.get("finished") or 0.0)
+                self._over[key] = when(line)
+                if self._rank.get(key, precedence(line)) <= precedence(line):
+                    self._rank[key] = precedence(line)
+                    self._waiting |= {key: place, **self._controls.take(line, place)}
         for _, line in self._epochs.read():
             self._take_epoch(line)
         # A trial that runs again has an older row, from an earlier attempt.
@@ -285,9 +288,8 @@ class Follower:
 
     def _rows_of(self, grid: FollowedGrid) -> Iterator[Json]:
         specs = set(grid.specs)
-        for _, row in Tail(self.out / ROWS).read():
-            if row.get("spec") in specs:
-                yield row
+        rows = (row for _, row in Tail(self.out / ROWS).read() if isinstance(row.get("key"), str))
+        yield from best(row for row in rows if row.get("spec") in specs).values()
 
     def _parent_of(self, spec: str) -> str:
         """The parent run of the first grid that has a trial; a grid for those that none has."""

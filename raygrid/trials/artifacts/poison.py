@@ -14,7 +14,7 @@ from raygrid.core.hashing import key_of
 from raygrid.core.images import Images, Poison, Target, Trigger, count_at, left_alone, prefix
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
-from raygrid.core.speed import Speed
+from raygrid.core.speed import DRAW, Speed
 from raygrid.protocols.setups import SetupPlan
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts.base import Artifact, BuildContext
@@ -106,14 +106,18 @@ class PoisonArtifact(Artifact):
         return int(self.attack.holds * self.rows_made * self.data.pixel_nbytes)
 
     def seconds(self, speed: Speed) -> float:
-        """The time of the passes through every network of the attack, in float32."""
+        """The time of the passes through every network of the attack, in float32.
+
+        At least that of the numbers that are drawn for them.
+        """
         size = self.data.train_size
         share = self.rows_made / size
         work = (
             self.data.pass_seconds(name, passes * share, speed.of_float32)
             for name, passes in self.attack.work(size)
         )
-        return START + sum(work)
+        draws = self.rows_made * self.attack.draws(self.data.dataset.image_size)
+        return START + max(sum(work), DRAW * draws)
 
     def needs(self) -> tuple[Artifact, ...]:
         """The data and the surrogates; with a base that one, which needs the surrogates itself."""
