@@ -27,7 +27,8 @@ from raygrid.core.images import Images
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.supervised import Supervised, SupervisedSession
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Metrics, Step
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Metrics
 from raygrid.protocols import PROTOCOLS, Protocol
 from tests.plugin import CARD, Dots
 

@@ -32,7 +32,8 @@ from raygrid.defenses.base import Defense, FitContext
 from raygrid.nn.diffusion import SIZES, Predictor, of_unet, unet
 from raygrid.nn.diffusion.files import SCORE_SDE, of_network
 from raygrid.nn.diffusion.unets import DiffusionUNet
-from raygrid.nn.trainer import autocast, to_device
+from raygrid.nn.networks import to_device
+from raygrid.nn.steps import autocast
 from raygrid.nn.vae import VaeFit, VaeSize
 from raygrid.nn.vae.fitting import fresh_autoencoder
 

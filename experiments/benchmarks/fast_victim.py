@@ -36,9 +36,9 @@ from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
 from raygrid.learners.supervised import SupervisedSession
 from raygrid.nn import augment
+from raygrid.nn.networks import untrained
 from raygrid.nn.optimizers import grouped, make_optimizer
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import untrained
 from raygrid.protocols import PROTOCOLS
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -49,7 +49,8 @@ from raygrid.engine.costs.measure import Rehearsal, task_on_noise
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device, commit, versions
 from raygrid.nn.graphs import SWITCH
-from raygrid.nn.trainer import Trainer, autocast
+from raygrid.nn.steps import autocast
+from raygrid.nn.trainer import Trainer
 
 LEARNERS = ("supervised", "simclr", "byol", "moco", "simsiam", "supcl")
 FAMILIES = ("lsp", "pgd", "em", "tap", "ar", "cp", "dc", "aue")

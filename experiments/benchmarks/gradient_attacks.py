@@ -29,7 +29,7 @@ from raygrid.attacks.common.ntk import KERNELS
 from raygrid.attacks.common.unet import UNet
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import freeze, to_device
+from raygrid.nn.networks import freeze, to_device
 
 BATCH = 128
 SETTINGS = {

@@ -30,8 +30,10 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.networks import to_device
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, to_device
+from raygrid.nn.steps import Batch, Step, autocast, classify_step
+from raygrid.nn.trainer import Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WARM = 5  # pairs that do not count

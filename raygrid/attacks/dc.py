@@ -18,7 +18,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
-from raygrid.nn.trainer import untrained
+from raygrid.nn.networks import untrained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from raygrid.core.lazy import nn
 from raygrid.core.registry import Card
 from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, cross_entropy, uniform
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

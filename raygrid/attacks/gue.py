@@ -18,7 +18,8 @@ from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
 from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step
+from raygrid.nn.steps import Batch, Step, classify_step
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

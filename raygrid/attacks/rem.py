@@ -12,7 +12,7 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Card, require
 from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, check_finite, cross_entropy, input_gradient, negative, uniform
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

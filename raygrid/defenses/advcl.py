@@ -16,7 +16,7 @@ from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.contrastive.pseudo_labels import Clustering
 from raygrid.nn.pgd import Ball, fixed, uniform
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from raygrid.protocols import PROTOCOLS
 
 if TYPE_CHECKING:

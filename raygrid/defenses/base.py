@@ -16,7 +16,7 @@ from raygrid.core.registry import Combination, Method, Registry
 from raygrid.core.spec import Part, Scalar
 from raygrid.nn.context import FitContext as FitContext
 from raygrid.nn.diffusion import BridgePlan, Prior
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

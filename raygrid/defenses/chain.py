@@ -11,7 +11,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.lazy import nn, torch
 from raygrid.core.spec import Part
 from raygrid.defenses.base import DEFENSES, Defense, Pair, Selection, Study
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

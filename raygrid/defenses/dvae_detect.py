@@ -14,8 +14,10 @@ from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.defenses.dvae import DVae
 from raygrid.nn import augment
+from raygrid.nn.networks import untrained
 from raygrid.nn.recipes import precision_of
-from raygrid.nn.trainer import Batch, Step, Trainer, autocast, classify_step, untrained
+from raygrid.nn.steps import Batch, Step, autocast, classify_step
+from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae import Parts, Table, in_chunks, misfit, perturbation
 from raygrid.protocols import PROTOCOLS
 

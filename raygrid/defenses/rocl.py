@@ -12,7 +12,7 @@ from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Pair
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.augment.views import Views
 from raygrid.nn.pgd import Ball, frozen
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from raygrid.nn.two_layer import TwoLayerFit
 
 if TYPE_CHECKING:

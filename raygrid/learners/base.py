@@ -15,8 +15,9 @@ from raygrid.core.seeds import Stream
 from raygrid.defenses.base import Study
 from raygrid.defenses.chain import Chain
 from raygrid.nn.augment import Augmentation
+from raygrid.nn.networks import untrained
 from raygrid.nn.recipes import PROBING, Probing, Recipe
-from raygrid.nn.trainer import Metrics, untrained
+from raygrid.nn.trainer import Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,8 +15,10 @@ from raygrid.learners.base import LEARNERS, NEEDS_PRETRAINING, Inputs, Learner, 
 from raygrid.learners.common.features import features_of
 from raygrid.learners.common.frozen import augmented_features
 from raygrid.learners.supervised import augmented, hits
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, freeze
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Metrics, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,8 @@ from raygrid.core.seeds import forked
 from raygrid.defenses.chain import Chain
 from raygrid.learners.base import LEARNERS, Learner, Session, Task, drawn_once
 from raygrid.nn.recipes import Recipe, precision_of
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
+from raygrid.nn.steps import Batch, Step, autocast
+from raygrid.nn.trainer import Metrics, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from raygrid.core.draws import Request
     from raygrid.core.lookahead import Ahead
-    from raygrid.nn.trainer import Batch, Trainer
+    from raygrid.nn.steps import Batch
+    from raygrid.nn.trainer import Trainer
 
 WAIT = "called a synchronizing CUDA operation"
 """What torch warns of where the host waits."""

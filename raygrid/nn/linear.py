@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.nn.context import FitContext
+from raygrid.nn.networks import freeze, untrained
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, freeze, untrained
+from raygrid.nn.steps import Batch, Step, classify_step
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,12 +8,9 @@ restored run needs no generator state.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from raygrid.architectures.base import Architecture
 from raygrid.core import draws
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
@@ -23,53 +20,14 @@ from raygrid.nn.counters import drop_counters
 from raygrid.nn.graphs import steps_of
 from raygrid.nn.optimizers import grouped, make_optimizer, restore_layout
 from raygrid.nn.recipes import Recipe
+from raygrid.nn.steps import Batch, Step, StepFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from raygrid.architectures.networks.network import Network
     from raygrid.core.lookahead import Ahead
 
 Metrics = dict[str, float]
-M = TypeVar("M", bound="nn.Module")
-
-
-@dataclass
-class Batch:
-    """What a step function gets: float32 images (n, C, H, W) in [0, 1] on the device, and more.
-
-    rng: for this batch's draws, made with `core.draws`. index: rows of the training set.
-    flips: whether its images may be mirrored. mirrored: bool (n,), which of them an augmentation
-    mirrors, None where it draws that itself. smoothing: the recipe's, of labels.
-    """
-
-    x: Tensor
-    y: Tensor
-    index: Tensor
-    rng: torch.Generator
-    epoch: int
-    flips: bool = True
-    mirrored: Tensor | None = None
-    smoothing: float = 0.0
-
-    def target(self, y: Tensor, classes: int) -> Tensor:
-        """Labels of this batch as the loss takes them; see `smoothed`."""
-        return smoothed(y, classes, self.smoothing)
-
-
-@dataclass
-class Step:
-    """What a step function returns: a scalar loss to descend, and what to count.
-
-    hits: how many of `count` samples count as correct (a scalar tensor, may be fractional).
-    """
-
-    loss: Tensor
-    hits: Tensor
-    count: int
-
-
-StepFunction = Callable[[Batch], Step]
 
 
 def _ahead_of(device: torch.device) -> Ahead:
@@ -77,13 +35,6 @@ def _ahead_of(device: torch.device) -> Ahead:
     from raygrid.core.lookahead import Ahead
 
     return Ahead(device)
-
-
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[Any]:
-    """The autocast region of a precision; float32 opens none."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 class Trainer:
@@ -258,57 +209,3 @@ class Trainer:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         restore_layout(self.optimizer)
-
-
-def to_device(model: M, device: torch.device | str, convolutional: bool) -> M:
-    """Move a network to the device, in channels_last if it is convolutional."""
-    if convolutional:
-        return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(device)
-
-
-def untrained(
-    kind: Architecture,
-    images: Images,
-    seed: int,
-    device: torch.device,
-    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-) -> Network:
-    """A fresh network for images of this size and this number of classes, on the device.
-
-    moments: mean and sd of each channel, by which it normalizes its input.
-    """
-    network = kind.build(images.classes, images.shape[-1], seed)
-    if moments is not None:
-        network.normalize_by(*moments)
-    kind.adapt(network, images, seed)
-    return to_device(network, device, kind.convolutional)
-
-
-def freeze(network: M) -> M:
-    """Eval mode, no gradients for the parameters."""
-    network.eval()
-    network.requires_grad_(False)
-    return network
-
-
-def smoothed(y: Tensor, classes: int, share: float) -> Tensor:
-    """Labels with a share of each spread evenly over all classes; as they are if that is 0.
-
-    y: int64 (n,), or class weights float32 (n, classes). Returns class weights unless share is 0.
-    """
-    if share == 0:
-        return y
-    weights = nn.functional.one_hot(y, classes).float() if y.dim() == 1 else y
-    return weights * (1 - share) + share / classes
-
-
-def classify_step(model: nn.Module, batch: Batch, precision: str) -> Step:
-    """Plain cross-entropy on a batch: what surrogates and the undefended victim train with."""
-    from raygrid.nn.casts import cast_at_once  # it loads torch, which a plan does without
-
-    with autocast(precision, batch.x.device), cast_at_once(model, batch.x.device):
-        logits = model(batch.x)
-    target = batch.target(batch.y, logits.shape[1])
-    loss = nn.functional.cross_entropy(logits.float(), target)
-    return Step(loss, (logits.argmax(1) == batch.y).sum(), len(batch.y))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.learners.base import Inputs, View
-from raygrid.nn.trainer import autocast
+from raygrid.nn.steps import autocast
 from raygrid.protocols.setups import Scene
 from raygrid.trials.artifacts import World
 

@@ -11,7 +11,7 @@ from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.learners.common.features import answers_of, features_of
-from raygrid.nn.trainer import to_device
+from raygrid.nn.networks import to_device
 from raygrid.storage.store import Bundle, as_state
 
 if TYPE_CHECKING:

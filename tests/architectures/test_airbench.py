@@ -18,7 +18,7 @@ from raygrid.architectures.networks.airbench import IdentityConv, ScaledLinear, 
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.engine.grid import plan
-from raygrid.nn.trainer import untrained
+from raygrid.nn.networks import untrained
 from tests.conftest import toy
 
 

@@ -24,7 +24,7 @@ from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, Scalar
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 from tests.conftest import toy
 
 _FOLDER = tempfile.TemporaryDirectory()

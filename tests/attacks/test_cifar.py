@@ -26,8 +26,8 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import cross_entropy, frozen, input_gradient
-from raygrid.nn.trainer import freeze
 from tests.attacks.test_effects import shifted
 from tests.attacks.toys import victim
 

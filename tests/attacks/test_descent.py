@@ -14,7 +14,8 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.pgd import Descent, L2Descent, cross_entropy, frozen, unit
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Trainer, classify_step
+from raygrid.nn.steps import classify_step
+from raygrid.nn.trainer import Trainer
 from tests.attacks.test_attacks import craft_for
 from tests.attacks.toys import linear, make
 

@@ -19,7 +19,7 @@ from raygrid.core.enforcement import size_of_change
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.engine.grid import plan
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 from tests.attacks.toys import attack_of
 from tests.conftest import seeded
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy

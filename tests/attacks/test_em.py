@@ -17,8 +17,10 @@ from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.nn.networks import to_device
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Trainer, classify_step, to_device
+from raygrid.nn.steps import classify_step
+from raygrid.nn.trainer import Trainer
 from raygrid.storage.store import Store
 from raygrid.trials.artifacts.build import StoreProgress
 from tests.attacks.test_attacks import Killed, Notebook, craft_for

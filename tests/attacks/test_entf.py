@@ -20,7 +20,9 @@ from raygrid.attacks.entf import EntF
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
-from raygrid.nn.trainer import Batch, Step, Trainer, freeze
+from raygrid.nn.networks import freeze
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of

@@ -30,8 +30,9 @@ from raygrid.attacks.functional import Change, Functional, identity_table, look_
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, freeze
+from raygrid.nn.steps import Batch
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 

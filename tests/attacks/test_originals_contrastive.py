@@ -33,8 +33,8 @@ from raygrid.nn.augment import Views
 from raygrid.nn.contrastive.base import Branch
 from raygrid.nn.contrastive.byol import ByolLoss
 from raygrid.nn.contrastive.moco import MocoLoss
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, frozen
-from raygrid.nn.trainer import freeze
 from tests.conftest import toy
 
 EPS = 8 / 255

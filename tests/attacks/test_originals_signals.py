@@ -24,8 +24,9 @@ from raygrid.attacks.tap import TapRemRepo
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent
-from raygrid.nn.trainer import Batch, freeze
+from raygrid.nn.steps import Batch
 from tests.conftest import toy
 
 EPS = 8 / 255

@@ -24,9 +24,11 @@ from raygrid.core.images import to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import Views
 from raygrid.nn.augment.views import DRAWS
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import frozen
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, freeze
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from tests.attacks.test_originals_contrastive import saturated
 
 EPS = 8 / 255

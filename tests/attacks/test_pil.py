@@ -16,7 +16,7 @@ from raygrid.attacks.pil import Pil
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 from tests.conftest import toy
 from tests.separability import held_out_accuracy
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy

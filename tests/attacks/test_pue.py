@@ -19,8 +19,9 @@ from raygrid.core import draws
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, frozen
-from raygrid.nn.trainer import Batch, freeze
+from raygrid.nn.steps import Batch
 from tests.attacks.toys import attack_of
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 
@@ -101,7 +102,7 @@ def train_batch_robust(network: nn.Module, x: Tensor, y: Tensor, rng: torch.Gene
 def test_the_network_takes_a_step_a_level_as_in_the_code(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raygrid.nn.trainer.autocast", plain)
+    monkeypatch.setattr("raygrid.nn.steps.autocast", plain)
     attack = attack_of(Pue, PART)
     context = AttackContext(Stream("poison"))
     noise = attack.start(images, context)

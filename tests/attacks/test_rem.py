@@ -12,8 +12,9 @@ from raygrid.attacks.rem import Rem
 from raygrid.attacks.rem_apb import RemApb
 from raygrid.core.images import Images
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, cross_entropy, frozen, uniform
-from raygrid.nn.trainer import Batch, freeze
+from raygrid.nn.steps import Batch
 from tests.attacks.test_attacks import craft_for
 from tests.attacks.toys import make, victim
 

@@ -14,7 +14,8 @@ from raygrid.attacks.sem import Sem
 from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import Batch, freeze
+from raygrid.nn.networks import freeze
+from raygrid.nn.steps import Batch
 from tests.conftest import toy
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 

@@ -14,8 +14,8 @@ from raygrid.attacks.common.surrogates import sep120
 from raygrid.attacks.sep import Sep, reduced
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, cross_entropy
-from raygrid.nn.trainer import freeze
 from tests.attacks.toys import CPU, make, victim
 
 

@@ -24,8 +24,8 @@ from raygrid.attacks.witches_brew import mismatch
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.seeds import Stream, forked
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import freeze
 from raygrid.protocols.setups import Scene, SetupRule
 from raygrid.reports.statistics import mcnemar, paper_error
 from raygrid.trials.evaluate import log_odds

@@ -13,8 +13,10 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
+from raygrid.nn.networks import freeze, to_device
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Trainer, classify_step, freeze, to_device
+from raygrid.nn.steps import classify_step
+from raygrid.nn.trainer import Trainer
 from tests.conftest import toy
 
 A = TypeVar("A", bound=Attack)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from raygrid.attacks import ATTACKS
 from raygrid.learners import LEARNERS
-from raygrid.nn.trainer import Batch, Trainer
+from raygrid.nn.steps import Batch
+from raygrid.nn.trainer import Trainer
 from tests.cli.test_plan_and_run import said
 
 # classes, training images of each, side; every class has a test image

@@ -32,7 +32,7 @@ from raygrid.engine.grid import plan
 from raygrid.learners.base import Task
 from raygrid.nn.contrastive.base import Framework
 from raygrid.nn.diffusion import DenoiserPlan, Prior
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from raygrid.storage.store import Bundle
 from raygrid.trials import evaluate
 from raygrid.trials.artifacts import Artifact, DenoiserArtifact, purify

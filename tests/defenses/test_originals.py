@@ -29,7 +29,7 @@ from raygrid.nn.contrastive.pairs import SimClrLoss
 from raygrid.nn.diffusion import Predictor
 from raygrid.nn.diffusion.files import SCORE_SDE
 from raygrid.nn.pgd import frozen
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from tests.conftest import seeded, toy
 
 CPU = torch.device("cpu")

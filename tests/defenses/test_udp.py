@@ -16,9 +16,11 @@ from raygrid.defenses.base import FitContext
 from raygrid.defenses.udp import Udp, raised
 from raygrid.learners.supervised import augmented
 from raygrid.nn.augment import CropFlip, Views
+from raygrid.nn.networks import freeze, untrained
 from raygrid.nn.pgd import Ball
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, freeze, untrained
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
 from tests.conftest import toy

@@ -11,7 +11,7 @@ from raygrid.attacks.base import Attack, AttackContext
 from raygrid.attacks.common.surrogate_training import train_surrogate
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 from tests.attacks import test_targeted as targeted
 from tests.attacks.test_attacks import AVAILABILITY, small
 from tests.conftest import toy

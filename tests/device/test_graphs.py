@@ -16,7 +16,7 @@ from raygrid.engine.costs.profiles import HOOKS
 from raygrid.engine.worker import Worker
 from raygrid.learners.base import Task
 from raygrid.nn import graphs
-from raygrid.nn.trainer import Batch, Step
+from raygrid.nn.steps import Batch, Step
 from raygrid.storage.store import Store
 from tests.conftest import toy
 from tests.defenses.test_defenses import TRAINED

@@ -25,7 +25,7 @@ from raygrid.engine.grid import plan
 from raygrid.engine.worker import Worker
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Task
-from raygrid.nn.trainer import to_device
+from raygrid.nn.networks import to_device
 from raygrid.storage.checkpoints import pack, unpack
 from raygrid.storage.store import Store
 from raygrid.trials import evaluate, run

@@ -24,8 +24,10 @@ from raygrid.learners.base import Task
 from raygrid.learners.linear_probe import ProbeSession
 from raygrid.learners.supervised import SupervisedSession
 from raygrid.nn.augment import CropFlip
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, freeze
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled

@@ -24,7 +24,8 @@ from raygrid.nn.contrastive.moco import MocoLoss
 from raygrid.nn.contrastive.pairs import SupClLoss
 from raygrid.nn.contrastive.simsiam import SimSiamLoss
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.protocols import PROTOCOLS
 from tests.conftest import toy
 from tests.float64 import doubled

@@ -12,7 +12,8 @@ from raygrid.learners.common.features import features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import PROBING, Probing
-from raygrid.nn.trainer import Batch, Step, Trainer
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from tests.conftest import toy
 
 

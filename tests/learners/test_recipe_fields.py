@@ -23,7 +23,7 @@ from raygrid.learners.common.probe import fit_probe
 from raygrid.learners.supervised import SupervisedSession
 from raygrid.nn.augment import Views, affine_shift
 from raygrid.nn.recipes import Probing, Recipe
-from raygrid.nn.trainer import Batch, classify_step
+from raygrid.nn.steps import Batch, classify_step
 from raygrid.protocols import PROTOCOLS
 from raygrid.protocols.base import Protocol
 from tests.conftest import toy

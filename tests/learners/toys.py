@@ -20,8 +20,8 @@ from raygrid.learners.base import Learner, Session, Task
 from raygrid.learners.common.two_views import TwoViewSession
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.contrastive.base import Branch
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Probing, Recipe
-from raygrid.nn.trainer import freeze
 
 VIEWS = [name for name in LEARNERS if LEARNERS[name].views]
 FRESH = [name for name in LEARNERS if not LEARNERS[name].pretrained]

@@ -42,7 +42,7 @@ from raygrid.nn.contrastive.cluster_heads import ClusterHeads
 from raygrid.nn.contrastive.pairs import SimClrLoss
 from raygrid.nn.contrastive.pseudo_labels import Clustering, k_means
 from raygrid.nn.recipes import PROBING, Recipe
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog

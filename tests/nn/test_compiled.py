@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.nn.counters import drop_counters
-from raygrid.nn.trainer import autocast, to_device
+from raygrid.nn.networks import to_device
+from raygrid.nn.steps import autocast
 
 CPU = torch.device("cpu")
 OPTIONS = {

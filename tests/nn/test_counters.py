@@ -11,7 +11,8 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.core.seeds import Stream
 from raygrid.nn.counters import NAME, drop_counters
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step
+from raygrid.nn.steps import Batch, Step, classify_step
+from raygrid.nn.trainer import Trainer
 from tests.conftest import toy
 
 

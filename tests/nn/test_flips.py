@@ -27,7 +27,7 @@ from raygrid.nn.context import FitContext
 from raygrid.nn.contrastive.pseudo_labels import Clustering
 from raygrid.nn.diffusion import DenoiserPlan, denoisers, fitted
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 from raygrid.storage.store import Bundle
 from raygrid.trials.artifacts import Artifact, denoiser
 from raygrid.trials.catalog import Catalog

@@ -15,7 +15,8 @@ from raygrid.core.seeds import Stream
 from raygrid.nn.muon import Muon, orthogonalize
 from raygrid.nn.optimizers import grouped, make_optimizer
 from raygrid.nn.recipes import Group, Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, smoothed
+from raygrid.nn.steps import Batch, Step, classify_step, smoothed
+from raygrid.nn.trainer import Trainer
 from tests.conftest import toy
 
 

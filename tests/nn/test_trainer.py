@@ -10,7 +10,8 @@ from torch import nn
 
 from raygrid.core.seeds import Stream
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step
+from raygrid.nn.steps import Batch, Step, classify_step
+from raygrid.nn.trainer import Trainer
 from tests.conftest import toy
 
 RECIPE = Recipe(2, batch_size=2, lr=0.1, momentum=0.0, weight_decay=0.0, precision="fp32")

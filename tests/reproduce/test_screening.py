@@ -18,7 +18,7 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.engine.grid import plan
 from raygrid.literature.reference import specs_of
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 from raygrid.reproduce.papers import PAPERS
 from raygrid.reproduce.scales import lacking, scaled
 from raygrid.reproduce.screening import (

@@ -19,8 +19,10 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.context import FitContext
+from raygrid.nn.networks import freeze, untrained
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, freeze, untrained
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.nn.two_layer import TwoLayerFit
 from raygrid.reports.analysis.learnability import ETAS, certified_rank, learnability
 from raygrid.reports.analysis.linearity import (

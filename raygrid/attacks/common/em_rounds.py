@@ -17,7 +17,7 @@ from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import require
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe, precision_of
-from raygrid.nn.trainer import Batch, autocast
+from raygrid.nn.steps import Batch, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from raygrid.core.images import Images, count_at
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.registry import Combination, require
 from raygrid.core.seeds import Stream, forked
-from raygrid.nn.trainer import to_device
+from raygrid.nn.networks import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.pgd import frozen
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch
+from raygrid.nn.steps import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,10 +17,12 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import require
 from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import Views
+from raygrid.nn.networks import untrained
 from raygrid.nn.optimizers import restore_layout
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, classify_step, untrained
+from raygrid.nn.steps import Batch, Step, classify_step
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

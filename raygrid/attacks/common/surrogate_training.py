@@ -9,9 +9,11 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe, augmentation
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.core.seeds import Stream
+from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Ball, frozen
 from raygrid.nn.recipes import precision_of
-from raygrid.nn.trainer import Batch, Step, StepFunction, Trainer, classify_step, freeze
+from raygrid.nn.steps import Batch, Step, StepFunction, classify_step
+from raygrid.nn.trainer import Trainer
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 from raygrid.storage.store import as_state
 

@@ -14,8 +14,8 @@ from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination
 from raygrid.nn.augment import Views, affine_shift
 from raygrid.nn.augment.standards import standard
+from raygrid.nn.networks import untrained
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import untrained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from raygrid.core.registry import require
 from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.pgd import Descent, Direction, Objective, sign
-from raygrid.nn.trainer import autocast
+from raygrid.nn.steps import autocast
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.nn.disturbed import disturbed
 from raygrid.nn.pgd import Descent
-from raygrid.nn.trainer import Batch, Trainer
+from raygrid.nn.steps import Batch
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
-from raygrid.nn.trainer import autocast
+from raygrid.nn.steps import autocast
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from raygrid.core.seeds import Stream, forked
 from raygrid.learners.common.features import features_of
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import Probing
-from raygrid.nn.trainer import Batch, Step, Trainer
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,8 @@ from raygrid.learners.common.features import CollapseAlarm, features_of
 from raygrid.learners.common.probe import fit_probe
 from raygrid.nn.augment import Views
 from raygrid.nn.recipes import Recipe, precision_of
-from raygrid.nn.trainer import Batch, Metrics, Step, Trainer, autocast
+from raygrid.nn.steps import Batch, Step, autocast
+from raygrid.nn.trainer import Metrics, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from raygrid.nn.trainer import autocast
+from raygrid.nn.steps import autocast
 
 if TYPE_CHECKING:
     from raygrid.architectures.networks.network import Network

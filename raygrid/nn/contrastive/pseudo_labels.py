@@ -12,8 +12,10 @@ from raygrid.core.lazy import functional, np, torch
 from raygrid.core.seeds import forked
 from raygrid.nn.augment import Views
 from raygrid.nn.context import FitContext
+from raygrid.nn.networks import untrained
 from raygrid.nn.recipes import Recipe, precision_of
-from raygrid.nn.trainer import Batch, Step, Trainer, untrained
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

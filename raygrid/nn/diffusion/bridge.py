@@ -18,8 +18,9 @@ from raygrid.core.seeds import forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion.denoisers import PRECISION, SIZES, AveragedFit, unet
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, autocast, freeze
+from raygrid.nn.steps import Batch, autocast
 from raygrid.storage.checkpoints import Progress
 
 if TYPE_CHECKING:

@@ -14,8 +14,10 @@ from raygrid.core.seeds import Stream, forked
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.context import FitContext
 from raygrid.nn.diffusion.process import Predictor, Schedule, in_parts, kept_shares, label_of
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer, autocast, freeze
+from raygrid.nn.steps import Batch, Step, autocast
+from raygrid.nn.trainer import Trainer
 from raygrid.storage.checkpoints import NoProgress, Progress, load_state, save_state
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from raygrid.nn.diffusion.guided import GUIDED
 from raygrid.nn.diffusion.paths import require_there, unloadable
 from raygrid.nn.diffusion.process import STEPS, Predictor, in_parts
 from raygrid.nn.diffusion.unets import DiffusionUNet, Family, Layout
-from raygrid.nn.trainer import freeze
+from raygrid.nn.networks import freeze
 
 _WIDTH = 4  # position of the first convolution, whose outputs are the width of a network
 

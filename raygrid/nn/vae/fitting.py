@@ -13,7 +13,8 @@ from raygrid.core.registry import require
 from raygrid.core.seeds import forked
 from raygrid.nn.context import FitContext
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import Batch, Step, Trainer
+from raygrid.nn.steps import Batch, Step
+from raygrid.nn.trainer import Trainer
 from raygrid.nn.vae.autoencoders import SHRINKS, Parts, VaeSize, misfit, rate_loss
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.speed import Speed
+from raygrid.nn.networks import freeze
 from raygrid.nn.recipes import Recipe
-from raygrid.nn.trainer import freeze
 from raygrid.storage.store import Bundle, as_state
 from raygrid.trials.artifacts.base import Artifact, BuildContext
 from raygrid.trials.artifacts.dataset import START, DatasetArtifact, World
