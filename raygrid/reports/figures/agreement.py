@@ -47,7 +47,7 @@ def draw_agreement(found: Agreement) -> Figure:
     figure.set_label(caption)
     room = (0.16 + 0.13 * caption.count("\n")) / figure.get_figheight() + 0.02
     figure.tight_layout(rect=(0, room, 0.8, 0.97))
-    legend(figure, panels[0])
+    legend(figure)
     return figure
 
 
