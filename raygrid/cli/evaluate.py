@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.cli.common import (
     Row,
@@ -23,16 +23,14 @@ from raygrid.cli.common import (
     victims_of,
 )
 from raygrid.cli.idle import refuse_idle
+from raygrid.cli.row_text import narrow_text, rows_text
 from raygrid.core.errors import SpecError
 from raygrid.core.registry import coerce, require
 from raygrid.core.spec import parse_scalar
-from raygrid.core.text import wrapped
-from raygrid.reports.tables.blocks import blocks_within
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records
 
-MANY = 16  # columns that no terminal is wide enough for
 RADIUS = "8/255"
 WHOLE = ("seeds", "cost", "agreement")
 """Questions to all trials of the output folder, if none is named."""
@@ -253,49 +251,3 @@ def _show(rows: Sequence[Row]) -> None:
     text = rows_text(rows)
     wide = max(map(len, text.splitlines()), default=0) > width
     print(narrow_text(rows, width) if wide and sys.stdout.isatty() else text)
-
-
-def narrow_text(rows: Sequence[Row], width: int) -> str:
-    """Rows within so many letters: what is the same in all of them is said once above.
-
-    Columns beyond the width stand below, again behind the names that begin the rows.
-    """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    said = {name: [_say(name, row.get(name)) for row in rows] for name in columns}
-    same = [name for name in columns if len(rows) > 1 and len(set(said[name])) == 1]
-    rest = [name for name in columns if name not in same]
-    wide = {name: max(map(len, [name, *said[name]])) + 2 for name in rest}
-    numbers = [not all(isinstance(row.get(name), str) for row in rows) for name in rest]
-    count = numbers.index(True) if any(numbers) else 0
-    names, others = rest[:count], rest[count:]
-    lines = [wrapped("; ".join(f"{name} {said[name][0]}" for name in same))] if same else []
-    room = width - sum(wide[name] for name in names)
-    for block in blocks_within([wide[name] for name in others], room):
-        shown = [*names, *(others[n] for n in block)]
-        table = [shown, *([said[name][n] for name in shown] for n in range(len(rows)))]
-        for line in table:
-            cells = (cell.ljust(wide[name]) for cell, name in zip(line, shown, strict=True))
-            lines.append("".join(cells).rstrip())
-        lines.append("")
-    return "\n".join(lines).rstrip()
-
-
-def rows_text(rows: Sequence[Row]) -> str:
-    """Rows as aligned columns, as lines if there are too many of them; shares in percent."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [columns] + [[_say(name, row.get(name)) for name in columns] for row in rows]
-    if len(columns) > MANY:
-        cells = list(map(list, zip(*cells, strict=True)))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _say(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name.endswith(("acc", "rate", "identical")):
-        return f"{round(100 * value, 2) + 0.0:.2f} %"  # no minus before a zero
-    if name in ("p", "p_holm"):
-        return f"{value:.2g}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -96,6 +96,13 @@ def name_ticks(
     axis.set_ticks(places, [name.replace("$", r"\$") for name in shown], **style)
 
 
+def bright(color: Sequence[float]) -> bool:
+    """Whether black is easier to read on a color than white (WCAG 2: relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return bool(luminance > 0.179)
+
+
 def blank(width: float, height: float) -> Figure:
     """An empty figure (inches) drawn by Agg, unknown to pyplot."""
     figure = PlainFigure(figsize=(width, height), dpi=DPI)

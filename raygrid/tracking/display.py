@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO, cast
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raygrid.core.text import clock
+from raygrid.core.text import clipped, clock
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
 from raygrid.tracking.counts import RunCounts, Running, percent
@@ -109,10 +109,7 @@ class ProgressDisplay(RunCounts):
         name = str(trial.spec)
         if self.live is not None:  # lines that break would push the display about
             room = self.console.width - len(count) - len(text) - 3
-            name = self.name_of(trial)
-            name = (
-                name if len(name) <= max(room, SHORTEST) else name[: max(room, SHORTEST) - 1] + "…"
-            )
+            name = clipped(self.name_of(trial), max(room, SHORTEST))
         self._say(f"{count} {name}  {text}")
 
     def close(self, interrupted: bool) -> None:
@@ -141,14 +138,25 @@ def _outcome(result: Result) -> str:
     return text + "".join(f" ({mark})" for mark in own_marks(result.marks))
 
 
+class BothEnds:
+    """A line that keeps both of its ends where it is too long, as these tell names apart."""
+
+    def __init__(self, text: str, style: str) -> None:
+        self.text, self.style = text, style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = clipped(self.text, max(options.max_width, 3))
+        yield Text(shown, style=self.style, no_wrap=True)
+
+
 def _jobs(running: Sequence[Running]) -> Table:
     """A line a job: its name, how far it is, accuracy, where. The name gives way to the rest."""
     table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
-    table.add_column("running", ratio=1, overflow="ellipsis", no_wrap=True)
+    table.add_column("running", ratio=1, no_wrap=True)
     for head in ("so far", "accuracy", "where"):
         table.add_column(head, justify="right", no_wrap=True, overflow="ellipsis", max_width=24)
     for job in running[:SHOWN]:
-        name = Text(job.name or job.what, style="cyan")
+        name = BothEnds(job.name or job.what, "cyan")
         table.add_row(name, job.so_far, job.accuracy, Text(job.where))
     if len(running) > SHOWN:
         table.add_row(Text(f"and {len(running) - SHOWN} more", style="dim"), "", "", "")
@@ -164,11 +172,15 @@ def _bars(counts: RunCounts) -> Table:
         said.append(f"{clock(left)} left")
     reused = f"{counts.reused} reused" if counts.reused else ""
     table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(max_width=BAR)  # gives way to what is said beside it
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
     for name, done, total, more in (
         ("trials", finished, counts.total, ", ".join(said)),
         ("artifacts", artifacts, max(counts.needed, artifacts), reused),
     ):
-        bar = ProgressBar(total=max(total, 1), completed=done, width=BAR)
+        bar = ProgressBar(total=max(total, 1), completed=done)
         table.add_row(Text(name, style="bold"), bar, f"{done}/{total}", Text(more, style="dim"))
     return table
 
@@ -176,11 +188,11 @@ def _bars(counts: RunCounts) -> Table:
 def _best(counts: RunCounts) -> Table:
     """The best defense so far of the attacks that are hardest to defend against."""
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True)
     hardest = counts.leaders.hardest(HARDEST)
     if hardest:
         table.add_row(Text("best defense so far against the strongest attacks", style="dim"))
     for leader in hardest:
         name = counts.cells.get(leader.cell, leader.cell)
-        table.add_row(Text(f"  {percent(leader.accuracy):>7}  {name}", style="dim"))
+        table.add_row(BothEnds(f"  {percent(leader.accuracy):>7}  {name}", "dim"))
     return table

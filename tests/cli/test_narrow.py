@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raygrid.cli.evaluate import narrow_text, rows_text
+from raygrid.cli.row_text import narrow_text, rows_text
 from raygrid.core.text import wrapped
 from tests.reports.rows import CIFAR, trial
 from tests.reports.test_page import epochs, write_rows
@@ -40,12 +40,64 @@ def test_rows_beyond_the_width_stand_below_behind_their_names() -> None:
     assert max(map(len, lines)) <= 50
     assert lines[0] == "set a/b/c; other_acc 0.00 %", "said once, and no minus before a zero"
     heads = [line.split() for line in lines if line.startswith("attack")]
-    assert heads == [["attack", "final_acc"], ["attack", "from"]], heads
-    for row in ROWS:
-        assert text.count(f"\n{row['attack']}  ") == 2
-        assert str(row["from"]) in text
+    assert heads == [["attack", "final_acc", "from"]], "names are short"
+    assert [line.split()[0] for line in lines[2:]] == ["clean", "lsp", "em"]
+    assert all(str(row["from"]) in text for row in ROWS)
     assert "28.57 %" in text
+    narrower = narrow_text(ROWS, 20).splitlines()
+    for name in ("clean", "lsp", "em"):
+        assert sum(line.startswith(f"{name} ") for line in narrower) == 2, "before each block"
     assert narrow_text(ROWS[:1], 300) == rows_text(ROWS[:1])
+
+
+def spread(defense: str, attack: str, **more: object) -> dict[str, object]:
+    """A row as of `evaluate seeds`: a ratio stands among its names."""
+    axes = {"dataset": "cifar10", "poison_ratio": 1.0, "defense": defense, "attack": attack}
+    return {**axes, "acc": 0.5, "low_acc": 0.25, "high_acc": 0.75, **more}
+
+
+def test_every_block_says_which_defense_and_attack_a_number_belongs_to() -> None:
+    rows = [spread(d, a, n=n) for n, d in enumerate(("jpeg", "bdr")) for a in ("lsp", "tap")]
+    lines = narrow_text(rows, 30).splitlines()
+    assert lines[0].startswith("dataset cifar10; poison_ratio 1.000; acc 50.00 %")
+    rows = [{**row, "acc": 0.1 * n, "low_acc": 0.0, "from": n} for n, row in enumerate(rows)]
+    lines = narrow_text(rows, 30).splitlines()
+    for number, row in enumerate(rows):
+        begin = f"{row['defense']:9}{row['attack']:8}"
+        own = [line.removeprefix(begin) for line in lines if line.startswith(begin)]
+        assert " ".join(own).split() == [f"{10 * number:.2f}", "%", str(row["n"]), str(number)]
+
+
+def test_rows_that_differ_in_their_names_alone_are_all_there() -> None:
+    lines = narrow_text([spread(d, "lsp") for d in ("jpeg", "bdr")], 300).splitlines()
+    assert lines[1:] == ["defense", "jpeg", "bdr"]
+    assert narrow_text([spread("jpeg", "lsp")] * 2, 300).count("\n") == 0
+
+
+def test_long_texts_stand_once_below_by_their_numbers() -> None:
+    said = "n = 2: the interval is the mean ± 8.98 s, from 0 to 1"
+    rows = [spread(d, "lsp", note=said if d != "bdr" else None) for d in ("jpeg", "bdr", "none")]
+    lines = narrow_text(rows, 50).splitlines()
+    assert lines[-1] == f"(1) {said}"
+    assert [line.split() for line in lines if line[:4] in ("jpeg", "bdr ", "none")] == [
+        *(["jpeg", "(1)"], ["bdr", "-"], ["none", "(1)"])
+    ]
+
+
+def test_rows_whose_names_leave_no_room_are_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    places = [f"cifar10/{net}/supervised/fast(rung=minutes)" for net in ("vgg11", "resnet18")]
+    rows = [
+        {"setting": s, "group": f"group {n} of them", **spread(f"{'d' * 15}{n}", a, acc=n / 10)}
+        for n, (s, a) in enumerate((s, a) for s in places for a in ("lsp", "em"))
+    ]
+    lines = narrow_text(rows, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    said = " ".join(" ".join(lines).split())
+    assert "setting cifar10/…/supervised/fast(rung=minutes)" in said
+    place = lines.index("resnet18  group 3 of them  ddddddddddddddd3  em")
+    assert lines[place + 1] == "  acc 30.00 %"
 
 
 @pytest.fixture(scope="module")

@@ -357,6 +357,15 @@ def test_four_groups_stand_in_two_rows() -> None:
         assert "clean" in [line.get_label() for line in axes.containers], "controls stand in each"
 
 
+def test_each_control_has_a_marker_of_its_own() -> None:
+    others = [row(a, "standard", 0.5) for a in ("cuda", "cuda@0.2", "withheld@0.8", "ar", "pil")]
+    axes = draw_agreement(agreement([*SHIFTED, *others, row("clean", "standard", 0.9)])).axes[0]
+    handles, labels = axes.get_legend_handles_labels()
+    markers = {n: h[0].get_marker() for n, h in zip(labels, handles, strict=True)}  # type: ignore[index]
+    assert (markers.pop("clean"), markers.pop("withheld")) == ("*", "x")
+    assert not {"*", "x"} & set(markers.values())
+
+
 def test_tables_say_that_it_is_screening_and_keep_it_apart() -> None:
     other = [row("lsp", "none", 0.1, where="small_airbench/supervised/dvae")]
     made = table("defense", trial_lines([*SHIFTED, *other]))

@@ -214,7 +214,10 @@ def test_partial_poisoning_draws_the_four_views() -> None:
     assert points["their originals"] == ([20, 40], [pytest.approx(65), pytest.approx(50)])
     assert points["clean part of training set"][1] == [pytest.approx(75), pytest.approx(60)]
     assert points["test set (unseen)"][1] == [pytest.approx(60), pytest.approx(50)]
+    assert partial_poisoning(frame(rows)).axes[0].get_ylim() == (0, 103), "room for `chance`"
     figure = partial_poisoning(frame(rows), "loss")
+    figure.canvas.draw()
+    assert {t.get_fontsize() for t in figure.axes[0].get_yticklabels(which="both")} == {8}
     assert figure.axes[0].get_yscale() == "log"
     assert drawn(figure)["their originals"][1] == [pytest.approx(0.2)] * 2
     with pytest.raises(SpecError, match="what is 'accuracy'"):

@@ -109,6 +109,7 @@ def test_folders_are_columns_and_the_published_number_stands_beside_them(tmp_pat
     assert [cell[0][1] for cell in cells] == [25.0, 50.0]
     assert published[1] == pytest.approx(21.1, abs=5)
     assert published[2].startswith("apbench T")
+    assert "protocol" not in published[2], "it is the paper's own"
     assert [content["trials"][number]["folder"] for number in trials] == [0, 1]
     _, _, (there, absent), _ = line_of(content, attack="clean")
     assert (there[0][1], absent[0]) == (94.0, None)
@@ -249,3 +250,13 @@ def test_five_hundred_trials_are_a_small_page_in_seconds(tmp_path: Path) -> None
 
 def test_every_kind_of_table_has_its_place_on_the_page() -> None:
     assert set(HEADINGS) == set(KINDS)
+
+
+def test_a_published_number_says_its_protocol_and_what_contradicts_it(tmp_path: Path) -> None:
+    rows = [trial(CIFAR.format("em_apb", "fast", 0), 0.25)]
+    content = contents(read_folders([write_rows(tmp_path, rows)]))
+    _, published, _, _ = line_of(content, attack="em_apb")
+    source, apart, against = published[2].split("; ")
+    assert source.startswith("apbench T")
+    assert apart == "protocol of apbench"
+    assert re.fullmatch(r"against learned_faster T1: [\d.]+ and dvae T2, T9: [\d.]+", against)

@@ -157,7 +157,7 @@ def test_folders_are_columns_beside_the_published_number(tab: Page, tmp_path: Pa
     (printed,) = column(tab, "published")
     value = float(printed.rstrip("*†‡").split(" ")[0])
     assert (column(tab, "a final"), column(tab, "b final")) == (["25.0"], ["50.0"])
-    (apart,) = column(tab, "a − published")
+    (apart,) = column(tab, "a final − published")
     assert float(apart.replace("−", "-")) == pytest.approx(25.0 - value, abs=0.051)
     marks = tab.locator("#marks").inner_text()
     assert ("†" in printed) == ("other papers print a number" in marks)
@@ -197,3 +197,18 @@ def test_ten_thousand_rows_open_and_sort_at_once(tab: Page, tmp_path: Path) -> N
     tab.get_by_role("searchbox").fill("patch=7 resnet50")
     assert time.monotonic() - started < 1
     assert tab.locator("#count").inner_text() == "90 of 10080 combinations"
+
+
+def test_a_phone_shows_specs_in_whole_words_and_the_list_of_columns(small: Page) -> None:
+    small.set_viewport_size({"width": 400, "height": 900})
+    menu = small.locator("#filters details")
+    menu.locator("summary").click()
+    box = menu.locator("div").first.bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 400
+    menu.locator("summary").click()
+    small.locator("#rows tbody th button").first.click()
+    spec = small.locator("dialog td code").first.bounding_box()
+    assert spec is not None
+    assert spec["width"] > 250
+    assert spec["height"] < 80, "no column of single letters"

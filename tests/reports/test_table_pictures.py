@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from raygrid.reports.page.write import shades
 from raygrid.reports.tables.heatmaps import SCALES
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
@@ -103,3 +104,31 @@ def test_curves_have_a_point_a_ratio_and_dumbbells_both_ends() -> None:
             pytest.approx(value),
             0,
         )
+
+
+def test_budgets_have_short_names_in_equal_steps_and_single_ones_no_line() -> None:
+    attacks = ("clean", "lsp(budget=l2:1.3041323727577427, patch=4)", "lsp(budget=l2:2.0)")
+    attacks += ("lsp(budget=l2:2.1)", "lsp(budget=l2:60.5)")
+    rows = [trial(TOY.format(a, "standard", "supervised", 0), 0.5) for a in attacks]
+    (panel,) = table("budget", trial_lines(rows)).panels
+    axes = picture(panel).axes[0]
+    names = ["0", "l2 1.30", "l2 2.0", "l2 2.1", "l2 60.5"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert axes.get_xticks().tolist() == [0, 1, 2, 3, 4]
+    assert axes.get_xlabel() == "budget, not to scale"
+    lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    several, single = (lines[name].lines[0] for name in ("lsp", "lsp(patch=4)"))  # type: ignore[union-attr]
+    assert several.get_xdata().tolist() == [0, 2, 3, 4]
+    assert several.get_linestyle() == "-"
+    assert single.get_xdata().tolist() == [1], "it does not begin at the clean set"
+    assert single.get_linestyle() == "None"
+
+
+def test_numbers_of_a_heatmap_are_black_where_those_of_the_page_are() -> None:
+    texts = {"#000": "black", "#fff": "white"}
+    for step in (0, 8, 9, 10, 11, 12, 20):  # of 5 %
+        acc = step / 20
+        rows = [trial(TOY.format("lsp", "standard", "supervised", 0), acc)]
+        (text,) = picture(table("defense", trial_lines(rows)).panels[0]).axes[0].texts
+        assert text.get_text() == f"{100 * acc:.1f}"
+        assert text.get_color() == texts[shades()[step][1]], acc

@@ -17,6 +17,7 @@ from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay
+from raygrid.tracking.remaining import Remaining
 from raygrid.trials.result import OTHER_FILES, Result
 from tests import plugin
 
@@ -143,6 +144,23 @@ def test_the_best_defenses_so_far_are_defenses_of_whole_poisons_by_their_final_a
         "55.0 %  lsp · 100 % · jpeg · supervised",
         "70.0 %  regions · 100 % · grayscale · supervised",
     ]
+
+
+def test_names_that_are_too_long_keep_both_ends_and_bars_give_way() -> None:
+    """What tells trials apart is as often at their end as at their beginning."""
+    display = ProgressDisplay(io.StringIO())
+    display.total, display.done, display.failed, display.diverged = 5400, 1834, 3, 12
+    name = "tap(steps=60, surrogate=small_airbench, surrogate_epochs=10) · resnet18 · {}"
+    for seed in (0, 1):
+        display.trials[str(seed)] = Running("x", 0.0, name.format(seed), "GPU 3", 7, 60)
+    rest = display.work = Remaining({}, 0.0)
+    rest.left = lambda now: 5.0 * 86400  # type: ignore[method-assign]
+    lines = panel(display)
+    assert max(map(len, lines)) <= 80
+    for seed in "01":
+        assert [line for line in lines if re.match(rf" tap\(st.*… ?.*resnet18 · {seed}  ", line)]
+    (trials,) = [line for line in lines if line.startswith("trials")]
+    assert trials.endswith(" 1834/5400 3 failed, 12 diverged, 5.0 days left")
 
 
 def test_running_jobs_and_times_are_short() -> None:

@@ -13,7 +13,7 @@ from raygrid.core.speed import CPU, GPU
 from raygrid.engine.costs.estimate import trial_seconds
 from raygrid.reports.statistics import caution
 from raygrid.reports.tables.cells import cells_of
-from raygrid.reports.tables.trial_lines import trial_lines
+from raygrid.reports.tables.trial_lines import in_order, trial_lines
 from raygrid.storage.store import Store
 from raygrid.trials.resolve import resolve
 
@@ -28,7 +28,7 @@ def over_seeds(rows: Iterable[Mapping[str, Any]], metric: str = "final_acc") -> 
     has not, it is Wilson's over set-ups, and the deviation is the benchmark's standard error.
     """
     found = []
-    for cell in cells_of(trial_lines(rows), metric).values():
+    for cell in cells_of(trial_lines(in_order(rows)), metric).values():
         found.append(
             {
                 **cell.axes,

@@ -14,6 +14,9 @@ from raygrid.reports.drawing import STYLES, blank, mark_chance
 from raygrid.reports.figures.canvas import VICTIM, legend, title, victim_text
 from raygrid.trials.contest import CONTROLS
 
+MARKERS = dict(zip(CONTROLS, "*x", strict=True))
+"""Controls are all black; no attack has these markers."""
+
 
 def draw_agreement(found: Agreement) -> Figure:
     """Scatter of measured over printed accuracy with the diagonal and the band of 15 points.
@@ -47,7 +50,7 @@ def draw_agreement(found: Agreement) -> Figure:
     figure.set_label(caption)
     room = (0.16 + 0.13 * caption.count("\n")) / figure.get_figheight() + 0.02
     figure.tight_layout(rect=(0, room, 0.8, 0.97))
-    legend(figure, panels[0])
+    legend(figure)
     return figure
 
 
@@ -71,7 +74,7 @@ def _panel(axes: Axes, pairs: list[Agreeing], attacks: list[str]) -> None:
             [100 * pair.printed for pair in own],
             [100 * pair.measured for pair in own],
             [100 * (pair.cell.std or 0.0) for pair in own],
-            fmt=STYLES[number % len(STYLES)][0],
+            fmt=MARKERS.get(attack, STYLES[number % len(STYLES)][0]),
             color=color,
             ms=5,
             elinewidth=0.7,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -188,12 +189,15 @@ def percent_axis(axes: Axes, ratios: pd.Series[float]) -> None:
     axes.set_xlabel("poisoned (%)")
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, on the right."""
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        labels = [folded(name, BESIDE) for name in names]
-        figure.legend(handles, labels, loc="center right", fontsize=7, frameon=False)
+def legend(figure: Figure) -> None:
+    """One legend for all panels, on the right; a panel need not have every line."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        labels = [folded(name, BESIDE) for name in found]
+        figure.legend(found.values(), labels, loc="center right", fontsize=7, frameon=False)
 
 
 def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.0) -> Figure:
@@ -205,7 +209,7 @@ def finish(figure: Figure, trials: pd.DataFrame, caption: str, right: float = 1.
     text = textwrap.fill(caption, int(14 * width))
     low = 0.13 * (text.count("\n") + 2)
     for axes in figure.axes:
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.grid(alpha=0.25)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(8)

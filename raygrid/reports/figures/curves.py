@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -16,7 +15,8 @@ from raygrid.reports.figures.canvas import band, finish, plain, seeds_in_bands
 from raygrid.reports.tables.layout import order
 
 WIDE = 5  # groups of training curves side by side
-GAP = 0.75  # heights of a panel from one to the next, for a legend of five lines
+PANEL, GAP = 0.9, 0.69  # inches: the height of a panel, and from one to the next
+LEGEND = 0.125  # inches of a line of a legend
 BELOW = 24  # letters of a name below a panel
 
 
@@ -36,9 +36,14 @@ def training_curves(
     if not groups or epochs.empty:
         raise SpecError("no finished trial of plain training has a history")
     wide = min(WIDE, len(groups))
-    tall = math.ceil(len(groups) / wide)
-    figure = blank(1.2 + 1.6 * wide, 0.8 + 3.2 * tall)
-    grid = figure.subplots(2 * tall, wide, squeeze=False, sharex=True, sharey="row")
+    heights = _heights([len({"clean", *attacks}) for attacks in groups.values()], wide)
+    figure = blank(1.2 + 1.6 * wide, 1.5 + sum(heights))
+    grid = figure.subplots(
+        *(len(heights), wide), squeeze=False, sharex=True, sharey="row", height_ratios=heights
+    )
+    for axes in grid[1::2].flat:
+        axes.remove()
+    grid = grid[::2]
     names = short(["clean", *(attack for attacks in groups.values() for attack in attacks)])
     for axes in grid[-2:, 1 + (len(groups) - 1) % wide :].flat:
         axes.set_visible(False)
@@ -66,8 +71,18 @@ def training_curves(
             loss.set_ylabel("training loss")
             acc.set_ylabel("test accuracy (%)")
     finish(figure, epochs, f"{seeds_in_bands(epochs)} Dotted: loss 0.5.")
-    figure.subplots_adjust(hspace=max(GAP, figure.subplotpars.hspace))
+    figure.subplots_adjust(hspace=0.0)
     return figure
+
+
+def _heights(lines: Sequence[int], wide: int) -> list[float]:
+    """Inches of panels and the gaps between them, from above; lines: of each group's legend.
+
+    Below a panel of losses stand its legend's lines, as many as the longest of the row needs.
+    """
+    rows = [max(lines[start : start + wide]) for start in range(0, len(lines), wide)]
+    gaps = (max(GAP, GAP + LEGEND * (longest - 5)) for longest in rows)
+    return [inches for gap in gaps for inches in (PANEL, gap, PANEL, GAP)][:-1]
 
 
 def _by_name(attacks: Iterable[str]) -> dict[str, list[str]]:

@@ -43,7 +43,7 @@ def over_setting(points: pd.DataFrame, measures: Sequence[str], xlabel: str) -> 
         axes.set(xlabel=xlabel, ylabel=LABELS[measure])
         if measure == "final_acc":
             mark_chance(axes, points["dataset"])
-    legend(figure, grid[0])
+    legend(figure)
     caption = "Mean over seeds."
     return finish(figure, points, caption, right=1 - 2.2 / figure.get_figwidth())
 
@@ -65,7 +65,7 @@ def over_psnr(points: pd.DataFrame) -> Figure:
         axes.set_title(names[attack], fontsize=9)
         axes.set_xlabel(LABELS["psnr"])
     grid[0].set_ylabel(LABELS["final_acc"])
-    legend(figure, grid[0])
+    legend(figure)
     caption = "A point is a setting, mean over seeds. Further up: more of the poison is gone."
     return finish(figure, points, caption, right=1 - 1.4 / figure.get_figwidth())
 
@@ -83,7 +83,7 @@ def by_epoch(epochs: pd.DataFrame) -> Figure:
         band(axes, done[done["attack"] == attack], "test_acc", names[attack], color)
     axes.set(xlabel="epoch", ylabel=LABELS["final_acc"], ylim=(0, 103))
     mark_chance(axes, done["dataset"])
-    legend(figure, axes)
+    legend(figure)
     caption = seeds_in_bands(done)
     return finish(figure, done, caption, right=1 - 2.2 / figure.get_figwidth())
 

@@ -44,10 +44,11 @@ def partial_poisoning(trials: pd.DataFrame, what: str = "acc") -> Figure:
         axes.set_title(short(attacks)[attack], fontsize=9)
         axes.set_yscale("linear" if what == "acc" else "log")
         if what == "acc":
+            axes.set_ylim(0, 103)
             mark_chance(axes, here["dataset"])
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("accuracy (%)" if what == "acc" else "cross-entropy")
-    legend(figure, grid[0])
+    legend(figure)
     caption = (
         "Where the originals fare like the unseen images and not like the clean part, what the "
         "poisoned images show was not learned."
@@ -86,7 +87,7 @@ def partial_under_defenses(trials: pd.DataFrame) -> Figure:
         mark_chance(axes, here["dataset"])
         percent_axis(axes, here["poison_ratio"])
     grid[0].set_ylabel("test accuracy after the last epoch (%)")
-    legend(figure, grid[0])
+    legend(figure)
     lines = ["Accuracy over the poisoned share, by defense; 0 % is clean."]
     if control.any():
         lines.append("Crosses: trained on the clean part alone, with the same defense.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.labels import budget_text, short
+from raygrid.core.spec import Part
 from raygrid.reports.page.folders import RunFolder
 from raygrid.reports.tables.cells import Cell, Key
 from raygrid.reports.tables.layout import order
@@ -148,8 +149,16 @@ def _published(line: GridLine) -> list[Any] | None:
     text = number(cell.published, cell.metric, 1)
     if cell.published_std is not None:
         text += f" ± {number(cell.published_std, cell.metric, 1)}"
-    source = "; ".join(filter(None, (cell.source, cell.apart, *cell.contradicting)))
-    return [text, _percent(cell.published, 4), source, marks(cell)]
+    return [text, _percent(cell.published, 4), _source(cell), marks(cell)]
+
+
+def _source(cell: Cell) -> str:
+    """Paper and tables, what sets the number apart from the cell's, numbers that contradict it."""
+    paper, first = str(cell.source).split(" ")[0], cell.apart.partition(", ")[0]
+    elsewhere = first == paper and Part.parse(cell.axes["protocol"]).name != paper
+    apart = f"protocol of {cell.apart}" if elsewhere else cell.apart
+    against = f"against {' and '.join(cell.contradicting)}" if cell.contradicting else ""
+    return "; ".join(filter(None, (cell.source, apart, against)))
 
 
 def trial_facts(row: Row, folder: int) -> Json:

@@ -117,12 +117,7 @@ def shades() -> list[list[str]]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
+    from raygrid.reports.drawing import bright
+
     colors = colormaps["viridis"](np.linspace(0.0, 1.0, SHADES))
-    return [[to_hex(color), "#000" if _bright(color) else "#fff"] for color in colors]
-
-
-def _bright(color: Any) -> bool:
-    """Whether black is easier to read on a color than white (WCAG 2: relative luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return bool(luminance > 0.179)
+    return [[to_hex(color), "#000" if bright(color) else "#fff"] for color in colors]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from raygrid.core.lazy import np
-from raygrid.reports.drawing import GUESSING, NAME, blank, folded, name_ticks
+from raygrid.reports.drawing import GUESSING, NAME, blank, bright, folded, name_ticks
 from raygrid.reports.tables.blocks import blocks
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
@@ -22,6 +23,7 @@ LETTERS = 16  # of a small line; what is longer stands in several
 ROOM = 7.0  # inches for the cells of a row; further columns stand in a block below
 EDGE, FOOT, SCALE = 0.1, 0.3, 0.85  # inches at the left, below, and for the scale of colors
 ALONG = 0.055  # inches of a letter of the scale's label
+COLORS = "viridis"
 SCALES = {
     "target_success": "success on the target (%)",
     "detection_acc": "share of images (%)",
@@ -91,7 +93,7 @@ def _block(axes: Axes, panel: Panel, columns: Sequence[str]) -> AxesImage:
             for line in cells
         ]
     )
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    image = axes.imshow(values, cmap=COLORS, vmin=0, vmax=100, aspect="auto")
     axes.set_facecolor("#e4e4e4")
     rows, heads = ([head(panel, name) for name in side] for side in (panel.rows, columns))
     name_ticks(axes.yaxis, range(len(rows)), rows, fontsize=8)
@@ -137,7 +139,7 @@ def _write(axes: Axes, spot: tuple[int, int], panel: Panel, cell: Cell | None) -
     if cell is None or cell.value is None:
         axes.text(x, y, text.replace(", ", "\n"), fontsize=6.5, **style)
         return
-    color = "black" if cell.value > 0.62 else "white"
+    color = "black" if bright(colormaps[COLORS](float(cell.value))) else "white"
     if under:
         axes.text(x, y - 0.02, under, fontsize=6.5, color=color, **{**style, "va": "top"})
         style["va"] = "bottom"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +13,8 @@ from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.heatmaps import heatmap, is_printed
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
 from raygrid.reports.tables.notes import NOTHING, head, measured_text
+
+ACROSS, CHAR, GAP = 4.0, 0.065, 0.1  # inches: of an axis beside a legend, a letter, between names
 
 
 def picture(panel: Panel) -> Figure:
@@ -24,19 +27,24 @@ def picture(panel: Panel) -> Figure:
 def _curves(panel: Panel) -> Figure:
     figure = blank(7.2, 4.2)
     axes = figure.add_subplot()
-    spots = panel.numeric or ()
+    heads = [head(panel, column) for column in panel.columns]
+    spots, across = _spots(panel.numeric or (), heads), panel.across
+    if tuple(spots) != panel.numeric:
+        across = f"{across}, not to scale"
     # Nothing poisoned and no budget are the clean set; the quality of a compression is not.
     control = panel.cells.get(("clean", panel.columns[0])) if panel.from_clean else None
     names = [row for row in panel.rows if row != "clean" or not panel.from_clean]
     for number_, row in enumerate(names):
         line = [panel.cells.get((row, column)) for column in panel.columns]
-        if control is not None and line[0] is None:
+        measured = sum(cell is not None and cell.value is not None for cell in line)
+        if control is not None and line[0] is None and measured > 1:
             line[0] = control
         _curve(axes, spots, line, folded(head(panel, row), BESIDE), STYLES[number_ % len(STYLES)])
     if control is not None and control.value is not None:
         axes.axhline(100 * control.value, color="gray", lw=0.8, label="clean")
-    name_ticks(axes.xaxis, spots, panel.columns, fontsize=8)
-    axes.set_xlabel(panel.across, fontsize=9)
+    steps = len(heads) * (CHAR * max(map(len, heads)) + GAP)
+    name_ticks(axes.xaxis, spots, heads, fontsize=8, rotation=40 if steps > ACROSS else 0)
+    axes.set_xlabel(across, fontsize=9)
     axes.set_ylabel(f"{NAMES[panel.metric]} (%)", fontsize=9)
     axes.set_ylim(0, 100)
     if panel.metric in ACCURACIES:
@@ -49,6 +57,14 @@ def _curves(panel: Panel) -> Figure:
     return figure
 
 
+def _spots(numbers: Sequence[float], names: Sequence[str]) -> Sequence[float]:
+    """Where numbers stand on an axis: to scale, or in equal steps where names would overlap."""
+    scale = ACROSS / (numbers[-1] - numbers[0]) if len(set(numbers)) > 1 else 0.0
+    neighbors = zip(pairwise(numbers), pairwise(names), strict=True)
+    apart = [scale * (b - a) >= CHAR * (len(m) + len(n)) / 2 + GAP for (a, b), (m, n) in neighbors]
+    return numbers if all(apart) else range(len(numbers))
+
+
 def _curve(
     axes: Axes, spots: Sequence[float], line: list[Cell | None], label: str, style: str
 ) -> None:
@@ -56,6 +72,7 @@ def _curve(
     if not known:
         axes.plot([], [], style, label=f"{label} ({NOTHING})")
         return
+    style = style if len(known) > 1 else style[0]  # no line is known of a single point
     values = [100 * (c.value or 0.0) for _, c in known]
     bars = [100 * (c.std or 0.0) for _, c in known]
     axes.errorbar(

@@ -70,7 +70,13 @@ Line = dict[str, Any]
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
     """Rows by their specs, so that files made of equal rows are equal; of one spec as they came."""
-    return sorted(rows, key=lambda row: str(row["spec"]))
+    return sorted(rows, key=lambda row: _place(str(row["spec"])))
+
+
+def _place(spec: str) -> tuple[str, int, str]:
+    """A spec without its seed, and the seed such that 10 comes after 9."""
+    rest, slash, seed = spec.rpartition("/")
+    return rest + slash, len(seed), seed
 
 
 def trial_lines(rows: Iterable[Row]) -> list[Line]:

@@ -26,7 +26,7 @@ function columns() {
         const own = row[2][f][0];
         return row[1] && own && own[1] != null ? own[1] - row[1][1] : null;
       };
-      made.push({ name: prefix(f) + "− published", number: true, value, text: (row) => {
+      made.push({ name: prefix(f) + "final − published", number: true, value, text: (row) => {
         const apart = value(row);
         return apart == null ? "" : signed(apart);
       } });
