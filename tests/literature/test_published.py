@@ -242,6 +242,7 @@ def test_none_means_standard_training_except_in_apbench() -> None:
     toxic = plain["paper"] == "just_how_toxic"
     assert set(parts[(plain["paper"] != "apbench") & ~toxic]) == {"standard"}
     assert set(parts[toxic & (plain["table"] == "3")]) == {"standard"}
+    assert set(parts[toxic & (plain["table"] == "2")]) == {"none"}, "no baseline augments"
 
 
 def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() -> None:
