@@ -112,7 +112,7 @@ def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
             "lsp/dvae(epochs=20, limit1=1.5, second=false)/dvae",
             "lsp/dvae(batch_size=32, epochs=4, second=false, shrink=4)",
         ),
-        ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=50)"),
+        ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=1)"),
         ("lsp/at(steps=5)/dvae", "lsp/at(step=1.6/255)"),
         (
             "lsp/dvae(epochs=20, limit1=1.5)/apbench",
@@ -151,6 +151,37 @@ def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     assert len(set(quick.specs)) == len(quick.specs)
     planned = plan(quick.specs, None)
     assert len(planned.trials) + len(planned.derived) + len(planned.skips) >= len(quick.specs)
+
+
+@pytest.mark.parametrize("protocol", ["pil", "pil(epochs=30)", "pil(epochs=12)"])
+def test_a_protocol_that_is_no_longer_than_scale_small_stays(protocol: str) -> None:
+    spec = TrialSpec.parse(f"cifar10/pil/none/resnet18/supervised/{protocol}/0")
+    assert scaled(spec, "small") == spec
+    collision = TrialSpec.parse(BASELINES["feature_collision"])
+    assert scaled(collision, "small") == collision, "20 epochs"
+    polytope = TrialSpec.parse(BASELINES["convex_polytope"])
+    assert dict(scaled(polytope, "small").protocol.params)["epochs"] == SMALL_EPOCHS, "of 60"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "turn", "scale", "moved"),
+    [
+        ("cifar10", 50, "paper", 50),
+        ("cifar10", 50, "small", 7),  # of 30 epochs, as 50 of 200
+        ("cifar10", 50, "quick", 3),  # of 12
+        ("cifar10", 50, "screen", 1),  # of 6
+        ("cifar10", 50, "smoke", 1),  # of 2
+        ("cifar10", 0, "quick", 0),
+        ("cifar100", 30, "small", 3),  # as 30 of 300
+        ("cifar100", 30, "quick", 1),
+    ],
+)
+def test_a_defense_turns_at_the_same_share_of_a_shorter_training(
+    dataset: str, turn: int, scale: Scale, moved: int
+) -> None:
+    spec = f"{dataset}/lsp/ueraser_max(lite_after={turn})/resnet18/supervised/dvae/0"
+    (defense,) = scaled(TrialSpec.parse(spec), scale).defense
+    assert str(defense) == f"ueraser_max(lite_after={moved})"
 
 
 def test_the_grid_tier_is_the_protocols_own() -> None:
@@ -239,7 +270,7 @@ def test_the_attackers_networks_shrink_with_the_victims() -> None:
 
 def test_smoke_is_quick_with_less_of_everything() -> None:
     """The same trials; images are fewer, and epochs of victims and of what methods fit."""
-    epochs, once = re.compile(r"\b((classifier_)?epochs|updates)=\d+"), r"\1=1"
+    epochs, once = re.compile(r"\b((classifier_)?epochs|updates|lite_after)=\d+"), r"\1=1"
     for paper in REFERENCES:
         for number in tables_of(paper):
             quick, smoke = (paper_table(paper, number, scale) for scale in ("quick", "smoke"))
