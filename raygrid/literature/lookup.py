@@ -48,6 +48,10 @@ class PublishedValue:
     suspect: bool
     note: str
 
+    def stands_in(self, paper: str, table: str) -> bool:
+        """Whether that table prints it."""
+        return self.paper == paper and table in self.tables
+
     def cite(self) -> str:
         """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
         return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
@@ -80,8 +84,12 @@ class Finding:
         )
 
 
-def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+def find(
+    spec: TrialSpec | str, measure: str = "final_acc", table: tuple[str, str] = ("", "")
+) -> Finding | None:
     """The published numbers of a cell, best one first; None if no paper has it.
+
+    table: paper and number of the one whose own number comes before all others.
 
     `seed` does not matter. The protocol does: the number of the paper whose protocol it is comes
     first, else the first paper that has one; numbers marked as suspect come last. Those of cards
@@ -94,8 +102,9 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
         return None
     protocol, methods = _protocol(spec), methods_of(spec)
 
-    def distance(figure: PublishedValue) -> tuple[bool, bool, bool]:
+    def distance(figure: PublishedValue) -> tuple[bool, ...]:
         return (
+            not figure.stands_in(*table),
             figure.suspect,
             figure.protocol != protocol,
             figure.made != methods,

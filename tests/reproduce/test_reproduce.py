@@ -396,7 +396,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     wanted = paper_table("transferable", "5", "quick")
     panel = halves(wanted)
     assert all(cell.published is None for cell in panel.cells.values())
-    (filled,) = compared(panel, "transferable", wanted)
+    (filled,) = compared(panel, ("transferable", "5"), wanted)
     names = short(filled.rows)
     assert set(names.values()) == {
         "tp",
@@ -413,7 +413,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 
 def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
     wanted = paper_table("transferable", "3", "quick")
-    shown = compared(halves(wanted), "transferable", wanted)
+    shown = compared(halves(wanted), ("transferable", "3"), wanted)
     printed = [TrialSpec.parse(text) for text in specs_of("transferable", "3")]
     figures = {(str(s.dataset), s.attack.name, s.learner.name): find(s) for s in printed}
     assert len(shown) == len(wanted.datasets) == 2
@@ -430,13 +430,45 @@ def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
     assert not {name for _, _, name in figures} & set(SIX), "every printed number stands somewhere"
 
 
+@pytest.mark.parametrize(
+    ("paper", "number", "cell", "printed", "elsewhere"),
+    [
+        ("dvae", "11", "imagenet100/lsp/jpeg/resnet18", 0.5306, 0.3683),
+        ("apbench", "7", "cifar10/em_apb/avatar/vit_small", 0.5484, 0.7281),
+        ("pil", "augmentation", "cifar10/pil/standard/resnet18", 0.1287, 0.1277),
+        ("pil", "main", "cifar10/pil/standard/resnet18", 0.1277, 0.1277),
+    ],
+)
+def test_a_table_shows_its_own_number_where_another_prints_one_too(
+    paper: str, number: str, cell: str, printed: float, elsewhere: float
+) -> None:
+    wanted = paper_table(paper, number)
+    (text,) = (text for text in wanted.specs if short_of(TrialSpec.parse(text)) == cell)
+    made = str(resolve(text, None).spec)
+    rows = [{"spec": made, "key": "0", "status": "done", "final_acc": 0.5}]
+    (panel,) = table("defense", trial_lines(rows)).panels
+    usual = next(each for each in panel.cells.values() if each.value is not None)
+    assert usual.published == pytest.approx(elsewhere)
+    (own,) = compared(panel, (paper, number), wanted)
+    shown = next(each for each in own.cells.values() if each.value is not None)
+    assert (shown.published, shown.own) == (pytest.approx(printed), True)
+    assert shown.source is not None
+    assert number in shown.source
+
+
+def short_of(spec: TrialSpec) -> str:
+    """Dataset, attack, defense and network without their parameters."""
+    parts = (spec.dataset, spec.attack, *spec.defense, spec.architecture)
+    return "/".join(part.name for part in parts)
+
+
 def test_every_measure_has_its_own_printed_number() -> None:
     wanted = paper_table("learned_faster", "2", "quick", Only(attacks=["regions"]))
     (text,) = (text for text in wanted.specs if "/regions" in text)
     made = str(resolve(text, None).spec)
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
     (panel,) = table("peak", trial_lines([row])).panels
-    cells = with_printed(panel, "learned_faster", wanted.alone("cifar10")).cells
+    cells = with_printed(panel, ("learned_faster", "2"), wanted.alone("cifar10")).cells
     found = {column: cell.published for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
