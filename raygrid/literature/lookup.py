@@ -134,10 +134,10 @@ def _name(protocol: str) -> str:
 def _settings_unlike(theirs: str, ours: str) -> Iterator[str]:
     """The settings of a protocol that differ, as the first has them; none if it is not there."""
     with suppress(SpecError):
-        printed, asked = PROTOCOLS.make(theirs), PROTOCOLS.make(ours)
+        printed, wanted = PROTOCOLS.make(theirs), PROTOCOLS.make(ours)
         for name in (field.name for field in fields(printed)):
             value = getattr(printed, name)
-            if value != getattr(asked, name):
+            if value != getattr(wanted, name):
                 yield f"its own {name}" if value is None else f"{name}={value}"
 
 

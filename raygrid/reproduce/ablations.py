@@ -58,15 +58,15 @@ def _changed(base: TrialSpec, axis: str) -> Iterator[TrialSpec]:
         values["pairs"] = [{"pair": PAIRS[base.attack.name]}]
     if base.attack.name in ("clbd", "htbd"):
         values["patch"] = [{"patch": size} for size in (3, 5, 8)]
-    usual = _asked(base)
+    usual = _settings(base)
     changed = (
         base.replace(protocol=base.protocol.with_params(**params))
         for params in values.get(axis, [])
     )
-    yield from (spec for spec in changed if _asked(spec) != usual)
+    yield from (spec for spec in changed if _settings(spec) != usual)
 
 
-def _asked(spec: TrialSpec) -> tuple[object, ...]:
+def _settings(spec: TrialSpec) -> tuple[object, ...]:
     """What a protocol makes of a trial, however it says so: recipes and the rule of set-ups."""
     trial = resolve(spec, None)
     rule = replace(_rule(trial), per_class=_per_class(trial))

@@ -152,10 +152,10 @@ def paper_table(
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
-        and networks for 30 epochs; `screen` with the paper's data and a fast victim, minutes of a
-        core a trial and up to about an hour for a poison or a purified set; `quick` on the embedded
-        digits with small networks, minutes on a CPU; `smoke` the same with a sixth of the images
-        and the fewest epochs, to see that it runs.
+        and networks for 30 epochs at most; `screen` with the paper's data and a fast victim,
+        minutes of a core a trial and up to about an hour for a poison or a purified set; `quick` on
+        the embedded digits with small networks, minutes on a CPU; `smoke` the same with a sixth of
+        the images and the fewest epochs, to see that it runs.
     only: a part of the table. What is not installed here is listed as missing. What is asked of a
     trial needs others too, which come with it, as controls do.
     """
