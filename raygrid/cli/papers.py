@@ -22,8 +22,8 @@ SCALES = (
     "smoke: that everything runs, in minutes; quick: stand-ins on digits, minutes to hours of a "
     "CPU; screen: the paper's data and budgets, a fast victim, minutes of a core a trial, up to "
     "about an hour for each poison of a network and each purified set; "
-    "small: as printed for 30 epochs; grid: as printed with fewer contrastive epochs; paper "
-    "(default: quick)"
+    "small: as printed for 30 epochs at most; grid: as printed with fewer contrastive epochs; "
+    "paper (default: quick)"
 )
 
 

@@ -80,11 +80,8 @@ def _table(args: argparse.Namespace) -> int:
     keep = {kind for question in questions for kind in question.keep}
     answer = partial(_answer, wanted, args, seeds, f"{args.paper}-{args.table}")
     status, options = plan_or_run(wanted, args, keep, answer)
-    kinds = list(paper.kinds_of(args.table))
-    if not args.dry_run and args.scale not in STAND_INS:  # whose run prints no published numbers
-        kinds = [kind for kind in kinds if kind != "defense"]
     if not args.json:
-        show_tables(wanted, options, kinds, args)
+        show_tables(wanted, options, paper.kinds_of(args.table), args)
         if args.dry_run:
             answer(options)
         if args.table == "flip":
@@ -225,7 +222,8 @@ def show_tables(
 ) -> None:
     """Published beside measured, for the trials of the table that have a row.
 
-    Stand-ins have the paper's numbers beside them and a note what they are.
+    Stand-ins have the paper's numbers beside them and a note what they are. A run at another scale
+    has shown the table `defense`, which is shown again only if this table has other numbers there.
     """
     note = {"smoke": SMOKE, "screen": SCREEN}.get(args.scale, PAPERS[args.paper].quick)
     planned = plan(wanted.specs, None)
@@ -233,11 +231,13 @@ def show_tables(
     log = log_of(options.out)
     trials = trial_lines(row for row in log.rows() if row["spec"] in names)
     print(f"{sum(trial['status'] == 'done' for trial in trials)} of {len(names)} rows are there")
+    stand_ins, place = args.scale in STAND_INS, (args.paper, args.table)
     for kind in kinds:
         made = table(kind, trials)
-        if args.scale in STAND_INS and made.panels:
-            panels = tuple(p for panel in made.panels for p in compared(panel, args.paper, wanted))
-            caption = " ".join([made.caption, note, *shorter(wanted, args.scale), *several(wanted)])
-            made = replace(made, panels=panels, caption=caption)
-        if made.panels:
-            render.show(made)
+        panels = tuple(p for panel in made.panels for p in compared(panel, place, wanted))
+        shown = kind == "defense" and not args.dry_run and not stand_ins
+        if not panels or (shown and panels == made.panels):
+            continue
+        notes = [note, *shorter(wanted, args.scale), *several(wanted)] if stand_ins else []
+        caption = " ".join([made.caption, *notes])
+        render.show(replace(made, panels=panels, caption=caption))

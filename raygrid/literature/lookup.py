@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -48,6 +48,10 @@ class PublishedValue:
     suspect: bool
     note: str
 
+    def stands_in(self, paper: str, table: str) -> bool:
+        """Whether that table prints it."""
+        return self.paper == paper and table in self.tables
+
     def cite(self) -> str:
         """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
         return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
@@ -58,7 +62,8 @@ class Finding:
     """What is published for one cell.
 
     apart: what sets `best` apart from what was asked for: the paper if its protocol is another
-        one, else those of its methods that go by the same name only, else nothing.
+        one, else the settings that it has of this protocol and those of its methods that go by the
+        same name only, else nothing.
     """
 
     best: PublishedValue
@@ -80,8 +85,12 @@ class Finding:
         )
 
 
-def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+def find(
+    spec: TrialSpec | str, measure: str = "final_acc", table: tuple[str, str] = ("", "")
+) -> Finding | None:
     """The published numbers of a cell, best one first; None if no paper has it.
+
+    table: paper and number of the one whose own number comes before all others.
 
     `seed` does not matter. The protocol does: the number of the paper whose protocol it is comes
     first, else the first paper that has one; numbers marked as suspect come last. Those of cards
@@ -94,17 +103,42 @@ def find(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
         return None
     protocol, methods = _protocol(spec), methods_of(spec)
 
-    def distance(figure: PublishedValue) -> tuple[bool, bool, bool]:
+    def distance(figure: PublishedValue) -> tuple[bool, ...]:
         return (
+            not figure.stands_in(*table),
             figure.suspect,
+            _name(figure.protocol) != _name(protocol),
             figure.protocol != protocol,
             figure.made != methods,
         )
 
     best, *others = sorted(figures, key=distance)
+    return Finding(best, _apart(best, protocol, methods), tuple(others))
+
+
+def _apart(best: PublishedValue, protocol: str, methods: tuple[str, str, str, str]) -> str:
+    """What sets a number apart from a cell of this protocol and these methods."""
     unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
-    apart = best.paper if best.protocol != protocol else ", ".join(unlike)
-    return Finding(best, apart, tuple(others))
+    if best.protocol == protocol:
+        return ", ".join(unlike)
+    if _name(best.protocol) != _name(protocol):
+        return best.paper
+    settings = " and ".join(_settings_unlike(best.protocol, protocol))
+    return ", ".join([f"{best.paper} with {settings}" if settings else best.paper, *unlike])
+
+
+def _name(protocol: str) -> str:
+    return Part.parse(protocol).name
+
+
+def _settings_unlike(theirs: str, ours: str) -> Iterator[str]:
+    """The settings of a protocol that differ, as the first has them; none if it is not there."""
+    with suppress(SpecError):
+        printed, wanted = PROTOCOLS.make(theirs), PROTOCOLS.make(ours)
+        for name in (field.name for field in fields(printed)):
+            value = getattr(printed, name)
+            if value != getattr(wanted, name):
+                yield f"its own {name}" if value is None else f"{name}={value}"
 
 
 def check_asked(spec: TrialSpec, measure: str) -> None:

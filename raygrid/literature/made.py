@@ -53,6 +53,7 @@ MADE_ON = {
     # Its predictor is of CIFAR-10 wherever it purifies (section 4.1).
     ("dvae", "cifar100", "avatar"): "avatar(centered=false, diffusion_data=cifar10)",
     ("dvae", "cifar100", "ueraser_max(lite_after=50)"): "ueraser_max(lite_after=30)",
+    # Its code's own for these images; appendix C.2 prints 10 steps of 1.6/255 for all of them.
     ("dvae", "imagenet100", "at"): "at(steps=5)",
     ("dvae", "imagenet100", "dvae"): "dvae(epochs=20, limit1=1.5)",
     # The REM code's own commands for a hundred classes of ImageNet (scripts/in-mini).

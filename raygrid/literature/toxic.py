@@ -24,7 +24,7 @@ BASELINES = {
         "/just_how_toxic(epochs=60, lr=0.1, optimizer=adam, poisons=5, pretrain=cifar10)/0"
     ),
     "clbd": (
-        "cifar10/clbd(budget=16/255, variant=unclipped)/standard/resnet32_narrow/supervised"
+        "cifar10/clbd(budget=16/255, variant=unclipped)/none/resnet32_narrow/supervised"
         "/just_how_toxic(patch=3)/0"
     ),
     "htbd": (

@@ -206,7 +206,9 @@ class JustHowToxic(Targeted):
         "CIFAR-10's numbers for CIFAR-100. They see what is usual for their data, crops and flips "
         "on CIFAR, those of FC's and CP's authors plain images. Crops have 4 pixels of padding at "
         "every size. On Tiny ImageNet its networks are resnet34_strided and vgg16_max, as victims "
-        "and as surrogates",
+        "and as surrogates. All set-ups share one extractor of an architecture "
+        "(`checkpoint` is the victim's), where the paper's section 3 draws one of ten for every "
+        "trial: rates vary here over set-ups, not over extractors",
     )
     augmentations: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("tinyimagenet", "tinyimagenet_first", "tinyimagenet_last"), "crop4_flip"

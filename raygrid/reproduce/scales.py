@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,12 +22,15 @@ from raygrid.literature.made import as_elsewhere
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.papers import Scale
 from raygrid.reproduce.screening import NETWORK, PROTOCOL, not_screened, screened
+from raygrid.trials.resolve import resolve
 
 STAND_INS: tuple[Scale, ...] = ("smoke", "quick", "screen")
 """Where other data or networks stand in."""
 SMALL_EPOCHS = 30
 SMOKE_EPOCHS = 2
 FITS = ("epochs", "classifier_epochs", "updates")  # how long methods fit networks of their own
+TURN = "lite_after"
+"""The parameter of a defense that counts epochs of the victim."""
 SMOKE_DATA = Part.of("photo_digits", every=6)
 
 
@@ -73,6 +77,10 @@ SIZES: Mapping[Scale, ComparisonSize] = {
 
 def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
     """The same question at a smaller size; raises SpecError if there is no such size."""
+    return _turning(spec, _sized(spec, scale))
+
+
+def _sized(spec: TrialSpec, scale: Scale) -> TrialSpec:
     if scale == "quick":
         return _quick(spec)
     if scale == "smoke":
@@ -84,9 +92,34 @@ def scaled(spec: TrialSpec, scale: Scale) -> TrialSpec:
         if name not in PROTOCOLS:
             raise SpecError(f"protocol {spec.protocol} has no grid tier")
         return spec.replace(protocol=Part.of(name, **dict(spec.protocol.params)))
-    if scale == "small":
+    if scale == "small" and epochs_of(spec) > SMALL_EPOCHS:
         return spec.replace(protocol=spec.protocol.with_params(epochs=SMALL_EPOCHS))
     return spec
+
+
+def epochs_of(spec: TrialSpec) -> int:
+    """How long the victim trains; 0 for a trial of which something is not there."""
+    with suppress(SpecError):
+        return resolve(spec, None).recipe.epochs
+    return 0
+
+
+def _turning(printed: TrialSpec, made: TrialSpec) -> TrialSpec:
+    """A shorter trial whose defenses turn at the same share of the training as the printed ones."""
+    parts = list(zip(printed.defense, made.defense, strict=True))
+    if made == printed or not any(TURN in dict(ours.params) for _, ours in parts):
+        return made
+    before, after = epochs_of(printed), epochs_of(made)
+    if after >= before:
+        return made
+    return made.replace(defense=tuple(_turned(*pair, before, after) for pair in parts))
+
+
+def _turned(theirs: Part, ours: Part, before: int, after: int) -> Part:
+    turn = dict(theirs.params).get(TURN)
+    if not isinstance(turn, int) or TURN not in dict(ours.params):
+        return ours
+    return ours.with_params(**{TURN: min(turn, max(1, turn * after // before))})
 
 
 def _quick(spec: TrialSpec) -> TrialSpec:

@@ -152,10 +152,10 @@ def paper_table(
     """The trials behind table `number` of `paper`; raises SpecError for unknown names.
 
     scale: `paper` as printed; `grid` with fewer contrastive epochs; `small` with the paper's data
-        and networks for 30 epochs; `screen` with the paper's data and a fast victim, minutes of a
-        core a trial and up to about an hour for a poison or a purified set; `quick` on the embedded
-        digits with small networks, minutes on a CPU; `smoke` the same with a sixth of the images
-        and the fewest epochs, to see that it runs.
+        and networks for 30 epochs at most; `screen` with the paper's data and a fast victim,
+        minutes of a core a trial and up to about an hour for a poison or a purified set; `quick` on
+        the embedded digits with small networks, minutes on a CPU; `smoke` the same with a sixth of
+        the images and the fewest epochs, to see that it runs.
     only: a part of the table. What is not installed here is listed as missing. What is asked of a
     trial needs others too, which come with it, as controls do.
     """
@@ -249,24 +249,44 @@ def _of(spec: TrialSpec, axis: str) -> str:
     return spec.chain if axis == "defense" else str(getattr(spec, axis))
 
 
-def compared(panel: Panel, paper: str, wanted: PaperTable) -> list[Panel]:
-    """A panel of stand-ins beside what was printed, once for each dataset that has numbers."""
-    filled = [with_printed(panel, paper, wanted.alone(dataset)) for dataset in wanted.datasets]
+def compared(panel: Panel, table: tuple[str, str], wanted: PaperTable) -> list[Panel]:
+    """A panel beside what a table prints (paper, number): with that table's own numbers.
+
+    Of stand-ins there is one for each dataset that has numbers.
+    """
+    panel = _with_numbers_of(panel, table)
+    filled = [with_printed(panel, table, wanted.alone(dataset)) for dataset in wanted.datasets]
     return [each for each in filled if each != panel] or [panel]
 
 
-def with_printed(panel: Panel, paper: str, printed: Mapping[str, TrialSpec]) -> Panel:
-    """A panel of attacks with the printed number in every cell that has none, for scale `quick`.
-
-    printed: as in `PaperTable.alone`, for the very trials whose cells these are. Such a number
-    says which dataset it is of.
-    """
+def _with_numbers_of(panel: Panel, table: tuple[str, str]) -> Panel:
+    """A panel with the number of this table wherever another has one of the same trial too."""
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
-        spec = _printed_for(cell, printed)
-        measure = "final_acc" if cell.metric.startswith("worst") else cell.metric
-        found = None if spec is None else lookup.find(spec, measure)
-        if spec and found and found.best.paper == paper and cell.published is None:
+        if cell.published is None:
+            continue
+        found = lookup.find(cell.spec(), _measure_of(cell), table)
+        if found and found.best.stands_in(*table):
+            cells[place] = with_published(cell, found)
+    return replace(panel, cells=cells)
+
+
+def _measure_of(cell: Cell) -> str:
+    return "final_acc" if cell.metric.startswith("worst") else cell.metric
+
+
+def with_printed(panel: Panel, table: tuple[str, str], printed: Mapping[str, TrialSpec]) -> Panel:
+    """A panel of attacks with the printed number in every cell that has none.
+
+    table: paper and number. printed: as in `PaperTable.alone`, for the very trials whose cells
+    these are. Such a number says which dataset it is of.
+    """
+    paper, _ = table
+    cells = dict(panel.cells)
+    for place, cell in panel.cells.items():
+        spec = _printed_for(cell, printed) if cell.published is None else None
+        found = None if spec is None else lookup.find(spec, _measure_of(cell), table)
+        if spec and found and found.best.paper == paper:
             cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
     return replace(panel, cells=cells)
 

@@ -18,6 +18,7 @@ from raygrid.literature import names
 from raygrid.literature.lookup import cell_key, find
 from raygrid.literature.made import as_elsewhere
 from raygrid.literature.reference import load, printed_rows, specs_of, tables_of
+from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
 
 COUNTS = {  # rows, rows with a spec, rows marked as suspect
@@ -242,6 +243,7 @@ def test_none_means_standard_training_except_in_apbench() -> None:
     toxic = plain["paper"] == "just_how_toxic"
     assert set(parts[(plain["paper"] != "apbench") & ~toxic]) == {"standard"}
     assert set(parts[toxic & (plain["table"] == "3")]) == {"standard"}
+    assert set(parts[toxic & (plain["table"] == "2")]) == {"none"}, "no baseline augments"
 
 
 def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() -> None:
@@ -257,6 +259,41 @@ def test_a_cell_finds_its_own_protocol_first_and_the_others_as_contradictions() 
     quick = find("cifar10/em/grayscale/resnet18/supervised/quick/0")
     assert quick is not None
     assert not quick.own
+
+
+@pytest.mark.parametrize(
+    ("attack", "settings", "apart"),
+    [
+        ("clbd", {"patch": 5}, "patch=3"),
+        ("clbd", {"poisons": 50, "per_class": 500}, "its own poisons and its own per_class"),
+        ("feature_collision", {"poisons": 5, "per_class": 50}, "poisons=50 and per_class=5000"),
+        ("convex_polytope", {"optimizer": "sgd"}, "optimizer=adam"),
+        ("htbd", {"pretrain": "cifar100"}, "pretrain=cifar10"),
+    ],
+)
+def test_the_number_of_another_setting_of_a_paper_says_which(
+    attack: str, settings: dict[str, str | int], apart: str
+) -> None:
+    """Table 2's number stands beside a setting with one thing changed."""
+    base = TrialSpec.parse(BASELINES[attack])
+    changed = base.replace(protocol=base.protocol.with_params(**settings))
+    own, found = find(base, "target_success"), find(changed, "target_success")
+    assert own is not None
+    assert found is not None
+    assert (own.best, own.apart) == (found.best, "")
+    assert (found.apart, found.own) == (f"just_how_toxic with {apart}", False)
+
+
+def test_a_protocol_of_other_length_finds_its_own_papers_number_first() -> None:
+    found = find("cifar10/lsp/jpeg/resnet18/supervised/dvae(epochs=30)/0")
+    assert found is not None
+    assert (found.best.paper, found.apart) == ("dvae", "dvae with its own epochs")
+    gone = find("cifar10/lsp/jpeg/resnet18/supervised/dvae(of_old=30)/0")
+    assert gone is not None
+    assert (gone.best.paper, gone.apart) == ("dvae", "dvae"), "a row of an older version"
+    shared = find("cifar10/em/jpeg/resnet18/supervised/dvae(epochs=30)/0")
+    assert shared is not None
+    assert shared.apart == "dvae with its own epochs, em_remrepo"
 
 
 def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:

@@ -60,6 +60,15 @@ def test_victims_of_one_poison_are_averaged_by_set_up() -> None:
     assert "p" not in mean.facts
 
 
+def test_a_mean_that_no_paper_prints_has_not_the_number_of_its_first_victim() -> None:
+    """Table 3 prints that of three victims for fresh ones alone."""
+    made = [line for name in ("resnet18", "vgg11", "mobilenetv2") for line in rows(name, 4)]
+    cells = table("success", trial_lines(made)).panels[0].cells
+    assert cells[BP, "resnet18"].published == 0.85
+    mean = cells[BP, "mean(of=resnet18:vgg11:mobilenetv2)"]
+    assert (mean.published, mean.source, mean.own, mean.differs) == (None, None, False, False)
+
+
 def test_a_mean_over_victims_names_no_single_winner() -> None:
     """Each victim has its own: those of the first would pass for those of all."""
     made = [

@@ -36,12 +36,11 @@ from raygrid.reports.tables.kinds import KINDS as TABLE_KINDS
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.trial_lines import tier, trial_lines
-from raygrid.reproduce.ablations import ABLATIONS, ablation
+from raygrid.reproduce.ablations import ABLATIONS
 from raygrid.reproduce.papers import PAPERS, Scale
 from raygrid.reproduce.scales import SMALL_EPOCHS, absent, scaled
 from raygrid.reproduce.tables import (
     CONTROLLED,
-    Files,
     Only,
     PaperTable,
     compared,
@@ -112,7 +111,7 @@ def test_imagenet100_is_run_with_the_settings_that_it_has_in_print(
             "lsp/dvae(epochs=20, limit1=1.5, second=false)/dvae",
             "lsp/dvae(batch_size=32, epochs=4, second=false, shrink=4)",
         ),
-        ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=50)"),
+        ("lsp/ueraser_max(lite_after=30)/dvae", "lsp/ueraser_max(lite_after=1)"),
         ("lsp/at(steps=5)/dvae", "lsp/at(step=1.6/255)"),
         (
             "lsp/dvae(epochs=20, limit1=1.5)/apbench",
@@ -151,6 +150,37 @@ def test_smaller_scales_ask_the_same_of_smaller_things() -> None:
     assert len(set(quick.specs)) == len(quick.specs)
     planned = plan(quick.specs, None)
     assert len(planned.trials) + len(planned.derived) + len(planned.skips) >= len(quick.specs)
+
+
+@pytest.mark.parametrize("protocol", ["pil", "pil(epochs=30)", "pil(epochs=12)"])
+def test_a_protocol_that_is_no_longer_than_scale_small_stays(protocol: str) -> None:
+    spec = TrialSpec.parse(f"cifar10/pil/none/resnet18/supervised/{protocol}/0")
+    assert scaled(spec, "small") == spec
+    collision = TrialSpec.parse(BASELINES["feature_collision"])
+    assert scaled(collision, "small") == collision, "20 epochs"
+    polytope = TrialSpec.parse(BASELINES["convex_polytope"])
+    assert dict(scaled(polytope, "small").protocol.params)["epochs"] == SMALL_EPOCHS, "of 60"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "turn", "scale", "moved"),
+    [
+        ("cifar10", 50, "paper", 50),
+        ("cifar10", 50, "small", 7),  # of 30 epochs, as 50 of 200
+        ("cifar10", 50, "quick", 3),  # of 12
+        ("cifar10", 50, "screen", 1),  # of 6
+        ("cifar10", 50, "smoke", 1),  # of 2
+        ("cifar10", 0, "quick", 0),
+        ("cifar100", 30, "small", 3),  # as 30 of 300
+        ("cifar100", 30, "quick", 1),
+    ],
+)
+def test_a_defense_turns_at_the_same_share_of_a_shorter_training(
+    dataset: str, turn: int, scale: Scale, moved: int
+) -> None:
+    spec = f"{dataset}/lsp/ueraser_max(lite_after={turn})/resnet18/supervised/dvae/0"
+    (defense,) = scaled(TrialSpec.parse(spec), scale).defense
+    assert str(defense) == f"ueraser_max(lite_after={moved})"
 
 
 def test_the_grid_tier_is_the_protocols_own() -> None:
@@ -239,7 +269,7 @@ def test_the_attackers_networks_shrink_with_the_victims() -> None:
 
 def test_smoke_is_quick_with_less_of_everything() -> None:
     """The same trials; images are fewer, and epochs of victims and of what methods fit."""
-    epochs, once = re.compile(r"\b((classifier_)?epochs|updates)=\d+"), r"\1=1"
+    epochs, once = re.compile(r"\b((classifier_)?epochs|updates|lite_after)=\d+"), r"\1=1"
     for paper in REFERENCES:
         for number in tables_of(paper):
             quick, smoke = (paper_table(paper, number, scale) for scale in ("quick", "smoke"))
@@ -365,7 +395,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     wanted = paper_table("transferable", "5", "quick")
     panel = halves(wanted)
     assert all(cell.published is None for cell in panel.cells.values())
-    (filled,) = compared(panel, "transferable", wanted)
+    (filled,) = compared(panel, ("transferable", "5"), wanted)
     names = short(filled.rows)
     assert set(names.values()) == {
         "tp",
@@ -382,7 +412,7 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
 
 def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
     wanted = paper_table("transferable", "3", "quick")
-    shown = compared(halves(wanted), "transferable", wanted)
+    shown = compared(halves(wanted), ("transferable", "3"), wanted)
     printed = [TrialSpec.parse(text) for text in specs_of("transferable", "3")]
     figures = {(str(s.dataset), s.attack.name, s.learner.name): find(s) for s in printed}
     assert len(shown) == len(wanted.datasets) == 2
@@ -399,13 +429,45 @@ def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
     assert not {name for _, _, name in figures} & set(SIX), "every printed number stands somewhere"
 
 
+@pytest.mark.parametrize(
+    ("paper", "number", "cell", "printed", "elsewhere"),
+    [
+        ("dvae", "11", "imagenet100/lsp/jpeg/resnet18", 0.5306, 0.3683),
+        ("apbench", "7", "cifar10/em_apb/avatar/vit_small", 0.5484, 0.7281),
+        ("pil", "augmentation", "cifar10/pil/standard/resnet18", 0.1287, 0.1277),
+        ("pil", "main", "cifar10/pil/standard/resnet18", 0.1277, 0.1277),
+    ],
+)
+def test_a_table_shows_its_own_number_where_another_prints_one_too(
+    paper: str, number: str, cell: str, printed: float, elsewhere: float
+) -> None:
+    wanted = paper_table(paper, number)
+    (text,) = (text for text in wanted.specs if short_of(TrialSpec.parse(text)) == cell)
+    made = str(resolve(text, None).spec)
+    rows = [{"spec": made, "key": "0", "status": "done", "final_acc": 0.5}]
+    (panel,) = table("defense", trial_lines(rows)).panels
+    usual = next(each for each in panel.cells.values() if each.value is not None)
+    assert usual.published == pytest.approx(elsewhere)
+    (own,) = compared(panel, (paper, number), wanted)
+    shown = next(each for each in own.cells.values() if each.value is not None)
+    assert (shown.published, shown.own) == (pytest.approx(printed), True)
+    assert shown.source is not None
+    assert number in shown.source
+
+
+def short_of(spec: TrialSpec) -> str:
+    """Dataset, attack, defense and network without their parameters."""
+    parts = (spec.dataset, spec.attack, *spec.defense, spec.architecture)
+    return "/".join(part.name for part in parts)
+
+
 def test_every_measure_has_its_own_printed_number() -> None:
     wanted = paper_table("learned_faster", "2", "quick", Only(attacks=["regions"]))
     (text,) = (text for text in wanted.specs if "/regions" in text)
     made = str(resolve(text, None).spec)
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
     (panel,) = table("peak", trial_lines([row])).panels
-    cells = with_printed(panel, "learned_faster", wanted.alone("cifar10")).cells
+    cells = with_printed(panel, ("learned_faster", "2"), wanted.alone("cifar10")).cells
     found = {column: cell.published for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
@@ -482,39 +544,6 @@ def test_every_table_of_every_paper_is_listed_with_what_is_in_it(
         said = capsys.readouterr().out
         assert all(text in said for text in (paper.source, *paper.tables.values(), *paper.notes))
         assert ("--setups" in said) == (name == "just_how_toxic")
-
-
-@pytest.mark.parametrize("axis", ABLATIONS["just_how_toxic"])
-def test_an_ablation_changes_one_thing_of_the_baselines(axis: str) -> None:
-    """Each setting of table 2, and the same with another value in one place."""
-    bases = [TrialSpec.parse(text) for text in BASELINES.values()]
-    places = {"augmentation": {"defense"}, "architecture": {"architecture", "attack"}}
-    allowed = places.get(axis, {"attack"} if axis == "epsilon" else {"protocol"})
-    base, seen = bases[0], set()
-    for spec in ablation(axis):
-        if spec in bases:
-            base = spec
-        seen.add(base)
-        parts = ("dataset", "attack", "defense", "architecture", "learner", "protocol")
-        moved = {part for part in parts if getattr(spec, part) != getattr(base, part)}
-        assert moved <= allowed, f"{spec} changes {moved - allowed} of {base}"
-    assert seen == set(bases)
-
-
-def test_targeted_attacks_come_with_their_clean_control_and_official_set_ups() -> None:
-    only, files = Only(attacks=["clbd"]), Files(setups="/official")
-    wanted = paper_table("just_how_toxic", "patch", "paper", only, (0, 1), files)
-    specs = [TrialSpec.parse(text) for text in wanted.specs]
-    attacks = {spec.attack.name for spec in specs}
-    assert attacks == {"clbd", "clean"}
-    places = {
-        name: {str(s.replace(attack=Part("x"))) for s in specs if s.attack.name == name}
-        for name in attacks
-    }
-    assert places["clbd"] == places["clean"], "every set-up and setting has both"
-    assert all(dict(spec.protocol.params)["setups"] == "/official" for spec in specs)
-    assert {spec.seed for spec in specs} == {0, 1}
-    assert {dict(spec.protocol.params).get("patch") for spec in specs} == {3, 5, 8}
 
 
 def planned_by(

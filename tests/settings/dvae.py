@@ -15,6 +15,7 @@ from raygrid.reproduce.figure_list import QUALITIES
 from tests.settings.rules import Row, Rule, attack, cells, dataset, defense, every, recipe, words
 
 SETS = ("cifar10", "cifar100", "imagenet100")
+LARGE = "its code has 5 steps of 2/255 on its subset of ImageNet, where the text names no set"
 COSTS = {
     "train_dvae_twice": "minutes_dvae_training",
     "inference_three_times": "minutes_inference",
@@ -130,9 +131,19 @@ RULES = (
         said="{} convolutions with instance norm",
     ),
     Rule(r"text/dvae/mean_and_sd_heads", heads, said="one convolution each, kernel size {}"),
-    Rule(r"text/at/perturbation_linf", defense("radius")),
-    Rule(r"text/at/iterations", defense("steps")),
-    Rule(r"text/at/step_size_linf", defense("step")),
+    Rule(r"text/at/perturbation_linf", every(defense("radius", "at", "{item}"), *SETS)),
+    Rule(
+        r"text/at/iterations",
+        every(defense("steps", "at", "{item}"), *SETS),
+        why=LARGE,
+        instead={"cifar10": 10, "cifar100": 10, "imagenet100": 5},
+    ),
+    Rule(
+        r"text/at/step_size_linf",
+        every(defense("step", "at", "{item}"), *SETS),
+        why=LARGE,
+        instead={"cifar10": 1.6 / 255, "cifar100": 1.6 / 255, "imagenet100": 2 / 255},
+    ),
     Rule(r"text/bdr/bits", defense("bits")),
     Rule(r"text/jpeg/quality", defense("quality")),
     Rule(r"text/aa/repeats_k_first_stage", defense("repeats")),

@@ -153,6 +153,12 @@ RULES = (
         why=OTHER,
         instead=False,
     ),
+    Rule(
+        r"1/clbd/augmentation",
+        ticked,
+        why="the attack's authors tried this too; section 4 says that no baseline has it",
+        instead=False,
+    ),
     Rule(r"1/convex_polytope/(grey|black)_box", ticked, why=OTHER, instead=False),
     Rule(
         r"1/convex_polytope/white_box",
@@ -169,7 +175,8 @@ RULES = (
     Rule(r"1/(convex_polytope|htbd)/smallest_epsilon_linf", lambda row: attacker(row).budget.value),
     Rule(
         r"1/(convex_polytope|htbd)/normalization"
-        r"|1/\w+/(augmentation|sgd|from_scratch)"
+        r"|1/(?!clbd/)\w+/augmentation"
+        r"|1/\w+/(sgd|from_scratch)"
         r"|1/(?!feature_collision/)\w+/frozen_extractor"
         r"|1/(?!convex_polytope/)\w+/(end_to_end|white_box|grey_box|black_box|ensembles)",
         ticked,
