@@ -97,8 +97,8 @@ def test_a_plan_says_what_stands_in_the_way_here(monkeypatch: pytest.MonkeyPatch
     state = PlanStatus(profiles=profiles, here=here)
     notes = [line[6:] for line in plan_text(made, state).splitlines() if line.startswith("note: ")]
     large = (
-        f"1 trials of {name} need 23.0 GiB each, one T4 has 15.0: they will fail; take a larger "
-        "GPU or a smaller batch"
+        f"a trial of {name} needs 23.0 GiB, one T4 has 15.0: it will fail; take a larger GPU or a "
+        "smaller batch"
     )
     assert notes == [HELD, large, UNCOUNTED]
     assert plan_json(made, state)["marks"] == notes
