@@ -28,10 +28,11 @@ from raygrid.reports.tables import render, write
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reproduce.ablations import mirrored
+from raygrid.reproduce.beside import compared
 from raygrid.reproduce.figure_list import PaperFigure, drawn_figures_of
 from raygrid.reproduce.papers import PAPERS
 from raygrid.reproduce.scales import STAND_INS
-from raygrid.reproduce.tables import Files, Only, PaperTable, compared, paper_table, paper_table_of
+from raygrid.reproduce.tables import Files, Only, PaperTable, paper_table, paper_table_of
 from raygrid.storage.mirrored import open_store
 from raygrid.storage.results import log_of
 

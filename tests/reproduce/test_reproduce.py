@@ -37,17 +37,10 @@ from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.trial_lines import tier, trial_lines
 from raygrid.reproduce.ablations import ABLATIONS
+from raygrid.reproduce.beside import compared, with_printed
 from raygrid.reproduce.papers import PAPERS, Scale
 from raygrid.reproduce.scales import SMALL_EPOCHS, absent, scaled
-from raygrid.reproduce.tables import (
-    CONTROLLED,
-    Only,
-    PaperTable,
-    compared,
-    paper_table,
-    paper_table_of,
-    with_printed,
-)
+from raygrid.reproduce.tables import CONTROLLED, Only, PaperTable, paper_table, paper_table_of
 from raygrid.trials.resolve import resolve
 
 ROOT = Path(__file__).parents[2]

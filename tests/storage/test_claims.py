@@ -86,17 +86,23 @@ def test_a_killed_driver_of_this_machine_is_dead_at_once(make: Maker) -> None:
     heir.release()
 
 
-def test_a_killed_driver_is_dead_before_anybody_has_waited_for_it(tmp_path: Path) -> None:
-    """Its parent lives on, as a shell script or a container's first process may: it is listed."""
-    heir = Claim(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=60)
-    driver = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, str(tmp_path)],
+def started(store: Path) -> subprocess.Popen[str]:
+    """Another process that holds a claim in this store."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(store)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert driver.stdout is not None
-    assert driver.stdout.readline() == "taken\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == "taken\n"
+    return process
+
+
+def test_a_killed_driver_is_dead_before_anybody_has_waited_for_it(tmp_path: Path) -> None:
+    """Its parent lives on, as a shell script or a container's first process may: it is listed."""
+    heir = Claim(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=60)
+    driver = started(tmp_path)
     driver.kill()
     os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)
     assert facts(driver.pid)[0] == "Z"
@@ -308,14 +314,7 @@ def test_a_driver_that_slept_looks_before_it_goes_on(
 ) -> None:
     """R5: both ran on; the first never learned that it had lost its claim."""
     heir = Claim(shared_side(open_store(tmp_path)), frozenset(["x"]), dead=0.5)
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert sleeper.stdout is not None
-    assert sleeper.stdout.readline() == "taken\n"
+    sleeper = started(tmp_path)
     sleeper.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(claims, "machine", lambda: "elsewhere")
     heir.take()

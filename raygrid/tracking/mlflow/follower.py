@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from raygrid.storage.results import ROWS, best, precedence, when
@@ -17,68 +17,19 @@ from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
 from raygrid.tracking.mlflow.facts import (
-    Control,
-    Shown,
     epoch_points,
     is_contrastive,
     params_of,
     written_mark,
 )
+from raygrid.tracking.mlflow.followed import FollowedGrid, UnfinishedTrial, followed
 from raygrid.tracking.mlflow.moved import follow_folder
 from raygrid.tracking.mlflow.pictures import SharedPictures
 from raygrid.tracking.mlflow.tables import Mirror
-from raygrid.tracking.names import names_of
-from raygrid.tracking.published import Published, published_of
 from raygrid.trials.result import Result
 
 log = logging.getLogger(__name__)
 MOST_EPOCHS = 500  # of a trial that are kept while they wait; its row has all of them
-
-
-@dataclass
-class UnfinishedTrial:
-    """A trial without a row: what it is, and epochs that MLflow has not been told."""
-
-    spec: str
-    resolved: Json
-    start: float
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    told: bool = False
-
-    @property
-    def waits(self) -> bool:
-        return bool(self.epochs) or not self.told
-
-
-@dataclass
-class FollowedGrid:
-    """A grid of the folder. ended: status and time, None while it goes on."""
-
-    key: str
-    name: str
-    specs: list[str]
-    files: list[Path] = field(default_factory=list)
-    ended: tuple[str, float] | None = None
-    parent: str = ""
-    published: dict[str, Published] | None = None  # None: nobody has looked yet
-
-    def shown(self, spec: str, control: Control | None) -> Shown:
-        """What stands beside a trial of the grid."""
-        if self.published is None:
-            self.published = published_of(self.specs)
-        return Shown(self.names.get(spec, spec), control, self.published.get(spec))
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """Specs to what the trials are called."""
-        return names_of(self.specs)
-
-
-def _followed(key: str, line: Json) -> FollowedGrid:
-    grid = FollowedGrid(key, line["name"], line["specs"])
-    if "published" in line:
-        grid.published = {spec: (acc, source) for spec, (acc, source) in line["published"].items()}
-    return grid
 
 
 class Follower:
@@ -148,7 +99,7 @@ class Follower:
     def _take_grid(self, line: Json) -> None:
         key, event = line.get("grid"), line.get("event")
         if event == "started" and isinstance(key, str):
-            grid = self._known.setdefault(key, _followed(key, line))
+            grid = self._known.setdefault(key, followed(key, line))
             grid.ended = None
             for spec in grid.specs:
                 self._home.setdefault(spec, key)
