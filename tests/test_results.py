@@ -15,7 +15,7 @@ import pytest
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.engine.grid import plan
 from raygrid.literature import lookup
-from raygrid.reports.tables.notes import number
+from raygrid.reports.tables.cell_text import number
 from raygrid.trials import privileges
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from settings import Contradiction, Setting
 
 from raygrid.core.spec import TrialSpec
 from raygrid.literature.lookup import CONTRADICTION, PublishedValue, find
-from raygrid.reports.tables.notes import number
+from raygrid.reports.tables.cell_text import number
 
 APART = 100 * CONTRADICTION
 """Points from which numbers contradict each other, printed or measured."""

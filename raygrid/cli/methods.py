@@ -14,7 +14,7 @@ from raygrid.core.labels import budget_text
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method, Registry, require
 from raygrid.core.spec import TrialSpec, format_scalar, split_outside
-from raygrid.core.text import wrapped
+from raygrid.core.text import decimal, percent, wrapped
 
 _MEANING = re.compile(r"^    (\w+): [^#\n]*?  # (.+)$", re.MULTILINE)
 """A field of a method and what the comment behind it says."""
@@ -172,7 +172,7 @@ def _source(kind: type) -> str:
 
 def _published(method: Method) -> str:
     rows = [
-        f"| {' | '.join(f'`{part}`' for part in cell)} | {100 * value:.2f} |"
+        f"| {' | '.join(f'`{part}`' for part in cell)} | {decimal(value, 2, 2)} |"
         for cell, value in _cells(method)
     ]
     head = ["| dataset | attack | defense | architecture | learner | protocol | printed, % |"]
@@ -180,7 +180,7 @@ def _published(method: Method) -> str:
 
 
 def _published_lines(method: Method) -> str:
-    lines = [f"- {100 * value:.2f} %: `{'/'.join(cell)}`" for cell, value in _cells(method)]
+    lines = [f"- {percent(value, 2)}: `{'/'.join(cell)}`" for cell, value in _cells(method)]
     return "\n".join(["Printed test accuracies:", "", *lines]) if lines else ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from raygrid.cli.common import Row
 from raygrid.core.labels import short, telling
 from raygrid.core.spec import split_outside
-from raygrid.core.text import wrapped
+from raygrid.core.text import percent, wrapped
 from raygrid.reports.tables.blocks import blocks_within
 
 MANY = 16  # columns that no terminal is wide enough for
@@ -125,7 +125,7 @@ def _say(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name.endswith(("acc", "rate", "identical")):
-        return f"{round(100 * value, 2) + 0.0:.2f} %"  # no minus before a zero
+        return percent(value, 2)
     if name in ("p", "p_holm"):
         return f"{value:.2g}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

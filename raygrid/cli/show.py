@@ -18,7 +18,7 @@ from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
-from raygrid.core.text import clock, wrapped
+from raygrid.core.text import NOTHING, clock, percent, wrapped
 from raygrid.storage.results import log_of
 from raygrid.tracking.journal import picture_of
 
@@ -138,12 +138,12 @@ def trial_lines_of(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, st
     yield "status", ", ".join([row["status"], *(row.get("marks") or ())])
     if row.get("reason"):
         yield "reason", row["reason"]
-    yield "final", _percent(row.get("final_acc"))
+    yield "final", percent(row.get("final_acc"), 2)
     peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
-    yield "peak", f"{_percent(peak)} (epoch {row.get('peak_epoch') or '-'})"
+    yield "peak", f"{percent(peak, 2)} (epoch {row.get('peak_epoch') or NOTHING})"
     yield "published", _published(row)
     planned, ran = row.get("epochs_planned") or 0, row.get("epochs_run") or 0
-    where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or '-'}"
+    where = f"{row.get('device') or 'a device not known'}, commit {row.get('commit') or NOTHING}"
     yield "run", f"{ran} of {planned} epochs in {clock(row.get('seconds') or 0.0)} on {where}"
     if row.get("history"):
         yield "by epoch", _curve(row["history"])
@@ -163,15 +163,11 @@ def _again(spec: str, args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
 def _published(row: Row) -> str:
     from raygrid.tracking.published import beside, published_of
 
     found = published_of([row["spec"]]).get(row["spec"])
-    return f"{_percent(found[0])} ({beside(found, row.get('marks') or ())})" if found else "-"
+    return f"{percent(found[0], 2)} ({beside(found, row.get('marks') or ())})" if found else NOTHING
 
 
 def _curve(history: list[dict[str, float]]) -> str:

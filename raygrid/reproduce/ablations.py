@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.text import decimal
 from raygrid.literature.lookup import find
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols.setups import SetupRule
@@ -143,6 +144,7 @@ def mirrored(
     for text, same in trials.groupby(specs):
         of = printed.get(str(text), ())
         found = find(of[0], "target_hflip_success") if len(of) == 1 else None
-        shares = same[["target_success", "target_hflip_success"]].mean() * 100
-        line = f"{text}: {shares.iloc[0]:.1f}, mirrored {shares.iloc[1]:.1f} of {len(same)} set-ups"
-        yield line + (f" [{100 * found.best.value:.1f}]" if found else "")
+        means = same[["target_success", "target_hflip_success"]].mean()
+        straight, mirror = (decimal(share, 1, 2) for share in means)
+        line = f"{text}: {straight}, mirrored {mirror} of {len(same)} set-ups"
+        yield line + (f" [{decimal(found.best.value, 1, 2)}]" if found else "")

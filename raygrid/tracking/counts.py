@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raygrid.core.text import clock
+from raygrid.core.text import clock, percent
 from raygrid.engine.events import ArtifactState, Listener
 from raygrid.engine.grid import Plan
 from raygrid.engine.schedule import Job
@@ -51,11 +51,6 @@ class Running:
         if self.test_acc is None:
             return ""
         return f"{'kNN ' * self.knn}{percent(self.test_acc)}"
-
-
-def percent(value: float | None) -> str:
-    """A share as a person reads it."""
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 class RunCounts(Listener):

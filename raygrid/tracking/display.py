@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raygrid.core.text import clipped, clock
+from raygrid.core.text import clipped, clock, percent
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
-from raygrid.tracking.counts import RunCounts, Running, percent
+from raygrid.tracking.counts import RunCounts, Running
 from raygrid.trials.artifacts import Artifact
 from raygrid.trials.result import Result, own_marks
 from raygrid.trials.trial import Trial

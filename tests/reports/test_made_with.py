@@ -9,10 +9,11 @@ import pytest
 
 from raygrid.reports.analysis.comparison import compare
 from raygrid.reports.analysis.summary import over_seeds
+from raygrid.reports.tables.cell_text import measured_text
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.made_with import made_with
-from raygrid.reports.tables.notes import measured_text, notes
+from raygrid.reports.tables.notes import notes
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.trials.resolve import resolve
 from tests.reports.rows import TOY, Json, trial

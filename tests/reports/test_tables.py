@@ -18,12 +18,12 @@ from raygrid.core.spec import TrialSpec
 from raygrid.literature.names import SIX
 from raygrid.reports.statistics import wilson
 from raygrid.reports.tables.blocks import blocks, blocks_within
+from raygrid.reports.tables.cell_text import number
 from raygrid.reports.tables.cells import beyond_noise
 from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import order
-from raygrid.reports.tables.notes import number
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import json_text, markdown, plain_text
 from raygrid.reports.tables.trial_lines import trial_lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from raygrid.core.text import percent
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
@@ -68,10 +69,10 @@ def _defense(panel: Panel) -> Iterator[str]:
     if hit:
         strongest = min(hit, key=lambda row: hit[row])
         said = [f"of {len(hit)} attacks"] if len(hit) > 1 else []
-        said += [f"clean {_percent(value)}"] if (value := known.get(("clean", plain))) else []
+        said += [f"clean {percent(value)}"] if (value := known.get(("clean", plain))) else []
         aside = f" ({', '.join(said)})" if said else ""
         name = head(panel, strongest)
-        yield f"strongest attack: {name}, {_percent(hit[strongest])} under {plain}{aside}"
+        yield f"strongest attack: {name}, {percent(hit[strongest])} under {plain}{aside}"
     fair = _fair(panel, known)
     defenses = {
         column: line for column in panel.columns if (line := _complete(panel, fair, column))
@@ -82,10 +83,10 @@ def _defense(panel: Panel) -> Iterator[str]:
     best = max(mean, key=lambda column: mean[column])
     count = len(defenses[best])
     name = head(panel, best)
-    yield f"best defense on average: {name}, {_percent(mean[best])} over {_some(count)}"
+    yield f"best defense on average: {name}, {percent(mean[best])} over {_some(count)}"
     worst = {column: min(line, key=lambda row: line[row]) for column, line in defenses.items()}
     safest = max(worst, key=lambda column: defenses[column][worst[column]])
-    lowest = _percent(defenses[safest][worst[safest]])
+    lowest = percent(defenses[safest][worst[safest]])
     names = head(panel, safest), head(panel, worst[safest])
     yield f"best in the worst case: {names[0]}, {lowest} under {names[1]}"
     met = {(row, column): line[row] for column, line in defenses.items() for row in line}
@@ -127,7 +128,7 @@ def _everywhere(panel: Panel, known: Known, what: str, axis: str) -> Iterator[st
     if full:
         best = min(full, key=lambda one: one.value)
         yield (
-            f"{what}: {best.name}, at most {_percent(best.value)} ({best.at}, of {best.of} {axis}s)"
+            f"{what}: {best.name}, at most {percent(best.value)} ({best.at}, of {best.of} {axis}s)"
         )
 
 
@@ -148,10 +149,10 @@ def _ratio(panel: Panel) -> Iterator[str]:
     column = max(ranked, key=lambda name: ranked[name])
     strongest = min(met[column], key=lambda row: known[row, column])
     count = len(met[column])
-    said = f"{head(panel, strongest)} {_percent(known[strongest, column])}"
+    said = f"{head(panel, strongest)} {percent(known[strongest, column])}"
     said += f", lowest of {count}" if count > 1 else ""
     if (CLEAN_PART, column) in known:
-        said += f"; clean part alone {_percent(known[CLEAN_PART, column])}"
+        said += f"; clean part alone {percent(known[CLEAN_PART, column])}"
     yield f"at {column[:-1]} % poisoned{_place(panel)}: {said}"
 
 
@@ -169,7 +170,7 @@ def _budget(panel: Panel) -> Iterator[str]:
     if longest < 2:
         return
     row = min((r for r in lines if len(lines[r]) == longest), key=lambda r: lines[r][-1][1])
-    points = [f"{_percent(value)} at {head(panel, column)}" for column, value in lines[row]]
+    points = [f"{percent(value)} at {head(panel, column)}" for column, value in lines[row]]
     few = longest <= MOST_POINTS
     said = ", ".join(points) if few else f"{points[0]} to {points[-1]} ({longest} budgets)"
     yield f"{head(panel, row)} by budget{_place(panel)}: {said}"
@@ -195,10 +196,6 @@ def _values(panel: Panel) -> Known:
 def _attacks(panel: Panel) -> list[str]:
     """Attacks proper."""
     return [row for row in panel.rows if contest.is_attack(row)]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _some(count: int) -> str:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raygrid.core.labels import short
+from raygrid.core.text import decimal
 from raygrid.reports.analysis.agreement import FAR, Agreeing, Agreement
 from raygrid.reports.analysis.counterparts import CONTROL, group_order
 from raygrid.reports.drawing import STYLES, blank, mark_chance
@@ -101,6 +102,6 @@ def _caption(found: Agreement, setting: str) -> list[str]:
             f"{sign} = {row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
             for sign, name in (("ρ", "spearman"), ("τ", "kendall"))
         )
-        error = f"mean error {100 * row['mean_error_acc']:.1f} points"
+        error = f"mean error {decimal(row['mean_error_acc'], 1, 2)} points"
         lines.append(f"{row['group']}: {row['n']} cells, {error}, {said}.")
     return lines

@@ -15,7 +15,7 @@ from raygrid.core.labels import telling
 from raygrid.core.lazy import np, torch
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import split_outside
-from raygrid.core.text import clipped
+from raygrid.core.text import clipped, percent
 from raygrid.reports.analysis.records import Records
 from raygrid.reports.drawing import blank, folded
 from raygrid.reports.figures.gallery import names_of_classes
@@ -90,7 +90,7 @@ def _scatter(
         axes.scatter(at[:, 0], at[:, 1], c=[colors[int(k)] for k in kinds], s=size, lw=0)
         name = folded(names[spec], WIDE)
         axes.set_title(
-            f"{name}\n10-NN {100 * neighbors:.1f} %, silhouette {silhouette:.2f}", fontsize=7
+            f"{name}\n10-NN {percent(neighbors)}, silhouette {silhouette:.2f}", fontsize=7
         )
         axes.set_xticks([])
         axes.set_yticks([])

@@ -10,9 +10,9 @@ from typing import Any
 from raygrid.core.labels import budget_text, short
 from raygrid.core.spec import Part
 from raygrid.reports.page.folders import RunFolder
+from raygrid.reports.tables.cell_text import marks, measured_text, number
 from raygrid.reports.tables.cells import Cell, Key
 from raygrid.reports.tables.layout import order
-from raygrid.reports.tables.notes import marks, measured_text, number
 from raygrid.reports.tables.trial_lines import AXES, Row
 from raygrid.trials.result import own_marks
 

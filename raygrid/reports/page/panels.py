@@ -9,9 +9,10 @@ from typing import Any
 
 from raygrid.reports.page.combinations import Combinations
 from raygrid.reports.page.folders import RunFolder
+from raygrid.reports.tables.cell_text import EPOCHS, measured_text, quoted
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import UNITS, Panel, Table
-from raygrid.reports.tables.notes import EPOCHS, head, measured_text, notes, quoted
+from raygrid.reports.tables.notes import head, notes
 from raygrid.reports.tables.write import worth_drawing
 from raygrid.storage.results import ROWS
 

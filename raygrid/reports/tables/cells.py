@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec, parse_chain
+from raygrid.core.text import decimal
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
@@ -208,7 +209,7 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
         own=not apart,
         apart=apart,
         suspect=best.suspect,
-        contradicting=tuple(f"{f.cite()}: {100 * f.value:.2f}" for f in found.contradicting),
+        contradicting=tuple(f"{f.cite()}: {decimal(f.value, 2, 2)}" for f in found.contradicting),
         differs=not apart and not best.suspect and beyond_noise(cell, best.value, best.std),
     )
 

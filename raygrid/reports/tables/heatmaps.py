@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from raygrid.core.lazy import np
+from raygrid.core.text import decimal
 from raygrid.reports.drawing import GUESSING, NAME, blank, bright, folded, name_ticks
 from raygrid.reports.tables.blocks import blocks
+from raygrid.reports.tables.cell_text import attained, bounded, marks, measured_text, number
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import Panel
-from raygrid.reports.tables.notes import attained, bounded, head, marks, measured_text, number
+from raygrid.reports.tables.notes import head
 
 TALL, LINE, NARROWEST = 0.3, 0.11, 0.66  # inches: of a cell, each small line, its width
 LETTERS = 16  # of a small line; what is longer stands in several
@@ -164,7 +166,7 @@ def _under(cell: Cell) -> str:
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")
     if is_printed(cell):
-        parts.append(f"[{100 * (cell.published or 0.0):.1f}]{marks(cell)}")
+        parts.append(f"[{decimal(cell.published or 0.0, 1, 2)}]{marks(cell)}")
     said = " ".join(parts)
     return said if len(said) <= LETTERS else "\n".join(parts)
 

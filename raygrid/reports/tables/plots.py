@@ -8,11 +8,13 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raygrid.core.text import NOTHING
 from raygrid.reports.drawing import BESIDE, STYLES, blank, folded, mark_chance, name_ticks
+from raygrid.reports.tables.cell_text import measured_text
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.heatmaps import heatmap, is_printed
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
-from raygrid.reports.tables.notes import NOTHING, head, measured_text
+from raygrid.reports.tables.notes import head
 
 ACROSS, CHAR, GAP = 4.0, 0.065, 0.1  # inches: of an axis beside a legend, a letter, between names
 

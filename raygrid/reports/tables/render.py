@@ -15,8 +15,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from raygrid.reports.tables.blocks import blocks_within
+from raygrid.reports.tables.cell_text import measured_text, quoted
 from raygrid.reports.tables.layout import Panel, Table
-from raygrid.reports.tables.notes import head, measured_text, notes, quoted
+from raygrid.reports.tables.notes import head, notes
 
 WIDE = 160  # letters of a line of text that goes to no terminal
 BESIDE = 3  # letters that a column of a grid takes beside its text: blanks and a line
