@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import runpy
 import tarfile
 import time
 from collections.abc import Callable
@@ -13,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from raygrid.core.errors import DataError
 from raygrid.datasets import DATASETS
 from raygrid.datasets.cifar100 import Cifar100
 from raygrid.trials.artifacts import BuildContext, DatasetArtifact
-from tests.datasets.on_disk import Batches, agree
+from tests.datasets.on_disk import Batches, agree, noise, python2_pickle
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_cifar10_keeps_the_order_of_the_batches(tmp_path: Path, cifar10: Batches) -> None:
@@ -100,6 +105,39 @@ def test_real_images_come_as_class_folders(tmp_path: Path, shared: Path) -> None
     ship = split.train.rows(split.train.labels == 8).floats()
     frog = split.train.rows(split.train.labels == 6).floats()
     assert ship[:, 2].mean() - ship[:, 0].mean() > frog[:, 2].mean() - frog[:, 0].mean()
+
+
+def test_official_images_become_the_files_of_the_screening_results(
+    tmp_path: Path, cifar10: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(cifar10.pixels):  # images of every class, in no order
+        content = python2_pickle(noise(12, 3072, seed=seed), [8, 2, *range(10)], cifar10.key)
+        cifar10.put(name, content)
+    monkeypatch.setattr(cifar10.cls, "train_size", 60)
+    monkeypatch.setattr(cifar10.cls, "test_size", 12)
+    script = runpy.run_path(str(ROOT / "experiments" / "benchmarks" / "jpeg_files.py"))
+    words = ["jpeg_files.py", "--data", str(tmp_path), "--to", str(tmp_path / "jpeg")]
+    monkeypatch.setattr("sys.argv", words)
+    script["main"]()
+    official = DATASETS.make("cifar10").load(tmp_path).train
+    copies = DATASETS.make("cifar10").seen(tmp_path / "jpeg")
+    assert (copies.other_files(), copies.other_data()) == ("JPEG files", "")
+    found = copies.load(tmp_path / "jpeg").train
+    assert (
+        found.labels.bincount(minlength=10).tolist()
+        == official.labels.bincount(minlength=10).tolist()
+    )
+    for label in official.labels.unique().tolist():
+        wanted = [as_jpeg(image) for image in official.rows(official.labels == label).pixels]
+        assert torch.equal(found.rows(found.labels == label).pixels, torch.stack(wanted))
+    with pytest.raises(SystemExit):
+        script["main"]()  # would mix two sets
+
+
+def as_jpeg(image: torch.Tensor) -> torch.Tensor:
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG")  # 75 is Pillow's own choice
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
 
 
 @pytest.mark.slow
