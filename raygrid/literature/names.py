@@ -14,7 +14,7 @@ PAPERS = (
     *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
     *("cuda", "pil", "dune", "coin", "op", "entf"),
 )
-CODES = ("eclipse", "sem", "udp", "pue", "gue")
+CODES = ("eclipse", "sem", "udp", "pue", "gue", "bridgepure", "rsk")
 """Papers whose numbers were not read, but whose code states its settings."""
 PROTOCOL = {paper: paper for paper in (*PAPERS, *CODES)} | {
     **dict.fromkeys(("dune", "coin", "eclipse"), "wxl"),
