@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -31,6 +32,28 @@ def test_the_files_that_are_named_exist() -> None:
         base = ROOT / "raygrid" if path.startswith(inside) else ROOT
         assert (base / path).exists() or path in ("common/", "nn/"), path
     assert len(named) >= 12
+
+
+def test_the_modules_that_the_code_names_exist() -> None:
+    """Dotted names in backticks, which may end in what a module holds."""
+    files = (ROOT / "raygrid").rglob("*.py")
+    named = {
+        (str(path.relative_to(ROOT)), name)
+        for path in files
+        if path.parent.name != "mlflow"  # whose tags look the same
+        for name in re.findall(r"`(raygrid(?:\.\w+)+)`", path.read_text())
+        if name != "raygrid.methods"  # an entry point
+    }
+    assert [(path, name) for path, name in named if not _is_there(name)] == []
+    assert len(named) >= 8
+
+
+def _is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_every_kind_of_method_is_explained_with_a_file_to_imitate() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from settings import EM_SHORT, Contradiction, Setting, printed_in
 
 from raygrid.attacks import ATTACKS
-from raygrid.core.spec import Scalar
 
-_DUNE: dict[str, Scalar] = {**ATTACKS["dune"].quick, "spatial": "16/255"}
+_DUNE = ATTACKS["dune"].quick
 _GUE = ATTACKS["gue"].quick
 # What OP's victim is trained with beside the projection.
 _STRONG = "affine_jitter+cutmix(box=batch, p=0.5)"

@@ -59,11 +59,12 @@ class Dune(GradientAttack):
         "particle has moved to (`aliased`). Its distance of AlexNet's features (LPIPS), from 0.03 "
         "on, is left out: it needs downloaded weights. How its checkpoints were trained is not in "
         "the code, here as its victims. A note on the paper says shift 1 and 20 steps, the code 3 "
-        "and 30",
+        "and 30. Pixels are cut off to whole levels there (`utils_train.py`), here rounded",
     )
     quick: ClassVar[Mapping[str, Scalar]] = {
         "surrogate": "small_cnn",
         "batch_size": 128,
+        "spatial": 16 / 255,  # as large as the doubled budgets of the others: its own never binds
         "surrogate_epochs": 9,
         "checkpoints": 3,
         "steps": 12,

@@ -27,7 +27,8 @@ class Ntga(ScopedAttack):
     The training set is split at random; block after block of the larger part is perturbed against
     all of the smaller part, then the smaller part against as many images of the larger one. A
     block's network is known in closed form: K(V, B) @ weights at training time `time`, with the
-    kernel of `raygrid.attacks.ntk`. `mode=official` takes one signed step of the whole budget.
+    kernel of `raygrid.attacks.common.ntk`. `mode=official` takes one signed step of the whole
+    budget.
     """
 
     card = Card(

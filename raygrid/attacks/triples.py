@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @ATTACKS.register("triples")
 @dataclass(frozen=True, kw_only=True)
 class Triples(CleanLabel):
-    """Reads `path/<number of the set-up>/`, see `raygrid.triples`.
+    """Reads `path/<number of the set-up>/`, see `raygrid.protocols.setups.triples`.
 
     check: `exact` refuses a poison that leaves the budget by one level; `official_9` lets one level
     more pass, as the benchmark's evaluator does (its own images are truncated, not rounded).

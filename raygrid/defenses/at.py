@@ -43,10 +43,10 @@ class AdversarialTraining(Defense):
         cost="11 times standard training with 10 steps",
         notes="step 2/255 in APBench and in the D-VAE code, 1.6/255 in the D-VAE paper; ISS: "
         "radius 0.031, step 0.007; D-VAE's ImageNet-100: 5 steps of 2/255 in the code, whose paper "
-        "says 10 and names no dataset. CUDA: steps of 0.15 radii in both "
-        "norms, from anywhere in the ball. norm=l2 is APBench's --at_type L_2: "
-        "its radius stays 8/255 and its step 2/255 unless one says otherwise, next to nothing in "
-        "this norm, where 0.5 with steps of 0.1 is usual. The steps have the "
+        "says 10 and names no dataset. CUDA: ten steps of 0.15 radii in both norms; DUNE: seven of "
+        "a quarter of it; both from anywhere in the ball. norm=l2 is APBench's --at_type L_2: its "
+        "radius stays 8/255 and its step 2/255 unless one says otherwise, next to nothing in this "
+        "norm, where 0.5 with steps of 0.1 is usual. The steps have the "
         "precision of the training, bf16 for convolutional networks, where these codes have "
         "float32: see experiments/results/precision.md",
     )

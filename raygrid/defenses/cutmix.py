@@ -38,7 +38,7 @@ class Cutmix(Defense):
         },
         notes="APBench: inside, always, by the rule of kornia 0.6.12, which it pins: a box starts "
         "at floor(v * (side - size - 1)), with one v a batch for rows and one for columns. Version "
-        "1, as kornia 0.9, had a place for each image anywhere inside. The ISS code: "
+        "1, as kornia 0.9, had a place for each image anywhere inside. The code of ISS and PIL: "
         "cutmix(box=clipped, p=0.5) twice in a chain, but for a second partner that is unmixed "
         "there; its boxes of an odd side are a pixel smaller. The reference: cutmix(box=batch, "
         "p=0.5), p=1 on ImageNet, with such boxes too",

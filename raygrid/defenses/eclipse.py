@@ -44,15 +44,17 @@ class Eclipse(Avatar):
         "updates",
         notes="THE RELEASED PREDICTOR HAS SEEN 2,000 IMAGES OF THE TEST SET on all of which its "
         "numbers are then measured. Here it sees `few` of the clean images under the poison, an "
-        "oracle like `avatar(diffusion_data=clean_train)`; `diffusion_data=test` has the leak and "
-        "marks its results, `diffusion_data=held_out` clean images that nobody trains on, "
-        "`diffusion_data=poisoned` knows no clean image. 100 of 4,000 steps of a cosine schedule "
-        "there have the noise (sd 0.0499) of 12 of 1,000 linear ones (0.0501), the default here "
-        "for an eighth of the time. Steps of either take the posterior's variance, the least that "
-        "its network may choose; that also learns variances, is another U-Net (three blocks a "
-        "level, four heads) and sees the whole schedule. Stored images are cut off to whole levels "
-        "there, rounded here. How 2,000 images became 8,000 is not in the code. The published "
-        "numbers are DUNE's, whose code does not say which predictor purified",
+        "oracle like `avatar(diffusion_data=clean_train)`: a poison of the whole training set "
+        "leaves no other clean image unless the protocol sets some aside. That is more generous "
+        "than the stricter reading, clean images that nobody trains on: `diffusion_data=held_out` "
+        "under a protocol like `wxl(validation=0.1)`. `diffusion_data=test` has the leak and "
+        "marks its results, `diffusion_data=poisoned` knows no clean image. 100 of 4,000 steps of "
+        "a cosine schedule there have the noise (sd 0.0499) of 12 of 1,000 linear ones (0.0501), "
+        "the default here for an eighth of the time. Steps of either take the posterior's "
+        "variance, the least that its network may choose; that also learns variances, is another "
+        "U-Net (three blocks a level, four heads) and sees the whole schedule. Stored images are "
+        "cut off to whole levels there, rounded here. How 2,000 images became 8,000 is not in the "
+        "code. The published numbers are DUNE's, whose code does not say which predictor purified",
     )
     younger: ClassVar[frozenset[str]] = frozenset({"schedule"})
     version: ClassVar[int] = 1

@@ -14,7 +14,7 @@ PAPERS = (
     *("apbench", "learned_faster", "dvae", "just_how_toxic", "transferable"),
     *("cuda", "pil", "dune", "coin", "op", "entf"),
 )
-CODES = ("eclipse", "sem", "udp", "pue", "gue")
+CODES = ("eclipse", "sem", "udp", "pue", "gue", "bridgepure", "rsk")
 """Papers whose numbers were not read, but whose code states its settings."""
 PROTOCOL = {paper: paper for paper in (*PAPERS, *CODES)} | {
     **dict.fromkeys(("dune", "coin", "eclipse"), "wxl"),
@@ -85,6 +85,7 @@ _DEFENSE = {
     "at_l2_050": "at(norm=l2, radius=0.5)",
     "at_l2_075": "at(norm=l2, radius=0.75)",
     "rotation": "affine_jitter(jitter=0.0, rotation=20.0, scale=0.0, shear=0.0)",
+    "cutmix_twice": "cutmix(box=clipped, p=0.5)+cutmix(box=clipped, p=0.5)",
     "jpeg10": "jpeg",
     "jpeg30": "jpeg(quality=30)",
     "jpeg50": "jpeg(quality=50)",

@@ -1,4 +1,4 @@
-"""Linear classifiers of pixels: a fit that takes seconds, for defenses and for measures."""
+"""Linear classifiers of pixels: a fit that takes seconds, for the defense `op`."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ class PilProtocol(Protocol):
         paper="Liu, Chen and Zhang 2026 (PIL)",
         code="jinlinll/pil@50a2803 (main.py, trainer.py)",
         notes="`evaluate.py` trains for 100 epochs, `main.py` for 30; that its clean CIFAR-10 "
-        "reaches 92 % speaks for 30. SVHN is cropped and mirrored as well. Images are not "
+        "reaches 92 % speaks for 30. `main.py --show_clean_test` trains its clean victim on "
+        "images in one order, neither cropped nor mirrored: whether the printed clean numbers are "
+        "of that is not known. SVHN is cropped and mirrored as well. Images are not "
         "normalized",
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {

@@ -78,12 +78,12 @@ def _has(families: tuple[str, ...], char: str) -> bool:
     return any(font.get_char_index(ord(char)) for font in fonts)
 
 
-def folded(text: str, width: int, lines: int = 4) -> str:
-    """A text in lines of about `width` letters, cut in its middle if it needs more than `lines`.
+def folded(text: str, width: int) -> str:
+    """A text in lines of about `width` letters, cut in its middle if it needs more than four.
 
     Words stay whole unless they are longer than two lines.
     """
-    text = clipped(" ".join(text.split()), width * lines)
+    text = clipped(" ".join(text.split()), 4 * width)
     longest = max(map(len, text.split()), default=0)
     return textwrap.fill(text, width, break_long_words=longest > 2 * width)
 

@@ -60,8 +60,9 @@ def _t(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share of n trials."""
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n trials."""
+    z = 1.959964
     scale = 1 + z * z / n
     center = (share + z * z / (2 * n)) / scale
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale

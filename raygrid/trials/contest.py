@@ -18,6 +18,6 @@ def is_attack(attack: str) -> bool:
 def is_defense(chain: str) -> bool:
     """Whether it is a defense proper: augmentation alone is none, and it knew no more than others.
 
-    None that saw the test set or clean images, and none of another threat model.
+    None that saw the test set or clean images or chooses by them, and none of another threat model.
     """
     return chain not in PLAIN_DEFENSES and not privileges.of_defense(chain)

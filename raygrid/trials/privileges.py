@@ -12,6 +12,7 @@ from raygrid.defenses.chain import Chain
 SEES_TEST = "knows the test set, on which it is measured"
 ORACLE = "chooses by the test set, on which it is measured"
 SEES_CLEAN = "starts from a network that saw clean images"
+CLEAN_IMAGES = "chooses by clean images that were never poisoned"
 INFORMED = "is of another threat model"
 
 
@@ -37,4 +38,6 @@ def of_defense(chain: str) -> str:
         return ORACLE
     if any(link.sees_clean for link in made.links):
         return SEES_CLEAN
+    if made.selection == "clean_val":
+        return CLEAN_IMAGES
     return INFORMED if any(link.informed for link in made.links) else ""

@@ -20,7 +20,6 @@ from raygrid.attacks.common.autoregression import (
     border_size,
     find_processes,
     grow,
-    residual,
     threshold,
 )
 from raygrid.attacks.ops import scores, shortcuts
@@ -198,6 +197,16 @@ def test_a_process_whose_noise_overflows_is_not_taken(monkeypatch: pytest.Monkey
     monkeypatch.setattr(autoregression, "_candidates", lambda *_: iter([(wild, fine)] * 3))
     with pytest.raises(SpecError, match=r"3 candidates gave 0 .* finite over 200 noises"):
         find_processes(123, 1, 3, 0.0, 3)
+
+
+def residual(delta: Tensor, filters: Tensor) -> Tensor:
+    """What processes leave unexplained of perturbations, (n, K): 0 for the one that made them.
+
+    delta: (n, C, H, W); filters: (K, C, 3, 3) with 0 at [2, 2].
+    """
+    full = filters.to(delta.dtype).clone()
+    full[..., 2, 2] = -1
+    return torch.nn.functional.conv2d(delta, full).abs().sum((2, 3))
 
 
 def test_the_matched_filter_knows_the_class_of_ar_noise_but_not_of_the_image() -> None:

@@ -96,6 +96,14 @@ def test_the_shipped_files_are_the_reference(paper: str, shared: Path) -> None:
             "final_acc",
             0.1815,
         ),
+        (
+            "pil",
+            46,
+            "cifar10/pil/cutmix(box=clipped, p=0.5)+cutmix(box=clipped, p=0.5)/resnet18"
+            "/supervised/pil/0",
+            "final_acc",
+            0.1105,
+        ),
         ("cuda", 25, "cifar10/cuda@0.4/standard/resnet18/supervised/cuda/0", "final_acc", 0.9134),
         ("dune", 16, "cifar10/dune/ueraser_max/resnet18/supervised/wxl/0", "final_acc", 0.1955),
         ("dune", 39, "cifar10/cuda/coin/resnet18/supervised/wxl/0", "final_acc", 0.7202),
@@ -179,6 +187,33 @@ def test_all_forms_are_one_cell() -> None:
     assert keys[1].replace("tap", "lsp") == keys[2]
     other = "cifar10/lsp/ueraser_max(jpeg=before, p=0.8)/resnet18/supervised/apbench/0"
     assert cell_key(TrialSpec.parse(other)) != keys[2]
+
+
+def test_pils_cutmix_mixes_twice_and_its_number_is_beside_no_other_cutmix() -> None:
+    """jinlinll/pil, augmentations.py: CutMix(num_mix=2, prob=0.5), boxes cut off at the border."""
+    rows = load().query("paper == 'pil' and defense == 'cutmix_twice'")
+    assert dict(zip(rows["attack"], rows["accuracy"], strict=True)) == {
+        "pil": 0.1105,
+        "sep": 0.1048,
+        "tap": 0.2030,
+    }
+    twice = "cutmix(box=clipped, p=0.5)+cutmix(box=clipped, p=0.5)"
+    assert sum(f"/{twice}/" in spec for spec in specs_of("pil", "augmentation")) == 3
+    assert find("cifar10/pil/cutmix/resnet18/supervised/pil/0") is None
+
+
+def test_what_a_note_on_pil_quotes_says_so_of_every_augmentation() -> None:
+    rows = load().query("paper == 'pil' and table == 'augmentation'")
+    (note,) = set(rows["note"])
+    assert len(rows) == 15
+    assert note.endswith("whether its victims ran for 30 epochs or 100 is not said")
+
+
+def test_the_radius_that_cuda_ran_for_eps_4_is_noted() -> None:
+    rows = load().query("paper == 'cuda' and defense == 'at4'")
+    notes = rows.loc[rows["spec"].notna(), "note"]
+    assert len(notes) == 5
+    assert set(notes) == {"the command of the README for eps=4 has a radius of 0.015, 3.83/255"}
 
 
 def test_avatar_as_printed_by_others_is_the_uncentered_one() -> None:

@@ -11,6 +11,7 @@ import pytest
 from raygrid.literature.names import CODES, PAPERS, Row
 from tests.settings import (
     apbench,
+    bridgepure,
     coin,
     cuda,
     dune,
@@ -23,6 +24,7 @@ from tests.settings import (
     op,
     pil,
     pue,
+    rsk,
     sem,
     transferable,
     udp,
@@ -46,6 +48,8 @@ RULES = {
     "udp": udp.RULES,
     "pue": pue.RULES,
     "gue": gue.RULES,
+    "bridgepure": bridgepure.RULES,
+    "rsk": rsk.RULES,
 }
 FILES = ("settings.csv", "settings_later.csv")
 
@@ -68,7 +72,7 @@ def rules_of(row: Row) -> list[Rule]:
 def test_all_papers_are_asked() -> None:
     assert tuple(RULES) == (*PAPERS, *CODES)
     assert sum(len(rows_of(paper)) for paper in PAPERS[:5]) == 519
-    assert sum(len(rows_of(paper)) for paper in (*PAPERS[5:], *CODES)) == 192
+    assert sum(len(rows_of(paper)) for paper in (*PAPERS[5:], *CODES)) == 222
 
 
 def test_the_shipped_settings_are_the_reference(shared: Path) -> None:

@@ -143,9 +143,9 @@ def test_poisons_of_another_surrogate_stand_apart_and_seeds_are_averaged() -> No
 
 
 def test_a_poison_of_the_papers_own_surrogate_is_the_printed_one() -> None:
-    (own,) = agreement([row("pil", "cutmix", 0.11)]).cells
-    assert (own["group"], own["printed_acc"]) == ("as printed", printed("pil", "cutmix"))
-    (other,) = agreement([row("pil(surrogate=linear)", "cutmix", 0.11)]).cells
+    (own,) = agreement([row("pil", "cutout", 0.11)]).cells
+    assert (own["group"], own["printed_acc"]) == ("as printed", printed("pil", "cutout"))
+    (other,) = agreement([row("pil(surrogate=linear)", "cutout", 0.11)]).cells
     assert other["group"] == "other surrogate"
 
 

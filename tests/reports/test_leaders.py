@@ -10,7 +10,7 @@ from raygrid.reports.statistics import paper_error, wilson
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.notes import notes
 from raygrid.reports.tables.trial_lines import trial_lines
-from tests.reports.rows import TOY, trial
+from tests.reports.rows import ES, HELD, TOY, VAL, trial
 from tests.reports.test_success import BP, row
 
 
@@ -95,3 +95,14 @@ def test_what_saw_clean_images_is_never_the_best(knowing: str) -> None:
     (said,) = (line for line in notes(table("defense", made), panel) if "saw clean" in line)
     assert said.endswith("starts from a network that saw clean images: unmarked.")
     assert not any(knowing.split("(")[0] in line for line in headlines(CellSource(made)))
+
+
+@pytest.mark.parametrize(("chosen", "best"), [(VAL, "jpeg"), (HELD, HELD)])
+def test_what_chooses_by_clean_images_is_never_the_best(chosen: str, best: str) -> None:
+    """Poisoned images that are held out are the defender's own; clean ones are not."""
+    made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", chosen): 0.8})
+    (panel,) = [p for p in table("defense", made).panels if chosen in p.columns]
+    assert panel.best("lsp") == {best}
+    said = "early_stopping chooses by clean images that were never poisoned: unmarked."
+    assert (said in notes(table("defense", made), panel)) == (chosen == VAL)
+    assert any(ES in line for line in headlines(CellSource(made))) == (chosen == HELD)

@@ -15,6 +15,7 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.base import Architecture
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.common.disentangled import Disentangled
+from raygrid.attacks.dune import Dune
 from raygrid.cli import main as cli
 from raygrid.cli.reproduce import several
 from raygrid.core.errors import SpecError
@@ -194,6 +195,10 @@ def test_quick_attacks_keep_what_the_table_varies_at_twice_the_budget() -> None:
     )
     assert "budget=32/255" in quick("tp(budget=16/255)")
     assert quick("lsp") == "photo_digits/lsp/standard/small_cnn/supervised/quick/0"
+    dune = ATTACKS.make(TrialSpec.parse(quick("dune", protocol="wxl")).attack)
+    assert isinstance(dune, Dune)
+    assert (dune.spatial, dune.budget.value) == (16 / 255, 1.0), "its ceiling is not its noise"
+    assert "budget=16/255" in quick("dune(budget=8/255)", protocol="wxl")
     assert quick("clean", "simclr", "apbench").endswith("simclr/quick(probe_data=clean)/0")
     assert quick("clean", "simclr").endswith("simclr/quick/0")
 

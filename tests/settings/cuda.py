@@ -11,9 +11,10 @@ from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.literature.names import PROTOCOL
 from raygrid.trials.resolve import resolve
-from tests.settings.rules import Getter, Row, Rule, attack, recipe, words
+from tests.settings.rules import Getter, Row, Rule, attack, defense, every, recipe, words
 
 STORED = {"trunc": "truncated"}
+START = "at starts from a normal draw around the image, a step wide, as in APBench"
 CROPS = {"crop_flip": "crop 4, flip"}
 
 
@@ -30,6 +31,12 @@ def kernels(side: int) -> torch.Tensor:
     pixels = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     images = Images(pixels, torch.zeros(1, dtype=torch.int64), 500)
     return found.kernels(images, AttackContext(Stream("poison")))
+
+
+def relative_step(row: Row) -> float:
+    """Of adversarial training, in radii, times the steps."""
+    step, steps, radius = (float(str(defense(path)(row))) for path in ("step", "steps", "radius"))
+    return round(step * steps / radius, 9)
 
 
 def size(side: int) -> Getter:
@@ -62,9 +69,13 @@ RULES = (
     Rule(r"code/training/milestones", recipe("milestones")),
     Rule(r"code/training/gradient_clip", recipe("grad_clip")),
     Rule(r"code/training/augmentation", words(augmented, CROPS), said="{}"),
+    Rule(r"code/at/steps", defense("steps")),
     Rule(
-        r"code/at/step",
-        why="the number of steps is not known; the table's trials take ten, so that a step is "
-        "0.15 of the radius",
+        r"code/at4/radius",
+        defense("radius"),
+        why="the table prints 4/255, as the name of that file says; 0.015 is 3.83/255",
+        instead=4 / 255,
     ),
+    Rule(r"code/at4.*/step", every(relative_step), said="{} radius / steps"),
+    Rule(r"code/at/start", why=START),
 )

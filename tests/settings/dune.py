@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from tests.settings.cuda import CROPS, augmented
-from tests.settings.rules import Rule, attack, defense, recipe, words
+from tests.settings.cuda import CROPS, START, augmented
+from tests.settings.rules import Row, Rule, attack, defense, recipe, words
+
+
+def quarter(row: Row) -> str:
+    """The step of adversarial training as a part of its radius."""
+    step, radius = (float(str(defense(path)(row))) for path in ("step", "radius"))
+    return f"radius / {radius / step:g}"
+
 
 TRAINING = (
     Rule(r"code/training/epochs", recipe("epochs")),
@@ -32,5 +39,8 @@ RULES = (
     Rule(r"code/coin/alpha", defense("reach")),
     Rule(r"code/jpeg10/quality", defense("quality")),
     Rule(r"code/at8/radius", defense("radius")),
+    Rule(r"code/at8/steps", defense("steps")),
+    Rule(r"code/at8/step", quarter),
+    Rule(r"code/at8/start", why=START),
     *TRAINING,
 )

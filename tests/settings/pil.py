@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from raygrid.architectures import ARCHITECTURES
+from raygrid.defenses import DEFENSES
+from raygrid.literature.names import axes_of
 from tests.settings.cuda import CROPS, augmented
-from tests.settings.rules import Getter, Row, Rule, attack, recipe, words
+from tests.settings.rules import BLANK, Getter, Row, Rule, attack, defense, recipe, words
+
+BOXES = {"clipped": "cut off at the border"}
 
 
 def surrogate(path: str) -> Getter:
@@ -18,6 +24,19 @@ def matrices(row: Row) -> str:
     dimensions = {name: p.dim() for name, p in network.named_parameters()}
     pair = len(dimensions) == 2 and set(dimensions.values()) == {2}
     return "two matrices without bias" if pair else str(dimensions)
+
+
+def hole(row: Row) -> int:
+    """The height of the largest of many black squares."""
+    rng = torch.Generator().manual_seed(0)
+    x, _ = DEFENSES.make(row["item"]).augment(torch.ones(200, 1, 32, 32), torch.zeros(200), rng)
+    return int((x == 0).any(3).sum(2).max())
+
+
+def mixes(row: Row) -> int:
+    """How often the chain of that name mixes."""
+    chain = axes_of({**BLANK, **row, "note": "", "defense": row["item"]}).defense
+    return sum(part == chain[0] for part in chain)
 
 
 RULES = (
@@ -46,4 +65,9 @@ RULES = (
     Rule(r"code/training/weight_decay", recipe("weight_decay")),
     Rule(r"code/training/schedule", recipe("schedule")),
     Rule(r"code/training/augmentation", words(augmented, CROPS)),
+    Rule(r"code/rotation/rotation", defense("rotation")),
+    Rule(r"code/cutout/length", hole),
+    Rule(r"code/cutmix_twice/mixes", mixes),
+    Rule(r"code/cutmix_twice/probability", defense("p")),
+    Rule(r"code/cutmix_twice/boxes", words(defense("box"), BOXES)),
 )

@@ -63,17 +63,11 @@ def grow(filters: Tensor, borders: Tensor, height: int, width: int, crop: int) -
     return field[crop:, crop:]
 
 
-def residual(delta: Tensor, filters: Tensor) -> Tensor:
-    """What processes leave unexplained of perturbations: the matched filter.
-
-    delta: (n, C, H, W); filters: (K, C, 3, 3) with 0 at [2, 2]. Returns (n, K): the sum over
-    pixels of |sum over channels of (prediction - value)|, 0 for the process that made the noise.
-    """
-    return _responses(delta, filters).abs().sum(2)
-
-
 def _responses(delta: Tensor, filters: Tensor) -> Tensor:
-    """(n, K, pixels) of the filters with -1 at [2, 2], correlated with the noises."""
+    """(n, K, pixels) of the filters with -1 at [2, 2], correlated with the noises.
+
+    delta: (n, C, H, W); filters: (K, C, 3, 3) with 0 at [2, 2].
+    """
     full = filters.clone()
     full[..., 2, 2] = -1
     windows = torch.nn.functional.unfold(delta, 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -19,11 +18,10 @@ log = logging.getLogger(__name__)
 class Evacuation(Callback):  # type: ignore[misc]
     """Stops a run with `Moving` after a notice, as soon as no job runs any more.
 
-    given: whether the notice has come. By then the queue hands out nothing new.
+    By then the queue hands out nothing new.
     """
 
-    def __init__(self, given: Callable[[], bool] = notice.given) -> None:
-        self.given = given
+    def __init__(self) -> None:
         self._running: set[str] = set()
         self._told = self._listens = False
 
@@ -44,7 +42,7 @@ class Evacuation(Callback):  # type: ignore[misc]
     on_trial_complete = on_trial_error = on_trial_recover = _over
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        if not self.given():
+        if not notice.given():
             return
         if not self._told:
             self._told = True

@@ -71,23 +71,23 @@ def start_broker(store: str, version: str) -> Any:
 
 LOST = (ObjectLostError, RayActorError, GetTimeoutError, ValueError)
 """What is raised for an object that went with its node, or without a broker."""
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before it is asked for again
 
 
 class BrokerClient:
     """A worker's way to the broker; patient with restarts and lost nodes."""
 
-    def __init__(self, store: str, version: str, tries: int = 5) -> None:
-        self.store, self.version, self.tries = store, version, tries
+    def __init__(self, store: str, version: str) -> None:
+        self.store, self.version = store, version
 
     def fetch(self, kind: str, key: str) -> Loaded | None:
         """Arrays of the object store, read-only and shared with all processes of the node."""
         # An error of the load itself would come again; what was lost with a node or the broker
         # would not, so that is loaded anew, after ever longer pauses.
-        pauses = (0.5 * 2**attempt for attempt in range(self.tries - 1))
         try:
             return retried(
                 lambda: self._fetch(kind, key),
-                pauses,
+                PAUSES,
                 lambda error: isinstance(error, LOST),
                 lambda error, pause: self._forget(key),
             )

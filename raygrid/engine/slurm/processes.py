@@ -18,6 +18,7 @@ from typing import Any
 from raygrid.storage.machine import ENDED, facts
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PATIENCE = 5.0  # seconds in which killed processes have to be gone
 
 
 def adopt_orphans() -> None:
@@ -51,9 +52,9 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def end_descendants(seconds: float = 5.0) -> None:
+def end_descendants() -> None:
     """Kill every process that this one has started or adopted, and those that they still start."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while (alive := descendants(os.getpid())) and time.monotonic() < end:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -190,6 +190,11 @@ def fitted(
     return fit.run(progress or NoProgress())
 
 
+def most_kept(updates: int) -> float:
+    """The most that averages over so many updates keep of themselves: less where they are few."""
+    return 0.9999 if updates >= 50_000 else 0.999
+
+
 @dataclass
 class AveragedFit:
     """A training whose result is the average of the weights on the way.
@@ -206,7 +211,7 @@ class AveragedFit:
 
     def run(self, progress: Progress) -> dict[str, Tensor]:
         """The averaged weights; goes on from the checkpoint in `progress`, kept by epochs."""
-        average = Averaged(self.network, 0.9999 if self.updates >= 50_000 else 0.999)
+        average = Averaged(self.network, most_kept(self.updates))
 
         def step(batch: Batch) -> Step:
             average.update(self.network)  # by the weights that the update before left

@@ -164,9 +164,9 @@ def _forked_numpy(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def patches(side: int, size: int = 4) -> Tensor:
-    """Number of the patch of each pixel, int64 (1, 1, side, side)."""
-    at = torch.arange(side) // size
+def patches(side: int) -> Tensor:
+    """Number of the patch of 4x4 pixels that each pixel is in, int64 (1, 1, side, side)."""
+    at = torch.arange(side) // 4
     return (at[:, None] * (int(at[-1]) + 1) + at).view(1, 1, side, side)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # pixels between two images
 ROOM, SMALLEST = 7.0, 0.4  # inches for all images of a row, and of one of them
+CLASSES = 10  # of which there is an image
 MOST = 20  # images of a row, which are 0.3 inches wide on a page
 
 
@@ -27,24 +28,22 @@ def draw_changes(
     sets: Mapping[str, tuple[Images, Images]],
     normalizations: Sequence[Normalization] = ("symmetric",),
     gain: float | None = None,
-    count: int = 10,
     called: Callable[[Tensor], Sequence[str]] = lambda labels: (),
 ) -> Figure:
     """A row a set of (clean, changed) images, under a row of the clean ones.
 
-    Of each of the first `count` classes (fewer where as many would be too small on a page) one
-    image, the first that all sets change; left as it is stored, right of it what was changed, once
-    in each normalization (see `stretch`). gain: of the
-    normalization of this name, shared by all sets and written above; by default as large as
-    nothing that is drawn is clipped. called: what classes are called. Raises DataError if the sets
-    are of different images, or nothing was changed.
+    Of each of the first ten classes (fewer where as many would be too small on a page) one image,
+    the first that all sets change; left as it is stored, right of it what was changed, once in each
+    normalization (see `stretch`). gain: of the normalization of this name, shared by all sets and
+    written above; by default as large as nothing that is drawn is clipped. called: what classes are
+    called. Raises DataError if the sets are of different images, or nothing was changed.
     """
     cleans = [clean for clean, _ in sets.values()]
     first = cleans[0]
     if any(not torch.equal(first.pixels, other.pixels) for other in cleans[1:]):
         raise DataError("these sets are of different images; draw them one by one")
     wide, tall = 1 + len(normalizations), 1 + len(sets)
-    rows = _rows(sets, min(count, MOST // wide))
+    rows = _rows(sets, min(CLASSES, MOST // wide))
     before = first.floats(rows)
     changes = {name: made.floats(rows) - before for name, (_, made) in sets.items()}
     largest = max(float(change.abs().max()) for change in changes.values())

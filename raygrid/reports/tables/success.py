@@ -129,9 +129,9 @@ def _mean_of_controls(cells: list[Cell], mean: float) -> dict[str, Any]:
     return {"control": control, "excess": mean - control}
 
 
-def bootstrap(values: list[float], draws: int = 2000) -> tuple[float, float]:
+def bootstrap(values: list[float]) -> tuple[float, float]:
     """95 % percentile interval of the mean over set-ups; always the same for the same values."""
     rng = np.random.default_rng(0)
-    means = rng.choice(np.array(values), (draws, len(values))).mean(1)
+    means = rng.choice(np.array(values), (2000, len(values))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)

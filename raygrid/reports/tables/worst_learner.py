@@ -109,7 +109,6 @@ def _bare(six: Cells, column: str, missing: list[str], lacking: Sequence[str]) -
         why="; ".join(f"{name}: {_why(six.get(name))}" for name in lacking) or None,
         facts={
             **{k: v for cell in six.values() for k, v in cell.facts.items() if k in SHARED},
-            "present": list(_there(six)),
             "missing": missing,
         },
     )
