@@ -28,6 +28,7 @@ QUOTAS = {
     "t": "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
 }
 """AWS's names for what it lets an account have of machines by the first letter of their type."""
+RIGHTS = "with the rights that docs/clusters.md lists"
 
 
 def examine_cluster(path: Path) -> list[Check]:
@@ -154,7 +155,9 @@ def _quotas(config: dict[str, Any]) -> Iterator[Check]:
             yield Check("quota", "note", words)
         role = (facts.get("IamInstanceProfile") or {}).get("Name")
         if role:
-            yield Check("role", "note", f"{role} has to be in the account; it is not asked")
+            yield Check(
+                "role", "note", f"{role} has to be in the account, {RIGHTS}; it is not asked"
+            )
 
 
 def _kuberay(documents: list[dict[str, Any]]) -> Check:

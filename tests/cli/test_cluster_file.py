@@ -86,6 +86,19 @@ def test_it_is_said_whether_a_token_will_be_sent(
     assert found(KUBERAY)["token"] == ("ok", "its head asks for one; commands send it")
 
 
+def test_the_roles_of_the_file_have_their_rights_in_the_documentation() -> None:
+    said = [check.text for check in examine_cluster(AWS) if check.name == "role"]
+    assert said == [
+        f"{role} has to be in the account, with the rights that docs/clusters.md lists; it is not "
+        "asked"
+        for role in ("raygrid-head", "raygrid-worker", "raygrid-worker")
+    ]
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    rights = page.partition("- `raygrid-head`")[2].partition("- `raygrid-worker`")[0]
+    for right in ("ec2:RunInstances", "iam:PassRole", "ssm:GetParameters", "s3:ListBucket"):
+        assert right in rights
+
+
 @pytest.mark.parametrize("bucket", ["My-Bucket", "a", "x" * 64, "a..b", "-ab", "a_b"])
 def test_a_bucket_that_cannot_be_is_named(bucket: str, tmp_path: Path) -> None:
     state, text = found(changed(tmp_path, ("YOUR-BUCKET", bucket)))["store"]
