@@ -40,7 +40,7 @@ from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
 from raygrid.engine.ray.homecoming import send_home
-from raygrid.storage.results import log_of
+from raygrid.storage.results import PAGE, log_of
 from raygrid.tracking.listeners import check_listeners, listeners_of
 
 Scales = Mapping[str, Sequence[Grid]]
@@ -255,7 +255,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"
     )
-    print(f"one page to sort, filter and open: {options.out / 'report.html'}")
+    print(f"one page to sort, filter and open: {options.out / PAGE}")
     if options.tracking is None:
         database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
         print(f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}")
