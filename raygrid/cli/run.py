@@ -244,9 +244,6 @@ def show_found(outcome: Outcome, out: Path) -> None:
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """What was found in a few lines and one table, what failed, where everything is."""
-    from raygrid.tracking.mlflow.address import sqlite_uri
-    from raygrid.tracking.mlflow.view import QUERY
-
     show_found(outcome, options.out)
     for result in (*outcome.results, *outcome.failed_attempts):
         if result.status in ("failed", "diverged"):
@@ -256,8 +253,27 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{options.out / 'tables'}"
     )
     print(f"one page to sort, filter and open: {options.out / PAGE}")
-    if options.tracking is None:
-        database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
-        print(f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}")
-        # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
-        print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?{QUERY}")
+    for line in [] if options.tracking == "off" else how_to_compare(options):
+        print(line)
+
+
+def how_to_compare(options: Options) -> list[str]:
+    """Where the runs are in MLflow: a server to open, or a database and the command that shows it.
+
+    The database of the folder is named by its path as it was given; what an address hides, a
+    password, is not shown.
+    """
+    from raygrid.tracking.mlflow.address import SERVERS, sqlite_uri, store_uri
+    from raygrid.tracking.mlflow.view import QUERY
+
+    uri = store_uri(options.out, options.tracking)
+    if uri.startswith(SERVERS):
+        return [f"compare runs: {shown(uri)}"]
+    own = uri == store_uri(options.out, sqlite_uri(options.out / "mlflow.db"))
+    database = shlex.quote(sqlite_uri(options.out / "mlflow.db") if own else shown(uri))
+    # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
+    page = f"/#/experiments/1/runs?{QUERY}" if own else ""
+    return [
+        f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}",
+        f"then open http://127.0.0.1:5000{page}",
+    ]
