@@ -31,7 +31,7 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import kept_text, show_plan, skipped_text
-from raygrid.core.errors import ClusterError, SpecError
+from raygrid.core.errors import ClusterError, DataError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
@@ -39,7 +39,7 @@ from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
-from raygrid.engine.ray.homecoming import send_home
+from raygrid.engine.ray.homecoming import INSIDE, send_home
 from raygrid.storage.results import PAGE, log_of
 from raygrid.tracking.listeners import check_listeners, listeners_of
 
@@ -99,7 +99,7 @@ def place_and_run(
         inline = options.executor == "inline"
         here = replace(options, address=None if inline else place.address)
         show = run_and_show if options.driver is None else share_and_show
-        with reached(here):
+        with reached(here), own_data(here.data):
             return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with dashboard(place.address, place.config) as way:
@@ -150,6 +150,24 @@ def reached(options: Options) -> Iterator[None]:
 
     with connected(options.address):
         yield
+
+
+@contextlib.contextmanager
+def own_data(folder: Path) -> Iterator[None]:
+    """Say beside a fault of a job on a cluster that no data are sent there, if it has none.
+
+    Faults of specs were said where the command was typed, so what is left is of data.
+    """
+    try:
+        yield
+    except (SpecError, DataError):
+        if os.environ.get(INSIDE) and not folder.exists():
+            print(
+                "note: this is the head of the cluster, to which no data are sent; where it has "
+                "some is said by --data, or by RAYGRID_DATA where its Ray is started",
+                file=sys.stderr,
+            )
+        raise
 
 
 def share_and_show(
