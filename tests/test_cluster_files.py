@@ -119,6 +119,29 @@ def test_services_answer_on_the_head_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
+def test_the_head_has_the_papers_data_where_its_jobs_look(path: Path) -> None:
+    """Every scale but `quick` ended at once: `data/` of the person is not sent."""
+    config = loaded(path)
+    assert (
+        "~/env/bin/raygrid download cifar10 --data ~/data || true" in config["head_setup_commands"]
+    )
+    (start,) = (line for line in config["head_start_ray_commands"] if "ray start" in line)
+    assert "RAYGRID_DATA=$HOME/data ~/env/bin/ray start --head" in start
+
+
+def test_the_pod_of_the_head_has_the_papers_data_where_its_jobs_look() -> None:
+    pod = documents()["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]
+    (fetch,) = pod["initContainers"]
+    assert fetch["command"][-1] == "raygrid download cifar10 --data /data || true"
+    assert fetch["securityContext"]["allowPrivilegeEscalation"] is False
+    head = pod["containers"][0]
+    assert {"name": "RAYGRID_DATA", "value": "/data"} in head["env"]
+    for mounted in (fetch, head):
+        assert {"name": "data", "mountPath": "/data"} in mounted["volumeMounts"]
+    assert "data" in {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda p: p.name)
 def test_metrics_are_at_one_port_of_every_node(path: Path) -> None:
     config = loaded(path)
     started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]

@@ -75,6 +75,24 @@ def test_a_card_is_a_methods_and_no_gpu(page: str) -> None:
     assert not re.findall(r"\bcards?\b", (ROOT / "docs" / f"{page}.md").read_text())
 
 
+def test_every_variable_that_a_person_may_set_is_documented() -> None:
+    files = (ROOT / "raygrid").rglob("*.py")
+    read = {name for f in files for name in re.findall(r"\bRAYGRID_[A-Z_]+\b", f.read_text())}
+    own = {"RAYGRID_INSIDE", "RAYGRID_LOGICAL_GPUS"}  # of raygrid's processes and tests
+    table = (ROOT / "docs" / "install.md").read_text().partition("## Environment variables")[2]
+    assert read - own == set(re.findall(r"\bRAYGRID_[A-Z_]+\b", table))
+    assert own < read
+
+
+def test_every_experiment_is_documented() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    scripts = {path.name for path in (ROOT / "experiments").glob("*.py")}
+    assert {name for name in scripts if name not in pages} == set()
+    assert len(scripts) >= 4
+    for words in ("--detach", "--driver"):
+        assert f"`{words}" in pages
+
+
 def test_the_markers_of_the_tests_are_those_that_are_listed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     markers = {line.split(":")[0] for line in project["tool"]["pytest"]["ini_options"]["markers"]}

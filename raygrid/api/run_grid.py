@@ -30,7 +30,7 @@ from raygrid.engine.schedule import Agenda
 from raygrid.engine.worker import Worker, best_device
 from raygrid.storage.claims import Claim, claimed
 from raygrid.storage.mirrored import open_store
-from raygrid.storage.results import ROWS, SHOWN, ResultLog
+from raygrid.storage.results import PAGE, ROWS, SHOWN, ResultLog
 from raygrid.storage.store import LOCK, Store, make_folder
 from raygrid.tracking.journal import Journal
 from raygrid.trials.artifacts import Artifact
@@ -259,14 +259,14 @@ def _are_shown(out: Path, log: ResultLog) -> bool:
 def _tables(out: Path, log: ResultLog, listener: Listener) -> list[Path]:
     from raygrid.reports.figures.write import write_figures
     from raygrid.reports.page.folders import RunFolder
-    from raygrid.reports.page.write import FILE, write_page
+    from raygrid.reports.page.write import write_page
     from raygrid.reports.tables.trial_lines import in_order
     from raygrid.reports.tables.write import write_made
 
     size = log.path.stat().st_size if log.path.exists() else 0
     folder = RunFolder(out.absolute().name, out, tuple(in_order(log.rows())), log.warning())
     files = [*write_made(out, folder.tables), *write_figures(out, folder.rows)]
-    files.append(write_page([folder], out / FILE))  # with the pictures that were just written
+    files.append(write_page([folder], out / PAGE))  # with the pictures that were just written
     listener.tables(files)
     (out / SHOWN).write_text(f"{size}\n", encoding="utf-8")
     return files

@@ -28,6 +28,7 @@ QUOTAS = {
     "t": "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
 }
 """AWS's names for what it lets an account have of machines by the first letter of their type."""
+RIGHTS = "with the rights that docs/clusters.md lists"
 
 
 def examine_cluster(path: Path) -> list[Check]:
@@ -43,12 +44,12 @@ def examine_cluster(path: Path) -> list[Check]:
         raise DataError(f"{path} is no cluster file: it holds no mapping")
     found = [_placeholders(text), _bucket(text)]
     if "apiVersion" in documents[0]:
-        return [*found, _kuberay(documents)]
+        return [*found, _kuberay(documents), *_pods_token(documents)]
     config = documents[0]
     if "run" in config:
         return [*found, _skypilot(config)]
-    found += [_schema(config), _name(config), _credentials(config), *_mounts(config)]
-    return [*found, *_quotas(config)]
+    found += [_schema(config), _name(config), _credentials(config), _token(config)]
+    return [*found, *_mounts(config), *_quotas(config)]
 
 
 def _placeholders(text: str) -> Check:
@@ -109,6 +110,29 @@ def _credentials(config: dict[str, Any]) -> Check:
     return Check("credentials", "fault", f"none for {kind}; run `{ways.get(kind, kind)}`")
 
 
+def _token(config: dict[str, Any]) -> Check:
+    """Whether a command that finds this cluster up will send its token, as the head asks."""
+    from raygrid.engine.ray.sign_in import MODE, asks_for_token, token_is_sent
+
+    if not asks_for_token(config):
+        return Check("token", "note", "its head asks for none: who reaches its port may run code")
+    if MODE in os.environ and not token_is_sent():
+        text = f"{MODE} is {os.environ[MODE]!r} here, but its head asks for a token: unset it"
+        return Check("token", "fault", text)
+    return Check("token", "ok", f"commands send it ({MODE}=token), as its head asks")
+
+
+def _pods_token(documents: list[dict[str, Any]]) -> Iterator[Check]:
+    """An address says nothing of a token, so the person has to."""
+    from raygrid.engine.ray.sign_in import MODE, token_is_sent
+
+    options = [(each.get("spec") or {}).get("authOptions") or {} for each in documents]
+    if any(each.get("mode") == "token" for each in options):
+        sent = token_is_sent()
+        text = "commands send it" if sent else f"`export {MODE}=token` before a command"
+        yield Check("token", "ok" if sent else "note", f"its head asks for one; {text}")
+
+
 def _mounts(config: dict[str, Any]) -> Iterator[Check]:
     """What is copied to the machines has to be here, the token first of all."""
     for source in (config.get("file_mounts") or {}).values():
@@ -131,7 +155,9 @@ def _quotas(config: dict[str, Any]) -> Iterator[Check]:
             yield Check("quota", "note", words)
         role = (facts.get("IamInstanceProfile") or {}).get("Name")
         if role:
-            yield Check("role", "note", f"{role} has to be in the account; it is not asked")
+            yield Check(
+                "role", "note", f"{role} has to be in the account, {RIGHTS}; it is not asked"
+            )
 
 
 def _kuberay(documents: list[dict[str, Any]]) -> Check:

@@ -172,6 +172,8 @@ def facts_of(name: str, flag: Flag, default: Any) -> dict[str, Any]:
         return {**facts, **listed, "default": list(default)}
     if default is not None:
         facts["help"] += " (%(default)s)"
+    if flag.variable:
+        facts["help"] += f"; also by {flag.variable}"
     return {**facts, "type": {int: int, float: float, Path: _path}.get(kind, str)}
 
 

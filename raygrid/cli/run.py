@@ -31,7 +31,7 @@ from raygrid.cli.options import (
     with_axes,
 )
 from raygrid.cli.plan import kept_text, show_plan, skipped_text
-from raygrid.core.errors import ClusterError, SpecError
+from raygrid.core.errors import ClusterError, DataError, SpecError
 from raygrid.core.options import Options
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
@@ -39,8 +39,8 @@ from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
 from raygrid.engine.ray.dashboard import dashboard
-from raygrid.engine.ray.homecoming import send_home
-from raygrid.storage.results import log_of
+from raygrid.engine.ray.homecoming import INSIDE, send_home
+from raygrid.storage.results import PAGE, log_of
 from raygrid.tracking.listeners import check_listeners, listeners_of
 
 Scales = Mapping[str, Sequence[Grid]]
@@ -99,7 +99,7 @@ def place_and_run(
         inline = options.executor == "inline"
         here = replace(options, address=None if inline else place.address)
         show = run_and_show if options.driver is None else share_and_show
-        with reached(here):
+        with reached(here), own_data(here.data):
             return show(specs, here, args.json, then)
     plan_specs(specs, None, strict=options.strict)  # faults are said here, not there
     with dashboard(place.address, place.config) as way:
@@ -150,6 +150,24 @@ def reached(options: Options) -> Iterator[None]:
 
     with connected(options.address):
         yield
+
+
+@contextlib.contextmanager
+def own_data(folder: Path) -> Iterator[None]:
+    """Say beside a fault of a job on a cluster that no data are sent there, if it has none.
+
+    Faults of specs were said where the command was typed, so what is left is of data.
+    """
+    try:
+        yield
+    except (SpecError, DataError):
+        if os.environ.get(INSIDE) and not folder.exists():
+            print(
+                "note: this is the head of the cluster, to which no data are sent; where it has "
+                "some is said by --data, or by RAYGRID_DATA where its Ray is started",
+                file=sys.stderr,
+            )
+        raise
 
 
 def share_and_show(
@@ -244,9 +262,6 @@ def show_found(outcome: Outcome, out: Path) -> None:
 
 def print_outcome(outcome: Outcome, options: Options) -> None:
     """What was found in a few lines and one table, what failed, where everything is."""
-    from raygrid.tracking.mlflow.address import sqlite_uri
-    from raygrid.tracking.mlflow.view import QUERY
-
     show_found(outcome, options.out)
     for result in (*outcome.results, *outcome.failed_attempts):
         if result.status in ("failed", "diverged"):
@@ -255,9 +270,28 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"
     )
-    print(f"one page to sort, filter and open: {options.out / 'report.html'}")
-    if options.tracking is None:
-        database = shlex.quote(sqlite_uri(options.out / "mlflow.db"))
-        print(f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}")
-        # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
-        print(f"then open http://127.0.0.1:5000/#/experiments/1/runs?{QUERY}")
+    print(f"one page to sort, filter and open: {options.out / PAGE}")
+    for line in [] if options.tracking == "off" else how_to_compare(options):
+        print(line)
+
+
+def how_to_compare(options: Options) -> list[str]:
+    """Where the runs are in MLflow: a server to open, or a database and the command that shows it.
+
+    The database of the folder is named by its path as it was given; what an address hides, a
+    password, is not shown.
+    """
+    from raygrid.tracking.mlflow.address import SERVERS, sqlite_uri, store_uri
+    from raygrid.tracking.mlflow.view import QUERY
+
+    uri = store_uri(options.out, options.tracking)
+    if uri.startswith(SERVERS):
+        return [f"compare runs: {shown(uri)}"]
+    own = uri == store_uri(options.out, sqlite_uri(options.out / "mlflow.db"))
+    database = shlex.quote(sqlite_uri(options.out / "mlflow.db") if own else shown(uri))
+    # A database of a folder has MLflow's default experiment, 0, and then raygrid's own.
+    page = f"/#/experiments/1/runs?{QUERY}" if own else ""
+    return [
+        f"compare runs: {typed(f'mlflow ui --backend-store-uri {database}')}",
+        f"then open http://127.0.0.1:5000{page}",
+    ]

@@ -49,7 +49,7 @@ class Options:
     cpus: int | None = option(None, "CPUs for a local Ray (all)", least=1)
     tracking: str | None = option(
         None,
-        "MLflow URI, or off (a database under OUT)",
+        "MLflow URI, or off (MLFLOW_TRACKING_URI, else a database under OUT)",
         group="places",
         driver_only="it may hold a password, and Ray Tune writes to disk what workers get",
     )

@@ -88,6 +88,8 @@ def best(rows: Iterable[Json]) -> dict[str, Json]:
 
 ROWS = "results.jsonl"
 """The name of the log in the folder of a run."""
+PAGE = "report.html"
+"""The name of the report page there."""
 
 
 class ResultLog:

@@ -22,6 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A person without credentials or a token, in the root of the checkout."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
     return tmp_path
@@ -66,6 +67,36 @@ def test_a_person_who_has_all_of_it_is_told_so(tmp_path: Path, home: Path) -> No
     assert quotas[0] == (
         "12 of g5.xlarge; AWS's quota is called 'All G and VT Spot Instance Requests'"
     )
+
+
+def test_it_is_said_whether_a_token_will_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = changed(tmp_path, ("RAY_AUTH_MODE=token ", ""))
+    assert found(AWS)["token"] == ("ok", "commands send it (RAY_AUTH_MODE=token), as its head asks")
+    assert found(open_)["token"][0] == "note"
+    told = "its head asks for one; `export RAY_AUTH_MODE=token` before a command"
+    assert found(KUBERAY)["token"] == ("note", told)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert found(AWS)["token"] == (
+        "fault",
+        "RAY_AUTH_MODE is 'disabled' here, but its head asks for a token: unset it",
+    )
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert found(KUBERAY)["token"] == ("ok", "its head asks for one; commands send it")
+
+
+def test_the_roles_of_the_file_have_their_rights_in_the_documentation() -> None:
+    said = [check.text for check in examine_cluster(AWS) if check.name == "role"]
+    assert said == [
+        f"{role} has to be in the account, with the rights that docs/clusters.md lists; it is not "
+        "asked"
+        for role in ("raygrid-head", "raygrid-worker", "raygrid-worker")
+    ]
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    rights = page.partition("- `raygrid-head`")[2].partition("- `raygrid-worker`")[0]
+    for right in ("ec2:RunInstances", "iam:PassRole", "ssm:GetParameters", "s3:ListBucket"):
+        assert right in rights
 
 
 @pytest.mark.parametrize("bucket", ["My-Bucket", "a", "x" * 64, "a..b", "-ab", "a_b"])

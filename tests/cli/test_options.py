@@ -44,6 +44,16 @@ def test_every_option_has_a_flag_or_a_reason() -> None:
     assert all(flag.help for flag in flags().values())
 
 
+def test_the_help_names_the_variables_that_give_defaults() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    add_running(parser)
+    told = " ".join(parser.format_help().split())
+    variables = [flag.variable for flag in flags().values() if flag.variable]
+    assert len(variables) == 3
+    assert all(f"; also by {variable}" in told for variable in variables)
+
+
 def test_every_flag_sets_its_option_and_no_other(parse: Callable[..., Options]) -> None:
     changed = {name: value for name, value in all_changed().items() if name in flags()}
     for name, value in changed.items():

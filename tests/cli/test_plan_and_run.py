@@ -20,6 +20,7 @@ from PIL import Image
 from raygrid.cli.main import main
 from raygrid.cli.run import default_scale
 from raygrid.engine.grid import Grid
+from raygrid.engine.ray.homecoming import INSIDE
 from tests import plugin
 
 assert plugin.CARD
@@ -168,6 +169,33 @@ def test_a_batch_larger_than_the_set_is_said_by_the_plan_and_by_the_row(
     assert note in row["marks"]
     assert main(["plan", spec.replace("1000000", "16"), "--json", *where]) == 0
     assert not [mark for mark in json.loads(capsys.readouterr().out)["marks"] if "batch" in mark]
+
+
+def test_a_job_on_a_cluster_says_that_no_data_are_sent_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It named a command that fetches data where it was typed, in vain."""
+    data = tmp_path / "data"
+    words = [
+        SPEC.format("cifar10", "supervised/quick"),
+        "--data",
+        str(data),
+        "--executor",
+        "inline",
+    ]
+    words += ["--tracking", "off", "--out", str(tmp_path / "out")]
+    assert main(["run", *words]) == 2
+    here = capsys.readouterr().err
+    assert here.endswith(f"or fetch them: raygrid download cifar10 --data {data}\n")
+    monkeypatch.setenv(INSIDE, "1")
+    assert main(["run", *words]) == 2
+    assert capsys.readouterr().err == (
+        "note: this is the head of the cluster, to which no data are sent; where it has some is "
+        f"said by --data, or by RAYGRID_DATA where its Ray is started\n{here}"
+    )
+    data.mkdir()
+    assert main(["run", *words]) == 2
+    assert "note:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

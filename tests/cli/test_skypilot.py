@@ -69,6 +69,7 @@ def test_its_commands_run_a_grid_on_two_nodes_and_leave_nothing(tmp_path: Path) 
         "HOME": str(home),
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": str(ROOT),
+        "SCALE": "quick",
         "SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1",
     }
     nodes = [

@@ -120,6 +120,32 @@ def test_download_gets_checks_and_unpacks(
     assert [f.name for f in (root / "cifar10").iterdir()] == ["cifar-10-batches-py"]
 
 
+def test_what_was_downloaded_is_not_fetched_again_unless_it_is_damaged(
+    tmp_path: Path, cifar10: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's head that starts again fetched all of it, and failed with the site."""
+    monkeypatch.setattr(Cifar10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    dataset = DATASETS.make("cifar10")
+    dataset.download(tmp_path)
+    (cifar10.place / "test_batch").write_bytes(b"cut off")
+    with pytest.raises(DataError, match="cannot download"):
+        dataset.download(tmp_path)
+
+
+def test_a_missing_dataset_names_the_command_that_puts_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command without `--data` fills the folder `data`, where nobody looks then."""
+    monkeypatch.chdir(tmp_path)
+    for root, words in (
+        (Path("data"), ""),
+        (tmp_path / "my data", f" --data '{tmp_path}/my data'"),
+    ):
+        with pytest.raises(DataError) as caught:
+            DATASETS.make("cifar10").source(root)
+        assert str(caught.value).endswith(f"or fetch them: raygrid download cifar10{words}")
+
+
 def test_a_failed_download_leaves_what_somebody_put_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

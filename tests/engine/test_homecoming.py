@@ -32,6 +32,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     there = keep(tmp_path / "there", row("both", 200.0), row("theirs", 100.0))
     (there / "tables").mkdir()
     (there / "tables" / "defense.md").write_text("| a |" * 5000)
+    (there / "report.html").write_text("<p>theirs</p>")
     send_home(there)
     assert capsys.readouterr().out == "", "nothing is packed outside a job"
     monkeypatch.setenv(INSIDE, "1")
@@ -48,11 +49,13 @@ def test_rows_of_this_machine_stay_beside_those_that_come_home(log: str, tmp_pat
     found = {r["key"]: r["finished"] for r in ResultLog(home / "results.jsonl").rows()}
     assert found == {"mine": 50.0, "both": 200.0, "theirs": 100.0}
     assert (home / "tables" / "defense.md").read_text() == "| a |" * 5000
+    assert (home / "report.html").read_text() == "<p>theirs</p>"
     before = (home / "results.jsonl").read_bytes()
     (home / SHOWN).write_text(str(len(before)))
     unpack_home(log, home)
     assert (home / "results.jsonl").read_bytes() == before
     assert sorted(path.name for path in home.iterdir()) == [
+        "report.html",
         "results.jsonl",
         "results.jsonl.lock",
         "tables",

@@ -129,6 +129,7 @@ def test_the_command_submits_itself_and_brings_its_tables_home(
     assert "job raygrid-full_grid-quick-" in done.stderr
     assert MARK not in done.stdout
     assert (tmp_path / "out" / "tables" / "defense.md").exists()
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def kill_job(out: Path, follower: int) -> None:

@@ -39,6 +39,8 @@ def tree(tmp_path: Path) -> Path:
         "notes/keep.md",
         "notes/deep/x.log",
         "weights.pt",
+        "deep/old.pt",
+        "raygrid/mlruns/kept.txt",
         "big [1] #x!.bin",
         "deep/big.npz",
     ):
@@ -55,15 +57,25 @@ def tree(tmp_path: Path) -> Path:
 def test_ray_packs_what_was_told_and_large_files_stay_at_home(tree: Path, tmp_path: Path) -> None:
     found = what_to_send(tree)
     kept = {".gitignore", "pyproject.toml", "raygrid/literature/data/ref.csv", "notes/keep.md"}
+    kept.add("raygrid/mlruns/kept.txt")
     assert {path.as_posix() for path in found.sizes} == {*kept, "notes/.rayignore"}
     assert {path.as_posix() for path in found.too_large} == {"big [1] #x!.bin", "deep/big.npz"}
     assert packed(tree, found.excludes, tmp_path / "a.zip") == set(found.sizes)
     first, *others = found.lines()
-    assert first == "sent to the cluster: 5 files, 0.0 MB"
+    assert first == "sent to the cluster: 6 files, 0.0 MB"
+    assert others.pop(0) == (
+        "left at home: .git, runs, data, *.pt (2) (never sent; the cluster's head needs data of "
+        "its own)"
+    )
     assert [line.split(" (")[0] for line in others] == [
         "left at home: big [1] #x!.bin, 30.0 MB",
         "left at home: deep/big.npz, 30.0 MB",
     ]
+
+
+def test_of_a_tree_of_code_alone_nothing_is_left_at_home(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("pass")
+    assert what_to_send(tmp_path).lines() == ["sent to the cluster: 1 files, 0.0 MB"]
 
 
 def test_too_much_is_one_error_that_names_the_largest(

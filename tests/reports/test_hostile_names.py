@@ -21,9 +21,9 @@ from raygrid.reports.figures.embeddings import draw_tsne_of_changes
 from raygrid.reports.figures.gallery import draw_gallery
 from raygrid.reports.figures.write import write_figures
 from raygrid.reports.page.folders import RunFolder
-from raygrid.reports.page.write import FILE, write_page
+from raygrid.reports.page.write import write_page
 from raygrid.reports.tables.trial_lines import in_order
-from raygrid.storage.results import ResultLog
+from raygrid.storage.results import PAGE, ResultLog
 from tests.conftest import toy
 from tests.reports.rows import trial, write_tables
 from tests.reports.test_pictures import noisy, recorded
@@ -155,7 +155,7 @@ def test_a_run_of_hostile_names_has_its_tables_and_figures(key: str, tmp_path: P
         figures = write_figures(tmp_path, rows)
         for row in rows:
             ResultLog(tmp_path / "results.jsonl").append(row)
-        page = write_page([RunFolder("run", tmp_path, tuple(in_order(rows)), "")], tmp_path / FILE)
+        page = write_page([RunFolder("run", tmp_path, tuple(in_order(rows)), "")], tmp_path / PAGE)
     assert len([path for path in tables if path.suffix == ".tex"]) >= 2
     pictures = [path for path in (*tables, *figures) if path.suffix == ".png"]
     assert len(pictures) == len(set(pictures)) >= 4

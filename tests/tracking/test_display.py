@@ -17,6 +17,7 @@ from raygrid.core.text import about, clock
 from raygrid.engine.grid import plan
 from raygrid.tracking.counts import Running
 from raygrid.tracking.display import ProgressDisplay
+from raygrid.tracking.mlflow.view import QUERY
 from raygrid.tracking.remaining import Remaining
 from raygrid.trials.result import OTHER_FILES, Result
 from tests import plugin
@@ -24,6 +25,8 @@ from tests import plugin
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 assert plugin.CARD
+UI = "http://127.0.0.1:5000"
+OWN = f"{UI}/#/experiments/1/runs?{QUERY}"
 SPECS = [f"dots/{attack}/none/small_cnn/supervised/brief/0" for attack in ("clean", "slow_shift")]
 
 
@@ -190,6 +193,37 @@ def test_the_end_names_a_command_that_the_shell_finds(
     told = capsys.readouterr().out
     assert f"compare runs: {start}mlflow ui --backend" in told
     assert f"1 more table of this kind: {start}raygrid table defense --out {tmp_path}" in told
+
+
+@pytest.mark.parametrize(
+    ("tracking", "variable", "said"),
+    [
+        (None, "", ["mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db", OWN]),
+        (None, "http://127.0.0.1:5055", ["http://127.0.0.1:5055"]),
+        ("https://me:mine@host/mlflow", "http://127.0.0.1:5055", ["https://***@host/mlflow"]),
+        (None, "sqlite:////x/y.db", ["mlflow ui --backend-store-uri sqlite:////x/y.db", UI]),
+        ("off", "http://127.0.0.1:5055", []),
+    ],
+)
+def test_the_end_names_the_mlflow_that_has_the_runs(
+    tracking: str | None,
+    variable: str,
+    said: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With MLFLOW_TRACKING_URI it named a database that was not there."""
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    spec = "dots/lsp/none/small_cnn/supervised/brief(epochs=1)/0"
+    rows = [Result(spec, spec, final_acc=0.5, peak_acc=0.5)]
+    options = Options(out=tmp_path, tracking=tracking)
+    print_outcome(Outcome(plan([], None), rows, 0, 0.0), options)
+    ends = capsys.readouterr().out.partition("report.html\n")[2].splitlines()
+    first = ["compare runs: ", "then open "]
+    lines = [start + end.format(out=tmp_path) for start, end in zip(first, said, strict=False)]
+    assert ends == lines
 
 
 def test_lines_of_finished_trials_fit_with_the_display(options: Options) -> None:

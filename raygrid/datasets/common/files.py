@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -83,7 +84,13 @@ class FileDataset(Dataset):
         if home.exists() and not home.is_dir():
             raise DataError(f"no {self.id} in {root}: {home} is a file, expected a folder")
         wanted = "put the official files or train/<class>/*.png and test/<class>/*.png there"
-        wanted += f", or fetch them: raygrid download {self.id}" * self.downloads
+        if self.downloads:
+            place = (
+                ""
+                if root.absolute() == Path("data").absolute()
+                else f" --data {shlex.quote(str(root))}"
+            )
+            wanted += f", or fetch them: raygrid download {self.id}{place}"
         names = sorted(f.name for f in home.iterdir() if visible(f)) if home.is_dir() else []
         if not names:
             state = "is empty" if home.is_dir() else "does not exist"

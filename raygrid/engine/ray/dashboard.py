@@ -21,10 +21,14 @@ from raygrid.engine.ports import free_port
 
 
 class Way:
-    """The way to a dashboard that is reached directly."""
+    """The way to a dashboard that is reached directly.
 
-    def __init__(self, address: str) -> None:
+    config: the cluster file that tells of it, None where an address is all that is known.
+    """
+
+    def __init__(self, address: str, config: Path | None = None) -> None:
         self.address = address
+        self.config = config
 
     def renew(self) -> None:
         """Open it again if it has closed."""
@@ -35,7 +39,7 @@ class Tunnel(Way):
 
     def __init__(self, config: Path) -> None:
         port = free_port("127.0.0.1")
-        super().__init__(f"http://127.0.0.1:{port}")
+        super().__init__(f"http://127.0.0.1:{port}", config)
         command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(config)]
         self.command = [*command, "-p", str(port)]
         self.process = self._opened()

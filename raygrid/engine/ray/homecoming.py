@@ -1,4 +1,4 @@
-"""What a submitted job sends home: tables, figures and rows, packed into lines of its log.
+"""What a submitted job sends home: tables, figures, page and rows, packed into lines of its log.
 
 A log is all that Ray's Jobs API hands back. The lines are read from the whole log once the job has
 ended, and a digest behind them tells whether they are all there.
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from raygrid.core.errors import ClusterError
-from raygrid.storage.results import ROWS, SHOWN, ResultLog
+from raygrid.storage.results import PAGE, ROWS, SHOWN, ResultLog
 
 INSIDE = "RAYGRID_INSIDE"
 """In the environment of a job."""
@@ -27,12 +27,12 @@ PIECE = 4000  # letters of a line
 
 
 def send_home(out: Path) -> None:
-    """Inside a job: print tables, figures and rows, packed, for `unpack_home`."""
+    """Inside a job: print tables, figures, page and rows, packed, for `unpack_home`."""
     if not os.environ.get(INSIDE):
         return
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in ("tables", "figures", ROWS):
+        for name in ("tables", "figures", PAGE, ROWS):
             if (out / name).exists():
                 archive.add(out / name, name)
     text = base64.b64encode(buffer.getvalue()).decode()
@@ -50,7 +50,7 @@ def print_log(text: str) -> None:
 
 
 def unpack_home(log: str, folder: Path) -> None:
-    """Take over what a job's log carries: its rows beside those of `folder`, tables, figures.
+    """Take over what a job's log carries: its rows beside those of `folder`, tables, page.
 
     Of two rows of a key that one counts which `best` says. Paths that leave the folder are refused.
     Raises ClusterError, with nothing changed, if the log does not hold all of it.
@@ -80,6 +80,8 @@ def _take_over(home: Path, folder: Path) -> None:
         if made.is_dir():
             shutil.copytree(made, folder / made.name, dirs_exist_ok=True)
             (folder / SHOWN).unlink(missing_ok=True)  # these need not be of all rows that are here
+        elif made.name == PAGE:
+            shutil.copyfile(made, folder / PAGE)
 
 
 def _digest(text: str) -> str:

@@ -34,6 +34,8 @@ NEEDED: Mapping[str, str] = {
     "ray._private.services:get_node": "Ray may take more than 30 s to start",
     "ray.autoscaler._private.util:prepare_config": "a cluster file is checked before it is used",
     "ray.autoscaler._private.util:validate_config": "the same",
+    "ray._raylet:Config.initialize": "a token is sent to a cluster whose file asks for one",
+    "ray._raylet:AuthenticationTokenLoader.has_token": "whether there is one to send",
     "ray._raylet:GcsClient": "a spot notice is passed on to Ray",
     "ray._raylet:InnerGcsClient.drain_node": "the same; its calls are those of `GcsClient`",
     "ray.air._internal.usage:tag_callbacks": "Tune does not import MLflow to count callbacks",
@@ -152,6 +154,20 @@ def check_cluster_config(config: dict[str, Any]) -> None:
     except Exception as error:  # jsonschema's, and whatever a provider raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ClusterError(f"Ray refuses it: {reason}") from None
+
+
+def read_auth_mode() -> None:
+    """Have Ray read `RAY_AUTH_MODE` again, which it has kept since its first use."""
+    import ray
+
+    ray._raylet.Config.initialize("")
+
+
+def has_token() -> bool:
+    """Whether there is a token to send, be it sent or not."""
+    import ray
+
+    return bool(ray._raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
 
 
 def own_node_lives() -> bool:

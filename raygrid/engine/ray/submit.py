@@ -24,6 +24,7 @@ from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.secrets import shown
 from raygrid.engine.ray.dashboard import Way
 from raygrid.engine.ray.homecoming import INSIDE, print_log, unpack_home
+from raygrid.engine.ray.sign_in import refusals_told, sign_in
 from raygrid.engine.ray.upload import what_to_send
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -123,12 +124,13 @@ class ClusterJob:
         What is sent is printed. Raises ClusterError for a tree that is too large, and for a
         program outside of it.
         """
-        client = connect_jobs(way.address)
+        client = connect_jobs(way)
         words = words_there(argv, root)
         same = [word for word in words if word not in HOW_IT_IS_TOLD]
         identity = hashlib.sha256(shlex.join(same).encode()).hexdigest()[:8]
         turn = 0
-        while (found := _status(client, f"raygrid-{name}-{identity}-{turn}")) in ENDED:
+        where = way.address
+        while (found := _status(client, where, f"raygrid-{name}-{identity}-{turn}")) in ENDED:
             turn += 1
         job = cls(client, f"raygrid-{name}-{identity}-{turn}", way)
         if found is None:
@@ -157,8 +159,8 @@ class ClusterJob:
             with contextlib.suppress(Exception):
                 asyncio.run(self._tail())
             try:
-                status = _status(self.client, self.id)
-                log = self.client.get_job_logs(self.id) if status in ENDED else ""
+                status = _status(self.client, self.way.address, self.id)
+                log = self._log() if status in ENDED else ""
             except OSError as error:
                 if not apart:
                     said = in_one_line(error)
@@ -185,6 +187,10 @@ class ClusterJob:
                     "run the same command again, it goes on with what the store has"
                 )
             time.sleep(1)
+
+    def _log(self) -> str:
+        with refusals_told(self.way.address):
+            return str(self.client.get_job_logs(self.id))
 
     async def _tail(self) -> None:
         """Print what is new of the log; `seen` is how many of its characters were."""
@@ -213,15 +219,21 @@ def words_there(argv: Sequence[str], root: Path) -> list[str]:
         ) from None
 
 
-def connect_jobs(address: str) -> Any:
-    """A Jobs client; raises ClusterError for a refused token or another version of Ray."""
+def connect_jobs(way: Way) -> Any:
+    """A Jobs client; raises ClusterError for a refused token or another version of Ray.
+
+    It sends a token where the cluster's file asks for one, or the environment says so.
+    """
     from ray.job_submission import JobSubmissionClient
 
     logging.getLogger("ray").setLevel(logging.ERROR)  # it lists every file that it leaves out
+    if way.config is not None:
+        sign_in(way.config)
     try:
-        return JobSubmissionClient(address)
+        with refusals_told(way.address):
+            return JobSubmissionClient(way.address)
     except (RuntimeError, ConnectionError) as error:
-        where, reason = shown(address), str(error).splitlines()[0]
+        where, reason = shown(way.address), in_one_line(error)
         raise ClusterError(f"the cluster at {where} refuses this client: {reason}") from error
 
 
@@ -233,10 +245,11 @@ def _without_log(job: str, error: RuntimeError) -> str:
     )
 
 
-def _status(client: Any, job: str) -> str | None:
+def _status(client: Any, address: str, job: str) -> str | None:
     """The status of a job; None if there is none of that id."""
     try:
-        return str(client.get_job_status(job).value)
+        with refusals_told(address):
+            return str(client.get_job_status(job).value)
     except RuntimeError as error:
         if "404" in str(error) or "does not exist" in str(error):
             return None

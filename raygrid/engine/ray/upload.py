@@ -17,9 +17,12 @@ from pathspec import GitIgnoreSpec
 
 from raygrid.core.errors import ClusterError
 
+WEIGHTS = "*.pt"
 AT_THE_TOP = ("/.git", "/.venv", "/runs", "/data", "/mlruns")
 """Folders of the user; deeper ones of these names belong to packages, as printed numbers do."""
-EXCLUDES = (*AT_THE_TOP, "*.pt", "**/__pycache__", ".*_cache")
+SILENT = ("**/__pycache__", ".*_cache")
+EXCLUDES = (*AT_THE_TOP, WEIGHTS, *SILENT)
+"""What is never sent; of all but `SILENT` a line says so where it is there."""
 LARGE = 20_000_000
 """Bytes of a file that stays at home: data or weights, which the command makes or finds there."""
 LIMIT = 450_000_000
@@ -33,11 +36,13 @@ Rule = Callable[[Path], bool]
 class Upload:
     """The files of a working tree that are sent, and those that are too large to be.
 
-    sizes, too_large: bytes by path, relative to the tree's root.
+    sizes, too_large: bytes by path, relative to the tree's root. never: what is there of that which
+    stays at home whatever its size.
     """
 
     sizes: dict[Path, int]
     too_large: dict[Path, int]
+    never: tuple[str, ...] = ()
 
     @property
     def excludes(self) -> list[str]:
@@ -45,9 +50,12 @@ class Upload:
         return [*EXCLUDES, *(_literally(path) for path in self.too_large)]
 
     def lines(self) -> list[str]:
-        """What is sent, and each file that is not because of its size, largest first."""
+        """What is sent, what never is, and each file that is too large, largest first."""
         total = sum(self.sizes.values())
         said = [f"sent to the cluster: {len(self.sizes):,} files, {_mb(total)}"]
+        if self.never:
+            own = "; the cluster's head needs data of its own" if "data" in self.never else ""
+            said.append(f"left at home: {', '.join(self.never)} (never sent{own})")
         by_size = sorted(self.too_large.items(), key=lambda item: -item[1])
         why = f"over {_mb(LARGE)}; put it where the cluster's machines can read it"
         return said + [f"left at home: {path}, {_mb(size)} ({why})" for path, size in by_size]
@@ -55,10 +63,15 @@ class Upload:
 
 def what_to_send(root: Path) -> Upload:
     """Read a working tree; raises ClusterError if what is left of it is too much for Ray."""
-    sizes = {path.relative_to(root): path.stat().st_size for path in _files(root)}
+    weighs = _rule(root, [WEIGHTS])
+    files = list(_walk(root, [_rule(root, [*AT_THE_TOP, *SILENT])]))
+    sizes = {path.relative_to(root): path.stat().st_size for path in files if not weighs(path)}
+    weights = len(files) - len(sizes)
+    there = (name.strip("/") for name in AT_THE_TOP if (root / name.strip("/")).exists())
     found = Upload(
         {path: size for path, size in sizes.items() if size < LARGE},
         {path: size for path, size in sizes.items() if size >= LARGE},
+        (*there, *([f"{WEIGHTS} ({weights})"] if weights else [])),
     )
     total = sum(found.sizes.values())
     if total > LIMIT:
@@ -73,12 +86,8 @@ def what_to_send(root: Path) -> Upload:
     return found
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """All files that Ray would pack."""
-    return _walk(root, [_rule(root, EXCLUDES)])
-
-
 def _walk(folder: Path, rules: list[Rule]) -> Iterator[Path]:
+    """All files that neither these rules nor those of the folders leave out."""
     found = [folder / name for name in IGNORE_FILES]
     inside = [
         _rule(folder, file.read_text(encoding="utf-8").splitlines())

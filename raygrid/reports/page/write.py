@@ -13,9 +13,9 @@ from raygrid.reports.page.combinations import EPOCHS, MEASURES, Combinations
 from raygrid.reports.page.folders import RunFolder, read_folders, summary
 from raygrid.reports.page.panels import Drawings, data_address, sections
 from raygrid.reports.tables.notes import MARKS
+from raygrid.storage.results import PAGE
 from raygrid.tracking.journal import picture_of
 
-FILE = "report.html"
 DRAWN = 24  # pictures of a page
 POISONS = 1_200_000  # bytes of all pictures of poisons in a page
 SHADES = 21
@@ -32,7 +32,7 @@ def report(paths: Sequence[Path], file: Path | None = None) -> Path:
     """
     folders = read_folders(paths)
     if file is None:
-        file = paths[0] / FILE if len(paths) == 1 else Path(FILE)
+        file = paths[0] / PAGE if len(paths) == 1 else Path(PAGE)
     return write_page(folders, file)
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raygrid.core.errors import DataError, TrackingError
-from raygrid.storage.results import ROWS
+from raygrid.storage.results import PAGE, ROWS
 from raygrid.tracking.journal import GRIDS
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
 from raygrid.tracking.mlflow.connection import check_tracking
 from raygrid.tracking.mlflow.follower import Follower
-from raygrid.tracking.mlflow.tables import FOLDERS, PAGE
+from raygrid.tracking.mlflow.tables import FOLDERS
 
 
 @dataclass(frozen=True)

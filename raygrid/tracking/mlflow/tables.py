@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.core.hashing import key_of
+from raygrid.storage.results import PAGE
 from raygrid.tracking.mlflow.client import TABLES, MlflowExperiment
 from raygrid.tracking.mlflow.facts import safe_name
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ACROSS = {"transfer.csv": "architecture", "worst-learner.csv": "learner"}
 """The tables that are mirrored, and what becomes their columns."""
 NUMBERS = {"acc": "value", "published": "published"}
-FOLDERS, PAGE = ("tables", "figures"), "report.html"
+FOLDERS = ("tables", "figures")
 MOST = 500  # rows of a table; beyond these nobody compares runs
 
 
