@@ -14,6 +14,7 @@ from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
+from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
 from raygrid.trials import privileges
@@ -115,10 +116,10 @@ class Panel:
         return {**short(self.rows), **short(self.columns)}
 
     @cached_property
-    def apart(self) -> str:
+    def apart(self) -> Apart:
         """What sets all published numbers of the panel apart, if it is the same; said once."""
-        found = [cell.apart for cell in self.cells.values() if cell.published is not None]
-        return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
+        found = [cell.printed.apart for cell in self.cells.values() if cell.printed]
+        return found[0] if len(found) > 1 and len(set(found)) == 1 else Apart()
 
     @property
     def chance(self) -> float | None:
