@@ -258,8 +258,8 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
 
     spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
     Returns a `Finding`: `.best.value` is a fraction, `.best.cite()` says paper and table, `.apart`
-    what sets it apart from the spec. Raises SpecError for a spec that cannot be read, and for
-    methods and measures that there are none of.
+    what sets it apart from the spec, false where nothing does, in words as text. Raises SpecError
+    for a spec that cannot be read, and for methods and measures that there are none of.
 
     >>> found = published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     >>> found.best.cite().split()[0], found.best.value > 0.5

@@ -167,7 +167,8 @@ def _published(row: Row) -> str:
     from raygrid.tracking.published import beside, published_of
 
     found = published_of([row["spec"]]).get(row["spec"])
-    return f"{percent(found[0], 2)} ({beside(found, row.get('marks') or ())})" if found else NOTHING
+    said = beside(found, row.get("marks") or ())
+    return f"{percent(found.value, 2)} ({said})" if found else NOTHING
 
 
 def _curve(history: list[dict[str, float]]) -> str:

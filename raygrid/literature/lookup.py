@@ -18,11 +18,13 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import Registry, require
 from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.text import decimal
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature.made import MADE, MADE_ON, places_of, split_budget
 from raygrid.literature.names import MEASURES
+from raygrid.literature.printed import Apart, Printed
 from raygrid.literature.reference import printed_rows
 from raygrid.protocols import PROTOCOLS
 
@@ -30,6 +32,12 @@ KINDS: tuple[Registry[Any], ...] = (
     *(ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, LEARNERS, PROTOCOLS),
 )
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
+TOLD = (
+    *("last epoch", "epoch 100", "best epoch", "best of 100 epochs", "maximum of the six"),
+    *("sample-wise", "class-wise", "printed as ", "same as Table", "repeats Table"),
+    *("ratio label", "ratio computed", "std column"),
+)
+"""How remarks begin that a number's cell, value and tables say too, or that are on its file."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class PublishedValue:
         """Whether that table prints it."""
         return self.paper == paper and table in self.tables
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know of it beyond its place, from its note."""
+        return tuple(r for r in self.note.split("; ") if r and not r.startswith(TOLD))
+
     def cite(self) -> str:
         """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
         return f"{self.paper} {', '.join('T' + t if t[0].isdigit() else t for t in self.tables)}"
@@ -63,11 +76,11 @@ class Finding:
 
     apart: what sets `best` apart from what was asked for: the paper if its protocol is another
         one, else the settings that it has of this protocol and those of its methods that go by the
-        same name only, else nothing.
+        same name only, else nothing. Its text is what tables say of it.
     """
 
     best: PublishedValue
-    apart: str
+    apart: Apart
     others: tuple[PublishedValue, ...]
 
     @property
@@ -82,6 +95,19 @@ class Finding:
             f
             for f in self.others
             if not f.suspect and abs(f.value - self.best.value) >= CONTRADICTION - 1e-9
+        )
+
+    def printed(self) -> Printed:
+        """Its best number as it stands beside a measured one."""
+        best, against = self.best, self.contradicting
+        return Printed(
+            value=best.value,
+            source=best.cite(),
+            apart=self.apart,
+            std=best.std,
+            suspect=best.suspect,
+            notes=best.remarks,
+            contradicting=tuple(f"{f.cite()}: {decimal(f.value, 2, 2)}" for f in against),
         )
 
 
@@ -116,15 +142,16 @@ def find(
     return Finding(best, _apart(best, protocol, methods), tuple(others))
 
 
-def _apart(best: PublishedValue, protocol: str, methods: tuple[str, str, str, str]) -> str:
+def _apart(best: PublishedValue, protocol: str, methods: tuple[str, str, str, str]) -> Apart:
     """What sets a number apart from a cell of this protocol and these methods."""
-    unlike = [theirs for theirs, ours in zip(best.made, methods, strict=True) if theirs != ours]
+    pairs = zip(best.made, methods, strict=True)
+    unlike = tuple(theirs for theirs, ours in pairs if theirs != ours)
     if best.protocol == protocol:
-        return ", ".join(unlike)
+        return Apart(methods=unlike)
     if _name(best.protocol) != _name(protocol):
-        return best.paper
+        return Apart(best.paper)
     settings = " and ".join(_settings_unlike(best.protocol, protocol))
-    return ", ".join([f"{best.paper} with {settings}" if settings else best.paper, *unlike])
+    return Apart(best.paper, settings, unlike)
 
 
 def _name(protocol: str) -> str:

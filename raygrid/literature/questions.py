@@ -44,7 +44,7 @@ class PrintedQuestion:
     """A printed number with its place in the table and the trials (as printed) that answer it.
 
     value, std: a fraction, dB or minutes; value None: what stands beside and is not printed.
-    on: what it was measured on, where that matters.
+    note: remarks on it. on: what it was measured on, where that matters.
     """
 
     question: str
@@ -58,6 +58,7 @@ class PrintedQuestion:
     value: float | None
     std: float | None
     suspect: bool
+    note: str
     on: str
 
 
@@ -150,6 +151,7 @@ def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
 def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
     question = QUESTIONS[name]
     scale = 100 if row["unit"] == "percent" else 1
+    note, _, on = row["note"].rpartition("; ") if name == "cost" else (row["note"], "", "")
     facts: dict[str, Any] = {key: row[key] for key in ("paper", "table", "dataset", "metric")}
     return PrintedQuestion(
         question=name,
@@ -159,7 +161,8 @@ def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
         value=round(float(row["value"]) / scale, 6) if row["value"] else None,
         std=float(row["std"]) / scale if row["std"] else None,
         suspect="suspect:" in row["note"],
-        on=row["note"].rpartition("; ")[2] if name == "cost" else "",
+        note=note,
+        on=on,
         **facts,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup
 from raygrid.literature.names import SIX
+from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import Cell, with_published
 from raygrid.reports.tables.layout import Panel
 from raygrid.reproduce.tables import PaperTable
@@ -27,7 +28,7 @@ def _with_numbers_of(panel: Panel, table: tuple[str, str]) -> Panel:
     """A panel with the number of this table wherever another has one of the same trial too."""
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
-        if cell.published is None:
+        if cell.printed is None:
             continue
         found = lookup.find(cell.spec(), _measure_of(cell), table)
         if found and found.best.stands_in(*table):
@@ -48,10 +49,11 @@ def with_printed(panel: Panel, table: tuple[str, str], printed: Mapping[str, Tri
     paper, _ = table
     cells = dict(panel.cells)
     for place, cell in panel.cells.items():
-        spec = _printed_for(cell, printed) if cell.published is None else None
+        spec = _printed_for(cell, printed) if cell.printed is None else None
         found = None if spec is None else lookup.find(spec, _measure_of(cell), table)
         if spec and found and found.best.paper == paper:
-            cells[place] = with_published(cell, replace(found, apart=f"{paper}, {spec.dataset}"))
+            apart = Apart(paper, data=str(spec.dataset))
+            cells[place] = with_published(cell, replace(found, apart=apart))
     return replace(panel, cells=cells)
 
 

@@ -12,6 +12,7 @@ from raygrid.core.errors import DataError, SpecError
 from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.literature.lookup import Finding, PublishedValue
+from raygrid.literature.printed import Apart
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion
 from raygrid.reports.analysis.fidelity import fidelity_of_purified, norms_of_disentangled
 from raygrid.reports.analysis.questions import accuracy_on_sets, robustness, transferability
@@ -230,10 +231,11 @@ def _finding(printed: PrintedQuestion, about: Trials) -> Finding | None:
         value=printed.value,
         std=printed.std,
         suspect=printed.suspect,
-        note="",
+        note=printed.note,
     )
-    own = set(about) <= set(printed.about)
-    return Finding(best, printed.on or ("" if own else f"{printed.paper}, {printed.dataset}"), ())
+    if printed.on or set(about) <= set(printed.about):
+        return Finding(best, Apart(settings=printed.on), ())
+    return Finding(best, Apart(printed.paper, data=printed.dataset), ())
 
 
 def _table(name: str, placed: Sequence[tuple[PrintedQuestion, Cell]]) -> Table:

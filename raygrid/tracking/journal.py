@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ class Journal(Listener):
         (self.out / EPOCHS).write_text(
             "", encoding="utf-8"
         )  # of trials that have their rows by now, or run again
-        self._say(event="started", name=self.name, specs=specs, published=published_of(specs))
+        printed = {spec: asdict(number) for spec, number in published_of(specs).items()}
+        self._say(event="started", name=self.name, specs=specs, printed=printed)
 
     def trial_started(self, trial: Trial) -> None:
         self._wrote.pop(trial.key, None)

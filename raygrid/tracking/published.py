@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import TrialSpec
-from raygrid.trials.result import data_facts, set_apart
-
-if TYPE_CHECKING:
-    from raygrid.literature.lookup import Finding
-
-Published = tuple[float, str]
-"""A final accuracy as a fraction, and its source: `apbench T3, T6; em_apb` (what sets it apart)."""
+from raygrid.literature.printed import Apart, Printed
+from raygrid.trials.result import beside_data, data_facts
 
 
-def published_of(specs: Iterable[str]) -> dict[str, Published]:
+def published_of(specs: Iterable[str]) -> dict[str, Printed]:
     """Specs to what papers printed for them; those without a number are not in it.
 
     Importing the lookup brings torch along, so that a process that does without asks no papers.
     """
     from raygrid.literature import lookup
 
-    known: dict[TrialSpec, Published | None] = {}
-    found: dict[str, Published] = {}
+    known: dict[TrialSpec, Printed | None] = {}
+    found: dict[str, Printed] = {}
     for text in specs:
         try:
             cell = TrialSpec.parse(text).replace(seed=0)  # no paper's number is of one seed
             if cell not in known:
                 best = lookup.find(cell)
-                known[cell] = (best.best.value, _source(best)) if best else None
+                known[cell] = best.printed() if best else None
         except SpecError:  # of a method that is not installed here
             continue
         if (number := known[cell]) is not None:
@@ -38,12 +33,13 @@ def published_of(specs: Iterable[str]) -> dict[str, Published]:
     return found
 
 
-def beside(published: Published | None, marks: Collection[str]) -> str:
-    """The source of a number beside a result with these marks, and what sets its data apart."""
-    if published is None:
-        return ""
-    return "; ".join(filter(None, (published[1], set_apart(data_facts(marks)))))
+def beside(printed: Printed | None, marks: Collection[str]) -> str:
+    """What is said of a number beside a result with these marks; empty where there is none."""
+    return beside_data(printed, data_facts(marks)).said() if printed else ""
 
 
-def _source(found: Finding) -> str:
-    return found.best.cite() + (f"; {found.apart}" if found.apart else "")
+def printed_again(line: Mapping[str, Any]) -> Printed:
+    """A number from its fields as JSON has them."""
+    apart = Apart(**{**line["apart"], "methods": tuple(line["apart"]["methods"])})
+    lists = {name: tuple(line[name]) for name in ("notes", "contradicting")}
+    return Printed(**{**line, **lists, "apart": apart})

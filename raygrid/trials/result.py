@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from raygrid.literature.printed import Printed
+
 Status = Literal["done", "failed", "diverged", "skipped"]
 History = list[dict[str, float]]
 COLLAPSED = "the features of the encoder have collapsed"
@@ -26,12 +28,15 @@ def data_facts(marks: Collection[str]) -> dict[str, str]:
     return {name: mark.removeprefix(begin) for name, begin, mark in said if mark.startswith(begin)}
 
 
-def set_apart(facts: Mapping[str, Any]) -> str:
-    """What in such data sets a printed number apart; empty where they are the official ones."""
-    if other := facts.get("other_data"):
-        return f"on other data than {other}"
-    files = facts.get("other_files")
-    return f"on other files than {files}" if files else ""
+def beside_data(printed: Printed, facts: Mapping[str, Any]) -> Printed:
+    """A printed number beside a result on data of which these facts are known.
+
+    Of a number that is apart already nobody need know that the files are lossy as well.
+    """
+    said = f"on other data than {other}" if (other := facts.get("other_data")) else ""
+    if (files := facts.get("other_files")) and printed.own and not said:
+        said = f"on other files than {files}"
+    return dataclasses.replace(printed, apart=printed.apart.with_data(said))
 
 
 def own_marks(marks: Iterable[str]) -> list[str]:

@@ -249,7 +249,7 @@ def test_lines_that_cannot_be_read_are_told_of(
 def test_published_numbers_are_found_by_spec() -> None:
     found = rg.published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     assert found is not None
-    assert (found.best.paper, found.apart) == ("apbench", "")
+    assert (found.best.paper, found.own) == ("apbench", True)
     assert found.best.value == pytest.approx(0.8072)  # APBench, table 3
     assert rg.published(WHERE.format("clean", "none")) is None
 

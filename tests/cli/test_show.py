@@ -37,12 +37,39 @@ def test_a_trial_is_found_by_spec_and_by_the_beginning_of_its_key(
     assert (said["spec"], said["key"], said["status"]) == (SPEC, "abcdef0123", "done")
     assert said["final"] == "25.00 %"
     assert said["peak"] == "30.00 % (epoch 3)"
+    assert said["published"].startswith("20.78 % (apbench T3, T6, T16; against ")
     assert said["published"].endswith(")")
-    assert "apbench T" in said["published"]
     assert said["by"].startswith("epoch   3 6 9 12")
     assert said["by"].endswith("27 30 (test accuracy, %, every 3 epochs)")
     assert said["poison"].split() == ["f00", str(picture_of(out, "f00"))]
     assert said["again"] == f"raygrid run {SPEC} --out again"
+
+
+@pytest.mark.parametrize(
+    ("cell", "marks", "says"),
+    [
+        (
+            "em_apb/jpeg/resnet18/supervised/quick",
+            ["not the official files: cifar10 (JPEG files)"],
+            "80.72 % (apbench T3, T6, T17; protocol of apbench)",
+        ),
+        (
+            "dune/ueraser_max/resnet18/supervised/wxl",
+            [],
+            "19.55 % (dune main; as a note on the paper prints it; adversarial augmentation, which "
+            "of UEraser's forms is not said; beyond 8/255)",
+        ),
+    ],
+)
+def test_a_printed_number_says_whose_it_is_and_what_to_know_of_it(
+    cell: str, marks: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another protocol's number nobody need know that the files are lossy as well."""
+    spec = f"cifar10/{cell}/0"
+    out = write_rows(tmp_path, [trial(spec, 0.25, marks=marks)])
+    assert main(["show", spec, "--out", str(out)]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said["published"] == says
 
 
 @pytest.mark.parametrize(

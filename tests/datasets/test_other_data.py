@@ -14,6 +14,7 @@ from raygrid.datasets import DATASETS
 from raygrid.datasets.cifar10 import Cifar10
 from raygrid.engine.grid import plan
 from raygrid.literature.names import SIX
+from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import cells_of
 from raygrid.reports.tables.kinds import all_tables, table
 from raygrid.reports.tables.notes import notes
@@ -90,10 +91,11 @@ def test_numbers_on_jpeg_copies_are_no_replication_of_printed_ones() -> None:
     rows = [on_other_data(spec, False, final_acc=0.99) for spec in (SPEC, screening)]
     for marks, apart in (([], ""), (files, "on other files than cifar10 (JPEG files)")):
         (cell,) = cells_of(trial_lines([{**rows[0], "marks": marks}]), "final_acc").values()
-        assert (cell.own, cell.apart, cell.differs) == (not apart, apart, not apart)
-        assert (cell.published, cell.why) == (0.1306, None), "the note of the table says why"
+        assert cell.printed.apart == Apart(data=apart)
+        assert (cell.printed.own, cell.printed.differs) == (not apart, not apart)
+        assert (cell.printed.value, cell.why) == (0.1306, None), "the note of the table says why"
         (short,) = cells_of(trial_lines([{**rows[1], "marks": marks}]), "final_acc").values()
-        assert (short.apart, short.own) == ("apbench", False)
+        assert (short.printed.apart, short.printed.own) == (Apart("apbench"), False)
 
 
 def test_a_table_says_once_in_which_cells_the_files_are_copies() -> None:
@@ -124,10 +126,10 @@ def test_official_data_and_those_nobody_looked_at_say_nothing(part: str, root: P
 def test_printed_numbers_stand_apart_from_those_on_other_data(marks: list[str]) -> None:
     row = {"spec": SPEC, "key": "a", "status": "done", "final_acc": 0.99, "marks": marks}
     (cell,) = cells_of(trial_lines([row]), "final_acc").values()
-    assert cell.published is not None
-    assert cell.own == (not marks)
-    assert ("20 of 50,000" in cell.apart) == bool(marks)
-    assert not (marks and cell.differs), "a difference from other data is no finding"
+    assert cell.printed is not None
+    assert cell.printed.own == (not marks)
+    assert ("20 of 50,000" in cell.printed.apart.data) == bool(marks)
+    assert not (marks and cell.printed.differs), "a difference from other data is no finding"
 
 
 def test_the_worst_learner_of_other_data_is_not_held_against_a_printed_one() -> None:
@@ -137,9 +139,9 @@ def test_the_worst_learner_of_other_data_is_not_held_against_a_printed_one() -> 
         lines = trial_lines([on_other_data(spec, spec in marked) for spec in specs])
         (panel,) = table("worst-learner", lines).panels
         worst = panel.cells["tp", "worst"]
-        assert (worst.value, worst.published) == (0.5, 0.4172)
-        assert (worst.own, worst.differs) == (not marked, not marked)
-        assert ("250 of 50,000" in worst.apart) == bool(marked)
+        assert (worst.value, worst.printed.value) == (0.5, 0.4172)
+        assert (worst.printed.own, worst.printed.differs) == (not marked, not marked)
+        assert ("250 of 50,000" in worst.printed.apart.data) == bool(marked)
 
 
 def test_success_on_other_data_is_not_held_against_a_printed_rate() -> None:
@@ -154,10 +156,10 @@ def test_success_on_other_data_is_not_held_against_a_printed_rate() -> None:
         ]
         (panel,) = table("success", trial_lines(rows)).panels
         cells = {column: cell for (_, column), cell in panel.cells.items()}
-        printed = {name: cell for name, cell in cells.items() if cell.published is not None}
+        printed = {name: cell.printed for name, cell in cells.items() if cell.printed}
         assert set(printed) == {"resnet18", "mean(of=vgg11:mobilenetv2)"}
-        assert {"250 of 50,000" in cell.apart for cell in printed.values()} == {other}
-        assert cells["resnet18"].differs == (not other), "85 % are printed"
+        assert {"250 of 50,000" in number.apart.data for number in printed.values()} == {other}
+        assert printed["resnet18"].differs == (not other), "85 % are printed"
 
 
 def on_other_data(spec: str, other: bool = True, **fields: object) -> dict[str, object]:

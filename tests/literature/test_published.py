@@ -17,6 +17,7 @@ from raygrid.learners import LEARNERS
 from raygrid.literature import names
 from raygrid.literature.lookup import cell_key, find
 from raygrid.literature.made import as_elsewhere
+from raygrid.literature.printed import Apart
 from raygrid.literature.reference import load, printed_rows, specs_of, tables_of
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
@@ -315,20 +316,21 @@ def test_the_number_of_another_setting_of_a_paper_says_which(
     own, found = find(base, "target_success"), find(changed, "target_success")
     assert own is not None
     assert found is not None
-    assert (own.best, own.apart) == (found.best, "")
-    assert (found.apart, found.own) == (f"just_how_toxic with {apart}", False)
+    assert (own.best, own.apart) == (found.best, Apart())
+    assert (found.apart, found.own) == (Apart("just_how_toxic", apart), False)
 
 
 def test_a_protocol_of_other_length_finds_its_own_papers_number_first() -> None:
     found = find("cifar10/lsp/jpeg/resnet18/supervised/dvae(epochs=30)/0")
     assert found is not None
-    assert (found.best.paper, found.apart) == ("dvae", "dvae with its own epochs")
+    assert (found.best.paper, str(found.apart)) == ("dvae", "dvae with its own epochs")
     gone = find("cifar10/lsp/jpeg/resnet18/supervised/dvae(of_old=30)/0")
     assert gone is not None
-    assert (gone.best.paper, gone.apart) == ("dvae", "dvae"), "a row of an older version"
+    assert (gone.best.paper, gone.apart) == ("dvae", Apart("dvae")), "a row of an older version"
     shared = find("cifar10/em/jpeg/resnet18/supervised/dvae(epochs=30)/0")
     assert shared is not None
-    assert shared.apart == "dvae with its own epochs, em_remrepo"
+    assert shared.apart == Apart("dvae", "its own epochs", ("em_remrepo",))
+    assert str(shared.apart) == "dvae with its own epochs, em_remrepo"
 
 
 def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
@@ -339,7 +341,7 @@ def test_what_a_paper_ran_under_a_shared_name_is_told_apart() -> None:
     assert official is not None
     assert (theirs.best.value, theirs.own) == (0.1980, True)
     assert (official.best.value, official.own) == (0.1980, False)
-    assert official.apart == "rem_apb(budget=16/255)"
+    assert str(official.apart) == "rem_apb(budget=16/255)"
     assert specs_of("apbench", "9")[0].startswith("cifar10/rem_apb(against=grayscale)/")
     filters = specs_of("dvae", "10")
     assert "cifar100/em_remrepo/bdr(variant=float)/resnet18/supervised/dvae/0" in filters
@@ -390,7 +392,7 @@ def test_what_a_paper_ran_on_one_dataset_alone_is_told_apart() -> None:
         assert other is not None
         assert theirs.own
         assert value in (None, theirs.best.value)
-        assert (other.best.value, other.apart) == (theirs.best.value, apart)
+        assert (other.best.value, str(other.apart)) == (theirs.best.value, apart)
     for elsewhere in (
         "cifar10/lsp/dvae(epochs=20, limit1=1.5)/resnet18/supervised/dvae/0",
         "cifar10/lsp/ueraser_max(lite_after=30)/resnet18/supervised/dvae/0",
@@ -410,7 +412,8 @@ def test_the_best_of_three_filters_has_the_members_of_its_paper() -> None:
     assert theirs is not None
     assert ours is not None
     assert (theirs.best.value, theirs.own) == (0.5306, True)
-    assert (ours.best.value, ours.own, ours.apart) == (0.5306, False, "iss(bdr=float)")
+    assert (ours.best.value, ours.own) == (0.5306, False)
+    assert ours.apart == Apart(methods=("iss(bdr=float)",))
     asked = {text for n in "345" for text in specs_of("dvae", n) if "/iss" in text}
     assert len(asked) == 8 + 5 + 5
     assert all("/iss(bdr=float)/" in text for text in asked)
@@ -427,7 +430,7 @@ def test_where_weights_lie_makes_no_other_method() -> None:
         assert (found.best.value, found.own) == (0.7690, True)
     plain = find("cifar10/lsp/avatar/resnet18/supervised/apbench/0")
     assert plain is not None
-    assert plain.apart == "avatar(centered=false, diffusion_data=clean_train)"
+    assert str(plain.apart) == "avatar(centered=false, diffusion_data=clean_train)"
 
 
 def test_suspect_numbers_stay_marked_and_never_win() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from raygrid.core.errors import SpecError
@@ -9,7 +11,9 @@ from raygrid.reports.analysis.headlines import headlines
 from raygrid.reports.statistics import paper_error, wilson
 from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.notes import notes
+from raygrid.reports.tables.tidy import csv_text
 from raygrid.reports.tables.trial_lines import trial_lines
+from raygrid.tracking.mlflow.description import findings
 from tests.reports.rows import ES, HELD, TOY, VAL, trial
 from tests.reports.test_success import BP, row
 
@@ -38,21 +42,50 @@ def test_controls_take_part_in_no_contest() -> None:
         "clean": set(),
         "withheld": set(),
         "lsp": {"jpeg"},
-        "ops": {"standard"},
+        "ops": {"jpeg"},
     }
     assert [panel.strongest(column) for column in panel.columns] == [{"lsp"}, {"ops"}]
 
 
 def test_who_is_within_the_spread_of_the_leaders_seeds_leads_with_it() -> None:
     """The best has 40 and 60 %, a standard deviation of 14.1 points."""
-    values = {"standard": (0.4, 0.6), "jpeg": (0.36, 0.36), "bdr": (0.35, 0.35)}
+    values = {"grayscale": (0.4, 0.6), "jpeg": (0.36, 0.36), "bdr": (0.35, 0.35)}
     rows = [
         trial(TOY.format("lsp", defense, "supervised", seed), acc)
         for defense, accuracies in values.items()
         for seed, acc in enumerate(accuracies)
     ]
     (panel,) = table("defense", trial_lines(rows)).panels
-    assert panel.best("lsp") == {"standard", "jpeg"}
+    assert panel.best("lsp") == {"grayscale", "jpeg"}
+
+
+@pytest.mark.parametrize("plain", ["none", "standard"])
+def test_plain_training_is_no_defense_and_never_the_best(plain: str, tmp_path: Path) -> None:
+    """Bold and MLflow had `standard` for the best defense, the headlines had grayscale."""
+    values = {
+        ("clean", plain): 0.9,
+        ("clean", "jpeg"): 0.8,
+        ("noise", plain): 0.88,
+        ("noise", "jpeg"): 0.7,
+        ("noise", "grayscale"): 0.75,
+        ("lsp", plain): 0.6,
+        ("lsp", "jpeg"): 0.5,
+    }
+    made = table("defense", lines(values))
+    (panel,) = made.panels
+    assert {row: panel.best(row) for row in panel.rows} == {
+        "clean": set(),
+        "lsp": {"jpeg"},
+        "noise": {"grayscale"},
+    }
+    file = tmp_path / "defense.csv"
+    file.write_text(csv_text(made))
+    metrics, tags = findings([file])
+    assert metrics == {"best_defense/lsp": 0.5, "best_defense/noise": 0.75}
+    assert tags == {
+        "raygrid.best_defense.lsp": "jpeg",
+        "raygrid.best_defense.noise": "grayscale",
+    }
 
 
 @pytest.mark.parametrize("oracle", ["iss", "early_stopping"])

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 
 from raygrid.cli.main import main
 from raygrid.core.errors import DataError
+from raygrid.literature.printed import Apart, Printed
 from raygrid.reports.page import write as write_module
-from raygrid.reports.page.combinations import EPOCHS, trial_facts
+from raygrid.reports.page.combinations import EPOCHS, GridLine, published_entry, trial_facts
 from raygrid.reports.page.folders import labels_of, read_folders
 from raygrid.reports.page.panels import HEADINGS
 from raygrid.reports.page.write import contents, poison_pictures, report, script_json
+from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.kinds import KINDS
 from raygrid.tracking.journal import picture_of
 from tests.reports.rows import CIFAR, TOY, trial, write_tables
@@ -260,3 +263,13 @@ def test_a_published_number_says_its_protocol_and_what_contradicts_it(tmp_path: 
     assert source.startswith("apbench T")
     assert apart == "protocol of apbench"
     assert re.fullmatch(r"against learned_faster T1: [\d.]+ and dvae T2, T9: [\d.]+", against)
+
+
+def test_a_papers_name_with_blanks_says_its_protocol_and_its_remarks_too() -> None:
+    """The page asked the words of the text, and took `Doe` for the paper."""
+    cell = Cell({}, "final_acc", printed=Printed(0.25, "Doe et al. card", Apart("Doe et al.")))
+    line = GridLine((), [], ("", 0.0), {(0, "final_acc"): cell})
+    assert published_entry(line) == ["25.0", 25.0, "Doe et al. card; protocol of Doe et al.", ""]
+    noted = replace(cell, printed=Printed(0.25, "dune main", notes=("as a note prints it", "x")))
+    line.cells[0, "final_acc"] = noted
+    assert published_entry(line) == ["25.0", 25.0, "dune main; as a note prints it; x", ""]

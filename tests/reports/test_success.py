@@ -34,8 +34,8 @@ def rows(victim: str, hits: int, n: int = 20, control: int = 2) -> list[dict[str
 def test_success_stands_beside_its_control_and_the_published_rate() -> None:
     panel = table("success", trial_lines(rows("resnet18", 17))).panels[0]
     cell = panel.cells[BP, "resnet18"]
-    assert (cell.value, cell.n, cell.published) == (0.85, 20, 0.85)
-    assert cell.own
+    assert (cell.value, cell.n, cell.printed.value) == (0.85, 20, 0.85)
+    assert cell.printed.own
     assert cell.std == pytest.approx(0.1118, abs=1e-4)  # 3 failures: the floor, sqrt(0.25 / 20)
     assert (cell.low, cell.high) == pytest.approx((0.640, 0.948), abs=1e-3)
     assert cell.facts["control"] == 0.1
@@ -52,7 +52,7 @@ def test_victims_of_one_poison_are_averaged_by_set_up() -> None:
     assert mean.value == pytest.approx(0.15)
     assert mean.n == 20
     assert mean.std == pytest.approx((0.15 * 0.85 / 40) ** 0.5), "of 40 trials in 20 set-ups"
-    assert mean.published == 0.085
+    assert mean.printed.value == 0.085
     assert mean.interval == "bootstrap over set-ups"
     assert mean.low is not None
     assert mean.high is not None
@@ -64,9 +64,11 @@ def test_a_mean_that_no_paper_prints_has_not_the_number_of_its_first_victim() ->
     """Table 3 prints that of three victims for fresh ones alone."""
     made = [line for name in ("resnet18", "vgg11", "mobilenetv2") for line in rows(name, 4)]
     cells = table("success", trial_lines(made)).panels[0].cells
-    assert cells[BP, "resnet18"].published == 0.85
+    assert cells[BP, "resnet18"].printed.value == 0.85
     mean = cells[BP, "mean(of=resnet18:vgg11:mobilenetv2)"]
-    assert (mean.published, mean.source, mean.own, mean.differs) == (None, None, False, False)
+    assert mean.printed is None
+    flat = {name: mean.row()[name] for name in ("published", "source", "own", "differs")}
+    assert flat == {"published": None, "source": None, "own": False, "differs": False}
 
 
 def test_a_mean_over_victims_names_no_single_winner() -> None:

@@ -24,13 +24,15 @@ from raygrid.reports.tables.frame import frame, lines_of
 from raygrid.reports.tables.kinds import KINDS, table
 from raygrid.reports.tables.latex import latex
 from raygrid.reports.tables.layout import order
+from raygrid.reports.tables.notes import notes
 from raygrid.reports.tables.plots import picture
 from raygrid.reports.tables.render import json_text, markdown, plain_text
+from raygrid.reports.tables.tidy import csv_text
 from raygrid.reports.tables.trial_lines import trial_lines
 from raygrid.reports.tables.write import worth_drawing
 from raygrid.trials.resolve import resolve
 from raygrid.trials.result import COLLAPSED, Result
-from tests.reports.rows import CIFAR, TOY, Json, cell, grid, trial, write_tables
+from tests.reports.rows import CIFAR, TOY, Json, as_if_run, cell, grid, trial, write_tables
 
 
 def test_equal_rows_make_equal_files_in_whatever_order_they_came(tmp_path: Path) -> None:
@@ -245,14 +247,13 @@ def test_published_stands_beside_measured_and_differences_are_marked() -> None:
     for measured, differs in ((0.18, False), (0.1906, False), (0.20, True)):
         rows = [trial(CIFAR.format("lsp", "apbench", 0), measured)]
         found = cell(table("defense", trial_lines(rows)), "lsp", "standard")
-        assert (found.published, found.published_std) == (0.1306, 0.0074)
-        assert (found.source, found.own) == ("apbench T3, T6, T16", True)
-        assert found.differs is differs
-        assert found.contradicting == ()
+        assert (found.printed.value, found.printed.std) == (0.1306, 0.0074)
+        assert (found.printed.source, found.printed.own) == ("apbench T3, T6, T16", True)
+        assert found.printed.differs is differs
+        assert found.printed.contradicting == ()
     spread = [trial(CIFAR.format("lsp", "apbench", s), a) for s, a in enumerate((0.1, 0.2, 0.3))]
-    assert not cell(
-        table("defense", trial_lines(spread)), "lsp", "standard"
-    ).differs  # 3 sigma = 30
+    wide = cell(table("defense", trial_lines(spread)), "lsp", "standard")
+    assert not wide.printed.differs  # 3 sigma = 30
     rows = [trial(CIFAR.format("em_remrepo", "dvae", 0), 0.5)]
     text = plain_text(table("defense", trial_lines(rows)), width=400)
     assert "[12.26]*†" in text
@@ -264,7 +265,7 @@ def test_published_stands_beside_measured_and_differences_are_marked() -> None:
         "em",
         "standard",
     )
-    assert (other.own, other.differs) == (False, False)
+    assert (other.printed.own, other.printed.differs) == (False, False)
     assert "[32.83, learned_faster]" in plain_text(
         table("defense", trial_lines([trial(CIFAR.format("em", "quick", 0), 0.9)]))
     )
@@ -294,7 +295,45 @@ def test_suspect_numbers_are_marked() -> None:
     spec = "svhn/ar/early_stopping/resnet18/supervised/apbench/0"
     made = table("defense", trial_lines([trial(spec, 0.2)]))
     assert "[89.32]‡" in plain_text(made)
-    assert not cell(made, "ar", "early_stopping").differs
+    assert not cell(made, "ar", "early_stopping").printed.differs
+
+
+def test_what_has_to_be_known_of_printed_numbers_stands_once_below_a_table() -> None:
+    """DUNE's numbers were cited as the paper's own, which a note on it prints."""
+    cell_of = "cifar10/{}/{}/resnet18/supervised/wxl/0"
+    pairs = product(("em", "rem", "dune"), ("standard", "jpeg", "ueraser_max"))
+    made = table("defense", trial_lines(trial(cell_of.format(*pair), 0.5) for pair in pairs))
+    said = [line for line in notes(made, made.panels[0]) if line.startswith("In brackets")]
+    assert said[1:] == [
+        "In brackets: as a note on the paper prints it.",
+        "In brackets of dune: beyond 8/255.",
+        "In brackets of ueraser_max: adversarial augmentation, which of UEraser's forms is not "
+        "said.",
+    ]
+    assert cell(made, "dune", "jpeg").row()["published_note"] == (
+        "as a note on the paper prints it; beyond 8/255"
+    )
+    assert "published_note" in csv_text(made).splitlines()[0].split(",")
+
+
+def test_remarks_of_some_printed_numbers_say_where_these_stand() -> None:
+    """What measure, value and tables say too, as `last epoch`, would be most of the lines."""
+    where = "cifar10/{}/{}/resnet18/supervised/{}/0"
+    pairs = [*product(("rem", "em_remrepo"), ("grayscale", "jpeg")), ("lsp", "jpeg")]
+    specs = [where.format(*pair, "dvae") for pair in pairs]
+    made = table("defense", trial_lines(trial(spec, 0.5) for spec in specs))
+    said = [line for line in notes(made, made.panels[0]) if line.startswith("In brackets of")]
+    assert said == [
+        "In brackets of em_remrepo / grayscale: EM made with the REM codebase, paper remarks its "
+        "robustness to grayscale.",
+        "In brackets of rem / grayscale: paper remarks robustness to grayscale of poisons from the "
+        "REM codebase.",
+    ]
+    several = table("defense", lines_of(as_if_run("pil", "augmentation")))
+    panel = next(p for p in several.panels if ("pil", "none") in p.cells)
+    quoted = "as a note on the paper quotes it; whether its victims ran for 30 epochs or 100"
+    (line,) = (line for line in notes(several, panel) if quoted in line)
+    assert line.startswith("In brackets of pil / none and 10 others: ")
 
 
 def test_the_peak_table_shows_gap_and_epochs() -> None:
@@ -373,8 +412,9 @@ def test_the_detection_table_has_the_printed_rates_beside_the_measured() -> None
     (panel,) = made.panels
     assert panel.rows == ("clean @ 0%", "lsp @ 20%", "lsp @ 40%")
     recall = cell(made, "lsp @ 40%", "detection_recall")
-    assert (recall.value, recall.published, recall.own, recall.differs) == (0.99, 1.0, True, False)
-    assert cell(made, "lsp @ 20%", "detection_recall").differs
+    assert (recall.value, recall.printed.value) == (0.99, 1.0)
+    assert (recall.printed.own, recall.printed.differs) == (True, False)
+    assert cell(made, "lsp @ 20%", "detection_recall").printed.differs
     assert cell(made, "clean @ 0%", "detection_fpr").value == 0.2
     text = plain_text(made, width=300)
     for piece in ("false positives", "99.00", "[100.00]", "Detection of poisoned images"):

@@ -46,6 +46,7 @@ def question(
         value=value,
         std=None,
         suspect=False,
+        note="",
         **places,
     )
 

@@ -70,7 +70,8 @@ def test_sets_fidelity_and_cost_are_those_of_the_commands(evidence: FinishedTria
     assert 0 < passes < facts["seconds"] / 60
     assert training == evidence.rows[VAE]["seconds"] / 60
     assert total == pytest.approx(training + facts["seconds"] / 60)
-    assert not any(cell.differs for cell in table.panels[0].cells.values()), "another machine"
+    printed = [cell.printed for cell in table.panels[0].cells.values()]
+    assert not any(number.differs for number in printed), "another machine"
     assert "published (a GPU)" in markdown(table)
 
 
@@ -91,7 +92,7 @@ def test_what_no_paper_prints_stands_beside() -> None:
         assert [str(s.attack) for s in first("dvae", table, row, "l2").about] == [attack]
     made = answered(printed_questions("dvae", "7"), None, "paper", (0,))
     assert [(table.kind, len(table.panels[0].rows)) for table in made] == [("norms", 16)]
-    assert not any(cell.published for cell in made[0].panels[0].cells.values())
+    assert not any(cell.printed for cell in made[0].panels[0].cells.values())
 
 
 def test_psnr_is_shown_by_image_and_pooled(evidence: FinishedTrials) -> None:
@@ -151,12 +152,12 @@ def test_differences_are_marked_and_gaps_explained(evidence: FinishedTrials) -> 
         cell = only(
             answered([question("fidelity", "psnr", JPEG[:1], value)], evidence, "paper", (0,))
         )
-        assert (cell.differs, cell.own) == (differs, True)
+        assert (cell.printed.differs, cell.printed.own) == (differs, True)
     gone = WHERE.format("clean", "grayscale", 0)
     (table,) = answered([question("sets", "clean_train_acc", [gone], 0.9)], evidence, "paper", (0,))
     assert "left no weights: run it with --keep weights" in markdown(table)
     dry = only(answered([question("sets", "clean_train_acc", [LSP], 0.9)], None, "paper", (0,)))
-    assert (dry.value, dry.published, dry.why) == (None, 0.9, None)
+    assert (dry.value, dry.printed.value, dry.why) == (None, 0.9, None)
 
 
 def test_answers_of_other_data_are_not_held_against_printed_numbers(
@@ -164,17 +165,18 @@ def test_answers_of_other_data_are_not_held_against_printed_numbers(
 ) -> None:
     each = question("fidelity", "psnr", JPEG[:1], 1.0)
     own = only(answered([each], evidence, "paper", (0,)))
-    assert (own.own, own.differs) == (True, True)
+    assert (own.printed.own, own.printed.differs) == (True, True)
     monkeypatch.setattr(Dots, "train_size", 512)  # the images at hand stay as they are
     cell = only(answered([each], evidence, "paper", (0,)))
-    assert cell.apart == "on other data than dots (128 of 512 images)"
-    assert (cell.value, cell.published, cell.differs) == (own.value, 1.0, False)
+    assert str(cell.printed.apart) == "on other data than dots (128 of 512 images)"
+    assert (cell.value, cell.printed.value, cell.printed.differs) == (own.value, 1.0, False)
 
 
 def test_stand_ins_say_what_they_stand_for() -> None:
     (table,) = answered(printed_questions("apbench", "11"), None, "quick", (0, 1))
     assert [panel.metric for panel in table.panels] == ["pgd_blackbox_acc", "pgd_whitebox_acc"]
     cell = table.panels[1].cells["em", "at"]
-    assert (cell.published, cell.apart, cell.differs) == (0.2860, "apbench, cifar10", False)
+    assert (cell.printed.value, cell.printed.differs) == (0.2860, False)
+    assert str(cell.printed.apart) == "apbench, cifar10"
     assert "photo_digits/" in cell.facts["trials"]
     assert table.panels[0].title.startswith("photo_digits, protocol quick, for cifar10")

@@ -30,6 +30,7 @@ from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
 from raygrid.literature.names import PAPERS as REFERENCES
 from raygrid.literature.names import SIX
+from raygrid.literature.printed import Apart
 from raygrid.literature.reference import printed_rows, specs_of, tables_of
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
@@ -392,7 +393,7 @@ def halves(wanted: PaperTable) -> Panel:
 def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
     wanted = paper_table("transferable", "5", "quick")
     panel = halves(wanted)
-    assert all(cell.published is None for cell in panel.cells.values())
+    assert all(cell.printed is None for cell in panel.cells.values())
     (filled,) = compared(panel, ("transferable", "5"), wanted)
     names = short(filled.rows)
     assert set(names.values()) == {
@@ -402,10 +403,10 @@ def test_quick_tables_show_what_was_printed_for_the_real_thing() -> None:
         "tp(cl_steps=3)",
     }
     (row,) = (label for label, name in names.items() if name == "tp(cl_steps=3)")
-    assert filled.cells[row, "simclr"].published == pytest.approx(0.4564)
-    assert filled.cells[row, "worst"].published == pytest.approx(0.4811)
-    assert filled.cells[row, "worst"].apart == "transferable, cifar10"
-    assert not any(cell.differs for cell in filled.cells.values())
+    assert filled.cells[row, "simclr"].printed.value == pytest.approx(0.4564)
+    assert filled.cells[row, "worst"].printed.value == pytest.approx(0.4811)
+    assert str(filled.cells[row, "worst"].printed.apart) == "transferable, cifar10"
+    assert not any(cell.printed.differs for cell in filled.cells.values())
 
 
 def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
@@ -420,10 +421,8 @@ def test_a_stand_in_for_several_datasets_is_compared_with_each() -> None:
                 attack = Part.parse(cell.axes["attack"]).name
                 figure = figures.pop((dataset, attack, learner))
                 assert figure is not None
-                assert (cell.published, cell.apart) == (
-                    figure.best.value,
-                    f"transferable, {dataset}",
-                )
+                assert cell.printed.value == figure.best.value
+                assert cell.printed.apart == Apart("transferable", data=dataset)
     assert not {name for _, _, name in figures} & set(SIX), "every printed number stands somewhere"
 
 
@@ -445,12 +444,11 @@ def test_a_table_shows_its_own_number_where_another_prints_one_too(
     rows = [{"spec": made, "key": "0", "status": "done", "final_acc": 0.5}]
     (panel,) = table("defense", trial_lines(rows)).panels
     usual = next(each for each in panel.cells.values() if each.value is not None)
-    assert usual.published == pytest.approx(elsewhere)
+    assert usual.printed.value == pytest.approx(elsewhere)
     (own,) = compared(panel, (paper, number), wanted)
     shown = next(each for each in own.cells.values() if each.value is not None)
-    assert (shown.published, shown.own) == (pytest.approx(printed), True)
-    assert shown.source is not None
-    assert number in shown.source
+    assert (shown.printed.value, shown.printed.own) == (pytest.approx(printed), True)
+    assert number in shown.printed.source
 
 
 def short_of(spec: TrialSpec) -> str:
@@ -466,7 +464,7 @@ def test_every_measure_has_its_own_printed_number() -> None:
     row = {"spec": made, "key": "0", "status": "done", "final_acc": 0.1, "peak_acc": 0.5}
     (panel,) = table("peak", trial_lines([row])).panels
     cells = with_printed(panel, ("learned_faster", "2"), wanted.alone("cifar10")).cells
-    found = {column: cell.published for (_, column), cell in cells.items()}
+    found = {column: cell.row()["published"] for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import requests
 
 from raygrid.engine.grid import Grid, Plan, plan
+from raygrid.literature.printed import Apart, Printed
 from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal, picture_of
 from raygrid.tracking.mlflow import follower as follower_module
@@ -28,6 +29,7 @@ from raygrid.tracking.mlflow.facts import (
     shortened,
     tags_of,
 )
+from raygrid.tracking.mlflow.followed import followed
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.view import view_tags
@@ -474,7 +476,7 @@ def test_a_failed_attempt_at_a_finished_trial_leaves_it_finished(out: Path) -> N
 
 def test_nothing_is_subtracted_from_a_number_on_other_data() -> None:
     (trial,) = plan(["cifar10/lsp/jpeg/resnet18/supervised/apbench/0"], None).trials
-    shown = Shown("lsp", published=(0.8, "apbench T3"))
+    shown = Shown("lsp", published=Printed(0.8, "apbench T3"))
     few = "cifar10 (9 of 10 images)"
     for mark, subtracted in ((f"not the official data: {few}", False), ("x", True)):
         result = replace(row(trial), marks=[mark])
@@ -484,6 +486,30 @@ def test_nothing_is_subtracted_from_a_number_on_other_data() -> None:
         said = tags_of(result, shown)["raygrid.published"]
         apart = f"; on other data than {few}"
         assert said == "apbench T3" + ("" if subtracted else apart)
+
+
+def test_a_number_of_another_protocol_is_worded_as_on_the_page() -> None:
+    """MLflow said `apbench T3; apbench; on other files ...`, the page `protocol of apbench`."""
+    (trial,) = plan(["cifar10/lsp/jpeg/resnet18/supervised/quick/0"], None).trials
+    result = replace(row(trial), marks=["not the official files: cifar10 (JPEG files)"])
+    for number, said in (
+        (Printed(0.8, "apbench T3", Apart("apbench")), "apbench T3; protocol of apbench"),
+        (
+            Printed(0.8, "dune main", notes=("as a note prints it",)),
+            "dune main; on other files than cifar10 (JPEG files); as a note prints it",
+        ),
+    ):
+        assert tags_of(result, Shown("lsp", published=number))["raygrid.published"] == said
+
+
+def test_what_a_grid_looked_up_comes_back_from_its_line() -> None:
+    number = Printed(
+        0.8, "a T3", Apart("a", "b=1", ("em_apb",)), 0.1, True, ("x",), ("b T1: 20.00",)
+    )
+    line = {"name": "g", "specs": ["s"], "printed": {"s": asdict(number)}}
+    assert followed("k", json.loads(json.dumps(line))).published == {"s": number}
+    older = {"name": "g", "specs": ["s"], "published": {"s": [0.8, "a T3; a"]}}
+    assert followed("k", older).published is None, "it is looked up again"
 
 
 def test_names_and_values_fit_mlflow() -> None:

@@ -78,9 +78,8 @@ def test_findings_are_the_best_defense_and_the_learner_that_is_harmed_least(
     cells += [halves.format("vgg19", d, v) for d, v in (("none", 0.3), ("jpeg", 0.6))]
     with defense.open("a") as file:
         file.writelines(cells)
-    metrics, _ = findings([defense])  # clean data's poison ratio is not what sets it apart
+    metrics, _ = findings([defense])  # clean data, with another poison ratio, have no defense
     assert metrics == {
-        "best_defense/clean - resnet18": 0.9,
         "best_defense/em - resnet18": 0.8,
         "best_defense/em - vgg19": 0.6,
     }

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.labels import budget_text, short
-from raygrid.core.spec import Part
 from raygrid.reports.page.folders import RunFolder
-from raygrid.reports.tables.cell_text import marks, measured_text, number
+from raygrid.reports.tables.cell_text import marks, measured_text, printed_text
 from raygrid.reports.tables.cells import Cell, Key
 from raygrid.reports.tables.layout import order
 from raygrid.reports.tables.trial_lines import AXES, Row
@@ -84,7 +83,7 @@ class Combinations:
         return [
             [
                 [where[value] for where, value in zip(places, line.values, strict=True)],
-                _published(line),
+                published_entry(line),
                 [
                     [_measured(line.cells.get((folder, name))) for name in self.measures]
                     for folder in range(self.folders)
@@ -140,25 +139,14 @@ def _measured(cell: Cell | None) -> list[Any] | None:
     return [measured_text(cell, 1), _percent(cell.value, 4), cell.n]
 
 
-def _published(line: GridLine) -> list[Any] | None:
+def published_entry(line: GridLine) -> list[Any] | None:
     """Text, number in percent, source and marks; a paper's number is the same in all folders."""
     finals = (cell for (_, name), cell in line.cells.items() if name == "final_acc")
-    cell = next((cell for cell in finals if cell.published is not None), None)
-    if cell is None or cell.published is None:
+    printed = next((cell.printed for cell in finals if cell.printed), None)
+    if printed is None:
         return None
-    text = number(cell.published, cell.metric, 1)
-    if cell.published_std is not None:
-        text += f" ± {number(cell.published_std, cell.metric, 1)}"
-    return [text, _percent(cell.published, 4), _source(cell), marks(cell)]
-
-
-def _source(cell: Cell) -> str:
-    """Paper and tables, what sets the number apart from the cell's, numbers that contradict it."""
-    paper, first = str(cell.source).split(" ")[0], cell.apart.partition(", ")[0]
-    elsewhere = first == paper and Part.parse(cell.axes["protocol"]).name != paper
-    apart = f"protocol of {cell.apart}" if elsewhere else cell.apart
-    against = f"against {' and '.join(cell.contradicting)}" if cell.contradicting else ""
-    return "; ".join(filter(None, (cell.source, apart, against)))
+    text = printed_text(printed, "final_acc", 1)
+    return [text, _percent(printed.value, 4), printed.said(), marks(printed)]
 
 
 def trial_facts(row: Row, folder: int) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from raygrid.core.text import NOTHING, decimal
+from raygrid.literature.printed import Printed
 from raygrid.reports.statistics import FEWEST
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import NORMS, UNITS, Panel
@@ -89,16 +90,21 @@ def _aside(cell: Cell, interval: str = "") -> str:
 
 def quoted(cell: Cell | None, panel: Panel) -> str:
     """The published number with its marks; what sets it apart from others of the panel."""
-    if cell is None or cell.published is None:
+    if cell is None or (printed := cell.printed) is None:
         return ""
-    digits = max(panel.digits, 2)
-    text = number(cell.published, cell.metric, digits)
-    if cell.published_std is not None:
-        text += f" ± {number(cell.published_std, cell.metric, digits)}"
-    if cell.apart != panel.apart:
-        text += f", {cell.apart}"
-    return f"[{text}]{marks(cell)}"
+    text = printed_text(printed, cell.metric, max(panel.digits, 2))
+    if printed.apart != panel.apart:
+        text += f", {printed.apart}"
+    return f"[{text}]{marks(printed)}"
 
 
-def marks(cell: Cell) -> str:
-    return "*" * cell.differs + "†" * bool(cell.contradicting) + "‡" * cell.suspect
+def printed_text(printed: Printed, metric: str, digits: int) -> str:
+    """The number with its spread, if the paper has one."""
+    text = number(printed.value, metric, digits)
+    if printed.std is not None:
+        text += f" ± {number(printed.std, metric, digits)}"
+    return text
+
+
+def marks(printed: Printed) -> str:
+    return "*" * printed.differs + "†" * bool(printed.contradicting) + "‡" * printed.suspect

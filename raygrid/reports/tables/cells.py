@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec, parse_chain
-from raygrid.core.text import decimal
 from raygrid.literature import lookup
 from raygrid.literature.lookup import Finding
+from raygrid.literature.printed import Printed, flat
 from raygrid.reports.statistics import average, confidence, paper_error, spread, wilson
 from raygrid.reports.tables.trial_lines import AXES, DETECTION, TARGETS, Line
 from raygrid.storage.results import precedence
-from raygrid.trials.result import DATA_MARKS, set_apart
+from raygrid.trials.result import DATA_MARKS, beside_data
 
 Key = tuple[Any, ...]
 """The values of AXES, in that order."""
@@ -35,10 +35,7 @@ class Cell:
         error, the interval Wilson's over set-ups.
     values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
         early or are missing. `of` counts the seeds that occur anywhere in the same panel.
-    published, published_std, source: number of a paper; own: made with this cell's protocol
-        and methods; apart: with what instead; suspect: looks wrong in the paper.
-    contradicting: other papers' numbers, 5 points away or more.
-    differs: further from `published` than noise explains; judged for own numbers only.
+    printed: number of a paper.
     facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
         defense chose among several; `left_out`: how many trials are not in it, as they are of other
         data or versions than its newest; further what only one kind of table has.
@@ -62,24 +59,17 @@ class Cell:
     skipped: int = 0
     stopped: int = 0
     why: str | None = None
-    published: float | None = None
-    published_std: float | None = None
-    source: str | None = None
-    own: bool = False
-    apart: str = ""
-    suspect: bool = False
-    contradicting: tuple[str, ...] = ()
-    differs: bool = False
+    printed: Printed | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The cell as one flat JSON object."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         axes, facts = plain.pop("axes"), plain.pop("facts")
-        plain["contradicting"] = list(self.contradicting)
+        plain.pop("printed")
         plain["seeds"] = list(self.seeds)
         plain["values"] = {str(seed): value for seed, value in self.values.items()}
-        return {**axes, **plain, **facts}
+        return {**axes, **plain, **flat(self.printed), **facts}
 
     def spec(self) -> TrialSpec:
         """The trial of the cell's axes, of seed 0; no poison is that of a whole clean set."""
@@ -200,28 +190,10 @@ def with_published(cell: Cell, found: Finding | None) -> Cell:
     """
     if found is None:
         return cell
-    best, apart = found.best, _apart(found, cell.facts)
-    return dataclasses.replace(
-        cell,
-        published=best.value,
-        published_std=best.std,
-        source=best.cite(),
-        own=not apart,
-        apart=apart,
-        suspect=best.suspect,
-        contradicting=tuple(f"{f.cite()}: {decimal(f.value, 2, 2)}" for f in found.contradicting),
-        differs=not apart and not best.suspect and beyond_noise(cell, best.value, best.std),
-    )
-
-
-def _apart(found: Finding, facts: Mapping[str, Any]) -> str:
-    """What sets a printed number apart from a cell's: its paper or methods, and the cell's data.
-
-    Of a number that is apart already nobody need know that the files are lossy as well.
-    """
-    if facts.get("other_data") or found.own:
-        return ", ".join(filter(None, (found.apart, set_apart(facts))))
-    return found.apart
+    printed = beside_data(found.printed(), cell.facts)
+    judged = printed.own and not printed.suspect
+    differs = judged and beyond_noise(cell, printed.value, printed.std)
+    return dataclasses.replace(cell, printed=dataclasses.replace(printed, differs=differs))
 
 
 def beyond_noise(cell: Cell, value: float, std: float | None) -> bool:

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 
 from raygrid.core.lazy import np
 from raygrid.core.text import decimal
+from raygrid.literature.printed import Printed
 from raygrid.reports.drawing import GUESSING, NAME, blank, bright, folded, name_ticks
 from raygrid.reports.tables.blocks import blocks
 from raygrid.reports.tables.cell_text import attained, bounded, marks, measured_text, number
@@ -128,7 +129,7 @@ def _foot(panel: Panel) -> str:
     said = []
     if panel.chance is not None:
         said.append(f"red on the scale: chance, {100 * panel.chance:g} %")
-    if any(map(is_printed, panel.cells.values())):
+    if any(map(own_number, panel.cells.values())):
         said.append("in brackets: published for this protocol")
     return "; ".join(said)
 
@@ -165,12 +166,12 @@ def _under(cell: Cell) -> str:
     parts = [won if len(won) <= LETTERS else won.replace(", ", "\n")] if won else []
     if cell.n < cell.of:
         parts.append(f"n={cell.n}/{cell.of}")
-    if is_printed(cell):
-        parts.append(f"[{decimal(cell.published or 0.0, 1, 2)}]{marks(cell)}")
+    if printed := own_number(cell):
+        parts.append(f"[{decimal(printed.value, 1, 2)}]{marks(printed)}")
     said = " ".join(parts)
     return said if len(said) <= LETTERS else "\n".join(parts)
 
 
-def is_printed(cell: Cell | None) -> bool:
-    """Whether a paper has the number, made with the same protocol: the only ones drawn."""
-    return cell is not None and cell.published is not None and cell.own
+def own_number(cell: Cell | None) -> Printed | None:
+    """The paper's number of a cell if it was made the same way: the only ones drawn."""
+    return cell.printed if cell and cell.printed and cell.printed.own else None

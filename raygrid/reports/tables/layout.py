@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -14,10 +14,10 @@ from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
 from raygrid.literature.names import SIX
+from raygrid.literature.printed import Apart
 from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.trial_lines import SCREENING, tier
-from raygrid.trials import privileges
-from raygrid.trials.contest import CONTROLS
+from raygrid.trials import contest, privileges
 
 FIRST = ("clean", "none", "standard", *SIX)
 NAMES = {
@@ -115,10 +115,10 @@ class Panel:
         return {**short(self.rows), **short(self.columns)}
 
     @cached_property
-    def apart(self) -> str:
+    def apart(self) -> Apart:
         """What sets all published numbers of the panel apart, if it is the same; said once."""
-        found = [cell.apart for cell in self.cells.values() if cell.published is not None]
-        return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
+        found = [cell.printed.apart for cell in self.cells.values() if cell.printed]
+        return found[0] if len(found) > 1 and len(set(found)) == 1 else Apart()
 
     @property
     def chance(self) -> float | None:
@@ -145,14 +145,20 @@ class Panel:
         return "final_acc" in self.columns
 
     def best(self, row: str) -> set[str]:
-        """Columns (defenses) that help most against a row, and those within one std of it."""
+        """Defenses that help most against a row, and those within one std of it.
+
+        Plain training is none, and a defense that stands beside it alone is the best.
+        """
         columns = [c for c in self.columns if c not in self.privileged and self._attacks(row)]
-        return self._leaders([(c, self.cells.get((row, c))) for c in columns], self._helps)
+        known = self._known((c, self.cells.get((row, c))) for c in columns)
+        defenses = [(c, cell) for c, cell in known if contest.is_defense(c)]
+        return self._leaders(defenses, self._helps) if len(known) > 1 else set()
 
     def strongest(self, column: str) -> set[str]:
         """Rows (attacks) that do most under a column, and those within one std of it."""
         rows = [r for r in self.rows if self._attacks(r) and r not in self.privileged]
-        return self._leaders([(r, self.cells.get((r, column))) for r in rows], -self._helps)
+        known = self._known((r, self.cells.get((r, column))) for r in rows)
+        return self._leaders(known, -self._helps) if len(known) > 1 else set()
 
     @property
     def _helps(self) -> float:
@@ -161,15 +167,19 @@ class Panel:
 
     def _attacks(self, row: str) -> bool:
         """Whether a row is an attack and no control."""
-        return row.split(" ")[0] not in CONTROLS
+        return row.split(" ")[0] not in contest.CONTROLS
 
-    def _leaders(self, line: list[tuple[str, Cell | None]], sign: float) -> set[str]:
-        known = [(label, c) for label, c in line if c is not None and c.value is not None]
-        if not self.contest or len(known) < 2:
+    def _known(self, line: Iterable[tuple[str, Cell | None]]) -> list[tuple[str, Cell]]:
+        """Those of a line that have a value; none where there is no contest."""
+        found = [(label, c) for label, c in line if c is not None and c.value is not None]
+        return found if self.contest else []
+
+    def _leaders(self, line: list[tuple[str, Cell]], sign: float) -> set[str]:
+        if not line:
             return set()
-        _, top = max(known, key=lambda item: sign * (item[1].value or 0.0))
+        _, top = max(line, key=lambda item: sign * (item[1].value or 0.0))
         edge = sign * (top.value or 0.0) - (top.std or 0.0) - 1e-12
-        return {label for label, c in known if sign * (c.value or 0.0) >= edge}
+        return {label for label, c in line if sign * (c.value or 0.0) >= edge}
 
 
 def data_name(dataset: str, others: Sequence[str], unit: str = "cells") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 from raygrid.reports.statistics import TWO
 from raygrid.reports.tables.cell_text import marks, number
@@ -17,6 +18,8 @@ from raygrid.reports.tables.layout import (
     order,
 )
 
+Spot = tuple[str, str]
+"""Row and column of a cell."""
 MARKS = {
     "*": "further from the published number than noise explains (6 points, 12 for a peak, 1 dB, "
     "or 3 sigma)",
@@ -165,24 +168,21 @@ def notes(
     lines += _data(cells)
     if panel.apart:
         lines.append(f"In brackets: published ({panel.apart}).")
-    elif any(cell.published is not None for cell in cells):
+    elif any(cell.printed for cell in cells):
         lines.append(
             "In brackets: published; with the paper where its protocol is another one, with the "
             "paper's method where another one goes by that name."
         )
+    lines += _remarks(panel)
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
     lines += _selected(panel)
     lines += [f"{head(panel, one)} {why}: unmarked." for one, why in panel.privileged.items()]
     lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
-    used = "".join(marks(cell) for cell in cells)
+    used = "".join(marks(cell.printed) for cell in cells if cell.printed)
     lines += [f"{mark} {text}." for mark, text in MARKS.items() if mark in used]
-    lines += [
-        _contradiction(panel, spot, cell)
-        for spot, cell in panel.cells.items()
-        if cell.contradicting
-    ]
+    lines += _contradictions(panel)
     lines += sorted(
         {
             f"{_place(panel, spot)}: {first_line(cell.why)}"
@@ -193,13 +193,39 @@ def notes(
     return lines
 
 
-def _contradiction(panel: Panel, spot: tuple[str, str], cell: Cell) -> str:
-    printed = number(cell.published or 0.0, cell.metric, 2)
-    others = "; ".join(cell.contradicting)
-    return f"† {_place(panel, spot)}: {cell.source}: {printed} against {others}"
+def _contradictions(panel: Panel) -> Iterator[str]:
+    for spot, cell in panel.cells.items():
+        if (printed := cell.printed) and printed.contradicting:
+            value, others = number(printed.value, cell.metric, 2), "; ".join(printed.contradicting)
+            yield f"† {_place(panel, spot)}: {printed.source}: {value} against {others}"
 
 
-def _place(panel: Panel, spot: tuple[str, str]) -> str:
+def _remarks(panel: Panel) -> Iterator[str]:
+    """What has to be known of printed numbers, those of the same cells in one line."""
+    spots = itertools.product(panel.rows, panel.columns)
+    numbers = {s: c.printed for s in spots if (c := panel.cells.get(s)) and c.printed}
+    remarks = dict.fromkeys(note for printed in numbers.values() for note in printed.notes)
+    groups: dict[tuple[Spot, ...], list[str]] = {}
+    for remark in remarks:
+        of = tuple(spot for spot, printed in numbers.items() if remark in printed.notes)
+        groups.setdefault(of, []).append(remark)
+    for of, said in groups.items():
+        yield f"{_places(panel, of, tuple(numbers))}: {'; '.join(said)}."
+
+
+def _places(panel: Panel, of: tuple[Spot, ...], all_: tuple[Spot, ...]) -> str:
+    """Where printed numbers stand: everywhere, in a row or a column, else the first of them."""
+    if of == all_:
+        return "In brackets"
+    for side in (0, 1):
+        label = of[0][side]
+        if len(of) > 1 and of == tuple(spot for spot in all_ if spot[side] == label):
+            return f"In brackets of {head(panel, label)}"
+    others = f" and {len(of) - 1} other{'s' * (len(of) > 2)}" * (len(of) > 1)
+    return f"In brackets of {_place(panel, of[0])}{others}"
+
+
+def _place(panel: Panel, spot: Spot) -> str:
     return " / ".join(head(panel, label) for label in spot)
 
 

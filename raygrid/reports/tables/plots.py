@@ -12,7 +12,7 @@ from raygrid.core.text import NOTHING
 from raygrid.reports.drawing import BESIDE, STYLES, blank, folded, mark_chance, name_ticks
 from raygrid.reports.tables.cell_text import measured_text
 from raygrid.reports.tables.cells import Cell
-from raygrid.reports.tables.heatmaps import heatmap, is_printed
+from raygrid.reports.tables.heatmaps import heatmap, own_number
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel
 from raygrid.reports.tables.notes import head
 
@@ -80,7 +80,7 @@ def _curve(
     axes.errorbar(
         [x for x, _ in known], values, bars, fmt=style, ms=4, lw=1.2, capsize=2, label=label
     )
-    papers = [(x, 100 * (c.published or 0.0)) for x, c in known if is_printed(c)]
+    papers = [(x, 100 * printed.value) for x, c in known if (printed := own_number(c))]
     if papers:
         color = axes.lines[-1].get_color() if axes.lines else None
         axes.plot(*zip(*papers, strict=True), "*", ms=8, mfc="none", color=color)
@@ -107,9 +107,9 @@ def _dumbbells(panel: Panel) -> Figure:
                     label=name,
                     zorder=2,
                 )
-            if cell and cell.published is not None and cell.own:
+            if printed := own_number(cell):
                 axes.plot(
-                    100 * cell.published,
+                    100 * printed.value,
                     y,
                     "|",
                     ms=11,

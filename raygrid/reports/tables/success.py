@@ -79,24 +79,9 @@ def _means(single: Placed) -> Iterator[tuple[str, str, Cell]]:
             yield attack, str(part), _mean(found, part)
 
 
-def _unprinted(cell: Cell) -> Cell:
-    """A cell without the printed number of its victim, which is that of no mean."""
-    return dataclasses.replace(
-        cell,
-        published=None,
-        published_std=None,
-        source=None,
-        own=False,
-        apart="",
-        suspect=False,
-        contradicting=(),
-        differs=False,
-    )
-
-
 def _mean(cells: list[Cell], part: Part) -> Cell:
     """One value a set-up, so that victims of one poison are never taken for independent."""
-    first = _unprinted(cells[0])
+    first = dataclasses.replace(cells[0], printed=None)  # its victim's number is that of no mean
     shared = set.intersection(*(set(cell.values) for cell in cells))
     values = {s: sum(cell.values[s] for cell in cells) / len(cells) for s in sorted(shared)}
     if not values:

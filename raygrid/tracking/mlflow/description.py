@@ -12,7 +12,7 @@ from typing import Any
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, rounded, safe_name, shortened
-from raygrid.trials import privileges
+from raygrid.trials import contest, privileges
 
 SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
 """The tables of the description, in this order."""
@@ -86,24 +86,24 @@ def _chosen(file: Path, axis: str) -> dict[str, tuple[float, str]]:
     for cell in (cell for cell in cells if _is_candidate(cell, axis)):
         key = tuple(str(cell.get(name)) for name in names)
         groups.setdefault(key, []).append((float(cell["value"]), str(cell[axis])))
-    chosen = {key: max(pairs) for key, pairs in groups.items() if len(pairs) > 1}
+    chosen = {}
+    for key, pairs in groups.items():
+        entered = [pair for pair in pairs if axis != "defense" or contest.is_defense(pair[1])]
+        if len(pairs) > 1 and entered:
+            chosen[key] = max(entered)
     attacks = short(list(dict.fromkeys(attack for attack, *_ in chosen)))
-    varying = [n for n, name in enumerate(names) if n and len(_values(chosen, n, name)) > 1]
+    varying = [n for n in range(1, len(names)) if len({key[n] for key in chosen}) > 1]
     labels = {key: " - ".join([attacks[key[0]], *(key[n] for n in varying)]) for key in chosen}
     return {labels[key]: pair for key, pair in chosen.items()}
 
 
-def _values(keys: Iterable[tuple[str, ...]], place: int, name: str) -> set[str]:
-    """What stands at a place of keys; the poison ratio of clean data tells nothing apart."""
-    return {key[place] for key in keys if name != "poison_ratio" or key[0] != "clean"}
-
-
 def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
-    """Whether a cell has a number, sums up no others and knew no more than others may."""
+    """Whether a cell of an attack has a number, sums up no others and knew no more than its due."""
     value = cell.get("value")
     # The latter of methods of one's own, which the process that writes to MLflow does not know.
     plain = cell.get(axis) not in NO_LEARNERS and cell.get("selection") != "test"
     fair = not privileges.of_defense(str(cell.get("defense", "")))
+    fair = fair and cell.get("attack") not in contest.CONTROLS
     return plain and fair and isinstance(value, int | float) and math.isfinite(value)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, format_scalar
-from raygrid.tracking.published import Published, beside
+from raygrid.literature.printed import Printed
+from raygrid.tracking.published import beside
 from raygrid.trials.result import Result, data_facts
 
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH, DATASET_LENGTH = 6000, 8000, 250, 500  # characters
@@ -58,7 +59,7 @@ class Shown:
 
     name: str
     control: Control | None = None
-    published: Published | None = None
+    published: Printed | None = None
     picture: Path | None = None
     picture_at: str = ""
 
@@ -157,9 +158,9 @@ def _summary(result: Result, shown: Shown) -> dict[str, float | None]:
     if is_contrastive(result.resolved) and result.knn_peak is None:  # a row of an older version
         values |= {"knn_peak": result.peak_acc, "peak_acc": None}
     if shown.published is not None:
-        values["published_acc"] = shown.published[0]
+        values["published_acc"] = shown.published.value
         if result.final_acc is not None and not data_facts(result.marks):
-            values["minus_published"] = result.final_acc - shown.published[0]
+            values["minus_published"] = result.final_acc - shown.published.value
     return values
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from raygrid.literature.printed import Printed
 from raygrid.tracking.journal import Json
 from raygrid.tracking.mlflow.facts import Control, Shown
 from raygrid.tracking.names import names_of
-from raygrid.tracking.published import Published, published_of
+from raygrid.tracking.published import printed_again, published_of
 
 
 @dataclass
@@ -37,7 +38,7 @@ class FollowedGrid:
     files: list[Path] = field(default_factory=list)
     ended: tuple[str, float] | None = None
     parent: str = ""
-    published: dict[str, Published] | None = None  # None: nobody has looked yet
+    published: dict[str, Printed] | None = None  # None: nobody has looked yet
 
     def shown(self, spec: str, control: Control | None) -> Shown:
         """What stands beside a trial of the grid."""
@@ -54,6 +55,6 @@ class FollowedGrid:
 def followed(key: str, line: Json) -> FollowedGrid:
     """A grid as the line says that it wrote when it started."""
     grid = FollowedGrid(key, line["name"], line["specs"])
-    if "published" in line:
-        grid.published = {spec: (acc, source) for spec, (acc, source) in line["published"].items()}
+    if "printed" in line:  # a grid of an older version has other fields
+        grid.published = {spec: printed_again(number) for spec, number in line["printed"].items()}
     return grid
