@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import subprocess
 import sys
@@ -177,6 +180,37 @@ print(rg.published("cifar10/lsp/standard/resnet18/supervised/apbench/0").best.pa
     assert done.returncode == 0, done.stderr
     said = ["0.125|True|Doe et al. 2025 card", "Doe et al. 2025", "apbench"]
     assert done.stdout.splitlines() == said
+
+
+def test_a_pretrained_learner_of_ones_own_stands_beside_the_fresh_victims(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from raygrid.learners import LEARNERS\n"
+        "from raygrid.learners.finetune import Finetune\n"
+        '@LEARNERS.register("mytune")\n'
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class MyTune(Finetune): ...\n"
+    )
+    spec = "photo_digits_last/{}/standard/small_cnn/{}/pretrained_quick/0"
+    measured = [
+        (spec.format(attack, learner), value)
+        for learner, values in (("supervised", (0.9, 0.2)), ("mytune", (0.8, 0.4)))
+        for attack, value in zip(("clean", "lsp"), values, strict=True)
+    ]
+    rows = [
+        {"spec": spec, "key": spec, "status": "done", "final_acc": value, "epochs_planned": 1}
+        for spec, value in measured
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    words = ("table", "transfer", "--out", ".", "--import", "mine.py", "--format", "csv")
+    done = ran(tmp_path, "-m", "raygrid", *words)
+    assert done.returncode == 0, done.stderr
+    cells = list(csv.DictReader(io.StringIO(done.stdout)))
+    drops = {(c["learner"], c["attack"]): c["drop"] for c in cells if c["drop"]}
+    assert {place: round(float(drop), 4) for place, drop in drops.items()} == {
+        ("supervised", "lsp"): 0.7778,
+        ("mytune", "lsp"): 0.5,
+    }
 
 
 @pytest.mark.slow
