@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
+from raygrid.core.registry import cached
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
@@ -166,7 +166,7 @@ def _least_loss(smoothing: float, classes: int) -> float:
     return -sum(n * p * math.log(p) for n, p in ((1, own), (classes - 1, other)) if p > 0)
 
 
-@cache
+@cached
 def _classes(dataset: Part) -> int:
     """The classes of a dataset, as they are stated; 10 of one that nobody knows."""
     try:
@@ -175,7 +175,7 @@ def _classes(dataset: Part) -> int:
         return 10
 
 
-@cache
+@cached
 def _side(dataset: Part) -> int:
     """The pixels of a side of a dataset's images, as it is stated; 32 of one that nobody knows."""
     try:
@@ -184,7 +184,7 @@ def _side(dataset: Part) -> int:
         return 32
 
 
-@cache
+@cached
 def _budget(attack: Part, side: int, kept: str | None = None) -> tuple[str, str, str, float | None]:
     """Method without budget, text, norm and value of the budget; the attack's own if not set.
 
@@ -205,13 +205,13 @@ def _budget(attack: Part, side: int, kept: str | None = None) -> tuple[str, str,
     return method, str(budget), budget.norm, budget.value
 
 
-@cache
+@cached
 def tier(protocol: Part) -> str:
     """`quick`, `screening`, `grid` or `paper`; protocols not known here count as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 
-@cache
+@cached
 def selection(chain: str) -> str:
     """The images by which a chain selects; none for one that is not installed here."""
     try:
