@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raygrid.core.text import first_line
 from raygrid.reports.statistics import TWO
 from raygrid.reports.tables.cell_text import marks, number
 from raygrid.reports.tables.cells import Cell
@@ -201,7 +202,3 @@ def _contradiction(panel: Panel, spot: tuple[str, str], cell: Cell) -> str:
 
 def _place(panel: Panel, spot: tuple[str, str]) -> str:
     return " / ".join(head(panel, label) for label in spot)
-
-
-def first_line(text: str | None) -> str:
-    return (text or "").splitlines()[0] if text else ""

@@ -19,12 +19,10 @@ from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.contest import PLAIN_DEFENSES
-from raygrid.trials.result import DATA_MARKS, data_facts, own_marks
+from raygrid.trials.result import DATA_MARKS, HALF, data_facts, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
-HALF = 0.5
-"""The training loss that `epochs_to_half` counts the epochs to."""
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
 MEASURED = (
     *("final_acc", "peak_acc", "peak_epoch", "knn_peak", "probe_peak", "probe_final"),

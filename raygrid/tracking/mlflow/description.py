@@ -13,6 +13,7 @@ from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
 from raygrid.tracking.mlflow.facts import ONCE, TAG_LENGTH, params_of, rounded, safe_name, shortened
 from raygrid.trials import privileges
+from raygrid.trials.contest import SUMS
 
 SHOWN = ("defense.md", "transfer.md", "worst-learner.md")
 """The tables of the description, in this order."""
@@ -26,8 +27,6 @@ FINDINGS = {
 }
 """The table that holds a finding, and the axis whose highest accuracy it is: of an attack, the
 defense that helps most and the learner that is harmed least."""
-NO_LEARNERS = ("worst", "mean_of_max")
-"""Columns of learners that sum up others."""
 
 
 def description(files: Iterable[Path], links: Iterable[str] = ()) -> str:
@@ -102,7 +101,7 @@ def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
     """Whether a cell has a number, sums up no others and knew no more than others may."""
     value = cell.get("value")
     # The latter of methods of one's own, which the process that writes to MLflow does not know.
-    plain = cell.get(axis) not in NO_LEARNERS and cell.get("selection") != "test"
+    plain = cell.get(axis) not in SUMS and cell.get("selection") != "test"
     fair = not privileges.of_defense(str(cell.get("defense", "")))
     return plain and fair and isinstance(value, int | float) and math.isfinite(value)
 
