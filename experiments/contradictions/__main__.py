@@ -38,6 +38,7 @@ from raygrid.cli.options import (
 from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
+from raygrid.core.plugins import load_plugins
 from raygrid.reproduce.scales import SIZES
 from raygrid.storage.results import log_of
 
@@ -82,6 +83,7 @@ def asked(which: Sequence[str] | None, scale: str) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     options: Options = options_of(args, name=f"contradictions-{args.scale}")
+    load_plugins(options.imports)
     args.seeds = seeds_of(args)
     args.which = asked(args.which, args.scale)
     chosen = [CONTRADICTIONS[name] for name in args.which if name != SEPARABLE]

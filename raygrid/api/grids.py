@@ -140,7 +140,6 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     >>> len(found.trials), len(found.skips)
     (4, 0)
     """
-    load_plugins()
     if data is None:
         return grids.plan(_listed(specs), None)
     import tempfile
@@ -217,7 +216,6 @@ def results(out: str | Path = "runs") -> Run:
     written = log_of(Path(out))
     if not written.path.exists():
         raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
-    load_plugins()
     if written.warning():
         log.warning(written.warning())
     return Run(tuple(Result.from_row(row) for row in written.rows()), Path(out))
@@ -267,7 +265,6 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
     """
     from raygrid.literature.lookup import check_asked, find
 
-    load_plugins()
     whole = TrialSpec.parse(spec) if isinstance(spec, str) else spec
     check_asked(whole, measure)
     return find(whole, measure)

@@ -18,7 +18,6 @@ from raygrid.api.given import (
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
-from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import parse_ratio
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Split
@@ -42,7 +41,6 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     >>> digits.train.pixels.dtype, tuple(digits.train.shape), digits.train.classes
     (torch.uint8, (3, 32, 32), 10)
     """
-    load_plugins()
     made, root = DATASETS.make(name), Path(data).absolute()
     made.source(root)  # says which file is missing before anything is decoded
     return made.load(root)
@@ -79,7 +77,6 @@ def poison(
     >>> int((poisoned.pixels.int() - clean.pixels.int()).abs().max())
     8
     """
-    load_plugins()
     given = GivenImages.of(as_images(images, classes), None, name)
     share = parse_ratio(str(ratio))
     made = ATTACKS.make(attack)
@@ -117,7 +114,6 @@ def purify(
     >>> bool((gray.pixels[:, 0] == gray.pixels[:, 2]).all())
     True
     """
-    load_plugins()
     given = GivenImages.of(as_images(images, classes), None, name)
     spec = f"{place_of(given)}/clean/{defense}/small_cnn/supervised/quick/{seed}"
     trial = resolve_given(spec, given)

@@ -17,7 +17,6 @@ from raygrid.core.errors import DivergedError, RaygridError, SpecError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
-from raygrid.core.plugins import load_plugins
 from raygrid.engine.worker import best_device, ready_device
 from raygrid.storage.store import Bundle
 from raygrid.trials.context import TrialContext
@@ -75,7 +74,6 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     >>> sorted(name for name in history[0] if name.startswith("test"))
     ['test_acc', 'test_loss']
     """
-    load_plugins()
     clean = as_images(images, classes)
     count = clean.classes
     shown = None if test is None else as_images(test, count, "test")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.cli.options import options_of
 from raygrid.core.errors import DataError, SpecError
-from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import require
 from raygrid.core.spec import split_outside
 from raygrid.storage.mirrored import open_store
@@ -37,7 +36,6 @@ def records_of(args: argparse.Namespace) -> Records:
     from raygrid.reports.analysis.records import Records
 
     options = options_of(args)
-    load_plugins(options.imports)
     return Records(open_store(options.store_url, reading=True), options.data, args.epoch)
 
 

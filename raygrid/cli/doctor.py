@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from raygrid.core.errors import RaygridError
+from raygrid.core.errors import PluginError, RaygridError
 from raygrid.core.options import Options
 from raygrid.storage.store import remove_unused
 
@@ -45,7 +45,7 @@ def examine(options: Options) -> list[Check]:
         _tracking,
         _pictures,
     ]
-    found = [check(options) for check in checks] + [_dataset(n, options) for n in _datasets()]
+    found = [*(check(options) for check in checks), *_datasets(options)]
     remove_unused()
     return found
 
@@ -174,10 +174,15 @@ def _pictures(options: Options) -> Check:
     return Check("pictures", "ok", f"of class folders: {EXIF}")
 
 
-def _datasets() -> list[str]:
+def _datasets(options: Options) -> list[Check]:
+    """A check a dataset; of a package that may offer more and cannot be imported only this."""
     from raygrid.datasets import DATASETS
 
-    return list(DATASETS)
+    try:
+        names = list(DATASETS)
+    except PluginError as error:
+        return [Check("methods", "fault", str(error))]
+    return [_dataset(name, options) for name in names]
 
 
 def _dataset(name: str, options: Options) -> Check:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from raygrid.cli.options import options_of
-from raygrid.core.plugins import load_plugins
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,6 @@ def inspect_file(args: argparse.Namespace) -> int:
     from raygrid.trials.inspection import look_into
 
     options = options_of(args)
-    load_plugins(options.imports)
     dataset = DATASETS.make(args.against) if args.against else None
     clean = None if dataset is None else dataset.load(options.data.absolute()).train
     facts = look_into(args.path, args.entry, clean)

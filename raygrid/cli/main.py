@@ -31,7 +31,7 @@ from raygrid.cli.plan import show_plan
 from raygrid.cli.poison import add_poison, make_poison
 from raygrid.cli.run import place_and_run, specs_from_grids
 from raygrid.cli.show import add_show, show_one
-from raygrid.cli.submit import add_submit, split_command
+from raygrid.cli.submit import add_submit, split_command, submit
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
@@ -48,7 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     line, words = split_command(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(line)
     args.line, args.words = line, words
-    return guarded(lambda: args.command(args))
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command with the methods that it may name.
+
+    Those that name none work beside a package that cannot be imported, too.
+    """
+    if args.command not in (submit, show_status, doctor):
+        load_plugins(tuple(args.imports))
+    return int(args.command(args))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -177,7 +187,6 @@ def show_table(args: argparse.Namespace) -> int:
 
     plain = args.format == "text" or not args.json
     require(plain, f"--format {args.format} and --json are two forms: leave one of them out")
-    load_plugins(tuple(args.imports))
     log = log_of(args.out)
     rows = list(log.rows())
     say_broken(log)
@@ -196,7 +205,6 @@ def show_table(args: argparse.Namespace) -> int:
 def write_report(args: argparse.Namespace) -> int:
     from raygrid.reports.page.write import report
 
-    load_plugins(tuple(args.imports))
     file = report(args.folders or [args.out], args.file)
     print(json.dumps({"report": str(file)}) if args.json else file)
     return 0
@@ -205,7 +213,6 @@ def write_report(args: argparse.Namespace) -> int:
 def fetch_data(args: argparse.Namespace) -> int:
     from raygrid.datasets import DATASETS
 
-    load_plugins(tuple(args.imports))
     DATASETS.make(args.dataset).download(args.data)
     print(json.dumps({"data": str(args.data)}) if args.json else f"{args.dataset}: {args.data}")
     return 0
@@ -215,7 +222,6 @@ def sync_mlflow(args: argparse.Namespace) -> int:
     from raygrid.tracking.mlflow import sync as rebuild
 
     require(args.tracking != "off", "sync writes to MLflow, and --tracking off says not to")
-    load_plugins(tuple(args.imports))
     done = rebuild(args.out.absolute(), args.tracking)
     if args.json:
         print(json.dumps({"written": done.written, "runs": done.there}))

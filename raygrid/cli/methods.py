@@ -11,7 +11,6 @@ from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
-from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method, Registry, require
 from raygrid.core.spec import TrialSpec, format_scalar, split_outside
 from raygrid.core.text import decimal, percent, wrapped
@@ -43,7 +42,6 @@ def list_methods(args: argparse.Namespace) -> int:
     """Print the methods of a kind, or of all kinds."""
     two = args.json and args.markdown
     require(not two, "--json and --markdown are two forms: leave one of them out")
-    load_plugins(tuple(args.imports))
     kinds = registries()
     if args.kind is not None and args.kind not in kinds:
         raise SpecError(unknown("kind", args.kind, kinds))

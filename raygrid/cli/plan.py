@@ -15,7 +15,6 @@ from raygrid.cli.common import say_broken
 from raygrid.core.errors import DataError, MissingDataError, SpecError
 from raygrid.core.local_gpus import UNCOUNTED, LocalGpu, counted, local_gpus
 from raygrid.core.options import Options
-from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import TrialSpec
 from raygrid.core.speed import CPU, GPU, Speed
 from raygrid.core.text import about, say
@@ -229,7 +228,6 @@ def show_plan(
     specs: Sequence[TrialSpec | str], options: Options, as_json: bool, fleet: Fleet | None = None
 ) -> int:
     """Print what a grid comes to, and what a fleet makes of it; works without the data too."""
-    load_plugins(options.imports)  # whose faults are none of the data
     log = log_of(options.out)
     rows = {row["key"]: row for row in log.rows()}
     say_broken(log)

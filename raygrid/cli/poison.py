@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from raygrid.cli.common import check_picture
 from raygrid.cli.options import options_of
-from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import require
 from raygrid.core.spec import Part, parse_ratio, parse_scalar
 from raygrid.storage.mirrored import open_store
@@ -51,7 +50,6 @@ def make_poison(args: argparse.Namespace) -> int:
     from raygrid.trials.catalog import Catalog
 
     options = options_of(args)
-    load_plugins(options.imports)
     form = _form_of(args)
     attack = _attack_of(args)
     if args.gallery is not None:

@@ -16,7 +16,6 @@ from raygrid.cli.plan import show_plan
 from raygrid.cli.run import place_and_run
 from raygrid.core.errors import SpecError
 from raygrid.core.options import Options
-from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
@@ -52,7 +51,6 @@ SCREEN = (
 
 def reproduce(args: argparse.Namespace) -> int:
     """Plan or run the table or figure that was asked for, and show it beside the paper's."""
-    load_plugins(tuple(args.imports))
     args.seeds = seeds_of(args)
     answer = _figure if args.figure else _table
     if not args.dry_run:

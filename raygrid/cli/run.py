@@ -33,8 +33,10 @@ from raygrid.cli.options import (
 from raygrid.cli.plan import kept_text, show_plan, skipped_text
 from raygrid.core.errors import ClusterError, DataError, SpecError
 from raygrid.core.options import Options
+from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
+from raygrid.core.text import first_line
 from raygrid.engine.grid import Grid
 from raygrid.engine.grid import plan as plan_specs
 from raygrid.engine.ray import submit as launch
@@ -64,6 +66,7 @@ def experiment_main(
 
 
 def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+    load_plugins(tuple(args.imports))
     args.argv = sys.argv
     scale = args.scale or default_scale(scales, args)
     if not args.scale:  # there it would look at another machine
@@ -265,7 +268,7 @@ def print_outcome(outcome: Outcome, options: Options) -> None:
     show_found(outcome, options.out)
     for result in (*outcome.results, *outcome.failed_attempts):
         if result.status in ("failed", "diverged"):
-            print(f"{result.status.upper()} {result.spec}: {(result.error or '').splitlines()[0]}")
+            print(f"{result.status.upper()} {result.spec}: {first_line(result.error)}")
     print(
         f"{outcome.submitted} trials run in {outcome.seconds:.0f} s; all tables: "
         f"{options.out / 'tables'}"

@@ -15,7 +15,6 @@ from raygrid.cli.common import say_broken
 from raygrid.cli.methods import method_section, registries
 from raygrid.core.errors import DataError, SpecError, unknown
 from raygrid.core.options import Options
-from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import Method
 from raygrid.core.spec import TrialSpec
 from raygrid.core.text import NOTHING, clock, percent, wrapped
@@ -42,7 +41,6 @@ def add_show(parser: argparse.ArgumentParser) -> None:
 
 def show_one(args: argparse.Namespace) -> int:
     """Print a method's page, one for each kind that has the name, or what a trial left."""
-    load_plugins(tuple(args.imports))
     *kind, what = args.what
     found = {k: r for k, r in registries().items() if what in r and kind in ([], [k])}
     if kind and not found:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from raygrid.core.budget import Budget
+from raygrid.core.budget import NORMS, Budget
 from raygrid.core.errors import DivergedError, SpecError
 from raygrid.core.images import to_uint8
 from raygrid.core.lazy import torch
@@ -74,6 +74,16 @@ def size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:
     for before, after, size in zip(*parts, strict=True):
         size.copy_(_size_of_change(before, after, norm))
     return out
+
+
+def facts_of_change(clean: Tensor, poisoned: Tensor) -> dict[str, Any]:
+    """What images changed by, as JSON values.
+
+    size: mean and largest change by norm (see `size_of_change`). unchanged: images without any.
+    """
+    sizes = {norm: size_of_change(clean, poisoned, norm) for norm in NORMS}
+    size = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
+    return {"size": size, "unchanged": int((sizes["l0"] == 0).sum())}
 
 
 def _size_of_change(clean: Tensor, poisoned: Tensor, norm: str) -> Tensor:

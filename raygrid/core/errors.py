@@ -25,6 +25,13 @@ class SpecError(RaygridError, ValueError):
     """A name, parameter or combination that cannot be run."""
 
 
+class PluginError(RaygridError):
+    """An installed package that offers methods and cannot be imported.
+
+    No SpecError: who takes a name that is not there in stride must not take this in stride.
+    """
+
+
 class SpecErrors(SpecError):
     """Several faults of one spec."""
 

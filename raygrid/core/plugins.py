@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from raygrid.core.errors import SpecError, in_one_line
+from raygrid.core.errors import PluginError, SpecError, in_one_line
 
 ENTRY_POINTS = "raygrid.methods"
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
 
-def load_plugins(modules: tuple[str, ...] = ()) -> None:
-    """Import third-party methods: installed entry points of `raygrid.methods`, and `modules`.
+def load_plugins(modules: tuple[str, ...]) -> None:
+    """Import third-party methods: `load_installed`, and `modules`.
 
     A module is named as in an `import`, also one of the current folder, or by the path of its file.
     Raises SpecError, in one line, for one that is not there and for whatever goes wrong in it.
     """
-    _load_installed()
+    load_installed()
     for module in modules:
         try:
             _load(module)
@@ -35,15 +35,42 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
             raise SpecError(f"--import {module}: {_told(error, name)}") from error
 
 
-@functools.cache
-def _load_installed() -> None:
-    """Import what installed packages offer, once a process."""
+class _Progress:
+    """How far the import of installed methods is.
+
+    begun: it runs in the thread that holds `lock`. over: it came to its end.
+    """
+
+    lock = threading.RLock()
+    begun = over = False
+
+
+def load_installed() -> None:
+    """Import what installed packages offer at the entry point `raygrid.methods`, once a process.
+
+    The first look into a registry calls it. What is imported may look there too and finds what is
+    there so far; other threads wait. Raises PluginError for a package that cannot be imported.
+    """
+    if _Progress.over:
+        return
+    with _Progress.lock:
+        if _Progress.begun:
+            return
+        _Progress.begun = True
+        try:
+            _load_entries()
+            _Progress.over = True
+        finally:
+            _Progress.begun = False
+
+
+def _load_entries() -> None:
     for entry in _installed():
         try:
             entry.load()
         except (Exception, SystemExit) as error:
             package = entry.dist.name if entry.dist else "a package"
-            raise SpecError(
+            raise PluginError(
                 f"the installed package {package} offers {entry.name} = {entry.value} to raygrid "
                 f"and cannot be imported: {_told(error, entry.module)}; mend or uninstall it"
             ) from error

@@ -6,16 +6,18 @@ A method is a frozen dataclass whose fields are its parameters. Its card says wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin
 
 from raygrid.core.admission import refuse_incomplete, types_of
 from raygrid.core.budget import NORMS, Budget
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.plugins import load_installed
 from raygrid.core.spec import METHODS, NAME, Part, Scalar
 
 
@@ -83,6 +85,20 @@ class Method:
 
 M = TypeVar("M", bound=Method)
 K = TypeVar("K", bound=Method)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FORGETS: list[Callable[[], None]] = []
+"""What forgets the answers of every function that is `cached`."""
+
+
+def cached(function: F) -> F:
+    """Decorator: keep the answers of a function that asks which methods there are, or what of them.
+
+    They are forgotten when another method is registered.
+    """
+    kept = functools.cache(function)
+    _FORGETS.append(kept.cache_clear)
+    return cast(F, kept)
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class Combination:
 
 
 class Registry(Generic[M]):
-    """Methods of one kind by id.
+    """Methods of one kind by id, those of installed packages among them.
 
     own: how a person names one of their own, `{}` for its name, said where a name is not known.
     """
@@ -140,6 +156,8 @@ class Registry(Generic[M]):
             cls.id = name
             self._methods[name] = cls  # type: ignore[assignment]
             METHODS.add(name)
+            for forget in _FORGETS:
+                forget()
             return cls
 
         return add
@@ -157,12 +175,15 @@ class Registry(Generic[M]):
         refuse_incomplete(cls)
 
     def __iter__(self) -> Iterator[str]:
+        load_installed()
         return iter(sorted(self._methods))
 
     def __len__(self) -> int:
+        load_installed()
         return len(self._methods)
 
     def __contains__(self, name: object) -> bool:
+        load_installed()
         return name in self._methods
 
     def __getitem__(self, name: str) -> type[M]:
@@ -171,7 +192,7 @@ class Registry(Generic[M]):
 
     def expect(self, name: str) -> None:
         """Raise SpecError that says the nearest name unless a method is filed under `name`."""
-        if name not in self._methods:
+        if name not in self:
             own = f"; one of your own is {self.own.format(name)}"
             raise SpecError(unknown(self.kind, name, self._methods) + own)
 

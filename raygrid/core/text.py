@@ -83,6 +83,11 @@ def say(text: str) -> None:
         print(wrapped(line))
 
 
+def first_line(text: str | None) -> str:
+    """The first line of a text; empty where there is none."""
+    return next(iter((text or "").splitlines()), "")
+
+
 def clipped(text: str, most: int) -> str:
     """A text of at most `most` letters (3 or more): of a longer one both ends, which tell apart."""
     if len(text) <= most:

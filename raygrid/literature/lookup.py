@@ -16,7 +16,7 @@ from typing import Any
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.registry import Registry, require
+from raygrid.core.registry import Registry, cached, require
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.core.text import decimal
 from raygrid.datasets import DATASETS
@@ -124,7 +124,7 @@ def find(
     """
     spec = TrialSpec.parse(spec) if isinstance(spec, str) else spec
     cell = cell_key(spec), measure
-    figures = _index().get(cell) or _on_cards(sum(map(len, KINDS))).get(cell)
+    figures = _index().get(cell) or _on_cards().get(cell)
     if not figures:
         return None
     protocol, methods = _protocol(spec), methods_of(spec)
@@ -197,7 +197,7 @@ def _printed_names() -> dict[str, set[str]]:
     return found
 
 
-@cache
+@cached
 def _index() -> dict[tuple[str, str], list[PublishedValue]]:
     index: dict[tuple[str, str], list[PublishedValue]] = {}
     for row in printed_rows():
@@ -218,9 +218,9 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
     return index
 
 
-@cache
-def _on_cards(methods: int) -> dict[tuple[str, str], list[PublishedValue]]:
-    """The numbers of the cards of all methods; how many these are tells whether there are more."""
+@cached
+def _on_cards() -> dict[tuple[str, str], list[PublishedValue]]:
+    """The numbers of the cards of all methods."""
     index: dict[tuple[str, str], list[PublishedValue]] = {}
     cards = (registry[name].card for registry in KINDS for name in registry)
     for card, text, value in ((c, *item) for c in cards for item in c.published.items()):
@@ -235,7 +235,7 @@ def _on_cards(methods: int) -> dict[tuple[str, str], list[PublishedValue]]:
     return index
 
 
-@cache
+@cached
 def printed_networks() -> tuple[str, ...]:
     """The architectures here of which papers printed numbers, the one with most of them first."""
     specs = (TrialSpec.parse(row["cell"]) for row in printed_rows() if row["cell"])
@@ -293,7 +293,7 @@ def methods_of(spec: TrialSpec) -> tuple[str, str, str, str]:
     return attack, chain, canonical(ARCHITECTURES, spec.architecture), dataset
 
 
-@cache
+@cached
 def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str:
     """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
     whole = Part.parse(canonical(registry, part))
@@ -312,12 +312,12 @@ def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str
     return str(method.with_params(**budget))
 
 
-@cache
+@cached
 def _canonical_text(registry: Registry[Any], text: str) -> str:
     return canonical(registry, Part.parse(text))
 
 
-@cache
+@cached
 def canonical(registry: Registry[Any], part: Part) -> str:
     """The shortest text of a method, without the place of its weights.
 

@@ -111,8 +111,7 @@ Array: TypeAlias = "NDArray[np.float64]"
 
 
 RESAMPLES = 10_000
-
-
+"""Draws of a bootstrap."""
 BCA_FROM = 20  # points
 FEWEST = 5  # points of a correlation, seeds of a p-value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from raygrid.architectures import ARCHITECTURES
@@ -13,7 +12,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
-from raygrid.core.registry import Registry
+from raygrid.core.registry import Registry, cached
 from raygrid.core.spec import Part, Scalar, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
@@ -228,7 +227,7 @@ def absent(spec: TrialSpec) -> list[str]:
     return [reason for registry, part in named if (reason := _fault(registry, part))]
 
 
-@cache
+@cached
 def _fault(registry: Registry[Any], part: Part) -> str | None:
     if part.name not in registry:
         return f"{registry.kind} {part.name}"

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raygrid.core.text import clipped, clock, percent
+from raygrid.core.text import clipped, clock, first_line, percent
 from raygrid.engine.events import ArtifactState
 from raygrid.engine.grid import Plan
 from raygrid.tracking.counts import RunCounts, Running
@@ -131,7 +131,7 @@ class ProgressDisplay(RunCounts):
 def _outcome(result: Result) -> str:
     """How a trial ended: its accuracies with what is marked, or what became of it."""
     if result.status != "done":
-        return f"{result.status.upper()} {(result.error or '').splitlines()[0]}"
+        return f"{result.status.upper()} {first_line(result.error)}"
     text = f"peak {percent(result.peak_acc)}, last {percent(result.last_acc)}"
     if result.knn_peak is not None:
         text = f"probe {percent(result.probe_final)}, kNN {percent(result.knn_peak)}"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.file import NEAR, File
-from raygrid.core.budget import NORMS
-from raygrid.core.enforcement import size_of_change
+from raygrid.core.enforcement import facts_of_change
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
@@ -105,6 +104,4 @@ def _against(path: Path, entry: str, clean: Images) -> dict[str, Any]:
         after = attack.pixels(clean, context)
     except DataError as error:
         return {"guess": str(error)}
-    sizes = {norm: size_of_change(clean.pixels, after, norm) for norm in NORMS}
-    size = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
-    return {"size": size, "unchanged": int((sizes["l0"] == 0).sum()), "marks": context.marks}
+    return {**facts_of_change(clean.pixels, after), "marks": context.marks}

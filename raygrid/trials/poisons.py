@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raygrid.attacks.base import Attack
-from raygrid.core.budget import NORMS, Budget
-from raygrid.core.enforcement import rounding, size_of_change
+from raygrid.core.budget import Budget
+from raygrid.core.enforcement import facts_of_change, rounding
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import torch
@@ -129,8 +129,8 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
     if not poisoned.replaced or not bool(rows.any()):
         return facts
     before, after = clean.pixels[rows], poisoned.images.pixels[rows]
-    sizes = {norm: size_of_change(before, after, norm) for norm in NORMS}
-    facts["size"] = {n: {"mean": float(s.mean()), "max": float(s.max())} for n, s in sizes.items()}
+    change = facts_of_change(before, after)
+    facts["size"] = change["size"]
     limit = poisoned.limit
     if limit is not None:
         facts["budget"] = {
@@ -138,7 +138,7 @@ def inspect(poisoned: Poisoned) -> dict[str, Any]:
             "largest": facts["size"][limit.norm]["max"],
             "rounding": rounding(limit, clean.shape),
         }
-    facts["unchanged"] = int((sizes["l0"] == 0).sum())
+    facts["unchanged"] = change["unchanged"]
     facts["distinct"] = _distinct(before, after)
     return facts
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
+from raygrid.core.registry import cached
 from raygrid.core.spec import Part, parse_chain
 from raygrid.defenses.chain import Chain
 
@@ -16,7 +15,7 @@ CLEAN_IMAGES = "chooses by clean images that were never poisoned"
 INFORMED = "is of another threat model"
 
 
-@cache
+@cached
 def of_attack(attack: str) -> str:
     """What an attack knows beyond its due; "" for nothing, or if it is not installed here."""
     try:
@@ -25,7 +24,7 @@ def of_attack(attack: str) -> str:
         return ""
 
 
-@cache
+@cached
 def of_defense(chain: str) -> str:
     """The same of a chain of defenses, of which one link is enough."""
     try:

@@ -11,6 +11,8 @@ from raygrid.literature.printed import Printed
 
 Status = Literal["done", "failed", "diverged", "skipped"]
 History = list[dict[str, float]]
+HALF = 0.5
+"""The training loss that `epochs_to_half` counts the epochs to."""
 COLLAPSED = "the features of the encoder have collapsed"
 
 OTHER_DATA = "not the official data: "
@@ -44,6 +46,12 @@ def own_marks(marks: Iterable[str]) -> list[str]:
     return [mark for mark in marks if not mark.startswith(OTHER_FILES)]
 
 
+def peak_of(history: History) -> tuple[float, int] | None:
+    """The highest test accuracy and the first epoch with it, counted from 1; None without any."""
+    tested = [(epoch["test_acc"], n) for n, epoch in enumerate(history, 1) if "test_acc" in epoch]
+    return max(tested, key=lambda each: each[0], default=None)
+
+
 @dataclass
 class Result:
     """The row of one trial. Accuracies are fractions; None means not measured.
@@ -61,7 +69,7 @@ class Result:
         and probes are then those after it. None: nothing was selected, they are of the last one.
     winner: the defenses of the trial that won, where a derived defense chose among several.
     seconds: on the clock, with epochs of earlier runs where it went on from a checkpoint.
-    epochs_to_half: first epoch with train_loss < 0.5, None if there was none.
+    epochs_to_half: first epoch with train_loss < HALF, None if there was none.
     utilization: part of the time in which the GPU computed while the trial trained, for all that
         shared it; gpu_share: the part of it that the trial was given, 0 on a CPU.
     detection: counts and rates of finding the poisoned images, for defenses that look for them.
@@ -115,14 +123,13 @@ class Result:
 
     def summarize(self) -> None:
         """Fill peak, last, the epoch counts and a mark from the history and the probes."""
-        accuracies = [epoch["test_acc"] for epoch in self.history if "test_acc" in epoch]
         self.epochs_run = len(self.history)
         probing = self.resolved.get("probing")
-        if accuracies:
-            peak = max(accuracies)
-            self.peak_epoch = accuracies.index(peak) + 1
+        found = peak_of(self.history)
+        if found is not None:
+            peak, self.peak_epoch = found
             self.peak_acc, self.knn_peak = (None, peak) if probing else (peak, None)
-        low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < 0.5)
+        low = (i for i, epoch in enumerate(self.history, 1) if epoch["train_loss"] < HALF)
         self.epochs_to_half = next(low, None)
         if self.history and self.history[-1].get("collapsed"):
             self.marks = [*self.marks, COLLAPSED]

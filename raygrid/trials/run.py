@@ -24,7 +24,7 @@ from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
 from raygrid.trials.evaluate import epoch_metrics
-from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result
+from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result, peak_of
 from raygrid.trials.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -225,9 +225,8 @@ def placed(images: Images, device: torch.device) -> Images:
 
 
 def _peak(history: History) -> dict[str, float]:
-    accuracies = [epoch["test_acc"] for epoch in history]
-    peak = max(accuracies)
-    return {"peak_acc": peak, "peak_epoch": accuracies.index(peak) + 1.0}
+    found = peak_of(history)
+    return {} if found is None else {"peak_acc": found[0], "peak_epoch": float(found[1])}
 
 
 def _task(trial: Trial, fetch: Fetch, world: World, train: Images, device: torch.device) -> Task:

@@ -8,7 +8,7 @@ import torch
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.piecewise import Piecewise
-from raygrid.core.enforcement import enforce, size_of_change
+from raygrid.core.enforcement import enforce, facts_of_change, size_of_change
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from tests.conftest import toy
@@ -47,3 +47,16 @@ def test_sizes_of_change_are_those_of_every_image_alone(images: Images) -> None:
     assert torch.equal(found["linf"], (flat.abs().amax(1) / 255).float())
     assert (found["l2"] - flat.norm(dim=1) / 255).abs().max() < 1e-5
     assert torch.equal(found["l0"], (change != 0).any(1).flatten(1).sum(1).float())
+
+
+def test_what_images_changed_by_is_the_mean_and_the_largest_of_every_norm() -> None:
+    clean = torch.full((2, 3, 4, 4), 100, dtype=torch.uint8)
+    other = clean.clone()
+    other[1, :, 0, :2] += 51  # 0.2 in two pixels of one image
+    facts = facts_of_change(clean, other)
+    assert facts["unchanged"] == 1
+    largest = {"linf": 0.2, "l2": 0.2 * 6**0.5, "l0": 2.0}
+    assert facts["size"].keys() == largest.keys()
+    for norm, value in largest.items():
+        wanted = {"mean": pytest.approx(value / 2), "max": pytest.approx(value)}
+        assert facts["size"][norm] == wanted

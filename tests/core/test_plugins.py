@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from raygrid.attacks import ATTACKS
+from raygrid.attacks.base import Attack, AttackContext
+from raygrid.cli.doctor import examine
+from raygrid.cli.main import main
+from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
+from raygrid.core.images import Images
+from raygrid.core.options import Options
 from raygrid.core.plugins import ENTRY_POINTS, refuse_unsent
 from raygrid.core.registry import Card, Method
+from raygrid.core.spec import Part, TrialSpec
+from raygrid.engine.grid import Plan
+from raygrid.literature.lookup import canonical
+from raygrid.reports.tables.frame import frame
+from raygrid.reports.tables.kinds import table
+from raygrid.reports.tables.made_with import made_with
+from raygrid.reports.tables.trial_lines import trial_line, trial_lines
+from raygrid.reproduce.scales import absent
+from raygrid.tracking.status import StatusFile
+from raygrid.trials import privileges
+from tests.reports.rows import TOY, trial
 
 HEAD = """
 from __future__ import annotations
@@ -40,6 +62,8 @@ class Wave(rg.Attack):
         return context.stream.rows("sign", context.index(images), images.shape, "normal")
 """
 GOOD = HEAD + WAVE.format(fields="", method="propose")
+SAVED = "pd.read_pickle('rows.pkl')"
+"""The frame that `save_frame` leaves in a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +71,25 @@ class Outsider(Method):
     """A method outside of raygrid, for these tests."""
 
     card = Card(paper="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaky(Attack):
+    """An attack of somebody's own that knows the test set; a test registers it."""
+
+    card = Card(paper="none")
+    budget: Budget = Budget("linf", 8 / 255)
+    sees_test = True
+
+    def propose(self, images: Images, context: AttackContext) -> Tensor:
+        raise NotImplementedError
+
+
+def save_frame(folder: Path) -> None:
+    """A frame with an attack that is not registered where it is made."""
+    values = {"clean": 0.9, "lsp": 0.5, "wave": 0.1}
+    rows = [trial(TOY.format(a, "standard", "supervised", 0), v) for a, v in values.items()]
+    frame(rows).to_pickle(folder / "rows.pkl")
 
 
 def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -134,14 +177,55 @@ def installed(folder: Path, module: str) -> None:
         "rg.poison((np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1]), 'wave')",
         "rg.plan(rg.Grid(attacks=['wave']))",
         "rg.published('cifar10/wave/standard/resnet18/supervised/quick/0')",
+        f"rg.table({SAVED})",
+        "assert 'wave' in rg.ATTACKS",
+        "assert 'wave' in list(rg.ATTACKS)",
+        "assert len(rg.ATTACKS) == len(rg.ATTACKS._methods) > 1",
     ],
 )
 def test_what_a_package_offers_is_known_in_python_too(call: str, tmp_path: Path) -> None:
     (tmp_path / "their_methods.py").write_text(GOOD)
     installed(tmp_path, "their_methods")
-    after = "assert 'wave' in rg.ATTACKS"
-    done = ran(tmp_path, "-c", f"import numpy as np; import raygrid as rg; {call}; {after}")
+    save_frame(tmp_path)
+    after = "assert 'wave' in rg.ATTACKS._methods"
+    imports = "import numpy as np; import pandas as pd; import raygrid as rg"
+    done = ran(tmp_path, "-c", f"{imports}; {call}; {after}")
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_raygrid_imports_no_package_that_offers_methods(tmp_path: Path) -> None:
+    """Neither does the help: a method is there once raygrid is, and a fault has one clear line."""
+    (tmp_path / "their_methods.py").write_text("raise RuntimeError\n")
+    installed(tmp_path, "their_methods")
+    text = """
+import importlib, pkgutil, raygrid
+for found in pkgutil.walk_packages(raygrid.__path__, "raygrid."):
+    if not found.name.startswith(("raygrid.engine.ray", "raygrid.__main__")):
+        importlib.import_module(found.name)
+from raygrid.cli.main import parser
+parser().parse_args(["table", "defense"])
+parser().parse_args(["reproduce", "apbench", "--table", "4"])
+"""
+    done = ran(tmp_path, "-c", text)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_may_ask_for_methods_while_it_is_imported_and_threads_wait(
+    tmp_path: Path,
+) -> None:
+    head = HEAD.replace("import raygrid as rg", "import time\n\nimport raygrid as rg")
+    asks = '\nassert "lsp" in rg.ATTACKS and "wave" not in rg.ATTACKS\ntime.sleep(0.5)\n'
+    (tmp_path / "their_methods.py").write_text(head + asks + GOOD.removeprefix(HEAD))
+    installed(tmp_path, "their_methods")
+    text = """
+from concurrent.futures import ThreadPoolExecutor
+import raygrid as rg
+attacks = rg.ATTACKS
+with ThreadPoolExecutor(2) as pool:
+    print(list(pool.map(attacks.__contains__, ["wave", "wave"])))
+"""
+    done = ran(tmp_path, "-c", text)
+    assert done.stdout == "[True, True]\n", done.stderr
 
 
 def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) -> None:
@@ -155,6 +239,97 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) 
         r"\(.*their_methods\.py, line 1\); mend or uninstall it\n",
         done.stderr,
     ), done.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "'lsp' in rg.ATTACKS",
+        "rg.plan(rg.Grid(attacks=['lsp', 'wave'], budgets=['default', '8/255']))",
+        f"rg.table({SAVED})",
+        "rg.published('cifar10/lsp/standard/resnet18/supervised/quick/0')",
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_named_in_python_too(
+    call: str, tmp_path: Path
+) -> None:
+    """Also where a name that is not there would be no error."""
+    (tmp_path / "their_methods.py").write_text("import nothing_such\n")
+    installed(tmp_path, "their_methods")
+    save_frame(tmp_path)
+    done = ran(tmp_path, "-c", f"import pandas as pd; import raygrid as rg; {call}")
+    assert re.match(
+        r"raygrid\.core\.errors\.PluginError: the installed package theirs offers signals = ",
+        done.stderr.splitlines()[-1],
+    ), done.stderr
+
+
+def test_what_names_no_method_works_beside_a_package_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = StatusFile(tmp_path)
+    state.started(Plan(), [])
+    state.close(interrupted=False)
+    broken = metadata.EntryPoint("signals", "nothing_such", ENTRY_POINTS)
+    monkeypatch.setattr("raygrid.core.plugins._installed", lambda: [broken])
+    monkeypatch.setattr("raygrid.core.plugins._Progress.over", False)
+    assert main(["status", "--out", str(tmp_path)]) == 0
+    assert "lsp" not in capsys.readouterr().out
+    assert main(["list", "attacks"]) == 2
+    fault = "a package offers signals = nothing_such to raygrid and cannot be imported: "
+    assert fault in capsys.readouterr().err
+    checks = {check.name: check for check in examine(Options(out=tmp_path, data=tmp_path))}
+    assert checks["methods"].state == "fault"
+    assert fault in checks["methods"].text
+    assert checks["disk"].text.endswith(f"GiB free for {tmp_path}")
+
+
+def test_the_budgets_that_an_attack_of_ones_own_takes_count_in_a_grid(tmp_path: Path) -> None:
+    fields = '    norms = ("l2",)'
+    text = wave(fields).replace('rg.Budget("linf", 8 / 255)', 'rg.Budget("l2", 1.0)')
+    (tmp_path / "mine.py").write_text(text)
+    axes = ("--attacks", "wave", "em", "--budgets", "8/255", "l2:1", "--json")
+    done = ran(tmp_path, "-m", "raygrid", "plan", *axes, "--import", "mine.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[:2] == [
+        "skipped: wave takes l2, not 8/255",
+        "skipped: em takes linf, not l2:1",
+    ]
+
+
+def test_answers_about_methods_follow_the_methods_that_there_are() -> None:
+    """A notebook may have a table of a folder before it has the module of an attack."""
+    part = Part.parse("leaky(budget=8/255)")
+    questions: dict[str, Callable[[], object]] = {
+        "privilege": lambda: privileges.of_attack(str(part)),
+        "norm": lambda: trial_line(trial(TOY.format(part, "none", "supervised", 0), 0.1))["norm"],
+        "shortest": lambda: canonical(ATTACKS, part),
+        "defaults": lambda: made_with({"attack": {"id": "leaky", "budget": "8/255"}}),
+        "absent": lambda: absent(TrialSpec.parse(TOY.format(part, "none", "supervised", 0))),
+        "table": lambda: _strongest(part),
+    }
+    before = {name: ask() for name, ask in questions.items()}
+    assert before["privilege"] == ""
+    assert before["shortest"] == str(part)
+    assert before["absent"] == ["attack leaky"]
+    assert before["table"] == {str(part)}
+    try:
+        ATTACKS.register("leaky")(Leaky)
+        after = {name: ask() for name, ask in questions.items()}
+    finally:
+        ATTACKS._methods.pop("leaky")
+    assert after["privilege"] == privileges.SEES_TEST
+    assert after["shortest"] == "leaky"
+    assert after["defaults"] != before["defaults"]
+    assert after["absent"] == []
+    assert after["table"] == set()
+
+
+def _strongest(attack: Part) -> set[str]:
+    """Attacks that a table calls the strongest ones."""
+    values = {"clean": 0.9, "lsp": 0.5, str(attack): 0.1}
+    rows = [trial(TOY.format(a, "standard", "supervised", 0), v) for a, v in values.items()]
+    return table("defense", trial_lines(rows)).panels[0].strongest("standard")
 
 
 def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) -> None:
@@ -177,6 +352,37 @@ print(rg.published("cifar10/lsp/standard/resnet18/supervised/apbench/0").best.pa
     assert done.returncode == 0, done.stderr
     said = ["0.125|True|Doe et al. 2025 card", "Doe et al. 2025", "apbench"]
     assert done.stdout.splitlines() == said
+
+
+def test_a_pretrained_learner_of_ones_own_stands_beside_the_fresh_victims(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from raygrid.learners import LEARNERS\n"
+        "from raygrid.learners.finetune import Finetune\n"
+        '@LEARNERS.register("mytune")\n'
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class MyTune(Finetune): ...\n"
+    )
+    spec = "photo_digits_last/{}/standard/small_cnn/{}/pretrained_quick/0"
+    measured = [
+        (spec.format(attack, learner), value)
+        for learner, values in (("supervised", (0.9, 0.2)), ("mytune", (0.8, 0.4)))
+        for attack, value in zip(("clean", "lsp"), values, strict=True)
+    ]
+    rows = [
+        {"spec": spec, "key": spec, "status": "done", "final_acc": value, "epochs_planned": 1}
+        for spec, value in measured
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    words = ("table", "transfer", "--out", ".", "--import", "mine.py", "--format", "csv")
+    done = ran(tmp_path, "-m", "raygrid", *words)
+    assert done.returncode == 0, done.stderr
+    cells = list(csv.DictReader(io.StringIO(done.stdout)))
+    drops = {(c["learner"], c["attack"]): c["drop"] for c in cells if c["drop"]}
+    assert {place: round(float(drop), 4) for place, drop in drops.items()} == {
+        ("supervised", "lsp"): 0.7778,
+        ("mytune", "lsp"): 0.5,
+    }
 
 
 @pytest.mark.slow

@@ -226,6 +226,17 @@ def test_the_end_names_the_mlflow_that_has_the_runs(
     assert ends == lines
 
 
+def test_a_trial_that_failed_without_a_word_is_still_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [f"dots/lsp/none/small_cnn/supervised/brief(epochs={n})/0" for n in (1, 2)]
+    words = ("", "it broke\nhere")
+    rows = [Result(s, s, status="failed", error=e) for s, e in zip(specs, words, strict=True)]
+    print_outcome(Outcome(plan([], None), rows, 0, 0.0), Options(out=tmp_path))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert told == [f"FAILED {specs[0]}: ", f"FAILED {specs[1]}: it broke"]
+
+
 def test_lines_of_finished_trials_fit_with_the_display(options: Options) -> None:
     where = "photo_digits/{}/jpeg(quality=10)/small_cnn/{}/quick/0"
     names = ("lsp(budget=l2:1.5)", "lsp(budget=l2:2.5, patch=4)", "clean")

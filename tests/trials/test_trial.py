@@ -12,6 +12,7 @@ from raygrid.trials.artifacts import Artifact
 from raygrid.trials.catalog import Catalog
 from raygrid.trials.context import TrialContext
 from raygrid.trials.resolve import resolve
+from raygrid.trials.result import peak_of
 from raygrid.trials.run import run_trial, task_of
 from raygrid.trials.trial import Trial
 from tests import plugin
@@ -48,6 +49,12 @@ def test_a_control_and_every_defense_share_the_draws_of_a_victim() -> None:
     assert decided("lsp", "jpeg").streams() == own
     other = decided(seed=1).streams()
     assert not any(other[name] == stream for name, stream in own.items())
+
+
+def test_the_peak_is_the_first_of_the_best_epochs() -> None:
+    history = [{"lr": 0.1}, *({"test_acc": acc} for acc in (0.5, 0.75, 0.25, 0.75))]
+    assert peak_of(history) == (0.75, 3)
+    assert peak_of(history[:1]) is None
 
 
 def test_a_trial_on_a_cpu_computes_with_one_thread(

@@ -40,7 +40,13 @@ for _name, _value in ENVIRONMENT.items():  # Tune reads some of them while it is
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from raygrid.core.errors import ClusterError, Moving, RaygridError, StartError  # noqa: E402
+from raygrid.core.errors import (  # noqa: E402
+    ClusterError,
+    Moving,
+    RaygridError,
+    StartError,
+    in_one_line,
+)
 from raygrid.core.options import Options  # noqa: E402
 from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
@@ -151,18 +157,14 @@ def _init_local(facts: dict[str, Any]) -> None:
             ray.init(address="local", include_dashboard=False, **facts)
 
     def tell(error: Exception, pause: float) -> None:
-        log.warning("Ray does not start (%s); trying once more", _first_line(error))
+        log.warning("Ray does not start (%s); trying once more", in_one_line(error))
         ray.shutdown()
 
     try:
         retried(start, [1.0], lambda error: not isinstance(error, ValueError), tell)
     except Exception as error:  # of a slow start Ray says so in a bare Exception
         ray.shutdown()
-        raise StartError(f"Ray does not start on this machine: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise StartError(f"Ray does not start on this machine: {in_one_line(error)}") from error
 
 
 @contextlib.contextmanager

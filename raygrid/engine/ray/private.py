@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raygrid.core.errors import ClusterError
+from raygrid.core.errors import ClusterError, in_one_line
 from raygrid.core.retry import retried, until
 
 START = 90.0
@@ -152,8 +152,7 @@ def check_cluster_config(config: dict[str, Any]) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # it talks of what it fills in
             validate_config(prepare_config(copy.deepcopy(config)))
     except Exception as error:  # jsonschema's, and whatever a provider raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ClusterError(f"Ray refuses it: {reason}") from None
+        raise ClusterError(f"Ray refuses it: {in_one_line(error)}") from None
 
 
 def read_auth_mode() -> None:

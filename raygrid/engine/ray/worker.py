@@ -17,7 +17,7 @@ from ray import tune
 
 from raygrid.core.device import Meter, check_room, device_name, limit_memory, release
 from raygrid.core.device_errors import MEMORY, trouble
-from raygrid.core.errors import ClusterError, DeviceError, Moving
+from raygrid.core.errors import ClusterError, DeviceError, Moving, in_one_line
 from raygrid.core.lazy import torch
 from raygrid.core.options import Options
 from raygrid.core.plugins import load_plugins
@@ -202,7 +202,7 @@ def run_job(config: dict[str, Any], worker_config: WorkerConfig) -> None:
         if fault == "memory":
             raise torch.OutOfMemoryError(f"{MEMORY}: {error}") from error
         if fault == "lost" or isinstance(error, DeviceError):
-            tell(lost=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            tell(lost=f"{type(error).__name__}: {in_one_line(error)}")
             os._exit(1)  # what CUDA says from here on is not to be trusted, by no job
         raise
 

@@ -14,10 +14,8 @@ from raygrid.reports.tables.kinds import CellSource, table
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.notes import head
 from raygrid.trials import contest
-from raygrid.trials.contest import PLAIN_DEFENSES
+from raygrid.trials.contest import PLAIN_DEFENSES, SUMS
 
-SUMS = ("worst", "mean_of_max")
-"""Columns of learners that sum up others."""
 CLEAN_PART = "withheld"
 """The control of a poison ratio: training on the untouched images alone."""
 MOST_POINTS = 3

@@ -22,7 +22,6 @@ from raygrid.reports.tables.worst_learner import worst_panel
 from raygrid.trials.contest import PLAIN_DEFENSES
 
 Cells = Iterable[Cell]
-PRETRAINED = tuple(name for name in LEARNERS if LEARNERS[name].pretrained)
 BUDGET = ("method", "budget", "norm", "size")
 
 
@@ -138,14 +137,20 @@ def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     return rectangle(where, placed, "attack", "defense", contest=True)
 
 
+def _is_pretrained(learner: str) -> bool:
+    """Whether a learner starts from a pre-trained extractor, as far as it is installed here."""
+    name = Part.parse(learner).name
+    return name in LEARNERS and LEARNERS[name].pretrained
+
+
 def _beside_fresh(cell: Cell) -> Mapping[str, Any]:
     """Pre-trained victims stand beside the fresh ones of their protocol, in their own columns."""
-    return {"learner": "supervised"} if cell.axes["learner"] in PRETRAINED else {}
+    return {"learner": "supervised"} if _is_pretrained(cell.axes["learner"]) else {}
 
 
 def _victim(cell: Cell) -> str:
     learner = cell.axes["learner"]
-    suffix = f", pre-trained ({learner})" if learner in PRETRAINED else ""
+    suffix = f", pre-trained ({learner})" if _is_pretrained(learner) else ""
     return f"{cell.axes['architecture']}{suffix}"
 
 

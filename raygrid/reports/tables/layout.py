@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from raygrid.core.errors import SpecError
 from raygrid.core.labels import short
+from raygrid.core.registry import cached
 from raygrid.core.spec import Part
 from raygrid.core.text import file_name_part
 from raygrid.datasets import DATASETS
@@ -196,7 +197,7 @@ def data_name(dataset: str, others: Sequence[str], unit: str = "cells") -> str:
     return dataset + said * bool(named)
 
 
-@cache
+@cached
 def chance_of(dataset: str) -> float | None:
     """The accuracy of guessing: one over the classes; None for a folder of somebody's own."""
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from raygrid.core.budget import Budget
 from raygrid.core.hashing import key_of
+from raygrid.core.registry import cached
 from raygrid.literature.lookup import KINDS
 from raygrid.nn.recipes import Recipe
 
@@ -41,7 +41,7 @@ def _short(kind: str, said: Any) -> Any:
     return {k: v for k, v in said.items() if k not in usual or _as_logged(v) != usual[k]}
 
 
-@cache
+@cached
 def _defaults(kind: str, name: str) -> dict[str, Any]:
     """The defaults of a method's fields; none of one that is not here."""
     registry, cls = REGISTRIES.get(kind), Recipe if kind == "recipe" else None

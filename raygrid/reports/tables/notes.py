@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
+from raygrid.core.text import first_line
 from raygrid.reports.statistics import TWO
 from raygrid.reports.tables.cell_text import marks, number
 from raygrid.reports.tables.cells import Cell
@@ -227,7 +228,3 @@ def _places(panel: Panel, of: tuple[Spot, ...], all_: tuple[Spot, ...]) -> str:
 
 def _place(panel: Panel, spot: Spot) -> str:
     return " / ".join(head(panel, label) for label in spot)
-
-
-def first_line(text: str | None) -> str:
-    return (text or "").splitlines()[0] if text else ""

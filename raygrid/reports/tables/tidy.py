@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from raygrid.core.text import first_line
 from raygrid.reports.tables.layout import Table
 
 COLUMNS = (
@@ -49,4 +50,4 @@ def _plain(name: str, value: Any) -> Any:
         return ", ".join(f"{key} {count}" for key, count in value.items())
     if isinstance(value, list | tuple):
         return ("; " if name == "contradicting" else " ").join(map(str, value))
-    return value.splitlines()[0] if isinstance(value, str) and value else value
+    return first_line(value) if isinstance(value, str) else value

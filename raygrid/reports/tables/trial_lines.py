@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
+from raygrid.core.registry import cached
 from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.datasets import DATASETS
 from raygrid.defenses.chain import Chain
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.made_with import made_with
 from raygrid.trials.contest import PLAIN_DEFENSES
-from raygrid.trials.result import DATA_MARKS, data_facts, own_marks
+from raygrid.trials.result import DATA_MARKS, HALF, data_facts, own_marks
 
 SCREENING = "screening"
 """Tier of protocols that are so short that their numbers only hint at a paper's."""
-HALF = 0.5
-"""The training loss that `epochs_to_half` counts the epochs to."""
 AXES = ["dataset", "protocol", "architecture", "learner", "poison_ratio", "defense", "attack"]
 MEASURED = (
     *("final_acc", "peak_acc", "peak_epoch", "knn_peak", "probe_peak", "probe_final"),
@@ -166,7 +164,7 @@ def _least_loss(smoothing: float, classes: int) -> float:
     return -sum(n * p * math.log(p) for n, p in ((1, own), (classes - 1, other)) if p > 0)
 
 
-@cache
+@cached
 def _classes(dataset: Part) -> int:
     """The classes of a dataset, as they are stated; 10 of one that nobody knows."""
     try:
@@ -175,7 +173,7 @@ def _classes(dataset: Part) -> int:
         return 10
 
 
-@cache
+@cached
 def _side(dataset: Part) -> int:
     """The pixels of a side of a dataset's images, as it is stated; 32 of one that nobody knows."""
     try:
@@ -184,7 +182,7 @@ def _side(dataset: Part) -> int:
         return 32
 
 
-@cache
+@cached
 def _budget(attack: Part, side: int, kept: str | None = None) -> tuple[str, str, str, float | None]:
     """Method without budget, text, norm and value of the budget; the attack's own if not set.
 
@@ -205,13 +203,13 @@ def _budget(attack: Part, side: int, kept: str | None = None) -> tuple[str, str,
     return method, str(budget), budget.norm, budget.value
 
 
-@cache
+@cached
 def tier(protocol: Part) -> str:
     """`quick`, `screening`, `grid` or `paper`; protocols not known here count as `paper`."""
     return PROTOCOLS[protocol.name].tier if protocol.name in PROTOCOLS else "paper"
 
 
-@cache
+@cached
 def selection(chain: str) -> str:
     """The images by which a chain selects; none for one that is not installed here."""
     try:

@@ -13,17 +13,17 @@ from raygrid.core.seeds import derive_seed
 from raygrid.core.spec import Part
 from raygrid.literature import lookup
 from raygrid.literature.names import SIX
+from raygrid.reports.statistics import RESAMPLES
 from raygrid.reports.tables.cells import Cell, with_published, with_values
 from raygrid.reports.tables.layout import Panel
 from raygrid.reports.tables.rectangle import with_facts
+from raygrid.trials.contest import SUMS
 from raygrid.trials.result import DATA_MARKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WORST = "worst"
-BY_SEED = "mean_of_max"
-RESAMPLES = 10_000
+WORST, BY_SEED = SUMS
 SHARED = ("selection", *DATA_MARKS)
 """Facts of a learner that say something of the worst case, too."""
 Cells = Mapping[str, Cell]
@@ -41,7 +41,7 @@ def worst_panel(panel: Panel) -> Panel:
             worst = with_facts(worst_cell(six), mean_of_max=seeds.value)
             cells[row, WORST] = dataclasses.replace(worst, of=of)
             cells[row, BY_SEED] = dataclasses.replace(seeds, of=of)
-    more = [name for name in (WORST, BY_SEED) if any(column == name for _, column in cells)]
+    more = [name for name in SUMS if any(column == name for _, column in cells)]
     if all(cell.n < 2 for (_, column), cell in cells.items() if column == BY_SEED):
         more = more[:1]  # of one seed both are the same
         cells = {place: cell for place, cell in cells.items() if place[1] != BY_SEED}

@@ -26,8 +26,6 @@ FINDINGS = {
 }
 """The table that holds a finding, and the axis whose highest accuracy it is: of an attack, the
 defense that helps most and the learner that is harmed least."""
-NO_LEARNERS = ("worst", "mean_of_max")
-"""Columns of learners that sum up others."""
 
 
 def description(files: Iterable[Path], links: Iterable[str] = ()) -> str:
@@ -101,10 +99,10 @@ def _is_candidate(cell: Mapping[Hashable, Any], axis: str) -> bool:
     """Whether a cell of an attack has a number, sums up no others and knew no more than its due."""
     value = cell.get("value")
     # The latter of methods of one's own, which the process that writes to MLflow does not know.
-    plain = cell.get(axis) not in NO_LEARNERS and cell.get("selection") != "test"
+    plain = cell.get(axis) not in contest.SUMS and cell.get("selection") != "test"
     fair = not privileges.of_defense(str(cell.get("defense", "")))
-    fair = fair and cell.get("attack") not in contest.CONTROLS
-    return plain and fair and isinstance(value, int | float) and math.isfinite(value)
+    attacks = cell.get("attack") not in contest.CONTROLS
+    return plain and fair and attacks and isinstance(value, int | float) and math.isfinite(value)
 
 
 COLUMNS = ("status", *ONCE)

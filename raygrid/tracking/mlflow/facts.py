@@ -16,6 +16,7 @@ from typing import Any
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import Part, TrialSpec, format_scalar
+from raygrid.core.text import first_line
 from raygrid.literature.printed import Printed
 from raygrid.tracking.published import beside
 from raygrid.trials.result import Result, data_facts
@@ -176,7 +177,7 @@ def tags_of(result: Result, shown: Shown | None = None) -> dict[str, str]:
         "raygrid.reason": result.reason,
         "raygrid.derived_from": result.derived_from,
         "raygrid.winner": result.winner,
-        "raygrid.error": (result.error or "").partition("\n")[0],
+        "raygrid.error": first_line(result.error),
     }
     tags |= {f"raygrid.artifact.{kind}": key for kind, key in result.artifacts.items()}
     tags |= {f"raygrid.version.{name}": version for name, version in result.versions.items()}
