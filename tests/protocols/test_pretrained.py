@@ -71,8 +71,11 @@ def test_no_epochs_of_pretraining_are_refused() -> None:
         PROTOCOLS.make("pretrained(pretrain_epochs=0)")
 
 
+KEPT = "linear_probe(cache=4)"
+
+
 def test_they_have_columns_of_their_own_in_the_transfer_table() -> None:
-    values = {"supervised": 0.8, "finetune": 0.9, "linear_probe": 0.6}
+    values = {"supervised": 0.8, "finetune": 0.9, "linear_probe": 0.6, KEPT: 0.7}
     specs = {
         (attack, learner): f"photo_digits_last/{attack}/standard/small_cnn/{learner}/"
         "pretrained_quick/0"
@@ -89,6 +92,7 @@ def test_they_have_columns_of_their_own_in_the_transfer_table() -> None:
         "small_cnn",
         "small_cnn, pre-trained (finetune)",
         "small_cnn, pre-trained (linear_probe)",
+        f"small_cnn, pre-trained ({KEPT})",
     )
     cell = panel.cells["lsp", "small_cnn, pre-trained (finetune)"]
     assert cell.value == pytest.approx(0.45)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import parse_chain
+from raygrid.core.spec import Part, parse_chain
 from raygrid.core.text import share_text
 from raygrid.defenses.jpeg import Jpeg
 from raygrid.learners import LEARNERS
