@@ -1,4 +1,4 @@
-"""Shared set-up: one thread, the toy world, stores in temporary folders."""
+"""Shared set-up: one thread, no hub, the toy world, stores in temporary folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAYGRID_LOGICAL_GPUS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is imported: here, and in child processes
 
 import contextlib
 import gc

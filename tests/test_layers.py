@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.trees import imports, tree
+
 ROOT = Path(__file__).parents[1] / "raygrid"
 ORDER = [
     "core",
@@ -40,16 +42,6 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module a file imports, at any depth of the code."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_downward(path: Path) -> None:
     here = ORDER.index(room(path))
@@ -73,7 +65,7 @@ def is_text(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_text_files_are_utf_8_wherever_they_are_read(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call) and is_text(node):
             assert "encoding" in {word.arg for word in node.keywords}, node.lineno
 
@@ -97,9 +89,8 @@ def test_workers_start_in_the_interpreter_of_the_driver() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400, f"{path} is too long"
-    for node in ast.walk(ast.parse(text)):
+    assert len(path.read_text().splitlines()) <= 400, f"{path} is too long"
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= 60, f"{path.name}:{node.name} has {length} lines"
@@ -113,8 +104,8 @@ CODE_IN_A_FACE = {"": "the public names of raygrid load on first use"}
 @pytest.mark.parametrize("path", FACES, ids=lambda p: str(p.parent.relative_to(ROOT)))
 def test_faces_say_what_a_room_holds_and_hold_no_code(path: Path) -> None:
     """A docstring, imports that register or re-export, `__all__`."""
-    body = ast.parse(path.read_text()).body
-    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    body = tree(path).body
+    doc = ast.get_docstring(tree(path)) or ""
     assert len(doc.split("\n\n")) > 1, f"{path} does not say what it holds and who imports it"
     said = re.search(r"Start\s+with\s+`([\w/]+)", doc)
     room = path.parent.relative_to(ROOT).as_posix().removeprefix(".")
@@ -141,7 +132,7 @@ def test_no_public_name_means_two_things() -> None:
     """One class or function a name, over the whole package, so that a search finds the one."""
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.parse(path.read_text()).body:
+        for node in tree(path).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     several = {name: found for name, found in places.items() if len(found) > 1}
@@ -158,7 +149,7 @@ PRIVATE_WORDS = {
 def defined(path: Path) -> Iterator[str]:
     """Names that a file gives to modules, classes, functions, fields and arguments."""
     yield path.stem
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node.name
         elif isinstance(node, ast.arg):
@@ -181,7 +172,7 @@ def test_docstrings_begin_with_a_sentence_that_has_a_subject() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {node.name}: {text.splitlines()[0]}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
         if (text := ast.get_docstring(node) or "").startswith(FRAGMENTS)
     ]
@@ -206,6 +197,6 @@ SAID = re.compile(r"The rooms ((?:`\w+`(?:, | and )?)+) import it")
 
 @pytest.mark.parametrize("path", FACES, ids=lambda p: str(p.parent.relative_to(ROOT)))
 def test_the_importers_that_a_room_names_are_those_it_has(path: Path) -> None:
-    doc = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    doc = " ".join((ast.get_docstring(tree(path)) or "").split())
     for names in SAID.findall(doc):
         assert set(re.findall(r"`(\w+)`", names)) == importers_of(path.parent)

@@ -33,6 +33,7 @@ from tests.patience import crowd
 from tests.ports import free_port
 from tests.storage.test_bucket import s3
 from tests.tracking.tracked import children, drive, parents, planned, server
+from tests.trees import tree
 
 assert s3
 ROOT = Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def words(node: ast.Call) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_code_comes_from_files_or_the_network(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if not isinstance(node, ast.Call):
             continue
         name, given = called(node), words(node)

@@ -30,81 +30,73 @@ ROW = {
 }
 
 
-def loaded(code: str, folder: Path) -> set[str]:
-    """The libraries of HEAVY, numpy and pandas that a fresh interpreter has after some code."""
-    names = (*HEAVY, "numpy", "pandas")
-    tail = f"; import sys; print(*(n for n in {names} if n in sys.modules), file=sys.stderr)"
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", code + tail],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return set(done.stderr.splitlines()[-1].split()) if done.stderr.strip() else set()
+PLANNED = (
+    "cifar10/em/standard/resnet18/supervised/quick/0",
+    "cifar10/lsp/advcl/vit_small/simclr/tp/0",
+    "cifar100/tap/avatar+jpeg/senet18/supervised/quick/0",
+    "imagenet100/dc/ueraser_max/densenet121/supervised/quick/0",
+)
 
 
-def ran(folder: Path, *words: str) -> set[str]:
-    """What a command loads; it has to succeed."""
-    code = (
+def ran(*words: str) -> str:
+    """Code that runs a command; it has to succeed."""
+    return (
         f"from raygrid.cli.main import main; code = main({list(words)!r}); "
-        "assert code == 0, f'exit status {code}'"
+        f"assert code == 0, f'exit status {{code}} of {words[0]}'"
     )
-    return loaded(code, folder)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An empty working directory but for one row of results and the state of a run."""
-    runs = tmp_path / "runs"
+STEPS = {
+    "the package": "import raygrid; raygrid.TrialSpec, raygrid.ATTACKS",
+    "the help": "from raygrid.cli.main import parser; assert 'plan' in parser().format_help()",
+    "a list of all methods": ran("list"),
+    "a list of a kind": ran("list", "attacks", "--json"),
+    "the state of a run": ran("status"),
+    "a plan without data": ran("plan", *PLANNED, "--json"),
+    **{f"the table {kind}": ran("table", kind) for kind in KINDS},
+}
+"""Run one after another in one process, since each starts in seconds."""
+REPORTING = """
+import json, sys
+steps, names = json.loads(sys.argv[1])
+found = {}
+for step, code in steps.items():
+    before = {name for name in names if name in sys.modules}
+    exec(code)
+    found[step] = [name for name in names if name in sys.modules and name not in before]
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What of HEAVY, numpy and pandas a fresh interpreter loads at each step.
+
+    In a working directory that is empty but for one row of results and the state of a run.
+    """
+    folder = tmp_path_factory.mktemp("startup")
+    runs = folder / "runs"
     runs.mkdir()
     (runs / "results.jsonl").write_text(json.dumps(ROW) + "\n")
     state = StatusFile(runs)
     state.started(Plan(), [])
     state.close(interrupted=False)
-    return tmp_path
-
-
-def test_the_package_loads_nothing_heavy(folder: Path) -> None:
-    assert loaded("import raygrid; raygrid.TrialSpec, raygrid.ATTACKS", folder) == set()
-
-
-def test_help_loads_nothing_heavy(folder: Path) -> None:
-    code = (
-        "from raygrid.cli.main import parser; text = parser().format_help(); assert 'plan' in text"
+    given = json.dumps([STEPS, [*HEAVY, "numpy", "pandas"]])
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTING, given],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
     )
-    assert loaded(code, folder) == set()
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stderr.splitlines()[-1])
+    return found
 
 
-@pytest.mark.parametrize("words", [("list",), ("list", "attacks", "--json")], ids=" ".join)
-def test_a_list_of_all_methods_loads_nothing_heavy(folder: Path, words: tuple[str, ...]) -> None:
-    assert ran(folder, *words) == set()
-
-
-def test_the_state_of_a_run_loads_nothing_heavy(folder: Path) -> None:
-    assert ran(folder, "status") == set()
-
-
-def test_a_plan_without_data_loads_nothing_heavy(folder: Path) -> None:
-    specs = [
-        "cifar10/em/standard/resnet18/supervised/quick/0",
-        "cifar10/lsp/advcl/vit_small/simclr/tp/0",
-        "cifar100/tap/avatar+jpeg/senet18/supervised/quick/0",
-        "imagenet100/dc/ueraser_max/densenet121/supervised/quick/0",
-    ]
-    assert ran(folder, "plan", *specs, "--json") == set()
-
-
-def test_the_tables_load_nothing_heavy(folder: Path) -> None:
-    """In one process: a kind that loaded something would show it at the end as well."""
-    code = (
-        f"from raygrid.cli.main import main; kinds = {list(KINDS)}; "
-        "codes = [main(['table', kind]) for kind in kinds]; assert not any(codes), codes"
-    )
-    assert loaded(code, folder) == set()
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_quick_loads_nothing_heavy(step: str, loaded: dict[str, list[str]]) -> None:
+    assert loaded[step] == []
 
 
 def test_a_library_is_the_module_once_it_is_used() -> None:

@@ -46,7 +46,7 @@ class DVaeGrow(Disentangled):
         "poisoned images are those of the base attack on the whole set. The code cuts images off "
         "to whole levels, here they are rounded",
     )
-    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1, "share": 0.25}
+    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1, "shrink": 8, "share": 0.25}
 
     grown: ClassVar[bool] = True
 

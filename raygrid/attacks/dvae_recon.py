@@ -41,7 +41,7 @@ class DVaeRecon(Disentangled):
         "The code cuts images off to whole levels, here they are rounded",
     )
     holds: ClassVar[float] = 1.0
-    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1}
+    tiny: ClassVar[Mapping[str, Scalar]] = {"base": "lsp", "epochs": 1, "shrink": 8}
 
     def propose(self, images: Images, context: AttackContext) -> Tensor:
         poisoned, fit_context = self.original(images, context), self.fit_context(context)

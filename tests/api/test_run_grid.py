@@ -13,10 +13,10 @@ from raygrid.api.run_grid import Options, run_grid
 from raygrid.cli.run import outcome_json, print_outcome
 from raygrid.core import retry
 from raygrid.core.errors import StoreError
-from raygrid.engine.events import Listener
 from raygrid.storage.results import ResultLog
 from raygrid.storage.store import Bundle, Store
 from tests.engine.test_run import GRID, Recorder
+from tests.engine.toys import Mute
 
 GRID_OF_TWO = [f"dots/{a}/none/small_cnn/supervised/brief/0" for a in ("clean", "lsp")]
 GRID_OF_ONE = GRID_OF_TWO[:1]
@@ -56,13 +56,6 @@ def test_tables_that_a_cut_off_run_did_not_write_are_written_by_the_next(
 
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-class Mute(Listener):
-    """Speaks to a terminal that is gone."""
-
-    def close(self, interrupted: bool) -> None:
-        raise OSError(5, "Input/output error")
 
 
 def test_rows_reach_the_shared_store_though_the_terminal_is_gone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -12,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from raygrid.architectures.networks.network import Network
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack, AttackContext, ScopedAttack
 from raygrid.attacks.common.gradient import GradientAttack
 from raygrid.attacks.common.surrogate_training import train_surrogate
+from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import enforce, size_of_change
 from raygrid.core.errors import DataError, DivergedError, SpecError
-from raygrid.core.images import Images
+from raygrid.core.images import Images, Poison, fingerprint
 from raygrid.core.seeds import Stream
 from raygrid.core.spec import Part, Scalar
 from raygrid.nn.networks import freeze
@@ -39,13 +42,50 @@ def small(name: str) -> Attack:
     return ATTACKS.tiny(Part.of(name, **GIVEN.get(name, {})))
 
 
+_TRAINED: dict[tuple[SurrogateRecipe, str], nn.Module] = {}
+
+
+def surrogate(recipe: SurrogateRecipe, images: Images) -> nn.Module:
+    """A network of the caller's own, trained once for all tests that ask for the same."""
+    key = recipe, fingerprint(images.pixels, images.labels)
+    if key not in _TRAINED:
+        stream = Stream("surrogate", ("toy", 0))
+        _TRAINED[key] = freeze(train_surrogate(recipe, images, stream, torch.device("cpu")))
+    return copy.deepcopy(_TRAINED[key])
+
+
 def craft_for(attack: Attack, images: Images, seed: int = 0, **kwargs: object) -> AttackContext:
     """A working place with surrogates trained for the toy world."""
-    networks = {}
-    for recipe in attack.needs():
-        stream = Stream("surrogate", ("toy", 0))
-        networks[recipe.name] = freeze(train_surrogate(recipe, images, stream, torch.device("cpu")))
+    networks = {recipe.name: surrogate(recipe, images) for recipe in attack.needs()}
     return AttackContext(Stream("poison", ("toy", attack.id, seed)), surrogates=networks, **kwargs)  # type: ignore[arg-type]
+
+
+class Killed(Exception):
+    """The process dies."""
+
+
+class Notebook:
+    """Progress in memory that dies right after a given number of checkpoints."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.dies_after = dies_after
+        self.saves = 0
+        self.kept: tuple[dict[str, torch.Tensor], dict[str, object]] | None = None
+        self.reports: list[tuple[int, int]] = []
+
+    def report(self, done: int, total: int, **facts: float) -> None:
+        self.reports.append((done, total))
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
+        # The way to a file and back: JSON facts, tensors without their neighbors in memory.
+        copies = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+        self.kept = (copies, json.loads(json.dumps(facts)))
+        self.saves += 1
+        if self.saves == self.dies_after:
+            raise Killed
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
+        return self.kept
 
 
 # The attacks that perturb every image: `clean` and `withheld` have no budget.
@@ -55,32 +95,45 @@ AVAILABILITY = [
 ]
 
 
-@pytest.mark.parametrize("name", AVAILABILITY)
-def test_the_contract(name: str, images: Images) -> None:
-    attack = small(name)
-    before = images.pixels.clone()
-    context = craft_for(attack, images)
-    states = {
-        k: {n: t.clone() for n, t in m.state_dict().items()} for k, m in context.surrogates.items()
-    }
-    poison = attack.poison(images, context)
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A poison of the toy world, and what it was made of."""
+
+    attack: Attack
+    images: Images
+    context: AttackContext
+    progress: Notebook
+    poison: Poison
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest) -> Made:
+    """Made once for all tests of an attack, which pytest runs one after another."""
+    attack, images, progress = small(request.param), toy(), Notebook()
+    context = craft_for(attack, images, progress=progress)
+    return Made(attack, images, context, progress, attack.poison(images, context))
+
+
+@pytest.mark.parametrize("made", AVAILABILITY, indirect=True)
+def test_the_contract(made: Made, images: Images) -> None:
+    attack, poison = made.attack, made.poison
     assert poison.pixels.dtype == torch.uint8
     assert poison.pixels.shape == images.pixels.shape
     assert torch.equal(poison.labels, images.labels)
-    assert torch.equal(images.pixels, before), "the input was written to"
+    assert torch.equal(made.images.pixels, images.pixels), "the input was written to"
     assert not torch.equal(poison.pixels, images.pixels), "nothing was perturbed"
     assert attack.limit is not None
     limit = attack.limit_at(images.shape[-1])
     size = size_of_change(images.pixels, poison.pixels, limit.norm).max()
     slack = 0.5 * (images.pixels[0].numel() ** 0.5) / 255 if limit.norm == "l2" else 1e-6
     assert size <= limit.value + slack
-    same, other = (attack.poison(images, craft_for(attack, images, seed)) for seed in (0, 1))
-    assert torch.equal(poison.pixels, same.pixels)
+    other = attack.poison(images, craft_for(attack, images, seed=1))
     assert torch.equal(poison.pixels, other.pixels) != attack.seeded, "the seed decides the bytes"
-    for key, state in states.items():
-        module = context.surrogates[key]
+    for key, untouched in craft_for(attack, images).surrogates.items():
+        module = made.context.surrogates[key]
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
+        state = untouched.state_dict()
         for tensor_name, tensor in module.state_dict().items():
             assert torch.equal(tensor, state[tensor_name]), f"{key}.{tensor_name} was changed"
 
@@ -157,64 +210,49 @@ def test_a_budget_of_another_norm_is_refused(name: str) -> None:
             ATTACKS.make(f"{name}(budget={norm}:1)")
 
 
+REFUSES = {
+    ("file", 24): "has shape",
+    ("file", 17): "has shape",
+    ("dc", 17): "multiples of 2",
+    ("gue", 17): "multiples of 2",
+    ("dvae_recon", 17): "divisible by 2",
+    ("dvae_grow", 17): "divisible by 2",
+}
+"""What is said of sides that an attack does not take."""
+
+
 @pytest.mark.parametrize("name", AVAILABILITY)
 @pytest.mark.parametrize(("side", "classes", "n"), [(24, 2, 12), (17, 10, 20)])
 def test_other_sizes_and_class_counts(name: str, side: int, classes: int, n: int) -> None:
     images = toy(n, side, classes)
     attack = small(name)
-    try:
-        poison = attack.poison(images, craft_for(attack, images))
-    except (SpecError, DataError) as refusal:
-        assert str(refusal)
+    if (name, side) in REFUSES:
+        with pytest.raises((SpecError, DataError), match=REFUSES[name, side]):
+            attack.poison(images, craft_for(attack, images))
         return
+    poison = attack.poison(images, craft_for(attack, images))
     assert poison.pixels.shape == images.pixels.shape
+    assert not torch.equal(poison.pixels, images.pixels)
 
 
-class Killed(Exception):
-    """The process dies."""
-
-
-class Notebook:
-    """Progress in memory that dies right after a given number of checkpoints."""
-
-    def __init__(self, dies_after: int | None = None) -> None:
-        self.dies_after = dies_after
-        self.saves = 0
-        self.kept: tuple[dict[str, torch.Tensor], dict[str, object]] | None = None
-        self.reports: list[tuple[int, int]] = []
-
-    def report(self, done: int, total: int, **facts: float) -> None:
-        self.reports.append((done, total))
-
-    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
-        # The way to a file and back: JSON facts, tensors without their neighbors in memory.
-        copies = {k: v.detach().cpu().clone() for k, v in tensors.items()}
-        self.kept = (copies, json.loads(json.dumps(facts)))
-        self.saves += 1
-        if self.saves == self.dies_after:
-            raise Killed
-
-    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
-        return self.kept
-
-
-@pytest.mark.parametrize("name", AVAILABILITY)
-def test_a_killed_generation_goes_on_with_the_same_bytes(name: str, images: Images) -> None:
-    attack = small(name)
-    whole = Notebook()
-    context = craft_for(attack, images, progress=whole)
-    pixels = attack.poison(images, context).pixels
-    assert all(0 < done <= total for done, total in whole.reports)
-    if not whole.saves:
+@pytest.mark.parametrize("made", AVAILABILITY, indirect=True)
+def test_a_generation_made_again_or_killed_and_resumed_has_the_same_bytes(made: Made) -> None:
+    attack, images, pixels, saves = (
+        made.attack,
+        made.images,
+        made.poison.pixels,
+        made.progress.saves,
+    )
+    assert all(0 < done <= total for done, total in made.progress.reports)
+    if not saves:
         assert not isinstance(attack, GradientAttack), "long, but keeps nothing"
-        return
-    for after in {1, (whole.saves + 1) // 2, whole.saves}:
-        notebook = Notebook(after)
-        again = dataclasses.replace(context, progress=notebook, facts={})
+        assert torch.equal(attack.poison(images, craft_for(attack, images)).pixels, pixels)
+    for after in {1, (saves + 1) // 2, saves} if saves else ():
+        again = craft_for(attack, images, progress=Notebook(after))
         with pytest.raises(Killed):
             attack.poison(images, again)
         assert torch.equal(attack.poison(images, again).pixels, pixels), f"killed after {after}"
-        assert again.facts == context.facts
+        assert again.facts == made.context.facts
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 
 EPS = 8 / 255
 PART = "dune(surrogate=small_cnn, batch_size=16, surrogate_epochs=2, checkpoints=2"
+SWARM = "particles=4, iterations=4"
 
 
 def members() -> nn.ModuleList:
@@ -141,7 +142,7 @@ def test_what_looks_changed_is_counted_from_20_decibels_and_four_fifths() -> Non
 
 def test_each_class_has_one_shift_on_top_of_its_noise(images: Images) -> None:
     networks = members()
-    colored = attack_of(Dune, f"{PART}, steps=3, spatial=0.0)")
+    colored = attack_of(Dune, f"{PART}, {SWARM}, steps=3, spatial=0.0)")
     pixels = colored.poison(images, context(networks)).pixels.float()
     change = (pixels - images.pixels.float()).flatten(2)
     inside = ((images.pixels > 60) & (images.pixels < 195)).flatten(2)
@@ -156,7 +157,9 @@ def test_each_class_has_one_shift_on_top_of_its_noise(images: Images) -> None:
 def test_the_budget_holds_the_sum_of_both(images: Images) -> None:
     networks = members()
     released, held = (
-        attack_of(Dune, f"{PART}, steps=20{budget})").poison(images, context(networks)).pixels
+        attack_of(Dune, f"{PART}, {SWARM}, steps=20{budget})")
+        .poison(images, context(networks))
+        .pixels
         for budget in ("", ", budget=8/255")
     )
     assert float(size_of_change(images.pixels, released, "linf").max()) > EPS + 2 / 255

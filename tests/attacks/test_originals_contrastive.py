@@ -35,6 +35,7 @@ from raygrid.nn.contrastive.byol import ByolLoss
 from raygrid.nn.contrastive.moco import MocoLoss
 from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, frozen
+from tests.attacks.toys import saturated
 from tests.conftest import toy
 
 EPS = 8 / 255
@@ -44,13 +45,6 @@ def branch(seed: int = 0) -> Branch:
     network = ARCHITECTURES.make("small_cnn(width=8)").build(4, 16, seed)
     with forked(seed):
         return Branch(network, nn.Linear(32, 8), "fp32")
-
-
-def saturated(n: int = 24) -> Images:
-    """Images with many black and many white pixels."""
-    images = toy(n)
-    stretched = (images.pixels.float() - 128) * 2.5 + 128
-    return images.with_pixels(stretched.clamp(0, 255).byte())
 
 
 # Encoders: kaiwenzha/contrastive-poisoning@628838c resnet.py, TrustMLRG/TransPoison@2d08a9c

@@ -27,17 +27,11 @@ from raygrid.nn.augment import CropFlip
 from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent
 from raygrid.nn.steps import Batch
+from tests.attacks.toys import saturated
 from tests.conftest import toy
 
 EPS = 8 / 255
 CPU = torch.device("cpu")
-
-
-def saturated(n: int) -> Images:
-    """Images with many black and many white pixels."""
-    images = toy(n)
-    stretched = (images.pixels.float() - 128) * 2.5 + 128
-    return images.with_pixels(stretched.clamp(0, 255).byte())
 
 
 # EM: HanxunH/Unlearnable-Examples@f347155, toolbox.py (min_min_attack) and perturbation.py

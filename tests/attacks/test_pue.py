@@ -15,29 +15,18 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.noise import NoisyBatch
 from raygrid.attacks.common.weight_noise import DisturbedClassNoise, disturbed
 from raygrid.attacks.pue import Pue
-from raygrid.core import draws
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.networks import freeze
 from raygrid.nn.pgd import Descent, frozen
 from raygrid.nn.steps import Batch
-from tests.attacks.toys import attack_of
+from tests.attacks.toys import attack_of, moved_weights
 from tests.victims import photo_digits, reference_accuracy, victim_accuracy
 
 CPU = torch.device("cpu")
 EPS, STEP = 8 / 255, 0.8 / 255
 PART = "pue(surrogate=small_cnn, batch_size=32, weight_draws=3, noise_draws=2, weight_noise=0.1)"
-
-
-def moved_weights(network: nn.Module, sigma: float, rng: torch.Generator) -> list[Tensor]:
-    """Add noise to every parameter, in their order; returns what was added."""
-    added = []
-    with torch.no_grad():
-        for parameter in network.parameters():
-            added.append(sigma * draws.randn(parameter.shape, rng, CPU))
-            parameter += added[-1]
-    return added
 
 
 def back(network: nn.Module, added: list[Tensor]) -> None:

@@ -258,7 +258,7 @@ def test_the_gradient_of_the_mismatch_is_that_of_differences() -> None:
         assert float(slope.flatten()[i]) == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
-def test_brewing_lowers_the_mismatch_and_keeps_the_best_start() -> None:
+def test_brewing_lowers_the_mismatch() -> None:
     made = context()
     small("witches_brew", steps=25, restarts=1).poison(scene().train, made)
     assert made.facts["loss"]["last"] < made.facts["loss"]["first"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raygrid.architectures import ARCHITECTURES
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
+from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.seeds import Stream
 from raygrid.nn.networks import freeze, to_device
@@ -23,6 +24,13 @@ A = TypeVar("A", bound=Attack)
 CPU = torch.device("cpu")
 WORLD, TEST = toy(256), toy(256, seed=1)
 RECIPE = Recipe(epochs=3, batch_size=16, precision="fp32")
+
+
+def saturated(n: int = 24) -> Images:
+    """Images with many black and many white pixels."""
+    images = toy(n)
+    stretched = (images.pixels.float() - 128) * 2.5 + 128
+    return images.with_pixels(stretched.clamp(0, 255).byte())
 
 
 def make(name: str, **settings: object) -> Attack:
@@ -39,6 +47,16 @@ def attack_of(kind: type[A], part: str) -> A:
 def linear(weights: Tensor) -> Callable[[Tensor, int], Tensor]:
     """A loss whose gradient is known: the scalar product of each image with `weights`."""
     return lambda z, step: (z * weights).flatten(1).sum(1)
+
+
+def moved_weights(network: nn.Module, sigma: float, rng: torch.Generator) -> list[Tensor]:
+    """Add noise to every parameter, in their order; returns what was added."""
+    added = []
+    with torch.no_grad():
+        for parameter in network.parameters():
+            added.append(sigma * draws.randn(parameter.shape, rng, CPU))
+            parameter += added[-1]
+    return added
 
 
 def victim(

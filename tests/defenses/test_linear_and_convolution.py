@@ -18,7 +18,6 @@ from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.seeds import Stream
 from raygrid.defenses import DEFENSES
-from raygrid.defenses.base import FitContext
 from raygrid.defenses.coin import Coin, interpolated
 from raygrid.defenses.color_normalize import (
     equalized,
@@ -35,13 +34,8 @@ from raygrid.trials.evaluate import score
 from raygrid.trials.resolve import resolve
 from raygrid.trials.run import task_of
 from tests.conftest import seeded, toy
+from tests.defenses.toys import CPU, fit_context
 from tests.victims import photo_digits, poisoned
-
-CPU = torch.device("cpu")
-
-
-def fit_context() -> FitContext:
-    return FitContext(Stream("purify", ("toy", 0)), CPU)
 
 
 def purified(part: str, images: Images) -> Images:

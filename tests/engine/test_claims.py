@@ -26,6 +26,7 @@ from raygrid.storage.results import ResultLog
 from raygrid.tracking.journal import Journal
 from raygrid.trials.trial import Trial
 from tests import faulty
+from tests.engine.toys import Mute
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -97,11 +98,6 @@ def test_what_another_driver_finished_before_the_claim_is_not_run_again(
 
 def test_all_listeners_are_closed_whatever_one_of_them_meets(tmp_path: Path) -> None:
     """A display on a closed terminal cannot print its last line."""
-
-    class Mute(Listener):
-        def close(self, interrupted: bool) -> None:
-            raise OSError(5, "Input/output error")
-
     journal = Journal(tmp_path, "grid")
     thief = Thief(tmp_path)
     journal.grid = "g"

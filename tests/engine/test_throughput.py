@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import multiprocessing
 
 import pytest
 
 from raygrid.core.errors import DeviceError
 from raygrid.engine.costs.gpu_share import CARDS, fitting
 from raygrid.engine.costs.measure import Rehearsal
-from raygrid.engine.costs.throughput import GAIN, Process, measure, profitable, together
+from raygrid.engine.costs.throughput import GAIN, Process, _serve, measure, profitable, together
 from raygrid.engine.grid import plan
 from raygrid.engine.worker import best_device
 from tests import plugin
@@ -105,15 +105,14 @@ def test_processes_train_side_by_side() -> None:
     assert found["memory_mb"] > 10
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("told to fail", "RuntimeError: told to fail"),
-        ("CUDA error: out of memory", "out of memory"),
-    ],
-)
-def test_a_process_that_cannot_start_says_why(text: str, said: str) -> None:
-    make: Callable[[], Rehearsal] = functools.partial(rehearsal, text)
+def test_a_process_that_cannot_start_says_why() -> None:
     with pytest.raises(DeviceError) as error:
-        Process.start(make)
-    assert str(error.value) == said
+        Process.start(functools.partial(rehearsal, "told to fail"))
+    assert str(error.value) == "RuntimeError: told to fail"
+
+
+def test_a_process_that_finds_no_room_says_that_alone() -> None:
+    here, there = multiprocessing.Pipe()
+    with here, there:
+        _serve(there, functools.partial(rehearsal, "CUDA error: out of memory"))
+        assert here.recv() == {"error": "out of memory"}

@@ -258,6 +258,14 @@ def test_an_id_of_the_hub_is_looked_at_before_anything_runs(
     assert "the hub cannot be reached, or it has no config.json" in str(fault("them/other", 16))
 
 
+def test_an_id_of_a_hub_that_is_out_of_reach_is_refused() -> None:
+    """No test may ask the hub over the network: it would wait for it, and pass by its answer."""
+    from huggingface_hub import is_offline_mode
+
+    assert is_offline_mode()
+    assert "the hub cannot be reached, or it has no config.json" in str(fault("some/where", 16))
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     path = folder(tmp_path / "small", {})
     link = f"avatar(checkpoint={path}, diffusion_data=mismatch)"

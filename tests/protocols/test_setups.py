@@ -21,6 +21,7 @@ from raygrid.protocols.setups.triggers import triggers
 from raygrid.storage.pickles import ArrayUnpickler
 from raygrid.trials.resolve import resolve
 from tests.conftest import toy
+from tests.protocols.toys import Evil
 
 # Facts about the files, by other means than this code (spec of targeted attacks, 1.3).
 SPOTS = {  # file: set-up, target class, target index, base class, first bases, sum of bases
@@ -87,11 +88,6 @@ def test_a_checkout_is_read_without_running_its_pickles(
     monkeypatch.setattr(official, "_checked", lambda path, name, form: path.read_bytes())
     found = official.read_official(str(tmp_path), name)
     assert found == official.read_official(str(shared / "data"), name)
-
-
-class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise AssertionError('it ran')",)
 
 
 def test_a_pickle_that_wants_to_run_something_is_refused() -> None:

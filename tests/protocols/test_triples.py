@@ -19,6 +19,7 @@ from raygrid.core.seeds import Stream
 from raygrid.protocols.setups import Scene, SetupRule
 from raygrid.protocols.setups.triples import FILES, Triple, read_triples, write_triple
 from tests.conftest import toy
+from tests.protocols.toys import Evil
 
 K = 5
 
@@ -102,11 +103,6 @@ def test_the_first_release_had_a_bare_target(tmp_path: Path) -> None:
     assert torch.equal(found.target, made.target)
     write_triple(found, tmp_path / "again")
     assert read_triples(tmp_path / "again").target_label is None
-
-
-class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise AssertionError('it ran')",)
 
 
 @pytest.mark.parametrize("name", FILES)

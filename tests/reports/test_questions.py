@@ -57,7 +57,7 @@ def undecided(records: Records, draw: int = 0) -> Victim:
     network = Network(nn.Flatten(), 768, 4)
     weight = torch.randn(4, 768, generator=Stream("weights").generator(draw))
     network.head.load_state_dict({"weight": weight, "bias": -weight.sum(1) / 2})
-    return replace(records.victim(SPECS[0]), network=network)
+    return replace(records.victim(SPECS[draw]), network=network)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,23 @@ def test_robustness_of_victims_and_pairs_of_seeds(records: Records) -> None:
         assert row["white_acc"] <= row["black_acc"] <= row["clean_acc"]
         assert row["white_acc"] < row["clean_acc"]
     assert strong[2]["black_acc"] is None
+
+
+def test_black_box_images_are_crafted_on_the_victim_of_the_next_seed(records: Records) -> None:
+    victims = [undecided(records, draw) for draw in (0, 1)]
+    ball = Ball(80 / 255, 5, 20 / 255)
+    rows = robustness(victims, ball, images=40)
+    for victim, source, row in zip(victims, reversed(victims), rows, strict=True):
+        test = victim.test.rows(torch.arange(40))
+        white, black = (
+            adversarial(crafted_on, test, ball, Stream("robustness").generator(0))
+            for crafted_on in (victim, source)
+        )
+        shown = (test.floats(), white, black)
+        hits = [int((victim(x).argmax(1) == test.labels).sum()) / 40 for x in shown]
+        assert [row[name] for name in ("clean_acc", "white_acc", "black_acc")] == hits
+        assert len(set(hits)) == 3, "else this test could not tell the sources apart"
+        assert row["source"] == source.name
 
 
 def test_adversarial_images_stay_in_their_ball(records: Records) -> None:

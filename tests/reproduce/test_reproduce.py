@@ -25,7 +25,7 @@ from raygrid.core.speed import CPU
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.engine.costs.estimate import trial_seconds
-from raygrid.engine.grid import plan
+from raygrid.engine.grid import Plan, plan
 from raygrid.learners import LEARNERS
 from raygrid.literature.lookup import find
 from raygrid.literature.names import PAPERS as REFERENCES
@@ -295,14 +295,29 @@ def test_smoke_keeps_the_epochs_that_a_table_varies() -> None:
     assert smoke("vae(epochs=20)") == "vae(batch_size=32, epochs=20, shrink=4)"
 
 
+def check_job(printed: tuple[str, str], wanted: PaperTable, planned: Plan) -> None:
+    """A table of a paper asks for no more trials than it prints, and each of them is planned."""
+    control = "/clean/" if PAPERS[printed[0]].setups else "/withheld@"
+    stand_ins = [text for text in wanted.specs if control not in text]
+    assert len(stand_ins) <= len(specs_of(*printed))
+    assert len(wanted.printed) == len(wanted.specs) or wanted.shared
+    assert bool(planned.trials or planned.skips) == bool(wanted.specs)
+    assert wanted.specs or wanted.missing
+    for reason in wanted.missing:
+        kind, method = reason.split()[:2]
+        assert method not in KINDS[kind] or "unknown" in reason
+
+
 @pytest.mark.parametrize(("scale", "artifact", "all_"), [("quick", 1.0, 8.0), ("smoke", 0.1, 0.7)])
 @pytest.mark.parametrize("paper", PAPERS)
-def test_every_table_takes_hours_at_most_on_one_core(
+def test_every_table_is_a_job_that_takes_hours_at_most_on_one_core(
     paper: str, scale: Scale, artifact: float, all_: float
 ) -> None:
     """By estimate, in hours: each of its artifacts, and a table with all that it needs."""
     for number in tables_of(paper):
-        planned = plan(paper_table(paper, number, scale).specs, None)
+        wanted = paper_table(paper, number, scale)
+        planned = plan(wanted.specs, None)
+        check_job((paper, number), wanted, planned)
         made = {a.label: a.seconds(CPU) for a in planned.artifacts}
         longest = max(made, key=lambda label: made[label], default="")
         assert not made or made[longest] < 3600 * artifact, longest
@@ -467,24 +482,6 @@ def test_every_measure_has_its_own_printed_number() -> None:
     found = {column: cell.row()["published"] for (_, column), cell in cells.items()}
     assert (found["final_acc"], found["peak_acc"]) == (0.1164, 0.6658)
     assert {found[name] for name in ("gap", "peak_epoch", "epochs_to_half")} == {None}
-
-
-@pytest.mark.parametrize(
-    "paper", ["apbench", "learned_faster", "dvae", "transferable", "just_how_toxic"]
-)
-def test_every_table_is_a_job_that_can_be_planned(paper: str) -> None:
-    for number in tables_of(paper):
-        wanted = paper_table(paper, number, "quick")
-        control = "/clean/" if PAPERS[paper].setups else "/withheld@"
-        stand_ins = [text for text in wanted.specs if control not in text]
-        assert len(stand_ins) <= len(specs_of(paper, number))
-        assert len(wanted.printed) == len(wanted.specs) or wanted.shared
-        planned = plan(wanted.specs, None)
-        assert bool(planned.trials or planned.skips) == bool(wanted.specs)
-        assert wanted.specs or wanted.missing
-        for reason in wanted.missing:
-            kind, method = reason.split()[:2]
-            assert method not in KINDS[kind] or "unknown" in reason
 
 
 def test_a_dataset_can_be_chosen_and_bad_names_are_refused() -> None:

@@ -38,6 +38,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     return claim
 
 
+in_a_folder = pytest.mark.parametrize("make", ["folder"], indirect=True)
+"""Of tests that wait for a clock: what is decided by it is decided alike in every store."""
+
+
 def notes(files: ObjectStore) -> list[str]:
     return files.names("claims")
 
@@ -62,6 +66,7 @@ def test_drivers_of_other_trials_work_side_by_side(make: Maker) -> None:
     second.release()
 
 
+@in_a_folder
 def test_a_driver_of_another_machine_is_dead_when_its_beat_stands_still(
     make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +241,7 @@ def elsewhere(heir: Claim, number: int) -> None:
     heir.files.write(f"claims/dead{number}.json", json.dumps(note).encode())
 
 
+@in_a_folder
 def test_claims_of_dead_hosts_are_watched_together_and_said(
     make: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,6 +259,7 @@ def test_claims_of_dead_hosts_are_watched_together_and_said(
     heir.release()
 
 
+@in_a_folder
 def test_one_of_many_silent_drivers_that_lives_is_enough(make: Maker) -> None:
     heir = make("x")
     heir.dead = 20.0
@@ -272,6 +279,7 @@ def test_one_of_many_silent_drivers_that_lives_is_enough(make: Maker) -> None:
     assert rival["host"] == "node1"
 
 
+@in_a_folder
 def test_a_silent_process_of_this_machine_is_not_dead(make: Maker) -> None:
     """R5: stopped for longer than a note may be silent, it was taken for dead."""
     sleeper, heir = make("x", beat=60), make("x")
@@ -325,6 +333,7 @@ def test_a_driver_that_slept_looks_before_it_goes_on(
     heir.release()
 
 
+@in_a_folder
 def test_a_driver_notices_at_its_next_beat_that_its_note_is_gone(make: Maker) -> None:
     claim = make("x")
     claim.take()

@@ -48,9 +48,6 @@ from tests.tracking.tracked import (
     runs,
 )
 
-"""Of a trial that was done, in the order in which MLflow lists them."""
-"""Seconds since 1970: a row is finished after its trial started."""
-
 
 def test_a_grid_is_one_parent_with_a_child_a_trial(out: Path) -> None:
     grid = planned()

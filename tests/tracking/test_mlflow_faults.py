@@ -150,14 +150,22 @@ def test_a_server_that_is_away_costs_the_driver_the_stated_time(
     assert len(children(out)) == 4
 
 
-def test_a_writer_of_its_own_writes_the_same(
+def test_a_writer_of_its_own_writes_the_same_and_fills_no_pipe(
     out: Path, tmp_path: Path, mlflow_template: Path
 ) -> None:
+    """A client of a server prints for each run; after some 370 of them the writer stood still."""
     grid = planned()
     tracker = Tracked(out, own=True, every=0.01)
+    assert isinstance(tracker.writer, WriterProcess)
+    process = tracker.writer._process
+    assert select.select([process.stdout], [], [], 10 * crowd())[0] == [process.stdout]
+    assert process.stdout is not None
+    assert process.stdout.read() == "", "nobody writes to it any more"
+    assert process.poll() is None
     drive(tracker, grid, grid.trials)
     tracker.tables([])
     tracker.close(interrupted=False)
+    assert process.returncode is not None
     tracker.close(interrupted=False)  # a second time is harmless
     other = tmp_path / "other"
     other.mkdir()
@@ -193,19 +201,6 @@ def test_a_writer_of_its_own_needs_an_mlflow_that_answers(out: Path) -> None:
         Tracked(out, uri=f"http://127.0.0.1:{free_port()}", own=True)
 
 
-def test_what_a_library_prints_in_a_writer_of_its_own_fills_no_pipe(out: Path) -> None:
-    """A client of a server prints for each run; after some 370 of them the writer stood still."""
-    process = Tracked(out, own=True).writer
-    assert isinstance(process, WriterProcess)
-    pipe = process._process.stdout
-    assert pipe is not None
-    assert select.select([pipe], [], [], 10 * crowd())[0] == [pipe]
-    assert pipe.read() == "", "nobody writes to it any more"
-    assert process._process.poll() is None
-    process.close(interrupted=False)
-    assert process._process.returncode is not None
-
-
 def test_a_client_of_a_server_prints_nothing_of_runs() -> None:
     from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
@@ -232,7 +227,7 @@ def test_a_slow_store_is_waited_for_while_it_gets_on(
     finish = tracker.follower.experiment.finish
 
     def slowly(parent: str, result: Result, shown: Shown) -> str:
-        time.sleep(0.9)
+        time.sleep(0.6)
         return finish(parent, result, shown)
 
     tracker.follower.experiment.finish = slowly  # type: ignore[method-assign]

@@ -32,8 +32,9 @@ GRID = Grid(
 
 
 FILES = ["counts.json", "history.json", "resolved.json"]
-
+"""Of a trial that was done, in the order in which MLflow lists them."""
 LATER = 4e9
+"""Seconds since 1970: a row is finished after its trial started."""
 
 
 def planned() -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,12 @@ from raygrid.nn.recipes import Recipe
 from raygrid.nn.steps import Batch, Step
 from raygrid.nn.trainer import Trainer
 from raygrid.nn.two_layer import TwoLayerFit
-from raygrid.reports.analysis.learnability import ETAS, certified_rank, learnability
+from raygrid.reports.analysis.learnability import (
+    ETAS,
+    certified_rank,
+    disturbed_accuracies,
+    learnability,
+)
 from raygrid.reports.analysis.linearity import (
     as_pixels,
     linearity_of_poisons,
@@ -33,6 +39,7 @@ from raygrid.reports.analysis.linearity import (
 from raygrid.reports.analysis.records import Victim
 from raygrid.trials.poisons import Poisoned
 from raygrid.trials.resolve import resolve
+from tests.attacks.toys import moved_weights
 from tests.conftest import toy
 
 CPU = torch.device("cpu")
@@ -202,6 +209,21 @@ def test_certified_accuracies_grow_with_the_distance_and_then_there_are_none() -
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with pytest.raises(SpecError, match="quantile is"):
         learnability(victim(network, images), quantile=1.0)
+
+
+def test_disturbed_accuracies_are_those_of_networks_with_noise_on_every_parameter() -> None:
+    images = toy(64, 8, 4)
+    surrogate = victim(ARCHITECTURES.make("small_cnn").build(4, 8, 0), images)
+    by_hand = []
+    for number in range(3):
+        network = copy.deepcopy(surrogate.network)
+        rng = Stream("learnability", (surrogate.name, 0.1)).generator(number)
+        moved_weights(network, 0.1, rng)
+        with torch.no_grad():
+            said = network(images.floats()).argmax(1)
+        by_hand.append(int((said == images.labels).sum()) / 64)
+    assert disturbed_accuracies(surrogate, 0.1, 3) == by_hand
+    assert len(set(by_hand)) > 1, "else this test could not tell the draws apart"
 
 
 @pytest.mark.slow

@@ -160,10 +160,7 @@ def test_parquet_that_is_no_set_of_pictures_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_hugging_faces_library_reads_an_export_by_its_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_hugging_faces_library_reads_an_export_by_its_card(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
     made, _ = made_in(tmp_path / "here")
     export.export(made, tmp_path / "shared", "parquet")
