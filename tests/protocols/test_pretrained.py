@@ -91,8 +91,8 @@ def test_they_have_columns_of_their_own_in_the_transfer_table() -> None:
     assert panel.columns == (
         "small_cnn",
         "small_cnn, pre-trained (finetune)",
-        "small_cnn, pre-trained (linear_probe)",
         f"small_cnn, pre-trained ({KEPT})",
+        "small_cnn, pre-trained (linear_probe)",
     )
     cell = panel.cells["lsp", "small_cnn, pre-trained (finetune)"]
     assert cell.value == pytest.approx(0.45)
