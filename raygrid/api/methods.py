@@ -36,7 +36,8 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     datasets' files; `photo_digits` needs none.
 
     Returns a `Split`; pixels are uint8 (N, C, H, W) in [0, 255], labels int64 (N,).
-    Raises SpecError for an unknown name, DataError if the files are missing or damaged.
+    Raises SpecError for an unknown name, DataError if the files are missing or damaged, and if a
+    dataset of your own loads others than it states.
 
     >>> digits = dataset("photo_digits")
     >>> digits.train.pixels.dtype, tuple(digits.train.shape), digits.train.classes
@@ -45,7 +46,7 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     load_plugins()
     made, root = DATASETS.make(name), Path(data).absolute()
     made.source(root)  # says which file is missing before anything is decoded
-    return made.load(root)
+    return made.seen(root).checked(made.load(root))
 
 
 def poison(
