@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -58,6 +58,9 @@ class AttackContext:
         return rows if self.units is None else rows[self.units.start : self.units.stop]
 
 
+_BUDGET = 'budget: Budget = Budget("linf", 8 / 255)'
+
+
 @runtime_checkable
 class _HasBudget(Protocol):
     """An attack that perturbs: its own field `budget`, so that the default may differ."""
@@ -104,6 +107,16 @@ class Attack(Method):
     effort: ClassVar[frozenset[str]] = frozenset()
     pasted: ClassVar[str] = ""
     holds: ClassVar[float] = 0.0
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        fields = cls.__dataclass_fields__
+        default = fields["budget"].default if "budget" in fields else None
+        own = cls.poison is not Attack.poison or cls.pixels is not Attack.pixels
+        if "budget" not in fields and not own:
+            yield f"it has no field budget, without which it perturbs nothing: {_BUDGET}"
+        if not isinstance(default, Budget | None):
+            yield f"field budget is {default!r}, allowed is a Budget: {_BUDGET}"
 
     @property
     def limit(self) -> Budget | None:

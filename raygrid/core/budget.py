@@ -48,7 +48,7 @@ class Budget:
             raise SpecError(f"l0 budget is {self.value}, allowed are whole numbers of pixels")
 
     @classmethod
-    def parse(cls, text: str | float, default: Budget, norms: Sequence[str] = NORMS) -> Self:
+    def parse(cls, text: str | float, default: Budget | None, norms: Sequence[str] = NORMS) -> Self:
         """Read `16/255` (linf), `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
 
         A number without a norm is linf whatever the default, so that text means one thing.
@@ -64,13 +64,16 @@ class Budget:
                 raise SpecError(f"budget {text!r} divides by zero")
             value /= int(match["den"])
         norm = match["norm"] or "linf"
-        if match["times"] and match["norm"] not in (None, default.norm):
-            raise SpecError(f"budget {text!r}: the default that it multiplies is {default.norm}")
-        if match["times"]:
+        if match["times"] and default is None:
+            raise SpecError(f"budget {text!r}: there is no default to multiply")
+        if match["times"] and default is not None:
+            if match["norm"] not in (None, default.norm):
+                said = f"the default that it multiplies is {default.norm}"
+                raise SpecError(f"budget {text!r}: {said}")
             norm, value = default.norm, value * default.value
         if value == 0:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
-        if match["times"] and norm == "linf" and value > 1:
+        if match["times"] and default is not None and norm == "linf" and value > 1:
             raise SpecError(
                 f"budget {text!r} is linf {value:g}, {match['num']} times {default}; "
                 f"allowed are values up to 1 (255/255), here {1 / default.value:g}x"

@@ -9,7 +9,7 @@ import dataclasses
 import importlib.util
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -55,6 +55,11 @@ class Method:
     quick: ClassVar[Mapping[str, Scalar]] = {}
     tiny: ClassVar[Mapping[str, Scalar]] = {}
     younger: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        """What is wrong with the class beyond what holds for every kind, in words."""
+        return ()
 
     def resolved(self) -> dict[str, Any]:
         """All that decides what this method does, as JSON values: id, version, every field."""
@@ -225,7 +230,7 @@ def coerce(raw: Scalar, wanted: Any, default: Any, norms: Sequence[str] = NORMS)
         if raw == "none":
             return None
         inner = [t for t in get_args(wanted) if t is not type(None)]
-        return coerce(raw, inner[0], default)
+        return coerce(raw, inner[0], default, norms)
     return _coerce_plain(raw, wanted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -63,6 +63,13 @@ class Dataset(Method):
     looked_at: ClassVar[bool] = False  # whether the sizes are those of data at hand (see `seen`)
     official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
     exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        for name in ("classes", "image_size", "train_size", "test_size"):
+            value = getattr(cls, name)
+            if type(value) is not int or value < 1:
+                yield f"{name} is {value!r}, allowed are whole numbers from 1"
 
     @abstractmethod
     def source(self, root: Path) -> str:

@@ -15,6 +15,8 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.core.plugins import ENTRY_POINTS, refuse_unsent
 from raygrid.core.registry import Card, Method
+from raygrid.datasets import DATASETS
+from raygrid.protocols import PROTOCOLS
 
 HEAD = """
 from __future__ import annotations
@@ -39,6 +41,30 @@ class Wave(rg.Attack):
     def {method}(self, images, context):
         return context.stream.rows("sign", context.index(images), images.shape, "normal")
 """
+CELL = "cifar10/wave/standard/resnet18/supervised/quick/0"
+CARD = f'    card = rg.Card(paper="x", published={{{{"{CELL}": {{}}}}}})'
+STRIPES = (
+    HEAD
+    + """
+@rg.DATASETS.register("stripes")
+@dataclass(frozen=True, kw_only=True)
+class Stripes(rg.Dataset):
+    card = rg.Card(paper="yours")
+    {values}
+    def source(self, root): ...
+    def load(self, root): ...
+"""
+)
+TERSE = (
+    HEAD
+    + """
+@rg.PROTOCOLS.register("terse")
+@dataclass(frozen=True, kw_only=True)
+class Terse(rg.Protocol):
+    card = rg.Card(paper="yours")
+    {values}
+"""
+)
 GOOD = HEAD + WAVE.format(fields="", method="propose")
 
 
@@ -97,6 +123,51 @@ def test_a_class_that_would_fail_later_is_refused_as_it_is_filed(
     assert done.stderr.count("\n") == 1, done.stderr
     prefix = "" if "cannot be told" in says else r"raygrid: --import mine\.py: "
     assert re.search(f"{prefix}.*({says})", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            wave().replace('budget: rg.Budget = rg.Budget("linf", 8 / 255)', "eps: float = 0.03"),
+            r"class Wave: it has no field budget, without which it perturbs nothing: budget: Bud",
+        ),
+        (wave("    strength: float = 1"), r"field strength is 1, but a float: write 1\.0"),
+        (wave("    cap: float | None = 2"), r"field cap is 2, but a float: write 2\.0"),
+        (wave("    cap: float = float('nan')"), r"field cap is nan, allowed are finite numbers"),
+        (wave("    rows: tuple = (1, 2)"), r"field rows is \(1, 2\), allowed is a plain value"),
+        (
+            wave("    steps: int = __import__('numpy').int64(3)"),
+            r"field steps is (np\.int64\()?3\)?, allowed is a plain value",
+        ),
+        (STRIPES.format(values=""), "class Stripes: it does not set classes: ClassVar.*train_size"),
+        (
+            STRIPES.format(values="classes, image_size, train_size, test_size = 2, '16', 9, 0"),
+            "class Stripes: image_size is '16', allowed are whole numbers from 1; test_size is 0",
+        ),
+        (TERSE.format(values=""), "class Terse: it does not set recipes: ClassVar"),
+        (
+            TERSE.format(values="recipes = {}; by_dataset = {'cifar10': {'learning_rate': 3}}"),
+            "by_dataset of 'cifar10': unknown field of a recipe 'learning_rate'",
+        ),
+        (
+            TERSE.format(values="recipes = {}; augmentations = {'cifar10': 'crop_flp'}"),
+            r"augmentations of 'cifar10': unknown augmentation 'crop_flp' \(did you mean 'crop_f",
+        ),
+        (
+            wave('    card = rg.Card(paper="x", published=None)'),
+            r"class Wave: published is None, allowed are fractions by spec",
+        ),
+        (wave(CARD.format("'0.5'")), r"published 'cifar10/.*' is '0\.5', allowed are fractions"),
+        (wave(CARD.format("True")), r"published 'cifar10/.*' is True, allowed are fractions"),
+    ],
+)
+def test_what_a_class_has_wrong_is_said_as_it_is_filed(text: str, says: str) -> None:
+    known = len(ATTACKS), len(DATASETS), len(PROTOCOLS)
+    with pytest.raises(SpecError, match=says) as caught:
+        exec(compile(text, "mine.py", "exec"), {"__name__": __name__})
+    assert "\n" not in str(caught.value)
+    assert (len(ATTACKS), len(DATASETS), len(PROTOCOLS)) == known
 
 
 def test_the_line_that_is_named_is_the_users_own_and_not_one_of_python(tmp_path: Path) -> None:
