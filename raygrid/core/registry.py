@@ -74,7 +74,7 @@ class Method:
 
         base: the method whose parameters count as the defaults, if not the class's own.
         """
-        changed: dict[str, Scalar] = {}
+        changed: dict[str, Scalar | None] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value != (f.default if base is None else getattr(base, f.name)):
