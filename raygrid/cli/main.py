@@ -125,7 +125,11 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def given_specs(args: argparse.Namespace) -> list[TrialSpec | str]:
-    """Specs given one by one and in files; without any, the grid of the axes."""
+    """Specs given one by one and in files; without any, the grid of the axes.
+
+    Loads the plug-ins first: which budgets an attack of one's own takes, its class says.
+    """
+    load_plugins(tuple(args.imports))
     if not args.specs:
         return [*specs_from_grids(with_axes([Grid()], args))]
     if given := axes_given(args):

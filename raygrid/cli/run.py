@@ -33,6 +33,7 @@ from raygrid.cli.options import (
 from raygrid.cli.plan import kept_text, show_plan, skipped_text
 from raygrid.core.errors import ClusterError, SpecError
 from raygrid.core.options import Options
+from raygrid.core.plugins import load_plugins
 from raygrid.core.secrets import shown
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import Grid
@@ -64,6 +65,7 @@ def experiment_main(
 
 
 def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
+    load_plugins(tuple(args.imports))  # before budgets are joined with attacks of one's own
     args.argv = sys.argv
     scale = args.scale or default_scale(scales, args)
     if not args.scale:  # there it would look at another machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
 from raygrid.core.plugins import ENTRY_POINTS, refuse_unsent
 from raygrid.core.registry import Card, Method
+from raygrid.core.spec import TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.protocols import PROTOCOLS
 
@@ -226,6 +228,31 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) 
         r"\(.*their_methods\.py, line 1\); mend or uninstall it\n",
         done.stderr,
     ), done.stderr
+
+
+STILL = """
+@rg.ATTACKS.register("still")
+@dataclass(frozen=True, kw_only=True)
+class Still(rg.Attack):
+    card = rg.Card(paper="yours")
+
+    def propose(self, images, context): ...
+
+    def pixels(self, images, context):
+        return 255 - images.pixels[context.index(images)]
+"""
+
+
+def test_budgets_of_a_grid_join_with_attacks_of_ones_own_that_take_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GOOD + STILL)
+    axes = ["--datasets", "photo_digits(every=20)", "--budgets", "l2:2", "8/255"]
+    axes += ["--attacks", "lsp", "wave", "still", "--import", "mine.py"]
+    done = ran(tmp_path, "-m", "raygrid", "plan", *axes, "--json")
+    assert done.returncode == 0, done.stderr
+    attacks = [TrialSpec.parse(trial["spec"]).attack for trial in json.loads(done.stdout)["trials"]]
+    assert [*map(str, attacks)] == ["lsp(budget=l2:2.0)", "wave", "still"]
+    said = ["skipped: lsp takes l2, not 8/255", "skipped: wave takes linf, not l2:2"]
+    assert done.stderr.splitlines() == said
 
 
 def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) -> None:
