@@ -57,6 +57,25 @@ def test_a_control_and_every_defense_share_the_draws_of_a_victim() -> None:
     assert not any(other[name] == stream for name, stream in own.items())
 
 
+@pytest.mark.parametrize(
+    ("protocol", "reason"),
+    [
+        ("quick(validation=0.999)", "validation 0.999 of 128 images leaves none to train on"),
+        ("quick(validation=0.001)", "validation 0.001 of 128 images holds out none"),
+        ("quick(holdout=0.999)", "holdout 0.999 of 128 images leaves none to train on"),
+        ("quick(holdout=0.01, validation=0.7)", "holdout 0.01 of 38 images holds out none"),
+        ("quick(validation=0.004, holdout=0.99)", None),
+    ],
+)
+def test_a_share_that_holds_out_nothing_or_leaves_nothing_is_a_reason_to_skip(
+    protocol: str, reason: str | None, catalog: Catalog
+) -> None:
+    spec = CELL.format("clean", "none", "supervised", protocol, 0)
+    assert resolve(spec, None).skip() is None, "nobody looked at the data"
+    said = resolve(spec, catalog).skip()
+    assert said == (reason and f"{reason}; allowed are 0 and shares between")
+
+
 def told(metrics: object, catalog: Catalog, fetch: Callable[[Artifact], Bundle]) -> Result:
     """The row of a trial whose learner says this of its epoch."""
 
