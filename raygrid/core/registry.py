@@ -230,7 +230,11 @@ def coerce(raw: Scalar, wanted: Any, default: Any, norms: Sequence[str] = NORMS)
         if raw == "none":
             return None
         inner = [t for t in get_args(wanted) if t is not type(None)]
-        return coerce(raw, inner[0], default, norms)
+        try:
+            return coerce(raw, inner[0], default, norms)
+        except SpecError as error:
+            near = " (did you mean 'none'?)" if str(raw).lower() == "none" else ""
+            raise SpecError(f"{error}{near}") from None
     return _coerce_plain(raw, wanted)
 
 

@@ -59,6 +59,7 @@ def toys() -> Registry[Toy]:
         ("toy_method(mode=fats)", "did you mean 'fast'"),
         ("toy_method(on=1)", "not of type bool"),
         ("toy_method(rate=abc)", "'abc' is not a number"),
+        ("toy_method(limit=None)", "'None' is not a number (did you mean 'none'?)"),
         ("toy_method(budget=-1)", "not of the form"),
     ],
 )
