@@ -17,6 +17,7 @@ from raygrid.api.given import (
 )
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
+from raygrid.core.flags import checked_path
 from raygrid.core.images import Images
 from raygrid.core.plugins import load_plugins
 from raygrid.core.spec import parse_ratio
@@ -44,7 +45,7 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     (torch.uint8, (3, 32, 32), 10)
     """
     load_plugins()
-    made, root = DATASETS.make(name), Path(data).absolute()
+    made, root = DATASETS.make(name), checked_path("data", data).absolute()
     made.source(root)  # says which file is missing before anything is decoded
     return made.seen(root).checked(made.load(root))
 

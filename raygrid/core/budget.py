@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from numbers import Real
+from typing import Any, Self
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import format_float
@@ -40,6 +41,11 @@ class Budget:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise SpecError(f"budget norm is {self.norm!r}, allowed are {', '.join(NORMS)}")
+        given: Any = self.value
+        if isinstance(given, bool) or not isinstance(given, Real):
+            raise SpecError(f"budget is {given!r}, allowed is a number, such as 8 / 255")
+        if not isinstance(given, int | float):
+            object.__setattr__(self, "value", float(given))
         if not 0 <= self.value < float("inf"):
             raise SpecError(f"budget is {self.value}, allowed are finite values from 0")
         if self.norm == "linf" and self.value > 1:
