@@ -42,9 +42,10 @@ class Budget:
         if self.norm not in NORMS:
             raise SpecError(f"budget norm is {self.norm!r}, allowed are {', '.join(NORMS)}")
         given: Any = self.value
-        if isinstance(given, bool) or not isinstance(given, Real):
+        number = isinstance(given, Real) and not isinstance(given, bool)
+        if not number:
             raise SpecError(f"budget is {given!r}, allowed is a number, such as 8 / 255")
-        if not isinstance(given, int | float):
+        if type(given) not in (int, float):
             object.__setattr__(self, "value", float(given))
         if not 0 <= self.value < float("inf"):
             raise SpecError(f"budget is {self.value}, allowed are finite values from 0")

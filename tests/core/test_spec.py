@@ -288,3 +288,11 @@ def test_the_nearest_name_is_found_however_it_is_spelled(name: str) -> None:
     assert "did you mean 'resnet18'?" in unknown(
         "architecture", name, ["resnet18", "vgg11", "lenet"]
     )
+
+
+def test_a_budget_of_numpy_is_one_of_python() -> None:
+    made = Budget("l2", np.float32(0.5))  # type: ignore[arg-type]
+    assert (made, type(made.value)) == (Budget("l2", 0.5), float)
+    for value in (True, None, "8/255"):
+        with pytest.raises(SpecError, match=rf"budget is {value!r}, allowed is a number"):
+            Budget("linf", value)  # type: ignore[arg-type]
