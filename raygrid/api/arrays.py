@@ -79,6 +79,9 @@ def _checked(images: Images, classes: int | None, what: str) -> Images:
 def _pixels(given: Any, what: str) -> Tensor:
     """uint8 (N, 3, S, S)."""
     array = _tensor(given, f"{what}: pixels")
+    if isinstance(given, list | tuple) and array.dtype == torch.int64 and array.numel():
+        low, high = array.aminmax()  # numbers of a list have no width of their own
+        array = array.byte() if low >= 0 and high <= 255 else array
     kind = f"{str(array.dtype).removeprefix('torch.')} {tuple(array.shape)}"
     if array.dtype != torch.uint8:
         raise DataError(
@@ -93,7 +96,8 @@ def _pixels(given: Any, what: str) -> Tensor:
 def _range(array: Tensor) -> str:
     if not array.numel() or array.is_complex():
         return ""
-    return f" from {array.min().item():.4g} to {array.max().item():.4g}"
+    low, high = array.double().aminmax()  # of some types torch knows no order
+    return f" from {low.item():.4g} to {high.item():.4g}"
 
 
 def _remedy(array: Tensor) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, fingerprint, moments
-from raygrid.core.registry import Card
+from raygrid.core.registry import Card, require
 from raygrid.core.spec import Part
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset, Split
@@ -44,6 +44,8 @@ class GivenImages(Dataset):
     @classmethod
     def of(cls, train: Images, test: Images | None, name: str) -> GivenImages:
         """Raises SpecError for a name that is neither `given` nor a dataset's."""
+        said: Any = name
+        require(isinstance(said, str), f"name is {said!r}, allowed is that of a dataset")
         if name != UNNAMED:
             DATASETS.expect(name)
         test = train if test is None else test

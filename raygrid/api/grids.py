@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raygrid.api.run_grid import make_plan, run_planned
 from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
+from raygrid.core.flags import checked_path
 from raygrid.core.options import Options, hints
 from raygrid.core.plugins import load_plugins
+from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
-from raygrid.engine.grid import Grid, Plan
+from raygrid.engine.events import Listener
+from raygrid.engine.grid import Grid, Plan, Skip
 from raygrid.storage.results import log_of
 from raygrid.storage.store import remove_unused
 from raygrid.tracking.listeners import check_listeners, listeners_of
 from raygrid.trials.result import Result
+from raygrid.trials.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from raygrid.engine.events import Listener
     from raygrid.literature.lookup import Finding
     from raygrid.reports.tables.layout import Table
 
 log = logging.getLogger(__name__)
-Specs = Grid | TrialSpec | str | Iterable[Grid | TrialSpec | str]
+Specs = Grid | TrialSpec | str | Trial | Iterable[Grid | TrialSpec | str | Trial]
 SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
 
 
@@ -97,13 +100,22 @@ def _escaped(text: str) -> str:
     return html.escape(text)
 
 
-def _listed(specs: Specs) -> list[TrialSpec | str]:
-    """All trials of grids and specs, in their order."""
+def _listed(specs: Any, skips: list[Skip]) -> list[TrialSpec | str]:
+    """All trials of grids and specs, in their order; skips gets what grids leave out by budgets.
+
+    Raises SpecError for what is neither.
+    """
     if isinstance(specs, Grid):
+        skips += specs.unmatched()
         return list(specs.specs())
     if isinstance(specs, TrialSpec | str):
         return [specs]
-    return [spec for each in specs for spec in _listed(each)]
+    if isinstance(specs, Trial):
+        return [specs.spec]
+    if not isinstance(specs, Iterable) or isinstance(specs, Mapping):
+        kind = "a Grid, a spec string, a TrialSpec, a Trial of a plan, or several"
+        raise SpecError(f"specs is {specs!r:.60}, allowed is {kind}")
+    return [spec for each in specs for spec in _listed(each, skips)]
 
 
 def _typed(specs: Specs) -> bool:
@@ -111,9 +123,19 @@ def _typed(specs: Specs) -> bool:
 
     Those that come out of an iterator, as of `Grid.specs`, were not.
     """
-    if isinstance(specs, TrialSpec | str):
-        return True
-    return isinstance(specs, Sequence) and all(isinstance(s, TrialSpec | str) for s in specs)
+    one = TrialSpec | str | Trial
+    return isinstance(specs, one) or (
+        isinstance(specs, Sequence) and all(isinstance(s, one) for s in specs)
+    )
+
+
+def _listeners(given: Any) -> list[Listener]:
+    """The listeners that somebody gave; raises SpecError for anything else."""
+    found = list(given) if isinstance(given, Iterable) else [given]
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    fit = several and all(isinstance(each, Listener) for each in found)
+    require(fit, f"listeners is {given!r:.60}, allowed is a list of raygrid.Listener")
+    return found
 
 
 def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
@@ -129,8 +151,9 @@ def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Opti
 def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     """What a grid comes to, before anything runs.
 
-    specs: a `Grid`, a spec string, a `TrialSpec`, or several of them. data: the folder with the
-    datasets' files; without it no data are looked at, and keys are not those of a run.
+    specs: a `Grid`, a spec string, a `TrialSpec`, a `Trial` of a plan, or several of them. data:
+    the folder with the datasets' files; without it no data are looked at, and keys are not those of
+    a run.
 
     Returns a `Plan`: `.trials` to train, `.derived` rows that follow from others, `.skips` with
     their reasons, `.artifacts`. Raises SpecError that lists every fault, data that are missing
@@ -140,15 +163,23 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     >>> len(found.trials), len(found.skips)
     (4, 0)
     """
+    skips: list[Skip] = []
+    listed = _listed(specs, skips)
+    found = _planned(listed, None if data is None else checked_path("data", data))
+    found.skips += skips
+    return found
+
+
+def _planned(specs: list[TrialSpec | str], data: Path | None) -> Plan:
     if data is None:
-        return grids.plan(_listed(specs), None)
+        return grids.plan(specs, None)
     import tempfile
 
     from raygrid.storage.store import Store
     from raygrid.trials.catalog import Catalog
 
     with tempfile.TemporaryDirectory() as folder:
-        return grids.plan(_listed(specs), Catalog(Store(Path(folder)), Path(data)))
+        return grids.plan(specs, Catalog(Store(Path(folder)), data))
 
 
 def run(
@@ -161,11 +192,11 @@ def run(
 ) -> Run:
     """Run what is not done yet of a grid; run it again to fill gaps.
 
-    specs: a `Grid`, a spec string, a `TrialSpec`, or several of them. out: the folder for
-    everything that the run writes. data: the folder with the datasets' files. listeners: are told
-    of everything that happens. options: fields of `Options` by name, such as `executor="inline"`,
-    `keep=["weights"]`, `tracking=None` for MLflow under `out` or the address of one, `quiet=False`
-    for a display of the progress (both are off by default here).
+    specs: a `Grid`, a spec string, a `TrialSpec`, a `Trial` of a plan, or several of them. out: the
+    folder for everything that the run writes. data: the folder with the datasets' files. listeners:
+    are told of everything that happens. options: fields of `Options` by name, such as
+    `executor="inline"`, `keep=["weights"]`, `tracking=None` for MLflow under `out` or the address
+    of one, `quiet=False` for a display of the progress (both are off by default here).
 
     Returns a `Run` of all rows of the grid, those of earlier runs too. Combinations of a grid that
     cannot run are skipped; a spec that cannot run is an error.
@@ -187,10 +218,12 @@ def run(
         )
     load_plugins(chosen.imports)  # which budgets an attack of one's own takes, its class says
     check_listeners(chosen)
+    told, skips = _listeners(listeners), list[Skip]()
     try:
-        planned = make_plan(_listed(specs), chosen)  # every fault is said before MLflow starts
+        planned = make_plan(_listed(specs, skips), chosen)  # faults are said before MLflow starts
+        planned[0].skips += skips
         with listeners_of(chosen) as wanted:
-            outcome = run_planned(planned, chosen, *wanted, *listeners)
+            outcome = run_planned(planned, chosen, *wanted, *told)
     except RaygridError:
         remove_unused()
         raise
@@ -213,12 +246,13 @@ def results(out: str | Path = "runs") -> Run:
     >>> [result.status for result in found.results]
     ['done']
     """
-    written = log_of(Path(out))
+    folder = checked_path("out", out)
+    written = log_of(folder)
     if not written.path.exists():
-        raise DataError(f"{Path(out)} holds no results.jsonl; give the folder of a run")
+        raise DataError(f"{folder} holds no results.jsonl; give the folder of a run")
     if written.warning():
         log.warning(written.warning())
-    return Run(tuple(Result.from_row(row) for row in written.rows()), Path(out))
+    return Run(tuple(Result.from_row(row) for row in written.rows()), folder)
 
 
 def table(
@@ -243,15 +277,18 @@ def table(
     from raygrid.reports.tables import kinds
     from raygrid.reports.tables.trial_lines import trial_lines
 
-    rows = results(source) if isinstance(source, str | Path) else source
+    rows: Any = results(source) if isinstance(source, str | Path) else source
     if isinstance(rows, Run):
         return kinds.table(kind, trial_lines(r.row() for r in rows.results), metric)
     from raygrid.reports.tables.frame import lines_of
 
+    framed = hasattr(rows, "columns") and hasattr(rows, "to_dict")  # without loading pandas
+    allowed = "a Run, the folder of one, or the frame of one (Run.df)"
+    require(framed, f"source is {rows!r:.60}, allowed is {allowed}")
     return kinds.table(kind, lines_of(rows), metric)
 
 
-def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | None:
+def published(spec: TrialSpec | Trial | str, measure: str = "final_acc") -> Finding | None:
     """What the papers printed for a trial, the best match first; None if none has it.
 
     spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
@@ -265,6 +302,9 @@ def published(spec: TrialSpec | str, measure: str = "final_acc") -> Finding | No
     """
     from raygrid.literature.lookup import check_asked, find
 
-    whole = TrialSpec.parse(spec) if isinstance(spec, str) else spec
+    given: Any = spec.spec if isinstance(spec, Trial) else spec
+    whole = TrialSpec.parse(given) if isinstance(given, str) else given
+    known = isinstance(whole, TrialSpec)
+    require(known, f"spec is {given!r:.60}, allowed is a spec string or a TrialSpec")
     check_asked(whole, measure)
     return find(whole, measure)

@@ -17,6 +17,7 @@ from raygrid.api.given import (
 )
 from raygrid.attacks import ATTACKS
 from raygrid.core.errors import SpecError
+from raygrid.core.flags import checked_path
 from raygrid.core.images import Images
 from raygrid.core.spec import parse_ratio
 from raygrid.datasets import DATASETS
@@ -35,15 +36,16 @@ def dataset(name: str, data: str | Path = "data") -> Split:
     datasets' files; `photo_digits` needs none.
 
     Returns a `Split`; pixels are uint8 (N, C, H, W) in [0, 255], labels int64 (N,).
-    Raises SpecError for an unknown name, DataError if the files are missing or damaged.
+    Raises SpecError for an unknown name, DataError if the files are missing or damaged, and if a
+    dataset of your own loads others than it states.
 
     >>> digits = dataset("photo_digits")
     >>> digits.train.pixels.dtype, tuple(digits.train.shape), digits.train.classes
     (torch.uint8, (3, 32, 32), 10)
     """
-    made, root = DATASETS.make(name), Path(data).absolute()
+    made, root = DATASETS.make(name), checked_path("data", data).absolute()
     made.source(root)  # says which file is missing before anything is decoded
-    return made.load(root)
+    return made.seen(root).checked(made.load(root))
 
 
 def poison(

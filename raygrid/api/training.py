@@ -66,7 +66,7 @@ def train(  # noqa: PLR0913 - the keywords of a front door, each one axis of a t
     Returns `Trained`, a pair (model, history). The GPU is used if there is one.
     Raises DataError for images of another form, SpecError for an unknown method or a combination
     that cannot run, DivergedError if numbers of the training, or of a network that the defense
-    fits, stop being finite.
+    fits, stop being finite, and RaygridError with the words of any other error that ended it.
 
     >>> from raygrid.api.methods import dataset
     >>> digits = dataset("photo_digits(every=20)")

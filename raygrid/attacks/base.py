@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.enforcement import enforce
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import DataError, SpecError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, torch
 from raygrid.core.registry import Combination, Method, Registry
@@ -56,6 +57,9 @@ class AttackContext:
         """int64 rows to perturb now, on the CPU, where a unit is a row."""
         rows = self.rows(images)
         return rows if self.units is None else rows[self.units.start : self.units.stop]
+
+
+_BUDGET = 'budget: Budget = Budget("linf", 8 / 255)'
 
 
 @runtime_checkable
@@ -104,6 +108,16 @@ class Attack(Method):
     effort: ClassVar[frozenset[str]] = frozenset()
     pasted: ClassVar[str] = ""
     holds: ClassVar[float] = 0.0
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        fields = cls.__dataclass_fields__
+        default = fields["budget"].default if "budget" in fields else None
+        own = cls.poison is not Attack.poison or cls.pixels is not Attack.pixels
+        if "budget" not in fields and not own:
+            yield f"it has no field budget, without which it perturbs nothing: {_BUDGET}"
+        if not isinstance(default, Budget | None):
+            yield f"field budget is {default!r}, allowed is a Budget: {_BUDGET}"
 
     @property
     def limit(self) -> Budget | None:
@@ -193,7 +207,8 @@ class Attack(Method):
         """Make the perturbation for the units of `context`.
 
         images: the whole clean training set. Returns for each row either a float32 perturbation
-        (n, C, H, W) in [-1, 1], or final uint8 pixels (n, C, H, W).
+        (n, C, H, W) in [-1, 1], or final uint8 pixels (n, C, H, W). What goes beyond the budget is
+        held to it, whole images as floats as well, which are no perturbation.
         """
 
     def pieces(self, images: Images, context: AttackContext) -> Iterator[Tensor]:
@@ -214,12 +229,29 @@ class Attack(Method):
         limit = self.limit_at(images.shape[-1])
         out = torch.empty((len(index), *images.shape), dtype=torch.uint8)
         done = 0
-        for piece in self.pieces(images, context):
-            rows = slice(done, done + len(piece))
-            enforce(images.pixels[index[rows]], piece.cpu(), limit, out[rows])
-            done = rows.stop
-        assert done == len(index), f"{self.id} made {done} of {len(index)} rows"
+        for piece in map(self.proposal, self.pieces(images, context), repeat(images)):
+            rows = slice(done, done := done + len(piece))
+            if done <= len(index):
+                enforce(images.pixels[index[rows]], piece, limit, out[rows])
+        if done != len(index):
+            raise DataError(f"{self.id} proposes {done} images, wanted are {len(index)}")
         return out
+
+    def proposal(self, given: Any, images: Images) -> Tensor:
+        """What `propose` made, on the CPU; DataError for what no pixels can be made of."""
+        if isinstance(given, torch.Tensor):
+            kind = str(given.dtype).removeprefix("torch.")
+            said = f"{kind} {tuple(given.shape)}"
+            known = given.dtype == torch.uint8 or given.is_floating_point()
+            if known and given.dim() == 4 and given.shape[1:] == images.shape:
+                return given.cpu()
+        else:
+            said = f"a {type(given).__name__}"
+        shape = ", ".join(map(str, images.shape))
+        raise DataError(
+            f"{self.id} proposes {said}; allowed are tensors (n, {shape}): a float32 perturbation "
+            "in [-1, 1], or uint8 pixels"
+        )
 
     def poison(self, images: Images, context: AttackContext) -> Poison:
         """The poison for the units of `context`. Targeted attacks override this."""

@@ -149,6 +149,9 @@ def _parameters(method: Method) -> str:
 
 
 def _value(value: Any) -> str:
+    """A default as a spec takes it."""
+    if value is None:
+        return "none"
     return format_scalar(value) if isinstance(value, bool | int | float | str) else str(value)
 
 

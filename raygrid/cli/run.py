@@ -66,7 +66,7 @@ def experiment_main(
 
 
 def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
-    load_plugins(tuple(args.imports))
+    load_plugins(tuple(args.imports))  # before budgets are joined with attacks of one's own
     args.argv = sys.argv
     scale = args.scale or default_scale(scales, args)
     if not args.scale:  # there it would look at another machine
@@ -82,7 +82,7 @@ def _experiment(name: str, scales: Scales, args: argparse.Namespace) -> int:
 def specs_from_grids(grids: Sequence[Grid]) -> list[TrialSpec]:
     """All points of grids; which attacks a budget of the shared axis leaves out is said."""
     specs = [spec for grid in grids for spec in grid.specs()]
-    for line in dict.fromkeys(line for grid in grids for line in grid.unmatched()):
+    for line in dict.fromkeys(skip.reason for grid in grids for skip in grid.unmatched()):
         print(f"skipped: {line}", file=sys.stderr)
     return specs
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from numbers import Real
+from typing import Any, Self
 
 from raygrid.core.errors import SpecError
 from raygrid.core.spec import format_float
@@ -40,6 +41,12 @@ class Budget:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise SpecError(f"budget norm is {self.norm!r}, allowed are {', '.join(NORMS)}")
+        given: Any = self.value
+        number = isinstance(given, Real) and not isinstance(given, bool)
+        if not number:
+            raise SpecError(f"budget is {given!r}, allowed is a number, such as 8 / 255")
+        if type(given) not in (int, float):
+            object.__setattr__(self, "value", float(given))
         if not 0 <= self.value < float("inf"):
             raise SpecError(f"budget is {self.value}, allowed are finite values from 0")
         if self.norm == "linf" and self.value > 1:
@@ -48,7 +55,7 @@ class Budget:
             raise SpecError(f"l0 budget is {self.value}, allowed are whole numbers of pixels")
 
     @classmethod
-    def parse(cls, text: str | float, default: Budget, norms: Sequence[str] = NORMS) -> Self:
+    def parse(cls, text: str | float, default: Budget | None, norms: Sequence[str] = NORMS) -> Self:
         """Read `16/255` (linf), `l2:1.3`, `l0:1` or `2x` (times the attack's `default`).
 
         A number without a norm is linf whatever the default, so that text means one thing.
@@ -64,13 +71,16 @@ class Budget:
                 raise SpecError(f"budget {text!r} divides by zero")
             value /= int(match["den"])
         norm = match["norm"] or "linf"
-        if match["times"] and match["norm"] not in (None, default.norm):
-            raise SpecError(f"budget {text!r}: the default that it multiplies is {default.norm}")
-        if match["times"]:
+        if match["times"] and default is None:
+            raise SpecError(f"budget {text!r}: there is no default to multiply")
+        if match["times"] and default is not None:
+            if match["norm"] not in (None, default.norm):
+                said = f"the default that it multiplies is {default.norm}"
+                raise SpecError(f"budget {text!r}: {said}")
             norm, value = default.norm, value * default.value
         if value == 0:
             raise SpecError(f"budget {text!r} is zero; use the attack 'clean' for no perturbation")
-        if match["times"] and norm == "linf" and value > 1:
+        if match["times"] and default is not None and norm == "linf" and value > 1:
             raise SpecError(
                 f"budget {text!r} is linf {value:g}, {match['num']} times {default}; "
                 f"allowed are values up to 1 (255/255), here {1 / default.value:g}x"

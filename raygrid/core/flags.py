@@ -107,6 +107,12 @@ def _numbers(kind: Any) -> str:
     return "whole numbers" if kind is int else "numbers"
 
 
+def checked_path(name: str, value: Any) -> Path:
+    """A path that may be given as text; raises SpecError for anything else."""
+    found: Path = _one(name, value, Path, ())
+    return found
+
+
 def _path(value: Any) -> Path | None:
     return Path(value) if isinstance(value, (str, os.PathLike)) and _sound(str(value)) else None
 

@@ -28,8 +28,8 @@ PER_GPU = (1, 2, 4, 8)
 class Options:
     """How a grid is run; everything that a run writes goes under `out`.
 
-    Paths may be given as text, sequences as lists. Raises SpecError that names each value that is
-    not allowed, and what is.
+    A text in the place of a path becomes one, and a list a tuple; type checkers want `Path` and
+    tuples. Raises SpecError that names each value that is not allowed, and what is.
     """
 
     out: Path = option(Path("runs"), "folder for all output", group="places")

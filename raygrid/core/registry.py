@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get_origin
 
@@ -58,6 +58,11 @@ class Method:
     tiny: ClassVar[Mapping[str, Scalar]] = {}
     younger: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        """What is wrong with the class beyond what holds for every kind, in words."""
+        return ()
+
     def resolved(self) -> dict[str, Any]:
         """All that decides what this method does, as JSON values: id, version, every field."""
         every = {f: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -71,7 +76,7 @@ class Method:
 
         base: the method whose parameters count as the defaults, if not the class's own.
         """
-        changed: dict[str, Scalar] = {}
+        changed: dict[str, Scalar | None] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value != (f.default if base is None else getattr(base, f.name)):
@@ -246,7 +251,11 @@ def coerce(raw: Scalar, wanted: Any, default: Any, norms: Sequence[str] = NORMS)
         if raw == "none":
             return None
         inner = [t for t in get_args(wanted) if t is not type(None)]
-        return coerce(raw, inner[0], default)
+        try:
+            return coerce(raw, inner[0], default, norms)
+        except SpecError as error:
+            near = " (did you mean 'none'?)" if str(raw).lower() == "none" else ""
+            raise SpecError(f"{error}{near}") from None
     return _coerce_plain(raw, wanted)
 
 

@@ -10,7 +10,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Self
+from numbers import Integral, Real
+from typing import Any, Self
 
 from raygrid.core.errors import SpecError, respelled
 
@@ -86,8 +87,27 @@ def format_float(value: float) -> str:
     return text
 
 
-def _as_read(key: str, value: Scalar) -> Scalar:
+def _plain(name: str, given: Any) -> Scalar:
+    """A value as Python's own number or text, such as one of numpy's; None is the word `none`.
+
+    Raises SpecError that names a value which is none of these.
+    """
+    if given is None:
+        return "none"
+    if type(given) in (bool, int, float, str):
+        return given
+    if isinstance(given, str):
+        return str(given)
+    if isinstance(given, Integral):
+        return int(given)
+    if isinstance(given, Real):
+        return float(given)
+    raise SpecError(f"{name} is {given!r}, allowed are a number, a text, True, False and None")
+
+
+def _as_read(key: str, given: object) -> Scalar:
     """The value that `Part.parse` reads where this one was printed, so that parts compare equal."""
+    value = _plain(key, given)
     if key in _BUDGETS and isinstance(value, str):
         return parse_scalar(value)  # a budget "0.03" prints as a number, without quotes
     if isinstance(value, float):
@@ -103,7 +123,8 @@ class Part:
     params: tuple[tuple[str, Scalar], ...] = ()
 
     @classmethod
-    def of(cls, name: str, /, **params: Scalar) -> Self:
+    def of(cls, name: str, /, **params: Scalar | None) -> Self:
+        """The method with these parameters; raises SpecError for values that no spec can hold."""
         return cls(name, tuple(sorted((key, _as_read(key, raw)) for key, raw in params.items())))
 
     @classmethod
@@ -131,7 +152,7 @@ class Part:
             params[key] = parse_scalar(value)
         return cls.of(head, **params)
 
-    def with_params(self, **params: Scalar) -> Self:
+    def with_params(self, **params: Scalar | None) -> Self:
         """The same method with these parameters set."""
         return type(self).of(self.name, **{**dict(self.params), **params})
 
@@ -175,12 +196,24 @@ class TrialSpec:
     poison_ratio: float = field(default=1.0)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.poison_ratio <= 1.0:
-            raise SpecError(f"poison_ratio is {self.poison_ratio}, allowed are 0 to 1")
-        if not self.defense:
+        """Keys and rows hold Python's own numbers, so that those of numpy become them here."""
+        chain: Any = self.defense
+        if isinstance(chain, list):
+            object.__setattr__(self, "defense", chain := tuple(chain))
+        if chain == ():
             raise SpecError("a trial needs a defense; 'none' is the one that does nothing")
-        if isinstance(self.seed, bool) or self.seed < 0:
-            raise SpecError(f"seed is {self.seed}, allowed are whole numbers from 0")
+        if not isinstance(chain, tuple) or not all(isinstance(each, Part) for each in chain):
+            raise SpecError(f"defense is {chain!r:.60}, allowed is a tuple of Parts{_part(chain)}")
+        for name in ("dataset", "attack", "architecture", "learner", "protocol"):
+            if not isinstance(given := getattr(self, name), Part):
+                raise SpecError(f"{name} is {given!r:.60}, allowed is a Part{_part(given)}")
+        seed, ratio = _number(self.seed, Integral), _number(self.poison_ratio, Real)
+        if seed is None or seed < 0:
+            raise SpecError(f"seed is {self.seed!r}, allowed are whole numbers from 0")
+        if ratio is None or not 0 <= ratio <= 1:
+            raise SpecError(f"poison_ratio is {self.poison_ratio!r}, allowed are 0 to 1")
+        object.__setattr__(self, "seed", int(seed))
+        object.__setattr__(self, "poison_ratio", float(ratio))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -217,6 +250,16 @@ class TrialSpec:
             f"{self.dataset}/{self.attack}{ratio}/{self.chain}/{self.architecture}"
             f"/{self.learner}/{self.protocol}/{self.seed}"
         )
+
+
+def _number(given: Any, kind: type) -> Any:
+    """The number itself where it is one of this kind, else None; True and False are none."""
+    return given if isinstance(given, kind) and not isinstance(given, bool) else None
+
+
+def _part(given: object) -> str:
+    """How a text that stands in the place of a part becomes one."""
+    return f": Part.parse({given!r})" if isinstance(given, str) else ""
 
 
 def parse_chain(text: str) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -63,6 +64,13 @@ class Dataset(Method):
     official_sizes: ClassVar[bool] = True  # whether there is one set that everybody means
     exact_sizes: ClassVar[bool] = True  # whether the stated sizes are those of that set
 
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        for name in ("classes", "image_size", "train_size", "test_size"):
+            value = getattr(cls, name)
+            if type(value) is not int or value < 1:
+                yield f"{name} is {value!r}, allowed are whole numbers from 1"
+
     @abstractmethod
     def source(self, root: Path) -> str:
         """Name the content to be loaded cheaply (a version, or sizes and times of files).
@@ -72,11 +80,27 @@ class Dataset(Method):
 
     @abstractmethod
     def load(self, root: Path) -> Split:
-        """Decode everything; raises DataError that names the damaged file and what to do."""
+        """Decode everything; raises DataError that names the damaged file and what to do.
+
+        Both parts are square RGB images of the stated side, classes and sizes; see `checked`.
+        """
 
     def describe(self, root: Path) -> Facts:
         """Look, without decoding, what lies under `root`; raises DataError like `source`."""
         return replace(self.nominal, looked_at=True)
+
+    def checked(self, split: Split) -> Split:
+        """The same split; raises DataError for one that is not what this dataset says it holds.
+
+        Sizes count where they are known exactly (see `seen`): seeds, shards and shares go by them.
+        """
+        said, given = self.nominal, (("train", split.train), ("test", split.test))
+        sizes = (said.train_size, said.test_size) if said.looked_at else (None, None)
+        named = zip(given, sizes, strict=True)
+        faults = [f"{part}: {odd}" for (part, i), n in named for odd in _faults(i, said, n)]
+        if faults:
+            raise DataError(f"{self.part()} loads other data than it states: {'; '.join(faults)}")
+        return split
 
     @property
     def nominal(self) -> Facts:
@@ -142,6 +166,28 @@ class Dataset(Method):
     def download(self, root: Path) -> None:
         """Fetch the official files into `root`; raises DataError where that is not possible."""
         raise DataError(f"{self.id} cannot be downloaded; put its files under {root / self.folder}")
+
+
+def _faults(images: Images, said: Facts, size: int | None) -> Iterator[str]:
+    """How a part of a dataset differs from what is said of it; size: of this part, if known."""
+    shape = (3, said.image_size, said.image_size)
+    if images.shape != shape:
+        yield f"images are {_times(images.shape)}, stated are {_times(shape)}"
+    if images.classes != said.classes:
+        yield f"{images.classes} classes, stated are {said.classes}"
+    if size is not None and len(images) != size:
+        yield f"{len(images):,} images, stated are {size:,}"
+    if not len(images):
+        yield "it is empty, wanted is one image or more"
+        return
+    low, high = int(images.labels.min()), int(images.labels.max())
+    if low < 0 or high >= said.classes:
+        wrong = low if low < 0 else high
+        yield f"label {wrong}, those of {said.classes} classes are 0 to {said.classes - 1}"
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 DATASETS: Registry[Dataset] = Registry("dataset", Dataset, "folder(name={})")  # type: ignore[type-abstract]

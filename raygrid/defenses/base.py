@@ -142,7 +142,11 @@ class Defense(Method):
         """
 
     def purify(self, images: Images, fit_context: FitContext) -> Images:
-        """Change the stored training set once, before training. Made once, kept as an artifact."""
+        """Change the stored training set once, before training. Made once, kept as an artifact.
+
+        The number of the images, their order and their labels stay; what is to have no say in
+        training is blanked, not dropped.
+        """
         return images
 
     def augment(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -67,11 +67,11 @@ class Grid:
             raise SpecErrors([*faults, *resolve_all(list(points), None)[1]])
         yield from points
 
-    def unmatched(self) -> list[str]:
-        """Pairs of an attack and a budget that give no trial, each with the reason."""
+    def unmatched(self) -> list[Skip]:
+        """The attacks that give no trial at a budget of the shared axis, each with the reason."""
         pairs = product(self.attacks, self.budgets)
-        found = (_mismatch(attack, budget) for attack, budget in pairs)
-        return list(dict.fromkeys(filter(None, found)))
+        found = (Skip(attack, _mismatch(attack, budget)) for attack, budget in pairs)
+        return list(dict.fromkeys(skip for skip in found if skip.reason))
 
     def with_taken_budgets(self) -> Grid | None:
         """The grid with those budgets alone that one of its attacks takes; None without any."""
@@ -175,7 +175,7 @@ def _joins(part: Part, budget: str) -> bool:
 
 @dataclass(frozen=True)
 class Skip:
-    """A cell of the grid that cannot be run, and why."""
+    """A cell of the grid that cannot be run, or an attack at one of its budgets, and why."""
 
     spec: str
     reason: str

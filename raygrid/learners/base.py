@@ -103,7 +103,11 @@ class Session(Protocol):
     """A training under way. Its state between epochs is complete in `state_dict`."""
 
     def epoch(self, epoch: int) -> Metrics:
-        """Train epoch number `epoch`, counted from 0; raises DivergedError."""
+        """Train epoch number `epoch`, counted from 0; raises DivergedError.
+
+        Returns numbers by their names: `train_loss`, which every learner has to give, and what
+        else there is (`train_acc`, `lr`).
+        """
 
     def classifier(self) -> nn.Module:
         """What is tested after an epoch: (n, C, H, W) in [0, 1] -> scores (n, classes)."""

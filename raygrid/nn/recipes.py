@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
+from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import require
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "step", "one_cycle", "linear"]
+Optimizer = Literal["sgd", "adam", "adamw", "muon"]
+Precision = Literal["bf16", "fp32"]
+Flips = Literal["random", "alternating"]
+_WORDS = {"schedule": Schedule, "optimizer": Optimizer, "precision": Precision, "flips": Flips}
+_LEAST = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "min_steps": 0}
+_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "lr": (lambda rate: rate > 0, "positive numbers"),
+    "momentum": (lambda share: 0 <= share < 1, "0 to below 1"),
+    "weight_decay": (lambda decay: decay >= 0, "numbers from 0"),
+    "gamma": (lambda factor: factor >= 0, "numbers from 0"),
+    "lr_end": (lambda share: 0 <= share <= 1, "0 to 1, a share of lr"),
+    "warmup_lr": (lambda rate: rate >= 0, "numbers from 0"),
+    "smoothing": (lambda share: 0 <= share < 1, "0 to below 1"),
+}
+"""What the numbers of a recipe may be, and the same in words."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +74,14 @@ class Recipe:
     smoothing: share of a label that is spread evenly over all classes.
     flips: an augmentation that mirrors draws anew for every image and epoch, or mirrors once at
         random before the first epoch and from then on all images in every second epoch.
+
+    Raises SpecError that names a word or number which is not allowed, and what is.
     """
 
     epochs: int
     batch_size: int = 128
     lr: float = 0.1
-    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
@@ -76,20 +95,38 @@ class Recipe:
     shuffle: bool = True
     drop_last: bool = False
     normalize: bool = False
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "bf16"
     stepwise: bool | Literal["warmup"] = False
     groups: tuple[Group, ...] = ()
     min_steps: int = 0
     smoothing: float = 0.0
-    flips: Literal["random", "alternating"] = "random"
+    flips: Flips = "random"
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, f"epochs is {self.epochs}, allowed are whole numbers from 1")
-        require(self.batch_size >= 2, f"batch_size is {self.batch_size}, allowed are 2 and more")
-        require(self.lr > 0, f"lr is {self.lr}, allowed are positive numbers")
-        share = self.smoothing
-        require(0 <= share < 1, f"smoothing is {share}, allowed are 0 to below 1")
-        require(self.min_steps >= 0, f"min_steps is {self.min_steps}, allowed from 0")
+        for name, kind in _WORDS.items():
+            if (word := getattr(self, name)) not in get_args(kind):
+                raise SpecError(unknown(name, str(word), get_args(kind)))
+        for name, least in _LEAST.items():
+            if not _is_whole(value := getattr(self, name), least):
+                raise SpecError(f"{name} is {value!r}, allowed are whole numbers from {least}")
+        for name, (allowed, words) in _NUMBERS.items():
+            if not (_is_number(value := getattr(self, name)) and allowed(value)):
+                raise SpecError(f"{name} is {value!r}, allowed are {words}")
+        self._check_others()
+
+    def _check_others(self) -> None:
+        falls: Any = self.milestones
+        if isinstance(falls, list):
+            object.__setattr__(self, "milestones", falls := tuple(falls))
+        whole = isinstance(falls, tuple) and all(_is_whole(each, 0) for each in falls)
+        require(whole, f"milestones is {falls!r}, allowed is a tuple of epochs")
+        clip, steps = self.grad_clip, self.stepwise
+        positive = clip is None or (_is_number(clip) and clip > 0)
+        require(positive, f"grad_clip is {clip!r}, allowed are None and positive numbers")
+        known = isinstance(steps, bool) or steps == "warmup"
+        require(known, f"stepwise is {steps!r}, allowed are True, False and 'warmup'")
+        groups = all(isinstance(each, Group) for each in self.groups)
+        require(groups, f"groups is {self.groups!r}, allowed is a tuple of Groups")
         momentum = self.optimizer in ("sgd", "muon")
         require(momentum or not self.groups, f"{self.optimizer} has no groups of parameters")
         muon = self.optimizer == "muon" or not any(g.orthogonal for g in self.groups)
@@ -161,6 +198,15 @@ class Recipe:
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
+def _is_whole(given: Any, least: int) -> bool:
+    return type(given) is int and given >= least
+
+
+def _is_number(given: Any) -> bool:
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    return number and math.isfinite(given)
+
+
 _YOUNG = ("stepwise", "groups", "min_steps", "smoothing", "flips")
 
 
@@ -204,6 +250,6 @@ PROBING = Probing(
 """The probe of CP and TP; they augment anew in every epoch, here ten passes are cycled."""
 
 
-def precision_of(recipe: Recipe, convolutional: bool) -> Literal["bf16", "fp32"]:
+def precision_of(recipe: Recipe, convolutional: bool) -> Precision:
     """bf16 for convolutional networks if the recipe allows it, float32 for all others."""
     return recipe.precision if convolutional else "fp32"

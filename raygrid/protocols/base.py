@@ -6,14 +6,15 @@ overrides the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
 from raygrid.architectures.weights import GivenWeights
-from raygrid.core.errors import SpecError
+from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import Method, Registry, require
 from raygrid.core.spec import Scalar
+from raygrid.nn import augment
 from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.protocols.setups import SetupRule
 
@@ -69,6 +70,23 @@ class Protocol(Method):
     probe_data: Literal["poisoned", "clean"] = "poisoned"  # that a linear probe is fitted to
     validation: float = 0.0  # share of the training images held out, clean, before poisoning
     holdout: float = 0.0  # share of what reaches the victim that is held out, poisoned
+
+    @classmethod
+    def lacking(cls) -> Iterable[str]:
+        kinds = ("by_dataset", "by_defense", "by_architecture", "on_dataset")
+        known = [f.name for f in fields(Recipe)]
+        for kind in kinds:
+            for where, changes in getattr(cls, kind).items():
+                odd = (name for name in changes if name not in known)
+                said = f"{kind} of {where!r}"
+                yield from (f"{said}: {unknown('field of a recipe', n, known)}" for n in odd)
+        for kind in ("recipes", "recipes_64"):
+            odd = (n for n, made in getattr(cls, kind).items() if not isinstance(made, Recipe))
+            yield from (f"{kind} of {name!r} is no Recipe" for name in odd)
+        for dataset, name in cls.augmentations.items():
+            if name not in augment.NAMES:
+                said = unknown("augmentation", name, augment.NAMES)
+                yield f"augmentations of {dataset!r}: {said}"
 
     def __post_init__(self) -> None:
         require(

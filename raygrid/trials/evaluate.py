@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from raygrid.core.errors import DataError
 from raygrid.core.images import Images, Poison
 from raygrid.core.lazy import nn, no_grad, torch
 from raygrid.learners.base import Inputs, View
@@ -190,6 +192,27 @@ def epoch_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
         if score.logodds is not None:
             flat[f"{short}_logodds"] = score.logodds
     return flat
+
+
+def told_by(learner: str, given: Any) -> dict[str, float]:
+    """What a session says of an epoch, as numbers that a row can hold.
+
+    Raises DataError that names a measure which is no number, and `train_loss` where it is missing.
+    """
+    if not isinstance(given, Mapping) or "train_loss" not in given:
+        said = "a dict with a number train_loss, and others by their names"
+        raise DataError(f"an epoch of {learner} gives {given!r:.80}, allowed is {said}")
+    return {str(name): _number(f"{name} of {learner}", value) for name, value in given.items()}
+
+
+def _number(what: str, given: Any) -> float:
+    """A number of Python's own, also of one of numpy's or a tensor of one value."""
+    if type(given) in (bool, int, float):
+        return given
+    with suppress(TypeError, ValueError, RuntimeError):
+        if not isinstance(given, str):
+            return float(given)
+    raise DataError(f"{what} is {str(given)!r:.80}, allowed are numbers")
 
 
 def metric_prefix(probe: str) -> str:

@@ -12,13 +12,14 @@ from raygrid.architectures.base import Architecture
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.core.budget import Budget
-from raygrid.core.errors import DataError, SpecError, SpecErrors
+from raygrid.core.errors import DataError, SpecError, SpecErrors, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner
+from raygrid.nn import augment
 from raygrid.nn.diffusion import BridgePlan, Prior
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols import PROTOCOLS, Protocol
@@ -82,6 +83,8 @@ def resolve(spec: TrialSpec | str, catalog: Lookup | None) -> Trial:
         if learner.pretrained or attack.extractors
         else None,
     )
+    if (named := trial.augmentation) not in augment.NAMES:
+        raise SpecError(unknown(f"augmentation of {dataset.id}", named, augment.NAMES))
     priors = tuple(_prior(link.prior, trial, catalog) for link in defense.purifiers)
     return replace(trial, priors=priors)
 

@@ -23,7 +23,7 @@ from raygrid.nn.recipes import precision_of
 from raygrid.trials import evaluate, outputs
 from raygrid.trials.artifacts import World, features, hold_out, mix, poison_of, purified_of
 from raygrid.trials.context import Checkpoint, Fetch, TrialContext
-from raygrid.trials.evaluate import epoch_metrics
+from raygrid.trials.evaluate import epoch_metrics, told_by
 from raygrid.trials.result import OTHER_DATA, OTHER_FILES, History, Result, peak_of
 from raygrid.trials.trial import Trial
 
@@ -118,7 +118,7 @@ def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, mete
             break
         # Questions are put after every epoch, so that peak and final accuracy come from one run.
         began = time.perf_counter()
-        metrics = {"epoch": float(epoch + 1), **session.epoch(epoch)}
+        metrics = {"epoch": epoch + 1.0, **told_by(trial.learner.id, session.epoch(epoch))}
         meter.sample()
         metrics |= epoch_metrics(ask(session.classifier()))
         metrics["epoch_seconds"] = time.perf_counter() - began
@@ -145,7 +145,8 @@ def _run(trial: Trial, fetch: Fetch, context: TrialContext, result: Result, mete
 
 def _note_probe(trial: Trial, session: Session, test: Images, result: Result) -> None:
     """The best and the last accuracy of the linear probe, if the learner fits one."""
-    accuracies = trial.learner.probe_accuracies(session, test, trial.defense.view)
+    given = trial.learner.probe_accuracies(session, test, trial.defense.view)
+    accuracies = [float(accuracy) for accuracy in given]
     if accuracies:
         result.probe_peak, result.probe_final = max(accuracies), accuracies[-1]
 

@@ -37,6 +37,15 @@ VERSION = 1
 """Of the training loop and the streams: raise it when results of unchanged methods change."""
 
 
+def _odd_share(name: str, share: float, images: int) -> str | None:
+    """Why a share of so many images cannot be held out, or None."""
+    held = round(share * images)
+    if share == 0 or 0 < held < images:
+        return None
+    what = "holds out none" if held == 0 else "leaves none to train on"
+    return f"{name} {share:g} of {images:,} images {what}; allowed are 0 and shares between"
+
+
 @dataclass(frozen=True)
 class Trial:
     """One fully decided trial. `spec` is in canonical form: only non-defaults are printed.
@@ -138,7 +147,15 @@ class Trial:
             return reason
         combination = self.combination()
         reasons = (method.skip(combination) for method in self.methods)
-        return next(filter(None, reasons), None) or self.spares_all()
+        return next(filter(None, reasons), None) or self.holds_out() or self.spares_all()
+
+    def holds_out(self) -> str | None:
+        """Why a share that is held out is no part of the images, or None; of data looked at."""
+        if not self.dataset.looked_at:
+            return None
+        whole, left = self.dataset.train_size, self.data.train_size
+        validation = _odd_share("validation", self.protocol.validation, whole)
+        return validation or _odd_share("holdout", self.protocol.holdout, left)
 
     def spares_all(self) -> str | None:
         """Why not one image is poisoned although some should be, or None; of data looked at."""

@@ -23,8 +23,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 def test_both_layouts_of_arrays_tensors_and_lists_are_the_same_images(
     pixels: Any, wrap: Any
 ) -> None:
-    given = pixels if wrap is np.ndarray.tolist else wrap(pixels.copy())
-    images = as_images((given, wrap(LABELS.copy())))
+    images = as_images((wrap(pixels.copy()), wrap(LABELS.copy())))
     assert images.pixels.dtype == torch.uint8
     assert images.shape == (3, SIDE, SIDE)
     assert images.classes == 3
@@ -60,6 +59,8 @@ def test_images_stay_and_are_named_by_their_content() -> None:
         ),
         ((PIXELS / 127.5 - 1, LABELS), None, "from -1 to 1; .*undo the normalization first"),
         ((NHWC, LABELS), None, r"int64 \(6, 8, 8, 3\) from 0 to 255; allowed is uint8"),
+        ((NHWC.astype("uint16"), LABELS), None, r"uint16 \(6, 8, 8, 3\) from 0 to 255; allowed"),
+        (((NHWC - 1).tolist(), LABELS), None, r"int64 \(6, 8, 8, 3\) from -1 to 254; allowed"),
         ((PIXELS[..., :2], LABELS), None, r"uint8 \(6, 8, 8, 2\); allowed are \(N, 3, S, S\)"),
         ((PIXELS[0], LABELS), None, r"uint8 \(8, 8, 3\)"),
         ((PIXELS[:, :4], LABELS), None, "3 x 4 x 8, allowed are 3 channels and square images of 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -154,6 +155,52 @@ def test_strings_specs_and_grids_mix() -> None:
     text = WHERE.format("clean", "none")
     planned = rg.plan([text, rg.TrialSpec.parse(WHERE.format("clean", "grayscale")), GRID])
     assert len(planned.trials) == 4
+
+
+def test_attacks_that_a_budget_leaves_out_are_among_the_skips() -> None:
+    grid = rg.Grid(attacks=["lsp", "tap"], budgets=["8/255"])
+    planned = rg.plan([grid, WHERE.format("clean", "none")])
+    assert [str(trial.spec.attack) for trial in planned.trials] == ["tap", "clean"]
+    assert [(s.spec, s.reason) for s in planned.skips] == [("lsp", "lsp takes l2, not 8/255")]
+
+
+def test_trials_of_a_plan_are_specs() -> None:
+    planned = rg.plan(GRID)
+    again = rg.plan([*planned.trials, *planned.derived])
+    assert [t.spec for t in again.trials] == [t.spec for t in planned.trials]
+    one = rg.plan("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0").trials[0]
+    assert rg.published(one) == rg.published(str(one.spec))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: rg.plan(None), "specs is None, allowed is a Grid, a spec string"),  # type: ignore[arg-type]
+        (lambda: rg.plan([GRID, 3]), "specs is 3, allowed is a Grid, a spec string"),  # type: ignore[list-item]
+        (lambda: rg.plan(GRID, data=3), "data is 3, allowed is a path"),  # type: ignore[arg-type]
+        (lambda: rg.run(None), "specs is None, allowed is a Grid"),  # type: ignore[arg-type]
+        (lambda: rg.run(GRID, listeners=rg.Listener()), "listeners is <.*, allowed is a list of"),  # type: ignore[arg-type]
+        (lambda: rg.run(GRID, listeners=[object]), "listeners is .*, allowed is a list of"),  # type: ignore[list-item]
+        (lambda: rg.results(None), "out is None, allowed is a path"),  # type: ignore[arg-type]
+        (lambda: rg.table(None), r"source is None, allowed is a Run, the folder of one"),  # type: ignore[arg-type]
+        (lambda: rg.published(None), "spec is None, allowed is a spec string"),  # type: ignore[arg-type]
+        (lambda: rg.dataset("photo_digits", data=3), "data is 3, allowed is a path"),  # type: ignore[arg-type]
+        (lambda: rg.Budget("linf", "8/255"), "budget is '8/255', allowed is a number"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_verb_does_not_take_is_said_at_its_start(
+    call: Callable[[], object], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=says):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_accuracies_in_percent_make_no_table(run: rg.Run) -> None:
+    frame = run.df.assign(final_acc=100 * run.df["final_acc"] + 1)
+    with pytest.raises(DataError, match=r"final_acc of the frame is .*, allowed are fractions"):
+        rg.table(frame)
 
 
 def test_a_plan_with_data_has_the_keys_of_the_run(run: rg.Run, tmp_path: Path) -> None:

@@ -91,6 +91,9 @@ def test_no_name_at_all_is_said(digits: Split) -> None:
         dataset(None)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="attack is None, allowed is a text such as 'aap'"):
         poison(digits.train, None)  # type: ignore[arg-type]
+    for verb, method in ((poison, ["lsp"]), (purify, ["jpeg"]), (train, [])):
+        with pytest.raises(SpecError, match="name is None, allowed is that of a dataset"):
+            verb(digits.train, *method, name=None)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("classes", [0, -1, 12.0, "10", True])

@@ -8,7 +8,9 @@ import itertools
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,6 +290,38 @@ def test_clean_is_an_empty_poison(images: Images) -> None:
     mixed, mask = poison.overlay(images, 1.0, Stream("ratio"))
     assert torch.equal(mixed.pixels, images.pixels)
     assert not mask.any()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposer(Attack):
+    """Proposes what it is told to."""
+
+    id = "proposer"
+    budget: Budget = Budget("linf", 8 / 255)
+    given: Any = None
+
+    def propose(self, images: Images, context: AttackContext) -> torch.Tensor:
+        return self.given(images)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (lambda i: i.pixels.long() + 3, r"int64 \(64, 3, 16, 16\); allowed are tensors \(n, 3, 16"),
+        (lambda i: i.floats()[:, :1], r"float32 \(64, 1, 16, 16\); allowed are"),
+        (lambda i: i.floats()[0], r"float32 \(3, 16, 16\); allowed are"),
+        (lambda i: i.floats().numpy(), "a ndarray; allowed are tensors"),
+        (lambda i: None, "a NoneType; allowed are"),
+        (lambda i: i.floats()[:1], r"1 images, wanted are 64\Z"),
+        (lambda i: torch.cat([i.floats(), i.floats()]), r"128 images, wanted are 64\Z"),
+    ],
+)
+def test_a_proposal_of_another_kind_or_form_is_refused(
+    given: object, says: str, images: Images
+) -> None:
+    attack = Proposer(given=given)
+    with pytest.raises(DataError, match=f"proposer proposes {says}"):
+        attack.pixels(images, craft_for(attack, images))
 
 
 def test_enforce_holds_every_norm() -> None:

@@ -126,6 +126,8 @@ def test_a_method_has_its_page(out: Path, capsys: pytest.CaptureFixture[str]) ->
     page = capsys.readouterr().out
     assert "## lsp" in page
     assert "| `budget` |" in page
+    assert main(["show", "ar", "--out", str(out / "nowhere")]) == 0
+    assert "| `min_response` | `none` |" in capsys.readouterr().out, "as a spec takes it"
 
 
 def test_a_name_of_two_kinds_has_two_pages(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

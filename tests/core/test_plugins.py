@@ -27,8 +27,10 @@ from raygrid.core.options import Options
 from raygrid.core.plugins import ENTRY_POINTS, refuse_unsent
 from raygrid.core.registry import Card, Method
 from raygrid.core.spec import Part, TrialSpec
+from raygrid.datasets import DATASETS
 from raygrid.engine.grid import Plan
 from raygrid.literature.lookup import canonical
+from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table
 from raygrid.reports.tables.made_with import made_with
@@ -61,6 +63,30 @@ class Wave(rg.Attack):
     def {method}(self, images, context):
         return context.stream.rows("sign", context.index(images), images.shape, "normal")
 """
+CELL = "cifar10/wave/standard/resnet18/supervised/quick/0"
+CARD = f'    card = rg.Card(paper="x", published={{{{"{CELL}": {{}}}}}})'
+STRIPES = (
+    HEAD
+    + """
+@rg.DATASETS.register("stripes")
+@dataclass(frozen=True, kw_only=True)
+class Stripes(rg.Dataset):
+    card = rg.Card(paper="yours")
+    {values}
+    def source(self, root): ...
+    def load(self, root): ...
+"""
+)
+TERSE = (
+    HEAD
+    + """
+@rg.PROTOCOLS.register("terse")
+@dataclass(frozen=True, kw_only=True)
+class Terse(rg.Protocol):
+    card = rg.Card(paper="yours")
+    {values}
+"""
+)
 GOOD = HEAD + WAVE.format(fields="", method="propose")
 SAVED = "pd.read_pickle('rows.pkl')"
 """The frame that `save_frame` leaves in a folder."""
@@ -140,6 +166,51 @@ def test_a_class_that_would_fail_later_is_refused_as_it_is_filed(
     assert done.stderr.count("\n") == 1, done.stderr
     prefix = "" if "cannot be told" in says else r"raygrid: --import mine\.py: "
     assert re.search(f"{prefix}.*({says})", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            wave().replace('budget: rg.Budget = rg.Budget("linf", 8 / 255)', "eps: float = 0.03"),
+            r"class Wave: it has no field budget, without which it perturbs nothing: budget: Bud",
+        ),
+        (wave("    strength: float = 1"), r"field strength is 1, but a float: write 1\.0"),
+        (wave("    cap: float | None = 2"), r"field cap is 2, but a float: write 2\.0"),
+        (wave("    cap: float = float('nan')"), r"field cap is nan, allowed are finite numbers"),
+        (wave("    rows: tuple = (1, 2)"), r"field rows is \(1, 2\), allowed is a plain value"),
+        (
+            wave("    steps: int = __import__('numpy').int64(3)"),
+            r"field steps is (np\.int64\()?3\)?, allowed is a plain value",
+        ),
+        (STRIPES.format(values=""), "class Stripes: it does not set classes: ClassVar.*train_size"),
+        (
+            STRIPES.format(values="classes, image_size, train_size, test_size = 2, '16', 9, 0"),
+            "class Stripes: image_size is '16', allowed are whole numbers from 1; test_size is 0",
+        ),
+        (TERSE.format(values=""), "class Terse: it does not set recipes: ClassVar"),
+        (
+            TERSE.format(values="recipes = {}; by_dataset = {'cifar10': {'learning_rate': 3}}"),
+            "by_dataset of 'cifar10': unknown field of a recipe 'learning_rate'",
+        ),
+        (
+            TERSE.format(values="recipes = {}; augmentations = {'cifar10': 'crop_flp'}"),
+            r"augmentations of 'cifar10': unknown augmentation 'crop_flp' \(did you mean 'crop_f",
+        ),
+        (
+            wave('    card = rg.Card(paper="x", published=None)'),
+            r"class Wave: published is None, allowed are fractions by spec",
+        ),
+        (wave(CARD.format("'0.5'")), r"published 'cifar10/.*' is '0\.5', allowed are fractions"),
+        (wave(CARD.format("True")), r"published 'cifar10/.*' is True, allowed are fractions"),
+    ],
+)
+def test_what_a_class_has_wrong_is_said_as_it_is_filed(text: str, says: str) -> None:
+    known = len(ATTACKS), len(DATASETS), len(PROTOCOLS)
+    with pytest.raises(SpecError, match=says) as caught:
+        exec(compile(text, "mine.py", "exec"), {"__name__": __name__})
+    assert "\n" not in str(caught.value)
+    assert (len(ATTACKS), len(DATASETS), len(PROTOCOLS)) == known
 
 
 def test_the_line_that_is_named_is_the_users_own_and_not_one_of_python(tmp_path: Path) -> None:
@@ -284,19 +355,6 @@ def test_what_names_no_method_works_beside_a_package_that_cannot_be_imported(
     assert checks["disk"].text.endswith(f"GiB free for {tmp_path}")
 
 
-def test_the_budgets_that_an_attack_of_ones_own_takes_count_in_a_grid(tmp_path: Path) -> None:
-    fields = '    norms = ("l2",)'
-    text = wave(fields).replace('rg.Budget("linf", 8 / 255)', 'rg.Budget("l2", 1.0)')
-    (tmp_path / "mine.py").write_text(text)
-    axes = ("--attacks", "wave", "em", "--budgets", "8/255", "l2:1", "--json")
-    done = ran(tmp_path, "-m", "raygrid", "plan", *axes, "--import", "mine.py")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[:2] == [
-        "skipped: wave takes l2, not 8/255",
-        "skipped: em takes linf, not l2:1",
-    ]
-
-
 def test_answers_about_methods_follow_the_methods_that_there_are() -> None:
     """A notebook may have a table of a folder before it has the module of an attack."""
     part = Part.parse("leaky(budget=8/255)")
@@ -330,6 +388,31 @@ def _strongest(attack: Part) -> set[str]:
     values = {"clean": 0.9, "lsp": 0.5, str(attack): 0.1}
     rows = [trial(TOY.format(a, "standard", "supervised", 0), v) for a, v in values.items()]
     return table("defense", trial_lines(rows)).panels[0].strongest("standard")
+
+
+STILL = """
+@rg.ATTACKS.register("still")
+@dataclass(frozen=True, kw_only=True)
+class Still(rg.Attack):
+    card = rg.Card(paper="yours")
+
+    def propose(self, images, context): ...
+
+    def pixels(self, images, context):
+        return 255 - images.pixels[context.index(images)]
+"""
+
+
+def test_budgets_of_a_grid_join_with_attacks_of_ones_own_that_take_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GOOD + STILL)
+    axes = ["--datasets", "photo_digits(every=20)", "--budgets", "l2:2", "8/255"]
+    axes += ["--attacks", "lsp", "wave", "still", "--import", "mine.py"]
+    done = ran(tmp_path, "-m", "raygrid", "plan", *axes, "--json")
+    assert done.returncode == 0, done.stderr
+    attacks = [TrialSpec.parse(trial["spec"]).attack for trial in json.loads(done.stdout)["trials"]]
+    assert [*map(str, attacks)] == ["lsp(budget=l2:2.0)", "wave", "still"]
+    said = ["skipped: lsp takes l2, not 8/255", "skipped: wave takes linf, not l2:2"]
+    assert done.stderr.splitlines() == said
 
 
 def test_the_numbers_of_ones_own_card_stand_beside_the_measured(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import ClassVar, Literal, get_args, get_type_hints
 
 import pytest
 
@@ -19,6 +19,7 @@ from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.protocols import PROTOCOLS
+from raygrid.trials.resolve import resolve
 
 ALL = [ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, LEARNERS, PROTOCOLS]
 METHODS = [(r, name) for r in ALL for name in r]
@@ -58,6 +59,7 @@ def toys() -> Registry[Toy]:
         ("toy_method(mode=fats)", "did you mean 'fast'"),
         ("toy_method(on=1)", "not of type bool"),
         ("toy_method(rate=abc)", "'abc' is not a number"),
+        ("toy_method(limit=None)", "'None' is not a number (did you mean 'none'?)"),
         ("toy_method(budget=-1)", "not of the form"),
     ],
 )
@@ -166,3 +168,32 @@ def test_the_nearest_name_is_one_with_the_same_letters() -> None:
     assert "did you mean 'lsp'?" in unknown("attack", "lps", known)
     assert "did you mean 'clean'?" in unknown("attack", "clena", known)
     assert "did you mean" not in unknown("attack", "xyz", known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded(Method):
+    """Perturbs only where it is told to."""
+
+    card = Card(paper="none")
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    budget: Budget | None = None
+
+
+def test_a_budget_that_may_be_none_has_no_multiples_and_names_its_norms() -> None:
+    registry = Registry("toy", Bounded)
+    registry.register("bounded")(Bounded)
+    assert registry.make("bounded(budget=l2:1.3)").budget == Budget("l2", 1.3)
+    assert registry.make("bounded(budget=none)").budget is None
+    with pytest.raises(SpecError, match=r"budget '2x': there is no default to multiply"):
+        registry.make("bounded(budget=2x)")
+    with pytest.raises(SpecError, match=r"allowed here: l2, such as l2:3\Z"):
+        registry.make("bounded(budget=3)")
+
+
+def test_an_augmentation_that_nobody_knows_is_a_fault_of_the_spec(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DATASETS["photo_digits"], "augmentation", "flip")
+    said = "unknown augmentation of photo_digits 'flip'.*known: crop, "
+    with pytest.raises(SpecError, match=said):
+        resolve("photo_digits/clean/none/small_cnn/supervised/wxl/0", None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +139,66 @@ def test_a_number_too_large_for_linf_names_the_norms_of_the_attack(part: str, al
     assert str(caught.value).endswith(says)
 
 
+def test_numbers_of_numpy_are_those_of_python() -> None:
+    plain = TrialSpec.parse(LONG)
+    spec = plain.replace(seed=np.int64(3), poison_ratio=np.float32(0.5))
+    assert (type(spec.seed), type(spec.poison_ratio)) == (int, float)
+    assert spec == plain.replace(poison_ratio=0.5)
+    assert TrialSpec.parse(str(spec)) == spec
+    assert type(plain.replace(poison_ratio=1).poison_ratio) is float
+    part = Part.of("jpeg", quality=np.int64(10), rate=np.float64(0.5))
+    assert [type(value) for _, value in part.params] == [int, float]
+    assert str(part) == "jpeg(quality=10, rate=0.5)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 1.5}, r"seed is 1\.5, allowed are whole numbers from 0"),
+        ({"seed": float("nan")}, "seed is nan, allowed are whole"),
+        ({"seed": "0"}, "seed is '0', allowed are whole"),
+        ({"seed": None}, "seed is None, allowed are whole"),
+        ({"seed": True}, "seed is True, allowed are whole"),
+        ({"poison_ratio": None}, "poison_ratio is None, allowed are 0 to 1"),
+        ({"poison_ratio": "0.5"}, r"poison_ratio is '0\.5', allowed are 0 to 1"),
+        ({"poison_ratio": True}, "poison_ratio is True, allowed are 0 to 1"),
+        ({"poison_ratio": float("nan")}, "poison_ratio is nan, allowed are 0 to 1"),
+        (
+            {"defense": "none"},
+            r"defense is 'none', allowed is a tuple of Parts: Part\.parse\('none",
+        ),
+        ({"defense": Part("none")}, r"defense is Part\(name='none'.*allowed is a tuple of Parts\Z"),
+        ({"defense": ["none"]}, r"defense is \('none',\), allowed is a tuple of Parts\Z"),
+        ({"defense": ()}, "a trial needs a defense"),
+        (
+            {"dataset": "cifar10"},
+            r"dataset is 'cifar10', allowed is a Part: Part\.parse\('cifar10'",
+        ),
+    ],
+)
+def test_a_spec_made_in_python_takes_what_it_can_print(
+    changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(SpecError, match=says):
+        TrialSpec.parse(LONG).replace(**changes)
+
+
+def test_a_chain_may_be_given_as_a_list() -> None:
+    plain = TrialSpec.parse(LONG)
+    assert plain.replace(defense=list(plain.defense)) == plain
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, np.array([1, 2]), np.bool_(True)])
+def test_a_parameter_that_no_spec_can_hold_is_named(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"quality is .*, allowed are a number, a text, True"):
+        Part.of("jpeg", quality=value)
+
+
+def test_none_of_python_is_the_word_none() -> None:
+    assert str(Part.of("ar", min_response=None)) == "ar(min_response=none)"
+    assert str(ATTACKS.make("aap(step=none)").part()) == "aap(step=none)"
+
+
 def test_scalars_keep_their_kind() -> None:
     assert parse_scalar("true") is True
     assert parse_scalar("3") == 3
@@ -225,3 +288,11 @@ def test_the_nearest_name_is_found_however_it_is_spelled(name: str) -> None:
     assert "did you mean 'resnet18'?" in unknown(
         "architecture", name, ["resnet18", "vgg11", "lenet"]
     )
+
+
+def test_a_budget_of_numpy_is_one_of_python() -> None:
+    made = Budget("l2", np.float32(0.5))  # type: ignore[arg-type]
+    assert (made, type(made.value)) == (Budget("l2", 0.5), float)
+    for value in (True, None, "8/255"):
+        with pytest.raises(SpecError, match=rf"budget is {value!r}, allowed is a number"):
+            Budget("linf", value)  # type: ignore[arg-type]

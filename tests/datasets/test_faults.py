@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from raygrid.core.errors import DataError, SpecError
+from raygrid.core.images import Images
 from raygrid.datasets import DATASETS
+from raygrid.datasets.base import Dataset, Split
 from raygrid.engine.grid import plan
 from raygrid.storage.store import DATA, Bundle, Store
 from raygrid.trials.artifacts import Artifact, DatasetArtifact
@@ -91,6 +93,60 @@ def test_every_fault_names_the_path_and_the_remedy(
     assert str(tmp_path) in str(caught.value)
 
 
+class Stated(Dataset):
+    """Two classes of 16 pixels, 60 and 20 images, which it need not load."""
+
+    id = "stated"
+    classes, image_size, train_size, test_size = 2, 16, 60, 20
+    parts: ClassVar[tuple[Images, Images]]
+
+    def source(self, root: Path) -> str:
+        return "here"
+
+    def load(self, root: Path) -> Split:
+        return Split(*self.parts)
+
+
+def gray(n: int, height: int = 16, width: int = 16, channels: int = 3, classes: int = 2) -> Images:
+    pixels = torch.full((n, channels, height, width), 128, dtype=torch.uint8)
+    return Images(pixels, torch.arange(n) % classes, classes)
+
+
+def labeled(label: int, n: int) -> Images:
+    return Images(gray(n).pixels, torch.full((n,), label), 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        (gray(90), gray(20), "train: 90 images, stated are 60"),
+        (gray(60), gray(10), "test: 10 images, stated are 20"),
+        (
+            gray(60, classes=5),
+            gray(20),
+            "train: 5 classes, stated are 2; train: label 4, .* 0 to 1",
+        ),
+        (gray(60, 24, 24), gray(20), "train: images are 3 x 24 x 24, stated are 3 x 16 x 16"),
+        (gray(60), gray(20, 16, 20), "test: images are 3 x 16 x 20, stated are 3 x 16 x 16"),
+        (gray(60, channels=1), gray(20), "train: images are 1 x 16 x 16"),
+        (gray(60), labeled(2, 20), "test: label 2, those of 2 classes are 0 to 1"),
+        (labeled(-1, 60), gray(20), "train: label -1, those of 2 classes are 0 to 1"),
+        (gray(60), gray(0), "test: 0 images, stated are 20; test: it is empty"),
+    ],
+)
+def test_a_dataset_that_loads_other_data_than_it_states_is_refused(
+    tmp_path: Path, catalog: Catalog, train: Images, test: Images, says: str
+) -> None:
+    dataset = type("Odd", (Stated,), {"parts": (train, test)})()
+    with pytest.raises(DataError, match=f"stated loads other data than it states: {says}"):
+        catalog.content(catalog.artifact(dataset, 0.0))
+
+
+def test_sizes_that_nobody_knows_exactly_may_be_others(tmp_path: Path) -> None:
+    split = Split(gray(90), gray(10))
+    assert Stated().checked(split) is split
+
+
 def test_a_missing_dataset_is_one_fault_of_the_plan(catalog: Catalog) -> None:
     with pytest.raises(SpecError, match="no cifar10 in"):
         plan(["cifar10/clean/none/small_cnn/supervised/quick/0"], catalog)
@@ -119,7 +175,7 @@ def test_a_damaged_cache_entry_is_made_again(
 ) -> None:
     class_tree(tmp_path / "data" / "images", ["cat", "dog"])
     dataset = DATASETS.make("folder")
-    artifact = DatasetArtifact(dataset, dataset.source(tmp_path / "data"))
+    artifact = DatasetArtifact(dataset.seen(tmp_path / "data"), dataset.source(tmp_path / "data"))
     first = fetch(artifact)
     path = store.path("dataset", artifact.key) / DATA
     path.write_bytes(path.read_bytes()[:-5])

@@ -10,7 +10,7 @@ import pytest
 from raygrid.cli.main import main
 from raygrid.cli.options import AXES, with_axes
 from raygrid.core.errors import SpecError
-from raygrid.engine.grid import Grid
+from raygrid.engine.grid import Grid, Skip
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_attacks_that_a_budget_leaves_out_are_listed() -> None:
         "em",
         "clean",
     ]
-    assert grid.unmatched() == ["lsp takes l2, not 8/255"]
+    assert grid.unmatched() == [Skip("lsp", "lsp takes l2, not 8/255")]
 
 
 def test_the_command_line_says_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -245,7 +245,7 @@ def test_younger_fields_leave_keys_as_they_were() -> None:
     ("changes", "says"),
     [
         ({"smoothing": 1.0}, "smoothing is 1.0, allowed are 0 to below 1"),
-        ({"min_steps": -1}, "min_steps is -1, allowed from 0"),
+        ({"min_steps": -1}, "min_steps is -1, allowed are whole numbers from 0"),
         ({"optimizer": "adam", "groups": GROUPS[:1]}, "adam has no groups"),
         ({"optimizer": "sgd", "groups": GROUPS}, "sgd takes no orthogonal steps, muon does"),
     ],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from raygrid.core.errors import SpecError
 from raygrid.datasets import DATASETS
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn import augment
@@ -293,3 +296,36 @@ def test_what_a_spec_sets_wins() -> None:
     spec = "photo_digits/clean/at/vit_small/supervised/iss(epochs=3, lr=0.5)/0"
     trial = resolve(spec, None)
     assert (trial.recipe.epochs, trial.recipe.lr, trial.recipe.optimizer) == (3, 0.5, "adam")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schedule": "cosin"}, r"unknown schedule 'cosin' \(did you mean 'cosine'\?\)"),
+        ({"optimizer": "sdg"}, r"unknown optimizer 'sdg' \(did you mean 'sgd'\?\)"),
+        ({"precision": "fp16"}, r"unknown precision 'fp16' .*; known: "),
+        ({"flips": "alternate"}, r"unknown flips 'alternate' \(did you mean 'alternating'\?\)"),
+        ({"stepwise": "warm"}, "stepwise is 'warm', allowed are True, False and 'warmup'"),
+        ({"epochs": 1.5}, r"epochs is 1\.5, allowed are whole numbers from 1"),
+        ({"epochs": np.int64(3)}, "epochs is .*3.*, allowed are whole numbers from 1"),
+        ({"batch_size": 1}, "batch_size is 1, allowed are whole numbers from 2"),
+        ({"warmup_epochs": -1}, "warmup_epochs is -1, allowed are whole numbers from 0"),
+        ({"lr": math.nan}, "lr is nan, allowed are positive numbers"),
+        ({"lr": "0.1"}, r"lr is '0\.1', allowed are positive numbers"),
+        ({"lr_end": -3}, "lr_end is -3, allowed are 0 to 1, a share of lr"),
+        ({"momentum": 5}, "momentum is 5, allowed are 0 to below 1"),
+        ({"weight_decay": math.nan}, "weight_decay is nan, allowed are numbers from 0"),
+        ({"gamma": -0.1}, r"gamma is -0\.1, allowed are numbers from 0"),
+        ({"milestones": 5}, "milestones is 5, allowed is a tuple of epochs"),
+        ({"milestones": (2, 2.5)}, r"milestones is \(2, 2\.5\), allowed is a tuple of epochs"),
+        ({"grad_clip": -1}, "grad_clip is -1, allowed are None and positive numbers"),
+        ({"groups": (1,)}, r"groups is \(1,\), allowed is a tuple of Groups"),
+    ],
+)
+def test_a_recipe_that_nobody_can_follow_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        Recipe(**{"epochs": 3, **changes})
+
+
+def test_milestones_may_be_a_list() -> None:
+    assert Recipe(epochs=3, milestones=[1, 2]) == Recipe(epochs=3, milestones=(1, 2))  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ class CleanLabel(TargetedAttack):
         limit = self.limit_at(images.shape[-1])
         if limit.value == 0:
             return bases
-        return enforce(bases, self.propose(images, context).cpu(), limit)
+        return enforce(bases, self.proposal(self.propose(images, context), images), limit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from raygrid.reports.tables.trial_lines import (
     trial_lines,
 )
 
+SHARES = ("final_acc", "peak_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
+"""The accuracies of a line."""
 HEAD = (*AXES, "seed", "status", "other_data")
 """What an epoch's line has of its trial's."""
 
@@ -31,13 +33,19 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 def lines_of(table: pd.DataFrame) -> list[Line]:
     """The lines that a frame was made of, also where rows were chosen from it.
 
-    Raises DataError for a frame of other columns.
+    Raises DataError for a frame of other columns, and for accuracies that are no fractions.
     """
     if lacking := [name for name in (*AXES, "seed", "status") if name not in table]:
         raise DataError(
             f"the frame lacks the columns {', '.join(lacking)}; allowed are the frame of a run "
             "(Run.df) and rows chosen from it"
         )
+    for name in SHARES:
+        if name in table and bool((odd := pd.to_numeric(table[name]).abs() > 1).any()):
+            raise DataError(
+                f"{name} of the frame is {table[name][odd].iloc[0]:g}, allowed are fractions from "
+                "0 to 1"
+            )
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(name): value for name, value in record.items()} for record in records]
 
