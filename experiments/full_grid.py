@@ -116,9 +116,11 @@ SCALES = {
         ),
         Grid(**SCREEN, attacks=SCREEN_SURROGATE, defenses=CHEAP),
         Grid(**SCREEN, attacks=LATER[:2], defenses=("none", "cutout", "cutmix", "mixup")),
-        Grid(**SCREEN, attacks=LATER[:2], defenses=CHEAP[:4], seeds=(1,)),
-        Grid(**SCREEN, attacks=LATER, defenses=(*CHEAP[:4], "iss", *LATER_DEFENSES)),
-        Grid(**SCREEN, attacks=("clean", *SYNTHETIC), defenses=("iss", *LATER_DEFENSES)),
+        *(
+            Grid(**SCREEN, attacks=attacks, defenses=("iss", *more, *LATER_DEFENSES), seeds=seeds)
+            for seeds in ((0,), (1,))
+            for attacks, more in ((LATER, CHEAP[:4]), (("clean", *SYNTHETIC), ()))
+        ),
         Grid(**SCREEN, attacks=("clean", *SYNTHETIC, *LATER, *SCREEN_SURROGATE), defenses=DEAR),
         Grid(**(SCREEN | RESNET18), attacks=("ops",)),
     ),
