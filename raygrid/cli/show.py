@@ -134,8 +134,6 @@ def trial_lines_of(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, st
     yield "spec", row["spec"]
     yield "key", row["key"]
     yield "status", ", ".join([row["status"], *(row.get("marks") or ())])
-    if row.get("reason"):
-        yield "reason", row["reason"]
     yield "final", percent(row.get("final_acc"), 2)
     peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
     yield "peak", f"{percent(peak, 2)} (epoch {row.get('peak_epoch') or NOTHING})"

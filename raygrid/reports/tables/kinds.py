@@ -235,7 +235,6 @@ def _gap(peak: Cell, final: Cell) -> Cell:
         seeds=peak.seeds,
         failed=peak.failed,
         diverged=peak.diverged,
-        skipped=peak.skipped,
         stopped=final.stopped,
         facts=peak.facts,
     )
