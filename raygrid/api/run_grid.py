@@ -47,8 +47,9 @@ Planned = tuple[Plan, Store, Catalog]
 class Outcome:
     """What a run came to.
 
-    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: of this
-    run, at trials that an earlier one finished, to leave what is to be kept.
+    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: failed
+    repeats of trials that an earlier run had finished and that ran again because `keep` wants
+    more of them.
     """
 
     plan: Plan
@@ -173,7 +174,7 @@ def _in_order(plan: Plan, rows: Iterable[dict[str, Any]]) -> list[Result]:
 def is_open(status: str, key: str, store: Store, keep: Iterable[str]) -> bool:
     """Whether a trial is to be run whose row has that status.
 
-    One that failed is, and one that is done and did not leave all that is to be kept of it.
+    True if it failed, or is done but lacks something that `keep` names.
     """
     if status == "done":
         return not all(store.has(kind, key) for kind in keep)

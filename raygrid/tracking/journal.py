@@ -37,7 +37,12 @@ ENDED = {"status": "text", "at": "number"}
 TRIAL = {"spec": "text", "resolved": "object", "start": "number"}
 EPOCH = {"epoch": "object"}
 """What lines of the two files hold, by name: of grids the first three, of epochs the others."""
-TYPES: dict[str, type | tuple[type, ...]] = {"text": str, "list": list, "object": dict, "number": (int, float)}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "list": list,
+    "object": dict,
+    "number": (int, float),
+}
 
 
 class Journal(Listener):

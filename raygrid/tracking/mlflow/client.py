@@ -272,9 +272,10 @@ class MlflowExperiment:
             self.client.log_inputs(run, [given])
 
     def complete(self) -> dict[str, str]:
-        """When the row was finished that each finished run of a trial holds, by the trial's key.
+        """For each trial's key, the mark of the row that its finished run holds.
 
-        Of several runs of one key, which a lost answer or a restored experiment leaves, one stays.
+        Deletes duplicate runs of a key, which a lost answer or a restored experiment leaves, and
+        outdated ones.
         """
         found: dict[str, str] = {}
         outdated = []
