@@ -117,7 +117,7 @@ def test_two_runs_of_one_key_become_one(out: Path) -> None:
     projection = MlflowExperiment.of(out, store_uri(out))
     for start in (5, 3, 4):
         projection.client.create_run(projection.id, start, {KEY: "k"})
-    kept = projection.find("k")
+    kept = projection.keep_first("k")
     assert kept is not None
     assert kept.info.start_time == 3
     assert len(runs(out)) == 1

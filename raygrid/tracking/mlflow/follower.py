@@ -13,7 +13,7 @@ from raygrid.storage.results import ROWS, best, precedence, when
 from raygrid.tracking import journal
 from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
+from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES
 from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
@@ -27,6 +27,7 @@ from raygrid.tracking.mlflow.followed import FollowedGrid, UnfinishedTrial, foll
 from raygrid.tracking.mlflow.moved import follow_folder
 from raygrid.tracking.mlflow.pictures import SharedPictures
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.mlflow.trial_runs import TrialRuns
 from raygrid.trials.result import Result
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Follower:
 
     def _begin(self) -> None:
         """Know neither what the files hold nor what MLflow has."""
-        self.experiment = MlflowExperiment.of(self.out, self.uri)
+        self.experiment = TrialRuns.of(self.out, self.uri)
         self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
         self._epochs = Tail(self.out / EPOCHS)
         self._known: dict[str, FollowedGrid] = {}
@@ -158,7 +159,7 @@ class Follower:
 
     def _write(self, stop: Callable[[], bool]) -> None:
         if self._complete is None:
-            self._complete = self.experiment.complete()
+            self._complete = self.experiment.prune()
         for grid in self._known.values():
             if grid.ended is None:
                 self._open(grid)

@@ -47,7 +47,7 @@ def sync(out: Path, uri: str | None = None) -> Synced:
         follower.take_tables(files)
         follower.write()
         follower.end("KILLED", time.time())
-        there = len(follower.experiment.complete())
+        there = len(follower.experiment.prune())
     except client_faults() as error:
         if isinstance(error, OSError) and error.filename:  # a file's, not MLflow's
             raise
