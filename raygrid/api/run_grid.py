@@ -222,12 +222,12 @@ def _execute(
             if options.executor == "ray" or options.deadline is not None:  # Ray was asked for
                 raise
             listener.note(f"{error}; running in this process, one job after the other")
-    look_at(device, listener)
+    check_device(device, listener)
     agenda.divide(1, options.shards)
     run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
 
 
-def look_at(device: torch.device, listener: Listener) -> None:
+def check_device(device: torch.device, listener: Listener) -> None:
     """Say what of a GPU will not be known. Raises DeviceError if somebody else fills it."""
     check_room(device, 1.0)
     if utilization(device) is None and device.type == "cuda":
