@@ -40,8 +40,8 @@ class Run:
     """The rows of a grid, for a notebook: `.df`, `.table(kind)`, `.failed`, `.diverged`.
 
     results: one `Result` a trial. out: the folder that holds them. plan: what the grid came to,
-    None if the rows were read from a folder. failed_attempts: of this run, at trials that one
-    before it finished, to leave what is to be kept.
+    None if the rows were read from a folder. failed_attempts: failed repeats of trials that an
+    earlier run had finished and that ran again because `keep` wants more of them.
     """
 
     results: tuple[Result, ...]
@@ -294,7 +294,7 @@ def published(spec: TrialSpec | Trial | str, measure: str = "final_acc") -> Find
     spec: as of a trial; its seed does not matter. measure: `final_acc`, `peak_acc`, ...
     Returns a `Finding`: `.best.value` is a fraction, `.best.cite()` says paper and table, `.apart`
     what sets it apart from the spec, false where nothing does, in words as text. Raises SpecError
-    for a spec that cannot be read, and for methods and measures that there are none of.
+    for a spec that cannot be read, and for unknown methods and measures.
 
     >>> found = published("cifar10/em_apb/jpeg/resnet18/supervised/apbench/0")
     >>> found.best.cite().split()[0], found.best.value > 0.5

@@ -47,8 +47,9 @@ Planned = tuple[Plan, Store, Catalog]
 class Outcome:
     """What a run came to.
 
-    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: of this
-    run, at trials that an earlier one finished, to leave what is to be kept.
+    results: all rows of the grid in its order, those of earlier runs too. failed_attempts: failed
+    repeats of trials that an earlier run had finished and that ran again because `keep` wants
+    more of them.
     """
 
     plan: Plan
@@ -173,7 +174,7 @@ def _in_order(plan: Plan, rows: Iterable[dict[str, Any]]) -> list[Result]:
 def is_open(status: str, key: str, store: Store, keep: Iterable[str]) -> bool:
     """Whether a trial is to be run whose row has that status.
 
-    One that failed is, and one that is done and did not leave all that is to be kept of it.
+    True if it failed, or is done but lacks something that `keep` names.
     """
     if status == "done":
         return not all(store.has(kind, key) for kind in keep)
@@ -221,12 +222,12 @@ def _execute(
             if options.executor == "ray" or options.deadline is not None:  # Ray was asked for
                 raise
             listener.note(f"{error}; running in this process, one job after the other")
-    look_at(device, listener)
+    check_device(device, listener)
     agenda.divide(1, options.shards)
     run_inline(agenda, Worker(store, options, device, leaving=notice.given), listener)
 
 
-def look_at(device: torch.device, listener: Listener) -> None:
+def check_device(device: torch.device, listener: Listener) -> None:
     """Say what of a GPU will not be known. Raises DeviceError if somebody else fills it."""
     check_room(device, 1.0)
     if utilization(device) is None and device.type == "cuda":

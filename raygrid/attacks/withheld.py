@@ -33,7 +33,7 @@ class Withheld(Attack):
         return images.pixels[context.index(images)]
 
     def poison_nbytes(self, rows: int, side: int) -> int:
-        """Rows and labels; the pixels are nobody's business."""
+        """Bytes of rows and labels; withheld images have no pixels to store."""
         return 16 * rows
 
     def poison(self, images: Images, context: AttackContext) -> Poison:

@@ -28,7 +28,7 @@ def add_epoch(parser: argparse.ArgumentParser) -> None:
         "--epoch",
         choices=("last", "peak"),
         default="last",
-        help="whose weights; peak: of trials run with --keep peak",
+        help="weights after the last epoch or the best one (peak: trials run with --keep peak)",
     )
 
 
@@ -86,13 +86,13 @@ def results_of(args: argparse.Namespace) -> dict[str, Row]:
 def only_of_poisons(option: str, given: object, specs: Iterable[str]) -> None:
     """Raise SpecError for an option of poisons that is given where no spec is of one."""
     used = not given or any(map(is_poison, specs))
-    require(used, f"{option} is of poisons (dataset/attack), and there is none")
+    require(used, f"{option} applies to poisons (dataset/attack) only, and none is named")
 
 
 def only_of_trials(option: str, given: object, specs: Iterable[str]) -> None:
     """Raise SpecError for an option of trials that is given where every spec is a poison."""
     used = not given or not all(map(is_poison, specs))
-    require(used, f"{option} is of trials, and there are only poisons (dataset/attack)")
+    require(used, f"{option} applies to trials only, and only poisons (dataset/attack) are named")
 
 
 def is_poison(text: str) -> bool:

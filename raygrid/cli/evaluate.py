@@ -67,23 +67,29 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--metric",
         choices=("final_acc", "peak_acc"),
         default="final_acc",
-        help="of seeds, compare and agreement",
+        help="used by seeds, compare and agreement",
     )
     parser.add_argument(
-        "--victims", nargs="+", action="extend", default=[], help="of transferability: trials"
+        "--victims",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="used by transferability: the trials whose victims are asked",
     )
     parser.add_argument(
-        "--on", nargs="+", action="extend", default=[], help="of sets: more poisons to try"
+        "--on", nargs="+", action="extend", default=[], help="used by sets: more poisons to try"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
-    parser.add_argument("--radius", default=RADIUS, help="of robustness, linearity; in [0, 1]")
-    parser.add_argument("--step", default="2/255", help="of robustness: size of a step")
-    parser.add_argument("--steps", type=int, default=20, help="of robustness")
-    help_ = "of robustness, linearity: only so many test images, or drawn images of a poison"
+    parser.add_argument("--seed", type=int, default=0, help="seed of poisons (dataset/attack)")
+    parser.add_argument("--radius", default=RADIUS, help="used by robustness, linearity; in [0, 1]")
+    parser.add_argument("--step", default="2/255", help="used by robustness: size of a step")
+    parser.add_argument("--steps", type=int, default=20, help="used by robustness: how many steps")
+    help_ = "used by robustness, linearity: only so many test images, or drawn images of a poison"
     parser.add_argument("--images", type=int, help=help_)
-    help_ = "of linearity: also a network with a hidden layer, by UDP's recipe; takes its time"
+    help_ = "used by linearity: also a network with a hidden layer, by UDP's recipe; takes its time"
     parser.add_argument("--two-layer", action="store_true", help=help_)
-    help_ = "of learnability: spread of the noise on weights, draws of it, quantile of accuracies"
+    help_ = (
+        "used by learnability: spread of the noise on weights, draws of it, quantile of accuracies"
+    )
     parser.add_argument("--sigma", type=float, default=0.25, help=help_)
     parser.add_argument("--draws", type=int, default=1000, help="see --sigma")
     parser.add_argument("--quantile", type=float, default=0.9, help="see --sigma")

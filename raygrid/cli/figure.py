@@ -61,22 +61,35 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
         "none for all of --out",
     )
     parser.add_argument("--file", type=Path, required=True, help="picture to write")
-    parser.add_argument("--seed", type=int, default=0, help="of poisons (dataset/attack)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of poisons (dataset/attack)")
     parser.add_argument(
-        "--victims", nargs="+", action="extend", default=[], help="of transfer-...: clean trials"
+        "--victims",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="used by transfer-...: clean trials",
     )
     parser.add_argument(
         "--normalize",
         nargs="+",
         action="extend",
         choices=("minmax", "symmetric", "gain"),
-        help="of perturbations: each to its range, each around gray (default), all by one factor",
+        help="used by perturbations: each to its range, each around gray (default), all by one "
+        "factor",
     )
-    parser.add_argument("--gain", type=float, help="that factor (without clipping)")
-    parser.add_argument("--layer", default="", help="of grad-cam, e.g. body.layer3")
-    parser.add_argument("--of", choices=("label", "predicted"), default="label", help="class")
+    parser.add_argument(
+        "--gain",
+        type=float,
+        help="factor of --normalize gain (default: the largest that clips nothing)",
+    )
+    parser.add_argument("--layer", default="", help="used by grad-cam, e.g. body.layer3")
+    parser.add_argument(
+        "--of", choices=("label", "predicted"), default="label", help="explain this class"
+    )
     parser.add_argument("--estimator", choices=("gradient", "sampling"), default="gradient")
-    parser.add_argument("--samples", type=int, help="of shapley (200 points; sampling: 25 orders)")
+    parser.add_argument(
+        "--samples", type=int, help="used by shapley (200 points; sampling: 25 orders)"
+    )
     parser.add_argument(
         "--baseline", choices=("zero", "mean"), default="zero", help="image of --estimator sampling"
     )

@@ -32,7 +32,9 @@ def guarded(action: Any) -> int:
     except RaygridError as error:
         return _refuse(str(error))
     except Moving:
-        print("everything that ran is saved; the same command goes on", file=sys.stderr)
+        print(
+            "everything that ran is saved; run the same command again to continue", file=sys.stderr
+        )
         return notice.SAVED
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -41,7 +43,10 @@ def guarded(action: Any) -> int:
         place = f": {error.filename}" if error.filename else ""
         return _refuse(f"{error.strerror or in_one_line(error)}{place}")
     except KeyboardInterrupt:
-        print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
+        print(
+            "stopped; what is finished is kept; run the same command again to continue",
+            file=sys.stderr,
+        )
         return 130
 
 

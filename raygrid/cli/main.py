@@ -91,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
     table.add_argument("--interval", action="store_true", help="95 %% intervals in text formats")
     page = command("report", write_report, "One page of run folders that opens without a network.")
-    page.add_argument("folders", nargs="*", type=Path, help="a column each (--out)")
+    page.add_argument(
+        "folders", nargs="*", type=Path, help="folders of runs, a column each (default: --out)"
+    )
     page.add_argument(
         "--file", type=Path, help="the page (FOLDER/report.html; of several ./report.html)"
     )
@@ -106,8 +108,8 @@ def parser() -> argparse.ArgumentParser:
     download.add_argument("dataset", help="e.g. cifar10")
     add_submit(commands)
     state = command("status", show_status, "How the run in --out is doing.")
-    state.add_argument("--price", type=float, default=0.0, help="of one device an hour")
-    state.add_argument("--devices", type=int, default=1, help="how many are paid for")
+    state.add_argument("--price", type=float, default=0.0, help="dollars for one device an hour")
+    state.add_argument("--devices", type=int, default=1, help="number of devices paid for")
     command("sync", sync_mlflow, "Write all results under --out to MLflow again.")
     checks = command("doctor", doctor, "Is this machine ready?")
     checks.add_argument(

@@ -123,13 +123,15 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     """What a plan is simulated on."""
     group = parser.add_argument_group("fleet (of a plan)")
     group.add_argument("--gpus", metavar="NxKIND", help="play the schedule on it: 8xA10G, 16xCPU")
-    group.add_argument("--price", type=float, default=0.0, help="of one GPU (or core) an hour")
+    group.add_argument(
+        "--price", type=float, default=0.0, help="dollars for one GPU (or core) an hour"
+    )
 
 
 def fleet_of(args: argparse.Namespace) -> Fleet | None:
     """The fleet that was named."""
     if not args.gpus:
-        require(args.price == 0, f"--price {args.price} is of a fleet: say which with --gpus")
+        require(args.price == 0, f"--price {args.price} needs a fleet; name one with --gpus")
         return None
     return replace(Fleet.parse(args.gpus, args.price), per_gpu=args.per_gpu)
 

@@ -38,8 +38,8 @@ def add_poison(parser: argparse.ArgumentParser) -> None:
         dest="taken",
         help="take the poison from an export of it instead of making it",
     )
-    parser.add_argument("--learner", default="supervised", help="of the victim, for set-ups")
-    parser.add_argument("--protocol", default="quick", help="of the victim, for set-ups")
+    parser.add_argument("--learner", default="supervised", help="the victim's, for set-ups")
+    parser.add_argument("--protocol", default="quick", help="the victim's, for set-ups")
     parser.add_argument("--gallery", type=Path, metavar="PNG", help="draw one image a class")
 
 
@@ -104,7 +104,7 @@ def _attack_of(args: argparse.Namespace) -> Part:
 def _form_of(args: argparse.Namespace) -> Form:
     """The form of an export; raises SpecError for one that nothing will have."""
     exported = args.form is None or args.export is not None
-    require(exported, f"--form {args.form} is of an export: say where to with --export")
+    require(exported, f"--form {args.form} needs an export; name its folder with --export")
     if args.form == "triples":
         from raygrid.attacks import ATTACKS
 

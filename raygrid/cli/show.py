@@ -58,7 +58,7 @@ def show_one(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(row, indent=1))
     else:
-        for name, text in trial_lines_of(row, args):
+        for name, text in trial_page(row, args):
             line = f"{name:<10} {text}"
             print(line if name in COPIED else wrapped(line, 11))
     return 0
@@ -129,13 +129,11 @@ def _nearest(near: list[str]) -> str:
     return f"; the nearest one is {near[0]}" if near else ", which holds no results"
 
 
-def trial_lines_of(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def trial_page(row: Row, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """What a person asks of a trial, a name and a text a line."""
     yield "spec", row["spec"]
     yield "key", row["key"]
     yield "status", ", ".join([row["status"], *(row.get("marks") or ())])
-    if row.get("reason"):
-        yield "reason", row["reason"]
     yield "final", percent(row.get("final_acc"), 2)
     peak = row.get("peak_acc") if row.get("peak_acc") is not None else row.get("knn_peak")
     yield "peak", f"{percent(peak, 2)} (epoch {row.get('peak_epoch') or NOTHING})"

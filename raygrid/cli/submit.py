@@ -35,9 +35,9 @@ def add_submit(commands: Any) -> None:
         help=f"CPUs of each ({CPUS_PER_GPU} for each GPU; without GPUs the whole node)",
     )
     group.add_argument("--memory", metavar="SIZE", help="memory of each, e.g. 64G")
-    group.add_argument("--time", metavar="TIME", help="until it is ended, e.g. 8:00:00")
+    group.add_argument("--time", metavar="TIME", help="time limit of the job, e.g. 8:00:00")
     group.add_argument("--partition", metavar="NAME", help="Slurm's partition")
-    group.add_argument("--account", metavar="NAME", help="who pays")
+    group.add_argument("--account", metavar="NAME", help="Slurm's account, which pays")
     group.add_argument("--qos", metavar="NAME", help="Slurm's quality of service")
     group.add_argument(
         "--array",
@@ -46,13 +46,13 @@ def add_submit(commands: Any) -> None:
         metavar="N",
         help="N jobs of one node each that share the grid, where Ray may not span nodes",
     )
-    group.add_argument("--name", default="raygrid", help="of the job (%(default)s)")
+    group.add_argument("--name", default="raygrid", help="name of the job (%(default)s)")
     group.add_argument(
         "--notice",
         type=int,
         default=NOTICE,
         metavar="SECONDS",
-        help="before the end, to save and be queued again (%(default)s)",
+        help="how long before its time limit a job saves and queues again (%(default)s)",
     )
     group.add_argument(
         "--sbatch",

@@ -64,7 +64,7 @@ class Options:
     quiet: bool = option(False, "no progress display")
     yes: bool = option(
         False,
-        "start without asking what is estimated to take over 24 hours on this machine",
+        "do not ask before a run that is estimated to take over 24 hours on this machine",
         driver_only="people are asked where they started the run",
     )
     driver: str | None = option(
@@ -80,19 +80,19 @@ class Options:
         False, "a spec that a person typed is refused where one of a grid is skipped"
     )
     checkpoint_every: float = option(
-        30.0, "between checkpoints of a trial", metavar="SECONDS", least=0
+        30.0, "seconds between two checkpoints of a trial", metavar="SECONDS", least=0
     )
     deadline: float | None = option(
         None,
-        "without progress, after which a job on Ray is ended and tried once more "
-        "(ten times its estimate, an hour at least)",
+        "end a job on Ray after so many seconds without progress and try it once more "
+        "(default: ten times its estimate, an hour at least)",
         metavar="SECONDS",
         above=0,
     )
     shards: int | None = option(
         None,
-        "jobs that make one poison together whose rows can be made alone "
-        "(as many as there is room for where it takes long, one without Ray)",
+        "split the making of a poison among N jobs, where its rows are independent "
+        "(default: as many as fit where it takes long; 1 without Ray)",
         metavar="N",
         least=1,
     )
@@ -108,9 +108,7 @@ class Options:
         metavar="N",
         allowed=PER_GPU,
     )
-    mps: bool = option(
-        True, "trials that share a GPU take turns on it, also where NVIDIA's MPS is there"
-    )
+    mps: bool = option(True, "do not use NVIDIA's MPS; trials that share a GPU take turns")
     graphs: bool = option(
         False,
         "on GPUs record a training step once an epoch and replay it as one launch, where nothing "

@@ -153,7 +153,7 @@ class Targeted(Protocol):
 
     @classmethod
     def stand_in_params(cls, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """One thing changed stays one thing changed, as far as five digits allow."""
+        """Keeps the changed parameter in the stand-in, if one on five digit classes can have it."""
         kept = {k: v for k, v in params.items() if k in ("optimizer", "patch", "rep")}
         if int(params.get("poisons", 100)) <= 50:
             kept["poisons"] = params["poisons"]

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 SHOWN = ".tables"
 """In the folder of a run: the bytes of `results.jsonl` of which its tables are."""
-STATES = ("done", "diverged", "failed", "skipped")
+STATES = ("done", "diverged", "failed")
 SHARES = ("peak_acc", "final_acc", "last_acc", "knn_peak", "probe_peak", "probe_final")
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raygrid.core.errors import DataError
 from raygrid.core.hashing import key_of
 from raygrid.engine.events import Listener
 from raygrid.storage.lines import append_line
@@ -30,6 +31,18 @@ Json = dict[str, Any]
 GRIDS, EPOCHS = "grids.jsonl", "epochs.jsonl"
 PICTURES = "pictures"
 EVERY = 1.0  # seconds between two lines of one trial: its row will hold every epoch
+STARTED = {"name": "text", "specs": "list"}
+TABLES = {"files": "list"}
+ENDED = {"status": "text", "at": "number"}
+TRIAL = {"spec": "text", "resolved": "object", "start": "number"}
+EPOCH = {"epoch": "object"}
+"""What lines of the two files hold, by name: of grids the first three, of epochs the others."""
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "list": list,
+    "object": dict,
+    "number": (int, float),
+}
 
 
 class Journal(Listener):
@@ -128,6 +141,20 @@ class Tail:
                     self.broken += 1
                 else:
                     yield place, value
+
+    def require(self, place: int, line: Json, fields: Mapping[str, str]) -> None:
+        """Raise DataError for a line of this file that lacks a field, or has one of another type.
+
+        place: where the line begins. fields: their types, words of TYPES, by name.
+        """
+        for name, wanted in fields.items():
+            if not isinstance(line.get(name), TYPES[wanted]):
+                has = f"{name!r} is {line[name]!r}" if name in line else f"it has no {name!r}"
+                number = self.path.read_bytes()[:place].count(b"\n") + 1
+                raise DataError(
+                    f"{self.path}, line {number}: {has}, which has to be a {wanted}; correct the "
+                    "line or delete it"
+                )
 
 
 def parsed(line: bytes) -> Json | None:

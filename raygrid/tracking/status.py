@@ -194,7 +194,9 @@ def status_text(found: Mapping[str, Any], price: float = 0.0, devices: int = 0) 
     for place, jobs in sorted(places.items()):
         lines += [f"{place}:", *jobs]
     if found["state"] == "lost":
-        lines.append("the driver has been silent; the same command goes on where it was")
+        lines.append(
+            "no sign of life from the driver for a minute; run the same command again to resume"
+        )
     return "\n".join(lines)
 
 

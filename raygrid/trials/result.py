@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from raygrid.literature.printed import Printed
 
-Status = Literal["done", "failed", "diverged", "skipped"]
+Status = Literal["done", "failed", "diverged"]
 History = list[dict[str, float]]
 HALF = 0.5
 """The training loss that `epochs_to_half` counts the epochs to."""
@@ -108,7 +108,6 @@ class Result:
     derived_from: str | None = None
     winner: str | None = None
     error: str | None = None
-    reason: str | None = None
     marks: list[str] = field(default_factory=list)
     finished: float = 0.0
 

@@ -140,7 +140,7 @@ def test_a_yes_on_a_terminal_starts_it(tmp_path: Path, words: tuple[str, ...]) -
     answers = {BEGUN: "\x03", **({} if words else {"[y/N]": "y\n"})}
     seen = on_a_terminal(tmp_path / "out", answers, *words)
     assert seen.rc == 130, seen.last
-    assert "the same command goes on" in seen.last
+    assert "run the same command again to continue" in seen.last
     assert bool(asks(seen)) == (not words)
     assert (tmp_path / "out" / "status.json").exists()
 

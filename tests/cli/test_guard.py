@@ -69,7 +69,7 @@ def test_a_command_ends_in_order(
     assert out == "ended\n"
     assert command.returncode == 130
     last = said.splitlines()[-1]
-    assert last == "stopped; what is finished is kept, the same command goes on"
+    assert last == "stopped; what is finished is kept; run the same command again to continue"
     assert ("Ctrl-C once more ends at once" in said) is (INT in signals[1:])
 
 

@@ -111,12 +111,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["status", "--price", "nan"], "price is nan, allowed are numbers from 0"),
         (["status", "--devices", "-3"], "devices is -3, allowed are whole numbers from 1"),
-        (["plan", "--price", "1"], "--price 1.0 is of a fleet: say which with --gpus"),
+        (["plan", "--price", "1"], "--price 1.0 needs a fleet; name one with --gpus"),
         (["list", "--json", "--markdown"], "--json and --markdown are two forms: leave one of"),
         (["table", "defense", "--format", "csv", "--json"], "--format csv and --json are two"),
         (
             ["poison", "photo_digits", "lsp", "--form", "npz"],
-            "--form npz is of an export: say where to with --export",
+            "--form npz needs an export; name its folder with --export",
         ),
         (
             ["poison", "photo_digits", "lsp", "--form", "triples", "--export", "x"],

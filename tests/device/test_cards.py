@@ -14,7 +14,7 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-from raygrid.api.run_grid import look_at
+from raygrid.api.run_grid import check_device
 from raygrid.cli.doctor import gpu_check
 from raygrid.cli.plan import PlanStatus, plan_json, plan_text
 from raygrid.core.device import limit_memory, release
@@ -111,11 +111,11 @@ def test_a_plan_says_what_stands_in_the_way_here(monkeypatch: pytest.MonkeyPatch
 def test_a_run_here_says_once_that_nobody_counts(nvml: bool) -> None:
     heard = Heard()
     with machine(Machine(nvml=nvml, busy={0: [10]})) as cards:
-        look_at(best_device(), heard)
+        check_device(best_device(), heard)
         assert heard.notes == ([] if nvml else [UNCOUNTED])
         cards.free = 5 * GIB
         with pytest.raises(DeviceError, match=r"5\.0 of 22\.0 GiB free, this job.s share is 22\.0"):
-            look_at(best_device(), heard)
+            check_device(best_device(), heard)
 
 
 @dataclass

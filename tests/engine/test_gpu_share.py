@@ -232,7 +232,7 @@ def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
     profiles.merge("A10G", kind(large), memory_mb=40_000.0)
     held = 3 * large.dataset.image_size**2 * large.dataset.train_size / 2**20
     (found,) = too_large(made.trials, "A10G", profiles)
-    assert (found.kind, found.trials, found.gpu) == (kind(large), 1, "A10G")
+    assert (found.what, found.name, found.count, found.gpu) == ("trial", kind(large), 1, "A10G")
     taken = 40_000 - held if held > 22.5 * 1024 / 2 else 40_000
     assert found.needed == pytest.approx((ROOM * taken + CONTEXT_MB) / 1024)
     assert too_large(made.trials, "H200", profiles) == []
@@ -241,7 +241,9 @@ def test_a_plan_says_beforehand_which_gpu_is_too_small() -> None:
     said = f"note: a trial of {kind(large)} needs"
     assert said in plan_text(made, state)
     assert "A10G has 22.5: it will fail; take a larger GPU" in plan_text(made, state)
-    assert plan_json(made, state)["fleet"]["too_large"][0]["kind"] == kind(large)
+    assert plan_json(made, state)["fleet"]["too_large"] == [
+        {"what": "trial", "name": kind(large), "count": 1, "needed": found.needed, "gpu": "A10G"}
+    ]
     cores = PlanStatus(profiles=profiles, fleet=Fleet.parse("8xCPU"))
     assert "will fail" not in plan_text(made, cores)
 
@@ -253,9 +255,9 @@ def test_a_plan_says_beforehand_which_poison_is_too_large_for_a_gpu() -> None:
     works = [*made.trials, *made.artifacts]
     pictures = 3 * 224**2 * made.trials[0].dataset.train_size / 2**30
     (poison,) = too_large(works, "A10G", Profiles())
-    assert (poison.kind, poison.trials, poison.artifacts) == ("poison em on imagenet100", 0, 2)
+    assert (poison.what, poison.name, poison.count) == ("artifact", "poison em on imagenet100", 2)
     assert poison.needed == pytest.approx(5 * pictures + CONTEXT_MB / 1024)
-    assert [each.kind.split()[0] for each in too_large(works, "T4", Profiles())] == [
+    assert [each.name.split()[0] for each in too_large(works, "T4", Profiles())] == [
         "poison",
         "purified",
     ]
@@ -266,7 +268,8 @@ def test_a_plan_says_beforehand_which_poison_is_too_large_for_a_gpu() -> None:
     )
     state = PlanStatus(fleet=Fleet.parse("8xA10G"))
     assert said in plan_text(made, state).splitlines()
-    assert plan_json(made, state)["fleet"]["too_large"][0]["artifacts"] == 2
+    (large,) = plan_json(made, state)["fleet"]["too_large"]
+    assert (large["what"], large["name"], large["count"]) == ("artifact", poison.name, 2)
     there = PlanStatus(
         fleet=Fleet.parse("8xA10G"), made={a.key: [] for a in made.artifacts if a.kind == "poison"}
     )

@@ -58,7 +58,7 @@ def test_a_grid_that_is_told_to_end_leaves_nothing(
         time.sleep(0.5)
     status, said = run.end(120)
     assert status == 130, said
-    assert "stopped; what is finished is kept, the same command goes on" in said
+    assert "stopped; what is finished is kept; run the same command again to continue" in said
     for word in ("Traceback", "leaked", "Exception ignored", "resource_tracker", "Error"):
         assert word not in said
     assert ("Ctrl-C once more ends at once" in said) is (times == 2)

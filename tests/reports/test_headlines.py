@@ -42,7 +42,7 @@ def test_attacks_and_defenses() -> None:
         "strongest attack: lsp, 20.0 % under standard (of 2 attacks, clean 90.0 %)",
         "best defense on average: grayscale, 60.0 % over 2 attacks",
         "best in the worst case: jpeg, 50.0 % under lsp",
-        "best against all defenses: lsp, at most 50.0 % (jpeg, of 2 defenses)",
+        "strongest attack over 2 defenses: lsp; the best of them (jpeg) reaches 50.0 %",
     ]
 
 
@@ -58,8 +58,8 @@ def test_learners_and_architectures() -> None:
     more += [trial(larger.format("em"), 0.55), trial(larger.format("lsp"), 0.25)]
     lines = said([*rows(), *more])
     assert lines[4:] == [
-        "best against all victims: lsp, at most 25.0 % (small_resnet, of 2 victims)",
-        "best against all learners: em, at most 35.0 % (simclr, of 2 learners)",
+        "strongest attack over 2 victims: lsp; the best of them (small_resnet) reaches 25.0 %",
+        "strongest attack over 2 learners: em; the best of them (simclr) reaches 35.0 %",
     ]
     assert all(len(line) <= 88 for line in lines)
 

@@ -48,7 +48,7 @@ def epochs(count: int, last: float) -> list[Json]:
 
 
 def measured() -> list[Json]:
-    """Three attacks against two defenses, two seeds; one trial failed, one was skipped."""
+    """Three attacks against two defenses, two seeds; one trial failed, one diverged."""
     means = {("clean", "standard"): 0.9, ("lsp", "standard"): 0.2, ("clean", "jpeg"): 0.8}
     means |= {("lsp", "jpeg"): 0.6, ("em", "standard"): 0.3}
     rows = [
@@ -58,8 +58,8 @@ def measured() -> list[Json]:
     ]
     failed = TOY.format("em", "jpeg", "supervised", 0)
     rows.append(trial(failed, status="failed", error=f"ValueError: {EVIL}"))
-    skipped = TOY.format("em", "jpeg", "supervised", 1)
-    rows.append(trial(skipped, status="skipped", reason="needs labels"))
+    diverged = TOY.format("em", "jpeg", "supervised", 1)
+    rows.append(trial(diverged, status="diverged", error="loss is nan"))
     return rows
 
 
@@ -99,8 +99,8 @@ def test_a_line_has_means_over_seeds_and_the_trials_behind_them(tmp_path: Path) 
     assert len(places) == len(content["axes"]) == 8
     *_, lost = line_of(content, attack="em", defense="jpeg")
     states = [content["trials"][number]["status"] for number in lost]
-    assert states == ["failed", "skipped"]
-    assert content["trials"][lost[1]]["why"] == "needs labels"
+    assert states == ["failed", "diverged"]
+    assert content["trials"][lost[1]]["error"] == "loss is nan"
 
 
 def test_folders_are_columns_and_the_published_number_stands_beside_them(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_panel_has_its_cells_row_by_row_with_chance_and_marks(tmp_path: Path) 
     assert [shown for _, shown in panel["rows"]] == ["clean", "em", "lsp"]
     assert [shown for _, shown in panel["columns"]] == ["standard", "jpeg"]
     assert [cell[1] for cell in panel["cells"]] == [91.0, 81.0, 31.0, None, 21.0, 61.0]
-    assert panel["cells"][3][0] == "failed, skipped"
+    assert panel["cells"][3][0] == "failed, diverged"
     assert panel["chance"] == pytest.approx(0.1)
     lsp = panel["cells"][5]
     assert content["rows"][lsp[3]] == line_of(content, attack="lsp", defense="jpeg")
@@ -180,7 +180,7 @@ def test_texts_of_a_run_are_never_markup(tmp_path: Path) -> None:
     tags.feed(file.read_text())
     assert (tags.scripts, tags.bold) == (2, 0)  # the data and the script of the page itself
     errors = [t["error"] for t in embedded(file)["trials"] if "error" in t]
-    assert errors == [f"ValueError: {EVIL}"]
+    assert errors == [f"ValueError: {EVIL}", "loss is nan"]
     assert json.loads(script_json({"<&>": EVIL})) == {"<&>": EVIL}
 
 

@@ -53,7 +53,14 @@ def small(tab: Page, tmp_path: Path) -> Page:
 def test_rows_sort_by_any_column_with_absent_numbers_last(small: Page) -> None:
     assert column(small, "attack") == ["clean", "clean", "em", "em", "lsp", "lsp"]
     sort_by(small, "final")
-    down = ["91.0 ± 1.4", "81.0 ± 1.4", "61.0 ± 1.4", "31.0 ± 1.4", "21.0 ± 1.4", "failed, skipped"]
+    down = [
+        "91.0 ± 1.4",
+        "81.0 ± 1.4",
+        "61.0 ± 1.4",
+        "31.0 ± 1.4",
+        "21.0 ± 1.4",
+        "failed, diverged",
+    ]
     assert column(small, "final") == down
     assert small.locator("#rows [aria-sort]").inner_text() == "final"
     assert small.locator("#rows [aria-sort]").get_attribute("aria-sort") == "descending"
@@ -138,6 +145,7 @@ def test_scripts_in_names_errors_and_reasons_show_as_text(tab: Page, tmp_path: P
     visit(tab, report([folder]))
     assert tab.title() == "raygrid: <img src=x onerror=alert(1)>"
     assert "<script>document.title='taken'</script>" in tab.locator("#rows").inner_text()
+    assert tab.locator("a[href='#troubles']").inner_text() == "Failed and diverged (1)"
     trouble = tab.locator("#troubles")
     assert "E: <script>document.title = 'taken'</script>" in trouble.inner_text()
     trouble.locator("summary").last.click()

@@ -300,7 +300,10 @@ GAIN = ("--normalize", "gain", "--gain", "0")
             ("evaluate", "seeds", "--epoch", "peak", "--victims", "x", "--steps", "3"),
             "--victims, --epoch, --steps: seeds would ignore what is set here; it takes --metric",
         ),
-        (("evaluate", "sets", LSP, "--seed", "1"), "--seed is of poisons (dataset/attack), and"),
+        (
+            ("evaluate", "sets", LSP, "--seed", "1"),
+            "--seed applies to poisons (dataset/attack) only, and",
+        ),
         (("figure", "tsne", LSP, "--epoch", "peak", "--file", "x.png"), "--epoch: tsne would"),
         (
             ("figure", "perturbations", "dots/lsp", "--gain", "1", "--file", "x.png"),

@@ -160,7 +160,7 @@ def test_what_has_no_number_says_why() -> None:
             error="RuntimeError: out of luck\nTraceback",
         ),
         trial(TOY.format("lsp", "grayscale", "supervised", 0), status="diverged", error="loss nan"),
-        trial(TOY.format("lsp", "none", "supervised", 0), status="skipped", reason="no meaning"),
+        trial(TOY.format("lsp", "none", "supervised", 0), status="diverged", error="no end"),
         trial(TOY.format("clean", "grayscale", "supervised", 0), 0.7, stopped_early=True),
     ]
     made = table("defense", trial_lines(rows))
@@ -168,7 +168,7 @@ def test_what_has_no_number_says_why() -> None:
     assert "20.0 (n = 1 of 2; 1 failed)" in text
     assert "lsp / standard: RuntimeError: out of luck" in text
     assert "Traceback" not in text
-    for word in ("diverged", "skipped", "stopped early", "no meaning", "85.0 ± 7.1", "–"):
+    for word in ("diverged", "stopped early", "no end", "85.0 ± 7.1", "–"):
         assert word in text
     failed = cell(made, "lsp", "standard")
     assert (failed.n, failed.of, failed.failed, failed.value) == (1, 2, 1, 0.2)
@@ -259,7 +259,9 @@ def test_published_stands_beside_measured_and_differences_are_marked() -> None:
     assert "[12.26]*†" in text
     assert "† em_remrepo / standard: dvae T2, T9: 12.26 against apbench T3, T6, T16: 20.78" in text
     named = trial_lines([trial(CIFAR.format("em", "apbench", 0), 0.9)])
-    assert "[20.78 ± 1.03, em_apb]" in plain_text(table("defense", named))
+    text = plain_text(table("defense", named), width=400)
+    assert "[20.78 ± 1.03, em_apb]" in text
+    assert "In brackets: the published number. A paper's name beside it means another" in text
     other = cell(
         table("defense", trial_lines([trial(CIFAR.format("em", "quick", 0), 0.9)])),
         "em",

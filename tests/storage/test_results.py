@@ -21,6 +21,10 @@ BROKEN = {
     "bytes": (b'{"key": "\xff"}', "it is not UTF-8"),
     "no key": (b'{"spec": "x", "status": "done"}', "it has no key"),
     "no spec": (b'{"key": "x", "status": "done"}', "it has no spec"),
+    "unknown status": (
+        b'{"key": "x", "spec": "x", "status": "skipped"}',
+        "its status is 'skipped'",
+    ),
     "no status": (b'{"key": "x", "spec": "x"}', "its status is None"),
     "nan": (json.dumps({**GOOD, "final_acc": float("nan")}).encode(), "its final_acc is nan"),
     "beyond": (json.dumps({**GOOD, "peak_acc": 81.8}).encode(), "its peak_acc is 81.8"),

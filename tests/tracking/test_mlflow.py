@@ -18,7 +18,7 @@ from raygrid.tracking.journal import Journal, picture_of
 from raygrid.tracking.mlflow import follower as follower_module
 from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import store_uri, sync
-from raygrid.tracking.mlflow.client import KEY, PARENT, WRITTEN, MlflowExperiment
+from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
 from raygrid.tracking.mlflow.connection import is_transient
 from raygrid.tracking.mlflow.facts import (
     Shown,
@@ -32,6 +32,7 @@ from raygrid.tracking.mlflow.facts import (
 from raygrid.tracking.mlflow.followed import followed
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.sync import Synced
+from raygrid.tracking.mlflow.trial_runs import WRITTEN, TrialRuns
 from raygrid.tracking.mlflow.view import view_tags
 from raygrid.tracking.names import names_of
 from raygrid.trials.result import Result
@@ -243,7 +244,7 @@ def test_a_trial_has_its_poison_as_dataset(out: Path) -> None:
     trial = planned().trials[3]
     result = row(trial)
     result.artifacts = {"poison": "2087f02052d1e2713b2eabb5"}
-    projection = MlflowExperiment.of(out, store_uri(out))
+    projection = TrialRuns.of(out, store_uri(out))
     parent = projection.grid("p", "p", [])
     for _ in range(2):
         projection.finish(parent, result)
@@ -422,7 +423,7 @@ def test_several_grids_of_one_folder_keep_their_parents(out: Path) -> None:
 def test_a_folder_of_before_the_journal_keeps_its_parent(out: Path) -> None:
     """Its rows have runs under a parent whose key was made in another way."""
     grid = planned()
-    experiment = MlflowExperiment.of(out, store_uri(out))
+    experiment = TrialRuns.of(out, store_uri(out))
     parent = experiment.grid("an older key", "older", [str(t.spec) for t in grid.trials])
     for trial in grid.trials[:2]:
         experiment.finish(parent, row(trial))
@@ -438,7 +439,7 @@ def test_writing_twice_changes_nothing_even_with_nan(out: Path) -> None:
     trial = planned().trials[0]
     result = row(trial, "diverged")
     result.history[2]["train_loss"] = math.inf
-    projection = MlflowExperiment.of(out, store_uri(out))
+    projection = TrialRuns.of(out, store_uri(out))
     parent = projection.grid("p", "p", [result.spec])
     projection.finish(parent, result)
     once = str(content(out))
@@ -528,7 +529,7 @@ def test_the_selected_epoch_is_a_metric_and_the_winner_a_tag() -> None:
 
 def test_a_long_run_is_written_in_parts(out: Path) -> None:
     trial = planned().trials[0]
-    projection = MlflowExperiment.of(out, store_uri(out))
+    projection = TrialRuns.of(out, store_uri(out))
     result = row(trial, epochs=450)
     projection.finish(projection.grid("p", "p", []), result)
     run = children(out)[trial.key]

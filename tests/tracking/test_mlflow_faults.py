@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import sqlite3
 import subprocess
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from raygrid.core.errors import TrackingError
+from raygrid.core.errors import DataError, TrackingError
+from raygrid.storage.lines import append_line
 from raygrid.storage.results import ROWS, ResultLog
-from raygrid.tracking.journal import GRIDS, Journal, Tail
+from raygrid.tracking.journal import EPOCHS, GRIDS, Journal, Tail
 from raygrid.tracking.mlflow import check_tracking, store_uri, sync
 from raygrid.tracking.mlflow import writer as writer_module
 from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
@@ -115,7 +117,7 @@ def test_two_runs_of_one_key_become_one(out: Path) -> None:
     projection = MlflowExperiment.of(out, store_uri(out))
     for start in (5, 3, 4):
         projection.client.create_run(projection.id, start, {KEY: "k"})
-    kept = projection.find("k")
+    kept = projection.keep_first("k")
     assert kept is not None
     assert kept.info.start_time == 3
     assert len(runs(out)) == 1
@@ -292,6 +294,71 @@ def test_a_row_that_nobody_can_read_does_not_hold_up_the_others(
     log.append(row(trial).row())
     assert sync(out) == Synced(written=1, there=1)
     assert "of another version" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        (GRIDS, {"event": "started", "specs": []}, "it has no 'name', which has to be a text"),
+        (GRIDS, {"event": "started", "name": "a", "specs": 3}, "'specs' is 3, which has to be a l"),
+        (EPOCHS, {"key": "k", "spec": "s", "resolved": {}}, "it has no 'start', which has to be a"),
+    ],
+)
+def test_a_line_of_the_journal_without_a_field_is_no_fault_of_mlflows(
+    out: Path, caplog: pytest.LogCaptureFixture, name: str, line: dict[str, Any], said: str
+) -> None:
+    """`sync` names it; a run, which nothing may stop, says so once and writes all the rest."""
+    grid = planned()
+    tracker = Tracked(out, every=0.01)
+    tracker.started(grid, grid.trials[:1])
+    append_line(out / name, json.dumps({"grid": "k", **line}), durable=False)
+    tell(tracker, grid.trials[:1])
+    tracker.close(interrupted=False)
+    number = (
+        (out / name).read_bytes().splitlines().index(json.dumps({"grid": "k", **line}).encode())
+    )
+    place = f"{out / name}, line {number + 1}: {said}"
+    assert caplog.text.count(place) == 1
+    assert "trying again" not in caplog.text
+    assert set(children(out)) == {grid.trials[0].key}
+    with pytest.raises(DataError, match=re.escape(place)):
+        sync(out)
+
+
+def test_sync_says_whose_fault_it_is(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    ResultLog(out / ROWS).append(row(planned().trials[0]).row())
+
+    def fails_with(fault: Exception) -> None:
+        def end(*_: Any) -> None:
+            raise fault
+
+        monkeypatch.setattr(Follower, "end", end)
+        sync(out)
+
+    with pytest.raises(TrackingError, match="MLflow stopped answering during sync: away"):
+        fails_with(ConnectionError("away"))
+    with pytest.raises(TrackingError, match="MLflow refuses what sync asks: too long"):
+        fails_with(MlflowException.invalid_parameter_value("too long"))
+    with pytest.raises(PermissionError, match=r"defense\.csv"):
+        fails_with(PermissionError(13, "Permission denied", "defense.csv"))
+    with pytest.raises(ZeroDivisionError):
+        fails_with(ZeroDivisionError())
+
+
+def test_a_writer_that_meets_a_fault_of_the_program_says_so_and_ends(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every further round would meet it again."""
+    grid = planned()
+    tracker = Tracked(out, every=0.01)
+    tracker.follower.write = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+    drive(tracker, grid, grid.trials[:1])
+    tracker.close(interrupted=False)
+    assert caplog.text.count("MLflow's writer ended; `raygrid sync` brings what is missing") == 1
+    assert "ZeroDivisionError: division by zero" in caplog.text
+    assert sync(out).written == 1
 
 
 AWAY = 60.0  # seconds that a server may be gone without any harm

@@ -51,7 +51,7 @@ def test_a_database_is_silent_and_its_faults_are_one_line(
     projection.id  # noqa: B018
     copy.unlink()
     with pytest.raises(Exception, match="sqlite3") as caught:
-        projection.find("k") or projection.open("k", "n", {}, 0.0)
+        projection.keep_first("k") or projection.open("k", "n", {}, 0.0)
     assert without_credentials(caught.value).startswith("(sqlite3.OperationalError) ")
     assert capfd.readouterr() == ("", "")
 

@@ -68,7 +68,9 @@ def test_silence_and_an_interruption_have_names(tmp_path: Path) -> None:
     beacon.write()
     assert status.read_status(tmp_path, now=1000 + SILENT)["state"] == "running"
     assert status.read_status(tmp_path, now=1001 + SILENT)["state"] == "lost"
-    assert "goes on where it was" in status.status_text(status.read_status(tmp_path, now=2000))
+    assert status.status_text(status.read_status(tmp_path, now=2000)).endswith(
+        "no sign of life from the driver for a minute; run the same command again to resume"
+    )
     beacon.close(interrupted=True)
     assert status.read_status(tmp_path, now=9999)["state"] == "interrupted"
 

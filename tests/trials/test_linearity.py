@@ -258,10 +258,16 @@ def test_a_network_for_poisons_needs_one(
     trial = "photo_digits/clean/standard/small_cnn/supervised/quick/0"
     asked = ["evaluate", "linearity", trial, "--two-layer", "--out", str(tmp_path)]
     assert cli.main(asked) == 2
-    assert "--two-layer is of poisons (dataset/attack)" in capsys.readouterr().err
+    assert (
+        "--two-layer applies to poisons (dataset/attack) only, and none is named"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_radius_is_of_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["evaluate", "linearity", "photo_digits/regions", "--radius", "4/255"]
     assert cli.main([*asked, "--out", str(tmp_path)]) == 2
-    assert "--radius is of trials, and there are only poisons" in capsys.readouterr().err
+    assert (
+        "--radius applies to trials only, and only poisons (dataset/attack) are named"
+        in capsys.readouterr().err
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from raygrid.core.device import CONTEXT_MB
 from raygrid.core.errors import SpecError, unknown
@@ -116,28 +117,28 @@ def fitting(memory_mb: float, total_mb: float) -> int:
 
 @dataclass(frozen=True)
 class TooLarge:
-    """Trials of one kind that need more memory in GiB than a GPU has, even alone on it.
+    """Work that needs more memory in GiB than a GPU has, even alone on it.
 
-    Or artifacts, then `trials` is 0, that hold as much of a set and its noise; kind: one of them.
+    name: the kind of the trials, or one of the artifacts, which hold as much of a set and its
+    noise each. count: how many there are.
     """
 
-    kind: str
-    trials: int
+    what: Literal["trial", "artifact"]
+    name: str
+    count: int
     needed: float
     gpu: str
-    artifacts: int = 0
 
     def __str__(self) -> str:
         size = f"{self.needed:.1f} GiB"
         has = f"one {self.gpu} has {memory_gb(self.gpu):.1f}"
-        way = "take a larger GPU" + ("" if self.artifacts else " or a smaller batch")
-        if self.trials + self.artifacts == 1:
-            what = self.kind if self.artifacts else f"a trial of {self.kind}"
-            return f"{what} needs {size}, {has}: it will fail; {way}"
-        many = f"{self.trials} trials of {self.kind}"
-        if self.artifacts:
-            many = f"{self.artifacts} artifacts such as {self.kind}"
-        return f"{many} need {size} each, {has}: they will fail; {way}"
+        way = "take a larger GPU" + (" or a smaller batch" if self.what == "trial" else "")
+        of = "of" if self.what == "trial" else "such as"
+        if self.count > 1:
+            many = f"{self.count} {self.what}s {of} {self.name}"
+            return f"{many} need {size} each, {has}: they will fail; {way}"
+        one = f"a trial of {self.name}" if self.what == "trial" else self.name
+        return f"{one} needs {size}, {has}: it will fail; {way}"
 
 
 def too_large(works: Iterable[Trial | Artifact], gpu: str, profiles: Profiles) -> list[TooLarge]:
@@ -153,9 +154,9 @@ def too_large(works: Iterable[Trial | Artifact], gpu: str, profiles: Profiles) -
             made.setdefault((work.kind, held_gib(work)), []).append(work)
     sizes = [(name, [gib for gib in each if gib > memory_gb(gpu)]) for name, each in trials.items()]
     return [
-        *(TooLarge(name, len(each), max(each), gpu) for name, each in sizes if each),
+        *(TooLarge("trial", name, len(each), max(each), gpu) for name, each in sizes if each),
         *(
-            TooLarge(f"{name} {each[0].label}", 0, gib, gpu, len(each))
+            TooLarge("artifact", f"{name} {each[0].label}", len(each), gib, gpu)
             for (name, gib), each in made.items()
             if gib > memory_gb(gpu)
         ),

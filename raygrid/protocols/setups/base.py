@@ -72,7 +72,7 @@ class Scene:
                 trigger.apply(test.pixels[rows]),
                 torch.full((int(rows.sum()),), self.wanted),
                 test.classes,
-                self.print_of(test, trigger, group),
+                self.group_fingerprint(test, trigger, group),
             )
             for group, rows in self.group_rows(test).items()
         }
@@ -85,7 +85,7 @@ class Scene:
             "all_trigger": test.labels != target.wanted,
         }
 
-    def print_of(self, test: Images, trigger: Trigger, group: str) -> str:
+    def group_fingerprint(self, test: Images, trigger: Trigger, group: str) -> str:
         """Names the content of a group, nothing for a trigger that is not of this set-up."""
         own = [name for name, patch in self.triggers.items() if patch.same(trigger)]
         return f"{test.fingerprint}+{own[0]}:{group}" if own and test.fingerprint else ""

@@ -88,7 +88,7 @@ def _defense(panel: Panel) -> Iterator[str]:
     names = head(panel, safest), head(panel, worst[safest])
     yield f"best in the worst case: {names[0]}, {lowest} under {names[1]}"
     met = {(row, column): line[row] for column, line in defenses.items() for row in line}
-    yield from _everywhere(panel, met, "best against all defenses", "defense")
+    yield from _everywhere(panel, met, "defense")
 
 
 def _fair(panel: Panel, known: Known) -> Known:
@@ -106,14 +106,14 @@ def _complete(panel: Panel, fair: Known, column: str) -> dict[str, float]:
 
 
 def _transfer(panel: Panel) -> Iterator[str]:
-    yield from _everywhere(panel, _values(panel), "best against all victims", "victim")
+    yield from _everywhere(panel, _values(panel), "victim")
 
 
 def _worst(panel: Panel) -> Iterator[str]:
-    yield from _everywhere(panel, _values(panel), "best against all learners", "learner")
+    yield from _everywhere(panel, _values(panel), "learner")
 
 
-def _everywhere(panel: Panel, known: Known, what: str, axis: str) -> Iterator[str]:
+def _everywhere(panel: Panel, known: Known, axis: str) -> Iterator[str]:
     """The attack whose highest accuracy over the columns is the lowest."""
     columns = [column for column in panel.columns if column not in SUMS]
     held = []
@@ -126,7 +126,8 @@ def _everywhere(panel: Panel, known: Known, what: str, axis: str) -> Iterator[st
     if full:
         best = min(full, key=lambda one: one.value)
         yield (
-            f"{what}: {best.name}, at most {percent(best.value)} ({best.at}, of {best.of} {axis}s)"
+            f"strongest attack over {best.of} {axis}s: {best.name}; the best of them ({best.at}) "
+            f"reaches {percent(best.value)}"
         )
 
 

@@ -162,7 +162,7 @@ def trial_facts(row: Row, folder: int) -> Json:
         "seconds": round(float(row.get("seconds") or 0.0), 1),
         "device": row.get("device"),
         "commit": row.get("commit"),
-        "why": row.get("reason") or "; ".join(own_marks(row.get("marks") or ())),
+        "why": "; ".join(own_marks(row.get("marks") or ())),
         "error": error[:ERROR] + (CUT if len(error) > ERROR else ""),
         "winner": row.get("winner"),
         "poison": (row.get("artifacts") or {}).get("poison"),

@@ -11,7 +11,7 @@ from raygrid.reports.tables.cells import Cell
 from raygrid.reports.tables.layout import NORMS, UNITS, Panel
 
 EPOCHS = ("peak_epoch", "epochs_to_half")
-OUTCOMES = ("failed", "diverged", "skipped")
+OUTCOMES = ("failed", "diverged")
 
 
 def measured_text(cell: Cell | None, digits: int = 2, interval: bool = False) -> str:

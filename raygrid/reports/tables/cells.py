@@ -33,8 +33,8 @@ class Cell:
         seeds; low, high: 95 % interval (`interval` says which: t over seeds, Wilson over images).
         Success on a target is yes or no for each seed, a set-up: std is the benchmark's standard
         error, the interval Wilson's over set-ups.
-    values: by seed. n of `of` seeds have one; the others failed, diverged, were skipped, stopped
-        early or are missing. `of` counts the seeds that occur anywhere in the same panel.
+    values: by seed. n of `of` seeds have one; the others failed, diverged, stopped early or
+        are missing. `of` counts the seeds that occur anywhere in the same panel.
     printed: number of a paper.
     facts: `selection`, as in the frame; `winners`: how many seeds each winner won, where a derived
         defense chose among several; `left_out`: how many trials are not in it, as they are of other
@@ -56,7 +56,6 @@ class Cell:
     of: int = 0
     failed: int = 0
     diverged: int = 0
-    skipped: int = 0
     stopped: int = 0
     why: str | None = None
     printed: Printed | None = None
@@ -136,7 +135,6 @@ def _cell(key: Key, trials: list[Line], metric: str, left_out: int) -> Cell:
         seeds=tuple(sorted({trial["seed"] for trial in trials})),
         failed=status.count("failed"),
         diverged=status.count("diverged"),
-        skipped=status.count("skipped"),
         stopped=sum(bool(t["stopped_early"]) and t["seed"] not in final for t in done),
         why=next((why for why in whys if isinstance(why, str)), None),
         facts=facts,

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
-from raygrid.core.spec import Part, parse_chain
-from raygrid.core.text import share_text
-from raygrid.defenses.jpeg import Jpeg
-from raygrid.learners import LEARNERS
-from raygrid.reports.tables import success
-from raygrid.reports.tables.cells import Cell, cells_of, with_values
+from raygrid.reports.tables import builders, success
+from raygrid.reports.tables.cells import Cell, cells_of
 from raygrid.reports.tables.layout import ACCURACIES, NAMES, Panel, Table, order
-from raygrid.reports.tables.rectangle import curve, rectangle, with_facts
+from raygrid.reports.tables.rectangle import with_facts
 from raygrid.reports.tables.trial_lines import DETECTION, Line
-from raygrid.reports.tables.worst_learner import worst_panel
-from raygrid.trials.contest import PLAIN_DEFENSES
 
 Cells = Iterable[Cell]
 BUDGET = ("method", "budget", "norm", "size")
@@ -132,162 +125,42 @@ def _selections(
         yield {**where, "selection": selection}, chosen
 
 
-def _defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
-    placed = [(c.axes["attack"], c.axes["defense"], c) for c in cells]
-    return rectangle(where, placed, "attack", "defense", contest=True)
-
-
-def _is_pretrained(learner: str) -> bool:
-    """Whether a learner starts from a pre-trained extractor, as far as it is installed here."""
-    name = Part.parse(learner).name
-    return name in LEARNERS and LEARNERS[name].pretrained
-
-
-def _beside_fresh(cell: Cell) -> Mapping[str, Any]:
-    """Pre-trained victims stand beside the fresh ones of their protocol, in their own columns."""
-    return {"learner": "supervised"} if _is_pretrained(cell.axes["learner"]) else {}
-
-
-def _victim(cell: Cell) -> str:
-    learner = cell.axes["learner"]
-    suffix = f", pre-trained ({learner})" if _is_pretrained(learner) else ""
-    return f"{cell.axes['architecture']}{suffix}"
-
-
-def _transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    clean = {_victim(c): c.value for c in cells if c.axes["attack"] == "clean"}
-    placed = []
-    for cell in cells:
-        control = clean.get(_victim(cell))
-        if control and cell.value is not None and cell.axes["attack"] != "clean":
-            drop = (control - cell.value) / control
-            cell = with_facts(cell, drop=drop)
-        placed.append((cell.axes["attack"], _victim(cell), cell))
-    panel = rectangle(where, placed, "attack", "victim")
-    return panel if len(panel.columns) > 1 else None
-
-
-def _worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    placed = [(c.axes["attack"], c.axes["learner"], c) for c in cells]
-    panel = rectangle(where, placed, "attack", "learner")
-    return worst_panel(panel) if len(panel.columns) > 1 else None
-
-
-def _ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    shares = sorted({c.axes["poison_ratio"] for c in cells})
-    placed = [(c.axes["attack"], share_text(c.axes["poison_ratio"]), c) for c in cells]
-    numbers = {share_text(share): share for share in shares}
-    return curve(where, placed, numbers, "poison ratio")
-
-
-def _budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
-    sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
-    placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
-    return curve(where, placed, sizes, "budget")
-
-
-def _jpeg_quality(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    found = [(quality, cell) for cell in cells if (quality := _quality(cell)) is not None]
-    placed = [(cell.axes["attack"], str(quality), cell) for quality, cell in found]
-    return curve(where, placed, {str(q): float(q) for q, _ in found}, "JPEG quality")
-
-
-def _quality(cell: Cell) -> int | None:
-    """Of the JPEG compression that is the cell's only defense, and differs in nothing else."""
-    chain = parse_chain(cell.axes["defense"])
-    if len(chain) > 1 or chain[0].name != "jpeg":
-        return None
-    params = dict(chain[0].params)
-    quality = int(params.pop("quality", Jpeg.quality))
-    return None if params else quality
-
-
-def _success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    found = success.cells_of_success(cells)
-    return rectangle(where, found, "attack", "victim") if found else None
-
-
-PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
-
-
-def _peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
-    plain = where["defense"] in PLAIN_DEFENSES
-    kept = [c for c in cells if plain or c.metric != "epochs_to_half"]
-    placed = [(c.axes["attack"], c.metric, c) for c in kept]
-    by = {(row, column): cell for row, column, cell in placed}
-    for attack in dict.fromkeys(row for row, _ in by):
-        gap = _gap(by[attack, "peak_acc"], by[attack, "final_acc"])
-        placed.append((attack, "gap", gap))
-    panel = rectangle(where, placed, "attack", "measure")
-    columns = tuple(name for name in PEAK if name in panel.columns)
-    return dataclasses.replace(panel, columns=columns, metric="peak_acc")
-
-
-def _gap(peak: Cell, final: Cell) -> Cell:
-    """Peak minus final accuracy of the same seeds."""
-    both = {s: v - final.values[s] for s, v in peak.values.items() if s in final.values}
-    gap = Cell(
-        axes=peak.axes,
-        metric="gap",
-        final_acc=final.final_acc,
-        peak_acc=peak.peak_acc,
-        seeds=peak.seeds,
-        failed=peak.failed,
-        diverged=peak.diverged,
-        skipped=peak.skipped,
-        stopped=final.stopped,
-        facts=peak.facts,
-    )
-    return with_values(gap, both)
-
-
-def _detection(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
-    if all(cell.value is None for cell in cells):
-        return None
-    placed = [
-        (f"{c.axes['attack']} @ {share_text(c.axes['poison_ratio'])}", c.metric, c) for c in cells
-    ]
-    panel = rectangle(where, placed, "attack", "measure")
-    return dataclasses.replace(panel, columns=DETECTION, metric=DETECTION[0])
-
-
 _VICTIM = ("dataset", "protocol", "architecture", "learner")
 KINDS: dict[str, Kind] = {
-    "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", _defense),
+    "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", builders.defense),
     "transfer": Kind(
         ("dataset", "protocol", "learner", "poison_ratio", "defense"),
         "Attacks across victims; the drop is relative to the victim's clean accuracy.",
-        _transfer,
+        builders.transfer,
         needs="trials that differ in the architecture, or in pre-training, alone",
         takes=ACCURACIES,
-        shown_as=_beside_fresh,
+        shown_as=builders.beside_fresh,
     ),
     "worst-learner": Kind(
         ("dataset", "protocol", "architecture", "poison_ratio", "defense"),
         "Attacks against learners. Worst: the largest of the six learners' columns, which a "
         "paper's number is compared with. Mean of max, from two seeds on: the largest accuracy of "
         "every seed, averaged afterwards.",
-        _worst,
+        builders.worst,
         needs="trials that differ in the learner alone",
         takes=ACCURACIES,
     ),
     "ratio": Kind(
         (*_VICTIM, "defense"),
         "Accuracy over the poisoned share.",
-        _ratio,
+        builders.ratio,
         needs="an attack at two poison ratios",
     ),
     "budget": Kind(
         (*_VICTIM, "poison_ratio", "defense", "norm"),
         "Accuracy over the budget.",
-        _budget,
+        builders.budget,
         needs="an attack at two budgets",
     ),
     "jpeg-quality": Kind(
         (*_VICTIM, "poison_ratio"),
         "Accuracy over the quality of JPEG compression.",
-        _jpeg_quality,
+        builders.jpeg_quality,
         needs="an attack under jpeg at two qualities",
     ),
     "success": Kind(
@@ -295,7 +168,7 @@ KINDS: dict[str, Kind] = {
         "Success of targeted attacks: the share of set-ups whose target gets the wanted label. The "
         "control is a clean victim of the same set-ups, asked with the same trigger; p: exact "
         "McNemar.",
-        _success,
+        builders.success,
         metrics=success.METRICS,
         needs="trials of attacks on a target",
     ),
@@ -303,14 +176,14 @@ KINDS: dict[str, Kind] = {
         (*_VICTIM, "poison_ratio", "defense"),
         "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
         "until the training loss is below 0.5, none where smoothed labels keep it above.",
-        _peak,
+        builders.peak,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
     ),
     "detection": Kind(
         (*_VICTIM, "defense"),
         "Poisoned images that a detector finds among the training images, at each poisoned share. "
         "False positives: the share of clean images that are flagged.",
-        _detection,
+        builders.detection,
         metrics=DETECTION,
         needs="trials with a defense that looks for poisoned images",
     ),

@@ -171,8 +171,8 @@ def notes(
         lines.append(f"In brackets: published ({panel.apart}).")
     elif any(cell.printed for cell in cells):
         lines.append(
-            "In brackets: published; with the paper where its protocol is another one, with the "
-            "paper's method where another one goes by that name."
+            "In brackets: the published number. A paper's name beside it means another protocol; "
+            "a method's name means that the paper ran another variant under the same name."
         )
     lines += _remarks(panel)
     if any(cell.facts.get("never") for cell in cells):

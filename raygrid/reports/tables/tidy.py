@@ -18,7 +18,7 @@ COLUMNS = (
 """Columns of every table."""
 OPTIONAL = (
     *("published_std", "apart", "contradicting", "differs", "suspect", "published_note"),
-    *("failed", "diverged", "skipped", "stopped", "never", "missing", "fewer_seeds", "why"),
+    *("failed", "diverged", "stopped", "never", "missing", "fewer_seeds", "why"),
     *("selection", "winners", "worst_learner", "worst_learners", "drop", "control", "p"),
     *("gained", "lost", "other_data", "other_files", "left_out", "budget", "norm"),
 )

@@ -120,7 +120,7 @@ def trial_line(row: Row) -> Line:
         "size": 0.0 if clean else size,
         "tier": tier(spec.protocol),
         "selection": selection(spec.chain),
-        "why": row.get("error") or row.get("reason") or "; ".join(own_marks(marks)) or None,
+        "why": row.get("error") or "; ".join(own_marks(marks)) or None,
     }
     line["made_with"] = made_with(resolved)
     line |= dict.fromkeys(DATA_MARKS, "") | data_facts(marks)

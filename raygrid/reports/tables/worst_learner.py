@@ -125,8 +125,7 @@ def _why(cell: Cell | None) -> str:
     """What became of a learner that has no value, or too few."""
     if cell is None:
         return "not run"
-    states = {"failed": cell.failed, "diverged": cell.diverged, "skipped": cell.skipped}
-    states["stopped early"] = cell.stopped
+    states = {"failed": cell.failed, "diverged": cell.diverged, "stopped early": cell.stopped}
     return next((state for state, count in states.items() if count), "incomplete")
 
 

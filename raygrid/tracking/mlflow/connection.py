@@ -71,6 +71,17 @@ def mlflow_client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def client_faults() -> tuple[type[Exception], ...]:
+    """What a client of MLflow raises: MLflow's own, the network's, and a database's at its start.
+
+    A function, because importing MLflow takes seconds and most runs meet no fault.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, OSError, SQLAlchemyError
+
+
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     code = getattr(error, "error_code", None)

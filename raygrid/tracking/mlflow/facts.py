@@ -22,7 +22,7 @@ from raygrid.tracking.published import beside
 from raygrid.trials.result import Result, data_facts
 
 PARAM_LENGTH, TAG_LENGTH, NAME_LENGTH, DATASET_LENGTH = 6000, 8000, 250, 500  # characters
-STATUS = {"done": "FINISHED", "skipped": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
+STATUS = {"done": "FINISHED", "failed": "FAILED", "diverged": "FAILED"}
 LAYOUT = 2
 """Of what a trial's run holds. Runs of an older one are written anew in their place."""
 LAYOUT_TAG = "raygrid.layout"
@@ -174,7 +174,6 @@ def tags_of(result: Result, shown: Shown | None = None) -> dict[str, str]:
         "raygrid.status": result.status,
         "raygrid.device": result.device,
         "raygrid.commit": result.commit,
-        "raygrid.reason": result.reason,
         "raygrid.derived_from": result.derived_from,
         "raygrid.winner": result.winner,
         "raygrid.error": first_line(result.error),

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from raygrid.storage.results import ROWS, best, precedence, when
+from raygrid.tracking import journal
 from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES, MlflowExperiment
+from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES
 from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
@@ -26,6 +27,7 @@ from raygrid.tracking.mlflow.followed import FollowedGrid, UnfinishedTrial, foll
 from raygrid.tracking.mlflow.moved import follow_folder
 from raygrid.tracking.mlflow.pictures import SharedPictures
 from raygrid.tracking.mlflow.tables import Mirror
+from raygrid.tracking.mlflow.trial_runs import TrialRuns
 from raygrid.trials.result import Result
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Follower:
 
     def _begin(self) -> None:
         """Know neither what the files hold nor what MLflow has."""
-        self.experiment = MlflowExperiment.of(self.out, self.uri)
+        self.experiment = TrialRuns.of(self.out, self.uri)
         self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
         self._epochs = Tail(self.out / EPOCHS)
         self._known: dict[str, FollowedGrid] = {}
@@ -80,9 +82,12 @@ class Follower:
         return self._rows.broken
 
     def read(self) -> None:
-        """Take in what the files hold by now."""
-        for _, line in self._grids.read():
-            self._take_grid(line)
+        """Take in what the files hold by now; raises DataError for a line of ours without a field.
+
+        The next call goes on behind that line.
+        """
+        for place, line in self._grids.read():
+            self._take_grid(place, line)
         for place, line in self._rows.read():
             key = line.get("key")
             if isinstance(key, str):
@@ -90,22 +95,25 @@ class Follower:
                 if self._rank.get(key, precedence(line)) <= precedence(line):
                     self._rank[key] = precedence(line)
                     self._waiting |= {key: place, **self._controls.take(line, place)}
-        for _, line in self._epochs.read():
-            self._take_epoch(line)
+        for place, line in self._epochs.read():
+            self._take_epoch(place, line)
         # A trial that runs again has an older row, from an earlier attempt.
         for key in [k for k, t in self._running.items() if self._over.get(k, 0.0) >= t.start]:
             del self._running[key]
 
-    def _take_grid(self, line: Json) -> None:
+    def _take_grid(self, place: int, line: Json) -> None:
         key, event = line.get("grid"), line.get("event")
         if event == "started" and isinstance(key, str):
+            self._grids.require(place, line, journal.STARTED)
             grid = self._known.setdefault(key, followed(key, line))
             grid.ended = None
             for spec in grid.specs:
                 self._home.setdefault(spec, key)
         elif key in self._known and event == "tables":
+            self._grids.require(place, line, journal.TABLES)
             self._known[key].files = [self.out / file for file in line["files"]]
         elif key in self._known and event == "ended":
+            self._grids.require(place, line, journal.ENDED)
             self._known[key].ended = line["status"], line["at"]
 
     def take_tables(self, files: list[Path]) -> None:
@@ -115,11 +123,13 @@ class Follower:
         for grid in grids:
             grid.files = files if grid is owner else []
 
-    def _take_epoch(self, line: Json) -> None:
+    def _take_epoch(self, place: int, line: Json) -> None:
         key = line.get("key", "")
         if "spec" in line:
+            self._epochs.require(place, line, journal.TRIAL)
             self._running[key] = UnfinishedTrial(line["spec"], line["resolved"], line["start"])
         elif key in self._running:
+            self._epochs.require(place, line, journal.EPOCH)
             epochs = self._running[key].epochs
             epochs.append(line["epoch"])
             del epochs[:-MOST_EPOCHS]
@@ -149,7 +159,7 @@ class Follower:
 
     def _write(self, stop: Callable[[], bool]) -> None:
         if self._complete is None:
-            self._complete = self.experiment.complete()
+            self._complete = self.experiment.prune()
         for grid in self._known.values():
             if grid.ended is None:
                 self._open(grid)

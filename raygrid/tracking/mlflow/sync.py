@@ -10,7 +10,7 @@ from raygrid.core.errors import DataError, TrackingError
 from raygrid.storage.results import PAGE, ROWS
 from raygrid.tracking.journal import GRIDS
 from raygrid.tracking.mlflow.address import store_uri, without_credentials
-from raygrid.tracking.mlflow.connection import check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking, client_faults, is_transient
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.tables import FOLDERS
 
@@ -33,7 +33,7 @@ def sync(out: Path, uri: str | None = None) -> Synced:
     """Rebuild the runs and tables of a folder.
 
     Complete runs are left alone, so a second call writes nothing. Raises TrackingError, and
-    DataError for a folder in which nothing was run.
+    DataError for a folder in which nothing was run or whose record lacks something.
     """
     out = out.absolute()
     if not any((out / name).exists() for name in (ROWS, GRIDS)):
@@ -41,14 +41,16 @@ def sync(out: Path, uri: str | None = None) -> Synced:
     uri = store_uri(out, uri)
     check_tracking(uri)
     follower = Follower(out, uri)
+    follower.read()
+    files = _files(out)
     try:
-        follower.read()
-        follower.take_tables(_files(out))
+        follower.take_tables(files)
         follower.write()
         follower.end("KILLED", time.time())
-        there = len(follower.experiment.complete())
-    except Exception as error:
-        raise TrackingError(
-            f"MLflow stopped answering during sync: {without_credentials(error)}"
-        ) from error
+        there = len(follower.experiment.prune())
+    except client_faults() as error:
+        if isinstance(error, OSError) and error.filename:  # a file's, not MLflow's
+            raise
+        what = "stopped answering during sync" if is_transient(error) else "refuses what sync asks"
+        raise TrackingError(f"MLflow {what}: {without_credentials(error)}") from error
     return Synced(follower.written, there)

@@ -7,8 +7,9 @@ import threading
 import time
 from pathlib import Path
 
+from raygrid.core.errors import DataError
 from raygrid.tracking.mlflow.address import DATABASES, split_uri, without_credentials
-from raygrid.tracking.mlflow.connection import check_tracking
+from raygrid.tracking.mlflow.connection import check_tracking, client_faults
 from raygrid.tracking.mlflow.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,14 @@ class MlflowWriter:
                     self.follower.end(self._status, time.time())
                     return
                 pause, self.problem = self.every, None
-            except Exception as error:
+            except DataError as error:  # of one line of a file, which the next round leaves behind
+                log.warning("MLflow lacks something: %s", error)
+            except client_faults() as error:
                 self._complain(error)
                 pause = min(max(SHORTEST, 2 * pause), LAST if last else LONGEST)
+            except Exception:  # a fault of the program, which the next round would meet again
+                log.exception("MLflow's writer ended; `raygrid sync` brings what is missing")
+                return
             if not last or self.problem:
                 (self._abandoned if last else self._closing).wait(pause)
 

@@ -31,7 +31,7 @@ class DenoiserArtifact(Artifact):
     kind: ClassVar[str] = "denoiser"
 
     @property
-    def shown(self) -> int:
+    def fitted_images(self) -> int:
         """How many images it is fitted to."""
         train = self.data.train_size
         rest = {"val": self.data.dataset.train_size - train, "test": self.data.dataset.test_size}
@@ -40,7 +40,7 @@ class DenoiserArtifact(Artifact):
     @property
     def cost(self) -> float:
         """The cost in epochs of a ResNet-18 on the training images, for estimates."""
-        return self.plan.cost(self.shown) * self.shown / self.data.train_size
+        return self.plan.cost(self.fitted_images) * self.fitted_images / self.data.train_size
 
     @property
     def key(self) -> str:
@@ -60,7 +60,7 @@ class DenoiserArtifact(Artifact):
 
     @property
     def held_nbytes(self) -> int:
-        return self.shown * self.data.pixel_nbytes
+        return self.fitted_images * self.data.pixel_nbytes
 
     def seconds(self, speed: Speed) -> float:
         return START + self.data.epoch_seconds(self.cost, speed)

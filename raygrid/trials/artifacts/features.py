@@ -129,6 +129,6 @@ def features_for(bundle: Bundle, world: World, train: Images, device: torch.devi
     tests = {world.test.fingerprint: tensors["test"].to(device)}
     for name, trigger in scene.triggers.items():
         for group, rows in scene.group_rows(world.test).items():
-            print_ = scene.print_of(world.test, trigger, group)
+            print_ = scene.group_fingerprint(world.test, trigger, group)
             tests[print_] = tensors[f"test_{name}"][rows].to(device)
     return Kept(scene.rows, known, values.to(device), tests)

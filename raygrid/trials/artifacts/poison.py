@@ -124,7 +124,7 @@ class PoisonArtifact(Artifact):
         return (self.data, *self.surrogates) if self.base is None else (self.data, self.base)
 
     @property
-    def rows(self) -> Stream:
+    def ratio_stream(self) -> Stream:
         """The stream that says which rows are poisoned at a ratio."""
         return Stream("ratio", (self.data.dataset.id, self.seed))
 
@@ -133,11 +133,12 @@ class PoisonArtifact(Artifact):
     ) -> AttackContext:
         """The attack's working place over the content of `needs`."""
         world = World.of(inputs[0], self.setup)
+        owned = None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.ratio_stream)
         work = AttackContext(
             Stream("poison", (self.data.dataset.id, self.attack.id, self.seed)),
             context.device,
             progress=context.progress,
-            owned=None if self.ratio == 1 else prefix(len(world.train), self.ratio, self.rows),
+            owned=owned,
             units=units,
             scene=world.scene,
             test=world.test if self.attack.sees_test else None,
@@ -226,4 +227,4 @@ def mix(
 ) -> tuple[Images, Tensor]:
     """The training set at a poison ratio, and the mask of poisoned rows."""
     share = ratio if artifact.ratio == 1 else 1.0  # it was made for the very rows of this ratio
-    return poison.overlay(world.train, share, artifact.rows)
+    return poison.overlay(world.train, share, artifact.ratio_stream)

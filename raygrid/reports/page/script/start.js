@@ -4,7 +4,7 @@ function troubles() {
   const lost = D.trials.filter((trial) => trial.status !== "done");
   if (!lost.length) return;
   $("troubles").hidden = false;
-  $("contents").append(el("a", { href: "#troubles" }, `Failed and skipped (${lost.length})`));
+  $("contents").append(el("a", { href: "#troubles" }, `Failed and diverged (${lost.length})`));
   const table = $("troubles").querySelector("table");
   const heads = [several ? "folder" : null, "status", "trial", "why"].filter(Boolean);
   table.tHead.append(el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text))));
