@@ -21,7 +21,7 @@ from raygrid.trials.contest import PLAIN_DEFENSES
 PEAK = ("final_acc", "peak_acc", "gap", "peak_epoch", "epochs_to_half")
 
 
-def defense(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+def defense_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     placed = [(c.axes["attack"], c.axes["defense"], c) for c in cells]
     return rectangle(where, placed, "attack", "defense", contest=True)
 
@@ -43,7 +43,7 @@ def _victim(cell: Cell) -> str:
     return f"{cell.axes['architecture']}{suffix}"
 
 
-def transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def transfer_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     clean = {_victim(c): c.value for c in cells if c.axes["attack"] == "clean"}
     placed = []
     for cell in cells:
@@ -56,27 +56,27 @@ def transfer(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     return panel if len(panel.columns) > 1 else None
 
 
-def worst(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def learners_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     placed = [(c.axes["attack"], c.axes["learner"], c) for c in cells]
     panel = rectangle(where, placed, "attack", "learner")
     return worst_panel(panel) if len(panel.columns) > 1 else None
 
 
-def ratio(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def ratio_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     shares = sorted({c.axes["poison_ratio"] for c in cells})
     placed = [(c.axes["attack"], share_text(c.axes["poison_ratio"]), c) for c in cells]
     numbers = {share_text(share): share for share in shares}
     return curve(where, placed, numbers, "poison ratio")
 
 
-def budget(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def budget_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     cells = [c for c in cells if c.axes["attack"] == "clean" or c.facts["norm"]]
     sizes = {c.facts["budget"] or "0": float(c.facts["size"] or 0.0) for c in cells}
     placed = [(c.facts["method"], c.facts["budget"] or "0", c) for c in cells]
     return curve(where, placed, sizes, "budget")
 
 
-def jpeg_quality(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def quality_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     found = [(quality, cell) for cell in cells if (quality := _quality(cell)) is not None]
     placed = [(cell.axes["attack"], str(quality), cell) for quality, cell in found]
     return curve(where, placed, {str(q): float(q) for q, _ in found}, "JPEG quality")
@@ -92,12 +92,12 @@ def _quality(cell: Cell) -> int | None:
     return None if params else quality
 
 
-def success(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def success_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     found = cells_of_success(cells)
     return rectangle(where, found, "attack", "victim") if found else None
 
 
-def peak(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
+def peak_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel:
     plain = where["defense"] in PLAIN_DEFENSES
     kept = [c for c in cells if plain or c.metric != "epochs_to_half"]
     placed = [(c.axes["attack"], c.metric, c) for c in kept]
@@ -127,7 +127,7 @@ def _gap(peak: Cell, final: Cell) -> Cell:
     return with_values(gap, both)
 
 
-def detection(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
+def detection_panel(where: Mapping[str, Any], cells: list[Cell]) -> Panel | None:
     if all(cell.value is None for cell in cells):
         return None
     placed = [

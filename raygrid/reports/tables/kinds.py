@@ -127,11 +127,13 @@ def _selections(
 
 _VICTIM = ("dataset", "protocol", "architecture", "learner")
 KINDS: dict[str, Kind] = {
-    "defense": Kind((*_VICTIM, "poison_ratio"), "Attacks against defenses.", builders.defense),
+    "defense": Kind(
+        (*_VICTIM, "poison_ratio"), "Attacks against defenses.", builders.defense_panel
+    ),
     "transfer": Kind(
         ("dataset", "protocol", "learner", "poison_ratio", "defense"),
         "Attacks across victims; the drop is relative to the victim's clean accuracy.",
-        builders.transfer,
+        builders.transfer_panel,
         needs="trials that differ in the architecture, or in pre-training, alone",
         takes=ACCURACIES,
         shown_as=builders.beside_fresh,
@@ -141,26 +143,26 @@ KINDS: dict[str, Kind] = {
         "Attacks against learners. Worst: the largest of the six learners' columns, which a "
         "paper's number is compared with. Mean of max, from two seeds on: the largest accuracy of "
         "every seed, averaged afterwards.",
-        builders.worst,
+        builders.learners_panel,
         needs="trials that differ in the learner alone",
         takes=ACCURACIES,
     ),
     "ratio": Kind(
         (*_VICTIM, "defense"),
         "Accuracy over the poisoned share.",
-        builders.ratio,
+        builders.ratio_panel,
         needs="an attack at two poison ratios",
     ),
     "budget": Kind(
         (*_VICTIM, "poison_ratio", "defense", "norm"),
         "Accuracy over the budget.",
-        builders.budget,
+        builders.budget_panel,
         needs="an attack at two budgets",
     ),
     "jpeg-quality": Kind(
         (*_VICTIM, "poison_ratio"),
         "Accuracy over the quality of JPEG compression.",
-        builders.jpeg_quality,
+        builders.quality_panel,
         needs="an attack under jpeg at two qualities",
     ),
     "success": Kind(
@@ -168,7 +170,7 @@ KINDS: dict[str, Kind] = {
         "Success of targeted attacks: the share of set-ups whose target gets the wanted label. The "
         "control is a clean victim of the same set-ups, asked with the same trigger; p: exact "
         "McNemar.",
-        builders.success,
+        builders.success_panel,
         metrics=success.METRICS,
         needs="trials of attacks on a target",
     ),
@@ -176,14 +178,14 @@ KINDS: dict[str, Kind] = {
         (*_VICTIM, "poison_ratio", "defense"),
         "Highest accuracy over the epochs (chosen on the test set) against the last one; epochs "
         "until the training loss is below 0.5, none where smoothed labels keep it above.",
-        builders.peak,
+        builders.peak_panel,
         metrics=("final_acc", "peak_acc", "peak_epoch", "epochs_to_half"),
     ),
     "detection": Kind(
         (*_VICTIM, "defense"),
         "Poisoned images that a detector finds among the training images, at each poisoned share. "
         "False positives: the share of clean images that are flagged.",
-        builders.detection,
+        builders.detection_panel,
         metrics=DETECTION,
         needs="trials with a defense that looks for poisoned images",
     ),

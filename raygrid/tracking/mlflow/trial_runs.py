@@ -107,10 +107,10 @@ class TrialRuns(MlflowExperiment):
             self.client.log_inputs(run, [given])
 
     def prune(self) -> dict[str, str]:
-        """For each trial's key, the mark of the row that its finished run holds.
+        """Deletes duplicate and outdated runs of trials; returns what the finished ones hold.
 
-        Deletes duplicate runs of a key, which a lost answer or a restored experiment leaves, and
-        outdated ones.
+        That is, for each trial's key, the mark of the row in its run. Lost answers and restored
+        experiments leave duplicates.
         """
         found: dict[str, str] = {}
         outdated = []
