@@ -335,7 +335,7 @@ def test_remarks_of_some_printed_numbers_say_where_these_stand() -> None:
     panel = next(p for p in several.panels if ("pil", "none") in p.cells)
     quoted = "as a note on the paper quotes it; whether its victims ran for 30 epochs or 100"
     (line,) = (line for line in notes(several, panel) if quoted in line)
-    assert line.startswith("In brackets of pil / none and 10 others: ")
+    assert line.startswith("In brackets of pil / none and 13 others: ")
 
 
 def test_the_peak_table_shows_gap_and_epochs() -> None:
