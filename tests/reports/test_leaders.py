@@ -93,7 +93,7 @@ def test_what_chooses_by_the_test_set_is_never_the_best(oracle: str) -> None:
     made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", oracle): 0.7})
     (panel,) = [p for p in table("defense", made).panels if p.where["selection"] == "test"]
     assert panel.best("lsp") == {"jpeg"}
-    assert f"{oracle} chooses by the test set, on which it is measured: unmarked." in notes(
+    assert f"{oracle}: selected on the test set (an oracle), so unmarked." in notes(
         table("defense", made), panel
     )
     assert not any(oracle in line for line in headlines(CellSource(made)))
@@ -136,6 +136,6 @@ def test_what_chooses_by_clean_images_is_never_the_best(chosen: str, best: str) 
     made = lines({("lsp", "standard"): 0.1, ("lsp", "jpeg"): 0.6, ("lsp", chosen): 0.8})
     (panel,) = [p for p in table("defense", made).panels if chosen in p.columns]
     assert panel.best("lsp") == {best}
-    said = "early_stopping chooses by clean images that were never poisoned: unmarked."
+    said = "early_stopping: selected on clean validation images, so unmarked."
     assert (said in notes(table("defense", made), panel)) == (chosen == VAL)
     assert any(ES in line for line in headlines(CellSource(made))) == (chosen == HELD)

@@ -43,8 +43,8 @@ def test_numbers_selected_on_different_images_never_stand_in_one_panel() -> None
 
 def test_what_defenses_select_on_is_said_in_every_format() -> None:
     made = table("defense", trial_lines(derived("standard", "iss", ES, f"jpeg+{ES}", VAL)))
-    oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle)."
-    honest = f"{ES}: selected on clean validation images."
+    oracle = f"{ES}, iss, jpeg+{ES}: selected on the test set (an oracle), so unmarked."
+    honest = f"{ES}: selected on clean validation images, so unmarked."
     assert f"- {ES}: {VAL}." in markdown(made)
     typeset = latex(made).replace(r"\_", "_").replace(r"\allowbreak{}", "")
     for text in (markdown(made), plain_text(made, width=400), typeset):

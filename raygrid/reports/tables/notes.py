@@ -133,14 +133,19 @@ def selected(pairs: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
+def _chosen(panel: Panel) -> dict[str, str]:
+    """What each defense that selects selects on."""
+    cells = (cell for cell in panel.cells.values() if cell.facts.get("selection"))
+    return {str(cell.axes["defense"]): str(cell.facts["selection"]) for cell in cells}
+
+
 def _selected(panel: Panel) -> list[str]:
     """What the defenses of a panel select on, and where to find which of several won."""
     cells = panel.cells.values()
-    lines = selected(
-        (head(panel, str(cell.axes["defense"])), cell.facts["selection"])
-        for cell in cells
-        if "selection" in cell.facts
-    )
+    pairs = [(d, (head(panel, d), images)) for d, images in _chosen(panel).items()]
+    lines = selected(pair for defense, pair in pairs if defense not in panel.privileged)
+    known = selected(pair for defense, pair in pairs if defense in panel.privileged)
+    lines += [f"{line.removesuffix('.')}, so unmarked." for line in known]
     if any("winners" in cell.facts for cell in cells):
         lines.append("In brackets: the defense that won, with its seeds where several did.")
     return lines
@@ -178,7 +183,8 @@ def notes(
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
     lines += _selected(panel)
-    lines += [f"{head(panel, one)} {why}: unmarked." for one, why in panel.privileged.items()]
+    others = {one: why for one, why in panel.privileged.items() if one not in _chosen(panel)}
+    lines += [f"{head(panel, one)} {why}: unmarked." for one, why in others.items()]
     lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell.printed) for cell in cells if cell.printed)
