@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from raygrid.core.spec import Part, TrialSpec
+from raygrid.core.text import decimal
 from raygrid.engine.grid import plan
 from raygrid.literature import lookup
+from raygrid.reports.analysis.agreement import agreement
 from raygrid.reports.tables.cell_text import number
 from raygrid.trials import privileges
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-FOLDER = ROOT / re.findall(r"agree: `(experiments/results/[\w-]+)`", README)[0]
+FOLDER = ROOT / re.findall(r"rows:\n`(experiments/results/[\w-]+)`", README)[0]
 LATER = ROOT / re.findall(r"\]\((experiments/results/[\w-]+)/README.md\)", README)[0]
 """What later papers' methods did, on the same grid."""
 LATER_TEXT = (LATER / "README.md").read_text()
@@ -88,6 +90,32 @@ def test_every_printed_number_is_of_a_paper(text: str) -> None:
         printed = lookup.find("cifar10/{}/{}/resnet18/supervised/fast/0".format(*names))
         best = None if printed is None else percent(printed.best.value)
         assert cell["printed"] in (best, None), (attack, defense)
+
+
+def test_the_page_of_agreement_is_that_of_the_rows() -> None:
+    found = agreement(rows(FOLDER, LATER)).correlations
+    page = (FOLDER.parent / "agreement.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines()]
+    said = {(words[0], words[1].strip("`")): words[2:] for words in lines if len(words) == 8}
+    wanted = {}
+    for row in found:
+        network = row["setting"].split("/")[1]
+        group = row["group"] + f", {network}" * (network != NETWORK)
+        attack = row["attack"] if row["attack"] == "all" else as_printed(row["attack"])
+        means = [percent(row[name]) for name in ("mean_difference_acc", "mean_error_acc")]
+        ranks = [correlation(row, name) for name in ("spearman", "kendall")]
+        wanted[group, attack] = [str(row["n"]), *means, str(row["far"]), *ranks]
+    controls = {where for where in wanted if where[0].startswith("control")}
+    assert {where: wanted[where] for where in wanted.keys() - controls} == {
+        where: words for where, words in said.items() if where in wanted
+    }
+
+
+def correlation(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "–"
+    value, low, high = (decimal(row[name + end], 2) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def as_printed(method: str) -> str:

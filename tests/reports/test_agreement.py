@@ -321,7 +321,7 @@ def test_the_figure_has_a_panel_for_each_kind_of_poison() -> None:
     two = draw_agreement(agreement([*SHIFTED, row(made, "none", 0.2)]))
     assert [len(one.axes), len(two.axes)] == [1, 2]
     assert "as printed: 12 cells, mean error 2.0 points, ρ = 1.00" in one.get_label()
-    assert "other surrogate: 1 cells, too few" in two.get_label()
+    assert "other surrogate: 1 cell, too few" in two.get_label()
 
 
 def test_the_figure_draws_the_setting_with_most_cells_and_counts_the_others() -> None:

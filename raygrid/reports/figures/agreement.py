@@ -96,7 +96,8 @@ def _caption(found: Agreement, setting: str) -> list[str]:
     drawn = [r for r in found.correlations if (r["attack"], r["setting"]) == ("all", setting)]
     for row in sorted(drawn, key=lambda row: group_order(row["group"])):
         if row["spearman"] is None:
-            lines.append(f"{row['group']}: {row['n']} cells, too few for a correlation.")
+            cells = "1 cell" if row["n"] == 1 else f"{row['n']} cells"
+            lines.append(f"{row['group']}: {cells}, too few for a correlation.")
             continue
         said = ", ".join(
             f"{sign} = {row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
