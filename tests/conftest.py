@@ -57,6 +57,7 @@ TOYS = {
 }
 """Methods that tests register."""
 _ENDED = itertools.count(1)
+_KEPT_MODULES = [0]
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -65,7 +66,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_logfinish() -> None:
-    if next(_ENDED) % 200 == 0:
+    if len(sys.modules) > _KEPT_MODULES[-1] + 50 or next(_ENDED) % 200 == 0:
         _keep_what_is_there()
 
 
@@ -74,6 +75,7 @@ def _keep_what_is_there() -> None:
 
     Trials and artifacts collect garbage when they end: 0.4 CPU s each while those objects count.
     """
+    _KEPT_MODULES.append(len(sys.modules))
     gc.collect()
     gc.freeze()
 

@@ -242,41 +242,80 @@ def installed(folder: Path, module: str) -> None:
     (info / "entry_points.txt").write_text(f"[raygrid.methods]\nsignals = {module}\n")
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "rg.poison((np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1]), 'wave')",
-        "rg.plan(rg.Grid(attacks=['wave']))",
-        "rg.published('cifar10/wave/standard/resnet18/supervised/quick/0')",
-        f"rg.table({SAVED})",
-        "assert 'wave' in rg.ATTACKS",
-        "assert 'wave' in list(rg.ATTACKS)",
-        "assert len(rg.ATTACKS) == len(rg.ATTACKS._methods) > 1",
-    ],
+KNOWN = (
+    "rg.poison((np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1]), 'wave')",
+    "rg.plan(rg.Grid(attacks=['wave']))",
+    "rg.published('cifar10/wave/standard/resnet18/supervised/quick/0')",
+    f"rg.table({SAVED})",
+    "assert 'wave' in rg.ATTACKS",
+    "assert 'wave' in list(rg.ATTACKS)",
+    "assert len(rg.ATTACKS) == len(rg.ATTACKS._methods) > 1",
 )
-def test_what_a_package_offers_is_known_in_python_too(call: str, tmp_path: Path) -> None:
-    (tmp_path / "their_methods.py").write_text(GOOD)
-    installed(tmp_path, "their_methods")
-    save_frame(tmp_path)
-    after = "assert 'wave' in rg.ATTACKS._methods"
-    imports = "import numpy as np; import pandas as pd; import raygrid as rg"
-    done = ran(tmp_path, "-c", f"{imports}; {call}; {after}")
+REFUSED = (
+    "'lsp' in rg.ATTACKS",
+    "rg.plan(rg.Grid(attacks=['lsp', 'wave'], budgets=['default', '8/255']))",
+    f"rg.table({SAVED})",
+    "rg.published('cifar10/lsp/standard/resnet18/supervised/quick/0')",
+)
+FIRST_LOOKS = """
+import os, sys, traceback
+import numpy as np
+import pandas as pd
+import torch
+import raygrid as rg
+
+for place, call in enumerate(sys.argv[1:]):
+    if os.fork():
+        os.wait()
+        continue
+    try:
+        exec(call)
+        said = "nothing"
+    except BaseException:
+        said = traceback.format_exc()
+    with open(f"{place}.txt", "w") as file:
+        file.write(said)
+    os._exit(0)
+"""
+"""Each call is the first that a process makes of raygrid, imported once for all of them."""
+
+
+def first_looks(folder: Path, module: str, calls: tuple[str, ...]) -> dict[str, str]:
+    """What each call ends with beside an installed package: its traceback, or `nothing`."""
+    (folder / "their_methods.py").write_text(module)
+    installed(folder, "their_methods")
+    save_frame(folder)
+    done = ran(folder, "-c", FIRST_LOOKS, *calls)
     assert done.returncode == 0, done.stderr
+    return {call: (folder / f"{place}.txt").read_text() for place, call in enumerate(calls)}
 
 
-def test_importing_raygrid_imports_no_package_that_offers_methods(tmp_path: Path) -> None:
-    """Neither does the help: a method is there once raygrid is, and a fault has one clear line."""
-    (tmp_path / "their_methods.py").write_text("raise RuntimeError\n")
-    installed(tmp_path, "their_methods")
-    text = """
-import importlib, pkgutil, raygrid
-for found in pkgutil.walk_packages(raygrid.__path__, "raygrid."):
-    if not found.name.startswith(("raygrid.engine.ray", "raygrid.__main__")):
-        importlib.import_module(found.name)
+def test_what_a_package_offers_is_known_in_python_too(tmp_path: Path) -> None:
+    loaded = tuple(f"{call}; assert 'wave' in rg.ATTACKS._methods" for call in KNOWN)
+    ends = first_looks(tmp_path, GOOD, loaded)
+    assert set(ends.values()) == {"nothing"}, ends
+
+
+HELP = """
 from raygrid.cli.main import parser
 parser().parse_args(["table", "defense"])
 parser().parse_args(["reproduce", "apbench", "--table", "4"])
 """
+EVERY_MODULE = """
+import importlib, pkgutil, raygrid
+for found in pkgutil.walk_packages(raygrid.__path__, "raygrid."):
+    if not found.name.startswith(("raygrid.engine.ray", "raygrid.__main__")):
+        importlib.import_module(found.name)
+"""
+
+
+@pytest.mark.parametrize("text", [HELP, pytest.param(EVERY_MODULE, marks=pytest.mark.slow)])
+def test_importing_raygrid_imports_no_package_that_offers_methods(
+    text: str, tmp_path: Path
+) -> None:
+    """Neither does the help: a method is there once raygrid is, and a fault has one clear line."""
+    (tmp_path / "their_methods.py").write_text("raise RuntimeError\n")
+    installed(tmp_path, "their_methods")
     done = ran(tmp_path, "-c", text)
     assert done.returncode == 0, done.stderr
 
@@ -312,27 +351,11 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(tmp_path: Path) 
     ), done.stderr
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "'lsp' in rg.ATTACKS",
-        "rg.plan(rg.Grid(attacks=['lsp', 'wave'], budgets=['default', '8/255']))",
-        f"rg.table({SAVED})",
-        "rg.published('cifar10/lsp/standard/resnet18/supervised/quick/0')",
-    ],
-)
-def test_a_package_that_cannot_be_imported_is_named_in_python_too(
-    call: str, tmp_path: Path
-) -> None:
+def test_a_package_that_cannot_be_imported_is_named_in_python_too(tmp_path: Path) -> None:
     """Also where a name that is not there would be no error."""
-    (tmp_path / "their_methods.py").write_text("import nothing_such\n")
-    installed(tmp_path, "their_methods")
-    save_frame(tmp_path)
-    done = ran(tmp_path, "-c", f"import pandas as pd; import raygrid as rg; {call}")
-    assert re.match(
-        r"raygrid\.core\.errors\.PluginError: the installed package theirs offers signals = ",
-        done.stderr.splitlines()[-1],
-    ), done.stderr
+    fault = "raygrid.core.errors.PluginError: the installed package theirs offers signals = "
+    for call, end in first_looks(tmp_path, "import nothing_such\n", REFUSED).items():
+        assert end.splitlines()[-1].startswith(fault), (call, end)
 
 
 def test_what_names_no_method_works_beside_a_package_that_cannot_be_imported(
