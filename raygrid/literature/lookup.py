@@ -32,12 +32,6 @@ KINDS: tuple[Registry[Any], ...] = (
     *(ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, LEARNERS, PROTOCOLS),
 )
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
-TOLD = (
-    *("last epoch", "epoch 100", "best epoch", "best of 100 epochs", "maximum of the six"),
-    *("sample-wise", "class-wise", "printed as ", "same as Table", "repeats Table"),
-    *("ratio label", "ratio computed", "std column"),
-)
-"""How remarks begin that a number's cell, value and tables say too, or that are on its file."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,7 @@ class PublishedValue:
     """One published number of a paper, with every table that prints it. Fractions.
 
     made: attack, defense, architecture and dataset as that paper ran them; protocol: of its trials.
+    remarks: what a reader has to know of it beyond its place.
     """
 
     paper: str
@@ -54,16 +49,11 @@ class PublishedValue:
     value: float
     std: float | None
     suspect: bool
-    note: str
+    remarks: tuple[str, ...]
 
     def stands_in(self, paper: str, table: str) -> bool:
         """Whether that table prints it."""
         return self.paper == paper and table in self.tables
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader has to know of it beyond its place, from its note."""
-        return tuple(r for r in self.note.split("; ") if r and not r.startswith(TOLD))
 
     def cite(self) -> str:
         """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
@@ -212,7 +202,7 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
             value=row["accuracy"],
             std=row["accuracy_std"],
             suspect=row["suspect"],
-            note=row["note"],
+            remarks=row["remarks"],
         )
         _join(index.setdefault(key, []), new)
     return index
@@ -229,7 +219,7 @@ def _on_cards() -> dict[tuple[str, str], list[PublishedValue]]:
         on_target = attack in ATTACKS and ATTACKS[attack].on_target
         paper = re.split("[(;,:]", card.paper)[0].strip() or card.paper
         made, protocol = methods_of(spec), _protocol(spec)
-        new = PublishedValue(paper, made, protocol, ("card",), value, None, False, "")
+        new = PublishedValue(paper, made, protocol, ("card",), value, None, False, ())
         measure = "target_success" if on_target else "final_acc"
         _join(index.setdefault((cell_key(spec), measure), []), new)
     return index
