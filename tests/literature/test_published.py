@@ -17,7 +17,7 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature import names
-from raygrid.literature.lookup import cell_key, find
+from raygrid.literature.lookup import find
 from raygrid.literature.made import as_elsewhere
 from raygrid.literature.printed import Apart
 from raygrid.literature.reference import (
@@ -29,6 +29,7 @@ from raygrid.literature.reference import (
     specs_of,
     tables_of,
 )
+from raygrid.literature.shared_names import cell_key
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
 
