@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, get_args, get
 from raygrid.core.admission import refuse_incomplete, types_of
 from raygrid.core.budget import NORMS, Budget
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.literals import Scalar
 from raygrid.core.plugins import load_installed
-from raygrid.core.spec import METHODS, NAME, Part, Scalar
+from raygrid.core.spec import METHODS, NAME, Part
 
 
 @dataclass(frozen=True)
