@@ -64,7 +64,7 @@ from torch import Tensor, nn
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.transfer import TransferAttack
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
+from raygrid.core.literals import Scalar
 
 
 @ATTACKS.register("mine_heavy")

@@ -12,7 +12,7 @@ from later_questions import LATER
 from settings import EM_SHORT, Contradiction, Setting, printed_in
 
 from raygrid.attacks import ATTACKS
-from raygrid.core.spec import Scalar
+from raygrid.core.literals import Scalar
 
 # A tenth of the steps, each ten times as long; the surrogates as at scale quick.
 _TAP: dict[str, Scalar] = {**ATTACKS["tap"].quick, "steps": 25, "step": 0.5}

@@ -10,7 +10,8 @@ from settings import Contradiction, Setting
 
 from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
-from raygrid.core.spec import Part, Scalar, TrialSpec, parse_chain
+from raygrid.core.literals import Scalar
+from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses import DEFENSES
 from raygrid.reproduce.scales import SIZES
 from raygrid.reproduce.screening import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from raygrid.core.spec import Scalar
+from raygrid.core.literals import Scalar
 
 Change = Mapping[str, str | Mapping[str, Scalar]]
 """By axis (attack, defense, learner, protocol): another method, of defenses a whole chain, or

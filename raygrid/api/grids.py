@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raygrid.api.grid_arguments import Specs, checked_listeners, listed, one_by_one, run_options
 from raygrid.api.run_grid import make_plan, run_planned
-from raygrid.core.errors import DataError, RaygridError, SpecError, unknown
+from raygrid.core.errors import DataError, RaygridError, SpecError
 from raygrid.core.flags import checked_path
-from raygrid.core.options import Options, hints
 from raygrid.core.plugins import load_plugins
 from raygrid.core.registry import require
 from raygrid.core.spec import TrialSpec
 from raygrid.engine import grid as grids
 from raygrid.engine.events import Listener
-from raygrid.engine.grid import Grid, Plan, Skip
+from raygrid.engine.grid import Plan, Skip
 from raygrid.storage.results import log_of
 from raygrid.storage.store import remove_unused
 from raygrid.tracking.listeners import check_listeners, listeners_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from raygrid.reports.tables.layout import Table
 
 log = logging.getLogger(__name__)
-Specs = Grid | TrialSpec | str | Trial | Iterable[Grid | TrialSpec | str | Trial]
 SHOWN = ("attack", "defense", "architecture", "learner", "poison_ratio", "seed", "status")
 
 
@@ -100,54 +99,6 @@ def _escaped(text: str) -> str:
     return html.escape(text)
 
 
-def _listed(specs: Any, skips: list[Skip]) -> list[TrialSpec | str]:
-    """All trials of grids and specs, in their order; skips gets what grids leave out by budgets.
-
-    Raises SpecError for what is neither.
-    """
-    if isinstance(specs, Grid):
-        skips += specs.unmatched()
-        return list(specs.specs())
-    if isinstance(specs, TrialSpec | str):
-        return [specs]
-    if isinstance(specs, Trial):
-        return [specs.spec]
-    if not isinstance(specs, Iterable) or isinstance(specs, Mapping):
-        kind = "a Grid, a spec string, a TrialSpec, a Trial of a plan, or several"
-        raise SpecError(f"specs is {specs!r:.60}, allowed is {kind}")
-    return [spec for each in specs for spec in _listed(each, skips)]
-
-
-def _typed(specs: Specs) -> bool:
-    """Whether specs were written down one by one, so that none of them may be skipped.
-
-    Those that come out of an iterator, as of `Grid.specs`, were not.
-    """
-    one = TrialSpec | str | Trial
-    return isinstance(specs, one) or (
-        isinstance(specs, Sequence) and all(isinstance(s, one) for s in specs)
-    )
-
-
-def _listeners(given: Any) -> list[Listener]:
-    """The listeners that somebody gave; raises SpecError for anything else."""
-    found = list(given) if isinstance(given, Iterable) else [given]
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    fit = several and all(isinstance(each, Listener) for each in found)
-    require(fit, f"listeners is {given!r:.60}, allowed is a list of raygrid.Listener")
-    return found
-
-
-def _options(out: str | Path, data: str | Path, changes: dict[str, Any]) -> Options:
-    """Run options from words; raises SpecError for one that there is none of."""
-    known = hints().keys() - {"out", "data"}
-    for name in changes:
-        if name not in known:
-            raise SpecError(unknown("run option", name, known))
-    given = {"quiet": True, "tracking": "off", **changes}
-    return Options(**{**given, "out": out, "data": data})
-
-
 def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     """What a grid comes to, before anything runs.
 
@@ -164,8 +115,7 @@ def plan(specs: Specs, *, data: str | Path | None = None) -> Plan:
     (4, 0)
     """
     skips: list[Skip] = []
-    listed = _listed(specs, skips)
-    found = _planned(listed, None if data is None else checked_path("data", data))
+    found = _planned(listed(specs, skips), None if data is None else checked_path("data", data))
     found.skips += skips
     return found
 
@@ -210,7 +160,7 @@ def run(
     >>> found.df["status"].tolist(), found.failed
     (['done'], ())
     """
-    chosen = _options(out, data, {"strict": _typed(specs), **options})
+    chosen = run_options(out, data, {"strict": one_by_one(specs), **options})
     if chosen.driver is not None:
         raise SpecError(
             f"driver is {chosen.driver!r}, but several drivers share a grid from the command line "
@@ -218,9 +168,9 @@ def run(
         )
     load_plugins(chosen.imports)  # which budgets an attack of one's own takes, its class says
     check_listeners(chosen)
-    told, skips = _listeners(listeners), list[Skip]()
+    told, skips = checked_listeners(listeners), list[Skip]()
     try:
-        planned = make_plan(_listed(specs, skips), chosen)  # faults are said before MLflow starts
+        planned = make_plan(listed(specs, skips), chosen)  # faults are said before MLflow starts
         planned[0].skips += skips
         with listeners_of(chosen) as wanted:
             outcome = run_planned(planned, chosen, *wanted, *told)

@@ -11,8 +11,8 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.draws import sent
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
 from raygrid.nn.augment.views import DRAWS
 from raygrid.nn.pgd import Objective

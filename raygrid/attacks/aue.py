@@ -13,8 +13,8 @@ from raygrid.attacks.common.rounds import alternate
 from raygrid.attacks.common.students import Student, fresh, training
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe

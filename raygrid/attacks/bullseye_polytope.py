@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
 from raygrid.attacks.common.targeted import PolytopeState
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

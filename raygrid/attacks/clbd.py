@@ -13,8 +13,8 @@ from raygrid.attacks.common.targeted import CleanLabel, scene_of
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, cross_entropy, negative, uniform
 from raygrid.nn.recipes import Recipe
 

@@ -10,8 +10,8 @@ from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.polytope import Polytope, PolytopeLoss
 from raygrid.attacks.common.targeted import PolytopeState
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

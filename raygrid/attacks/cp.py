@@ -26,9 +26,9 @@ from raygrid.attacks.common.students import (
 )
 from raygrid.core.images import Images, moments
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import Views
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe

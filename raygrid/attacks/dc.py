@@ -15,9 +15,9 @@ from raygrid.attacks.common.students import flat_state, load_flat_state, under
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
-from raygrid.core.spec import Scalar
 from raygrid.nn.networks import untrained
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from raygrid.attacks.sep import averaged, target_loss
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe
 

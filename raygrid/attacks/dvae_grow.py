@@ -11,8 +11,8 @@ from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import in_chunks, marked
 

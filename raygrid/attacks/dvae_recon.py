@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.disentangled import Disentangled
 from raygrid.core.images import Images
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.nn.vae import in_chunks, perturbation
 
 if TYPE_CHECKING:

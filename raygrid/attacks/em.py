@@ -11,9 +11,9 @@ from raygrid.attacks.common.em_rounds import RoundsAttack
 from raygrid.attacks.common.noise import ClassNoise, SampleNoise, uniform_start
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import Stream
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

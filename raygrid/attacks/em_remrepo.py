@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.stepwise import StepwiseAttack
 from raygrid.core.lazy import nn
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, cross_entropy, uniform
 from raygrid.nn.steps import Batch
 

@@ -13,8 +13,8 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import TransferAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 
 if TYPE_CHECKING:

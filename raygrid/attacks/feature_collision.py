@@ -10,8 +10,8 @@ from raygrid.attacks.base import ATTACKS, AttackContext
 from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe, tap40
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, no_grad, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import check_finite
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from raygrid.attacks.common.students import fresh, under
 from raygrid.core.errors import DivergedError
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.nn.steps import Batch, Step, classify_step
 from raygrid.nn.trainer import Trainer

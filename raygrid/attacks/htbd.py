@@ -11,8 +11,8 @@ from raygrid.attacks.common.targeted import ExtractorAttack, PolytopeState, scen
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.protocols.setups import Scene
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.surrogates import SurrogateRecipe, delusive150
 from raygrid.attacks.common.transfer import TransferAttack
 from raygrid.core.lazy import nn
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, Direction, L2Descent, sign, unit
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.surrogates import normalized_by
 from raygrid.attacks.common.transfer import ErrorMaximizing
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Direction
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from raygrid.attacks.common.ntk import KERNELS, GradientFlow
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent
 
 if TYPE_CHECKING:

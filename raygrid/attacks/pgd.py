@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 
 
 @ATTACKS.register("pgd")

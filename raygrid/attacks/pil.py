@@ -11,8 +11,8 @@ from raygrid.attacks.common.gradient import GradientAttack, in_batches
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, Objective
 from raygrid.nn.recipes import Recipe
 

@@ -13,8 +13,8 @@ from raygrid.attacks.common.students import Student
 from raygrid.attacks.common.weight_noise import DisturbedClassNoise, DisturbedTrainer
 from raygrid.attacks.em import Em
 from raygrid.core.images import Images
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

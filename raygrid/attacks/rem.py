@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.common.stepwise import StepwiseAttack
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent, check_finite, cross_entropy, input_gradient, negative, uniform
 from raygrid.nn.steps import Batch
 

@@ -11,8 +11,8 @@ from raygrid.attacks.common.em_rounds import RoundsAttack
 from raygrid.attacks.common.noise import Loss, SampleNoise
 from raygrid.core.images import Images
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import Descent
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import ATTACKS
 from raygrid.attacks.rem import Rem
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.nn.pgd import uniform
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.attacks.common.transfer import ErrorMaximizing, TransferAttack
 from raygrid.core.images import Images
 from raygrid.core.lazy import no_grad, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.storage.checkpoints import Progress
 

@@ -15,9 +15,9 @@ from raygrid.attacks.common.students import Student, contrastive_loss, fresh, tr
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
 from raygrid.core.seeds import forked
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, Views
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe

@@ -22,9 +22,9 @@ from raygrid.attacks.common.students import (
 )
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
 from raygrid.core.seeds import forked
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import SharedViews, Views
 from raygrid.nn.pgd import Descent
 from raygrid.nn.recipes import Recipe

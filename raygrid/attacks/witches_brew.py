@@ -13,8 +13,8 @@ from raygrid.attacks.common.targeted import AdamOnPixels, CleanLabel, PolytopeSt
 from raygrid.core import draws
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import affine_shift
 from raygrid.nn.pgd import check_finite
 

@@ -24,9 +24,10 @@ from raygrid.cli.common import (
 )
 from raygrid.cli.idle import refuse_idle
 from raygrid.cli.row_text import narrow_text, rows_text
+from raygrid.core.coercion import coerce
 from raygrid.core.errors import SpecError
-from raygrid.core.registry import coerce, require
-from raygrid.core.spec import parse_scalar
+from raygrid.core.literals import parse_scalar
+from raygrid.core.registry import require
 
 if TYPE_CHECKING:
     from raygrid.reports.analysis.records import Records

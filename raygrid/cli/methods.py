@@ -11,8 +11,9 @@ from typing import Any
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
+from raygrid.core.literals import format_scalar
 from raygrid.core.registry import Method, Registry, require
-from raygrid.core.spec import TrialSpec, format_scalar, split_outside
+from raygrid.core.spec import TrialSpec, split_outside
 from raygrid.core.text import decimal, percent, wrapped
 
 _MEANING = re.compile(r"^    (\w+): [^#\n]*?  # (.+)$", re.MULTILINE)

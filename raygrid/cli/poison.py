@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from raygrid.cli.common import check_picture
 from raygrid.cli.options import options_of
+from raygrid.core.literals import parse_scalar
 from raygrid.core.registry import require
-from raygrid.core.spec import Part, parse_ratio, parse_scalar
+from raygrid.core.spec import Part, parse_ratio
 from raygrid.storage.mirrored import open_store
 
 if TYPE_CHECKING:

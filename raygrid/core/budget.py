@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, Self
 
 from raygrid.core.errors import SpecError
-from raygrid.core.spec import format_float
+from raygrid.core.literals import format_float
 
 NORMS = ("linf", "l2", "l0")
 _TEXT = re.compile(

@@ -6,7 +6,8 @@ from collections.abc import Container, Mapping, Sequence
 
 from raygrid.core.budget import NORMS
 from raygrid.core.errors import SpecError
-from raygrid.core.spec import Part, Scalar, format_scalar, parse_chain, split_outside
+from raygrid.core.literals import Scalar, format_scalar
+from raygrid.core.spec import Part, parse_chain, split_outside
 
 ATTACK = 1  # the place of the attack in a spec
 LEAK = "test"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext, Pair, Study
 from raygrid.nn.augment import CropFlip, flips
 from raygrid.nn.contrastive.losses import nt_xent

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from raygrid.core.errors import unknown
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, Method, lacks, require
-from raygrid.core.spec import Scalar
 from raygrid.datasets import DATASETS
 from raygrid.datasets.base import Dataset
 from raygrid.defenses.base import DEFENSES, Defense, FitContext

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Combination, Method, Registry
-from raygrid.core.spec import Part, Scalar
+from raygrid.core.spec import Part
 from raygrid.nn.context import FitContext as FitContext
 from raygrid.nn.diffusion import BridgePlan, Prior
 from raygrid.nn.steps import Batch

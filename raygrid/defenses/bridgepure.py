@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.core.errors import DataError
 from raygrid.core.images import Images, count_at, to_uint8
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, lacks, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.diffusion import (
     EXTRA,

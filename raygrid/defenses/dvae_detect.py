@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, Quant, to_uint8
 from raygrid.core.lazy import nn, no_grad, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.defenses.dvae import DVae
 from raygrid.nn import augment

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raygrid.core import draws
 from raygrid.core.images import cut_to_levels
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.avatar import Avatar
 from raygrid.defenses.base import DEFENSES
 from raygrid.nn.augment.color import grayscale

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES
 from raygrid.defenses.common.filters import PixelFilter, require_odd
 

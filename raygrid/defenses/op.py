@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.linear import LinearFit
 

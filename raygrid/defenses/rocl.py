@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, Pair
 from raygrid.nn.contrastive.losses import nt_xent
 from raygrid.nn.pgd import Ball, frozen

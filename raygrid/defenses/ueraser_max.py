@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raygrid.core.lazy import nn, no_grad, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense
 from raygrid.defenses.ueraser_lite import UEraserLite
 from raygrid.nn.augment.ueraser import Erasing

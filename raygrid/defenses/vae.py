@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.defenses.base import DEFENSES, Defense, FitContext
 from raygrid.nn.vae import (
     VaeFit,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raygrid.attacks.base import Attack
 from raygrid.core.images import count_at
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.learners.base import LEARNERS, Session, Task
 from raygrid.learners.common.two_views import TwoViews
 from raygrid.nn.contrastive.losses import LossScale

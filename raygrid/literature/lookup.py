@@ -22,22 +22,16 @@ from raygrid.core.text import decimal
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.made import MADE, MADE_ON, places_of, split_budget
 from raygrid.literature.names import MEASURES
 from raygrid.literature.printed import Apart, Printed
 from raygrid.literature.reference import printed_rows
+from raygrid.literature.shared_names import cell_key, methods_of, protocol_of
 from raygrid.protocols import PROTOCOLS
 
 KINDS: tuple[Registry[Any], ...] = (
     *(ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, LEARNERS, PROTOCOLS),
 )
 CONTRADICTION = 0.05  # papers contradict each other from this difference on, as a fraction
-TOLD = (
-    *("last epoch", "epoch 100", "best epoch", "best of 100 epochs", "maximum of the six"),
-    *("sample-wise", "class-wise", "printed as ", "same as Table", "repeats Table"),
-    *("ratio label", "ratio computed", "std column"),
-)
-"""How remarks begin that a number's cell, value and tables say too, or that are on its file."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,7 @@ class PublishedValue:
     """One published number of a paper, with every table that prints it. Fractions.
 
     made: attack, defense, architecture and dataset as that paper ran them; protocol: of its trials.
+    remarks: what a reader has to know of it beyond its place.
     """
 
     paper: str
@@ -54,16 +49,11 @@ class PublishedValue:
     value: float
     std: float | None
     suspect: bool
-    note: str
+    remarks: tuple[str, ...]
 
     def stands_in(self, paper: str, table: str) -> bool:
         """Whether that table prints it."""
         return self.paper == paper and table in self.tables
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader has to know of it beyond its place, from its note."""
-        return tuple(r for r in self.note.split("; ") if r and not r.startswith(TOLD))
 
     def cite(self) -> str:
         """Paper and tables, as in `apbench T3, T16`; `Doe et al. 2025 card` of a card's number."""
@@ -127,7 +117,7 @@ def find(
     figures = _index().get(cell) or _on_cards().get(cell)
     if not figures:
         return None
-    protocol, methods = _protocol(spec), methods_of(spec)
+    protocol, methods = protocol_of(spec), methods_of(spec)
 
     def distance(figure: PublishedValue) -> tuple[bool, ...]:
         return (
@@ -207,12 +197,12 @@ def _index() -> dict[tuple[str, str], list[PublishedValue]]:
         new = PublishedValue(
             paper=row["paper"],
             made=methods_of(TrialSpec.parse(row["made"])),
-            protocol=_protocol(TrialSpec.parse(row["made"])),
+            protocol=protocol_of(TrialSpec.parse(row["made"])),
             tables=(row["table"],),
             value=row["accuracy"],
             std=row["accuracy_std"],
             suspect=row["suspect"],
-            note=row["note"],
+            remarks=row["remarks"],
         )
         _join(index.setdefault(key, []), new)
     return index
@@ -228,8 +218,8 @@ def _on_cards() -> dict[tuple[str, str], list[PublishedValue]]:
         attack = spec.attack.name
         on_target = attack in ATTACKS and ATTACKS[attack].on_target
         paper = re.split("[(;,:]", card.paper)[0].strip() or card.paper
-        made, protocol = methods_of(spec), _protocol(spec)
-        new = PublishedValue(paper, made, protocol, ("card",), value, None, False, "")
+        made, protocol = methods_of(spec), protocol_of(spec)
+        new = PublishedValue(paper, made, protocol, ("card",), value, None, False, ())
         measure = "target_success" if on_target else "final_acc"
         _join(index.setdefault((cell_key(spec), measure), []), new)
     return index
@@ -267,63 +257,3 @@ def _join(figures: list[PublishedValue], new: PublishedValue) -> None:
             figures[position] = replace(old, tables=tables, std=std)
             return
     figures.append(new)
-
-
-def cell_key(spec: TrialSpec) -> str:
-    """A spec without protocol and seed, all its parts under the names that papers share."""
-    on = places_of(spec)
-    attack = "clean" if spec.poison_ratio == 0 else _shared(ATTACKS, spec.attack, on)
-    ratio = 1.0 if attack == "clean" else spec.poison_ratio
-    chain = "+".join(_shared(DEFENSES, part, on) for part in spec.defense)
-    architecture = _shared(ARCHITECTURES, spec.architecture, on)
-    dataset = _shared(DATASETS, spec.dataset, on)
-    return f"{dataset}/{attack}@{ratio}/{chain}/{architecture}/{spec.learner}"
-
-
-def _protocol(spec: TrialSpec) -> str:
-    """The protocol, wherever its set-ups lie."""
-    params = {key: value for key, value in spec.protocol.params if key != "setups"}
-    return str(Part.of(spec.protocol.name, **params))
-
-
-def methods_of(spec: TrialSpec) -> tuple[str, str, str, str]:
-    """Attack, defense, architecture and dataset of a spec, each as short as it can be said."""
-    chain = "+".join(canonical(DEFENSES, part) for part in spec.defense)
-    attack, dataset = canonical(ATTACKS, spec.attack), canonical(DATASETS, spec.dataset)
-    return attack, chain, canonical(ARCHITECTURES, spec.architecture), dataset
-
-
-@cached
-def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str:
-    """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
-    whole = Part.parse(canonical(registry, part))
-    method, budget = split_budget(whole)
-    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on in places]
-    for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
-        text = _canonical_text(registry, made)
-        if text in (str(whole), str(method)):
-            budget = {} if text == str(whole) else budget
-            method = Part.parse(_canonical_text(registry, name))
-            break
-    params = dict(method.params)
-    if "base" in params:  # an attack made of another
-        base = _shared(registry, Part.parse(str(params["base"])), places)
-        method = Part.parse(canonical(registry, method.with_params(base=base)))
-    return str(method.with_params(**budget))
-
-
-@cached
-def _canonical_text(registry: Registry[Any], text: str) -> str:
-    return canonical(registry, Part.parse(text))
-
-
-@cached
-def canonical(registry: Registry[Any], part: Part) -> str:
-    """The shortest text of a method, without the place of its weights.
-
-    That of a method which is not there, or cannot be made so, stays as it is.
-    """
-    with suppress(SpecError):
-        part = registry.make(part).part()
-    params = {key: value for key, value in part.params if key != "checkpoint"}
-    return str(Part.of(part.name, **params))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.core.literals import Scalar
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature.names import PROTOCOL
 
 MADE = {

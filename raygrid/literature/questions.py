@@ -8,13 +8,15 @@ from typing import Any
 
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature.made import made_by
-from raygrid.literature.names import MEASURES, PROTOCOL, Row, axes_of
+from raygrid.literature.names import MEASURES, PROTOCOL, axes_of
 
 VICTIMS = ("resnet18", "vgg19", "mobilenet", "googlenet")
 """Whose mean Sandoval-Segura et al. print, table 2."""
 _CLEAN_EPOCHS = 200  # of these victims, section 4.2
 
 Trials = tuple[TrialSpec, ...]
+Row = dict[str, Any]
+"""As `reference.printed_rows` has them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PrintedQuestion:
     """A printed number with its place in the table and the trials (as printed) that answer it.
 
     value, std: a fraction, dB or minutes; value None: what stands beside and is not printed.
-    note: remarks on it. on: what it was measured on, where that matters.
+    remarks: as in a row. on: what it was measured on, where that matters.
     """
 
     question: str
@@ -58,7 +60,7 @@ class PrintedQuestion:
     value: float | None
     std: float | None
     suspect: bool
-    note: str
+    remarks: tuple[str, ...]
     on: str
 
 
@@ -141,7 +143,7 @@ def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
     for row in rows:
         if row["metric"] in by:
             yield _printed(by[row["metric"]], row, rows)
-    unprinted = {"value": "", "std": "", "note": ""}
+    unprinted = {"value": "", "std": "", "remarks": (), "suspect": False}
     for row in rows:
         for name, each in QUESTIONS.items():
             for metric in each.beside if each.goes(row) else ():
@@ -151,7 +153,9 @@ def questions_of(rows: list[Row]) -> Iterator[PrintedQuestion]:
 def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
     question = QUESTIONS[name]
     scale = 100 if row["unit"] == "percent" else 1
-    note, _, on = row["note"].rpartition("; ") if name == "cost" else (row["note"], "", "")
+    remarks, on = row["remarks"], ""
+    if name == "cost":
+        *remarks, on = remarks
     facts: dict[str, Any] = {key: row[key] for key in ("paper", "table", "dataset", "metric")}
     return PrintedQuestion(
         question=name,
@@ -160,8 +164,8 @@ def _printed(name: str, row: Row, table: list[Row]) -> PrintedQuestion:
         about=question.about(row, table),
         value=round(float(row["value"]) / scale, 6) if row["value"] else None,
         std=float(row["std"]) / scale if row["std"] else None,
-        suspect="suspect:" in row["note"],
-        note=note,
+        suspect=row["suspect"],
+        remarks=tuple(remarks),
         on=on,
         **facts,
     )

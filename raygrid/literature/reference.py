@@ -10,20 +10,17 @@ import io
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import toxic
 from raygrid.literature.made import made_by
 from raygrid.literature.names import MEASURES, PAPERS, SIX, map_row
-from raygrid.literature.questions import QUESTIONS, PrintedQuestion, questions_of
+from raygrid.literature.questions import QUESTIONS, PrintedQuestion, Row, questions_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Row = dict[str, Any]
 
 
 @cache
@@ -34,14 +31,22 @@ def printed_rows() -> tuple[Row, ...]:
         None where it is no cell of a grid. made: the same with what the paper really ran.
     spec: `made` where that is a trial; reason: why there is no spec, else None.
     measure: what of the trial's row it is, else None; accuracy, accuracy_std: fractions, None
-        where there is none; suspect: bool.
+        where there is none; suspect: bool. remarks: those of the note that say more than the row's
+        other columns do (`restated`).
     """
-    folder = resources.files("raygrid.literature") / "data"
-    rows = []
-    for paper in PAPERS:
-        text = (folder / f"{paper}.csv").read_text(encoding="utf-8")
-        rows += [_mapped(row) for row in csv.DictReader(io.StringIO(text))]
-    return tuple(rows)
+    return tuple(_mapped(row) for paper in PAPERS for row in _lines_of(paper))
+
+
+def _lines_of(name: str) -> Iterator[dict[str, str]]:
+    """The lines of a file of `data/`."""
+    path = resources.files("raygrid.literature") / "data" / f"{name}.csv"
+    yield from csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+
+
+@cache
+def restated() -> dict[tuple[str, str], str]:
+    """Remarks, by paper, that need not be shown: which column of their rows says the same."""
+    return {(line["paper"], line["remark"]): line["column"] for line in _lines_of("restated")}
 
 
 def _mapped(row: dict[str, str]) -> Row:
@@ -57,7 +62,12 @@ def _mapped(row: dict[str, str]) -> Row:
         "accuracy": _fraction(row["value"], row["unit"]),
         "accuracy_std": _fraction(row["std"], row["unit"]),
         "suspect": "suspect:" in row["note"],
+        "remarks": tuple(r for r in _remarks(row["note"]) if (row["paper"], r) not in restated()),
     }
+
+
+def _remarks(note: str) -> list[str]:
+    return note.split("; ") if note else []
 
 
 def _fraction(text: str, unit: str) -> float | None:

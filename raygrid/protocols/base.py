@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 
 from raygrid.architectures.weights import GivenWeights
 from raygrid.core.errors import SpecError, unknown
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Method, Registry, require
-from raygrid.core.spec import Scalar
 from raygrid.nn import augment
 from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.protocols.setups import SetupRule

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import PROBING, Probing, Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
 

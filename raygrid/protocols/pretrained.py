@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 from raygrid.architectures.base import Architecture
 from raygrid.architectures.weights import GivenWeights, Normalization
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
 from raygrid.protocols.toxic import JustHowToxic

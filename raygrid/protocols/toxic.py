@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from raygrid.core.errors import SpecError
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Card, Combination, require
-from raygrid.core.spec import Scalar
 from raygrid.nn.recipes import Recipe
 from raygrid.protocols.base import PROTOCOLS, SUPERVISED, Protocol
 from raygrid.protocols.setups import SetupRule

@@ -231,7 +231,7 @@ def _finding(printed: PrintedQuestion, about: Trials) -> Finding | None:
         value=printed.value,
         std=printed.std,
         suspect=printed.suspect,
-        note=printed.note,
+        remarks=printed.remarks,
     )
     if printed.on or set(about) <= set(printed.about):
         return Finding(best, Apart(settings=printed.on), ())

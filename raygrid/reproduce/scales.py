@@ -12,8 +12,9 @@ from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Registry, cached
-from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS

@@ -15,7 +15,8 @@ from raygrid.architectures import ARCHITECTURES
 from raygrid.architectures.linear import Linear
 from raygrid.attacks import ATTACKS
 from raygrid.attacks.base import Attack
-from raygrid.core.spec import Part, Scalar, TrialSpec
+from raygrid.core.literals import Scalar
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.core.speed import CPU
 from raygrid.core.text import about
 from raygrid.engine.grid import plan

@@ -11,9 +11,10 @@ from raygrid.core.errors import SpecError, unknown
 from raygrid.core.registry import Registry
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
-from raygrid.literature import lookup, reference
+from raygrid.literature import reference
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion
 from raygrid.literature.reference import specs_of
+from raygrid.literature.shared_names import canonical
 from raygrid.protocols import PROTOCOLS
 from raygrid.reproduce.ablations import ABLATIONS, ablation
 from raygrid.reproduce.papers import PAPERS, Scale
@@ -237,9 +238,9 @@ def substitutes(printed: Mapping[str, Collection[TrialSpec]]) -> tuple[str, ...]
 def _methods_beside(spec: TrialSpec, several: Collection[TrialSpec]) -> Iterator[tuple[str, str]]:
     """The attack and each defense of a trial beside those of the printed ones."""
     for each in several:
-        yield str(spec.attack), lookup.canonical(ATTACKS, each.attack)
+        yield str(spec.attack), canonical(ATTACKS, each.attack)
         for ours, theirs in zip(spec.defense, each.defense, strict=True):
-            yield str(ours), lookup.canonical(DEFENSES, theirs)
+            yield str(ours), canonical(DEFENSES, theirs)
 
 
 def _of(spec: TrialSpec, axis: str) -> str:

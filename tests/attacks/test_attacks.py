@@ -27,8 +27,9 @@ from raygrid.core.budget import Budget
 from raygrid.core.enforcement import enforce, size_of_change
 from raygrid.core.errors import DataError, DivergedError, SpecError
 from raygrid.core.images import Images, Poison, fingerprint
+from raygrid.core.literals import Scalar
 from raygrid.core.seeds import Stream
-from raygrid.core.spec import Part, Scalar
+from raygrid.core.spec import Part
 from raygrid.nn.networks import freeze
 from tests.conftest import toy
 

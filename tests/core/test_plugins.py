@@ -29,7 +29,7 @@ from raygrid.core.registry import Card, Method
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.datasets import DATASETS
 from raygrid.engine.grid import Plan
-from raygrid.literature.lookup import canonical
+from raygrid.literature.shared_names import canonical
 from raygrid.protocols import PROTOCOLS
 from raygrid.reports.tables.frame import frame
 from raygrid.reports.tables.kinds import table

@@ -13,7 +13,8 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError, unknown
 from raygrid.core.labels import budget_text
-from raygrid.core.spec import Part, TrialSpec, format_float, parse_ratio, parse_scalar
+from raygrid.core.literals import format_float, parse_scalar
+from raygrid.core.spec import Part, TrialSpec, parse_ratio
 
 LONG = "photo_digits/lsp(budget=l2:1.3)@0.8/grayscale+jpeg(quality=10)/resnet18/simclr/quick/3"
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)

@@ -19,7 +19,7 @@ import pytest
 
 from raygrid.core.errors import ClusterError
 from raygrid.engine.ray import submit as launch
-from raygrid.engine.ray.dashboard import Tunnel, wait_for_answer
+from raygrid.engine.ray.dashboard import Tunnel, Way, wait_for_answer
 from raygrid.engine.ray.homecoming import INSIDE, MARK
 from raygrid.storage.results import ResultLog
 from tests.patience import crowd
@@ -195,6 +195,55 @@ def test_a_lost_connection_is_opened_again(
     told = capsys.readouterr()
     assert told.out == "a line\nthe last\n"
     assert told.err == "no connection to the cluster (no route); trying again\n"
+
+
+class Head:
+    """Knows jobs by their ids, and takes new ones."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, str] = {}
+
+    def get_job_status(self, job: str) -> SimpleNamespace:
+        if job not in self.jobs:
+            raise RuntimeError("Request failed with status code 404")
+        return SimpleNamespace(value=self.jobs[job])
+
+    def submit_job(self, submission_id: str, **facts: object) -> None:
+        assert submission_id not in self.jobs
+        self.jobs[submission_id] = "PENDING"
+
+
+def test_a_command_joins_its_job_that_runs_and_is_a_new_one_after_those_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head()
+    monkeypatch.setattr(launch, "connect_jobs", lambda way: head)
+
+    def submitted(*words: str) -> str:
+        way = Way("http://head:8265")
+        return launch.ClusterJob.submit(way, tmp_path, ["raygrid", "run", *words], "mine").id
+
+    first = submitted()
+    assert (submitted(), submitted("--quiet"), submitted("--detach")) == (first,) * 3
+    head.jobs[first] = "RUNNING"
+    assert submitted() == first
+    stem = first.removesuffix("-0")
+    for number, ended in enumerate(launch.ENDED):
+        head.jobs[f"{stem}-{number}"] = ended
+        assert submitted() == f"{stem}-{number + 1}"
+    assert head.jobs == {
+        **{f"{stem}-{n}": ended for n, ended in enumerate(launch.ENDED)},
+        f"{stem}-{len(launch.ENDED)}": "PENDING",
+    }
+
+
+def test_a_head_that_does_not_tell_how_a_job_is_is_one_error() -> None:
+    class Silent:
+        def get_job_status(self, job: str) -> SimpleNamespace:
+            raise RuntimeError("Request failed with status code 500")
+
+    with pytest.raises(ClusterError, match=r"does not tell about raygrid-x: Request .* 500"):
+        launch.ClusterJob(Silent(), "raygrid-x").status()
 
 
 class Interrupted(Distant):

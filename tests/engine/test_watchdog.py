@@ -292,6 +292,47 @@ def test_memory_that_once_ran_out_does_not_count_against_later_failures(tmp_path
     assert fails("CUDA out of memory") == (1.0, 1)
 
 
+@pytest.mark.parametrize(
+    ("had", "fault", "error", "why", "gets"),
+    [
+        (0.5, None, "The node has died", "its worker was lost", 0.5),
+        (0.5, "CUDA error", "The node has died", "its GPU failed: CUDA error", 1.0),
+        (0.25, None, "CUDA out of memory", "out of memory with 0.25 of a GPU", 0.75),
+        (1.0, None, "CUDA out of memory", "out of memory with 1 of a GPU", 1.0),
+    ],
+)
+def test_a_job_that_is_tried_again_says_why_and_gets_more_where_it_lacked(
+    had: float, fault: str | None, error: str, why: str, gets: float, tmp_path: Path
+) -> None:
+    """A kind that has outgrown its share starts from what is thought of it by now."""
+    pytest.importorskip("ray")
+    from ray.tune import PlacementGroupFactory
+
+    from raygrid.engine.ray import callbacks as booking
+
+    (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
+    told: list[tuple[Any, ...]] = []
+    book: Any = SimpleNamespace(
+        open={"k": SimpleNamespace(label="a trial", work="its work")},
+        faults={"k": fault} if fault else {},
+        listener=SimpleNamespace(retried=lambda *words: told.append(words)),
+        sharing=SimpleNamespace(ran_out=lambda *had: told.append(had), share=lambda work: 0.75),
+    )
+    trial: Any = SimpleNamespace(
+        error_file=str(tmp_path / "error.txt"),
+        config={"key": "k"},
+        placement_group_factory=PlacementGroupFactory([{"CPU": 1.0, "GPU": had}]),
+        max_failures=8,
+        run_metadata=SimpleNamespace(num_failures=1),
+    )
+    trial.update_resources = lambda larger: setattr(trial, "placement_group_factory", larger)
+    booking.AgendaCallback.on_trial_recover(book, 0, [], trial)
+    outgrown = [("its work", had)] if "memory" in error and had < 1 else []
+    assert told == [("a trial", why), *outgrown]
+    assert trial.placement_group_factory.bundles[0]["GPU"] == gets
+    assert trial.max_failures == (1 if "memory" in error and had == 1 else 8)
+
+
 def test_workers_report_less_often_to_a_driver_that_is_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from raygrid.architectures import ARCHITECTURES
 from raygrid.core.images import Images, to_uint8
+from raygrid.core.literals import Scalar
 from raygrid.core.seeds import Stream, forked
-from raygrid.core.spec import Part, Scalar
+from raygrid.core.spec import Part
 from raygrid.defenses.chain import Chain
 from raygrid.learners import LEARNERS
 from raygrid.learners.base import Learner, Session, Task

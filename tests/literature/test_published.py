@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 
@@ -15,10 +17,19 @@ from raygrid.core.spec import Part, TrialSpec
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
 from raygrid.literature import names
-from raygrid.literature.lookup import cell_key, find
+from raygrid.literature.lookup import find
 from raygrid.literature.made import as_elsewhere
 from raygrid.literature.printed import Apart
-from raygrid.literature.reference import load, printed_rows, specs_of, tables_of
+from raygrid.literature.reference import (
+    Row,
+    load,
+    printed_questions,
+    printed_rows,
+    restated,
+    specs_of,
+    tables_of,
+)
+from raygrid.literature.shared_names import cell_key
 from raygrid.literature.toxic import BASELINES
 from raygrid.protocols import PROTOCOLS
 
@@ -208,6 +219,59 @@ def test_what_a_note_on_pil_quotes_says_so_of_every_augmentation() -> None:
     (note,) = set(rows["note"])
     assert len(rows) == 15
     assert note.endswith("whether its victims ran for 30 epochs or 100 is not said")
+
+
+CLASS_WISE = r"(regions|lf)\d+$|em_class$"
+RESTATED = {
+    "last epoch": lambda row: row["metric"] == "test_acc",
+    "epoch 100": lambda row: row["metric"] == "final_acc",
+    "best epoch": lambda row: row["metric"] == "peak_acc",
+    "best of 100 epochs on the test set": lambda row: row["metric"] == "peak_acc",
+    "maximum of the six learners": lambda row: row["learner"] == "worst",
+    "sample-wise": lambda row: not re.match(CLASS_WISE, row["attack"]),
+    "class-wise": lambda row: re.match(CLASS_WISE, row["attack"]),
+    "same as Table 4": lambda row: value_in("4", row) == row["value"],
+    "repeats Table 1": lambda row: value_in("1", row) == row["value"],
+    "ratio label stands once per block of four rows": lambda row: row["poison_ratio"],
+    "ratio computed from counts": lambda row: row["poison_ratio"],
+    "std column holds the printed +- term, which equals sqrt(p(1-p)/100)": lambda row: row["std"],
+}
+"""Remarks that need not be shown, and what their rows say in their place."""
+
+
+def value_in(table: str, row: Row) -> str:
+    """The value that another table of the paper prints for the same."""
+    axes = ("paper", "dataset", "attack", "defense", "architecture", "learner", "metric")
+    at = {**{name: row[name] for name in axes}, "table": table}
+    found = (r["value"] for r in printed_rows() if all(r[k] == v for k, v in at.items()))
+    return next(found, "")
+
+
+def test_a_remark_that_is_not_shown_is_said_by_the_column_that_the_data_name() -> None:
+    used = set()
+    for row in printed_rows():
+        for remark in filter(None, row["note"].split("; ")):
+            column = restated().get((row["paper"], remark))
+            assert (remark in row["remarks"]) == (column is None)
+            if column is None:
+                continue
+            used.add((row["paper"], remark))
+            assert column in row
+            text = remark.removeprefix("printed as ")
+            same = RESTATED.get(remark, lambda row, text=text: is_percent(row["value"], text))
+            assert same(row), (remark, row)
+    assert used == restated().keys(), "each is a remark of the paper's file"
+
+
+def is_percent(value: str, fraction: str) -> bool:
+    return Decimal(value) == 100 * Decimal(fraction)
+
+
+def test_remarks_that_only_begin_like_one_that_is_not_shown_are_shown() -> None:
+    """The paper prints `< 2` where the value is 2."""
+    (passes,) = (q for q in printed_questions("dvae", "12") if q.metric == "minutes_inference")
+    assert passes.remarks == ("three passes", "printed as an upper bound (less than 2)")
+    assert (passes.value, passes.on) == (2.0, "one RTX 3090")
 
 
 def test_the_radius_that_cuda_ran_for_eps_4_is_noted() -> None:

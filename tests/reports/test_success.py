@@ -71,6 +71,22 @@ def test_a_mean_that_no_paper_prints_has_not_the_number_of_its_first_victim() ->
     assert flat == {"published": None, "source": None, "own": False, "differs": False}
 
 
+def test_a_mean_over_victims_has_nothing_of_its_first_victim_alone() -> None:
+    """Its accuracy, its failures, and without a set-up that both have its very success."""
+    made = rows("vgg11", 2) + rows("mobilenetv2", 4)
+    for each in made:
+        each["final_acc"] = 0.9 if "vgg11" in each["spec"] else 0.7
+    made[-21] |= {"status": "failed", "probes": {}, "error": "a worker was lost"}
+    assert "mobilenetv2" in made[-21]["spec"]
+    assert "clean/" not in made[-21]["spec"]
+    mean = table("success", trial_lines(made)).panels[0].cells[BP, "mean(of=vgg11:mobilenetv2)"]
+    assert mean.final_acc == pytest.approx(0.8)
+    assert (mean.n, mean.failed, mean.why) == (19, 1, "a worker was lost")
+    apart = [r for r in made if ("vgg11" in r["spec"]) == (int(r["spec"].split("/")[-1]) < 5)]
+    mean = table("success", trial_lines(apart)).panels[0].cells[BP, "mean(of=vgg11:mobilenetv2)"]
+    assert (mean.value, mean.n, mean.std, mean.low, dict(mean.values)) == (None, 0, None, None, {})
+
+
 def test_a_mean_over_victims_names_no_single_winner() -> None:
     """Each victim has its own: those of the first would pass for those of all."""
     made = [

@@ -46,7 +46,7 @@ def question(
         value=value,
         std=None,
         suspect=False,
-        note="",
+        remarks=(),
         **places,
     )
 

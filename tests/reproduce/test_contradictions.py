@@ -18,7 +18,8 @@ import torch
 from raygrid.attacks import ATTACKS
 from raygrid.core.spec import TrialSpec
 from raygrid.engine.grid import plan
-from raygrid.literature.lookup import canonical, find
+from raygrid.literature.lookup import find
+from raygrid.literature.shared_names import canonical
 from raygrid.trials.resolve import resolve
 
 SCALES = ("quick", "screen", "small", "grid", "paper")

@@ -13,9 +13,10 @@ import requests
 
 from raygrid.engine.grid import Grid, Plan, plan
 from raygrid.literature.printed import Apart, Printed
+from raygrid.storage.lines import append_line
 from raygrid.storage.results import ResultLog
-from raygrid.tracking.journal import Journal, picture_of
-from raygrid.tracking.mlflow import follower as follower_module
+from raygrid.tracking.journal import EPOCHS, GRIDS, Journal, picture_of
+from raygrid.tracking.mlflow import followed as followed_module
 from raygrid.tracking.mlflow import pictures as pictures_module
 from raygrid.tracking.mlflow import store_uri, sync
 from raygrid.tracking.mlflow.client import KEY, PARENT, MlflowExperiment
@@ -29,7 +30,7 @@ from raygrid.tracking.mlflow.facts import (
     shortened,
     tags_of,
 )
-from raygrid.tracking.mlflow.followed import followed
+from raygrid.tracking.mlflow.followed import FollowedGrids, UnfinishedTrials, followed
 from raygrid.tracking.mlflow.follower import Follower
 from raygrid.tracking.mlflow.sync import Synced
 from raygrid.tracking.mlflow.trial_runs import WRITTEN, TrialRuns
@@ -367,7 +368,7 @@ def test_sync_makes_of_the_log_what_a_live_run_makes(out: Path) -> None:
 def test_epochs_of_a_trial_that_runs_are_shown_and_bounded_while_they_wait(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower_module, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(followed_module, "MOST_EPOCHS", 2)
     grid = planned()
     journal = Journal(out, "mine", every=0.0)
     journal.started(grid, grid.trials)
@@ -508,6 +509,41 @@ def test_what_a_grid_looked_up_comes_back_from_its_line() -> None:
     assert followed("k", json.loads(json.dumps(line))).published == {"s": number}
     older = {"name": "g", "specs": ["s"], "published": {"s": [0.8, "a T3; a"]}}
     assert followed("k", older).published is None, "it is looked up again"
+
+
+def test_a_trial_belongs_to_the_first_grid_that_has_it(tmp_path: Path) -> None:
+    grids = FollowedGrids(tmp_path)
+    for line in (
+        {"grid": "a", "event": "started", "name": "a", "specs": ["s", "t"]},
+        {"grid": "b", "event": "started", "name": "b", "specs": ["t", "u"]},
+        {"grid": "a", "event": "tables", "files": ["tables/defense.md"]},
+        {"grid": "a", "event": "ended", "status": "KILLED", "at": 3.0},
+        {"grid": "c", "event": "ended", "status": "FINISHED", "at": 4.0},
+    ):
+        append_line(tmp_path / GRIDS, json.dumps(line), durable=False)
+    grids.read()
+    homes = [grids.home_of(spec) for spec in "stuv"]
+    assert [grid and grid.key for grid in homes] == ["a", "a", "b", None]
+    first, second = grids.known.values()
+    assert (first.files, first.ended) == ([tmp_path / "tables" / "defense.md"], ("KILLED", 3.0))
+    assert (second.files, second.ended) == ([], None)
+    again = {"grid": "a", "event": "started", "name": "a", "specs": ["s", "t"]}
+    append_line(tmp_path / GRIDS, json.dumps(again), durable=False)
+    grids.read()
+    assert first.ended is None
+
+
+def test_a_trial_that_runs_again_is_unfinished_whatever_row_it_had(tmp_path: Path) -> None:
+    trials = UnfinishedTrials(tmp_path)
+    for key, start in (("old", 1.0), ("again", 5.0)):
+        begun = {"key": key, "spec": "s", "resolved": {}, "start": start}
+        for line in (begun, {"key": key, "epoch": {"epoch": 1.0}}):
+            append_line(tmp_path / EPOCHS, json.dumps(line), durable=False)
+    trials.read({"old": 2.0, "again": 2.0})
+    ((key, trial),) = trials.waiting()
+    assert (key, trial.epochs) == ("again", [{"epoch": 1.0}])
+    trial.told, trial.epochs = True, []
+    assert list(trials.waiting()) == []
 
 
 def test_names_and_values_fit_mlflow() -> None:

@@ -10,8 +10,9 @@ from raygrid.attacks.base import ATTACKS, Attack, AttackContext
 from raygrid.attacks.common.surrogates import SurrogateRecipe
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images
+from raygrid.core.literals import Scalar, parse_scalar
 from raygrid.core.registry import Combination, require
-from raygrid.core.spec import Part, Scalar, parse_scalar
+from raygrid.core.spec import Part
 from raygrid.nn.context import FitContext
 from raygrid.nn.vae import Table, VaeFit, VaeSize, fit, misfit, relative_cost, require_fit
 

@@ -16,8 +16,8 @@ from raygrid.attacks.common.surrogates import no_surrogate
 from raygrid.core.budget import Budget
 from raygrid.core.images import Images, to_uint8
 from raygrid.core.lazy import torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Combination, require
-from raygrid.core.spec import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor

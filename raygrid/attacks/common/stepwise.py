@@ -10,8 +10,8 @@ from raygrid.attacks.base import AttackContext
 from raygrid.attacks.common.students import JointAttack, Student, classifier
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import require
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip
 from raygrid.nn.pgd import frozen
 from raygrid.nn.recipes import Recipe

@@ -19,8 +19,8 @@ from raygrid.core.enforcement import enforce
 from raygrid.core.errors import SpecError
 from raygrid.core.images import Images, Poison, Trigger
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import Combination
-from raygrid.core.spec import Scalar
 from raygrid.protocols.setups import Scene
 
 if TYPE_CHECKING:

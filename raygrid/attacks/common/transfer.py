@@ -12,8 +12,8 @@ from raygrid.attacks.common.surrogates import SurrogateRecipe, normalized_by, ta
 from raygrid.core.draws import sent
 from raygrid.core.images import Images
 from raygrid.core.lazy import nn, torch
+from raygrid.core.literals import Scalar
 from raygrid.core.registry import require
-from raygrid.core.spec import Scalar
 from raygrid.nn.augment import CropFlip, shift_by
 from raygrid.nn.pgd import Descent, Direction, Objective, sign
 from raygrid.nn.steps import autocast

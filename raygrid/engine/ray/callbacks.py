@@ -125,16 +125,13 @@ class AgendaCallback(Callback):  # type: ignore[misc]
         memory = fault is None and MEMORY in last_error(trial).lower()
         cpus = more_cpus(trial.placement_group_factory) if memory and not share else None
         if job is not None:
-            why = f"its GPU failed: {fault}" if fault else "its worker was lost"
-            if memory:
-                why = f"out of memory with {share:g} of a GPU" if share else _lacked(cpus)
-            self.listener.retried(job.label, why)
+            self.listener.retried(job.label, _why_again(fault, memory, share, cpus))
+            if memory and 0 < share < 1:
+                self.sharing.ran_out(job.work, share)
+                share = max(share, self.sharing.share(job.work) / 2)
         if fault and share:  # alone: under MPS the fault of a neighbor is everybody's
             trial.update_resources(request({"gpu": 1.0}))
         elif memory and 0 < share < 1:
-            if job is not None:
-                self.sharing.ran_out(job.work, share)
-                share = max(share, self.sharing.share(job.work) / 2)
             trial.update_resources(request({"gpu": min(1.0, 2 * share)}))
         elif cpus is not None:
             trial.update_resources(request({"gpu": 0.0, "cpu": cpus}))
@@ -184,8 +181,18 @@ class AgendaCallback(Callback):  # type: ignore[misc]
             self.open.pop(key, None)
 
 
-def _lacked(cpus: float | None) -> str:
-    """Why a job without a GPU was ended, and what is done about it."""
+def _why_again(fault: str | None, memory: bool, share: float, cpus: float | None) -> str:
+    """Why a job is tried again, and what is done about it.
+
+    fault: of its GPU. memory: whether it ran out of it. share: of a GPU that it had; without one,
+    cpus are those that it gets now, None where a node has no more.
+    """
+    if fault:
+        return f"its GPU failed: {fault}"
+    if not memory:
+        return "its worker was lost"
+    if share:
+        return f"out of memory with {share:g} of a GPU"
     why = "the machine ran out of memory"
     return f"{why}; with {cpus:g} CPUs fewer run beside it" if cpus else why
 

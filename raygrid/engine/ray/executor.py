@@ -47,7 +47,7 @@ from raygrid.core.errors import (  # noqa: E402
     StartError,
     in_one_line,
 )
-from raygrid.core.options import Options  # noqa: E402
+from raygrid.core.options import PER_GPU, Options  # noqa: E402
 from raygrid.core.retry import retried  # noqa: E402
 from raygrid.core.secrets import shown  # noqa: E402
 from raygrid.engine.costs.gpu_share import Sharing, too_large  # noqa: E402
@@ -277,5 +277,5 @@ def pending(total: dict[str, float], address: str | None) -> int:
 
     On one machine twice what it can hold: the next job is known when a worker becomes free.
     """
-    slots = int(total.get("CPU", 1)) + 8 * int(total.get("GPU", 0))
-    return max(200, slots) if address else max(4, 2 * slots)
+    workers = int(total.get("CPU", 1)) + max(PER_GPU) * int(total.get("GPU", 0))
+    return max(200, workers) if address else max(4, 2 * workers)

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,12 +129,9 @@ class ClusterJob:
         words = words_there(argv, root)
         same = [word for word in words if word not in HOW_IT_IS_TOLD]
         identity = hashlib.sha256(shlex.join(same).encode()).hexdigest()[:8]
-        turn = 0
-        where = way.address
-        while (found := _status(client, where, f"raygrid-{name}-{identity}-{turn}")) in ENDED:
-            turn += 1
-        job = cls(client, f"raygrid-{name}-{identity}-{turn}", way)
-        if found is None:
+        turns = (cls(client, f"raygrid-{name}-{identity}-{turn}", way) for turn in count())
+        job, status = next((j, s) for j in turns if (s := j.status()) not in ENDED)
+        if status is None:
             upload = what_to_send(root)
             print(*upload.lines(), sep="\n", file=sys.stderr)
             client.submit_job(
@@ -159,7 +157,7 @@ class ClusterJob:
             with contextlib.suppress(Exception):
                 asyncio.run(self._tail())
             try:
-                status = _status(self.client, self.way.address, self.id)
+                status = self.status()
                 log = self._log() if status in ENDED else ""
             except OSError as error:
                 if not apart:
@@ -187,6 +185,19 @@ class ClusterJob:
                     "run the same command again, it goes on with what the store has"
                 )
             time.sleep(1)
+
+    def status(self) -> str | None:
+        """Ray's word for how the job is; None if there is none of its id.
+
+        Raises ClusterError if the cluster does not tell.
+        """
+        try:
+            with refusals_told(self.way.address):
+                return str(self.client.get_job_status(self.id).value)
+        except RuntimeError as error:
+            if "404" in str(error) or "does not exist" in str(error):
+                return None
+            raise ClusterError(f"the cluster does not tell about {self.id}: {error}") from error
 
     def _log(self) -> str:
         with refusals_told(self.way.address):
@@ -243,14 +254,3 @@ def _without_log(job: str, error: RuntimeError) -> str:
         f"home ({in_one_line(error)}); run the same command again, it goes on with what the store "
         "has"
     )
-
-
-def _status(client: Any, address: str, job: str) -> str | None:
-    """The status of a job; None if there is none of that id."""
-    try:
-        with refusals_told(address):
-            return str(client.get_job_status(job).value)
-    except RuntimeError as error:
-        if "404" in str(error) or "does not exist" in str(error):
-            return None
-        raise ClusterError(f"the cluster does not tell about {job}: {error}") from error

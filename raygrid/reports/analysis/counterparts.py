@@ -12,6 +12,7 @@ from raygrid.core.spec import Part, TrialSpec, parse_chain
 from raygrid.defenses import DEFENSES
 from raygrid.literature import lookup
 from raygrid.literature.lookup import PublishedValue
+from raygrid.literature.shared_names import methods_of
 from raygrid.reports.tables.cells import Cell
 from raygrid.trials.contest import CONTROLS
 
@@ -75,7 +76,7 @@ def _candidates(spec: TrialSpec) -> Iterator[tuple[set[str], TrialSpec]]:
 def _unlike(spec: TrialSpec, printed: PublishedValue) -> Iterator[str]:
     """In what the paper ran something else under the names of a trial."""
     attack, chain, network, dataset = printed.made
-    our_attack, our_chain, our_network, our_dataset = lookup.methods_of(spec)
+    our_attack, our_chain, our_network, our_dataset = methods_of(spec)
     if attack != our_attack:
         parts = map(Part.parse, (attack, our_attack))
         yield SURROGATE if len(set(map(_attack_at_full_effort, parts))) == 1 else METHOD

@@ -139,16 +139,20 @@ def _chosen(panel: Panel) -> dict[str, str]:
     return {str(cell.axes["defense"]): str(cell.facts["selection"]) for cell in cells}
 
 
-def _selected(panel: Panel) -> list[str]:
-    """What the defenses of a panel select on, and where to find which of several won."""
-    cells = panel.cells.values()
-    pairs = [(d, (head(panel, d), images)) for d, images in _chosen(panel).items()]
+def _privileged(panel: Panel) -> list[str]:
+    """What rows and columns know more than others may, for which they are unmarked.
+
+    Of a defense that selects, what it selects on says that too.
+    """
+    chosen = _chosen(panel)
+    pairs = [(d, (head(panel, d), images)) for d, images in chosen.items()]
     lines = selected(pair for defense, pair in pairs if defense not in panel.privileged)
     known = selected(pair for defense, pair in pairs if defense in panel.privileged)
     lines += [f"{line.removesuffix('.')}, so unmarked." for line in known]
-    if any("winners" in cell.facts for cell in cells):
+    if any("winners" in cell.facts for cell in panel.cells.values()):
         lines.append("In brackets: the defense that won, with its seeds where several did.")
-    return lines
+    others = {one: why for one, why in panel.privileged.items() if one not in chosen}
+    return lines + [f"{head(panel, one)} {why}: unmarked." for one, why in others.items()]
 
 
 def notes(
@@ -182,9 +186,7 @@ def notes(
     lines += _remarks(panel)
     if any(cell.facts.get("never") for cell in cells):
         lines.append("Never: counted as one epoch past the planned ones.")
-    lines += _selected(panel)
-    others = {one: why for one, why in panel.privileged.items() if one not in _chosen(panel)}
-    lines += [f"{head(panel, one)} {why}: unmarked." for one, why in others.items()]
+    lines += _privileged(panel)
     lines += _leaders(panel, marked)
     lines += [f"{name}: {label}." for label, name in panel.short.items() if name != label]
     used = "".join(marks(cell.printed) for cell in cells if cell.printed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,12 +52,8 @@ def _curves(panel: Panel) -> Figure:
     axes.set_ylim(0, 100)
     if panel.metric in ACCURACIES:
         mark_chance(axes, [str(panel.where["dataset"])])
-    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    axes.set_title(folded(panel.title, 66), fontsize=8, loc="left")
-    figure.set_layout_engine("tight")
-    return figure
+    return _finished(figure, axes, panel)
 
 
 def _spots(numbers: Sequence[float], names: Sequence[str]) -> Sequence[float]:
@@ -91,51 +88,39 @@ def _dumbbells(panel: Panel) -> Figure:
     figure = blank(7.2, 1.3 + 0.28 * len(rows))
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
-        final, peak = (panel.cells.get((row, m)) for m in ("final_acc", "peak_acc"))
-        ends = [c.value * 100 for c in (final, peak) if c and c.value is not None]
-        axes.plot(ends, [y] * len(ends), color="gray", lw=1.2, zorder=1)
-        for cell, color, name in ((final, "#1f4e79", "final"), (peak, "#d1801f", "peak")):
-            if cell and cell.value is not None:
-                axes.errorbar(
-                    100 * cell.value,
-                    y,
-                    xerr=100 * (cell.std or 0),
-                    fmt="o",
-                    ms=5,
-                    color=color,
-                    capsize=2,
-                    label=name,
-                    zorder=2,
-                )
-            if printed := own_number(cell):
-                axes.plot(
-                    100 * printed.value,
-                    y,
-                    "|",
-                    ms=11,
-                    mew=1.5,
-                    color=color,
-                    label=f"{name}, published",
-                )
-        if not ends:
-            axes.text(1, y, measured_text(final), va="center", fontsize=7)
+        _dumbbell(axes, y, *(panel.cells.get((row, m)) for m in ("final_acc", "peak_acc")))
     name_ticks(axes.yaxis, range(len(rows)), [head(panel, row) for row in rows], fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 100)
     mark_chance(axes, [str(panel.where["dataset"])], "x")
     axes.set_xlabel("test accuracy (%)", fontsize=9)
-    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3, axis="x")
+    return _finished(figure, axes, panel)
+
+
+def _dumbbell(axes: Axes, y: int, final: Cell | None, peak: Cell | None) -> None:
+    """The two accuracies of a row and their spread, joined by a line; the paper's as strokes."""
+    ends = [c.value * 100 for c in (final, peak) if c and c.value is not None]
+    axes.plot(ends, [y] * len(ends), color="gray", lw=1.2, zorder=1)
+    for cell, color, name in ((final, "#1f4e79", "final"), (peak, "#d1801f", "peak")):
+        if cell and cell.value is not None:
+            dot: dict[str, Any] = {"fmt": "o", "ms": 5, "capsize": 2, "zorder": 2}
+            spread = 100 * (cell.std or 0)
+            axes.errorbar(100 * cell.value, y, xerr=spread, color=color, label=name, **dot)
+        if printed := own_number(cell):
+            stroke: dict[str, Any] = {"ms": 11, "mew": 1.5, "label": f"{name}, published"}
+            axes.plot(100 * printed.value, y, "|", color=color, **stroke)
+    if not ends:
+        axes.text(1, y, measured_text(final), va="center", fontsize=7)
+
+
+def _finished(figure: Figure, axes: Axes, panel: Panel) -> Figure:
+    """The figure with its title, and a legend at the right that has every name once."""
     handles, labels = axes.get_legend_handles_labels()
     shown = dict(zip(labels, handles, strict=True))
-    axes.legend(
-        shown.values(),
-        shown.keys(),
-        fontsize=7,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-    )
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+    axes.legend(shown.values(), shown.keys(), fontsize=7, frameon=False, **place)
+    axes.tick_params(labelsize=8)
     axes.set_title(folded(panel.title, 66), fontsize=8, loc="left")
     figure.set_layout_engine("tight")
     return figure

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -25,20 +26,37 @@ Style = Callable[[str, bool, bool], str]
 """Text, bold, underlined -> text in the markup of a format."""
 
 
-def written_lines(panel: Panel, style: Style) -> Iterator[list[str]]:
-    """The rows of a panel, label first; each cell measured and published."""
+@dataclass(frozen=True)
+class _Written:
+    """A cell as text, and whether it is the best of its row, the strongest of its column."""
+
+    measured: str
+    published: str
+    best: bool
+    strongest: bool
+
+
+def _written(panel: Panel) -> Iterator[tuple[str, list[_Written]]]:
+    """The rows of a panel in order: how each is called, and its cells."""
     strong = {column: panel.strongest(column) for column in panel.columns}
     for row in panel.rows:
-        best = panel.best(row)
-        line = [head(panel, row)]
+        best, line = panel.best(row), []
         for column in panel.columns:
             cell = panel.cells.get((row, column))
-            text = style(
-                measured_text(cell, panel.digits, panel.intervals),
-                column in best,
-                row in strong[column],
-            )
-            line.append(" ".join(filter(None, (text, style(quoted(cell, panel), False, False)))))
+            measured = measured_text(cell, panel.digits, panel.intervals)
+            marked = column in best, row in strong[column]
+            line.append(_Written(measured, quoted(cell, panel), *marked))
+        yield head(panel, row), line
+
+
+def written_lines(panel: Panel, style: Style) -> Iterator[list[str]]:
+    """The rows of a panel, label first; each cell measured and published."""
+    for label, cells in _written(panel):
+        line = [label]
+        for cell in cells:
+            measured = style(cell.measured, cell.best, cell.strongest)
+            published = style(cell.published, False, False)
+            line.append(" ".join(filter(None, (measured, published))))
         yield line
 
 
@@ -111,16 +129,12 @@ def _grids(panel: Panel, plain: bool, width: float) -> Iterator[RichTable]:
 
 
 def _rich_lines(panel: Panel, plain: bool) -> Iterator[list[Text]]:
-    strong = {column: panel.strongest(column) for column in panel.columns}
-    for row in panel.rows:
-        best = panel.best(row)
-        line = [Text(head(panel, row))]
-        for column in panel.columns:
-            cell = panel.cells.get((row, column))
-            measured = measured_text(cell, panel.digits, panel.intervals)
-            text = _emphasized(measured, column in best, row in strong[column], plain)
-            if published := quoted(cell, panel):
-                text.append("\n" + published, style="not bold not underline dim")
+    for label, cells in _written(panel):
+        line = [Text(label)]
+        for cell in cells:
+            text = _emphasized(cell.measured, cell.best, cell.strongest, plain)
+            if cell.published:
+                text.append("\n" + cell.published, style="not bold not underline dim")
             line.append(text)
         yield line
 

@@ -12,7 +12,7 @@ from raygrid.attacks import ATTACKS
 from raygrid.core.lazy import np
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import lookup, reference, toxic
-from raygrid.reports.statistics import mcnemar, paper_error
+from raygrid.reports.statistics import average, mcnemar, paper_error
 from raygrid.reports.tables.cells import Cell, with_published
 
 METRICS = ("target_success", "target_clbd_success", "target_htbd_success")
@@ -81,18 +81,15 @@ def _means(single: Placed) -> Iterator[tuple[str, str, Cell]]:
 
 def _mean(cells: list[Cell], part: Part) -> Cell:
     """One value a set-up, so that victims of one poison are never taken for independent."""
-    first = dataclasses.replace(cells[0], printed=None)  # its victim's number is that of no mean
     shared = set.intersection(*(set(cell.values) for cell in cells))
     values = {s: sum(cell.values[s] for cell in cells) / len(cells) for s in sorted(shared)}
+    bare = _without_success(cells, part)
     if not values:
-        return dataclasses.replace(
-            first, axes={**first.axes, "architecture": str(part)}, value=None
-        )
+        return bare
     mean = sum(values.values()) / len(values)
     low, high = bootstrap(list(values.values()))
     cell = dataclasses.replace(
-        first,
-        axes={**first.axes, "architecture": str(part)},
+        bare,
         value=mean,
         values=values,
         n=len(values),
@@ -100,10 +97,33 @@ def _mean(cells: list[Cell], part: Part) -> Cell:
         low=low,
         high=high,
         interval="bootstrap over set-ups",
-        facts={k: v for one in cells for k, v in one.facts.items() if k not in OF_ONE}
-        | _mean_of_controls(cells, mean),
+        facts={**bare.facts, **_mean_of_controls(cells, mean)},
     )
     return with_published(cell, lookup.find(cell.spec(), METRICS[0]))
+
+
+def _without_success(cells: list[Cell], part: Part) -> Cell:
+    """The cell of a mean over these with all that they say of it but their success."""
+    first = cells[0]
+    return Cell(
+        axes={**first.axes, "architecture": str(part)},
+        metric=first.metric,
+        final_acc=_of_all([cell.final_acc for cell in cells]),
+        peak_acc=_of_all([cell.peak_acc for cell in cells]),
+        seeds=tuple(sorted({seed for cell in cells for seed in cell.seeds})),
+        of=first.of,
+        failed=sum(cell.failed for cell in cells),
+        diverged=sum(cell.diverged for cell in cells),
+        stopped=sum(cell.stopped for cell in cells),
+        why=next((cell.why for cell in cells if cell.why), None),
+        facts={k: v for one in cells for k, v in one.facts.items() if k not in OF_ONE},
+    )
+
+
+def _of_all(values: list[float | None]) -> float | None:
+    """The mean of values that are all there, else None."""
+    there = [value for value in values if value is not None]
+    return average(there) if len(there) == len(values) else None
 
 
 def _mean_of_controls(cells: list[Cell], mean: float) -> dict[str, Any]:

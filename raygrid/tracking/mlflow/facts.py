@@ -15,7 +15,8 @@ from typing import Any
 
 from raygrid.core.budget import Budget
 from raygrid.core.errors import SpecError
-from raygrid.core.spec import Part, TrialSpec, format_scalar
+from raygrid.core.literals import format_scalar
+from raygrid.core.spec import Part, TrialSpec
 from raygrid.core.text import first_line
 from raygrid.literature.printed import Printed
 from raygrid.tracking.published import beside

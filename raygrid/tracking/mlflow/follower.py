@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from raygrid.storage.results import ROWS, best, precedence, when
-from raygrid.tracking import journal
-from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
+from raygrid.tracking.journal import Json, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
 from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES
 from raygrid.tracking.mlflow.connection import is_gone, is_transient
@@ -23,7 +22,12 @@ from raygrid.tracking.mlflow.facts import (
     params_of,
     written_mark,
 )
-from raygrid.tracking.mlflow.followed import FollowedGrid, UnfinishedTrial, followed
+from raygrid.tracking.mlflow.followed import (
+    FollowedGrid,
+    FollowedGrids,
+    UnfinishedTrial,
+    UnfinishedTrials,
+)
 from raygrid.tracking.mlflow.moved import follow_folder
 from raygrid.tracking.mlflow.pictures import SharedPictures
 from raygrid.tracking.mlflow.tables import Mirror
@@ -31,7 +35,6 @@ from raygrid.tracking.mlflow.trial_runs import TrialRuns
 from raygrid.trials.result import Result
 
 log = logging.getLogger(__name__)
-MOST_EPOCHS = 500  # of a trial that are kept while they wait; its row has all of them
 
 
 class Follower:
@@ -52,14 +55,11 @@ class Follower:
     def _begin(self) -> None:
         """Know neither what the files hold nor what MLflow has."""
         self.experiment = TrialRuns.of(self.out, self.uri)
-        self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
-        self._epochs = Tail(self.out / EPOCHS)
-        self._known: dict[str, FollowedGrid] = {}
-        self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
+        self._grids, self._rows = FollowedGrids(self.out), Tail(self.out / ROWS)
+        self._running = UnfinishedTrials(self.out)
         self._waiting: dict[str, int] = {}  # key -> place of its row
         self._controls = Controls()
         self._pictures = SharedPictures(self.out)
-        self._running: dict[str, UnfinishedTrial] = {}
         self._over: dict[str, float] = {}  # key -> when its last attempt was over
         self._rank: dict[str, tuple[bool, float]] = {}  # key -> why its row counts
         self._complete: dict[str, str] | None = None
@@ -67,8 +67,8 @@ class Follower:
     @property
     def waiting(self) -> int:
         """About how many entries are still to be told."""
-        running = sum(trial.waits for trial in self._running.values())
-        files = sum(len(grid.files) for grid in self._known.values())
+        running = sum(1 for _ in self._running.waiting())
+        files = sum(len(grid.files) for grid in self._grids.known.values())
         return len(self._waiting) + running + files
 
     @property
@@ -86,8 +86,7 @@ class Follower:
 
         The next call goes on behind that line.
         """
-        for place, line in self._grids.read():
-            self._take_grid(place, line)
+        self._grids.read()
         for place, line in self._rows.read():
             key = line.get("key")
             if isinstance(key, str):
@@ -95,44 +94,14 @@ class Follower:
                 if self._rank.get(key, precedence(line)) <= precedence(line):
                     self._rank[key] = precedence(line)
                     self._waiting |= {key: place, **self._controls.take(line, place)}
-        for place, line in self._epochs.read():
-            self._take_epoch(place, line)
-        # A trial that runs again has an older row, from an earlier attempt.
-        for key in [k for k, t in self._running.items() if self._over.get(k, 0.0) >= t.start]:
-            del self._running[key]
-
-    def _take_grid(self, place: int, line: Json) -> None:
-        key, event = line.get("grid"), line.get("event")
-        if event == "started" and isinstance(key, str):
-            self._grids.require(place, line, journal.STARTED)
-            grid = self._known.setdefault(key, followed(key, line))
-            grid.ended = None
-            for spec in grid.specs:
-                self._home.setdefault(spec, key)
-        elif key in self._known and event == "tables":
-            self._grids.require(place, line, journal.TABLES)
-            self._known[key].files = [self.out / file for file in line["files"]]
-        elif key in self._known and event == "ended":
-            self._grids.require(place, line, journal.ENDED)
-            self._known[key].ended = line["status"], line["at"]
+        self._running.read(self._over)
 
     def take_tables(self, files: list[Path]) -> None:
         """Tables of the folder go to the grid that wrote some last, else to the last one."""
-        grids = list(self._known.values()) or [self._home_of_strays()]
+        grids = list(self._grids.known.values()) or [self._home_of_strays()]
         owner = next((grid for grid in reversed(grids) if grid.files), grids[-1])
         for grid in grids:
             grid.files = files if grid is owner else []
-
-    def _take_epoch(self, place: int, line: Json) -> None:
-        key = line.get("key", "")
-        if "spec" in line:
-            self._epochs.require(place, line, journal.TRIAL)
-            self._running[key] = UnfinishedTrial(line["spec"], line["resolved"], line["start"])
-        elif key in self._running:
-            self._epochs.require(place, line, journal.EPOCH)
-            epochs = self._running[key].epochs
-            epochs.append(line["epoch"])
-            del epochs[:-MOST_EPOCHS]
 
     def write(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Tell MLflow what waits; raises at the first fault that may pass.
@@ -154,23 +123,23 @@ class Follower:
 
     def _is_lost(self, error: Exception) -> bool:
         """Whether MLflow no longer has what was written to it: it was emptied or is another one."""
-        parents = (grid.parent for grid in self._known.values() if grid.parent)
+        parents = (grid.parent for grid in self._grids.known.values() if grid.parent)
         return is_gone(error) and self.experiment.has_lost(parents)
 
     def _write(self, stop: Callable[[], bool]) -> None:
         if self._complete is None:
             self._complete = self.experiment.prune()
-        for grid in self._known.values():
+        for grid in self._grids.known.values():
             if grid.ended is None:
                 self._open(grid)
         for key in list(self._waiting):
             if stop():
                 return
             self._write_row(key, self._waiting[key])
-        for key, trial in list(self._running.items()):
-            if trial.waits and not stop():
+        for key, trial in self._running.waiting():
+            if not stop():
                 self._write_running(key, trial)
-        for grid in self._known.values():
+        for grid in self._grids.known.values():
             self._write_tables(grid)
 
     def _write_row(self, key: str, place: int) -> None:
@@ -257,17 +226,16 @@ class Follower:
         return self._open(self._grid_of(spec))
 
     def _grid_of(self, spec: str) -> FollowedGrid:
-        home = self._home.get(spec)
-        return self._known[home] if home else self._home_of_strays()
+        return self._grids.home_of(spec) or self._home_of_strays()
 
     def _home_of_strays(self) -> FollowedGrid:
-        if "" not in self._known:
-            self._known[""] = self._strays()
-        return self._known[""]
+        if "" not in self._grids.known:
+            self._grids.known[""] = self._strays()
+        return self._grids.known[""]
 
     def _strays(self) -> FollowedGrid:
         """A grid for the rows of a folder without `grids.jsonl`, or of one that was cut off."""
-        specs = [s for s in self._specs_of_rows() if s not in self._home]
+        specs = [s for s in self._specs_of_rows() if self._grids.home_of(s) is None]
         old = self.experiment.parent_of(self._keys_of_rows())
         grid = FollowedGrid(grid_key(self.out, specs), self.out.name, specs)
         grid.parent, grid.ended = old, ("FINISHED", 0.0)
@@ -297,7 +265,7 @@ class Follower:
             self._end(status, at)
 
     def _end(self, status: str, at: float) -> None:
-        for grid in self._known.values():
+        for grid in self._grids.known.values():
             if grid.ended is not None and not grid.parent:
                 continue  # it was over before, and nothing of it was written now
             parent = self._open(grid)
