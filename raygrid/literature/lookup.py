@@ -22,8 +22,8 @@ from raygrid.core.text import decimal
 from raygrid.datasets import DATASETS
 from raygrid.defenses import DEFENSES
 from raygrid.learners import LEARNERS
-from raygrid.literature.made import MADE, MADE_ON, places_of, split_budget
-from raygrid.literature.names import MEASURES
+from raygrid.literature.made import REAL_METHODS, REAL_METHODS_ON, places_of, split_budget
+from raygrid.literature.names import METRIC_NAMES
 from raygrid.literature.printed import Apart, Printed
 from raygrid.literature.reference import printed_rows
 from raygrid.protocols import PROTOCOLS
@@ -174,7 +174,7 @@ def check_asked(spec: TrialSpec, measure: str) -> None:
         for part in parts:
             if part.name in registry or part.name not in _printed_names()[registry.kind]:
                 registry.make(part)
-    known = set(MEASURES.values())
+    known = set(METRIC_NAMES.values())
     require(measure in known, unknown("measure", measure, known))
 
 
@@ -298,8 +298,8 @@ def _shared(registry: Registry[Any], part: Part, places: tuple[str, str]) -> str
     """The name that papers share for what one of them ran on a dataset (`em` for `em_apb`)."""
     whole = Part.parse(canonical(registry, part))
     method, budget = split_budget(whole)
-    alone = [(name, made) for (_, on, name), made in MADE_ON.items() if on in places]
-    for name, made in (*alone, *((name, made) for (_, name), made in MADE.items())):
+    alone = [(name, made) for (_, on, name), made in REAL_METHODS_ON.items() if on in places]
+    for name, made in (*alone, *((name, made) for (_, name), made in REAL_METHODS.items())):
         text = _canonical_text(registry, made)
         if text in (str(whole), str(method)):
             budget = {} if text == str(whole) else budget

@@ -16,18 +16,18 @@ from raygrid.core.errors import SpecError, unknown
 from raygrid.core.spec import Part, TrialSpec
 from raygrid.literature import toxic
 from raygrid.literature.made import made_by
-from raygrid.literature.names import MEASURES, PAPERS, SIX, map_row
+from raygrid.literature.names import METRIC_NAMES, PAPER_NAMES, SIX_LEARNERS, map_row
 from raygrid.literature.questions import QUESTIONS, PrintedQuestion, questions_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Row = dict[str, Any]
+ReferenceRow = dict[str, Any]
 
 
 @cache
-def printed_rows() -> tuple[Row, ...]:
+def printed_rows() -> tuple[ReferenceRow, ...]:
     """All rows as printed (text), with these fields added.
 
     cell: its spec under the names that papers share, also where it is derived (`worst`, `iss`);
@@ -38,13 +38,13 @@ def printed_rows() -> tuple[Row, ...]:
     """
     folder = resources.files("raygrid.literature") / "data"
     rows = []
-    for paper in PAPERS:
+    for paper in PAPER_NAMES:
         text = (folder / f"{paper}.csv").read_text(encoding="utf-8")
         rows += [_mapped(row) for row in csv.DictReader(io.StringIO(text))]
     return tuple(rows)
 
 
-def _mapped(row: dict[str, str]) -> Row:
+def _mapped(row: dict[str, str]) -> ReferenceRow:
     axes, reason = map_row(row)
     made = None if axes is None else str(made_by(row["paper"], axes))
     return {
@@ -53,7 +53,7 @@ def _mapped(row: dict[str, str]) -> Row:
         "made": made,
         "reason": reason,
         "spec": made if reason is None else None,
-        "measure": MEASURES.get(row["metric"]),
+        "measure": METRIC_NAMES.get(row["metric"]),
         "accuracy": _fraction(row["value"], row["unit"]),
         "accuracy_std": _fraction(row["std"], row["unit"]),
         "suspect": "suspect:" in row["note"],
@@ -89,9 +89,9 @@ def printed_questions(paper: str, table: str) -> list[PrintedQuestion]:
     return list(questions_of(_rows_of(paper, table)))
 
 
-def _rows_of(paper: str, table: str) -> list[Row]:
-    if paper not in PAPERS:
-        raise SpecError(unknown("paper", paper, PAPERS))
+def _rows_of(paper: str, table: str) -> list[ReferenceRow]:
+    if paper not in PAPER_NAMES:
+        raise SpecError(unknown("paper", paper, PAPER_NAMES))
     if table not in tables_of(paper):
         raise SpecError(unknown(f"table with trials of {paper}", table, tables_of(paper)))
     return [row for row in printed_rows() if (row["paper"], row["table"]) == (paper, table)]
@@ -99,10 +99,10 @@ def _rows_of(paper: str, table: str) -> list[Row]:
 
 def _trials(cell: str) -> Iterator[str]:
     spec = TrialSpec.parse(cell)
-    if spec.architecture.name == toxic.MEAN:
+    if spec.architecture.name == toxic.MEAN_OF_VICTIMS:
         yield from (str(spec.replace(architecture=a)) for a in toxic.members(spec.architecture))
     elif spec.learner.name == "worst":
-        yield from (str(spec.replace(learner=Part(name))) for name in SIX)
+        yield from (str(spec.replace(learner=Part(name))) for name in SIX_LEARNERS)
     else:
         yield cell
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from raygrid.literature.printed import Printed
-from raygrid.tracking.journal import Json
+from raygrid.storage.results import Json
 from raygrid.tracking.mlflow.facts import Control, Shown
 from raygrid.tracking.names import names_of
 from raygrid.tracking.published import printed_again, published_of

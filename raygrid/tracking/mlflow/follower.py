@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raygrid.storage.results import ROWS, best, precedence, when
+from raygrid.storage.results import RESULTS_FILE, Json, best, precedence, when
 from raygrid.tracking import journal
-from raygrid.tracking.journal import EPOCHS, GRIDS, Json, Tail, grid_key, line_at
+from raygrid.tracking.journal import EPOCHS_FILE, GRIDS_FILE, Tail, grid_key, line_at
 from raygrid.tracking.mlflow.address import without_credentials
-from raygrid.tracking.mlflow.client import EXPERIMENT, TABLES
+from raygrid.tracking.mlflow.client import EXPERIMENT_NAME, TABLES_EXPERIMENT
 from raygrid.tracking.mlflow.connection import is_gone, is_transient
 from raygrid.tracking.mlflow.controls import Controls
 from raygrid.tracking.mlflow.description import description, findings, tidy
@@ -44,7 +44,7 @@ class Follower:
 
     def __init__(self, out: Path, uri: str) -> None:
         self.out, self.uri = out.absolute(), uri
-        follow_folder(self.out, uri, (EXPERIMENT, TABLES))
+        follow_folder(self.out, uri, (EXPERIMENT_NAME, TABLES_EXPERIMENT))
         self.written = 0
         self._refused: set[str] = set()
         self._begin()
@@ -52,8 +52,8 @@ class Follower:
     def _begin(self) -> None:
         """Know neither what the files hold nor what MLflow has."""
         self.experiment = TrialRuns.of(self.out, self.uri)
-        self._grids, self._rows = Tail(self.out / GRIDS), Tail(self.out / ROWS)
-        self._epochs = Tail(self.out / EPOCHS)
+        self._grids, self._rows = Tail(self.out / GRIDS_FILE), Tail(self.out / RESULTS_FILE)
+        self._epochs = Tail(self.out / EPOCHS_FILE)
         self._known: dict[str, FollowedGrid] = {}
         self._home: dict[str, str] = {}  # spec -> key of the first grid that has it
         self._waiting: dict[str, int] = {}  # key -> place of its row
@@ -104,16 +104,16 @@ class Follower:
     def _take_grid(self, place: int, line: Json) -> None:
         key, event = line.get("grid"), line.get("event")
         if event == "started" and isinstance(key, str):
-            self._grids.require(place, line, journal.STARTED)
+            self._grids.require(place, line, journal.STARTED_FIELDS)
             grid = self._known.setdefault(key, followed(key, line))
             grid.ended = None
             for spec in grid.specs:
                 self._home.setdefault(spec, key)
         elif key in self._known and event == "tables":
-            self._grids.require(place, line, journal.TABLES)
+            self._grids.require(place, line, journal.TABLES_FIELDS)
             self._known[key].files = [self.out / file for file in line["files"]]
         elif key in self._known and event == "ended":
-            self._grids.require(place, line, journal.ENDED)
+            self._grids.require(place, line, journal.ENDED_FIELDS)
             self._known[key].ended = line["status"], line["at"]
 
     def take_tables(self, files: list[Path]) -> None:
@@ -126,10 +126,10 @@ class Follower:
     def _take_epoch(self, place: int, line: Json) -> None:
         key = line.get("key", "")
         if "spec" in line:
-            self._epochs.require(place, line, journal.TRIAL)
+            self._epochs.require(place, line, journal.TRIAL_FIELDS)
             self._running[key] = UnfinishedTrial(line["spec"], line["resolved"], line["start"])
         elif key in self._running:
-            self._epochs.require(place, line, journal.EPOCH)
+            self._epochs.require(place, line, journal.EPOCH_FIELDS)
             epochs = self._running[key].epochs
             epochs.append(line["epoch"])
             del epochs[:-MOST_EPOCHS]
@@ -174,7 +174,7 @@ class Follower:
             self._write_tables(grid)
 
     def _write_row(self, key: str, place: int) -> None:
-        row = line_at(self.out / ROWS, place)
+        row = line_at(self.out / RESULTS_FILE, place)
         known = (self._complete or {}).get(key)
         if row is not None and known != self._mark(row):
             self._attempt(key, row.get("spec", key), lambda: self._finish(row))
@@ -249,7 +249,11 @@ class Follower:
 
     def _rows_of(self, grid: FollowedGrid) -> Iterator[Json]:
         specs = set(grid.specs)
-        rows = (row for _, row in Tail(self.out / ROWS).read() if isinstance(row.get("key"), str))
+        rows = (
+            row
+            for _, row in Tail(self.out / RESULTS_FILE).read()
+            if isinstance(row.get("key"), str)
+        )
         yield from best(row for row in rows if row.get("spec") in specs).values()
 
     def _parent_of(self, spec: str) -> str:
@@ -274,12 +278,12 @@ class Follower:
         return grid
 
     def _specs_of_rows(self) -> Iterator[str]:
-        for _, row in Tail(self.out / ROWS).read():
+        for _, row in Tail(self.out / RESULTS_FILE).read():
             if isinstance(row.get("spec"), str):
                 yield row["spec"]
 
     def _keys_of_rows(self) -> Iterator[str]:
-        for _, row in Tail(self.out / ROWS).read():
+        for _, row in Tail(self.out / RESULTS_FILE).read():
             if isinstance(row.get("key"), str):
                 yield row["key"]
 
